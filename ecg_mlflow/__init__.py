@@ -1,0 +1,54 @@
+"""Experimental designs over ECG classifiers, run and compared on MLflow.
+
+The names below are what a grid file needs. They load on first use, and none of them loads
+TensorFlow.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ecg_mlflow.grids import KV, C, Grid, Option
+    from ecg_mlflow.models import ResNet, ResNet18, ResNet34
+    from ecg_mlflow.pipeline import Pipeline
+    from ecg_mlflow.records import load_corpus, read_record
+    from ecg_mlflow.research import DemoBudget, Research
+    from ecg_mlflow.splits import Split
+    from ecg_mlflow.training import Loss, Optimizer
+
+__all__ = [
+    "KV",
+    "C",
+    "DemoBudget",
+    "Grid",
+    "Loss",
+    "Optimizer",
+    "Option",
+    "Pipeline",
+    "ResNet",
+    "ResNet18",
+    "ResNet34",
+    "Research",
+    "Split",
+    "load_corpus",
+    "read_record",
+]
+
+_HOMES = {
+    "grids": ("KV", "C", "Grid", "Option"),
+    "models": ("ResNet", "ResNet18", "ResNet34"),
+    "pipeline": ("Pipeline",),
+    "records": ("load_corpus", "read_record"),
+    "research": ("DemoBudget", "Research"),
+    "splits": ("Split",),
+    "training": ("Loss", "Optimizer"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"ecg_mlflow.{home}"), name)
+    raise AttributeError(f"module 'ecg_mlflow' has no attribute {name!r}")

@@ -1,0 +1,50 @@
+"""Run jobs in this process or in warm worker processes, and watch what becomes of them.
+
+A job is a key and some bytes; the function that executes it is named by its import path and
+called as ``function(payload, report)``. The package knows nothing of what the jobs compute.
+
+`Executor` (base)
+    The protocol that every executor follows, and the reports that it yields.
+`InProcessExecutor` (inprocess)
+    One job at a time in a thread of this process: for debugging, and where no worker is wanted.
+`ProcessExecutor` (processes)
+    One warm worker process per slot, each with an environment that is complete before it starts.
+`plan_slots` (devices)
+    Which slots there are, and which device and how many threads each of them has.
+"""
+
+from ecg_mlflow.executors.base import (
+    Event,
+    Executor,
+    ExecutorError,
+    Job,
+    Outcome,
+    OutcomeState,
+    Report,
+    Started,
+)
+from ecg_mlflow.executors.devices import Slot, build_env, plan_slots
+from ecg_mlflow.executors.inprocess import InProcessExecutor
+from ecg_mlflow.executors.machine import count_cores, find_gpus
+from ecg_mlflow.executors.processes import ProcessExecutor
+from ecg_mlflow.executors.termination import Terminated, shielded
+
+__all__ = [
+    "Event",
+    "Executor",
+    "ExecutorError",
+    "InProcessExecutor",
+    "Job",
+    "Outcome",
+    "OutcomeState",
+    "ProcessExecutor",
+    "Report",
+    "Slot",
+    "Started",
+    "Terminated",
+    "build_env",
+    "count_cores",
+    "find_gpus",
+    "plan_slots",
+    "shielded",
+]

@@ -1,0 +1,171 @@
+"""What every executor takes, does and yields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from ecg_mlflow.errors import EcgMlflowError
+
+
+class ExecutorError(EcgMlflowError, RuntimeError):
+    """An executor was used in a way that it can't honour."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work.
+
+    Attributes
+    ----------
+    key
+        Names the job in every report. Unique among the jobs that have no outcome yet, so that a
+        job may be submitted again under its key once it has failed.
+    payload
+        Handed to the job function as it is.
+    cost
+        The submitter's estimate, in any unit. Executors keep the order of submission: who wants
+        the longest first sorts by this before submitting.
+    """
+
+    key: str
+    payload: bytes
+    cost: float = 0.0
+
+
+class OutcomeState(Enum):
+    """How a job ended."""
+
+    DONE = "done"
+    """The function returned."""
+    FAILED = "failed"
+    """The function raised, or its result can't be brought to the driver: a user's error."""
+    DIED = "died"
+    """The process ended under the job: an exit, a signal, a crash. Worth another try."""
+    CANCELLED = "cancelled"
+    """`Executor.cancel` or `Executor.shutdown` stopped it, before or after it had started."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A job has been handed to a worker: slot number and process id."""
+
+    key: str
+    worker: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a running job said by ``report(data)``."""
+
+    key: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a job, the last report under its key.
+
+    Attributes
+    ----------
+    value
+        What the function returned, if it did. A job that was told to stop may still have
+        returned something.
+    error
+        The full text: a traceback, or what became of the process and the end of its log.
+    reason
+        The same in one line.
+    error_type
+        Qualified name of the exception, ``"ValueError"`` or ``"package.module.OwnError"``.
+    exitcode
+        Of a process that ended under the job: its exit status, or minus the number of the
+        signal that killed it.
+    """
+
+    key: str
+    state: OutcomeState
+    value: Any = None
+    error: str | None = None
+    reason: str | None = None
+    error_type: str | None = None
+    exitcode: int | None = None
+
+
+Report = Started | Event | Outcome
+
+
+class Executor(Protocol):
+    """Executes jobs in the order of their submission, as many at once as it has slots.
+
+    Each submitted job has exactly one `Outcome`, also when it is cancelled or the executor is
+    shut down. Retrying is the caller's decision. An executor belongs to one thread, which has
+    to live as long as the executor does.
+    """
+
+    @property
+    def n_slots(self) -> int:
+        """How many jobs can run at once."""
+
+    @property
+    def free_slots(self) -> int:
+        """How many more jobs would start at once if they were submitted now."""
+
+    @property
+    def n_pending(self) -> int:
+        """How many submitted jobs have an outcome that `events` has not yielded yet."""
+
+    def submit(self, job: Job) -> None:
+        """Queue `job`, and start it if a slot is free.
+
+        Raises
+        ------
+        ExecutorError
+            The executor is shut down, or a job with this key has no outcome yet.
+        """
+
+    def events(self, timeout: float) -> Iterator[Report]:
+        """Yield what has been reported, waiting up to `timeout` seconds for the first report.
+
+        The iterator ends when nothing more is at hand, and at once when no job is pending. It
+        may be left early, and jobs may be submitted and cancelled while it runs: no report is
+        lost. What was reported during `shutdown` is yielded afterwards.
+        """
+
+    def cancel(self, key: str) -> None:
+        """Take a job from the queue, or tell it to stop: `Terminated` is raised in it.
+
+        A job without a report of its outcome yet may turn out to be DONE all the same. A key
+        that is not pending is ignored, for the job may just have ended.
+        """
+
+    def shutdown(self, grace: float) -> None:
+        """Cancel every job and give the running ones `grace` seconds to flush. Idempotent."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+def cancelled_in_queue(key: str) -> Outcome:
+    """Return the outcome of a job that never started."""
+    return Outcome(key, OutcomeState.CANCELLED, reason="cancelled before it started")
+
+
+def check_submission(job: Job, pending: Mapping[str, object], closed: bool) -> None:
+    """Raise ExecutorError where `job` can't be taken on."""
+    if closed:
+        raise ExecutorError(f"job {job.key!r} was submitted to an executor that is shut down")
+    if job.key in pending:
+        raise ExecutorError(
+            f"job {job.key!r} was submitted twice: a key may be used again only after the "
+            "outcome of its first job"
+        )

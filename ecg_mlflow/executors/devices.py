@@ -1,0 +1,168 @@
+"""Which slots there are: decided from what was asked and what was found, without looking.
+
+Finding cores and GPUs is the business of `ecg_mlflow.executors.machine`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ecg_mlflow.errors import DeviceError
+
+_THREAD_VARIABLES = (
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+
+# A child that inherits the id of its parent's run would re-open and end that run (mlflow#15713).
+_REMOVED = ("MLFLOW_RUN_ID",)
+
+_DEFAULTS = {
+    "KERAS_BACKEND": "tensorflow",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+}
+
+_ALWAYS = {
+    "PYTHONHASHSEED": "0",  # the same order of sets, hence of names, in every worker
+    "PYTHONUNBUFFERED": "1",  # a crash must not take the last lines of the log with it
+}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place where one job runs at a time.
+
+    Attributes
+    ----------
+    index
+        0 to the number of slots - 1.
+    device
+        ``"cpu"`` or ``"gpu:<id>"``.
+    env
+        The environment variables by which this slot differs from the driver.
+    """
+
+    index: int
+    device: str
+    env: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+def plan_slots(
+    workers: int | None,
+    gpus: str | None,
+    n_cores: int,
+    visible: Sequence[str] = (),
+    threads: int | None = None,
+) -> list[Slot]:
+    """Share cores and GPUs out among worker processes.
+
+    Parameters
+    ----------
+    workers
+        How many; None means one per core, or as many as `gpus` says.
+    gpus
+        None or empty for the CPU alone; else ids, comma-separated: indices as ``nvidia-smi -L``
+        counts them, or UUIDs of GPUs and MIG instances. ``0:2,1`` puts two workers on GPU 0 and
+        one on GPU 1; without any ``:n``, `workers` are shared out equally.
+    n_cores
+        Cores that this process may use.
+    visible
+        Ids of the GPUs found, each by index and by UUID.
+    threads
+        Per worker; None divides the cores among the workers, at least one each.
+
+    Returns
+    -------
+    list of Slot
+        Neighbouring slots have different GPUs, so that the first jobs spread over all of them.
+
+    Raises
+    ------
+    DeviceError
+        A number below one, an id twice, a GPU that is not there, or shares that don't divide.
+    """
+    for name, number in (("workers", workers), ("threads", threads)):
+        if number is not None and number < 1:
+            raise DeviceError(f"{name}={number}: write a number of at least 1, or leave it out")
+    ids = _share_gpus(workers, gpus, visible) if gpus and gpus.strip() else []
+    n_workers = len(ids) or workers or n_cores
+    n_threads = threads or max(1, n_cores // n_workers)
+    env = dict.fromkeys(_THREAD_VARIABLES, str(n_threads))
+    if not ids:
+        return [
+            Slot(index, "cpu", {**env, "CUDA_VISIBLE_DEVICES": ""}) for index in range(n_workers)
+        ]
+    return [Slot(index, f"gpu:{gpu}", {**env, **_gpu_env(gpu)}) for index, gpu in enumerate(ids)]
+
+
+def _gpu_env(gpu: str) -> dict[str, str]:
+    return {
+        # CUDA's own order is by speed; nvidia-smi, where the ids come from, counts by bus.
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": gpu,
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    }
+
+
+def _share_gpus(workers: int | None, gpus: str, visible: Sequence[str]) -> list[str]:
+    """Return one GPU id per worker, going round the GPUs."""
+    shares = _parse_gpus(gpus)
+    missing = [gpu for gpu in shares if gpu not in visible]
+    if missing:
+        found = ", ".join(visible) if visible else "none"
+        raise DeviceError(
+            f"gpus={gpus!r} asks for {', '.join(missing)}, which this machine does not show; "
+            f"GPUs found: {found}. Leave gpus out to run on the CPU"
+        )
+    stated = [share for share in shares.values() if share is not None]
+    if stated:
+        counts = {gpu: share or 1 for gpu, share in shares.items()}
+        if workers not in (None, sum(counts.values())):
+            raise DeviceError(
+                f"gpus={gpus!r} makes {sum(counts.values())} workers, but workers={workers}: "
+                "leave one of the two out"
+            )
+    else:
+        n_workers = workers or len(shares)
+        if n_workers % len(shares):
+            raise DeviceError(
+                f"{n_workers} workers can't be shared out equally among {len(shares)} GPUs "
+                f"(gpus={gpus!r}): take a multiple of {len(shares)} workers, or write each "
+                "GPU's share, as in gpus=0:2,1"
+            )
+        counts = dict.fromkeys(shares, n_workers // len(shares))
+    rounds = range(max(counts.values()))
+    return [gpu for turn in rounds for gpu, count in counts.items() if turn < count]
+
+
+def _parse_gpus(gpus: str) -> dict[str, int | None]:
+    shares: dict[str, int | None] = {}
+    for part in gpus.split(","):
+        gpu, colon, share = (text.strip() for text in part.partition(":"))
+        if not gpu or (colon and (not share.isdecimal() or int(share) < 1)):
+            raise DeviceError(
+                f"gpus={gpus!r}: can't read {part.strip()!r}; write ids, each with its number of "
+                "workers if need be, as in gpus=0,1 or gpus=0:2,1"
+            )
+        if gpu in shares:
+            raise DeviceError(
+                f"gpus={gpus!r} names GPU {gpu} twice; for two workers on it write {gpu}:2"
+            )
+        shares[gpu] = int(share) if colon else None
+    return shares
+
+
+def build_env(slot: Slot, base: Mapping[str, str]) -> dict[str, str]:
+    """Return the whole environment of a slot's worker process.
+
+    What has to be settled before Python or CUDA starts is settled here: devices, threads,
+    hashing. `base` (usually ``os.environ``) wins over the defaults, the slot over `base`.
+    """
+    inherited = {name: value for name, value in base.items() if name not in _REMOVED}
+    return {**_DEFAULTS, **inherited, **_ALWAYS, **slot.env}

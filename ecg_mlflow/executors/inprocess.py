@@ -1,0 +1,184 @@
+"""Jobs in a thread of this process, one at a time."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import traceback
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Any, Self
+
+from ecg_mlflow.executors.base import (
+    Event,
+    Job,
+    Outcome,
+    OutcomeState,
+    Report,
+    Started,
+    cancelled_in_queue,
+    check_submission,
+)
+from ecg_mlflow.executors.calls import call, check_import_path, encode_report, to_outcome
+from ecg_mlflow.executors.termination import Terminated
+
+
+class InProcessExecutor:
+    """Executes jobs one after the other in a thread of this process.
+
+    A thread cannot be interrupted or killed from outside, so what processes give is given only
+    in part: a job that is cancelled gets `Terminated` when it next calls ``report``, and one
+    that never does so within the grace of `shutdown` is abandoned, running on. A crash takes
+    the driver with it. Jobs share this process's environment and imports.
+
+    Parameters
+    ----------
+    function
+        The job function's import path, ``"package.module:function"``.
+    grace
+        Seconds that the end of a ``with`` block gives a running job.
+    """
+
+    n_slots = 1
+
+    def __init__(self, function: str, *, grace: float = 30.0) -> None:
+        self._function = check_import_path(function)
+        self._grace = grace
+        self._pending: dict[str, Job] = {}
+        self._queue: deque[Job] = deque()
+        self._running: _Call | None = None
+        self._reports: SimpleQueue[Report] = SimpleQueue()
+        self._closed = False
+
+    @property
+    def free_slots(self) -> int:
+        """One if nothing runs or waits, else none."""
+        return int(not self._running and not self._queue)
+
+    @property
+    def n_pending(self) -> int:
+        """How many submitted jobs have an outcome that `events` has not yielded yet."""
+        return len(self._pending)
+
+    def submit(self, job: Job) -> None:
+        """Queue `job`; see `Executor.submit`."""
+        check_submission(job, self._pending, self._closed)
+        self._pending[job.key] = job
+        self._queue.append(job)
+        self._start_next()
+
+    def _start_next(self) -> None:
+        if not self._running and self._queue:
+            self._running = _Call(self._function, self._queue.popleft(), self._reports)
+            self._running.start()
+
+    def events(self, timeout: float) -> Iterator[Report]:
+        """Yield what has been reported; see `Executor.events`."""
+        wait = timeout
+        while self._pending:
+            try:
+                report = self._reports.get(timeout=wait) if wait > 0 else self._reports.get(False)
+            except Empty:
+                return
+            wait = 0.0
+            if isinstance(report, Outcome):
+                self._settle(report.key)
+            yield report
+
+    def _settle(self, key: str) -> None:
+        if key not in self._pending:
+            return
+        del self._pending[key]
+        if self._running and self._running.job.key == key:
+            self._running = None
+            self._start_next()
+
+    def cancel(self, key: str) -> None:
+        """Cancel a queued job, or a running one at its next report; see `Executor.cancel`."""
+        if self._running and self._running.job.key == key:
+            self._running.cancelled.set()
+        for job in [job for job in self._queue if job.key == key]:
+            self._queue.remove(job)
+            self._reports.put(cancelled_in_queue(key))
+
+    def shutdown(self, grace: float) -> None:
+        """Cancel every job; abandon one that goes on after `grace` seconds."""
+        if self._closed:
+            return
+        self._closed = True
+        for key in list(self._pending):
+            self.cancel(key)
+        if self._running:
+            self._running.join(grace)
+            self._running.abandon(f"went on {grace:g} s after it had been told to stop")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.shutdown(self._grace)
+
+
+class _Call(threading.Thread):
+    """One job on its way, and the only one who reports on it."""
+
+    def __init__(self, function: str, job: Job, reports: SimpleQueue[Report]) -> None:
+        # A daemon, so that an abandoned job can't keep the process from exiting.
+        super().__init__(name=f"job {job.key}", daemon=True)
+        self.job = job
+        self.cancelled = threading.Event()
+        self._function = function
+        self._reports = reports
+        self._told = False
+        self._over = False
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        key = self.job.key
+        self._put(Started(key, worker=0, pid=os.getpid()))
+        try:
+            answer = call(self._function, self.job.payload, self._report)
+        except BaseException as error:  # noqa: BLE001 - without an outcome the driver would wait on
+            self._put(_exit_outcome(key, error))
+        else:
+            answer = replace(answer, interrupted=self._told)
+            self._put(to_outcome(key, answer, cancelled=True))
+
+    def _report(self, data: dict[str, Any]) -> None:
+        self._put(Event(key=self.job.key, data=pickle.loads(encode_report(data))))
+        if self.cancelled.is_set() and not self._told:
+            self._told = True
+            raise Terminated("cancelled")
+
+    def _put(self, report: Report) -> None:
+        with self._lock:
+            if not self._over:
+                self._over = isinstance(report, Outcome)
+                self._reports.put(report)
+
+    def abandon(self, reason: str) -> None:
+        """Settle the job without it, unless it has ended by now."""
+        text = f"job {self.job.key!r} {reason}; it is left running in this process"
+        self._put(Outcome(self.job.key, OutcomeState.CANCELLED, error=text, reason=text))
+
+
+def _exit_outcome(key: str, error: BaseException) -> Outcome:
+    """Return the outcome of a job that asked for the end of the process."""
+    code = error.code if isinstance(error, SystemExit) else 1
+    exitcode = code if isinstance(code, int) else int(code is not None)
+    return Outcome(
+        key,
+        OutcomeState.DIED,
+        error="".join(traceback.format_exception(error)),
+        reason=f"the job raised {error!r}, which ends a process, with exit code {exitcode}",
+        exitcode=exitcode,
+    )

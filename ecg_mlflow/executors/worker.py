@@ -1,0 +1,207 @@
+"""A worker process as the driver sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from ecg_mlflow.executors.base import Job, Outcome, OutcomeState
+from ecg_mlflow.executors.calls import Message
+
+_LOG_TAIL = 4000  # characters
+
+
+class Worker:
+    """One process, its connection, its log and the job that it has in hand.
+
+    Parameters
+    ----------
+    slot
+        Number of the slot whose jobs it executes.
+    function
+        The job function's import path.
+    env
+        The process's whole environment.
+    log
+        Where its standard output and error go, behind what is there already.
+    orphan_grace
+        Seconds that it may live on after this process's death.
+
+    Raises
+    ------
+    OSError
+        The process can't be started.
+    """
+
+    def __init__(
+        self, slot: int, function: str, env: Mapping[str, str], log: Path, orphan_grace: float
+    ) -> None:
+        self.slot = slot
+        self.job: Job | None = None
+        self.stopping = False
+        self.overdue = False
+        self._grace = 0.0
+        self._deadline: float | None = None
+        self._hung_up = False
+        self._n_jobs = 0
+        self._log = log
+        ours, theirs = socket.socketpair()
+        with theirs, log.open("ab") as output:
+            self._log_start = output.tell()
+            try:
+                self._process = subprocess.Popen(
+                    [
+                        *(sys.executable, *_path_flags(), "-m", "ecg_mlflow.executors.worker_main"),
+                        *(str(theirs.fileno()), str(os.getpid()), str(orphan_grace), function),
+                    ],
+                    env=dict(env),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,  # a Ctrl-C in the terminal is for the driver alone
+                )
+            except OSError:
+                ours.close()
+                raise
+        self.connection = Connection(ours.detach())
+        self.sentinel = _open_sentinel(self._process.pid)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until a worker that was told to stop has to be killed; None if it was not told."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it can be given a job."""
+        return self.job is None and not self.stopping
+
+    @property
+    def waitables(self) -> list[Connection | int]:
+        """What `multiprocessing.connection.wait` should watch."""
+        sentinel = [] if self.sentinel is None else [self.sentinel]
+        return [*([] if self._hung_up else [self.connection]), *sentinel]
+
+    def start(self, job: Job) -> None:
+        """Hand over a job. That the process has died meanwhile shows in `has_ended` later."""
+        if self._n_jobs:
+            self._log_start = self._log.stat().st_size
+        self._n_jobs += 1
+        self.job = job
+        self._send(job)
+
+    def _send(self, message: Job | None) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.connection.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
+
+    def messages(self) -> Iterator[Message]:
+        """Yield what it has sent, without waiting for more."""
+        while not self._hung_up and self.connection.poll():
+            try:
+                message: Message = pickle.loads(self.connection.recv_bytes())
+            except (EOFError, OSError):  # OSError: it died in the middle of a message
+                self._hung_up = True
+                return
+            yield message
+
+    def has_ended(self) -> bool:
+        """Whether the process is over. What it had sent can still be read."""
+        if self.sentinel is None:
+            return self._process.poll() is not None
+        return bool(wait([self.sentinel], 0))
+
+    def stop(self, grace: float) -> None:
+        """Tell it to end within `grace` seconds; a later call can only shorten that."""
+        deadline = time.monotonic() + grace
+        if not self.stopping:
+            self.stopping = True
+            if self.job:
+                self._process.terminate()
+            else:
+                self._send(None)
+        elif self._deadline is None or self._deadline <= deadline:
+            return
+        self._grace, self._deadline = grace, deadline
+
+    def kill(self) -> None:
+        """End it, and what its jobs have left running, at once."""
+        self._deadline = None
+        # Between its end and `close` it is a zombie, so that its number can't be another's.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def kill_if_overdue(self) -> None:
+        """Kill it if the grace of `stop` is over."""
+        if self.seconds_left == 0:
+            self.overdue = True
+            self.kill()
+
+    def close(self) -> None:
+        """Kill it if need be, reap it and close what belongs to it."""
+        self.kill()
+        self._process.wait()
+        self.connection.close()
+        if self.sentinel is not None:
+            os.close(self.sentinel)
+            self.sentinel = None
+
+    def death(self, job: Job) -> Outcome:
+        """Return the outcome of `job`, under which the process has died. Call after `close`."""
+        code = self._process.returncode
+        if self.overdue:
+            how = f"did not stop within {self._grace:g} s and was killed"
+        elif code < 0:
+            how = f"was killed by {_signal_name(-code)}"
+        else:
+            how = f"exited with code {code}"
+        if -code == signal.SIGKILL and not self.stopping:
+            how += ", perhaps for lack of memory"
+        reason = f"worker {self.slot} (pid {self.pid}) {how}"
+        state = OutcomeState.CANCELLED if self.stopping else OutcomeState.DIED
+        error = f"{reason}\nThe end of its log:\n{self._log_tail()}"
+        return Outcome(job.key, state, error=error, reason=reason, exitcode=code)
+
+    def _log_tail(self) -> str:
+        """Return the last lines that the process has written since its job began."""
+        with self._log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(self._log_start, size - _LOG_TAIL))
+            return file.read().decode(errors="replace").strip() or "(empty)"
+
+
+def _path_flags() -> list[str]:
+    """Let a worker import from the current directory only if this process does."""
+    return [] if {"", os.getcwd()}.intersection(sys.path) else ["-P"]
+
+
+def _open_sentinel(pid: int) -> int | None:
+    """Return a descriptor that becomes readable when the process ends, None where there is none.
+
+    Linux has it since 5.3. Elsewhere ends are found by polling, a little later.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            return os.pidfd_open(pid)
+    return None
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,94 @@
+"""Finding and loading a grid file: a Python file that defines ``research = Research(...)``."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+from ecg_mlflow.errors import DataNotFoundError, EcgMlflowError, ResearchError
+from ecg_mlflow.research import Research
+
+_PACKAGE = Path(__file__).parent
+#: The shipped grids: in a checkout beside the package, in an installation inside it.
+EXAMPLES = (_PACKAGE.parent / "examples", _PACKAGE / "examples")
+
+
+def find_grid_file(name: str, folders: Sequence[Path]) -> Path:
+    """Find a grid file by path, or by the name of a shipped one.
+
+    Parameters
+    ----------
+    name
+        ``resnet.py``, ``resnet``, or a path.
+    folders
+        Where a relative path may start.
+
+    Raises
+    ------
+    DataNotFoundError
+        If there is none; the message lists where it was looked for and what there is.
+    """
+    names = [name] if name.endswith(".py") else [name, f"{name}.py"]
+    places = [folder / one for folder in (*folders, *EXAMPLES) for one in names]
+    for place in places:
+        if place.is_file():
+            return place.resolve()
+    shipped = sorted({path.name for folder in EXAMPLES for path in folder.glob("*.py")})
+    raise DataNotFoundError(
+        f"no grid file {name!r}; looked for "
+        + ", ".join(dict.fromkeys(str(place) for place in places))
+        + f". Give a path, or one of the examples: {', '.join(shipped)}"
+    )
+
+
+def load_grid_file(path: Path) -> tuple[Research, ModuleType]:
+    """Run a grid file and return its research, named after the file if it has no name.
+
+    The file is code and runs with the user's rights, in this process only.
+
+    Raises
+    ------
+    ResearchError
+        If the file fails, with the line at fault, or defines no `research`.
+    """
+    name = f"ecg_mlflow_grid_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ResearchError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    # By name, so that sources can be found, and functions sent to workers.
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise ResearchError(f"{_where(path, error)}: {_what(error)}") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    research = getattr(module, "research", None)
+    if not isinstance(research, Research):
+        raise ResearchError(
+            f"{path} must define research = Research(...); it has "
+            + ("none" if research is None else f"research = {research!r}")
+        )
+    return (research if research.name else replace(research, name=path.stem)), module
+
+
+def _what(error: BaseException) -> str:
+    return str(error) if isinstance(error, EcgMlflowError) else f"{type(error).__name__}: {error}"
+
+
+def _where(path: Path, error: BaseException) -> str:
+    """Return ``file:line`` of the last place in the grid file that the error passed."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"{path}:{error.lineno}"
+    line, trace = None, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return str(path) if line is None else f"{path}:{line}"

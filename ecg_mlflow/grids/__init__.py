@@ -1,0 +1,8 @@
+"""The language of experimental designs: options, grids of them, and places for their values."""
+
+from ecg_mlflow.grids.config import ConfigAlias
+from ecg_mlflow.grids.grid import Grid, Option
+from ecg_mlflow.grids.kv import KV
+from ecg_mlflow.grids.placeholder import C, references, resolve
+
+__all__ = ["KV", "C", "ConfigAlias", "Grid", "Option", "references", "resolve"]

@@ -1,0 +1,33 @@
+"""How work gets from the driver to the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import cloudpickle
+
+from ecg_mlflow.executors import Executor, InProcessExecutor, ProcessExecutor, Slot
+
+#: Seconds that a worker has to flush when it is told to stop.
+GRACE = 30.0
+
+
+def make_executor(function: str, slots: Sequence[Slot], log_dir: Path | None = None) -> Executor:
+    """Make the executor for these slots; without any, jobs run in this process."""
+    if not slots:
+        return InProcessExecutor(function)
+    return ProcessExecutor(function, slots, log_dir=log_dir, grace=GRACE)
+
+
+def pickle_for_worker(value: object, module: ModuleType | None) -> bytes:
+    """Pickle for a worker; what the grid file defines goes by value, since workers don't run it."""
+    if module is not None:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        payload: bytes = cloudpickle.dumps(value)
+    finally:
+        if module is not None:
+            cloudpickle.unregister_pickle_by_value(module)
+    return payload

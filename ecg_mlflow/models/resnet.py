@@ -1,0 +1,289 @@
+"""One-dimensional residual networks, described once and then built, counted or costed.
+
+A network is a `ResNetSpec`: plain numbers that are checked on construction. From it come the
+Keras model (`build`), the exact number of trainable parameters and the multiply-adds of a
+forward pass, the last two without loading Keras.
+
+Source of the architecture: He et al., "Deep residual learning for image recognition", CVPR 2016,
+in the one-dimensional form that CardIO and BatchFlow trained on ECGs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ecg_mlflow.errors import ModelError
+
+if TYPE_CHECKING:
+    import keras
+
+STEM_KERNEL = 7
+BLOCK_KERNEL = 3
+POOL = 3
+#: What each letter of a layout string adds to a block.
+LETTERS = {"c": "convolution", "n": "batch normalization", "a": "activation (ReLU)"}
+
+
+@dataclass(frozen=True)
+class ResNetSpec:
+    """A residual network as plain numbers.
+
+    Parameters
+    ----------
+    input_shape
+        ``(n_samples, n_leads)`` of one window.
+    n_classes
+        Number of outputs (logits).
+    blocks
+        Number of residual blocks in each group; each group after the first halves the length.
+    filters
+        Number of filters in each group.
+    layout
+        Layers of one block, a letter each: ``c`` convolution of width 3 without bias, ``n`` batch
+        normalization, ``a`` ReLU.
+    input_filters
+        Number of filters of the stem.
+    dropout
+        Rate before the last layer.
+    momentum
+        Of the moving batch statistics: ``moving = momentum * moving + (1 - momentum) * batch``.
+
+    Raises
+    ------
+    ModelError
+        If a value is out of range, or `blocks` and `filters` differ in length.
+    """
+
+    input_shape: tuple[int, int]
+    n_classes: int
+    blocks: tuple[int, ...]
+    filters: tuple[int, ...]
+    layout: str
+    input_filters: int
+    dropout: float
+    momentum: float
+
+    def __post_init__(self) -> None:
+        if len(self.blocks) != len(self.filters) or not self.blocks:
+            raise ModelError(
+                f"blocks={list(self.blocks)} and filters={list(self.filters)} must name the same "
+                f"number of groups, at least one; they have {len(self.blocks)} and "
+                f"{len(self.filters)}"
+            )
+        counts = {
+            "blocks": self.blocks,
+            "filters": self.filters,
+            "input_filters": (self.input_filters,),
+            "input_shape": self.input_shape,
+            "n_classes": (self.n_classes,),
+        }
+        for name, values in counts.items():
+            if any(isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in values):
+                raise ModelError(f"{name}={values} must hold whole numbers of at least 1")
+        unknown = sorted(set(self.layout) - set(LETTERS))
+        if unknown or "c" not in self.layout:
+            allowed = ", ".join(f"{letter!r} {what}" for letter, what in LETTERS.items())
+            raise ModelError(
+                f"layout={self.layout!r} must be made of {allowed}, with at least one 'c'"
+                + (f"; it has {unknown}" if unknown else "")
+            )
+        if not 0 <= self.dropout < 1:
+            raise ModelError(f"dropout={self.dropout} must lie in [0, 1)")
+        if not 0 <= self.momentum < 1:
+            raise ModelError(f"momentum={self.momentum} must lie in [0, 1)")
+
+    def convolutions(self) -> list[tuple[int, int, int, int]]:
+        """Each convolution as ``(kernel width, channels in, channels out, output length)``."""
+        length, leads = self.input_shape
+        length = -(-length // 2)
+        found = [(STEM_KERNEL, leads, self.input_filters, length)]
+        length = -(-length // 2)
+        width = self.input_filters
+        for group, (n_blocks, n_filters) in enumerate(zip(self.blocks, self.filters, strict=True)):
+            for block in range(n_blocks):
+                strided = group > 0 and block == 0
+                length = -(-length // 2) if strided else length
+                if strided or width != n_filters:
+                    found.append((1, width, n_filters, length))
+                for _ in range(self.layout.count("c")):
+                    found.append((BLOCK_KERNEL, width, n_filters, length))
+                    width = n_filters
+        return found
+
+    def trainable_parameters(self) -> int:
+        """Number of trainable parameters, from the formula."""
+        norms = 2 * self.input_filters
+        width = self.input_filters
+        for n_blocks, n_filters in zip(self.blocks, self.filters, strict=True):
+            for _ in range(n_blocks):
+                for letter in self.layout:
+                    if letter == "c":
+                        width = n_filters
+                    elif letter == "n":
+                        norms += 2 * width
+        kernels = sum(k * n_in * n_out for k, n_in, n_out, _ in self.convolutions())
+        return kernels + norms + self.n_classes * (self.filters[-1] + 1)
+
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one window's forward pass (training costs about three times that)."""
+        body = sum(k * n_in * n_out * length for k, n_in, n_out, length in self.convolutions())
+        return body + self.n_classes * self.filters[-1]
+
+    def build(self) -> keras.Model:
+        """Build the Keras model: windows in, logits out."""
+        import keras
+
+        inputs = keras.Input(self.input_shape)
+        x = _stem(self)(inputs)
+        for group, (n_blocks, n_filters) in enumerate(zip(self.blocks, self.filters, strict=True)):
+            for block in range(n_blocks):
+                stride = 2 if group > 0 and block == 0 else 1
+                x = _block(self, n_filters, stride)(x)
+        x = keras.layers.GlobalAveragePooling1D()(x)
+        x = keras.layers.Dropout(self.dropout)(x)
+        return keras.Model(inputs, keras.layers.Dense(self.n_classes)(x))
+
+
+def _stem(spec: ResNetSpec) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
+    """Convolution, norm, ReLU and max-pooling: a quarter of the length."""
+    from keras import layers
+
+    def apply(x: keras.KerasTensor) -> keras.KerasTensor:
+        x = _convolution(spec.input_filters, STEM_KERNEL, stride=2)(x)
+        x = layers.BatchNormalization(momentum=spec.momentum)(x)
+        x = layers.ReLU()(x)
+        return layers.MaxPooling1D(POOL, strides=2, padding="same")(x)
+
+    return apply
+
+
+def _block(
+    spec: ResNetSpec, n_filters: int, stride: int
+) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
+    """One residual block: the layers of the layout string, plus the shortcut."""
+    from keras import layers
+
+    def apply(x: keras.KerasTensor) -> keras.KerasTensor:
+        shortcut = x
+        if stride > 1 or x.shape[-1] != n_filters:
+            shortcut = _convolution(n_filters, 1, stride)(x)
+        first = stride
+        for letter in spec.layout:
+            if letter == "c":
+                x, first = _convolution(n_filters, BLOCK_KERNEL, first)(x), 1
+            elif letter == "n":
+                x = layers.BatchNormalization(momentum=spec.momentum)(x)
+            else:
+                x = layers.ReLU()(x)
+        return layers.Add()([x, shortcut])
+
+    return apply
+
+
+def _convolution(n_filters: int, width: int, stride: int) -> keras.layers.Layer:
+    from keras import layers
+
+    return layers.Conv1D(n_filters, width, strides=stride, padding="same", use_bias=False)
+
+
+@dataclass(eq=False, repr=False)
+class SpecBuilder:
+    """A model builder that can describe its network without loading Keras.
+
+    Calling it builds the model; `describe`, with the same arguments, returns the specification,
+    from which a study's plan takes parameter counts and costs.
+    """
+
+    describe: Callable[..., ResNetSpec]
+    __name__: str = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        functools.update_wrapper(self, self.describe)
+
+    def __call__(self, *args: Any, **options: Any) -> keras.Model:
+        """Build the model."""
+        return self.describe(*args, **options).build()
+
+    def __repr__(self) -> str:
+        return f"<model builder {self.__name__}>"
+
+    def __reduce__(self) -> str:
+        return self.__name__  # a module-level name: pickled by reference, as a function is
+
+
+@SpecBuilder
+def ResNet(
+    input_shape: tuple[int, int],
+    n_classes: int,
+    *,
+    blocks: Sequence[int],
+    filters: Sequence[int],
+    layout: str,
+    input_filters: int,
+    dropout: float = 0.4,
+    momentum: float = 0.9,
+) -> ResNetSpec:
+    """Residual network of any size; see `ResNetSpec` for the arguments."""
+    return ResNetSpec(
+        tuple(input_shape),
+        n_classes,
+        tuple(blocks),
+        tuple(filters),
+        layout,
+        input_filters,
+        dropout,
+        momentum,
+    )
+
+
+@SpecBuilder
+def ResNet18(
+    input_shape: tuple[int, int],
+    n_classes: int,
+    *,
+    blocks: Sequence[int] = (2, 2, 2, 2),
+    filters: Sequence[int] = (64, 128, 256, 512),
+    layout: str = "cnacna",
+    input_filters: int = 64,
+    dropout: float = 0.4,
+    momentum: float = 0.9,
+) -> ResNetSpec:
+    """Residual network of 18 layers (He et al. 2016, table 1)."""
+    return ResNet.describe(
+        input_shape,
+        n_classes,
+        blocks=blocks,
+        filters=filters,
+        layout=layout,
+        input_filters=input_filters,
+        dropout=dropout,
+        momentum=momentum,
+    )
+
+
+@SpecBuilder
+def ResNet34(
+    input_shape: tuple[int, int],
+    n_classes: int,
+    *,
+    blocks: Sequence[int] = (3, 4, 6, 3),
+    filters: Sequence[int] = (64, 128, 256, 512),
+    layout: str = "cnacna",
+    input_filters: int = 64,
+    dropout: float = 0.4,
+    momentum: float = 0.9,
+) -> ResNetSpec:
+    """Residual network of 34 layers (He et al. 2016, table 1)."""
+    return ResNet.describe(
+        input_shape,
+        n_classes,
+        blocks=blocks,
+        filters=filters,
+        layout=layout,
+        input_filters=input_filters,
+        dropout=dropout,
+        momentum=momentum,
+    )

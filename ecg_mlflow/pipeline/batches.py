@@ -1,0 +1,190 @@
+"""Epochs of batches, in a seeded order, prepared ahead by a background thread."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_mlflow.errors import PipelineError
+from ecg_mlflow.pipeline.actions import Signal
+from ecg_mlflow.pipeline.windows import WindowMaker
+
+T = TypeVar("T")
+
+#: Sets the generator of the order of records apart from those of the actions.
+_ORDER = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The windows of a few records; the arrays are read-only.
+
+    Attributes
+    ----------
+    windows
+        ``(n_windows, length, n_leads)`` float32, mV.
+    targets
+        ``(n_windows, n_classes)`` float32, one-hot: each window has its record's label.
+    rows
+        ``(n_records,)`` positions in the corpus.
+    counts
+        ``(n_records,)`` windows of each record, in the order of `windows`.
+    """
+
+    windows: Signal
+    targets: npt.NDArray[np.float32]
+    rows: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class BatchSource:
+    """All batches of one side of a split.
+
+    Parameters
+    ----------
+    windows
+        Makes the windows.
+    rows
+        ``(n,)`` positions of the records in the corpus.
+    classes
+        ``(n,)`` class index of each.
+    n_classes
+        Number of classes.
+    batch_size
+        Records in a batch.
+    drop_last
+        Leave out an epoch's last batch where it is smaller.
+    """
+
+    windows: WindowMaker
+    rows: npt.NDArray[np.int64]
+    classes: npt.NDArray[np.int64]
+    n_classes: int
+    batch_size: int
+    drop_last: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batches_per_epoch == 0:
+            raise PipelineError(
+                f"{len(self.rows)} records make no batch of {self.batch_size} records"
+                + ("; drop_last=False would keep the partial one" if self.drop_last else "")
+            )
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Number of iterations of an epoch."""
+        n_records = len(self.rows)
+        return n_records // self.batch_size if self.drop_last else -(-n_records // self.batch_size)
+
+    def epoch(
+        self, seed: int, repetition: int, epoch: int, *, shuffle: bool, skip: int = 0
+    ) -> Iterator[Batch]:
+        """Yield an epoch's batches, from the `skip`-th on.
+
+        The same arguments give the same batches, whoever asks and however often.
+        """
+        order = np.arange(len(self.rows))
+        if shuffle:
+            order = np.random.default_rng([seed, repetition, epoch, _ORDER]).permutation(order)
+        draws = self.windows.draw(seed, repetition, epoch)
+        for batch in range(skip, self.batches_per_epoch):
+            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            windows, counts = self.windows.make(self.rows[chosen], draws)
+            targets = np.eye(self.n_classes, dtype=np.float32)[
+                np.repeat(self.classes[chosen], counts)
+            ]
+            for array in (windows, targets, counts):
+                array.flags.writeable = False
+            yield Batch(windows, targets, self.rows[chosen], counts)
+
+    def stream(self, seed: int, repetition: int, iteration: int = 0) -> Iterator[Batch]:
+        """Yield shuffled epochs without end, from any iteration on."""
+        epoch, skip = divmod(iteration, self.batches_per_epoch)
+        while True:
+            yield from self.epoch(seed, repetition, epoch, shuffle=True, skip=skip)
+            epoch, skip = epoch + 1, 0
+
+
+def class_indices(labels: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return each label's place among the classes."""
+    place = {name: i for i, name in enumerate(classes)}
+    return np.array([place[label] for label in labels], dtype=np.int64)
+
+
+class Prefetch(Iterator[T]):
+    """Runs an iterator ahead in a thread; an error there is raised here, in its place.
+
+    Parameters
+    ----------
+    items
+        What to iterate over.
+    depth
+        How many items may wait.
+    """
+
+    _END = object()
+
+    def __init__(self, items: Iterable[T], depth: int = 3) -> None:
+        self._queue: queue.Queue[object] = queue.Queue(depth)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(items,), daemon=True)
+        self._thread.start()
+
+    def _put(self, item: object) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def _run(self, items: Iterable[T]) -> None:
+        try:
+            for item in items:
+                if not self._put(item):
+                    return
+        except BaseException as error:  # noqa: BLE001 - it is raised where the items are used
+            self._put(_Raised(error))
+        else:
+            self._put(self._END)
+
+    def __next__(self) -> T:
+        item = self._queue.get()
+        if item is self._END:
+            self._queue.put(item)
+            raise StopIteration
+        if isinstance(item, _Raised):
+            self._queue.put(item)
+            raise item.error
+        return item  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Stop the thread and wait for it."""
+        self._stop.set()
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        self._thread.join()
+
+    def __enter__(self) -> Prefetch[T]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class _Raised:
+    error: BaseException
+
+
+def map_ahead(function: Callable[[Batch], T], batches: Iterator[Batch]) -> Prefetch[T]:
+    """Prepare batches ahead and run `function` on each, both in the background."""
+    return Prefetch(map(function, batches))

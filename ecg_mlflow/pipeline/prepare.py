@@ -1,0 +1,195 @@
+"""The part of a pipeline that runs once: labels, selection, and signals without chance.
+
+What it makes is kept on disk, content-addressed by the corpus and the actions, and memory-mapped
+by every process, so that twenty workers filter a recording once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_mlflow.canonical import digest
+from ecg_mlflow.errors import PipelineError
+from ecg_mlflow.pipeline.actions import ApplyStep, RecordAction
+from ecg_mlflow.pipeline.pipeline import Stages
+from ecg_mlflow.records import Corpus, DigitalRecord, Signals
+from ecg_mlflow.records.cache import cache_root, locked, write_whole
+from ecg_mlflow.records.packing import pack
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The records that a pipeline keeps, with their final labels.
+
+    Attributes
+    ----------
+    rows
+        ``(n,)`` int64 positions in the corpus, ascending.
+    labels
+        Final label of each.
+    """
+
+    rows: npt.NDArray[np.int64]
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Signals that are ready for the actions that run for every batch.
+
+    Attributes
+    ----------
+    signals
+        Packed signals of the whole corpus, or of `rows` alone.
+    place
+        ``(n_corpus,)`` int64: position in `signals` of each corpus row, -1 where it has none.
+    fs
+        ``(n_corpus,)`` float64, Hz.
+    leads
+        Names of the leads, the same for all.
+    """
+
+    signals: Signals
+    place: npt.NDArray[np.int64]
+    fs: npt.NDArray[np.float64]
+    leads: tuple[str, ...]
+
+
+def select(corpus: Corpus, stages: Stages, rows: Sequence[int] | None = None) -> Selection:
+    """Apply the pipeline's label actions and length limits.
+
+    Parameters
+    ----------
+    corpus
+        The recordings.
+    stages
+        The pipeline.
+    rows
+        Positions in the corpus to look at; all by default.
+    """
+    kept: list[int] = []
+    labels: list[str] = []
+    for row in range(len(corpus)) if rows is None else rows:
+        label = stages.label(corpus.labels[row])
+        n_samples, fs = int(corpus.n_samples[row]), float(corpus.fs[row])
+        if label is not None and all(a.keeps(n_samples, fs) for a in stages.once):
+            kept.append(row)
+            labels.append(label)
+    return Selection(np.asarray(kept, dtype=np.int64), tuple(labels))
+
+
+def output_leads(corpus: Corpus, stages: Stages, rows: npt.NDArray[np.int64]) -> tuple[str, ...]:
+    """Return the leads that the pipeline makes of these records.
+
+    Raises
+    ------
+    PipelineError
+        If the records end with different leads: no model takes them all.
+    """
+    found: Counter[tuple[str, ...]] = Counter()
+    example: dict[tuple[str, ...], str] = {}
+    made: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for row in rows:
+        given = corpus.leads[row]
+        if given not in made:
+            leads = given
+            for action in stages.once:
+                leads = action.output_leads(leads)
+            made[given] = leads
+        found[made[given]] += 1
+        example.setdefault(made[given], corpus.ids[row])
+    if len(found) > 1:
+        listed = "; ".join(
+            f"{n} records have {list(leads)} (such as {example[leads]})"
+            for leads, n in found.most_common(5)
+        )
+        raise PipelineError(
+            f"the records do not have the same leads: {listed}. Choose with keep_leads([...]) or "
+            "order with reorder_leads([...]) in the pipeline"
+        )
+    return next(iter(found), ())
+
+
+def prepare(corpus: Corpus, stages: Stages, rows: npt.NDArray[np.int64]) -> Prepared:
+    """Run, or find in the cache, what needs to run once per record.
+
+    Parameters
+    ----------
+    corpus
+        The recordings.
+    stages
+        The pipeline.
+    rows
+        ``(n,)`` positions of the records that will be used, ascending.
+
+    Raises
+    ------
+    PipelineError
+        If an action fails on a record, or its result isn't finite; the message names the record.
+    """
+    leads = output_leads(corpus, stages, rows)
+    changing = tuple(a for a in stages.once if _changes_signal(a))
+    if not changing:
+        return Prepared(corpus.signals, np.arange(len(corpus)), corpus.fs, leads)
+    note = cache_root() / "prepared" / f"{digest([corpus.digest, changing, rows])}.txt"
+    with locked(note):
+        prepared = _reopen(note)
+        if prepared is None:
+            records = (_run_once(corpus, changing, int(row)) for row in rows)
+            prepared = pack(records, cache_root() / "corpora", note.stem)
+            write_whole(note, prepared.digest.encode())
+    place = np.full(len(corpus), -1, dtype=np.int64)
+    place[rows] = np.arange(len(rows))
+    fs = corpus.fs.copy()
+    fs[rows] = prepared.fs
+    return Prepared(prepared.signals, place, fs, leads)
+
+
+def _reopen(note: Path) -> Corpus | None:
+    try:
+        path = cache_root() / "corpora" / note.read_text()
+    except FileNotFoundError:
+        return None
+    return Corpus.open(path) if path.exists() else None
+
+
+def _changes_signal(action: RecordAction) -> bool:
+    return type(action).apply is not RecordAction.apply
+
+
+def _run_once(
+    corpus: Corpus, once: Iterable[RecordAction], row: int
+) -> tuple[DigitalRecord, str]:
+    record = corpus.record(row)
+    signal, fs, leads = record.signal, record.fs, record.leads
+    for action in once:
+        try:
+            signal = action.apply(signal, fs, leads)
+        except PipelineError as error:
+            raise PipelineError(f"record {record.id}: {error}") from error
+        fs, leads = action.output_fs(fs), action.output_leads(leads)
+        if not np.isfinite(signal).all():
+            what = "the function" if isinstance(action, ApplyStep) else "the recording"
+            raise PipelineError(
+                f"record {record.id}: after {action} the signal has NaN or infinite values; "
+                f"mend {what}, or leave the record out"
+            )
+    n_leads = signal.shape[1]
+    prepared = DigitalRecord(
+        record.id,
+        fs,
+        leads,
+        None,
+        signal,
+        np.ones(n_leads, np.float32),
+        np.zeros(n_leads, np.float32),
+        ("mV",) * n_leads,
+        (),
+    )
+    return prepared, corpus.labels[row]

@@ -1,0 +1,296 @@
+"""The part of a pipeline that runs for every batch: from prepared signals to windows.
+
+Chance is drawn here, outside the kernels: one seeded generator for each (seed, repetition, epoch,
+action) gives every record of the corpus its own row of numbers, so that a record's windows depend
+on (seed, repetition, epoch, record) and on nothing else: not on the batch that it is in, nor on
+the number of workers, nor on the records beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_mlflow.pipeline import kernels
+from ecg_mlflow.pipeline.actions import (
+    Action,
+    ApplyStep,
+    CenterFlip,
+    ChanceAction,
+    RandomResampleSignals,
+    RandomSplitSignals,
+    RecordAction,
+    ResampleSignals,
+    Signal,
+    SplitSignals,
+    resampled_length,
+)
+from ecg_mlflow.pipeline.pipeline import Stages
+from ecg_mlflow.pipeline.prepare import Prepared
+
+#: Numbers drawn for one epoch: for each action of chance, one row for each record of the corpus.
+Draws = dict[int, npt.NDArray[Any]]
+
+
+def draw_epoch(
+    stages: Stages, n_records: int, n_leads: int, seed: int, repetition: int, epoch: int
+) -> Draws:
+    """Draw what one epoch needs of chance, for every record of the corpus.
+
+    Parameters
+    ----------
+    stages
+        The pipeline.
+    n_records, n_leads
+        Size of the whole corpus, used or not: a record's row is its position in it.
+    seed, repetition, epoch
+        Together with the action's place in the pipeline, the seed of its generator.
+    """
+    return {
+        place: action.draw(
+            np.random.default_rng([seed, repetition, epoch, place]), n_records, n_leads
+        )
+        for place, action in enumerate(stages.every)
+        if isinstance(action, ChanceAction)
+    }
+
+
+@dataclass(frozen=True)
+class FusedChain:
+    """The actions of every batch, as the arguments of one kernel call.
+
+    Attributes
+    ----------
+    center
+        Where the mean is taken, as in `kernels`.
+    flip, resample, split
+        The actions, each with its place among the stage's actions; None where there is none.
+    tail
+        Actions on finished windows.
+    """
+
+    center: int
+    flip: tuple[int, CenterFlip] | None
+    resample: tuple[int, RandomResampleSignals | ResampleSignals] | None
+    split: tuple[int, SplitSignals | RandomSplitSignals]
+    tail: tuple[RecordAction, ...]
+
+
+def fuse(stages: Stages) -> FusedChain | None:
+    """Fit the actions into the kernel's form: centre, resample, cut, in most orders.
+
+    Returns None where another action stands between them; such a chain runs in NumPy.
+    """
+    flip: tuple[int, CenterFlip] | None = None
+    resample: tuple[int, RandomResampleSignals | ResampleSignals] | None = None
+    split: tuple[int, SplitSignals | RandomSplitSignals] | None = None
+    center = kernels.NO_CENTER
+    tail: list[RecordAction] = []
+    for place, action in enumerate(stages.every):
+        if isinstance(action, CenterFlip) and flip is None and not tail:
+            flip = place, action
+            if split is not None:
+                center = kernels.CENTER_WINDOW
+            elif resample is not None:
+                center = kernels.CENTER_RESAMPLED
+            else:
+                center = kernels.CENTER_RECORD
+        elif isinstance(action, (RandomResampleSignals, ResampleSignals)) and resample is None:
+            resample = place, action
+        elif isinstance(action, (SplitSignals, RandomSplitSignals)):
+            split = place, action
+        elif split is not None and isinstance(action, RecordAction):
+            tail.append(action)
+        else:
+            return None
+    assert split is not None, "Stages always hold a split"
+    return FusedChain(center, flip, resample, split, tuple(tail))
+
+
+class WindowMaker:
+    """Makes the windows of any records, for one pipeline over one corpus.
+
+    Parameters
+    ----------
+    stages
+        The pipeline.
+    prepared
+        The corpus after the part that runs once.
+    rows, labels
+        The records that may be asked for, by position in the corpus, and their final labels.
+    training
+        False at test time, where signs are +1 unless the pipeline asks for more.
+    """
+
+    def __init__(
+        self,
+        stages: Stages,
+        prepared: Prepared,
+        rows: npt.NDArray[np.int64],
+        labels: Sequence[str],
+        *,
+        training: bool,
+    ) -> None:
+        self._stages = stages
+        self._prepared = prepared
+        self._labels = dict(zip(rows.tolist(), labels, strict=True))
+        self._training = training
+        self._chain = fuse(stages)
+        self.n_leads = len(prepared.leads)
+        self.length = int(stages.split.length)
+        self._means: npt.NDArray[np.float64] | None = None
+        if self._chain is not None and self._chain.center == kernels.CENTER_RECORD:
+            self._means = self._lead_means(rows)
+
+    def draw(self, seed: int, repetition: int, epoch: int) -> Draws:
+        """Draw what an epoch needs of chance."""
+        n_records = len(self._prepared.place)
+        return draw_epoch(self._stages, n_records, self.n_leads, seed, repetition, epoch)
+
+    def make(
+        self, rows: npt.NDArray[np.int64], draws: Draws
+    ) -> tuple[Signal, npt.NDArray[np.int64]]:
+        """Make the windows of these records.
+
+        Parameters
+        ----------
+        rows
+            ``(n,)`` positions in the corpus.
+        draws
+            From `draw`.
+
+        Returns
+        -------
+        windows
+            ``(n_windows, length, n_leads)`` float32, mV, record by record.
+        counts
+            ``(n,)`` number of windows of each record.
+        """
+        if self._chain is None:
+            return self._make_in_numpy(rows, draws)
+        return self._make_fused(self._chain, rows, draws)
+
+    def _signs(self, place: int, action: CenterFlip, draws: Draws) -> npt.NDArray[np.float32]:
+        """Return the signs of all records, ``(n_corpus, n_leads)``."""
+        signs = draws[place]
+        return signs if self._training or action.flip_at_test else np.ones_like(signs)
+
+    def _make_fused(
+        self, chain: FusedChain, rows: npt.NDArray[np.int64], draws: Draws
+    ) -> tuple[Signal, npt.NDArray[np.int64]]:
+        signals, place = self._prepared.signals, self._prepared.place[rows]
+        fs, n_samples = self._prepared.fs[rows], signals.n_samples[place]
+        n_resampled = n_samples
+        if chain.resample is not None:
+            k, action = chain.resample
+            fs_new = draws[k][rows] if k in draws else np.full(len(rows), action.fs)  # type: ignore[union-attr]
+            n_resampled = np.maximum(1, (fs_new * n_samples / fs).astype(np.int64))
+            n_resampled = np.where(fs_new > 0, n_resampled, n_samples)
+            fs = np.where(fs_new > 0, fs_new, fs)
+        base = signals.baseline[place, : self.n_leads]
+        scale = 1 / signals.gain[place, : self.n_leads]
+        if self._means is not None:
+            base = self._means[rows].astype(np.float32)
+        if chain.flip is not None:
+            scale = scale * self._signs(*chain.flip, draws)[rows]
+        starts = self._starts(chain.split, rows, n_resampled, draws)
+        counts = np.array([len(s) for s in starts], dtype=np.int64)
+        window_of = np.concatenate([[0], np.cumsum(counts)])
+        windows = np.empty((int(window_of[-1]), self.length, self.n_leads), dtype=np.float32)
+        kernels.fill_windows(
+            windows,
+            signals.data,
+            signals.offset[place],
+            n_samples,
+            n_resampled,
+            base,
+            scale,
+            window_of,
+            np.concatenate(starts),
+            chain.center,
+        )
+        if chain.tail:
+            self._apply_tail(chain.tail, windows, np.repeat(fs, counts))
+        return windows, counts
+
+    def _starts(
+        self,
+        split: tuple[int, SplitSignals | RandomSplitSignals],
+        rows: npt.NDArray[np.int64],
+        n_samples: npt.NDArray[np.int64],
+        draws: Draws,
+    ) -> list[npt.NDArray[np.int64]]:
+        k, action = split
+        labelled = zip(rows.tolist(), n_samples.tolist(), strict=True)
+        if isinstance(action, RandomSplitSignals):
+            places = draws[k]
+            return [action.starts(n, self._labels[row], places[row]) for row, n in labelled]
+        return [action.starts(n, self._labels[row]) for row, n in labelled]
+
+    def _apply_tail(
+        self,
+        tail: Sequence[RecordAction],
+        windows: Signal,
+        fs: npt.NDArray[np.float64],
+    ) -> None:
+        leads = self._prepared.leads
+        for i in range(len(windows)):
+            for action in tail:
+                windows[i] = action.apply(windows[i], float(fs[i]), leads)
+
+    def _make_in_numpy(
+        self, rows: npt.NDArray[np.int64], draws: Draws
+    ) -> tuple[Signal, npt.NDArray[np.int64]]:
+        """Run the actions one by one: the reference, and the way for chains that don't fuse."""
+        made = [self._windows_of(int(row), draws) for row in rows]
+        counts = np.array([len(windows) for windows in made], dtype=np.int64)
+        return np.concatenate(made), counts
+
+    def _windows_of(self, row: int, draws: Draws) -> Signal:
+        pieces = [self._prepared.signals.millivolts(int(self._prepared.place[row]))]
+        fs = float(self._prepared.fs[row])
+        for place, action in enumerate(self._stages.every):
+            if isinstance(action, (SplitSignals, RandomSplitSignals)):
+                (signal,) = pieces
+                pieces = list(self._cut(place, action, row, signal, draws))
+            else:
+                pieces = [self._apply(place, action, row, p, fs, draws) for p in pieces]
+                if isinstance(action, (RandomResampleSignals, ResampleSignals)):
+                    fs_new = draws[place][row] if place in draws else action.fs  # type: ignore[union-attr]
+                    fs = float(fs_new) if fs_new > 0 else fs
+        return np.stack(pieces)
+
+    def _cut(
+        self,
+        place: int,
+        action: SplitSignals | RandomSplitSignals,
+        row: int,
+        signal: Signal,
+        draws: Draws,
+    ) -> Signal:
+        n_samples = np.array([len(signal)])
+        (starts,) = self._starts((place, action), np.array([row]), n_samples, draws)
+        return action.cut(signal, starts)
+
+    def _apply(
+        self, place: int, action: Action, row: int, signal: Signal, fs: float, draws: Draws
+    ) -> Signal:
+        if isinstance(action, CenterFlip):
+            return action.apply(signal, self._signs(place, action, draws)[row])
+        if isinstance(action, RandomResampleSignals):
+            return action.apply(signal, fs, float(draws[place][row]))
+        assert isinstance(action, RecordAction)
+        return action.apply(signal, fs, self._prepared.leads)
+
+    def _lead_means(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Mean of every lead, in the packed units, ``(n_corpus, n_leads)``."""
+        signals, place = self._prepared.signals, self._prepared.place[rows]
+        means = np.empty((len(rows), self.n_leads))
+        kernels.lead_means(signals.data, signals.offset[place], signals.n_samples[place], means)
+        found = np.zeros((len(self._prepared.place), self.n_leads))
+        found[rows] = means
+        return found

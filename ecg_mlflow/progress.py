@@ -1,0 +1,84 @@
+"""What the user sees of a running study: one bar, and one line per run that has ended."""
+
+from __future__ import annotations
+
+import math
+import sys
+from types import TracebackType
+from typing import Any, Self
+
+from tqdm import tqdm
+
+from ecg_mlflow.plan import PlannedRun, StudyPlan
+
+
+class StudyProgress:
+    """A bar over the whole study, in which each run weighs what it is estimated to cost.
+
+    On a terminal the bar is redrawn in place; elsewhere only the lines of ended runs are written.
+    """
+
+    def __init__(self, plan: StudyPlan) -> None:
+        self._n_runs = len(plan.runs)
+        self._done = 0
+        self._failed = 0
+        self._best: tuple[float, str] | None = None
+        self._shares: dict[str, float] = {}
+        total = plan.seconds
+        self._bar: tqdm[Any] = tqdm(
+            total=1.0,
+            bar_format="{percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}",
+            file=sys.stderr,
+            disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
+        )
+        self._weight = {run.key: run.config.seconds / total for run in plan.runs}
+
+    def update(self, run: PlannedRun, data: dict[str, Any]) -> None:
+        """Note how far a run has come."""
+        self._shares[run.key] = data["iteration"] / run.config.n_iterations
+
+    def finished(self, run: PlannedRun, value: float) -> None:
+        """Note a run that has finished with this value of the objective."""
+        self._done += 1
+        self._shares[run.key] = 1.0
+        if math.isfinite(value) and (self._best is None or value > self._best[0]):
+            self._best = value, run.key
+        self._line(run, f"F1 {value:.4f}")
+
+    def failed(self, run: PlannedRun, reason: str) -> None:
+        """Note a run that has failed."""
+        self._failed += 1
+        self._shares[run.key] = 1.0
+        self._line(run, f"FAILED: {reason}")
+
+    def refresh(self) -> None:
+        """Redraw the bar."""
+        done = sum(self._weight[key] * share for key, share in self._shares.items())
+        text = f"{self._done}/{self._n_runs} runs"
+        if self._failed:
+            text += f", {self._failed} failed"
+        if self._best:
+            text += f", best F1 {self._best[0]:.4f} ({self._best[1]})"
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.n = min(done, 1.0)
+        self._bar.refresh()
+
+    def _line(self, run: PlannedRun, what: str) -> None:
+        ended = self._done + self._failed
+        width = len(str(self._n_runs))
+        tqdm.write(
+            f"[{ended:{width}}/{self._n_runs}] {run.key} {run.config.name}: {what}",
+            file=sys.stderr,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()

@@ -1,0 +1,26 @@
+"""Recordings: reading WFDB files and labels, and packing them into a memory-mapped corpus."""
+
+from ecg_mlflow.records.corpus import Corpus, Provenance, Signals
+from ecg_mlflow.records.record import (
+    BadRecord,
+    DigitalRecord,
+    Record,
+    bad_records_error,
+    list_bad_records,
+)
+from ecg_mlflow.records.sources import load_corpus
+from ecg_mlflow.records.wfdb_reader import read_digital, read_record
+
+__all__ = [
+    "BadRecord",
+    "Corpus",
+    "DigitalRecord",
+    "Provenance",
+    "Record",
+    "Signals",
+    "bad_records_error",
+    "list_bad_records",
+    "load_corpus",
+    "read_digital",
+    "read_record",
+]

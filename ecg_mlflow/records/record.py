@@ -1,0 +1,171 @@
+"""What one recording is: signal, sampling frequency, leads, label; and what a bad one is."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecg_mlflow.errors import BadRecordsError
+
+LISTED_AT_MOST = 50
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One labelled recording in physical units.
+
+    Attributes
+    ----------
+    id
+        Name of the record: its header's file name without the suffix.
+    signal
+        Samples in mV, shape ``(n_samples, n_leads)``, float32.
+    fs
+        Sampling frequency in Hz.
+    leads
+        One name per column of `signal`.
+    label
+        The record's class, or None where it isn't known.
+    """
+
+    id: str
+    signal: NDArray[np.float32]
+    fs: float
+    leads: tuple[str, ...]
+    label: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class DigitalRecord:
+    """One recording as its files hold it.
+
+    Either `digital` is set, and ``mV = (digital - baseline) / gain``, or `physical` is, for
+    samples that don't fit 16 bits; then gain is 1 and baseline 0.
+
+    Attributes
+    ----------
+    id
+        Name of the record.
+    fs
+        Sampling frequency in Hz.
+    leads
+        One name per lead.
+    digital
+        Samples as the converter gave them, shape ``(n_samples, n_leads)``, int16, or None.
+    physical
+        Samples in mV, shape ``(n_samples, n_leads)``, float32, or None.
+    gain
+        Units of the converter per mV, shape ``(n_leads,)``, float32.
+    baseline
+        The converter's value at 0 mV, shape ``(n_leads,)``, float32.
+    units
+        Physical unit of each lead in the header; the values above are for mV already.
+    files
+        Every file that was read, the header first.
+    """
+
+    id: str
+    fs: float
+    leads: tuple[str, ...]
+    digital: NDArray[np.int16] | None
+    physical: NDArray[np.float32] | None
+    gain: NDArray[np.float32]
+    baseline: NDArray[np.float32]
+    units: tuple[str, ...]
+    files: tuple[Path, ...]
+
+    @property
+    def samples(self) -> NDArray[np.int16] | NDArray[np.float32]:
+        """The samples as they are stored, shape ``(n_samples, n_leads)``."""
+        stored = self.digital if self.digital is not None else self.physical
+        assert stored is not None
+        return stored
+
+    def millivolts(self) -> NDArray[np.float32]:
+        """Return the signal in mV, shape ``(n_samples, n_leads)``, float32."""
+        return to_millivolts(self.samples, self.gain, self.baseline)
+
+
+@dataclass(frozen=True)
+class BadRecord:
+    """One recording that can't be used, and why.
+
+    Attributes
+    ----------
+    id
+        Name of the record.
+    path
+        The file at fault, with its line where there is one (``REFERENCE.csv:12``).
+    reason
+        The kind of fault, then a colon and the particulars where there are any.
+    """
+
+    id: str
+    path: str
+    reason: str
+
+    @property
+    def kind(self) -> str:
+        """The reason without its particulars, by which lists are grouped."""
+        return self.reason.partition(":")[0]
+
+
+def to_millivolts(
+    samples: NDArray[np.int16] | NDArray[np.float32],
+    gain: NDArray[np.float32],
+    baseline: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Convert stored samples to mV.
+
+    Parameters
+    ----------
+    samples
+        Shape ``(n_samples, n_leads)``.
+    gain, baseline
+        Units per mV and value at 0 mV, shape ``(n_leads,)``.
+
+    Returns
+    -------
+    ndarray
+        Shape ``(n_samples, n_leads)``, float32, in mV, a fresh array.
+    """
+    signal = samples.astype(np.float32)
+    signal -= baseline
+    signal /= gain
+    return signal
+
+
+def list_bad_records(bad: Iterable[BadRecord]) -> list[str]:
+    """Write bad records as lines of text, grouped by the kind of fault, all of them."""
+    groups: dict[str, list[BadRecord]] = defaultdict(list)
+    for record in bad:
+        groups[record.kind].append(record)
+    lines = []
+    for kind, members in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])):
+        lines.append(f"{kind} ({len(members)}):")
+        for record in sorted(members, key=lambda member: (member.id, member.path)):
+            particulars = record.reason.partition(":")[2].strip()
+            lines.append(
+                f"  {record.id}  {record.path}" + (f"  {particulars}" if particulars else "")
+            )
+    return lines
+
+
+def bad_records_error(bad: Sequence[BadRecord]) -> BadRecordsError:
+    """Make the one error that lists all bad records, by kind, at most 50 lines of them."""
+    lines = list_bad_records(bad)
+    shown = lines[:LISTED_AT_MOST]
+    if len(lines) > len(shown):
+        listed = sum(line.startswith("  ") for line in shown)
+        shown.append(f"... and {len(bad) - listed} more")
+    n_records = len({record.id for record in bad})
+    return BadRecordsError(
+        f"{n_records} records can't be used ({len(bad)} faults):\n"
+        + "\n".join(shown)
+        + "\nMend or remove them, or leave them out with on_bad_record=skip."
+    )

@@ -1,0 +1,202 @@
+"""Reads a record's header through the wfdb package and checks it against the files beside it.
+
+Header and signal formats: https://physionet.org/physiotools/wag/header-5.htm and signal-5.htm.
+Checksums and initial values are not compared: those of the CinC 2017 Challenge are known to be
+wrong.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ecg_mlflow.errors import RecordError
+from ecg_mlflow.records.wfdb_plain import as_wfdb_reads_it
+
+# What wfdb lets through when a header or a signal file isn't as it should be; RuntimeError is
+# soundfile's, MemoryError comes of an absurd length in a header.
+WFDB_ERRORS = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OSError,
+    RuntimeError,
+    ArithmeticError,
+    MemoryError,
+)
+_BYTES_PER_SAMPLE = {
+    **{"8": 1.0, "80": 1.0, "16": 2.0, "61": 2.0, "160": 2.0, "24": 3.0, "32": 4.0},
+    **{"212": 3 / 2, "310": 4 / 3, "311": 4 / 3},
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a record's header says.
+
+    Attributes
+    ----------
+    id
+        Name of the record.
+    fs
+        Sampling frequency in Hz.
+    n_samples
+        Samples per lead, or None where the header leaves that to the size of the signal file.
+    leads
+        One name per lead.
+    units
+        Physical unit of each lead.
+    files
+        The header, the headers of its segments if it has any, and the signal files, whether
+        or not they exist.
+    """
+
+    id: str
+    fs: float
+    n_samples: int | None
+    leads: tuple[str, ...]
+    units: tuple[str, ...]
+    files: tuple[Path, ...]
+
+
+@functools.cache
+def import_wfdb() -> ModuleType:
+    """Import wfdb (and pandas with it: half a second) when a file is to be read."""
+    with warnings.catch_warnings():
+        # wfdb 4.3 builds its tables with pandas calls that pandas 3 deprecates.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import wfdb
+    return wfdb  # type: ignore[no-any-return, unused-ignore]
+
+
+def read_header(path: str | Path) -> Header:
+    """Read a record's header.
+
+    Parameters
+    ----------
+    path
+        The ``.hea`` file.
+
+    Raises
+    ------
+    RecordError
+        If it is missing or broken, or names another record.
+    """
+    path = Path(path)
+    with as_wfdb_reads_it(path) as name:
+        return checked(path, rdheader(name))
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """Return the files that a record consists of, as far as its header can be read."""
+    try:
+        with as_wfdb_reads_it(path) as name:
+            return record_files(path, rdheader(name))
+    except RecordError:
+        return (path,)
+
+
+def rdheader(name: str) -> Any:
+    """Call ``wfdb.rdheader``; whatever it raises comes out as a RecordError."""
+    try:
+        return import_wfdb().rdheader(name)
+    except WFDB_ERRORS as error:
+        raise RecordError(f"broken header: {error_text(error)}") from error
+
+
+def error_text(error: BaseException) -> str:
+    """Return an error's message, or its type's name where it has none."""
+    return str(error) or type(error).__name__
+
+
+def checked(path: Path, read: Any) -> Header:
+    """Check what wfdb read of a header, and the signal files' sizes against it.
+
+    Parameters
+    ----------
+    path
+        The header.
+    read
+        wfdb's ``Record`` or ``MultiRecord``.
+
+    Raises
+    ------
+    RecordError
+        At the first fault.
+    """
+    if read.record_name != path.stem:
+        raise RecordError(f"header of another record: it names {read.record_name!r}")
+    files = record_files(path, read)
+    for file in files:
+        if not file.is_file():
+            raise RecordError(f"missing signal file: {file.name}")
+        if not file.stat().st_size:
+            raise RecordError(f"no samples: {file.name} is empty")
+    if hasattr(read, "seg_name"):
+        parts = zip(read.seg_name, read.seg_len, strict=True)
+        if gap := sum(length for name, length in parts if name == "~"):
+            raise RecordError(f"gap between segments: {gap} of {read.sig_len} samples are missing")
+        return Header(path.stem, float(read.fs), read.sig_len, (), (), files)
+    described = len(read.file_name or ())
+    if read.n_sig != described or not described:
+        raise RecordError(
+            f"broken header: it announces {read.n_sig} leads and describes {described}"
+        )
+    rates = sorted({per_frame or 1 for per_frame in read.samps_per_frame})
+    if len(rates) > 1:
+        frequencies = ", ".join(f"{read.fs * rate:g} Hz" for rate in rates)
+        raise RecordError(f"leads of different sampling frequencies: {frequencies}")
+    if not read.fs > 0:
+        raise RecordError(f"broken header: a sampling frequency of {read.fs} Hz")
+    if read.sig_len == 0:
+        raise RecordError("no samples: the record's length is 0")
+    if read.sig_len is not None:
+        _refuse_truncated(path, read)
+    return Header(
+        id=path.stem,
+        fs=float(read.fs * rates[0]),
+        n_samples=None if read.sig_len is None else read.sig_len * rates[0],
+        leads=lead_names(read),
+        units=tuple(read.units),
+        files=files,
+    )
+
+
+def _refuse_truncated(path: Path, read: Any) -> None:
+    for name in dict.fromkeys(read.file_name):
+        leads = [i for i, other in enumerate(read.file_name) if other == name]
+        width = _BYTES_PER_SAMPLE.get(read.fmt[leads[0]])
+        if width is None:
+            continue
+        n_samples = read.sig_len * sum(read.samps_per_frame[i] or 1 for i in leads)
+        expected = (read.byte_offset[leads[0]] or 0) + math.ceil(n_samples * width)
+        size = (path.parent / name).stat().st_size
+        if size < expected:
+            raise RecordError(
+                f"truncated signal file: {name} has {size} bytes, the header asks for {expected}"
+            )
+
+
+def lead_names(read: Any) -> tuple[str, ...]:
+    """Return the leads' names; a lead without one is called by its number from 1."""
+    return tuple(name or f"lead {i + 1}" for i, name in enumerate(read.sig_name))
+
+
+def record_files(path: Path, read: Any) -> tuple[Path, ...]:
+    """List the files of the record whose header wfdb read, the header first."""
+    if hasattr(read, "seg_name"):
+        return _segment_files(path, read)
+    return (path, *(path.parent / name for name in dict.fromkeys(read.file_name or ())))
+
+
+def _segment_files(path: Path, read: Any) -> tuple[Path, ...]:
+    """List the headers and signal files of all segments; ``~`` stands for a gap."""
+    headers = [path.parent / f"{name}.hea" for name in dict.fromkeys(read.seg_name) if name != "~"]
+    signals = [file for header in headers for file in files_of(header) if file.name != "~"]
+    return (path, *dict.fromkeys(signals))

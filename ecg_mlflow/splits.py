@@ -1,0 +1,226 @@
+"""Which records train, validate and test, decided once for a whole study."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_mlflow.errors import SplitError
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+#: How many names an error lists.
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Split:
+    """A rule that divides records.
+
+    Parameters
+    ----------
+    fractions
+        The training fraction (the rest is the test set), or ``(train, test)``, or ``(train,
+        validation, test)``, adding up to 1.
+    stratified
+        Divide each class by itself.
+    seed
+        Divide by chance. Without a seed the order of the sorted records decides: the first are the
+        test set, then come validation and training.
+    records
+        Instead of `fractions`: ``{"test": [ids], "validation": [ids]}``; all others train.
+
+    Raises
+    ------
+    SplitError
+        If the fractions don't add up to 1, or `records` names an unknown part or a record twice.
+    """
+
+    fractions: float | tuple[float, ...] = 0.8
+    stratified: bool = False
+    seed: int | None = None
+    records: Mapping[str, Sequence[str]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.records is not None:
+            self._check_records(self.records)
+            return
+        shares = self.shares()
+        if not all(share > 0 for share in shares.values()) or abs(sum(shares.values()) - 1) > 1e-9:
+            raise SplitError(
+                f"split={self.fractions} must be the training fraction, (train, test) or (train, "
+                "validation, test), all above 0 and adding up to 1"
+            )
+
+    def _check_records(self, records: Mapping[str, Sequence[str]]) -> None:
+        unknown = sorted(set(records) - {TEST, VALIDATION})
+        if unknown or not records.get(TEST):
+            raise SplitError(
+                f"records={{{', '.join(map(repr, records))}: ...}} must name the records of "
+                f"'test' and may name those of 'validation'; all others train"
+            )
+        listed = [name for part in records.values() for name in part]
+        twice = sorted({name for name in listed if listed.count(name) > 1})
+        if twice:
+            raise SplitError(f"the split lists records twice: {_few(twice)}")
+
+    def shares(self) -> dict[str, float]:
+        """Return the fraction of each part."""
+        given = self.fractions
+        if isinstance(given, (int, float)):
+            given = (float(given), 1 - float(given))
+        names = {2: (TRAIN, TEST), 3: (TRAIN, VALIDATION, TEST)}.get(len(given))
+        if names is None:
+            raise SplitError(f"split={self.fractions} must have two or three fractions")
+        return dict(zip(names, given, strict=True))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The records of each part of a split, as ascending positions in the corpus.
+
+    Attributes
+    ----------
+    validation
+        Empty where the split has no such part.
+    """
+
+    train: npt.NDArray[np.int64]
+    validation: npt.NDArray[np.int64]
+    test: npt.NDArray[np.int64]
+
+    def items(self) -> list[tuple[str, npt.NDArray[np.int64]]]:
+        """Return the parts that hold records, by name."""
+        named = ((TRAIN, self.train), (VALIDATION, self.validation), (TEST, self.test))
+        return [(name, rows) for name, rows in named if len(rows)]
+
+
+def split_records(
+    split: Split,
+    ids: Sequence[str],
+    labels: Sequence[str],
+    copies: Sequence[Sequence[str]],
+    rows: npt.NDArray[np.int64],
+) -> Parts:
+    """Divide the records at `rows` by the rule.
+
+    Parameters
+    ----------
+    split
+        The rule.
+    ids, labels
+        Of the whole corpus, sorted by id.
+    copies
+        Groups of ids that hold the same signal.
+    rows
+        ``(n,)`` positions of the records to divide, ascending.
+
+    Raises
+    ------
+    SplitError
+        If a part stays empty, a listed record doesn't exist, or two copies of one recording stand
+        in different parts, which chance is never allowed to do.
+    """
+    if split.records is not None:
+        places = _listed_parts(split.records, ids, rows)
+    else:
+        places = _fraction_parts(split, ids, labels, copies, rows)
+    parts = Parts(
+        *(np.array(sorted(places[name]), dtype=np.int64) for name in (TRAIN, VALIDATION, TEST))
+    )
+    wanted = [TRAIN, TEST] if split.records is not None else list(split.shares())
+    empty = [name for name in wanted if not places[name]]
+    if empty:
+        raise SplitError(f"{len(rows)} records leave nothing for {' and '.join(empty)}")
+    _check_copies(parts, ids, copies)
+    return parts
+
+
+def _listed_parts(
+    records: Mapping[str, Sequence[str]], ids: Sequence[str], rows: npt.NDArray[np.int64]
+) -> dict[str, list[int]]:
+    place = {ids[row]: int(row) for row in rows}
+    missing = [name for part in records.values() for name in part if name not in place]
+    if missing:
+        raise SplitError(
+            f"the split lists records that the corpus doesn't have (or that were left out): "
+            f"{_few(missing)}"
+        )
+    parts: dict[str, list[int]] = defaultdict(list)
+    for name, listed in records.items():
+        parts[name] = [place[record] for record in listed]
+    taken = set(parts[TEST]) | set(parts[VALIDATION])
+    parts[TRAIN] = [int(row) for row in rows if int(row) not in taken]
+    return parts
+
+
+def _fraction_parts(
+    split: Split,
+    ids: Sequence[str],
+    labels: Sequence[str],
+    copies: Sequence[Sequence[str]],
+    rows: npt.NDArray[np.int64],
+) -> dict[str, list[int]]:
+    strata: dict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        strata[labels[row] if split.stratified else ""].append(int(row))
+    parts: dict[str, list[int]] = defaultdict(list)
+    twin_of = {name: group[0] for group in copies for name in group}
+    moved: dict[str, str] = {}
+    for label in sorted(strata):
+        order = strata[label]
+        if split.seed is not None:
+            order = _shuffled_together(order, ids, twin_of, split.seed)
+        for name, part in _cut(split.shares(), order):
+            for row in part:
+                # Copies follow the first of their group, also from another stratum.
+                group = twin_of.get(ids[row]) if split.seed is not None else None
+                parts[moved.setdefault(group, name) if group else name].append(row)
+    return parts
+
+
+def _cut(shares: Mapping[str, float], order: list[int]) -> list[tuple[str, list[int]]]:
+    """Cut an order into test, validation and training, in this order."""
+    n_train = round(shares[TRAIN] * len(order))
+    n_validation = round(shares.get(VALIDATION, 0.0) * len(order))
+    n_test = len(order) - n_train - n_validation
+    return [
+        (TEST, order[:n_test]),
+        (VALIDATION, order[n_test : n_test + n_validation]),
+        (TRAIN, order[n_test + n_validation :]),
+    ]
+
+
+def _shuffled_together(
+    order: list[int], ids: Sequence[str], twin_of: Mapping[str, str], seed: int
+) -> list[int]:
+    """Shuffle groups of copies, so that the members of one stay neighbours."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row in order:
+        groups[twin_of.get(ids[row], ids[row])].append(row)
+    names = sorted(groups)
+    shuffled = np.random.default_rng([seed, len(order)]).permutation(len(names))
+    return [row for i in shuffled for row in groups[names[i]]]
+
+
+def _check_copies(parts: Parts, ids: Sequence[str], copies: Sequence[Sequence[str]]) -> None:
+    part_of = {ids[row]: name for name, rows in parts.items() for row in rows}
+    torn = []
+    for group in copies:
+        found = {name: part_of[name] for name in group if name in part_of}
+        if len(set(found.values())) > 1:
+            torn.append(_few([f"{name} ({part})" for name, part in found.items()], " = "))
+    if torn:
+        raise SplitError(
+            f"the same recording stands on two sides of the split under different names: "
+            f"{_few(torn, '; ')}. Leave all but one out, or divide by chance, which keeps copies "
+            "together: split=Split(0.8, seed=0)"
+        )
+
+
+def _few(names: Sequence[str], between: str = ", ") -> str:
+    shown = between.join(names[:SHOWN])
+    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

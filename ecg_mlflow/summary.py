@@ -1,0 +1,126 @@
+"""Plain-text tables: a plan, a leaderboard, a corpus."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ecg_mlflow.plan import StudyPlan
+from ecg_mlflow.records import Corpus, list_bad_records
+
+SHOWN_COPIES = 10
+
+
+def plan_table(plan: StudyPlan, n_workers: int) -> str:
+    """Write a plan: one line per configuration, and what the study takes in all.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    n_workers
+        How many runs train at once, for the estimate of the time.
+    """
+    rows = [
+        [
+            str(config.index),
+            config.name,
+            f"{config.network.parameters:,}" if config.network else "?",
+            f"{config.n_iterations:,}",
+            _duration(config.seconds),
+        ]
+        for config in plan.configs
+    ]
+    header = ["#", "configuration", "parameters", "iterations", "time of one run"]
+    parts = ", ".join(f"{len(part)} {name}" for name, part in plan.parts.items())
+    # No worker is idle before the end, except that one run is on one worker.
+    seconds = max(plan.seconds / n_workers, max(config.seconds for config in plan.configs))
+    return "\n".join(
+        [
+            *_aligned([header, *rows]),
+            "",
+            f"{plan.research.name}: {len(plan.configs)} configurations x "
+            f"{plan.research.repetitions} repetitions = {len(plan.runs)} runs, plan "
+            f"{plan.digest[:12]}",
+            f"records: {parts} of {len(plan.corpus)} from {plan.corpus.source}",
+            f"estimated time: {_duration(seconds)} with {n_workers} CPU workers of one core "
+            "(within a factor of about 2)",
+        ]
+    )
+
+
+def result_table(rows: Sequence[Mapping[str, object]], shown: int = 10) -> str:
+    """Write the head of a leaderboard."""
+    if not rows:
+        return "no run has finished"
+    names = [name for name in rows[0] if not _is_secondary(name)]
+    table = [[_cell(row.get(name)) for name in names] for row in rows[:shown]]
+    more = [f"... and {len(rows) - shown} more"] if len(rows) > shown else []
+    return "\n".join([*_aligned([names, *table]), *more])
+
+
+def summarise(corpus: Corpus) -> str:
+    """Describe a corpus: classes, lengths, leads, copies and bad records."""
+    seconds = corpus.n_samples / corpus.fs
+    labels = Counter(corpus.labels)
+    fs = Counter(f"{value:g} Hz" for value in corpus.fs)
+    leads = Counter(", ".join(names) for names in corpus.leads)
+    lines = [
+        f"{len(corpus)} records from {corpus.source} (digest {corpus.digest[:12]})",
+        "labels:   " + ", ".join(f"{name} {n}" for name, n in labels.most_common()),
+        "sampled:  " + ", ".join(f"{name} ({n})" for name, n in fs.most_common()),
+        "leads:    " + "; ".join(f"{names} ({n})" for names, n in leads.most_common(5)),
+        f"lengths:  {seconds.min():.1f} to {seconds.max():.1f} s, median "
+        f"{np.median(seconds):.1f} s, {seconds.sum() / 3600:.1f} h in all",
+    ]
+    for group in corpus.copies[:SHOWN_COPIES]:
+        lines.append(f"copies:   {' = '.join(group)} hold the same signal")
+    if len(corpus.copies) > SHOWN_COPIES:
+        lines.append(f"          ... and {len(corpus.copies) - SHOWN_COPIES} more groups of copies")
+    if corpus.bad:
+        lines += [f"bad:      {len(corpus.bad)} records", *list_bad_records(corpus.bad)]
+    return "\n".join(lines)
+
+
+def _is_secondary(name: str) -> bool:
+    """Say whether a leaderboard's column is left out of the short table."""
+    wanted = ("f1", "accuracy", "roc_auc")
+    metric = name.removesuffix("_std")
+    is_metric = metric.startswith(("test_", "validation_", "best_"))
+    return is_metric and not any(metric == f"{side}_{one}" for one in wanted for side in _SIDES)
+
+
+_SIDES = ("test", "validation")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}" if math.isfinite(value) else "-"
+    return str(value)
+
+
+def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    lines = []
+    for row in table:
+        cells = (
+            cell.rjust(width) if _is_number(table[-1][i]) else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(",", "").replace(".", "").isdigit()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,223 @@
+"""Reach an MLflow store, or say within seconds why it can't be reached.
+
+MLflow itself retries a refused connection for minutes (seven tries with back-off over HTTP, ten
+for a database), which looks like a hang. Here every kind of store is tried once, cheaply and with
+a deadline, before MLflow opens it. The driver calls `connect` before it starts workers, because
+several processes that create one new sqlite store at once race.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import mlflow
+import requests
+import sqlalchemy
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from ecg_mlflow.errors import TrackingError
+
+DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+SQLITE_MAGIC = b"SQLite format 3\x00"
+HTTP_TRIES = 3
+
+
+def connect(
+    uri: str | None = None, *, base_dir: str | Path | None = None, timeout_s: float = 15.0
+) -> MlflowClient:
+    """Open an MLflow tracking store, creating it where it is a sqlite file that isn't there yet.
+
+    Parameters
+    ----------
+    uri
+        Tracking URI; by default MLflow's own choice (MLFLOW_TRACKING_URI, else ``mlflow.db``).
+    base_dir
+        The folder that a relative sqlite path starts from; by default the current one. The
+        client's ``tracking_uri`` is absolute, so another process can open the same store.
+    timeout_s
+        Seconds after which a server that doesn't answer counts as unreachable.
+
+    Raises
+    ------
+    TrackingError
+        The store is unreachable, refused by MLflow, unreadable or of another schema version.
+    """
+    uri = absolute_uri(uri or mlflow.get_tracking_uri(), base_dir or Path.cwd())
+    scheme = _scheme(uri)
+    with store_errors(f"open the tracking store {_without_password(uri)}", hint=_hint(uri)):
+        if scheme == "sqlite":
+            _check_sqlite(uri)
+        elif scheme in DATABASE_PORTS:
+            _check_database(uri, timeout_s)
+        # Only for the first call: a server that restarts later deserves MLflow's patience.
+        with environment(
+            MLFLOW_HTTP_REQUEST_MAX_RETRIES=str(HTTP_TRIES - 1),
+            MLFLOW_HTTP_REQUEST_TIMEOUT=str(max(1, int(timeout_s / HTTP_TRIES))),
+            MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR="1",
+        ):
+            client = MlflowClient(uri)
+            client.search_experiments(max_results=1)
+    return client
+
+
+def absolute_uri(uri: str, base_dir: str | Path) -> str:
+    """Return the URI with a relative sqlite path made absolute; others as they came.
+
+    Examples
+    --------
+    >>> absolute_uri("sqlite:///mlflow.db", "/home/me/study")
+    'sqlite:////home/me/study/mlflow.db'
+    """
+    path = _sqlite_path(uri)
+    if path is None:
+        return uri
+    head, _, tail = uri.partition("://")
+    query = f"?{tail.partition('?')[2]}" if "?" in tail else ""
+    # SQLAlchemy decodes the path. Only what it must not take for something else stays encoded:
+    # MLflow makes the folder without decoding, beside "my dir" an empty "my%20dir".
+    place = (Path(base_dir).absolute() / path).as_posix()
+    return f"{head}:///{place.replace('%', '%25').replace('?', '%3F')}{query}"
+
+
+@contextmanager
+def store_errors(doing: str, hint: str = "") -> Iterator[None]:
+    """Turn whatever a store raises inside the block into one `TrackingError`.
+
+    Parameters
+    ----------
+    doing
+        What was attempted, as in ``"log the table predictions.csv"``.
+    hint
+        What to do next.
+    """
+    try:
+        yield
+    except TrackingError:
+        raise
+    except (
+        MlflowException,
+        SQLAlchemyError,
+        requests.RequestException,
+        OSError,
+        ImportError,
+    ) as error:
+        cause = str(error).strip().splitlines() or [type(error).__name__]
+        next_step = f" {hint}" if hint else ""
+        raise TrackingError(
+            f"MLflow could not {doing}: {_clipped(cause[0])}.{next_step}"
+        ) from error
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Set environment variables for the block: MLflow reads its settings there at each call."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def sqlite_folder(uri: str) -> Path | None:
+    """Return the folder of a sqlite store's file; None for any other kind of store."""
+    path = _sqlite_path(uri)
+    return None if path is None else path.parent
+
+
+def _scheme(uri: str) -> str:
+    # "postgresql+psycopg2" names the driver too; a Windows or plain path has no "://".
+    return uri.partition("://")[0].partition("+")[0] if "://" in uri else uri.partition(":")[0]
+
+
+def _sqlite_path(uri: str) -> Path | None:
+    if _scheme(uri) != "sqlite":
+        return None
+    path = unquote(uri.partition("://")[2].partition("?")[0].removeprefix("/"))
+    return Path(path) if path and path != ":memory:" else None
+
+
+def _check_sqlite(uri: str) -> None:
+    path = _sqlite_path(uri)
+    if path is None:
+        raise TrackingError(
+            f"MLflow can't track in {uri!r}: a database in memory is not seen by the worker"
+            " processes. Name a file, for example sqlite:///mlflow.db."
+        )
+    if path.is_dir():
+        raise TrackingError(
+            f"{path} is a folder; a sqlite store is a file. Name one in it, for example"
+            f" sqlite:///{path / 'mlflow.db'}."
+        )
+    if path.exists():
+        with path.open("rb") as file:
+            head = file.read(len(SQLITE_MAGIC))
+        # An empty file is a database without tables to sqlite: MLflow may fill it.
+        if head not in (b"", SQLITE_MAGIC):
+            raise TrackingError(
+                f"{path} is not a sqlite database (it starts with {head!r}). Name another file in"
+                " MLFLOW_TRACKING_URI, or move this one away."
+            )
+    writable = path if path.exists() else _first_existing(path.parent)
+    if not os.access(writable, os.W_OK):
+        raise TrackingError(
+            f"The tracking store {path} can't be written: no permission to write {writable}."
+            " Change the permission, or name another file in MLFLOW_TRACKING_URI."
+        )
+
+
+def _first_existing(folder: Path) -> Path:
+    return next(parent for parent in (folder, *folder.parents) if parent.exists())
+
+
+def _check_database(uri: str, timeout_s: float) -> None:
+    url = sqlalchemy.make_url(uri)
+    if url.host:
+        port = url.port or DATABASE_PORTS[url.get_backend_name()]
+        socket.create_connection((url.host, port), timeout=timeout_s).close()
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
+
+
+def _hint(uri: str) -> str:
+    scheme = _scheme(uri)
+    if scheme in ("http", "https"):
+        return (
+            "Is the server running, and is MLFLOW_TRACKING_URI right? Start one with"
+            " `mlflow server`, or use a file: MLFLOW_TRACKING_URI=sqlite:///mlflow.db."
+        )
+    if scheme == "sqlite" or scheme in DATABASE_PORTS:
+        return (
+            "If the store was made by an older MLflow, back it up and run"
+            f" `mlflow db upgrade {_without_password(uri)}`; if by a newer one, install that"
+            " MLflow; or name another store in MLFLOW_TRACKING_URI."
+        )
+    return (
+        "Allowed are sqlite:///FILE, a database server (postgresql, mysql, mssql), or"
+        " http(s)://HOST:PORT of an MLflow server. For a folder of the old file store, run"
+        " `mlflow migrate-filestore`, or set MLFLOW_TRACKING_URI=sqlite:///mlflow.db."
+    )
+
+
+def _without_password(uri: str) -> str:
+    password = urlsplit(uri).password
+    return uri.replace(f":{password}@", ":***@") if password else uri
+
+
+def _clipped(text: str, limit: int = 500) -> str:
+    text = text.rstrip(".")
+    return text if len(text) <= limit else f"{text[:limit]} ..."

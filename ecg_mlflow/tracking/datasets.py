@@ -1,0 +1,105 @@
+"""Tell MLflow which recordings a run was trained and tested on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+
+from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.tracking.client import store_errors
+
+DIGEST_LIMIT = 36  # characters in MLflow's database
+NAME_LIMIT = 500
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """A labelled set of recordings, described by counts and a hash instead of its record names.
+
+    Attributes
+    ----------
+    name
+        For example ``"cinc2017 train"``.
+    digest
+        Hash of the content: equal only where records and labels are. MLflow keeps one entry per
+        name and digest in an experiment, so the parts of a split need digests of their own.
+    source
+        Where the recordings come from: a folder, a URL, ``demo``.
+    n_records
+        Number of recordings.
+    class_counts
+        Recordings per class.
+    fs
+        Sampling rates that occur, Hz.
+    leads
+        Names of the leads.
+    """
+
+    name: str
+    digest: str
+    source: str
+    n_records: int
+    class_counts: Mapping[str, int]
+    fs: tuple[float, ...]
+    leads: tuple[str, ...]
+
+    @property
+    def short_digest(self) -> str:
+        """As much of the digest as MLflow keeps: what its metrics refer to."""
+        return self.digest[:DIGEST_LIMIT]
+
+    def to_mlflow(self) -> Dataset:
+        """Return MLflow's form of it: counts as the profile, leads and labels as the schema."""
+        source = {"uri": self.source}
+        schema = {
+            "signal": {"dtype": "float32", "unit": "mV", "shape": ["n_samples", len(self.leads)]},
+            "fs": list(self.fs),
+            "leads": list(self.leads),
+            "label": sorted(self.class_counts),
+        }
+        profile = {"n_records": self.n_records, "class_counts": dict(self.class_counts)}
+        return Dataset(
+            name=self.name[:NAME_LIMIT],
+            digest=self.short_digest,
+            source_type="wfdb",
+            source=json.dumps(source),
+            schema=json.dumps({"ecg": schema}),
+            profile=json.dumps(profile),
+        )
+
+
+def log_datasets(client: MlflowClient, run_id: str, parts: Mapping[str, DatasetInfo]) -> None:
+    """Log data sets as the inputs of a run.
+
+    Parameters
+    ----------
+    client, run_id
+        Where to log.
+    parts
+        Data sets by what the run did with them: ``train``, ``validation``, ``test``.
+
+    Raises
+    ------
+    TrackingError
+        Two parts have the same name and digest, of which MLflow would keep only the first.
+    """
+    seen: dict[tuple[str, str], str] = {}
+    for context, info in parts.items():
+        other = seen.setdefault((info.name, info.short_digest), context)
+        if other != context:
+            raise TrackingError(
+                f"the data sets for {other!r} and {context!r} are both named {info.name!r} with"
+                f" digest {info.short_digest}; MLflow would keep one of them. Give each part of a"
+                " split its own name or digest."
+            )
+    inputs = [
+        DatasetInput(info.to_mlflow(), [InputTag(MLFLOW_DATASET_CONTEXT, context)])
+        for context, info in parts.items()
+    ]
+    with store_errors(f"log the data sets of run {run_id}"):
+        client.log_inputs(run_id, inputs)

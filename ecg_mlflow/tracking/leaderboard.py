@@ -1,0 +1,98 @@
+"""Rank configurations by their mean over repetitions."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one run of a study reached.
+
+    Attributes
+    ----------
+    config
+        Option names and value names, without the repetition.
+    metrics
+        Final metrics, NaN where a run has none.
+    """
+
+    config: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+def leaderboard_rows(
+    results: Sequence[Result], metric: str, *, higher_is_better: bool = True
+) -> list[dict[str, object]]:
+    """Summarise the repetitions of each configuration, best mean first.
+
+    Parameters
+    ----------
+    results
+        Finished runs, in any order.
+    metric
+        What to rank by. Configurations without a finite value of it come last.
+
+    Returns
+    -------
+    One row per configuration: ``rank``, its options, ``runs`` (how many repetitions there are),
+    and for each metric ``<metric>`` (mean) and ``<metric>_std`` (sample standard deviation, NaN
+    for a single repetition). The metric ranked by comes first.
+    """
+    groups: dict[tuple[tuple[str, str], ...], list[Mapping[str, float]]] = {}
+    for result in results:
+        groups.setdefault(tuple(result.config.items()), []).append(result.metrics)
+    names = dict.fromkeys([metric, *(key for r in results for key in r.metrics)])
+    rows: list[dict[str, object]] = []
+    for config, runs in groups.items():
+        row: dict[str, object] = {"rank": 0, **dict(config), "runs": len(runs)}
+        for name in names:
+            row[name], row[f"{name}_std"] = _mean_and_std([run.get(name, math.nan) for run in runs])
+        rows.append(row)
+
+    def worst_last(row: Mapping[str, object]) -> float:
+        mean = float(row[metric])  # type: ignore[arg-type]
+        if not math.isfinite(mean):
+            return math.inf
+        return -mean if higher_is_better else mean
+
+    rows.sort(key=worst_last)
+    for rank, row in enumerate(rows, start=1):
+        row["rank"] = rank
+    return rows
+
+
+def as_columns(rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
+    """Turn rows into columns in order of first appearance; a missing cell is None."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def as_split_json(columns: Mapping[str, Sequence[object]]) -> str:
+    """Return the JSON that MLflow's table artifacts have (pandas' ``orient="split"``).
+
+    NaN and infinity, which JSON has not, become null.
+    """
+    cells = [[_json_cell(value) for value in column] for column in columns.values()]
+    data = [list(row) for row in zip(*cells, strict=True)]
+    return json.dumps({"columns": list(columns), "data": data}, allow_nan=False)
+
+
+def _json_cell(value: object) -> object:
+    plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, float) and not math.isfinite(plain):
+        return None
+    return plain if isinstance(plain, bool | int | float | str | None) else str(plain)
+
+
+def _mean_and_std(values: Sequence[float]) -> tuple[float, float]:
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
+        return math.nan, math.nan
+    return fmean(known), stdev(known) if len(known) > 1 else math.nan

@@ -1,0 +1,184 @@
+"""What a worker writes into the run that the driver opened for it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import Param, RunTag
+from numpy.typing import ArrayLike, NDArray
+
+from ecg_mlflow.tracking.buffer import MetricBuffer
+from ecg_mlflow.tracking.client import store_errors
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PER_BATCH = 100  # the most params, or tags, that MLflow takes in one request
+PARAM_LIMIT = 6000  # characters; MLflow cuts a longer value with no more than a warning
+TAG_LIMIT = 8000
+
+
+Column = Sequence[object] | NDArray[Any]
+
+
+class RunLog:
+    """Writes metrics, params, tags and artifacts of one run, by its id.
+
+    The run is not opened and not closed here: that is the driver's. As a context manager it
+    flushes on leaving, exceptions and a SIGTERM that was turned into one included.
+
+    Parameters
+    ----------
+    client, run_id
+        Where to log.
+    interval_s
+        Seconds between two deliveries of metrics, see `MetricBuffer`.
+    """
+
+    def __init__(self, client: MlflowClient, run_id: str, *, interval_s: float = 5.0) -> None:
+        self.client = client
+        self.run_id = run_id
+        self._buffer = MetricBuffer(client, run_id, interval_s=interval_s)
+
+    def losses(
+        self, values: ArrayLike, first_step: int, timestamps_ms: Sequence[int] | None = None
+    ) -> None:
+        """Log the metric ``loss`` of consecutive iterations.
+
+        Parameters
+        ----------
+        values
+            Shape (n,).
+        first_step
+            Iteration of the first value.
+        timestamps_ms
+            Milliseconds since 1970, one for each value; by default the present.
+        """
+        self._buffer.add_many("loss", values, first_step, timestamps_ms)
+
+    def metrics(
+        self, values: Mapping[str, float], step: int, timestamp_ms: int | None = None
+    ) -> None:
+        """Log metrics of one iteration."""
+        for key, value in values.items():
+            self._buffer.add(key, value, step, timestamp_ms)
+
+    def params(self, values: Mapping[str, object]) -> None:
+        """Log params; each key only once in a run, as MLflow demands."""
+        log_params(self.client, self.run_id, values)
+
+    def tags(self, values: Mapping[str, object]) -> None:
+        """Set tags."""
+        log_tags(self.client, self.run_id, values)
+
+    def text(self, name: str, text: str) -> None:
+        """Write a text artifact, in place of an earlier one with that name."""
+        with store_errors(f"write the artifact {name} of run {self.run_id}"):
+            self.client.log_text(self.run_id, text, name)
+
+    def table(self, name: str, columns: Mapping[str, Column]) -> None:
+        """Write a CSV artifact, in place of an earlier one with that name.
+
+        Parameters
+        ----------
+        name
+            Artifact path, ending in ``.csv``.
+        columns
+            Equally long columns, each of shape (n,).
+
+        Raises
+        ------
+        ValueError
+            The columns are not equally long.
+        """
+        self.text(name, csv_text(columns))
+
+    def figure(self, name: str, figure: Figure) -> None:
+        """Write a matplotlib figure as an artifact; the ending of the name is its format."""
+        with store_errors(f"write the figure {name} of run {self.run_id}"):
+            self.client.log_figure(self.run_id, figure, name)
+
+    def file(self, path: str | Path, folder: str | None = None) -> None:
+        """Copy a file into the run's artifacts, or into a folder of them."""
+        with store_errors(f"write {path} into the artifacts of run {self.run_id}"):
+            self.client.log_artifact(self.run_id, str(path), folder)
+
+    def flush(self, timeout_s: float = 60.0) -> None:
+        """Wait until all metrics are in the store; see `MetricBuffer.flush`."""
+        self._buffer.flush(timeout_s)
+
+    def close(self, timeout_s: float = 60.0) -> None:
+        """Flush and take no more metrics; a second call does nothing."""
+        self._buffer.close(timeout_s)
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except ConnectionError as closing:
+            if error is None:
+                raise
+            # What made the block fail matters more than that its last metrics are lost too.
+            error.add_note(str(closing))
+
+
+def log_params(client: MlflowClient, run_id: str, values: Mapping[str, object]) -> None:
+    """Log params in as few requests as MLflow allows.
+
+    A value longer than MLflow's limit is cut here and carries its length and hash, so that two
+    long values that differ still look different.
+    """
+    params = [Param(key, _fitting(str(value), PARAM_LIMIT)) for key, value in values.items()]
+    with store_errors(f"log the params of run {run_id}"):
+        for first in range(0, len(params), PER_BATCH):
+            client.log_batch(run_id, params=params[first : first + PER_BATCH])
+
+
+def log_tags(client: MlflowClient, run_id: str, values: Mapping[str, object]) -> None:
+    """Set tags in as few requests as MLflow allows; long values are cut as params are."""
+    tags = [RunTag(key, value) for key, value in fitting_tags(values).items()]
+    with store_errors(f"set the tags of run {run_id}"):
+        for first in range(0, len(tags), PER_BATCH):
+            client.log_batch(run_id, tags=tags[first : first + PER_BATCH])
+
+
+def fitting_tags(values: Mapping[str, object]) -> dict[str, str]:
+    """Return tags as text within MLflow's limit."""
+    return {key: _fitting(str(value), TAG_LIMIT) for key, value in values.items()}
+
+
+def csv_text(columns: Mapping[str, Column]) -> str:
+    """Return equally long columns as CSV with a header line; numbers keep all their digits."""
+    lists = [_as_list(column) for column in columns.values()]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*lists, strict=True))
+    return text.getvalue()
+
+
+def _as_list(column: Column) -> list[object]:
+    return column.tolist() if isinstance(column, np.ndarray) else list(column)
+
+
+def _fitting(value: str, limit: int) -> str:
+    if len(value) <= limit:
+        return value
+    digest = hashlib.sha256(value.encode()).hexdigest()[:12]
+    mark = f"... ({len(value)} characters, sha256 {digest})"
+    return value[: limit - len(mark)] + mark

@@ -1,0 +1,130 @@
+"""Open and end single runs: what MLflow may answer, and what it leaves to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.tracking.client import environment, sqlite_folder, store_errors
+from ecg_mlflow.tracking.run_log import log_tags
+
+REASON_TAG = "ecg_mlflow.reason"
+
+# The names that MLflow itself makes up for a run, as "bold-cat-123".
+GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
+
+
+class EndStatus(StrEnum):
+    """How a run ended, in MLflow's words."""
+
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    KILLED = "KILLED"
+
+
+def open_run(
+    client: MlflowClient,
+    experiment: str,
+    name: str,
+    run_id: str | None,
+    context: Mapping[str, str],
+    tags: Mapping[str, str],
+) -> Run:
+    """Create a run in an experiment, or go on in the one with that id.
+
+    Parameters
+    ----------
+    client, experiment, name, run_id
+        As in `Study.open`.
+    context
+        MLflow's context tags; those that an existing run carries already stay as they are.
+    tags
+        Tags that are set in any case.
+
+    Raises
+    ------
+    TrackingError
+        The experiment or run was deleted, there is no such run, or the store fails.
+    """
+    if run_id is None:
+        with store_errors(f"create a run in the experiment {experiment!r}"):
+            return client.create_run(
+                find_or_create_experiment(client, experiment),
+                tags={**context, **tags},
+                run_name=name,
+            )
+    with store_errors(f"go on in run {run_id}", "Is MLFLOW_TRACKING_URI its store?"):
+        return _attach(client, run_id, name, context, tags)
+
+
+def find_or_create_experiment(client: MlflowClient, name: str) -> str:
+    """Return the id of the experiment with that name, made where there is none.
+
+    Raises
+    ------
+    TrackingError
+        An experiment with that name was deleted; MLflow keeps its name.
+    """
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        # MLflow's own place for the artifacts of a sqlite store is the folder that the first
+        # command happened to be called from; beside the database they are found again.
+        folder = sqlite_folder(client.tracking_uri)
+        location = None
+        if folder is not None:
+            location = (folder / "mlruns" / re.sub(r"[^\w.-]+", "_", name)).as_uri()
+        try:
+            created: str = client.create_experiment(name, artifact_location=location)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+        else:
+            return created
+    if found.lifecycle_stage != "active":
+        raise TrackingError(
+            f"the experiment {name!r} was deleted, and MLflow keeps its name. Bring it back with"
+            f" `mlflow experiments restore --experiment-id {found.experiment_id}`, remove it for"
+            " good with `mlflow gc`, or choose another name."
+        )
+    return str(found.experiment_id)
+
+
+def end_run(client: MlflowClient, run_id: str, status: EndStatus, reason: str | None) -> None:
+    """End a run, with the reason as a tag where there is one."""
+    if reason:
+        log_tags(client, run_id, {REASON_TAG: reason})
+    with (
+        store_errors(f"end run {run_id} as {status}"),
+        # Two printed lines for each of 130 runs would tear the progress bar apart.
+        environment(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true"),
+    ):
+        client.set_terminated(run_id, status=status.value)
+
+
+def _attach(
+    client: MlflowClient,
+    run_id: str,
+    name: str,
+    context: Mapping[str, str],
+    tags: Mapping[str, str],
+) -> Run:
+    run = client.get_run(run_id)
+    if run.info.lifecycle_stage != "active":
+        raise TrackingError(
+            f"run {run_id} was deleted. Bring it back with `mlflow runs restore --run-id {run_id}`,"
+            " or start a new study."
+        )
+    rename = not run.info.run_name or GENERATED_NAME.fullmatch(run.info.run_name)
+    client.update_run(run_id, status="RUNNING", name=name if rename else None)
+    missing = {key: value for key, value in context.items() if key not in run.data.tags}
+    log_tags(client, run_id, {**missing, **tags})
+    return client.get_run(run_id)

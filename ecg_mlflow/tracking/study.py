@@ -1,0 +1,268 @@
+"""The parent run of a study and the child runs under it, all opened and closed by the driver."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from urllib.parse import quote
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Run
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils import mlflow_tags
+
+from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.tracking.client import store_errors
+from ecg_mlflow.tracking.leaderboard import as_columns, as_split_json
+from ecg_mlflow.tracking.run_log import TAG_LIMIT, csv_text, fitting_tags, log_params, log_tags
+from ecg_mlflow.tracking.runs import EndStatus, end_run, open_run
+
+LEADERBOARD = "leaderboard"
+
+
+class Study:
+    """A parent run and its children: whoever opens it closes all of them.
+
+    Use `Study.open` as a context manager. On leaving, runs that are still open end too: FINISHED
+    for the parent after a normal end, FAILED after an error, KILLED after Ctrl-C or a signal.
+
+    Attributes
+    ----------
+    client, experiment_id, run_id
+        Where the parent run is.
+    """
+
+    def __init__(self, client: MlflowClient, run: Run, context: Mapping[str, str]) -> None:
+        self.client = client
+        self.experiment_id: str = run.info.experiment_id
+        self.run_id: str = run.info.run_id
+        self._started_ms: int = run.info.start_time or _now_ms()
+        self._context = dict(context)
+        self._open_children: dict[str, None] = {}
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        client: MlflowClient,
+        experiment: str,
+        name: str,
+        *,
+        run_id: str | None = None,
+        tags: Mapping[str, object] | None = None,
+    ) -> Study:
+        """Create the parent run, or go on in the one that ``mlflow run`` created.
+
+        Parameters
+        ----------
+        client
+            From `ecg_mlflow.tracking.connect`.
+        experiment
+            Name of the experiment, made where there is none; not looked at with `run_id`, whose
+            own experiment counts.
+        name
+            Name of the parent run. A name that the user chose with ``--run-name`` stays.
+        run_id
+            The run to go on in (MLFLOW_RUN_ID of an MLproject entry point).
+        tags
+            More tags for the parent.
+
+        Raises
+        ------
+        TrackingError
+            The experiment or run was deleted, there is no such run, or the store fails.
+        """
+        # It may run git, which takes a quarter of a second: once, not for each child.
+        context = resolve_tags()
+        run = open_run(client, experiment, name, run_id, context, fitting_tags(tags or {}))
+        # Children are the parent's: "mlflow run" knows project, commit and user better.
+        inherited = {
+            key: value
+            for key, value in run.data.tags.items()
+            if key.startswith(("mlflow.source.", "mlflow.project.")) or key == "mlflow.user"
+        }
+        return cls(client, run, {**context, **inherited})
+
+    def params(self, values: Mapping[str, object]) -> tuple[str, ...]:
+        """Log params of the parent, except those that are there already.
+
+        ``mlflow run`` has logged what it was given under the same names, and MLflow refuses a
+        second value for a param.
+
+        Returns
+        -------
+        The keys that were left as they were.
+        """
+        with store_errors(f"read run {self.run_id}"):
+            there = self.client.get_run(self.run_id).data.params
+        log_params(self.client, self.run_id, {k: v for k, v in values.items() if k not in there})
+        return tuple(key for key in values if key in there)
+
+    def tags(self, values: Mapping[str, object]) -> None:
+        """Set tags of the parent."""
+        log_tags(self.client, self.run_id, values)
+
+    def create_child(
+        self,
+        name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, object] | None = None,
+    ) -> str:
+        """Open a child run and return its id; `finish_child` or `close` ends it.
+
+        Raises
+        ------
+        TrackingError
+            The store fails; no run stays open then.
+        """
+        # With the run, not after it: a driver that dies in between leaves no child without the
+        # tags by which it is found again.
+        all_tags = {
+            **self._context,
+            **fitting_tags(tags or {}),
+            mlflow_tags.MLFLOW_PARENT_RUN_ID: self.run_id,
+        }
+        with store_errors(f"create the child run {name!r}"):
+            run = self.client.create_run(self.experiment_id, tags=all_tags, run_name=name)
+        run_id: str = run.info.run_id
+        self._open_children[run_id] = None
+        try:
+            log_params(self.client, run_id, params)
+        except TrackingError as error:
+            self.finish_child(run_id, EndStatus.FAILED, str(error))
+            raise
+        return run_id
+
+    def finish_child(self, run_id: str, status: EndStatus | str, reason: str | None = None) -> None:
+        """End a child run.
+
+        Parameters
+        ----------
+        run_id
+            From `create_child`.
+        status
+            FINISHED, FAILED or KILLED.
+        reason
+            Why it did not finish; the tag ``ecg_mlflow.reason``.
+        """
+        end_run(self.client, run_id, EndStatus(status), reason)
+        self._open_children.pop(run_id, None)
+
+    def progress(self, values: Mapping[str, float]) -> None:
+        """Log live metrics of the study, such as ``runs_done``.
+
+        The step is the number of seconds since the parent run began: it grows, in a study that is
+        continued too.
+        """
+        now = _now_ms()
+        step = max(0, (now - self._started_ms) // 1000)
+        metrics = [Metric(key, float(value), now, step) for key, value in values.items()]
+        with store_errors(f"log the progress of run {self.run_id}"):
+            self.client.log_batch(self.run_id, metrics=metrics)
+
+    def leaderboard(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Write the leaderboard as CSV and as an MLflow table, in place of the last one.
+
+        Parameters
+        ----------
+        rows
+            In the order to show, for example from `leaderboard_rows`.
+        """
+        columns = as_columns(rows)
+        table = f"{LEADERBOARD}.json"
+        with store_errors(f"write the leaderboard of run {self.run_id}"):
+            self.client.log_text(self.run_id, csv_text(columns), f"{LEADERBOARD}.csv")
+            # Not log_table: it appends to the table that is there.
+            self.client.log_text(self.run_id, as_split_json(columns), table)
+            tags = self.client.get_run(self.run_id).data.tags
+            tables = json.loads(tags.get(mlflow_tags.MLFLOW_LOGGED_ARTIFACTS, "[]"))
+            entry = {"path": table, "type": "table"}
+            if entry not in tables:
+                self.client.set_tag(
+                    self.run_id, mlflow_tags.MLFLOW_LOGGED_ARTIFACTS, json.dumps([*tables, entry])
+                )
+
+    def describe(self, markdown: str, metric: str) -> None:
+        """Write the parent's description, with the link to all children at its end.
+
+        Parameters
+        ----------
+        markdown
+            Cut where MLflow's limit for a tag demands it; the link always stays.
+        metric
+            What the linked list of children is ordered by, best first.
+        """
+        link = f"\n\n[All runs of this study with charts]({self.children_url(metric)})\n"
+        room = TAG_LIMIT - len(link)
+        text = markdown if len(markdown) <= room else f"{markdown[: room - 4]} ..."
+        with store_errors(f"describe run {self.run_id}"):
+            self.client.set_tag(self.run_id, mlflow_tags.MLFLOW_RUN_NOTE, text + link)
+
+    def children_url(self, metric: str) -> str:
+        """Return the link to all children as a flat list with charts, best first.
+
+        It is relative to the MLflow UI's address: ``#/experiments/...``. The UI shows no charts
+        for children that are folded under their parent.
+        """
+        search = quote(f"tags.{mlflow_tags.MLFLOW_PARENT_RUN_ID} = '{self.run_id}'", safe="")
+        order = quote(f"metrics.`{metric}`", safe="")
+        return (
+            f"#/experiments/{self.experiment_id}/runs?searchFilter={search}"
+            f"&orderByKey={order}&orderByAsc=false&compareRunsMode=CHART"
+        )
+
+    def close(
+        self, status: EndStatus | str = EndStatus.FINISHED, reason: str | None = None
+    ) -> None:
+        """End the parent, and as KILLED the children that are still open; once.
+
+        Raises
+        ------
+        TrackingError
+            A run could not be ended; the others were.
+        """
+        if self._closed:
+            return
+        status = EndStatus(status)
+        failures: list[str] = []
+        unfinished = [
+            (run_id, EndStatus.KILLED, reason or "the study ended before this run did")
+            for run_id in self._open_children
+        ]
+        for run_id, how, why in [*unfinished, (self.run_id, status, reason)]:
+            try:
+                end_run(self.client, run_id, how, why)
+            except TrackingError as error:
+                failures.append(str(error))
+        self._open_children.clear()
+        self._closed = True
+        if failures:
+            raise TrackingError(
+                f"{len(failures)} run(s) could not be ended and still look RUNNING:\n"
+                + "\n".join(failures)
+            )
+
+    def __enter__(self) -> Study:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        # Ctrl-C, SystemExit from a signal handler: not the study's fault.
+        status = EndStatus.FAILED if isinstance(error, Exception) else EndStatus.KILLED
+        try:
+            self.close(status, f"{type(error).__name__}: {error}".rstrip(": "))
+        except TrackingError as closing:
+            error.add_note(str(closing))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

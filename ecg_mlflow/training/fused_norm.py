@@ -1,0 +1,88 @@
+"""Batch normalization through TensorFlow's fused kernel, for models of stock Keras layers.
+
+Keras's `BatchNormalization` takes a composite path for inputs of rank 3. While a compiled step is
+traced, this module lets the model's own layers compute the same function on a view of rank 4,
+for which TensorFlow has one fused operation (and another for its gradient). The layers, their
+variables and what is saved of them stay stock Keras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+@contextmanager
+def fused_norms(model: keras.Model) -> Iterator[None]:
+    """Let the model's batch norms of rank 3 call the fused operation while the context is open."""
+    norms = [layer for layer in all_layers(model) if _can_fuse(layer)]
+    for layer in norms:
+        layer.call = _fused_call(layer)
+    try:
+        yield
+    finally:
+        for layer in norms:
+            del layer.call
+
+
+def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Return the model's layers, those inside nested models too."""
+    return model._flatten_layers(include_self=False)
+
+
+def _can_fuse(layer: keras.layers.Layer) -> bool:
+    """Say whether the fused operation computes exactly what the layer does."""
+    return (
+        type(layer) is keras.layers.BatchNormalization
+        and layer.built
+        and layer.trainable
+        and layer.axis in (-1, 2)
+        and layer.input_spec.ndim in (None, 3)
+        and layer.scale
+        and layer.center
+        and not layer.synchronized
+        and layer.compute_dtype == "float32"
+    )
+
+
+def _fused_call(layer: keras.layers.BatchNormalization) -> Callable[..., Any]:
+    def call(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if mask is not None or len(inputs.shape) != 3:
+            return type(layer).call(layer, inputs, training=training, mask=mask)
+        wide = tf.expand_dims(inputs, 2)
+        gamma, beta = layer.gamma.value, layer.beta.value
+        if not training:
+            normed, *_ = tf.raw_ops.FusedBatchNormV3(
+                x=wide,
+                scale=gamma,
+                offset=beta,
+                mean=layer.moving_mean.value,
+                variance=layer.moving_variance.value,
+                epsilon=layer.epsilon,
+                is_training=False,
+            )
+            return tf.squeeze(normed, 2)
+        normed, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=wide,
+            scale=gamma,
+            offset=beta,
+            mean=tf.zeros([0]),
+            variance=tf.zeros([0]),
+            epsilon=layer.epsilon,
+            is_training=True,
+        )
+        # The operation returns the unbiased variance; Keras keeps the biased one.
+        n = tf.cast(tf.shape(inputs)[0] * tf.shape(inputs)[1], variance.dtype)
+        _move(layer.moving_mean, mean, layer.momentum)
+        _move(layer.moving_variance, variance * (n - 1) / n, layer.momentum)
+        return tf.squeeze(normed, 2)
+
+    return call
+
+
+def _move(moving: keras.Variable, batch: Any, momentum: float) -> None:
+    moving.assign(moving.value * momentum + batch * (1 - momentum))

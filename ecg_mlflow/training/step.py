@@ -1,0 +1,141 @@
+"""The compiled step: forward, backward and update in one traced TensorFlow function.
+
+With `fused_norm`, the only place that names TensorFlow; a step for another Keras backend would
+stand beside it with the same methods. Two things make it faster than Keras's own ``fit``, with
+the same losses: the fused batch norm, and one resource-apply operation per variable instead of
+Adam's dozen elementwise ones. Losses stay on the device until they are asked for in bulk.
+
+The number of windows in a batch varies with the labels of its records. The step is traced once
+with that dimension open: padding rows would enter the batch norms' statistics.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from ecg_mlflow.training.fused_norm import fused_norms
+
+Floats = npt.NDArray[np.float32]
+
+
+class CompiledStep:
+    """A model with its training and prediction functions.
+
+    Parameters
+    ----------
+    model
+        Takes windows ``(n, length, n_leads)``, returns logits ``(n, n_classes)``.
+    optimizer, loss
+        Keras objects.
+    fused
+        False keeps Keras's own norm and update: slower, and the reference in tests.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        loss: keras.losses.Loss,
+        *,
+        fused: bool = True,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self._loss = loss
+        self._fused = fused
+        optimizer.build(model.trainable_variables)
+        windows = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)
+        targets = tf.TensorSpec([None, model.output_shape[-1]], tf.float32)
+        self._train = tf.function(self._train_step, input_signature=[windows, targets])
+        self._predict = tf.function(self._probabilities, input_signature=[windows])
+
+    def train(self, windows: Any, targets: Any) -> Any:
+        """Update the model on one batch; return the loss, still on the device."""
+        return self._train(windows, targets)
+
+    def predict(self, windows: Any) -> Floats:
+        """Return the class probabilities ``(n, n_classes)`` of some windows."""
+        probabilities: Floats = self._predict(windows).numpy()
+        return probabilities
+
+    @staticmethod
+    def to_device(array: npt.NDArray[Any]) -> Any:
+        """Copy an array to the device ahead of the step that needs it."""
+        return tf.convert_to_tensor(array)
+
+    @staticmethod
+    def fetch(losses: list[Any]) -> Floats:
+        """Bring losses from the device, all at once."""
+        values: Floats = tf.stack(losses).numpy()
+        return values
+
+    def _train_step(self, windows: Any, targets: Any) -> Any:
+        with tf.GradientTape() as tape:
+            if self._fused:
+                with fused_norms(self.model):
+                    logits = self.model(windows, training=True)
+            else:
+                logits = self.model(windows, training=True)
+            loss = self._loss(targets, logits)
+            if self.model.losses:
+                loss += tf.add_n(self.model.losses)
+        variables = self.model.trainable_variables
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        if self._fused and _is_plain_adam(self.optimizer):
+            _apply_adam(self.optimizer, variables, gradients)
+        else:
+            self.optimizer.apply(gradients, variables)
+        return loss
+
+    def _probabilities(self, windows: Any) -> Any:
+        with fused_norms(self.model):
+            return tf.nn.softmax(self.model(windows, training=False))
+
+
+def _is_plain_adam(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Say whether the resource-apply operation computes this optimizer's update."""
+    return (
+        type(optimizer) is keras.optimizers.Adam
+        and not optimizer.amsgrad
+        and not optimizer.use_ema
+        and optimizer.weight_decay is None
+        and optimizer.clipnorm is None
+        and optimizer.clipvalue is None
+        and optimizer.global_clipnorm is None
+        and optimizer.loss_scale_factor is None
+        and optimizer.gradient_accumulation_steps is None
+    )
+
+
+def _apply_adam(
+    optimizer: keras.optimizers.Adam, variables: list[keras.Variable], gradients: list[Any]
+) -> None:
+    """Update with one operation per variable, in Keras's own optimizer variables.
+
+    Source: Kingma & Ba, "Adam", ICLR 2015, section 2, last paragraph (as in Keras).
+    """
+    rate = tf.convert_to_tensor(optimizer.learning_rate)
+    optimizer.iterations.assign_add(1)
+    step = tf.cast(optimizer.iterations.value, tf.float32)
+    power_1, power_2 = tf.pow(optimizer.beta_1, step), tf.pow(optimizer.beta_2, step)
+    moments = zip(optimizer._momentums, optimizer._velocities, strict=True)
+    for variable, gradient, (first, second) in zip(variables, gradients, moments, strict=True):
+        if gradient is None:
+            continue
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.value.handle,
+            m=first.value.handle,
+            v=second.value.handle,
+            beta1_power=power_1,
+            beta2_power=power_2,
+            lr=rate,
+            beta1=optimizer.beta_1,
+            beta2=optimizer.beta_2,
+            epsilon=optimizer.epsilon,
+            grad=gradient,
+        )

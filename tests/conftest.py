@@ -1,0 +1,110 @@
+"""Fixtures that all tests share: real records where there are any, and small written ones."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecg_mlflow.records.wfdb_header import import_wfdb
+
+WriteRecord = Callable[..., Path]
+
+_PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test has an empty cache of its own."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("ECG_MLFLOW_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the Challenge's archives: $ECG_MLFLOW_TEST_DATA, else ../shared/data."""
+    root = Path(os.environ.get("ECG_MLFLOW_TEST_DATA", _PROJECT.parent / "shared" / "data"))
+    folder = root / "cinc2017"
+    if not (folder / "sample2017.tar.xz").is_file():
+        pytest.skip(f"no real records: {folder} has no sample2017.tar.xz; set ECG_MLFLOW_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample_records(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the Challenge's 300 sample records with REFERENCE.csv; not to be written to."""
+    folder = tmp_path_factory.mktemp("sample")
+    with tarfile.open(real_data / "sample2017.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    records = next(folder.rglob("A00001.hea")).parent
+    labels = (real_data / "REFERENCE-sample2017.csv").read_bytes()
+    (records / "REFERENCE.csv").write_bytes(labels)
+    return records
+
+
+@pytest.fixture(scope="session")
+def wrsamp() -> Callable[..., None]:
+    """``wfdb.wrsamp`` without the pandas calls' deprecation warnings."""
+
+    def write(*args: object, **kwargs: object) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import_wfdb().wrsamp(*args, **kwargs)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_record(wrsamp: Callable[..., None]) -> WriteRecord:
+    """Write one WFDB record: ``write_record(folder, name, signal=None, fs=250, ...)``."""
+
+    def write(
+        folder: Path,
+        name: str,
+        signal: np.ndarray | None = None,
+        *,
+        fs: float = 250,
+        fmt: str = "16",
+        gain: float = 1000,
+        baseline: int = 0,
+        unit: str = "mV",
+        leads: Sequence[str] | None = None,
+        n_samples: int = 500,
+    ) -> Path:
+        if signal is None:
+            rng = np.random.default_rng(list(name.encode()))
+            signal = rng.normal(0, 0.3, (n_samples, len(leads or "I")))
+        folder.mkdir(parents=True, exist_ok=True)
+        n_leads = signal.shape[1]
+        digital = np.rint(signal * gain + baseline).astype(np.int64)
+        wrsamp(
+            name,
+            fs=fs,
+            units=[unit] * n_leads,
+            sig_name=list(leads or [f"L{i + 1}" for i in range(n_leads)]),
+            d_signal=digital,
+            fmt=[fmt] * n_leads,
+            adc_gain=[gain] * n_leads,
+            baseline=[baseline] * n_leads,
+            write_dir=str(folder),
+        )
+        return folder / f"{name}.hea"
+
+    return write
+
+
+@pytest.fixture
+def small_folder(tmp_path: Path, write_record: WriteRecord) -> Path:
+    """Six one-lead records of 250 Hz, R1 to R6, with labels N, A, N, A, N, A."""
+    folder = tmp_path / "small"
+    for i in range(1, 7):
+        write_record(folder, f"R{i}", n_samples=400 + 50 * i)
+    lines = [f"R{i},{'NA'[(i + 1) % 2]}\n" for i in range(1, 7)]
+    (folder / "REFERENCE.csv").write_text("".join(lines))
+    return folder

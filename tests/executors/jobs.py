@@ -1,0 +1,228 @@
+"""Job functions for the tests, imported by workers as the module `jobs`."""
+
+import atexit
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ecg_mlflow.executors import Terminated, shielded
+
+Report = Callable[[dict[str, Any]], None]
+
+
+class OwnError(Exception):
+    pass
+
+
+class Unreadable:
+    """Pickles, and fails to come back."""
+
+    def __reduce__(self):
+        return _refuse, ()
+
+
+def _refuse():
+    raise OwnError("not here")
+
+
+def do(payload: bytes, report: Report) -> Any:
+    """Call the function that the payload names, with the rest of the payload as its text."""
+    name, _, argument = payload.decode().partition(" ")
+    return globals()[name](argument, report)
+
+
+def echo(argument, report):
+    return argument
+
+
+def pid(argument, report):
+    return os.getpid()
+
+
+def environment(argument, report):
+    return dict(os.environ)
+
+
+def count(argument, report):
+    for i in range(int(argument)):
+        report({"i": i})
+    return "counted"
+
+
+def payload_size(payload: bytes, report: Report) -> int:
+    return len(payload)
+
+
+def large(argument, report):
+    report({"blob": bytes(int(argument))})
+    return bytes(int(argument))
+
+
+def noise(argument, report):
+    for i in range(50):
+        print("noise \x00\xff" * 40, flush=True)
+        os.write(1, b"\x80raw noise")
+        os.write(2, b"\x80raw noise")
+        report({"i": i})
+    return "quiet"
+
+
+def fail(argument, report):
+    raise OwnError(f"lead {argument}\nis off")
+
+
+def unpicklable(argument, report):
+    return threading.Lock()
+
+
+def unreadable(argument, report):
+    return Unreadable()
+
+
+def report_lock(argument, report):
+    report({"lock": threading.Lock()})
+
+
+def report_unreadable(argument, report):
+    report({"what": Unreadable()})
+
+
+def report_text(argument, report):
+    report("text")
+
+
+def leave(argument, report):
+    print("last words")
+    sys.exit(int(argument))
+
+
+def leave_hard(argument, report):
+    report({"before": "exit"})
+    print("last words")
+    os._exit(int(argument))
+
+
+def kill_self(argument, report):
+    print("last words")
+    os.kill(os.getpid(), getattr(signal, argument))
+    time.sleep(60)
+
+
+def segfault(argument, report):
+    ctypes.string_at(0)
+
+
+def tick(argument, report):
+    """Report until told to stop, then flush into the file `argument`."""
+    try:
+        for i in range(3000):
+            report({"i": i, "pid": os.getpid()})
+            time.sleep(0.01)
+    except Terminated:
+        report({"flushing": True})
+        if argument:
+            Path(argument).write_text("flushed")
+        raise
+
+
+def finish_anyway(argument, report):
+    try:
+        tick("", report)
+    except Terminated:
+        return "checkpoint 7"
+
+
+def fail_at_flush(argument, report):
+    try:
+        tick("", report)
+    except Terminated:
+        raise OwnError("disk full") from None
+
+
+def stubborn(argument, report):
+    """Go on after having been told to stop."""
+    try:
+        report({"stubborn": True, "pid": os.getpid()})
+        time.sleep(20)
+    except Terminated:
+        report({"ignored": True})
+    time.sleep(20)
+
+
+def late(argument, report):
+    """Report once more after the driver has lost its patience."""
+    report({"pid": os.getpid()})
+    end = time.monotonic() + 0.6
+    while time.monotonic() < end:
+        with contextlib.suppress(Terminated):
+            time.sleep(0.05)
+    with contextlib.suppress(Terminated):
+        report({"late": True})
+
+
+def hold_lock(argument, report):
+    """Keep every other Python thread of the process from running."""
+    report({"holding": True})
+    ctypes.PyDLL(None).sleep(30)
+
+
+def slow_exit(argument, report):
+    """Take a while to end after the job has been cancelled."""
+    atexit.register(time.sleep, 0.7)
+    tick("", report)
+
+
+def sleep(argument, report):
+    report({"pid": os.getpid()})
+    time.sleep(float(argument))
+
+
+def terminate_twice(argument, report):
+    """Send itself two SIGTERMs and say how many exceptions came of them."""
+    caught = 0
+    for _ in range(2):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
+        except Terminated:
+            caught += 1
+            assert threading.current_thread() is threading.main_thread()
+    report({"caught": caught})
+
+
+def terminate_shielded(argument, report):
+    steps = []
+    try:
+        with shielded():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
+            steps.append("inside")
+        steps.append("after")
+    except Terminated:
+        steps.append("terminated")
+    report({"steps": steps})
+
+
+def with_child(argument, report):
+    child = subprocess.Popen(["sleep", "120"])
+    report({"pid": os.getpid(), "child": child.pid})
+    time.sleep(60)
+
+
+def flood(argument, report):
+    """Report as much as the connection takes until told to stop."""
+    blob = bytes(300_000)
+    try:
+        while True:
+            report({"blob": blob})
+    except Terminated:
+        report({"flushed": True})
+        raise

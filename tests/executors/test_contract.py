@@ -1,0 +1,250 @@
+"""What every executor has to do, whatever it executes its jobs in."""
+
+import re
+import time
+
+import pytest
+
+from ecg_mlflow.errors import EcgMlflowError
+from ecg_mlflow.executors import Event, ExecutorError, Job, Outcome, OutcomeState, Started
+
+
+def states(reports):
+    return {r.key: r.state for r in reports if isinstance(r, Outcome)}
+
+
+def test_a_job_starts_reports_in_order_and_is_done(bench):
+    executor = bench.open()
+    executor.submit(Job("a", b"count 100"))
+    reports = bench.drain(executor)
+    assert isinstance(reports[0], Started)
+    assert (reports[0].key, reports[0].worker) == ("a", 0)
+    assert reports[1:-1] == [Event("a", {"i": i}) for i in range(100)]
+    assert reports[-1] == Outcome("a", OutcomeState.DONE, "counted")
+
+
+def test_queued_jobs_start_in_order_of_submission(bench):
+    executor = bench.open()
+    keys = [f"job {i}" for i in range(6)]
+    for key in keys:
+        executor.submit(Job(key, f"echo {key}".encode()))
+    assert executor.free_slots == 0
+    assert executor.n_pending == 6
+    reports = bench.drain(executor)
+    assert [r.key for r in reports if isinstance(r, Started)] == keys
+    assert [r.value for r in reports if isinstance(r, Outcome)] == keys
+    assert executor.free_slots == executor.n_slots == 1
+
+
+def test_payload_report_and_result_of_ten_megabytes(bench):
+    size = 10_000_000
+    executor = bench.open(function="jobs:payload_size")
+    executor.submit(Job("in", bytes(size)))
+    assert bench.drain(executor)[-1].value == size
+    executor = bench.open()
+    executor.submit(Job("out", f"large {size}".encode()))
+    _, event, outcome = bench.drain(executor)
+    assert len(event.data["blob"]) == len(outcome.value) == size
+
+
+def test_an_exception_fails_the_job_and_not_the_next(bench):
+    executor = bench.open()
+    outcome = bench.run(executor, "fail II")
+    assert outcome.state is OutcomeState.FAILED
+    assert outcome.error_type == "jobs.OwnError"
+    assert outcome.reason == "jobs.OwnError: lead II is off"
+    assert 'raise OwnError(f"lead' in outcome.error
+    assert "calls.py" not in outcome.error
+    assert bench.run(executor, "echo on").value == "on"
+
+
+@pytest.mark.parametrize(
+    ("function", "error_type"),
+    [
+        ("jobs:no_such_function", "AttributeError"),
+        ("no_such_module:do", "ModuleNotFoundError"),
+    ],
+)
+def test_a_function_that_cannot_be_imported_fails_the_job(bench, function, error_type):
+    outcome = bench.run(bench.open(function=function), "")
+    assert outcome.state is OutcomeState.FAILED
+    assert outcome.error_type == error_type
+
+
+@pytest.mark.parametrize("function", ["jobs", "jobs.do", "jobs:", ":do", "jobs:do()", ""])
+def test_a_function_that_is_no_import_path_is_an_error_at_once(bench, function):
+    with pytest.raises(ExecutorError, match="does not name a job function"):
+        bench.open(function=function)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("unpicklable", "a _thread.lock, can't be sent to the driver"),
+        ("unreadable", "can't be unpickled in the driver: not here"),
+        ("report_lock", r"report\(\) can't send \['lock'\] to the driver"),
+        ("report_unreadable", r"report\(\) can't send \['what'\] to the driver \(not here\)"),
+        ("report_text", r"report\(\) takes a dict, not a str"),
+    ],
+)
+def test_what_cannot_travel_fails_the_job(bench, text, said):
+    executor = bench.open()
+    outcome = bench.run(executor, text)
+    assert outcome.state is OutcomeState.FAILED
+    assert outcome.value is None
+    assert re.search(said, outcome.reason)
+    assert bench.run(executor, "echo on").value == "on"
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_sys_exit_in_a_job_is_a_death_with_its_code(bench, code):
+    executor = bench.open()
+    outcome = bench.run(executor, f"leave {code}")
+    assert outcome.state is OutcomeState.DIED
+    assert outcome.exitcode == code
+    assert f"code {code}" in outcome.reason
+    assert bench.run(executor, "echo on").value == "on"
+
+
+def test_a_queued_job_is_cancelled_without_starting(bench):
+    executor = bench.open()
+    executor.submit(Job("first", b"tick"))
+    executor.submit(Job("second", b"echo"))
+    executor.cancel("second")
+    executor.cancel("first")
+    reports = bench.drain(executor)
+    assert states(reports) == dict.fromkeys(("first", "second"), OutcomeState.CANCELLED)
+    assert "second" not in [r.key for r in reports if isinstance(r, Started)]
+
+
+def test_a_running_job_may_flush_when_it_is_cancelled(bench, tmp_path):
+    executor = bench.open()
+    file = tmp_path / "flushed"
+    executor.submit(Job("a", f"tick {file}".encode()))
+    executor.submit(Job("b", b"echo on"))
+    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    executor.cancel("a")
+    reports = bench.drain(executor)
+    assert states(reports) == {"a": OutcomeState.CANCELLED, "b": OutcomeState.DONE}
+    assert Event("a", {"flushing": True}) in reports
+    assert file.read_text() == "flushed"
+
+
+def test_a_cancelled_job_may_return_something(bench):
+    executor = bench.open()
+    executor.submit(Job("a", b"finish_anyway"))
+    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    executor.cancel("a")
+    outcome = bench.drain(executor)[-1]
+    assert (outcome.state, outcome.value) == (OutcomeState.CANCELLED, "checkpoint 7")
+
+
+def test_an_error_while_flushing_is_told(bench):
+    executor = bench.open()
+    executor.submit(Job("a", b"fail_at_flush"))
+    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    executor.cancel("a")
+    outcome = bench.drain(executor)[-1]
+    assert outcome.state is OutcomeState.CANCELLED
+    assert outcome.reason == "jobs.OwnError: disk full"
+
+
+def test_cancelling_what_is_not_pending_is_ignored(bench):
+    executor = bench.open()
+    executor.cancel("never submitted")
+    assert bench.run(executor, "echo on").value == "on"
+    executor.cancel("job")
+    assert bench.run(executor, "echo again").value == "again"
+
+
+def test_a_key_can_be_used_again_after_its_outcome_only(bench):
+    executor = bench.open()
+    executor.submit(Job("a", b"echo 1"))
+    with pytest.raises(ExecutorError, match="'a' was submitted twice"):
+        executor.submit(Job("a", b"echo 2"))
+    assert bench.drain(executor)[-1].value == "1"
+    executor.submit(Job("a", b"echo 3"))
+    assert bench.drain(executor)[-1].value == "3"
+
+
+def test_events_left_early_are_not_lost(bench):
+    executor = bench.open()
+    executor.submit(Job("a", b"count 20"))
+    reports = []
+    while executor.n_pending:
+        for report in executor.events(1):
+            reports.append(report)
+            break
+    assert len(reports) == 22
+
+
+def test_events_waits_no_longer_than_its_timeout_and_not_without_jobs(bench):
+    executor = bench.open()
+    start = time.monotonic()
+    assert list(executor.events(10)) == []
+    assert time.monotonic() - start < 1
+    executor.submit(Job("a", b"sleep 1"))
+    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    start = time.monotonic()
+    assert list(executor.events(0.3)) == []
+    assert 0.25 < time.monotonic() - start < 0.9
+
+
+def test_jobs_can_be_submitted_while_events_are_read(bench):
+    executor = bench.open()
+    executor.submit(Job("0", b"echo"))
+    done = []
+    while executor.n_pending:
+        for report in executor.events(1):
+            if isinstance(report, Outcome):
+                done.append(report.key)
+                if len(done) < 5:
+                    executor.submit(Job(str(len(done)), b"echo"))
+    assert done == ["0", "1", "2", "3", "4"]
+
+
+def test_shutdown_gives_every_job_an_outcome(bench):
+    executor = bench.open()
+    executor.submit(Job("running", b"tick"))
+    executor.submit(Job("queued", b"echo"))
+    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    executor.shutdown(5)
+    executor.shutdown(5)
+    reports = bench.drain(executor)
+    assert states(reports) == dict.fromkeys(("running", "queued"), OutcomeState.CANCELLED)
+    assert Event("running", {"flushing": True}) in reports
+    with pytest.raises(ExecutorError, match="shut down"):
+        executor.submit(Job("late", b"echo"))
+
+
+def test_shutdown_waits_no_longer_than_its_grace(bench):
+    executor = bench.open()
+    executor.submit(Job("a", b"stubborn"))
+    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    start = time.monotonic()
+    executor.shutdown(0.3)
+    assert 0.3 <= time.monotonic() - start < 3
+    outcome = bench.drain(executor)[-1]
+    assert outcome.state is OutcomeState.CANCELLED
+    assert "0.3 s" in outcome.reason
+
+
+def test_a_job_that_ends_after_its_outcome_says_nothing_more(bench):
+    executor = bench.open()
+    executor.submit(Job("a", b"late"))
+    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    executor.shutdown(0.1)
+    time.sleep(0.8)
+    assert [r.state for r in bench.drain(executor)] == [OutcomeState.CANCELLED]
+    assert list(executor.events(0)) == []
+
+
+def test_the_end_of_a_with_block_shuts_down(bench):
+    with bench.open() as executor:
+        executor.submit(Job("a", b"tick"))
+    assert states(bench.drain(executor)) == {"a": OutcomeState.CANCELLED}
+
+
+def test_errors_are_the_packages_own_and_runtime_errors():
+    assert issubclass(ExecutorError, EcgMlflowError)
+    assert issubclass(ExecutorError, RuntimeError)

@@ -1,0 +1,100 @@
+import pytest
+
+from ecg_mlflow.errors import DeviceError
+from ecg_mlflow.executors import Slot, build_env, plan_slots
+
+FOUR = ["0", "GPU-a", "1", "GPU-b", "2", "GPU-c", "3", "GPU-d", "MIG-x"]
+THREADS = (
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "OMP_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+
+
+@pytest.mark.parametrize(
+    ("workers", "n_cores", "n_slots", "threads"),
+    [(None, 4, 4, 1), (2, 4, 2, 2), (1, 4, 1, 4), (3, 4, 3, 1), (8, 4, 8, 1), (None, 1, 1, 1)],
+)
+@pytest.mark.parametrize("gpus", [None, "", " "])
+def test_cpu_workers_share_the_cores(workers, n_cores, n_slots, threads, gpus):
+    slots = plan_slots(workers, gpus, n_cores, visible=FOUR)
+    assert [slot.index for slot in slots] == list(range(n_slots))
+    for slot in slots:
+        assert slot.device == "cpu"
+        assert slot.env["CUDA_VISIBLE_DEVICES"] == ""
+        assert {slot.env[name] for name in THREADS} == {str(threads)}
+
+
+def test_threads_can_be_stated():
+    assert plan_slots(1, None, 8, threads=1)[0].env["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "devices"),
+    [
+        (None, "1,2,3", "1 2 3"),
+        (3, "1,2,3", "1 2 3"),
+        (None, " 2 , 0 ", "2 0"),
+        (6, "0,1,2", "0 1 2 0 1 2"),
+        (4, "1", "1 1 1 1"),
+        (None, "0:2,1", "0 1 0"),
+        (3, "0:2,1", "0 1 0"),
+        (None, "GPU-c,MIG-x:2", "GPU-c MIG-x MIG-x"),
+    ],
+)
+def test_gpu_workers(workers, gpus, devices):
+    slots = plan_slots(workers, gpus, n_cores=12, visible=FOUR)
+    assert [slot.device for slot in slots] == [f"gpu:{gpu}" for gpu in devices.split()]
+    assert [slot.env["CUDA_VISIBLE_DEVICES"] for slot in slots] == devices.split()
+    assert all(slot.env["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID" for slot in slots)
+    assert all(slot.env["TF_FORCE_GPU_ALLOW_GROWTH"] == "true" for slot in slots)
+    assert {slot.env["NUMBA_NUM_THREADS"] for slot in slots} == {str(12 // len(slots))}
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "said"),
+    [
+        (0, None, "workers=0: write a number of at least 1"),
+        (-2, "0", "workers=-2"),
+        (4, "0,1,2", "4 workers can't be shared out equally among 3 GPUs"),
+        (1, "0,1", "1 workers can't be shared out equally among 2 GPUs"),
+        (4, "0:2,1", "makes 3 workers, but workers=4"),
+        (None, "0,7,9", "asks for 7, 9, .* GPUs found: 0, GPU-a, 1"),
+        (None, "0,0", "names GPU 0 twice; for two workers on it write 0:2"),
+        (None, "0,,1", "can't read ''"),
+        (None, "0:", "can't read '0:'"),
+        (None, "0:0", "can't read '0:0'"),
+        (None, "0:x", "can't read '0:x'"),
+        (None, ":2", "can't read ':2'"),
+    ],
+)
+def test_what_cannot_be_shared_out_is_an_error(workers, gpus, said):
+    with pytest.raises(DeviceError, match=said):
+        plan_slots(workers, gpus, n_cores=4, visible=FOUR)
+
+
+def test_a_gpu_on_a_machine_without_any():
+    with pytest.raises(DeviceError, match=r"GPUs found: none\. Leave gpus out to run on the CPU"):
+        plan_slots(None, "0", n_cores=4)
+
+
+def test_threads_below_one_are_an_error():
+    with pytest.raises(DeviceError, match="threads=0"):
+        plan_slots(None, None, 4, threads=0)
+
+
+def test_the_environment_of_a_worker():
+    base = {"MLFLOW_RUN_ID": "r", "HOME": "/h", "KERAS_BACKEND": "jax", "OMP_NUM_THREADS": "9"}
+    env = build_env(Slot(0, "cpu", {"OMP_NUM_THREADS": "1"}), base)
+    assert env == {
+        "HOME": "/h",
+        "KERAS_BACKEND": "jax",
+        "OMP_NUM_THREADS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+    assert base["MLFLOW_RUN_ID"] == "r"
+    assert build_env(Slot(0, "cpu"), {})["KERAS_BACKEND"] == "tensorflow"

@@ -1,0 +1,420 @@
+"""What only worker processes give: environments, signals, crashes, and no process left behind."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ecg_mlflow.executors import (
+    Event,
+    ExecutorError,
+    Job,
+    Outcome,
+    OutcomeState,
+    ProcessExecutor,
+    Slot,
+    Started,
+)
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+def is_alive(pid):
+    """Whether a process is there and no zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def ends(pid, timeout=10):
+    """Whether a process ends in time."""
+    end = time.monotonic() + timeout
+    while is_alive(pid) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not is_alive(pid)
+
+
+def is_event(report):
+    return isinstance(report, Event)
+
+
+def is_outcome(report):
+    return isinstance(report, Outcome)
+
+
+def test_a_worker_stays_for_the_next_job(processes):
+    executor = processes.open()
+    pids = {processes.run(executor, "pid").value for _ in range(3)}
+    assert len(pids) == 1
+    assert os.getpid() not in pids
+
+
+def test_each_slot_has_its_worker_and_they_run_at_once(processes):
+    executor = processes.open(2)
+    for key in ("a", "b"):
+        executor.submit(Job(key, b"tick"))
+    assert executor.free_slots == 0
+    seen = set()
+    while seen != {"a", "b"}:
+        seen.add(processes.wait_for(executor, is_event).key)
+    executor.cancel("a")
+    executor.cancel("b")
+    started = [r for r in processes.drain(executor) if is_outcome(r)]
+    assert len(started) == 2
+
+
+def test_the_environment_is_complete_before_the_worker_starts(monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "the parent's")
+    monkeypatch.setenv("FROM_THE_DRIVER", "yes")
+    slots = [
+        Slot(
+            i,
+            f"gpu:{i}",
+            {"CUDA_VISIBLE_DEVICES": f"{i}", "OMP_NUM_THREADS": "2", "PYTHONPATH": str(HERE)},
+        )
+        for i in range(2)
+    ]
+    with ProcessExecutor("jobs:do", slots, grace=5) as executor:
+        # Too late for workers that have not started yet.
+        monkeypatch.setenv("FROM_THE_DRIVER", "no")
+        workers = {}
+        for i in range(2):
+            executor.submit(Job(str(i), b"environment"))
+        while executor.n_pending:
+            for report in executor.events(1):
+                if isinstance(report, Started):
+                    workers[report.key] = report.worker
+                elif is_outcome(report):
+                    env = report.value
+                    assert env["CUDA_VISIBLE_DEVICES"] == str(workers[report.key])
+                    assert env["OMP_NUM_THREADS"] == "2"
+                    assert env["PYTHONHASHSEED"] == "0"
+                    assert env["FROM_THE_DRIVER"] == "yes"
+                    assert "MLFLOW_RUN_ID" not in env
+
+
+@pytest.mark.parametrize(
+    ("text", "exitcode", "said"),
+    [
+        ("leave_hard 7", 7, "exited with code 7"),
+        ("leave 7", 7, "exited with code 7"),
+        ("kill_self SIGKILL", -9, "was killed by SIGKILL, perhaps for lack of memory"),
+        ("kill_self SIGABRT", -6, "was killed by SIGABRT"),
+    ],
+)
+def test_a_death_is_told_with_its_cause_and_the_end_of_the_log(processes, text, exitcode, said):
+    executor = processes.open()
+    first = processes.run(executor, "pid").value
+    outcome = processes.run(executor, text)
+    assert outcome.state is OutcomeState.DIED
+    assert outcome.exitcode == exitcode
+    assert outcome.reason == f"worker 0 (pid {first}) {said}"
+    assert "last words" in outcome.error
+    assert processes.run(executor, "pid").value not in (first, os.getpid())
+
+
+def test_a_segmentation_fault_leaves_the_place_in_the_log(processes):
+    outcome = processes.run(processes.open(), "segfault")
+    assert outcome.state is OutcomeState.DIED
+    assert outcome.exitcode == -signal.SIGSEGV
+    assert "in segfault" in outcome.error
+
+
+def test_the_log_of_an_earlier_job_is_not_blamed(processes, tmp_path):
+    executor = processes.open(log_dir=tmp_path)
+    processes.run(executor, "noise")
+    outcome = processes.run(executor, "leave_hard 1")
+    assert "noise" not in outcome.error
+    assert "noise" in (tmp_path / "worker-0.log").read_text(errors="replace")
+
+
+def test_a_death_does_not_touch_the_other_workers(processes):
+    executor = processes.open(2)
+    executor.submit(Job("a", b"tick"))
+    pid = processes.wait_for(executor, is_event).data["pid"]
+    executor.submit(Job("b", b"kill_self SIGKILL"))
+    assert processes.wait_for(executor, is_outcome).key == "b"
+    assert processes.wait_for(executor, is_event).data["pid"] == pid
+
+
+def test_reports_made_before_a_crash_arrive(processes):
+    executor = processes.open()
+    executor.submit(Job("a", b"leave_hard 1"))
+    assert Event("a", {"before": "exit"}) in processes.drain(executor)
+
+
+def test_a_worker_that_dies_idle_is_replaced(processes):
+    executor = processes.open()
+    pid = processes.run(executor, "pid").value
+    os.kill(pid, signal.SIGKILL)
+    assert ends(pid)
+    outcome = processes.run(executor, "pid")
+    assert outcome.state is OutcomeState.DONE
+    assert outcome.value != pid
+
+
+def test_a_worker_that_cannot_start_is_a_death_that_shows_why(processes, monkeypatch):
+    executor = processes.open(base_env={**os.environ, "PYTHONHOME": "/nowhere"})
+    outcome = processes.run(executor, "pid")
+    assert outcome.state is OutcomeState.DIED
+    assert outcome.exitcode == 1
+    assert "encodings" in outcome.error
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    outcome = processes.run(processes.open(), "pid")
+    assert outcome.state is OutcomeState.DIED
+    assert "no worker could be started" in outcome.reason
+    assert "/no/such/python" in outcome.reason
+
+
+def test_output_does_not_disturb_the_reports(processes):
+    executor = processes.open()
+    executor.submit(Job("a", b"noise"))
+    reports = processes.drain(executor)
+    assert [r.data["i"] for r in reports if is_event(r)] == list(range(50))
+    assert reports[-1].value == "quiet"
+
+
+def test_sigterm_raises_once_in_the_main_thread(processes):
+    executor = processes.open()
+    executor.submit(Job("a", b"terminate_twice"))
+    _, event, outcome = processes.drain(executor)
+    assert event.data == {"caught": 1}
+    assert outcome.state is OutcomeState.DIED  # nobody here had asked for it
+    assert outcome.exitcode == -signal.SIGTERM
+    assert "the driver did not send" in outcome.reason
+    assert processes.run(executor, "echo on").value == "on"
+
+
+def test_a_shield_holds_sigterm_back(processes):
+    executor = processes.open()
+    executor.submit(Job("a", b"terminate_shielded"))
+    assert processes.drain(executor)[1].data == {"steps": ["inside", "terminated"]}
+
+
+def test_sigterm_cuts_no_report_in_two(processes):
+    executor = processes.open()
+    for i in range(10):
+        executor.submit(Job(f"{i}", b"flood"))
+        processes.wait_for(executor, is_event)
+        time.sleep(0.003 * i)
+        executor.cancel(f"{i}")
+        *_, last, outcome = processes.drain(executor)
+        assert last.data == {"flushed": True}
+        assert outcome.state is OutcomeState.CANCELLED
+
+
+@needs_proc
+def test_a_cancelled_job_that_hangs_is_killed_after_its_grace(processes):
+    executor = processes.open(grace=0.3)
+    executor.submit(Job("a", b"stubborn"))
+    executor.submit(Job("b", b"echo on"))
+    pid = processes.wait_for(executor, is_event).data["pid"]
+    start = time.monotonic()
+    executor.cancel("a")
+    outcome = processes.wait_for(executor, is_outcome)
+    assert 0.3 <= time.monotonic() - start < 3
+    assert outcome.state is OutcomeState.CANCELLED
+    assert outcome.exitcode == -signal.SIGKILL
+    assert "did not stop within 0.3 s" in outcome.reason
+    assert not is_alive(pid)
+    assert processes.drain(executor)[-1].value == "on"
+
+
+def test_a_slot_is_not_free_before_its_cancelled_worker_has_ended(processes):
+    executor = processes.open()
+    executor.submit(Job("a", b"slow_exit"))
+    pid = processes.wait_for(executor, is_event).data["pid"]
+    executor.cancel("a")
+    while executor.n_pending:
+        for _ in executor.events(1):
+            if is_alive(pid):
+                assert executor.free_slots == 0
+    executor.submit(Job("b", b"pid"))
+    *_, started, outcome = processes.drain(executor)
+    assert started.pid == outcome.value != pid
+
+
+@needs_proc
+def test_shutdown_leaves_no_process_and_no_descriptor(processes):
+    before = len(os.listdir("/proc/self/fd"))
+    executor = processes.open(2)
+    executor.submit(Job("a", b"with_child"))
+    pids = processes.wait_for(executor, is_event).data
+    executor.submit(Job("idle", b"pid"))
+    idle = processes.wait_for(executor, is_outcome).value
+    executor.shutdown(5)
+    assert not any(map(is_alive, [idle, pids["pid"]]))
+    assert ends(pids["child"])
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert processes.drain(executor)[-1].state is OutcomeState.CANCELLED
+
+
+@needs_proc
+def test_what_a_killed_job_had_started_is_killed_too(processes):
+    executor = processes.open()
+    executor.submit(Job("a", b"with_child"))
+    pids = processes.wait_for(executor, is_event).data
+    os.kill(pids["pid"], signal.SIGKILL)
+    assert processes.wait_for(executor, is_outcome).state is OutcomeState.DIED
+    assert ends(pids["child"])
+
+
+def test_a_temporary_log_folder_goes_with_the_executor(processes, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    executor = processes.open()
+    processes.run(executor, "pid")
+    assert list(tmp_path.glob("*/worker-0.log"))
+    executor.shutdown(5)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_slots_is_an_error():
+    with pytest.raises(ExecutorError, match="at least one"):
+        ProcessExecutor("jobs:do", [])
+
+
+def test_without_a_sentinel_ends_are_found_by_polling(processes, monkeypatch):
+    monkeypatch.setattr("ecg_mlflow.executors.worker._open_sentinel", lambda pid: None)
+    executor = processes.open()
+    assert processes.run(executor, "leave_hard 3").exitcode == 3
+    assert processes.run(executor, "echo on").value == "on"
+    executor.submit(Job("a", b"tick"))
+    processes.wait_for(executor, is_event)
+    executor.shutdown(5)
+    assert processes.drain(executor)[-1].state is OutcomeState.CANCELLED
+
+
+DRIVER = """
+import os, sys, time
+from ecg_mlflow.executors import *
+grace, holder, *texts = sys.argv[1:]
+slots = [Slot(i, "cpu", {{"PYTHONPATH": {here!r}}}) for i in range(len(texts))]
+executor = ProcessExecutor("jobs:do", slots, orphan_grace=float(grace), grace=5)
+for i, text in enumerate(texts):
+    executor.submit(Job(str(i), text.encode()))
+if holder == "fork" and not os.fork():
+    os.close(1)
+    time.sleep(15)  # with the driver's ends of all connections in hand
+    os._exit(0)
+try:
+    while executor.n_pending:
+        for report in executor.events(1):
+            print(getattr(report, "pid", None) or getattr(report, "data", report), flush=True)
+finally:
+    executor.shutdown(5)
+"""
+
+
+@contextlib.contextmanager
+def a_driver(*texts, orphan_grace=0.5, holder=""):
+    """A driver in a process of its own, in a process group as a shell would make it."""
+    driver = subprocess.Popen(
+        [
+            *(sys.executable, "-c", DRIVER.format(here=str(HERE))),
+            *(str(orphan_grace), holder, *texts),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        process_group=0,
+        cwd=ROOT,
+    )
+    with driver:
+        try:
+            yield driver
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(driver.pid, signal.SIGKILL)
+
+
+def read_pids(driver, n, texts=("'pid'",)):
+    """Read the numbers of `n` processes from what a driver prints, and until it printed `texts`."""
+    pids = set()
+    missing = set(texts)
+    while len(pids) < n or missing:
+        line = driver.stdout.readline().strip()
+        assert line, "the driver has ended"
+        pids.update(map(int, re.findall(r"^\d+$|(?<='child': )\d+", line)))
+        missing -= {text for text in missing if text in line}
+    return pids
+
+
+@needs_proc
+@pytest.mark.parametrize("holder", ["", "fork"])
+def test_a_killed_driver_leaves_no_process(tmp_path, holder):
+    file = tmp_path / "flushed"
+    with a_driver(f"tick {file}", "stubborn", "with_child", "pid", holder=holder) as driver:
+        pids = read_pids(driver, 5, ["'i'", "'child'", "'stubborn'"])
+        assert all(map(is_alive, pids))
+        driver.kill()
+        driver.wait()
+        assert all(ends(pid, 8) for pid in pids)
+    assert file.read_text() == "flushed"
+
+
+@needs_proc
+def test_without_a_grace_workers_die_with_their_driver_whatever_they_do(tmp_path):
+    file = tmp_path / "flushed"
+    with a_driver(f"tick {file}", "hold_lock", orphan_grace=0) as driver:
+        pids = read_pids(driver, 2, ["'i'", "'holding'"])
+        driver.kill()
+        driver.wait()
+        assert all(ends(pid, 1) for pid in pids)
+    assert not file.exists()
+
+
+@needs_proc
+def test_a_driver_that_dies_while_its_worker_starts_leaves_none():
+    with a_driver("stubborn") as driver:
+        pid = int(driver.stdout.readline())
+        driver.kill()
+        driver.wait()
+        assert ends(pid)
+
+
+@needs_proc
+def test_ctrl_c_reaches_the_driver_alone():
+    with a_driver("tick") as driver:
+        (pid,) = read_pids(driver, 1)
+        assert os.getsid(pid) == pid != os.getsid(driver.pid)
+        os.killpg(driver.pid, signal.SIGINT)
+        # The driver's own handling ends the worker in order, and the driver dies of the Ctrl-C.
+        driver.stdout.read()
+        assert driver.wait(20) == -signal.SIGINT
+        assert ends(pid)
+
+
+@needs_proc
+def test_a_second_ctrl_c_ends_the_shutdown_at_once():
+    with a_driver("stubborn") as driver:
+        (pid,) = read_pids(driver, 1)
+        driver.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        assert is_alive(pid)  # five seconds of grace
+        driver.send_signal(signal.SIGINT)
+        assert driver.wait(3) == -signal.SIGINT
+        assert ends(pid, 1)
+
+
+@pytest.mark.parametrize("imports_from_here", [True, False])
+def test_a_worker_imports_from_the_current_directory_only_if_the_driver_does(
+    processes, tmp_path, monkeypatch, imports_from_here
+):
+    (tmp_path / "found_here.py").write_text("def job(payload, report):\n    return 'found'\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        sys, "path", [str(tmp_path)] * imports_from_here + [p for p in sys.path if p]
+    )
+    outcome = processes.run(processes.open(function="found_here:job"), "")
+    assert outcome.state is (OutcomeState.DONE if imports_from_here else OutcomeState.FAILED)

@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ecg_mlflow.canonical import digest
+from ecg_mlflow.errors import EcgMlflowError, GridError
+from ecg_mlflow.grids import KV, ConfigAlias, Grid, Option
+
+
+def ResNet():  # noqa: N802
+    """Stands for a model builder."""
+
+
+def ResNet18():  # noqa: N802
+    """Stands for a model builder."""
+
+
+def ResNet34():  # noqa: N802
+    """Stands for a model builder."""
+
+
+a, b, c = Option("a", [1, 2]), Option("b", [3, 4]), Option("c", [5, 6])
+d = Option("d", [7])
+
+
+def spelled(configurations):
+    """Spell configurations as semantics do: ``a1b3 a1b4``."""
+    return " ".join(
+        "".join(f"{name}{alias}" for name, alias in config.alias().items())
+        for config in configurations
+    )
+
+
+EXPRESSIONS = {
+    "a": "a1 a2",
+    "a * b": "a1b3 a1b4 a2b3 a2b4",
+    "a + b": "a1 a2 b3 b4",
+    "a * b + c": "a1b3 a1b4 a2b3 a2b4 c5 c6",
+    "c + a * b": "c5 c6 a1b3 a1b4 a2b3 a2b4",
+    "a * (b + c)": "a1b3 a1b4 a2b3 a2b4 a1c5 a1c6 a2c5 a2c6",
+    "(b + c) * a": "b3a1 b3a2 b4a1 b4a2 c5a1 c5a2 c6a1 c6a2",
+    "(a + b) * (c + d)": "a1c5 a1c6 a2c5 a2c6 a1d7 a2d7 b3c5 b3c6 b4c5 b4c6 b3d7 b4d7",
+    "a * b * c": "a1b3c5 a1b3c6 a1b4c5 a1b4c6 a2b3c5 a2b3c6 a2b4c5 a2b4c6",
+    "Option.product(a, b)": "a1b3 a2b4",
+    "Option.product(a)": "a1 a2",
+    "Option.product(a, b) * c": "a1b3c5 a1b3c6 a2b4c5 a2b4c6",
+    "c * Option.product(a, b)": "c5a1b3 c6a1b3 c5a2b4 c6a2b4",
+    "Option.product(a, b, c)": "a1b3c5 a2b4c6",
+    "a @ b": "a1b3 a2b4",
+    "a @ b @ c": "a1b3c5 a2b4c6",
+    "a @ (b @ c)": "a1b3c5 a2b4c6",
+    "a @ b * c": "a1b3c5 a1b3c6 a2b4c5 a2b4c6",
+    "c * (a @ b)": "c5a1b3 c6a1b3 c5a2b4 c6a2b4",
+    "a @ b + c": "a1b3 a2b4 c5 c6",
+    "c + a @ b": "c5 c6 a1b3 a2b4",
+    "Grid(a)": "a1 a2",
+    "Grid(a * b)": "a1b3 a1b4 a2b3 a2b4",
+    "Grid([[a, b], [c]])": "a1b3 a1b4 a2b3 a2b4 c5 c6",
+    "Grid() * a": "a1 a2",
+    "a * Grid()": "a1 a2",
+    "a + a": "a1 a2 a1 a2",
+}
+
+
+def evaluate(expression):
+    return eval(
+        expression, {"a": a, "b": b, "c": c, "d": d, "Option": Option, "Grid": Grid, "KV": KV}
+    )
+
+
+@pytest.mark.parametrize(("expression", "configurations"), EXPRESSIONS.items())
+def test_order_of_configurations(expression, configurations):
+    grid = evaluate(expression)
+    assert spelled(grid) == configurations
+    assert spelled(grid) == configurations, "iterating twice gives the same list"
+    assert spelled(grid.gen_configs()) == configurations
+    assert len(grid) == len(configurations.split())
+
+
+@pytest.mark.parametrize(
+    ("expression", "parts"),
+    [
+        # @ binds as tightly as *, so this is (c * a) @ b
+        ("c * a @ b", ["c * a @ b means (c * a) @ b", "write c * (a @ b)"]),
+        ("a @ (b * c)", ["crosses some"]),
+        ("Option.product(a, Option('b', [3]))", ["'a' has 2 values", "'b' has 1 value:"]),
+        ("a @ Option('b', [3, 4, 5])", ["'a' has 2 values and 'b' has 3 values", "use *"]),
+        ("(a @ b) @ d", ["'a' with 'b' has 2 values and 'd' has 1 value:"]),
+        ("Option.product()", ["none came"]),
+        ("Option.product(a, 'b')", ["not 'b' of type str"]),
+        ("a * a", ["option 'a' comes twice"]),
+        ("a * b * a", ["option 'a' comes twice"]),
+        ("a * (b + a)", ["option 'a' comes twice"]),
+        ("a @ a", ["option 'a' comes twice"]),
+        ("a * 3", ["* 3", "type int", "write Option(name, values)"]),
+        ("a + None", ["+ None", "type NoneType"]),
+        ("a @ [1, 2]", ["@ [1, 2]", "type list"]),
+        ("(a + b) + {'c': [5]}", ["type dict"]),
+        ("Grid([])", ["no cubes", "Grid()"]),
+        ("Grid([a, b])", ["not Option({'a': ['1', '2']})", "combine options"]),
+        ("Grid([['a']])", ["not of 'a' of type str"]),
+        ("Grid([3])", ["not 3"]),
+        ("Option('a', [])", ["option 'a' has no values"]),
+        ("Option('a', 'cna')", ["'a' takes a list of values", "Option('a', [value, ...])"]),
+        ("Option('a', 3)", ["'a' takes a list of values, not 3 of type int"]),
+        ("Option('a', {1, 2})", ["'a' takes a list of values", "type set"]),
+        ("Option('a', {'x': 1})", ["'a' takes a list of values", "type dict"]),
+        ("Option('a', KV(1, 'one'))", ["'a' takes a list of values", "type KV"]),
+        ("Option('', [1])", ["name is a non-empty string, not ''"]),
+        ("Option(3, [1])", ["name is a non-empty string, not 3"]),
+        ("Option('a', [1, {2}])", ["option 'a', value 1", "sorted list"]),
+        ("Option('a', [object()])", ["option 'a', value 0", "frozen dataclass"]),
+        ("Option('a', [[print, lambda: 0]])", ["option 'a', value 0", "memory address"]),
+        ("Option('a', [1, '1'])", ["'a' have the alias '1'", "1 and '1'", "KV(value, 'alias')"]),
+        ("Option('a', [None, 'None'])", ["alias 'None'"]),
+        ("Option('a', [KV(1, 'x'), KV(2, 'x')])", ["alias 'x'", "1 and 2"]),
+        ("Option('a', [lambda: 1, lambda: 2])", ["alias '<lambda>'"]),
+        ("a + Option('a', [KV(3, '1')])", ["'a' have the alias '1'", "1 and 3"]),
+    ],
+)
+def test_ill_formed_expressions_are_refused(expression, parts):
+    with pytest.raises(GridError) as caught:
+        evaluate(expression)
+    for part in parts:
+        assert part in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, EcgMlflowError)
+
+
+def test_printed_forms():
+    op1, op2 = Option("p1", [1, 2]), Option("p2", ["v1", "v2"])
+    op3, op4 = Option("p1", [4]), Option("p2", ["v3"])
+    grid = op1 * op2 + op3 * op4
+    assert repr(grid) == (
+        "Grid([[{'p1': ['1', '2']}, {'p2': ['v1', 'v2']}], [{'p1': ['4']}, {'p2': ['v3']}]])"
+    )
+    assert str(list(grid.gen_configs())) == (
+        "[ConfigAlias({'p1': '1', 'p2': 'v1'}), ConfigAlias({'p1': '1', 'p2': 'v2'}), "
+        "ConfigAlias({'p1': '2', 'p2': 'v1'}), ConfigAlias({'p1': '2', 'p2': 'v2'}), "
+        "ConfigAlias({'p1': '4', 'p2': 'v3'})]"
+    )
+    assert repr(op1) == "Option({'p1': ['1', '2']})"
+    assert (
+        repr(op1 @ op2)
+        == "Grid([[{'p1': ['1']}, {'p2': ['v1']}], [{'p1': ['2']}, {'p2': ['v2']}]])"
+    )
+
+
+def test_aliases():
+    option = Option("model", [ResNet18, KV(ResNet34, "deep"), [2, 2], None, 1.0])
+    assert option.alias() == {"model": ["ResNet18", "deep", "[2, 2]", "None", "1.0"]}
+    assert [config["model"] for config in option] == [ResNet18, ResNet34, [2, 2], None, 1.0]
+
+
+@pytest.mark.parametrize("values", [[1, 2], (1, 2), range(1, 3), (i for i in (1, 2))])
+def test_values_come_from_any_ordered_iterable(values):
+    assert Option("a", values) == a
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_indexing_agrees_with_iterating(expression):
+    grid = evaluate(expression)
+    configs = list(grid)
+    n = len(configs)
+    assert [grid[i] for i in range(n)] == configs
+    assert [grid[i - n] for i in range(n)] == configs
+    assert [config.alias() for config in grid[:]] == [config.alias() for config in configs]
+    assert grid[1::2] == configs[1::2]
+    assert grid[::-1] == configs[::-1]
+    assert grid[n:] == []
+
+
+@pytest.mark.parametrize("index", [4, -5])
+def test_an_index_out_of_range_is_refused(index):
+    with pytest.raises(IndexError, match=f"configuration {index} of 4: indices run from -4 to 3"):
+        (a * b)[index]
+
+
+def test_an_index_is_a_whole_number():
+    with pytest.raises(TypeError):
+        (a * b)[1.0]
+
+
+def test_the_grid_without_options_has_one_configuration():
+    assert list(Grid()) == [ConfigAlias({})]
+    assert Grid().names == ()
+    assert Grid() * a == Grid(a)
+
+
+def test_names_come_in_order_of_first_appearance():
+    assert (b * a + c * a).names == ("b", "a", "c")
+    assert a.names == ("a",)
+
+
+def test_cubes_are_tuples_of_options():
+    assert (a * b + c).cubes == ((a, b), (c,))
+    assert (a @ b).cubes == (
+        (Option("a", [1]), Option("b", [3])),
+        (Option("a", [2]), Option("b", [4])),
+    )
+
+
+def test_immutable_and_hashable():
+    grid = a * b
+    assert hash(grid) == hash(Option("a", [1, 2]) * b)
+    assert grid != b * a
+    assert {a, Option("a", [1, 2])} == {a}
+    with pytest.raises(AttributeError):
+        grid.cubes = ()
+    with pytest.raises(AttributeError):
+        a.values = ()
+
+
+def test_survives_pickling():
+    grid = a * b + c
+    assert pickle.loads(pickle.dumps(grid)) == grid
+
+
+def test_a_grid_has_an_identity():
+    assert digest(a * b) == digest(Option("a", [1, 2]) * b)
+    assert digest(a * b) != digest(b * a)
+
+
+def test_equal_configurations_are_told_by_value_not_alias():
+    one, uno, also = KV(1, "one"), KV(1.0, "uno"), KV(True, "also")
+    kept, twins = (Option("x", [one, 2, uno, also]) + Option("x", [2])).unique()
+    assert [config.alias()["x"] for config in kept] == ["one", "2", "also"]
+    assert [(first.alias()["x"], second.alias()["x"]) for first, second in twins] == [
+        ("one", "uno"),
+        ("2", "2"),
+    ]
+
+
+def test_a_grid_without_twins_is_unique():
+    assert (a * b).unique() == (list(a * b), [])
+
+
+def test_the_reference_grid_has_26_configurations_and_130_runs():
+    ready_made = Option.product(
+        Option("model", [ResNet18, ResNet34]),
+        Option("blocks", [[2, 2, 2, 2], [3, 4, 6, 3]]),
+        Option("filters", [[64, 128, 256, 512], KV([64, 128, 256, 512], "same")]),
+    ) * Option("input_filters", [64])
+    custom = (
+        Option("model", [ResNet])
+        * Option("layout", ["cna", "cnacna"])
+        * Option("filters", [[4, 4, 8], [4, 8, 16]])
+        * Option("blocks", [[1] * 7, [2] * 7, [2, 3, 4, 5, 4, 3, 2]])
+        * Option("input_filters", [8, 32])
+    )
+    grid = ready_made + custom
+    assert len(grid) == 26
+    kept, twins = grid.unique()
+    assert (len(kept), twins) == (26, [])
+    assert len(kept) * 5 == 130
+    assert [config.alias()["model"] for config in grid[:3]] == ["ResNet18", "ResNet34", "ResNet"]
+
+
+sizes = st.integers(1, 4)
+
+
+def option(name, size):
+    return Option(name, [f"{name}{i}" for i in range(size)])
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes, sizes, sizes)
+def test_crossing_distributes_over_the_sum_on_its_right(i, j, k):
+    x, y, z = option("x", i), option("y", j), option("z", k)
+    assert x * (y + z) == x * y + x * z
+    assert (x * y) * z == x * (y * z)
+    assert (x + y) + z == x + (y + z)
+    assert len(x * (y + z)) == i * (j + k)
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes, sizes, st.integers(-20, 19), st.slices(16))
+def test_any_index_and_slice_agrees_with_the_list(i, j, index, part):
+    grid = option("x", i) * option("y", j) + option("x", j) @ option("z", j)
+    configs = list(grid)
+    assert grid[part] == configs[part]
+    if -len(configs) <= index < len(configs):
+        assert grid[index] == configs[index]

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import copy
+import functools
+import operator
+import pickle
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ecg_mlflow.errors import GridError, ResearchError
+from ecg_mlflow.grids import C, ConfigAlias, references, resolve
+
+X = C("x")
+
+
+@dataclass(frozen=True)
+class Split:
+    length: object
+    step: object = 1
+    double: object = field(init=False, default=None)
+
+    def __post_init__(self):
+        object.__setattr__(self, "double", [self.length, self.length])
+
+
+class Window(NamedTuple):
+    length: object
+    step: object
+
+
+def call(*args, **kwargs):
+    return args, kwargs
+
+
+@pytest.mark.parametrize(
+    ("obj", "names", "resolved"),
+    [
+        (C("x"), {"x"}, 1),
+        ([C("x"), 5], {"x"}, [1, 5]),
+        ((C("x"), [C("y")]), {"x", "y"}, (1, [[2, 2]])),
+        ({"a": C("y"), C("x"): 5}, {"x", "y"}, {"a": [2, 2], 1: 5}),
+        (Window(C("x"), 5), {"x"}, Window(1, 5)),
+        (Split(C("x")), {"x"}, Split(1)),
+        (Split(5, {"AF": [C("x")]}), {"x"}, Split(5, {"AF": [1]})),
+    ],
+)
+def test_placeholders_are_found_and_replaced(obj, names, resolved):
+    assert references(obj) == names
+    assert resolve(obj, {"x": 1, "y": [2, 2]}) == resolved
+    assert type(resolve(obj, {"x": 1, "y": [2, 2]})) is type(resolved)
+
+
+def test_partials_are_resolved():
+    waiting = functools.partial(call, C("x"), [C("y")], step=C("z"))
+    assert references(waiting) == {"x", "y", "z"}
+    assert resolve(waiting, {"x": 1, "y": 2, "z": 3})() == ((1, [2]), {"step": 3})
+
+
+def test_derived_fields_follow_the_resolved_ones():
+    assert resolve(Split(C("x")), {"x": 7}).double == [7, 7]
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [None, 3, "x", [1, (2, {"a": 3})], Split(3), functools.partial(call, 1), call, Split],
+)
+def test_without_placeholders_the_object_itself_comes_back(obj):
+    assert references(obj) == frozenset()
+    assert resolve(obj, {"x": 1}) is obj
+
+
+def test_only_what_changes_is_copied():
+    kept, changed = [1, 2], [X]
+    result = resolve([kept, changed], {"x": 3})
+    assert result == [[1, 2], [3]]
+    assert result[0] is kept
+    assert changed == [X]
+
+
+def test_a_configuration_can_give_the_values():
+    assert resolve([X], ConfigAlias({"x": [2, 2]})) == [[2, 2]]
+
+
+def test_a_value_is_not_searched_for_placeholders():
+    assert resolve(X, {"x": [C("y")]}) == [C("y")]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"filters": 1, "blocks": 2}, r"'filters', 'blocks'; did you mean C\('filters'\)\?"),
+        ({"lr": 1}, "Its options: 'lr'; add the option"),
+        ({}, "Its options: none; add the option"),
+    ],
+)
+def test_a_placeholder_without_an_option_is_an_error(options, message):
+    with pytest.raises(ResearchError, match=rf"C\('filtrs'\) has no value.*{message}"):
+        resolve({"a": [C("filtrs")]}, options)
+
+
+@pytest.mark.parametrize(
+    "misuse",
+    [
+        str,
+        format,
+        bool,
+        int,
+        float,
+        abs,
+        round,
+        range,
+        operator.neg,
+        lambda x: f"{x}",
+        lambda x: f"filters={x:>5}",
+        lambda x: f"{x!s}",
+        lambda x: "%s" % x,  # noqa: UP031
+        lambda x: x or 3,
+        lambda x: x[0],
+        lambda x: list(x),
+        lambda x: np.ones(3) * x,
+        lambda x: np.float64(2) * x,
+    ],
+)
+def test_computing_with_a_placeholder_fails(misuse):
+    with pytest.raises(GridError, match=r"C\('x'\) was used in an expression"):
+        misuse(X)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow", "and_", "or_", "xor"],
+)
+@pytest.mark.parametrize("operands", [(X, 2), (2, X), (X, X)])
+def test_arithmetic_fails_on_both_sides(name, operands):
+    with pytest.raises(GridError, match="used in an expression"):
+        getattr(operator, name)(*operands)
+
+
+@pytest.mark.parametrize("name", ["lt", "le", "gt", "ge"])
+def test_order_fails(name):
+    with pytest.raises(GridError, match="used in an expression"):
+        getattr(operator, name)(X, 2)
+
+
+def test_repr_equality_and_hash_work():
+    assert repr([X]) == "[C('x')]"
+    assert C("x") == X
+    assert C("y") != X
+    assert X != "x"
+    assert {X: 1}[C("x")] == 1
+
+
+def test_frozen_and_copyable():
+    with pytest.raises(AttributeError):
+        X.name = "y"
+    assert pickle.loads(pickle.dumps(X)) == copy.deepcopy(X) == X
+
+
+@pytest.mark.parametrize("name", ["", None, 3, C("x")])
+def test_a_placeholder_takes_a_name(name):
+    with pytest.raises(GridError, match="takes an option's name"):
+        C(name)
+
+
+nested = st.recursive(
+    st.integers() | st.sampled_from("abc").map(C),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.sampled_from("pq"), inner, max_size=2)
+        | inner.map(Split)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(nested)
+def test_nothing_is_left_to_resolve_after_resolving(obj):
+    values = {"a": 1, "b": [2], "c": None}
+    resolved = resolve(obj, values)
+    assert references(resolved) == frozenset()
+    assert (resolved is obj) == (not references(obj))
+    assert resolve(obj, {name: C(name) for name in "abc"}) == obj

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from ecg_mlflow.errors import DataNotFoundError
+from ecg_mlflow.records.labels import find_label_files, read_labels
+from ecg_mlflow.records.record import BadRecord
+
+
+def test_headerless_record_and_label(tmp_path):
+    file = tmp_path / "REFERENCE.csv"
+    file.write_bytes(b"\xef\xbb\xbfA1,N\r\n A2 , AF \n\nA3,~\nA3,~\n")
+    labels = read_labels(file)
+    assert labels.by_id == {"A1": "N", "A2": "AF", "A3": "~"}
+    assert labels.problems == ()
+    assert labels.paths == (file,)
+
+
+def test_lines_that_cant_be_used_are_listed_with_file_and_line(tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text('A1,N\nA2\nA3,N,O\nA4,\n,N\nA5,N\nA6,"N"\nA5,O\nA6,N\n')
+    labels = read_labels(file)
+    assert labels.by_id == {"A1": "N", "A6": "N"}
+    malformed = "malformed line in the label file"
+    assert labels.problems == (
+        BadRecord("A2", f"{file}:2", f"{malformed}: 1 columns, not record,label"),
+        BadRecord("A3", f"{file}:3", f"{malformed}: 3 columns, not record,label"),
+        BadRecord("A4", f"{file}:4", f"{malformed}: an empty label"),
+        BadRecord("", f"{file}:5", f"{malformed}: an empty record name"),
+        BadRecord("A5", f"{file}:8", f"two labels: 'O' here, 'N' in {file}:6"),
+    )
+
+
+def test_several_files_are_read_as_one(tmp_path):
+    for name, text in [("a.csv", "A1,N\nA2,N\n"), ("b.csv", "A1,O\nB1,A\n")]:
+        (tmp_path / name).write_text(text)
+    labels = read_labels([tmp_path / "a.csv", tmp_path / "b.csv"])
+    assert labels.by_id == {"A2": "N", "B1": "A"}
+    [problem] = labels.problems
+    assert (problem.path, problem.kind) == (f"{tmp_path / 'b.csv'}:1", "two labels")
+
+
+def test_digest_follows_the_bytes(tmp_path):
+    digests = set()
+    for text in ("A1,N\n", "A1,O\n", "A1,N\r\n"):
+        (tmp_path / "a.csv").write_text(text)
+        digests.add(read_labels(tmp_path / "a.csv").sha256)
+    assert len(digests) == 3
+    assert all(len(digest) == hashlib.sha256().digest_size * 2 for digest in digests)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "can't read the label file .*: No such file"), (b"A1,\xff\n", "isn't UTF-8 text")],
+)
+def test_unreadable_file(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(DataNotFoundError, match=message):
+        read_labels(tmp_path / "a.csv")
+
+
+def touch(folder, *names):
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+def test_reference_csv_goes_before_other_versions(tmp_path):
+    touch(tmp_path, "REFERENCE.csv", "REFERENCE-v3.csv")
+    assert find_label_files([tmp_path], tmp_path) == (tmp_path / "REFERENCE.csv",)
+
+
+def test_the_only_other_version_serves(tmp_path):
+    touch(tmp_path, "REFERENCE-v3.csv")
+    assert find_label_files([tmp_path], tmp_path) == (tmp_path / "REFERENCE-v3.csv",)
+
+
+def test_several_versions_are_a_choice_for_the_user(tmp_path):
+    touch(tmp_path, "REFERENCE-v2.csv", "REFERENCE-v3.csv")
+    with pytest.raises(DataNotFoundError, match=r"REFERENCE-v2\.csv, REFERENCE-v3\.csv.*labels="):
+        find_label_files([tmp_path], tmp_path)
+
+
+def test_each_folder_has_its_own_or_that_of_the_folder_asked_for(tmp_path):
+    own = touch(tmp_path / "a", "REFERENCE.csv")
+    others = [touch(tmp_path / "b"), touch(tmp_path / "c")]
+    touch(tmp_path, "REFERENCE.csv")
+    expected = (own / "REFERENCE.csv", tmp_path / "REFERENCE.csv")
+    assert find_label_files([own, *others], tmp_path) == expected
+
+
+def test_no_label_file(tmp_path):
+    folder = touch(tmp_path / "a")
+    with pytest.raises(DataNotFoundError, match=f"{folder} and {tmp_path}.*labels=<file>"):
+        find_label_files([folder], tmp_path)

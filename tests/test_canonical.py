@@ -1,0 +1,433 @@
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+import types
+from collections import namedtuple
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from pathlib import Path
+
+import cloudpickle
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ecg_mlflow.canonical import canonical, digest
+from ecg_mlflow.errors import CanonicalError, EcgMlflowError
+
+
+@dataclass(frozen=True)
+class Split:
+    length: int
+    step: int = 1
+    note: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Window:
+    length: int
+    step: int = 1
+
+
+class Rhythm(Enum):
+    NORMAL = "N"
+    AF = "A"
+
+
+class Level(IntEnum):
+    ONE = 1
+
+
+Pair = namedtuple("Pair", "first second")
+
+
+def scale(signal, factor=2.0, *, offset=0):
+    return signal * factor + offset
+
+
+def shifted(by):
+    def shift(signal):
+        return signal + by
+
+    return shift
+
+
+def load(folder, source, name="steps"):
+    """Import a module from text, as a grid file is imported."""
+    path = folder / f"{name}.py"
+    path.write_text(source)
+    module = types.ModuleType(name)
+    exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
+    return module
+
+
+EQUAL = [
+    (1, 1.0),
+    (1, np.int16(1)),
+    (0.5, np.float32(0.5)),
+    (0.0, -0.0),
+    (10**20, 1e20),
+    (True, np.bool_(True)),
+    ("cna", np.str_("cna")),
+    ([1, [2]], (1, (2.0,))),
+    (Pair(1, 2), [1, 2]),
+    ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+    ({1: "x"}, {1.0: "x"}),
+    (Path("data") / "A00001", "data/A00001"),
+    (math.nan, float("nan")),
+    (np.arange(3), np.arange(6)[:3]),
+    (np.arange(6).reshape(2, 3), np.asfortranarray(np.arange(6).reshape(2, 3))),
+    (np.array([1, 2], "<i4"), np.array([1, 2], ">i4")),
+    (Split(3, note="x"), Split(3, note="y")),
+    (functools.partial(scale, factor=3), functools.partial(scale, factor=3)),
+    (shifted(1), shifted(1)),
+    (lambda x: x + 1, lambda x: x + 1),
+]
+
+DIFFERENT = [
+    (True, 1),
+    (False, 0),
+    (None, False),
+    (None, "None"),
+    (1, "1"),
+    (0.1, np.float32(0.1)),
+    (math.inf, -math.inf),
+    (math.inf, "inf"),
+    ("a", b"a"),
+    (b"a", b"b"),
+    ("ab", ["a", "b"]),
+    ([1, 2], [2, 1]),
+    ([[1], 2], [1, [2]]),
+    ([], {}),
+    ({"a": 1}, {"a": 2}),
+    ({"a": 1}, [["a", 1]]),
+    ({1: "x"}, {"1": "x"}),
+    ({"dict": [["a", 1]]}, {"a": 1}),
+    (range(3), [0, 1, 2]),
+    (range(3), range(4)),
+    (np.arange(3), [0, 1, 2]),
+    (np.arange(3), np.arange(3.0)),
+    (np.zeros(4), np.zeros((2, 2))),
+    (Rhythm.AF, Rhythm.NORMAL),
+    (Rhythm.AF, "A"),
+    (Level.ONE, 1),
+    (Split(3), Split(4)),
+    (Split(3), Window(3)),
+    (Split(3), Split),
+    (Split, Window),
+    (int, float),
+    (len, print),
+    (np.sin, np.cos),
+    (math.sin, np.sin),
+    (math, np),
+    (scale, "scale"),
+    (scale, shifted),
+    (functools.partial(scale, factor=3), functools.partial(scale, factor=4)),
+    (functools.partial(scale, 3), functools.partial(scale, factor=3)),
+    (functools.partial(scale), scale),
+    (shifted(1), shifted(2)),
+    (lambda x: x + 1, lambda x: x + 2),
+    (lambda x: x.real, lambda x: x.imag),
+    (lambda x: x in {1, 2}, lambda x: x in {1, 3}),
+    (lambda x: lambda: x, lambda x: lambda: -x),
+    (lambda x, y=1: x, lambda x, y=2: x),
+    (lambda x, *, y=1: x, lambda x, *, y=2: x),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), EQUAL)
+def test_equal_values_have_one_digest(one, other):
+    assert canonical(one) == canonical(other)
+    assert digest(one) == digest(other)
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_different_values_have_different_digests(one, other):
+    assert digest(one) != digest(other)
+
+
+@pytest.mark.parametrize("value", [value for pair in EQUAL + DIFFERENT for value in pair])
+def test_the_canonical_form_is_strict_json(value):
+    form = canonical(value)
+    assert json.loads(json.dumps(form, allow_nan=False)) == form
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"N", "A"}, r"the value is .* of type set.*write a sorted list"),
+        (frozenset("N"), "type frozenset.*write a sorted list"),
+        ({"classes": [1, {2}]}, r"the value\['classes'\]\[1\] is \{2\}"),
+        ({("a", frozenset()): 1}, r"a key of the value\[1\] is frozenset"),
+        (Split({3}), r"the value\.length is \{3\}"),
+        (functools.partial(scale, factor={3}), r"the partial at the value\[2\]\['factor'\] is"),
+        (shifted({3}), r"the closure variable 'by' of .*shifted.* is \{3\}"),
+        (iter([1]), "type list_iterator.*write a list"),
+        ((i for i in [1]), "type generator.*write a list"),
+        (types.MappingProxyType({}), "type mappingproxy.*write a dict"),
+        (bytearray(b"a"), "type bytearray.*write bytes"),
+        (object(), "of type object, .*frozen dataclass, a function or a plain value"),
+        (1j, "type complex.*plain value"),
+        ([].append, "frozen dataclass, a function"),
+        (np.array([None]), "dtype object.*write a list"),
+        (np.datetime64("2017-01-01"), "type numpy.datetime64.*plain value"),
+    ],
+)
+def test_other_values_are_refused_with_advice(value, message):
+    with pytest.raises(CanonicalError, match=message) as caught:
+        canonical(value)
+    assert isinstance(caught.value, TypeError)
+    assert isinstance(caught.value, EcgMlflowError)
+
+
+def test_a_list_inside_itself_is_refused():
+    loop = [1]
+    loop.append(loop)
+    with pytest.raises(CanonicalError, match=r"the value\[1\] contains itself"):
+        canonical(loop)
+
+
+STEPS = """
+from math import sin, cos
+import logging
+
+GAIN = 2
+LEADS = ["I", "II"]
+log = logging.getLogger("steps")
+
+
+def helper(x):
+    return x + 1
+
+
+def unused(x):
+    return x
+
+
+def step(x, factor=3):
+    log.info("step")
+    inner = lambda y: helper(y) * GAIN
+    return [inner(x) * factor * sin(x) for _ in LEADS]
+
+
+class Model:
+    depth = 3
+
+
+def build():
+    return Model()
+
+
+def even(n):
+    return n == 0 or odd(n - 1)
+
+
+def odd(n):
+    return n != 0 and even(n - 1)
+"""
+
+
+def test_of_its_globals_a_function_keeps_values_and_what_stands_in_its_file(tmp_path):
+    form = canonical(load(tmp_path, STEPS).step)["function"]["globals"]
+    assert form.keys() == {"GAIN", "LEADS", "helper"}
+    assert (form["GAIN"], form["LEADS"]) == (2, ["I", "II"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("* factor *", "+ factor *"),
+        ("factor=3", "factor=4"),
+        ("GAIN = 2", "GAIN = 3"),
+        ('"II"', '"V1"'),
+        ("return x + 1", "return x + 2"),
+    ],
+    ids=["body", "default", "constant", "list", "helper"],
+)
+def test_a_function_changes_with_what_it_is_made_of(tmp_path, old, new):
+    before = digest(load(tmp_path, STEPS).step)
+    assert STEPS.replace(old, new) != STEPS
+    assert digest(load(tmp_path, STEPS.replace(old, new)).step) != before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("def unused(x):\n    return x", "def unused(x):\n    return -x"),
+        ('GAIN = 2\nLEADS = ["I", "II"]', 'LEADS = ["I", "II"]\n\nGAIN = 2.0'),
+        ('getLogger("steps")', 'getLogger("other")'),
+    ],
+    ids=["neighbour", "order", "logger"],
+)
+def test_a_function_does_not_change_with_the_rest_of_its_file(tmp_path, old, new):
+    before = digest(load(tmp_path, STEPS).step)
+    assert STEPS.replace(old, new) != STEPS
+    assert digest(load(tmp_path, STEPS.replace(old, new)).step) == before
+
+
+def test_a_function_changes_with_a_class_of_its_module(tmp_path, monkeypatch):
+    digests = set()
+    for source in [STEPS, STEPS.replace("depth = 3", "depth = 4")]:
+        module = load(tmp_path, source)
+        # `inspect` finds a class's source through its module's name.
+        module.__file__ = str(tmp_path / "steps.py")
+        monkeypatch.setitem(sys.modules, "steps", module)
+        digests.add(digest(module.build))
+    assert len(digests) == 2
+
+
+def test_functions_that_call_each_other_have_identities(tmp_path):
+    steps = load(tmp_path, STEPS)
+    assert digest(steps.even) != digest(steps.odd)
+    before = digest(steps.even)
+    changed = load(tmp_path, STEPS.replace("n != 0 and", "n > 0 and"))
+    assert digest(changed.even) != before
+
+
+def test_a_wrapped_function_is_not_what_it_wraps():
+    @functools.wraps(scale)
+    def louder(signal):
+        return 2 * scale(signal)
+
+    assert digest(louder) != digest(scale)
+
+
+def test_a_closure_over_nothing_yet_is_known_by_its_text():
+    def outer():
+        def inner():
+            return later
+
+        form = canonical(inner)
+        later = 1
+        return form, later
+
+    assert outer()[0]["function"]["closure"] == {}
+
+
+def test_a_closure_over_itself_is_known():
+    def countdown(n):
+        return countdown(n - 1) if n else 0
+
+    assert canonical(countdown)["function"]["closure"] == {"countdown": {"recursion": 1}}
+
+
+def test_a_compiled_function_follows_the_python_function_under_it():
+    compiled = numba.njit(scale)
+    assert canonical(compiled) == {"compiled": canonical(scale)}
+    assert digest(compiled) != digest(numba.njit(shifted))
+    compiled(1.0, 2.0, 0)
+    assert digest(compiled) == digest(numba.njit(scale)), "running it changes nothing"
+
+
+def test_without_source_a_function_is_known_by_its_bytecode(tmp_path):
+    before = load(tmp_path, STEPS).step
+    with_source = digest(before)
+    (tmp_path / "steps.py").unlink()
+    assert "bytecode" in canonical(before)["function"]["text"]
+    without_source = digest(before)
+    assert without_source != with_source
+
+    for old, new in [("* factor *", "+ factor *"), ("* sin(x)", "* cos(x)"), ("GAIN\n", "3\n")]:
+        changed = load(tmp_path, STEPS.replace(old, new)).step
+        (tmp_path / "steps.py").unlink()
+        assert digest(changed) != without_source, (old, new)
+
+
+def test_without_source_a_class_is_known_by_its_methods():
+    def of(source):
+        namespace = {"__name__": "nowhere"}
+        exec(source, namespace)
+        return digest(namespace["Model"])
+
+    assert of("class Model:\n def f(self): return 1") == of("class Model:\n def f(self): return 1")
+    assert of("class Model:\n def f(self): return 1") != of("class Model:\n def f(self): return 2")
+
+
+def in_new_process(code, hash_seed, stdin=b""):
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        input=stdin,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        check=True,
+    )
+    return run.stdout.decode().strip()
+
+
+@pytest.mark.parametrize("hash_seed", ["1", "2"])
+def test_digests_are_the_same_in_another_process(tmp_path, hash_seed):
+    source = (
+        STEPS + "\nvalue = [step, even, lambda x: x in {'N', 'A', 'O'}, {'b': 1, 'a': [2.5]}]\n"
+    )
+    expected = digest(load(tmp_path, source).value)
+    path = tmp_path / "steps.py"
+    code = (
+        "import types; from ecg_mlflow.canonical import digest; m = types.ModuleType('steps');"
+        f"exec(compile(open({str(path)!r}).read(), {str(path)!r}, 'exec'), m.__dict__);"
+        "print(digest(m.value))"
+    )
+    assert in_new_process(code, hash_seed) == expected
+
+
+@pytest.mark.parametrize("source_available", [True, False])
+def test_an_unpickled_function_keeps_its_digest(tmp_path, source_available):
+    steps = load(tmp_path, STEPS)
+    if not source_available:
+        (tmp_path / "steps.py").unlink()
+    # A module that can't be imported by name is pickled by value, as a grid file's functions are.
+    pickled = cloudpickle.dumps(steps.step)
+    code = (
+        "import sys, pickle; from ecg_mlflow.canonical import digest;"
+        "print(digest(pickle.load(sys.stdin.buffer)))"
+    )
+    assert in_new_process(code, "1", pickled) == digest(steps.step)
+
+
+def test_the_form_is_pinned():
+    # Stored runs and cached records are found by digests: whoever changes the canonical form of
+    # any value must raise VERSION, and then these expectations.
+    value = {"b": [1.0, True, None], "a": ("x", b"\x00", 0.5, math.inf)}
+    text = '[1,{"dict":[["a",["x",{"bytes":"00"},0.5,{"float":"inf"}]],["b",[1,true,null]]]}]'
+    assert [1, canonical(value)] == json.loads(text)
+    assert digest(value) == hashlib.sha256(text.encode()).hexdigest()
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner),
+    max_leaves=8,
+)
+
+
+def reordered(value):
+    """Spell a value in another way: dicts backwards, lists as tuples, whole floats as ints."""
+    if isinstance(value, dict):
+        return {key: reordered(item) for key, item in reversed(value.items())}
+    if isinstance(value, list):
+        return tuple(map(reordered, value))
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+@settings(max_examples=60, deadline=None)
+@given(plain)
+def test_another_spelling_has_the_same_digest(value):
+    assert digest(reordered(value)) == digest(value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(plain, plain)
+def test_only_equal_plain_values_share_a_digest(one, other):
+    if digest(one) == digest(other):
+        assert repr(reordered(one)) == repr(reordered(other)) or reordered(one) == reordered(other)
+    else:
+        assert repr(one) != repr(other)

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from ecg_mlflow.errors import EcgMlflowError, TrackingError
+from ecg_mlflow.tracking.client import absolute_uri, connect, environment, store_errors
+
+
+def test_opens_a_new_store_and_finds_it_again(store_uri, client):
+    run = client.create_run("0")
+    assert connect(store_uri).get_run(run.info.run_id).info.run_id == run.info.run_id
+
+
+def test_relative_sqlite_starts_from_the_base_folder(store_uri):
+    folder, name = os.path.split(store_uri.removeprefix("sqlite:///"))
+    assert connect(f"sqlite:///{name}", base_dir=folder).tracking_uri == store_uri
+
+
+@pytest.mark.parametrize(
+    ("uri", "absolute"),
+    [
+        ("sqlite:///mlflow.db", "sqlite:////base/mlflow.db"),
+        ("sqlite:///sub/m.db", "sqlite:////base/sub/m.db"),
+        ("sqlite:////abs/m.db", "sqlite:////abs/m.db"),
+        ("sqlite:///m.db?timeout=5", "sqlite:////base/m.db?timeout=5"),
+        ("sqlite+pysqlite:///m.db", "sqlite+pysqlite:////base/m.db"),
+        ("sqlite:////my%20dir/100%25.db", "sqlite:////my dir/100%25.db"),
+        ("sqlite://", "sqlite://"),
+        ("http://host:5000", "http://host:5000"),
+        ("postgresql://u:p@host/db", "postgresql://u:p@host/db"),
+        ("databricks", "databricks"),
+    ],
+)
+def test_absolute_uri(uri, absolute):
+    assert absolute_uri(uri, "/base") == absolute
+
+
+def test_a_folder_with_a_space_is_the_one_that_mlflow_uses(store_uri, tmp_path, monkeypatch):
+    folder = tmp_path / "my studies"
+    folder.mkdir()
+    shutil.copy(store_uri.removeprefix("sqlite:///"), folder / "mlflow.db")
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    client = connect()
+    assert client.tracking_uri == f"sqlite:///{folder}/mlflow.db"
+    client.create_experiment("seen by MLflow")
+    assert MlflowClient(mlflow.get_tracking_uri()).get_experiment_by_name("seen by MLflow")
+
+
+def test_default_is_mlflows_own(store_uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
+    assert connect().tracking_uri == store_uri
+
+
+def closed_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def test_server_that_is_not_there():
+    uri = f"http://127.0.0.1:{closed_port()}"
+    begin = time.monotonic()
+    with pytest.raises(TrackingError) as caught:
+        connect(uri)
+    assert time.monotonic() - begin < 10
+    assert uri in str(caught.value)
+    assert "mlflow server" in str(caught.value)
+    assert isinstance(caught.value, ConnectionError)
+    assert isinstance(caught.value, EcgMlflowError)
+
+
+def test_server_that_never_answers():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        begin = time.monotonic()
+        with pytest.raises(TrackingError, match="mlflow server"):
+            connect(uri, timeout_s=3)
+    assert time.monotonic() - begin < 12
+
+
+def test_something_else_answers_http(tmp_path):
+    port = closed_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        with pytest.raises(TrackingError, match="MLFLOW_TRACKING_URI"):
+            connect(f"http://127.0.0.1:{port}")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_database_server_that_is_not_there():
+    uri = f"mysql+pymysql://me:secret@127.0.0.1:{closed_port()}/mlflow"
+    begin = time.monotonic()
+    with pytest.raises(TrackingError) as caught:
+        connect(uri)
+    assert time.monotonic() - begin < 5
+    assert "refused" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_file_store_is_refused(tmp_path):
+    with pytest.raises(TrackingError, match=r"sqlite:///mlflow\.db"):
+        connect(f"file://{tmp_path}/mlruns")
+
+
+def test_database_in_memory_is_refused():
+    with pytest.raises(TrackingError, match="Name a file"):
+        connect("sqlite:///:memory:")
+
+
+def test_not_a_database(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("these are not the tables you look for")
+    begin = time.monotonic()
+    with pytest.raises(TrackingError, match="not a sqlite database"):
+        connect(f"sqlite:///{path}")
+    assert time.monotonic() - begin < 5
+    assert path.read_text() == "these are not the tables you look for"
+
+
+def test_folder_in_place_of_a_file(tmp_path):
+    with pytest.raises(TrackingError, match="is a folder"):
+        connect(f"sqlite:///{tmp_path}")
+
+
+def test_no_permission_to_write(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anything
+    with pytest.raises(TrackingError, match="no permission"):
+        connect(f"sqlite:///{tmp_path}/new/mlflow.db")
+
+
+def test_store_of_another_schema(tmp_path, store_uri):
+    path = tmp_path / "old.db"
+    shutil.copy(store_uri.removeprefix("sqlite:///"), path)
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+    database.close()
+    with pytest.raises(TrackingError, match=f"mlflow db upgrade sqlite:///{path}"):
+        connect(f"sqlite:///{path}")
+
+
+def test_damaged_store(tmp_path, store_uri):
+    path = tmp_path / "damaged.db"
+    data = bytearray(Path(store_uri.removeprefix("sqlite:///")).read_bytes())
+    data[100:8000] = bytes(7900)
+    path.write_bytes(data)
+    begin = time.monotonic()
+    with pytest.raises(TrackingError, match=str(path)):
+        connect(f"sqlite:///{path}")
+    assert time.monotonic() - begin < 5
+
+
+def test_environment_is_put_back(monkeypatch):
+    monkeypatch.setenv("ECG_SET", "before")
+    monkeypatch.delenv("ECG_UNSET", raising=False)
+    with environment(ECG_SET="inside", ECG_UNSET="inside"):
+        assert os.environ["ECG_SET"] == os.environ["ECG_UNSET"] == "inside"
+    assert os.environ["ECG_SET"] == "before"
+    with pytest.raises(KeyError), environment(ECG_SET="inside", ECG_UNSET="inside"):
+        raise KeyError
+    assert os.environ["ECG_SET"] == "before"
+    assert "ECG_UNSET" not in os.environ
+
+
+def test_a_bug_is_not_taken_for_a_store_error():
+    with pytest.raises(ZeroDivisionError), store_errors("divide"):
+        _ = 1 / 0
+
+
+def test_a_full_disk_is_a_store_error():
+    message = r"write it: .*No space left.* Make room\."
+    with pytest.raises(TrackingError, match=message), store_errors("write it", "Make room."):
+        raise OSError(28, "No space left on device")
+
+
+def test_importing_loads_neither_tensorflow_nor_matplotlib():
+    code = (
+        "import sys, ecg_mlflow.tracking;"
+        "print([m for m in ('tensorflow', 'keras', 'matplotlib', 'torch') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.tracking import DatasetInfo, log_datasets
+
+TRAIN = DatasetInfo(
+    name="cinc2017 train",
+    digest="a" * 64,
+    source="/data/training2017",
+    n_records=5622,
+    class_counts={"A": 590, "NO": 5032},
+    fs=(300.0,),
+    leads=("ECG",),
+)
+TEST = dataclasses.replace(TRAIN, name="cinc2017 test", digest="b" * 64, n_records=1406)
+
+
+def test_inputs_of_a_run(client, run_id):
+    log_datasets(client, run_id, {"train": TRAIN, "test": TEST})
+    inputs = {
+        entry.tags[0].value: entry.dataset for entry in client.get_run(run_id).inputs.dataset_inputs
+    }
+    assert set(inputs) == {"train", "test"}
+    train = inputs["train"]
+    assert (train.name, train.digest, train.source_type) == ("cinc2017 train", "a" * 36, "wfdb")
+    assert json.loads(train.source) == {"uri": "/data/training2017"}
+    assert json.loads(train.profile) == {
+        "n_records": 5622,
+        "class_counts": {"A": 590, "NO": 5032},
+    }
+    schema = json.loads(train.schema)["ecg"]
+    assert (schema["fs"], schema["leads"], schema["label"]) == ([300.0], ["ECG"], ["A", "NO"])
+
+
+def test_the_same_data_set_in_two_runs_is_one(client, study):
+    for _ in range(2):
+        log_datasets(client, study.create_child("c", {}), {"train": TRAIN})
+    runs = client.search_runs([study.experiment_id], f"dataset.digest = '{TRAIN.short_digest}'")
+    assert len(runs) == 2
+
+
+def test_a_part_that_mlflow_would_drop_is_an_error(client, run_id):
+    with pytest.raises(TrackingError, match="'train' and 'test'"):
+        log_datasets(client, run_id, {"train": TRAIN, "test": TRAIN})

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from ecg_mlflow.tracking.leaderboard import Result, as_columns, as_split_json, leaderboard_rows
+
+RESULTS = [
+    Result({"model": "VGG"}, {"f1": 0.5, "params": 10}),
+    Result({"model": "ResNet"}, {"f1": 0.7, "params": 20}),
+    Result({"model": "VGG"}, {"f1": 0.7, "params": 10}),
+    Result({"model": "ResNet"}, {"f1": 0.9, "params": 20}),
+    Result({"model": "broken"}, {}),
+]
+
+
+def test_mean_and_standard_deviation_over_repetitions_best_first():
+    rows = leaderboard_rows(RESULTS, "f1")
+    assert [(row["rank"], row["model"], row["runs"]) for row in rows] == [
+        (1, "ResNet", 2),
+        (2, "VGG", 2),
+        (3, "broken", 1),
+    ]
+    assert rows[0]["f1"] == pytest.approx(0.8)
+    assert rows[0]["f1_std"] == pytest.approx(math.sqrt(0.02))  # sample, not population
+    assert rows[0]["params"] == 20
+    assert math.isnan(rows[2]["f1"])
+    assert list(rows[0]) == ["rank", "model", "runs", "f1", "f1_std", "params", "params_std"]
+
+
+def test_lower_is_better():
+    rows = leaderboard_rows(RESULTS, "f1", higher_is_better=False)
+    assert [row["model"] for row in rows] == ["VGG", "ResNet", "broken"]
+
+
+def test_one_repetition_has_no_standard_deviation():
+    (row,) = leaderboard_rows([Result({}, {"f1": 0.5})], "f1")
+    assert row["f1"] == 0.5
+    assert math.isnan(row["f1_std"])
+
+
+def test_a_repetition_that_diverged_leaves_the_others_their_mean():
+    results = [Result({"m": "a"}, {"f1": 0.5}), Result({"m": "a"}, {"f1": math.nan})]
+    (row,) = leaderboard_rows(results, "f1")
+    assert (row["f1"], row["runs"]) == (0.5, 2)
+
+
+def test_no_results():
+    assert leaderboard_rows([], "f1") == []
+    assert as_columns([]) == {}
+
+
+def test_columns_in_order_of_appearance_with_gaps():
+    assert as_columns([{"a": 1}, {"b": 2, "a": 3}]) == {"a": [1, 3], "b": [None, 2]}
+
+
+def test_json_has_no_nan_and_plain_numbers():
+    text = as_split_json({"f1": [math.nan, np.float32(0.5)], "n": [np.int64(3), None]})
+    assert json.loads(text) == {"columns": ["f1", "n"], "data": [[None, 3], [0.5, None]]}

@@ -1,0 +1,70 @@
+"""The whole path over HTTP, where artifacts go through the server too."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.tracking import NetworkInfo, RunLog, Study, connect, log_model
+
+pytestmark = [
+    pytest.mark.server,
+    # requests and its client leave idle keep-alive sockets to the garbage collector.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def server_uri(store_uri, tmp_path_factory):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("server")
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri),
+        *("--artifacts-destination", str(folder), "--host", "127.0.0.1"),
+        *("--port", str(port), "--workers", "1"),
+    ]
+    with (folder / "server.log").open("wb") as output:
+        server = subprocess.Popen(
+            command, stdout=output, stderr=output, cwd=folder, start_new_session=True
+        )
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(60):
+            try:
+                connect(uri, timeout_s=3)
+                break
+            except TrackingError:
+                assert server.poll() is None, (folder / "server.log").read_text()
+                time.sleep(0.5)
+        yield uri
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
+
+
+def test_a_study_over_http(server_uri, tmp_path, experiment, capsys):
+    client = connect(server_uri)
+    network = tmp_path / "network.keras"
+    network.write_bytes(bytes(10_000))
+    with Study.open(client, experiment, "over http") as study:
+        child = study.create_child("child", {"a": 1})
+        with RunLog(client, child) as run_log:
+            run_log.losses(range(3000), 0)
+            run_log.table("predictions.csv", {"record": ["A1"]})
+        model_id = log_model(client, child, "best", network, NetworkInfo((10, 1), ("A", "NO")))
+        study.leaderboard([{"rank": 1}])
+        study.finish_child(child, "FINISHED")
+    assert len(client.get_metric_history(child, "loss")) == 3000
+    assert [file.path for file in client.list_artifacts(child)] == ["predictions.csv"]
+    assert client.get_logged_model(model_id).status == "READY"
+    assert client.get_run(study.run_id).info.status == "FINISHED"
+    assert capsys.readouterr().out == ""

@@ -190,7 +190,7 @@ def _function(function: FunctionType, parents: tuple[int, ...]) -> Json:
     defaults = (function.__defaults__, function.__kwdefaults__)
     return {
         "name": name,
-        "text": _text(function.__code__),
+        "text": _text(function),
         "defaults": _canonical(defaults, f"the defaults of {name}", parents),
         "closure": _closure(function, parents),
         "globals": _globals(function, parents),
@@ -232,8 +232,10 @@ def _global_names(code: CodeType) -> set[str]:
     return names.union(*map(_global_names, inner))
 
 
-def _text(code: CodeType) -> Json:
+@functools.lru_cache(maxsize=1024)  # to find a source takes milliseconds
+def _text(function: FunctionType) -> Json:
     """Spell a function's code: its source, or its bytecode where the source says too little."""
+    code = function.__code__
     if code.co_name != "<lambda>":
         try:
             # From the code object, because from a function `inspect` goes on to what it wraps.
@@ -261,12 +263,19 @@ def _constant(value: object) -> Json:
 
 
 def _class(cls: type, parents: tuple[int, ...]) -> Json:
-    try:
-        text: Json = _sha256(textwrap.dedent(inspect.getsource(cls)).strip())
-    except (OSError, TypeError):
+    text = _class_text(cls)
+    if text is None:
         methods = {k: v for k, v in vars(cls).items() if isinstance(v, FunctionType)}
         text = {k: _canonical(methods[k], f"{_name(cls)}.{k}", parents) for k in sorted(methods)}
     return {"name": _name(cls), "text": text}
+
+
+@functools.lru_cache(maxsize=1024)  # `inspect` parses the whole file for it
+def _class_text(cls: type) -> Json:
+    try:
+        return _sha256(textwrap.dedent(inspect.getsource(cls)).strip())
+    except (OSError, TypeError):
+        return None
 
 
 def _is_builtin(value: object) -> bool:

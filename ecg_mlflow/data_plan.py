@@ -21,7 +21,7 @@ from ecg_mlflow.pipeline import (
     select,
 )
 from ecg_mlflow.records import BadRecord, Corpus
-from ecg_mlflow.research import Settings
+from ecg_mlflow.settings import Settings
 from ecg_mlflow.splits import TEST, TRAIN, Parts
 
 

@@ -23,8 +23,8 @@ from ecg_mlflow.data_plan import batch_sources
 from ecg_mlflow.errors import ModelError
 from ecg_mlflow.pipeline import Selection, map_ahead
 from ecg_mlflow.records import Corpus
-from ecg_mlflow.research import Settings
 from ecg_mlflow.schedule import Schedule
+from ecg_mlflow.settings import Settings
 from ecg_mlflow.splits import TEST, TRAIN, VALIDATION
 from ecg_mlflow.tracking import (
     DatasetInfo,
@@ -246,10 +246,11 @@ class _Run:
             f"best_{job.monitored}_f1": _objective(self._best),
         }
         speed = {
-            "iterations_per_second": job.n_iterations / loop.seconds,
-            "time_outside_step": outside,
-            "setup_seconds": setup,
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "speed/iterations_per_second": job.n_iterations / loop.seconds,
+            "speed/time_outside_step": outside,
+            "speed/setup_seconds": setup,
+            "speed/worker_peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            / 1024,
         }
         self._log.metrics(speed, iteration)
         self._log_predictions(corpus, {"last": last, "best": best})

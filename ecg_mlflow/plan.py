@@ -14,8 +14,9 @@ from ecg_mlflow.data_plan import DataPlan, plan_data, try_batches, uncovered_lab
 from ecg_mlflow.errors import EcgMlflowError, ResearchError
 from ecg_mlflow.grids import ConfigAlias
 from ecg_mlflow.records import BadRecord, Corpus, bad_records_error
-from ecg_mlflow.research import Research, Rules, Settings
+from ecg_mlflow.research import Research
 from ecg_mlflow.schedule import Schedule
+from ecg_mlflow.settings import Rules, Settings
 from ecg_mlflow.splits import TRAIN, Parts, Split, split_records
 
 #: Goes into every identity; to be raised when a training means something else than before.

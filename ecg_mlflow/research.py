@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from numbers import Integral
 from typing import Any
 
-from ecg_mlflow.errors import EcgMlflowError, ModelError, ResearchError
+from ecg_mlflow.errors import EcgMlflowError, ResearchError
 from ecg_mlflow.grids import C, ConfigAlias, Grid, Option, references, resolve
+from ecg_mlflow.model_arguments import (
+    ModelBuilder,
+    builder_name,
+    model_arguments,
+    quoted,
+    signature,
+)
 from ecg_mlflow.pipeline import Pipeline, Stages
 from ecg_mlflow.schedule import Schedule
+from ecg_mlflow.settings import Rules, Settings
 from ecg_mlflow.splits import Split
 from ecg_mlflow.training import Loss, Optimizer
 
-ModelBuilder = Callable[..., Any]
-Rules = str | int | Sequence[str | int]
+#: What MLflow takes as the name of a param.
+_PARAM = re.compile(r"[\w\-. :/]{1,250}", re.ASCII)
+#: Names of params and of the leaderboard's columns that every run has for itself.
+RESERVED = frozenset(
+    {
+        "config",
+        "rank",
+        "repetition",
+        "runs",
+        "test_f1",
+        "trainable_parameters",
+        "validation_f1",
+        "weight_seed",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -35,13 +58,21 @@ class DemoBudget:
     repetitions: int | None = None
     test_every: Rules | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("records", "epochs", "repetitions"):
+            if name == "records" or getattr(self, name) is not None:
+                check_whole(f"demo {name}", getattr(self, name), 1)
+        if self.test_every is not None:
+            Schedule.parse(self.test_every, iterations_per_epoch=1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Research:
     """An experimental design, whole: what is varied, and everything that is not.
 
-    ``C("name")`` may stand anywhere below for an option's value. Options named like arguments of
-    the model builder reach it without being mentioned.
+    ``C("name")`` may stand for an option's value anywhere in what decides one training: pipelines,
+    model, its arguments, epochs, batch size, tests, seed, optimizer and loss. Options named like
+    arguments of the model builder reach it without being mentioned.
 
     Parameters
     ----------
@@ -91,10 +122,10 @@ class Research:
     model_arguments: Mapping[str, Any] = field(default_factory=dict)
     epochs: int | C = 1
     batch_size: int | C = 32
-    drop_last: bool = False
-    test_every: Rules = "1 epoch"
+    drop_last: bool | C = False
+    test_every: Rules | C = "1 epoch"
     repetitions: int = 1
-    seed: int = 0
+    seed: int | C = 0
     optimizer: Optimizer | C = field(default_factory=Optimizer)
     loss: Loss | C = field(default_factory=Loss)
     split: Split | float | tuple[float, ...] = 0.8
@@ -102,34 +133,76 @@ class Research:
     name: str | None = None
 
     def __post_init__(self) -> None:
+        self._check_places()
         if isinstance(self.grid, Option):
             object.__setattr__(self, "grid", Grid(self.grid))
         if not isinstance(self.split, Split):
             object.__setattr__(self, "split", Split(self.split))
+        if isinstance(self.classes, str):
+            raise ResearchError(
+                f"classes={self.classes!r} must be a list of names, as in [{self.classes!r}, ...]"
+            )
         object.__setattr__(self, "classes", tuple(self.classes))
         if self.positive is None:
             object.__setattr__(self, "positive", self.classes[0] if self.classes else None)
         self._check_kinds()
-        for name in ("repetitions", "epochs", "batch_size"):
-            if not isinstance(value := getattr(self, name), C):
-                check_whole(name, value, 1)
-        check_whole("seed", self.seed, 0)
-        if not references(self.test_every):
-            Schedule.parse(self.test_every, iterations_per_epoch=1)
+        self._check_option_names()
+        check_whole("repetitions", self.repetitions, 1)
+        self._check_design({f.name: getattr(self, f.name) for f in fields(self)})
+
+    def _check_places(self) -> None:
+        """Refuse a `C` where one value holds for the whole study."""
+        for one in fields(self):
+            if one.name in _DESIGN or one.name == "grid":
+                continue
+            if found := references(getattr(self, one.name)):
+                raise ResearchError(
+                    f"{one.name} holds for the whole study, so C({min(found)!r}) can't stand "
+                    f"there; it may stand in {', '.join(sorted(_DESIGN))}"
+                )
 
     def _check_kinds(self) -> None:
-        kinds = {"grid": Grid, "train": Pipeline, "test": Pipeline, "demo": DemoBudget}
+        kinds: dict[str, type] = {
+            "grid": Grid,
+            "train": Pipeline,
+            "test": Pipeline,
+            "demo": DemoBudget,
+            "model_arguments": Mapping,
+        }
         for name, kind in kinds.items():
-            if not isinstance(value := getattr(self, name), kind):
-                raise ResearchError(
-                    f"{name} must be a {kind.__name__}, not {type(value).__name__} {value!r}"
-                )
+            _check_kind(name, getattr(self, name), kind)
+        if self.name is not None and (not isinstance(self.name, str) or not self.name.strip()):
+            raise ResearchError(f"name={self.name!r} must be a text, or left out")
         if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
             raise ResearchError(f"classes={list(self.classes)} must name two or more, each once")
         if self.positive not in self.classes:
             raise ResearchError(
                 f"positive={self.positive!r} is not among classes={list(self.classes)}"
             )
+
+    def _check_option_names(self) -> None:
+        for name in self.grid.names:
+            if name in RESERVED:
+                raise ResearchError(
+                    f"option {name!r} needs another name: every run has a param or column of that "
+                    f"name already, as it has {quoted(sorted(RESERVED - {name}))}"
+                )
+            if not _PARAM.fullmatch(name) or posixpath.normpath(name) != name:
+                raise ResearchError(
+                    f"option {name!r} can't be the name of an MLflow param: letters, digits, '_', "
+                    "'-', '.', ':', spaces and single slashes inside only, at most 250"
+                )
+
+    def _check_design(self, values: Mapping[str, Any]) -> None:
+        """Check what decides a training, as far as the values are known."""
+        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
+            if not isinstance(values[name], C):
+                check_whole(name, values[name], least)
+        for name, kind in (("optimizer", Optimizer), ("loss", Loss), ("drop_last", bool)):
+            if not isinstance(values[name], C):
+                _check_kind(name, values[name], kind)
+        if not references(values["test_every"]):
+            Schedule.parse(values["test_every"], iterations_per_epoch=1)
 
     def settings(self, config: ConfigAlias) -> Settings:
         """Put a configuration's values in their places.
@@ -143,33 +216,35 @@ class Research:
         try:
             return self._settings(config)
         except EcgMlflowError as error:
-            raise ResearchError(
-                f"configuration {config.alias(as_string=True) or '(without options)'}: {error}"
-            ) from error
+            raise ResearchError(f"configuration {config_name(config)}: {error}") from error
 
     def _settings(self, config: ConfigAlias) -> Settings:
-        design = {f.name: getattr(self, f.name) for f in fields(self) if f.name in _DESIGN}
-        mentioned = references(list(design.values()))
+        design = {name: getattr(self, name) for name in _DESIGN}
+        mentioned = references(design)
         values = config.config()
         made = {name: resolve(value, values) for name, value in design.items()}
         builder = made.pop("model")
-        taken = model_arguments(builder, made["model_arguments"], values, mentioned)
+        given = made.pop("model_arguments")
+        taken = model_arguments(builder, given, values, mentioned)
         unused = sorted(set(values) - mentioned - set(taken))
         if unused:
             raise ResearchError(
-                f"nothing consumes the option {_quoted(unused)}: {_builder_name(builder)} takes "
-                f"{_quoted(_signature(builder)) or 'no options'}, and no C({unused[0]!r}) stands "
+                f"nothing consumes the option {quoted(unused)}: {builder_name(builder)} takes "
+                f"{quoted(signature(builder)) or 'no options'}, and no C({unused[0]!r}) stands "
                 "in the grid file. Rename it, mention it, or leave it out"
             )
-        check_whole("epochs", made["epochs"], 1)
-        check_whole("batch_size", made["batch_size"], 1)
-        arguments = {**made.pop("model_arguments"), **taken}
+        self._check_design(made)
+        for name in ("epochs", "batch_size", "seed"):
+            made[name] = int(made[name])
         train, test = made.pop("train"), made.pop("test")
+        assert self.positive is not None
         return Settings(
             builder=builder,
-            arguments=arguments,
+            arguments={**given, **taken},
             train=_stages("train", train),
             test=_stages("test", test),
+            classes=tuple(self.classes),
+            positive=self.positive,
             **made,
         )
 
@@ -179,8 +254,6 @@ _DESIGN = frozenset(
     {
         "train",
         "test",
-        "classes",
-        "positive",
         "model",
         "model_arguments",
         "epochs",
@@ -194,88 +267,6 @@ _DESIGN = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides one training, apart from the records and the repetition."""
-
-    builder: ModelBuilder
-    arguments: Mapping[str, Any]
-    train: Stages
-    test: Stages
-    classes: tuple[str, ...]
-    positive: str
-    epochs: int
-    batch_size: int
-    drop_last: bool
-    test_every: Rules
-    seed: int
-    optimizer: Optimizer
-    loss: Loss
-
-    @property
-    def model_name(self) -> str:
-        """The builder's name."""
-        return _builder_name(self.builder)
-
-
-def model_arguments(
-    builder: ModelBuilder,
-    given: Mapping[str, Any],
-    options: Mapping[str, Any],
-    mentioned: frozenset[str],
-) -> dict[str, Any]:
-    """Return the options that reach the model builder by their names.
-
-    Raises
-    ------
-    ModelError
-        If the builder is no function, an argument has no value or two, or it takes no such
-        argument.
-    """
-    if not callable(builder):
-        raise ModelError(
-            f"model={builder!r} must be a function (input_shape, n_classes, **options)"
-        )
-    names = _signature(builder)
-    takes_all = any(
-        p.kind is inspect.Parameter.VAR_KEYWORD
-        for p in inspect.signature(builder).parameters.values()
-    )
-    unknown = sorted(set(given) - set(names))
-    if unknown and not takes_all:
-        raise ModelError(
-            f"model_arguments has {_quoted(unknown)}, but {_builder_name(builder)} takes "
-            f"{_quoted(names)}"
-        )
-    taken = {name: value for name, value in options.items() if name in names}
-    if takes_all:
-        taken |= {name: value for name, value in options.items() if name not in mentioned}
-    double = sorted(set(taken) & set(given))
-    if double:
-        raise ModelError(f"{_quoted(double)} is given twice: as an option and in model_arguments")
-    missing = [
-        name for name, required in names.items() if required and name not in {*taken, *given}
-    ]
-    if missing:
-        raise ModelError(
-            f"{_builder_name(builder)} needs a value for {_quoted(missing)}: add an option of "
-            "that name, or give it in model_arguments"
-        )
-    return taken
-
-
-def _signature(builder: ModelBuilder) -> dict[str, bool]:
-    """Return the names of a builder's options, and whether each needs a value."""
-    parameters = list(inspect.signature(builder).parameters.values())
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {p.name: p.default is inspect.Parameter.empty for p in parameters[2:] if p.kind in kinds}
-
-
-def _builder_name(builder: object) -> str:
-    inner = getattr(builder, "func", builder)
-    return str(getattr(inner, "__name__", inner))
-
-
 def _stages(side: str, pipeline: Pipeline) -> Stages:
     try:
         return pipeline.stages()
@@ -283,11 +274,19 @@ def _stages(side: str, pipeline: Pipeline) -> Stages:
         raise ResearchError(f"the {side} pipeline: {error}") from error
 
 
+def config_name(config: ConfigAlias) -> str:
+    """Return a configuration's name, for messages."""
+    return config.alias(as_string=True) or "(without options)"
+
+
 def check_whole(name: str, value: object, least: int) -> None:
     """Raise a `ResearchError` unless `value` is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
         raise ResearchError(f"{name}={value!r} must be a whole number of at least {least}")
 
 
-def _quoted(names: Sequence[str] | Mapping[str, Any]) -> str:
-    return ", ".join(repr(name) for name in names)
+def _check_kind(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise ResearchError(
+            f"{name} must be a {kind.__name__}, not {type(value).__name__} {value!r}"
+        )

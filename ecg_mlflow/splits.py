@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,8 @@ class Split:
     Raises
     ------
     SplitError
-        If the fractions don't add up to 1, or `records` names an unknown part or a record twice.
+        If the fractions don't add up to 1, `records` names an unknown part or a record twice, or
+        `records` comes with what decides a division by fractions.
     """
 
     fractions: float | tuple[float, ...] = 0.8
@@ -45,37 +47,63 @@ class Split:
     records: Mapping[str, Sequence[str]] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.stratified, bool):
+            raise SplitError(f"stratified={self.stratified!r} must be True or False")
+        if self.seed is not None and not (_is(self.seed, Integral) and self.seed >= 0):
+            raise SplitError(f"the split's seed={self.seed!r} must be a whole number of at least 0")
         if self.records is not None:
             self._check_records(self.records)
             return
-        shares = self.shares()
-        if not all(share > 0 for share in shares.values()) or abs(sum(shares.values()) - 1) > 1e-9:
-            raise SplitError(
-                f"split={self.fractions} must be the training fraction, (train, test) or (train, "
-                "validation, test), all above 0 and adding up to 1"
-            )
+        shares = self.shares().values()
+        if not all(share > 0 for share in shares) or abs(sum(shares) - 1) > 1e-9:
+            raise self._unreadable()
+
+    def __str__(self) -> str:
+        if self.records is not None:
+            listed = ", ".join(f"{len(names)} {part}" for part, names in self.records.items())
+            return f"by name: {listed}"
+        how = "the first test" if self.seed is None else f"by chance, seed {self.seed}"
+        shares = ", ".join(f"{name} {share:g}" for name, share in self.shares().items())
+        return f"{shares}; {'each class by itself, ' if self.stratified else ''}{how}"
+
+    def _unreadable(self) -> SplitError:
+        return SplitError(
+            f"split={self.fractions!r} must be the training fraction, (train, test) or (train, "
+            "validation, test), all above 0 and adding up to 1"
+        )
 
     def _check_records(self, records: Mapping[str, Sequence[str]]) -> None:
+        if self.stratified or self.seed is not None:
+            raise SplitError(
+                "a split that lists its records leaves nothing to stratified and seed: leave these "
+                "out, or divide by fractions"
+            )
+        if not isinstance(records, Mapping) or any(isinstance(p, str) for p in records.values()):
+            raise SplitError('records must be lists of names by part, as in {"test": ["A1", "A2"]}')
         unknown = sorted(set(records) - {TEST, VALIDATION})
         if unknown or not records.get(TEST):
             raise SplitError(
                 f"records={{{', '.join(map(repr, records))}: ...}} must name the records of "
                 f"'test' and may name those of 'validation'; all others train"
             )
-        listed = [name for part in records.values() for name in part]
-        twice = sorted({name for name in listed if listed.count(name) > 1})
+        counts = Counter(name for part in records.values() for name in part)
+        twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
             raise SplitError(f"the split lists records twice: {_few(twice)}")
 
     def shares(self) -> dict[str, float]:
         """Return the fraction of each part."""
         given = self.fractions
-        if isinstance(given, (int, float)):
-            given = (float(given), 1 - float(given))
-        names = {2: (TRAIN, TEST), 3: (TRAIN, VALIDATION, TEST)}.get(len(given))
-        if names is None:
-            raise SplitError(f"split={self.fractions} must have two or three fractions")
-        return dict(zip(names, given, strict=True))
+        if _is(given, Real):
+            given = (float(given), 1 - float(given))  # type: ignore[arg-type]
+        names = {2: (TRAIN, TEST), 3: (TRAIN, VALIDATION, TEST)}
+        if (
+            not isinstance(given, list | tuple)
+            or len(given) not in names
+            or not all(_is(share, Real) for share in given)
+        ):
+            raise self._unreadable()
+        return dict(zip(names[len(given)], given, strict=True))
 
 
 @dataclass(frozen=True)
@@ -219,6 +247,11 @@ def _check_copies(parts: Parts, ids: Sequence[str], copies: Sequence[Sequence[st
             f"{_few(torn, '; ')}. Leave all but one out, or divide by chance, which keeps copies "
             "together: split=Split(0.8, seed=0)"
         )
+
+
+def _is(value: object, kind: type) -> bool:
+    """Say whether a value is such a number; True and False are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _few(names: Sequence[str], between: str = ", ") -> str:

@@ -1,12 +1,12 @@
 """A first study: four small residual networks on made-up ECGs, in about two minutes.
 
-mlflow run . -P grid=quickstart.py                     on made-up records
-mlflow run . -P grid=quickstart.py -P data=FOLDER      on WFDB records and REFERENCE.csv
+    mlflow run . -P grid=quickstart.py                     on made-up records
+    mlflow run . -P grid=quickstart.py -P data=FOLDER      on WFDB records and REFERENCE.csv
 """
 
-from ecg_mlflow import C, Optimizer, Option, Pipeline, Research, ResNet
+from ecg_mlflow import DemoBudget, Optimizer, Option, Pipeline, ResNet, Research
 
-grid = Option("layout", ["cna", "cnacna"]) * Option("learning_rate", [3e-3, 1e-2])
+grid = Option("layout", ["cna", "cnacna"]) * Option("input_filters", [8, 16])
 
 root = Pipeline().drop_labels(["~"]).rename_labels({"N": "NO", "O": "NO"})
 train = root.center_flip().random_split_signals(3000, {"A": 6, "NO": 2})
@@ -18,14 +18,14 @@ research = Research(
     model_arguments={
         "blocks": [1] * 6,
         "filters": [8, 8, 16, 16, 32, 32],
-        "input_filters": 8,
         "dropout": 0.1,
     },
     train=train,
     test=test,
     classes=["A", "NO"],
-    batch_size=16,
-    epochs=15,
-    test_every="3 epochs",
-    optimizer=Optimizer("adam", learning_rate=C("learning_rate")),
+    batch_size=32,
+    epochs=42,
+    test_every="6 epochs",
+    optimizer=Optimizer("adam", learning_rate=3e-3),
+    demo=DemoBudget(records=600),
 )

@@ -129,7 +129,7 @@ class InProcessExecutor:
 
 
 class _Call(threading.Thread):
-    """One job on its way, and the only one who reports on it."""
+    """One job on its way."""
 
     def __init__(self, function: str, job: Job, reports: SimpleQueue[Report]) -> None:
         # A daemon, so that an abandoned job can't keep the process from exiting.
@@ -139,36 +139,28 @@ class _Call(threading.Thread):
         self._function = function
         self._reports = reports
         self._told = False
-        self._over = False
-        self._lock = threading.Lock()
 
     def run(self) -> None:
         key = self.job.key
-        self._put(Started(key, worker=0, pid=os.getpid()))
+        self._reports.put(Started(key, worker=0, pid=os.getpid()))
         try:
             answer = call(self._function, self.job.payload, self._report)
         except BaseException as error:  # noqa: BLE001 - without an outcome the driver would wait on
-            self._put(_exit_outcome(key, error))
+            self._reports.put(_exit_outcome(key, error))
         else:
             answer = replace(answer, interrupted=self._told)
-            self._put(to_outcome(key, answer, cancelled=True))
+            self._reports.put(to_outcome(key, answer, cancelled=True))
 
     def _report(self, data: dict[str, Any]) -> None:
-        self._put(Event(key=self.job.key, data=pickle.loads(encode_report(data))))
+        self._reports.put(Event(key=self.job.key, data=pickle.loads(encode_report(data))))
         if self.cancelled.is_set() and not self._told:
             self._told = True
             raise Terminated("cancelled")
 
-    def _put(self, report: Report) -> None:
-        with self._lock:
-            if not self._over:
-                self._over = isinstance(report, Outcome)
-                self._reports.put(report)
-
     def abandon(self, reason: str) -> None:
-        """Settle the job without it, unless it has ended by now."""
+        """Report an outcome for it; a later one, or the one that just came, is no longer read."""
         text = f"job {self.job.key!r} {reason}; it is left running in this process"
-        self._put(Outcome(self.job.key, OutcomeState.CANCELLED, error=text, reason=text))
+        self._reports.put(Outcome(self.job.key, OutcomeState.CANCELLED, error=text, reason=text))
 
 
 def _exit_outcome(key: str, error: BaseException) -> Outcome:

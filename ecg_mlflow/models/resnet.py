@@ -227,8 +227,9 @@ def ResNet(
     momentum: float = 0.9,
 ) -> ResNetSpec:
     """Residual network of any size; see `ResNetSpec` for the arguments."""
+    n_samples, n_leads = input_shape
     return ResNetSpec(
-        tuple(input_shape),
+        (n_samples, n_leads),
         n_classes,
         tuple(blocks),
         tuple(filters),

@@ -11,8 +11,10 @@ their docstrings state.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -38,9 +40,9 @@ class Action:
 
     def __post_init__(self) -> None:
         if not references(self):
-            self.check()
+            self._check()
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise a `PipelineError` if an argument is wrong."""
 
     def __str__(self) -> str:
@@ -50,6 +52,15 @@ class Action:
     def _require(self, ok: bool, allowed: str) -> None:
         if not ok:
             raise PipelineError(f"{self}: {allowed}")
+
+    def _require_names(self, what: str, names: object, at_least: int) -> None:
+        self._require(
+            isinstance(names, (tuple, list))
+            and all(isinstance(name, str) for name in names)
+            and at_least <= len(names) == len(set(names)),
+            f"{what} must be a list of names, {'at least one and ' if at_least else ''}none of "
+            "them twice",
+        )
 
 
 # --- Labels ------------------------------------------------------------------------------------
@@ -71,7 +82,11 @@ class DropLabels(LabelAction):
     name = "drop_labels"
     labels: tuple[str, ...]
 
+    def _check(self) -> None:
+        self._require_names("labels", self.labels, 0)
+
     def label(self, label: str) -> str | None:
+        """Return the label, or None where it is one of those to drop."""
         return None if label in self.labels else label
 
 
@@ -82,7 +97,11 @@ class KeepLabels(LabelAction):
     name = "keep_labels"
     labels: tuple[str, ...]
 
+    def _check(self) -> None:
+        self._require_names("labels", self.labels, 1)
+
     def label(self, label: str) -> str | None:
+        """Return the label, or None where it is none of those to keep."""
         return label if label in self.labels else None
 
 
@@ -93,7 +112,15 @@ class RenameLabels(LabelAction):
     name = "rename_labels"
     names: Mapping[str, str]
 
+    def _check(self) -> None:
+        self._require(
+            isinstance(self.names, Mapping)
+            and all(isinstance(name, str) for pair in self.names.items() for name in pair),
+            "names must be a dict of labels, {old: new}",
+        )
+
     def label(self, label: str) -> str | None:
+        """Return the label's new name; one that isn't mentioned stays."""
         return self.names.get(label, label)
 
 
@@ -113,7 +140,7 @@ class RecordAction(Action):
         return fs
 
     def keeps(self, n_samples: int, fs: float) -> bool:
-        """Say whether a record of this length stays."""
+        """Say whether a recording of this length stays."""
         return True
 
     def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
@@ -123,15 +150,16 @@ class RecordAction(Action):
 
 @dataclass(frozen=True)
 class DropShortSignals(RecordAction):
-    """Leave out the records shorter than `seconds`."""
+    """Leave out the recordings that are shorter than `seconds`, as they were recorded."""
 
     name = "drop_short_signals"
     seconds: float
 
-    def check(self) -> None:
+    def _check(self) -> None:
         self._require(_is_real(self.seconds) and self.seconds > 0, "seconds must be positive")
 
     def keeps(self, n_samples: int, fs: float) -> bool:
+        """Say whether a recording lasts long enough."""
         return n_samples >= self.seconds * fs
 
 
@@ -142,18 +170,17 @@ class KeepLeads(RecordAction):
     name = "keep_leads"
     leads: tuple[str, ...]
 
-    def check(self) -> None:
-        self._require(
-            bool(self.leads) and len(set(self.leads)) == len(self.leads),
-            "name at least one lead, and none of them twice",
-        )
+    def _check(self) -> None:
+        self._require_names("leads", self.leads, 1)
 
     def output_leads(self, leads: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the chosen leads, all of which must be there."""
         missing = [lead for lead in self.leads if lead not in leads]
         self._require(not missing, f"there is no lead {missing}; the record has {list(leads)}")
         return tuple(self.leads)
 
     def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
+        """Return the chosen columns."""
         return signal[:, [leads.index(lead) for lead in self.leads]]
 
 
@@ -164,6 +191,7 @@ class ReorderLeads(KeepLeads):
     name = "reorder_leads"
 
     def output_leads(self, leads: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the new order, which must name every lead."""
         super().output_leads(leads)
         left = [lead for lead in leads if lead not in self.leads]
         self._require(not left, f"lead {left} has no place; use keep_leads to leave leads out")
@@ -177,7 +205,11 @@ class DropLeads(RecordAction):
     name = "drop_leads"
     leads: tuple[str, ...]
 
+    def _check(self) -> None:
+        self._require_names("leads", self.leads, 0)
+
     def output_leads(self, leads: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the leads that are left, at least one."""
         missing = [lead for lead in self.leads if lead not in leads]
         self._require(not missing, f"there is no lead {missing}; the record has {list(leads)}")
         kept = tuple(lead for lead in leads if lead not in self.leads)
@@ -185,6 +217,7 @@ class DropLeads(RecordAction):
         return kept
 
     def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
+        """Return the columns that are left."""
         return signal[:, [i for i, lead in enumerate(leads) if lead not in self.leads]]
 
 
@@ -197,24 +230,29 @@ class BandPassSignals(RecordAction):
     high: float | None
     order: int
 
-    def check(self) -> None:
+    def _check(self) -> None:
         edges = [f for f in (self.low, self.high) if f is not None]
         self._require(
-            bool(edges) and all(_is_real(f) and f > 0 for f in edges) and edges == sorted(edges),
+            bool(edges)
+            and all(_is_real(f) and f > 0 for f in edges)
+            and all(low < high for low, high in pairwise(edges)),
             "give low, high or both in Hz, positive, low below high",
         )
         self._require(_is_integer(self.order) and self.order >= 1, "order must be at least 1")
 
     def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
+        """Return the filtered signal."""
         from scipy.signal import butter, sosfiltfilt
 
         edges = [f for f in (self.low, self.high) if f is not None]
         self._require(edges[-1] < fs / 2, f"at fs={fs:g} Hz, edges must lie below {fs / 2:g} Hz")
         kind = "bandpass" if len(edges) == 2 else "highpass" if self.high is None else "lowpass"
-        sections = butter(self.order, edges if len(edges) == 2 else edges[0], kind, False, "sos", fs)
-        # The pad that SciPy would use, shortened for signals that are shorter than it.
-        pad = min(3 * (2 * len(sections) + 1), len(signal) - 1)
-        return sosfiltfilt(sections, signal, axis=0, padlen=pad).astype(np.float32)
+        critical = edges if len(edges) == 2 else edges[0]
+        sections = butter(self.order, critical, kind, output="sos", fs=fs)
+        # SciPy refuses a signal that is shorter than the pad of its own choice.
+        longest_pad = 3 * (2 * len(sections) + 1)
+        pad = None if len(signal) > longest_pad else len(signal) - 1
+        return _as_signal(sosfiltfilt(sections, signal, axis=0, padlen=pad))
 
 
 @dataclass(frozen=True)
@@ -224,9 +262,10 @@ class StandardiseSignals(RecordAction):
     name = "standardise_signals"
 
     def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
+        """Return the signal with mean 0 and standard deviation 1 in each lead."""
         centred = signal - signal.mean(axis=0, dtype=np.float64)
         deviation = centred.std(axis=0)
-        return (centred / np.where(deviation > 0, deviation, 1.0)).astype(np.float32)
+        return _as_signal(centred / np.where(deviation > 0, deviation, 1.0))
 
 
 @dataclass(frozen=True)
@@ -236,13 +275,15 @@ class ResampleSignals(RecordAction):
     name = "resample_signals"
     fs: float
 
-    def check(self) -> None:
+    def _check(self) -> None:
         self._require(_is_real(self.fs) and self.fs > 0, "fs must be a positive frequency in Hz")
 
     def output_fs(self, fs: float) -> float:
+        """Return the new frequency, in Hz."""
         return float(self.fs)
 
     def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
+        """Return the resampled signal."""
         return interpolate(signal, resampled_length(len(signal), fs, self.fs))
 
 
@@ -250,30 +291,35 @@ class ResampleSignals(RecordAction):
 class ApplyStep(RecordAction):
     """Run a function of one's own, ``step(signal, fs) -> signal``, plain or ``@njit``.
 
-    Before the first action of chance it runs once per record; after a split, on every window.
+    Before the first action of chance it runs once per record; between that and the split, on
+    every record anew each epoch; after the split, on every window.
     """
 
     name = "apply"
     step: SignalStep | C
 
-    def check(self) -> None:
+    def _check(self) -> None:
         self._require(callable(self.step), "step must be a function (signal, fs) -> signal")
 
     def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
+        """Return what the step makes of the signal, as float32."""
         assert callable(self.step)
         try:
-            result = np.asarray(self.step(signal, fs))
+            result = np.asarray(self.step(np.ascontiguousarray(signal), fs))
         except Exception as error:
             raise PipelineError(
                 f"{self} failed on a signal of shape {signal.shape} at {fs:g} Hz: "
                 f"{type(error).__name__}: {error}"
             ) from error
         self._require(
-            result.ndim == 2 and result.shape[1] == signal.shape[1] and len(result) > 0,
-            f"step must return (n_samples, {signal.shape[1]}), as many leads as it got; from "
-            f"{signal.shape} it made {result.shape}",
+            result.dtype.kind in "iuf"
+            and result.ndim == 2
+            and result.shape[1] == signal.shape[1]
+            and len(result) > 0,
+            f"step must return real numbers (n_samples, {signal.shape[1]}), as many leads as it "
+            f"got; from {signal.shape} it made {result.shape} of {result.dtype}",
         )
-        return result.astype(np.float32, copy=False)
+        return _as_signal(result)
 
 
 # --- Whole records, by chance ------------------------------------------------------------------
@@ -299,13 +345,16 @@ class CenterFlip(ChanceAction):
     name = "center_flip"
     flip_at_test: bool
 
+    def _check(self) -> None:
+        self._require(isinstance(self.flip_at_test, bool), "flip_at_test must be True or False")
+
     def draw(self, rng: np.random.Generator, n_records: int, n_leads: int) -> npt.NDArray[Any]:
         """Draw the signs, ``(n_records, n_leads)``."""
         return rng.integers(0, 2, (n_records, n_leads)).astype(np.float32) * 2 - 1
 
     def apply(self, signal: Signal, sign: npt.NDArray[np.float32]) -> Signal:
         """Return the centred and flipped signal; `sign` is ``(n_leads,)``."""
-        return ((signal - signal.mean(axis=0, dtype=np.float64)) * sign).astype(np.float32)
+        return _as_signal((signal - signal.mean(axis=0, dtype=np.float64)) * sign)
 
 
 @dataclass(frozen=True)
@@ -319,7 +368,7 @@ class RandomResampleSignals(ChanceAction):
     distribution: str
     parameters: Mapping[str, object]
 
-    def check(self) -> None:
+    def _check(self) -> None:
         try:
             trial = self.draw(np.random.default_rng(0), 3, 1)
         except (AttributeError, TypeError, ValueError) as error:
@@ -327,7 +376,10 @@ class RandomResampleSignals(ChanceAction):
                 f"{self}: distribution must be a method of numpy.random.Generator with its own "
                 f'parameters, as in ("normal", loc=300, scale=10): {error}'
             ) from error
-        self._require(trial.shape == (3,), "the distribution must give one number per record")
+        self._require(
+            trial.shape == (3,) and bool(np.isfinite(trial).all()),
+            f"the distribution must give one finite number per record; for three it gave {trial}",
+        )
 
     def draw(self, rng: np.random.Generator, n_records: int, n_leads: int) -> npt.NDArray[Any]:
         """Draw the new frequencies in Hz, ``(n_records,)``."""
@@ -348,9 +400,10 @@ class SplitAction(Action):
 
     length: int
 
-    def check(self) -> None:
+    def _check(self) -> None:
         self._require(
-            _is_integer(self.length) and self.length >= 1, "length must be a whole number of samples"
+            _is_integer(self.length) and self.length >= 1,
+            "length must be a whole number of samples, at least 1",
         )
 
     def per_label(self) -> int | Mapping[str, int]:
@@ -392,14 +445,16 @@ class SplitSignals(SplitAction):
     name = "split_signals"
     step: int | Mapping[str, int]
 
-    def check(self) -> None:
-        super().check()
+    def _check(self) -> None:
+        super()._check()
         self._check_per_label("step")
 
     def per_label(self) -> int | Mapping[str, int]:
+        """Return the step, in samples, or one for each label."""
         return self.step
 
     def count(self, n_samples: int, label: str) -> int:
+        """Return how many whole windows fit; a record that is too short gives one."""
         return max(0, n_samples - self.length) // self.value(label) + 1
 
     def starts(self, n_samples: int, label: str) -> npt.NDArray[np.int64]:
@@ -415,14 +470,16 @@ class RandomSplitSignals(SplitAction, ChanceAction):
     name = "random_split_signals"
     n: int | Mapping[str, int]
 
-    def check(self) -> None:
-        super().check()
+    def _check(self) -> None:
+        super()._check()
         self._check_per_label("n")
 
     def per_label(self) -> int | Mapping[str, int]:
+        """Return the number of windows, or one for each label."""
         return self.n
 
     def count(self, n_samples: int, label: str) -> int:
+        """Return the number of windows, which doesn't depend on the length."""
         return self.value(label)
 
     def draw(self, rng: np.random.Generator, n_records: int, n_leads: int) -> npt.NDArray[Any]:
@@ -452,7 +509,12 @@ def interpolate(signal: Signal, n_samples: int) -> Signal:
         return signal
     places = np.linspace(0, len(signal) - 1, n_samples)
     known = np.arange(len(signal))
-    return np.stack([np.interp(places, known, lead) for lead in signal.T], 1).astype(np.float32)
+    return _as_signal(np.stack([np.interp(places, known, lead) for lead in signal.T], axis=1))
+
+
+def _as_signal(values: npt.NDArray[Any]) -> Signal:
+    signal: Signal = values.astype(np.float32, copy=False)
+    return signal
 
 
 def _is_integer(value: object) -> bool:
@@ -460,4 +522,4 @@ def _is_integer(value: object) -> bool:
 
 
 def _is_real(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and bool(np.isfinite(value))
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

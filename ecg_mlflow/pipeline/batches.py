@@ -96,13 +96,14 @@ class BatchSource:
         draws = self.windows.draw(seed, repetition, epoch)
         for batch in range(skip, self.batches_per_epoch):
             chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            windows, counts = self.windows.make(self.rows[chosen], draws)
+            rows = self.rows[chosen]
+            windows, counts = self.windows.make(rows, draws)
             targets = np.eye(self.n_classes, dtype=np.float32)[
                 np.repeat(self.classes[chosen], counts)
             ]
-            for array in (windows, targets, counts):
+            for array in (windows, targets, rows, counts):
                 array.flags.writeable = False
-            yield Batch(windows, targets, self.rows[chosen], counts)
+            yield Batch(windows, targets, rows, counts)
 
     def stream(self, seed: int, repetition: int, iteration: int = 0) -> Iterator[Batch]:
         """Yield shuffled epochs without end, from any iteration on."""
@@ -167,11 +168,12 @@ class Prefetch(Iterator[T]):
         return item  # type: ignore[return-value]
 
     def close(self) -> None:
-        """Stop the thread and wait for it."""
+        """Stop the thread and wait for it; the iterator is at its end then."""
         self._stop.set()
+        self._thread.join()
         while not self._queue.empty():
             self._queue.get_nowait()
-        self._thread.join()
+        self._queue.put(self._END)
 
     def __enter__(self) -> Prefetch[T]:
         return self

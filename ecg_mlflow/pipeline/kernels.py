@@ -9,19 +9,27 @@ Measured on one core, for one lead and windows of 3,000 samples: see ``benchmark
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 Array = npt.NDArray[Any]
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+
+def compiled(kernel: Kernel) -> Kernel:
+    """Compile with numba, once for all processes; what threads share of it holds no lock."""
+    return cast(Kernel, njit(kernel, cache=True, nogil=True))
+
 
 #: Where the mean that is subtracted comes from.
 NO_CENTER, CENTER_RECORD, CENTER_RESAMPLED, CENTER_WINDOW = range(4)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def lead_means(data: Array, first: Array, n_samples: Array, means: Array) -> None:
     """Fill `means` ``(n_records, n_leads)`` with each lead's mean, in the units of `data`.
 
@@ -43,7 +51,7 @@ def lead_means(data: Array, first: Array, n_samples: Array, means: Array) -> Non
             means[r, lead] = total / n_samples[r]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _places(step: float, start: int, last: int, left: Array, weight: Array) -> None:
     """Find the left neighbour of each resampled sample and the weight of the right one.
 
@@ -57,7 +65,7 @@ def _places(step: float, start: int, last: int, left: Array, weight: Array) -> N
         weight[t] = np.float32(place - i)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _crop(
     window: Array,
     lead: int,
@@ -78,7 +86,7 @@ def _crop(
         window[shift + t, lead] = (here + weight[t] * (there - here) - offset) * gain
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fill_windows(
     windows: Array,
     data: Array,
@@ -159,7 +167,7 @@ def fill_windows(
                     windows[w, :, lead] -= np.float32(total / length)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _resampled_mean(samples: Array, stride: int, n_old: int, n_new: int, step: float) -> Any:
     """Return the mean of one whole resampled lead."""
     total = 0.0
@@ -168,5 +176,5 @@ def _resampled_mean(samples: Array, stride: int, n_old: int, n_new: int, step: f
         i = min(int(place), max(0, n_old - 2))
         here = np.float32(samples[i * stride])
         there = np.float32(samples[min(i + 1, n_old - 1) * stride])
-        total += here + np.float32(place - i) * (there - here)
+        total += float(here + np.float32(place - i) * (there - here))
     return np.float32(total / n_new)

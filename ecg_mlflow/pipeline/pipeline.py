@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.grids import C
@@ -50,10 +51,10 @@ class Pipeline:
 
     def rename_labels(self, names: Mapping[str, str] | C) -> Pipeline:
         """Give labels new names, ``{old: new}``; two old ones may share a new one."""
-        return self._then(actions.RenameLabels(names))  # type: ignore[arg-type]
+        return self._then(actions.RenameLabels(_copied(names)))
 
     def drop_short_signals(self, seconds: float | C) -> Pipeline:
-        """Leave out the records shorter than this."""
+        """Leave out the recordings that are shorter than this, as they were recorded."""
         return self._then(actions.DropShortSignals(seconds))  # type: ignore[arg-type]
 
     def keep_leads(self, leads: Sequence[str] | C) -> Pipeline:
@@ -86,7 +87,8 @@ class Pipeline:
         """Run a function of one's own, ``step(signal, fs) -> signal``, plain or ``@njit``.
 
         It gets ``(n_samples, n_leads)`` float32 in mV and must keep the number of leads. Before
-        the first action of chance it runs once per record, after a split on every window.
+        the first action of chance it runs once per record; between that and the split, on every
+        record anew each epoch; after the split, on every window, whose shape it must keep.
         """
         return self._then(actions.ApplyStep(step))
 
@@ -104,15 +106,13 @@ class Pipeline:
             actions.RandomResampleSignals(distribution, parameters)  # type: ignore[arg-type]
         )
 
-    def random_split_signals(
-        self, length: int | C, n: int | Mapping[str, int | C] | C
-    ) -> Pipeline:
+    def random_split_signals(self, length: int | C, n: int | Mapping[str, int | C] | C) -> Pipeline:
         """Cut `n` windows (or ``{label: n}``) of `length` samples at random places."""
-        return self._then(actions.RandomSplitSignals(length, n))  # type: ignore[arg-type]
+        return self._then(actions.RandomSplitSignals(length, _copied(n)))  # type: ignore[arg-type]
 
     def split_signals(self, length: int | C, step: int | Mapping[str, int | C] | C) -> Pipeline:
         """Cut a window of `length` samples every `step` samples (or ``{label: step}``)."""
-        return self._then(actions.SplitSignals(length, step))  # type: ignore[arg-type]
+        return self._then(actions.SplitSignals(length, _copied(step)))  # type: ignore[arg-type]
 
     def stages(self) -> Stages:
         """Sort the actions into what runs once and what runs for every batch.
@@ -212,3 +212,8 @@ def _names(names: Sequence[str] | C) -> tuple[str, ...]:
     if isinstance(names, str):
         raise PipelineError(f"a list of names is needed, as in [{names!r}], not the text {names!r}")
     return tuple(names)
+
+
+def _copied(value: Any) -> Any:
+    """Copy a dict, so that what its owner does to it later doesn't change the pipeline."""
+    return dict(value) if isinstance(value, Mapping) else value

@@ -16,11 +16,14 @@ import numpy.typing as npt
 
 from ecg_mlflow.canonical import digest
 from ecg_mlflow.errors import PipelineError
-from ecg_mlflow.pipeline.actions import ApplyStep, RecordAction
+from ecg_mlflow.pipeline.actions import ApplyStep, RecordAction, Signal
 from ecg_mlflow.pipeline.pipeline import Stages
 from ecg_mlflow.records import Corpus, DigitalRecord, Signals
 from ecg_mlflow.records.cache import cache_root, locked, write_whole
 from ecg_mlflow.records.packing import pack
+
+#: Part of what a prepared corpus is known by; to be raised when an action computes something else.
+_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,15 @@ class Prepared:
         ``(n_corpus,)`` float64, Hz.
     leads
         Names of the leads, the same for all.
+    ids
+        Names of the records of the corpus, for messages.
     """
 
     signals: Signals
     place: npt.NDArray[np.int64]
     fs: npt.NDArray[np.float64]
     leads: tuple[str, ...]
+    ids: tuple[str, ...]
 
 
 def select(corpus: Corpus, stages: Stages, rows: Sequence[int] | None = None) -> Selection:
@@ -136,8 +142,9 @@ def prepare(corpus: Corpus, stages: Stages, rows: npt.NDArray[np.int64]) -> Prep
     leads = output_leads(corpus, stages, rows)
     changing = tuple(a for a in stages.once if _changes_signal(a))
     if not changing:
-        return Prepared(corpus.signals, np.arange(len(corpus)), corpus.fs, leads)
-    note = cache_root() / "prepared" / f"{digest([corpus.digest, changing, rows])}.txt"
+        return Prepared(corpus.signals, np.arange(len(corpus)), corpus.fs, leads, corpus.ids)
+    key = digest([_VERSION, corpus.digest, changing, rows])
+    note = cache_root() / "prepared" / f"{key}.txt"
     with locked(note):
         prepared = _reopen(note)
         if prepared is None:
@@ -148,7 +155,30 @@ def prepare(corpus: Corpus, stages: Stages, rows: npt.NDArray[np.int64]) -> Prep
     place[rows] = np.arange(len(rows))
     fs = corpus.fs.copy()
     fs[rows] = prepared.fs
-    return Prepared(prepared.signals, place, fs, leads)
+    return Prepared(prepared.signals, place, fs, leads, corpus.ids)
+
+
+def apply_checked(
+    action: RecordAction, signal: Signal, fs: float, leads: tuple[str, ...], record_id: str
+) -> Signal:
+    """Apply an action to a record, or to a window of it; what is wrong names the record.
+
+    Raises
+    ------
+    PipelineError
+        If the action fails, or its result isn't finite.
+    """
+    try:
+        result = action.apply(signal, fs, leads)
+    except PipelineError as error:
+        raise PipelineError(f"record {record_id}: {error}") from error
+    if not np.isfinite(result).all():
+        what = "the function" if isinstance(action, ApplyStep) else "the recording"
+        raise PipelineError(
+            f"record {record_id}: after {action} the signal has NaN or infinite values; "
+            f"mend {what}, or leave the record out"
+        )
+    return result
 
 
 def _reopen(note: Path) -> Corpus | None:
@@ -163,23 +193,12 @@ def _changes_signal(action: RecordAction) -> bool:
     return type(action).apply is not RecordAction.apply
 
 
-def _run_once(
-    corpus: Corpus, once: Iterable[RecordAction], row: int
-) -> tuple[DigitalRecord, str]:
+def _run_once(corpus: Corpus, once: Iterable[RecordAction], row: int) -> tuple[DigitalRecord, str]:
     record = corpus.record(row)
     signal, fs, leads = record.signal, record.fs, record.leads
     for action in once:
-        try:
-            signal = action.apply(signal, fs, leads)
-        except PipelineError as error:
-            raise PipelineError(f"record {record.id}: {error}") from error
+        signal = apply_checked(action, signal, fs, leads, record.id)
         fs, leads = action.output_fs(fs), action.output_leads(leads)
-        if not np.isfinite(signal).all():
-            what = "the function" if isinstance(action, ApplyStep) else "the recording"
-            raise PipelineError(
-                f"record {record.id}: after {action} the signal has NaN or infinite values; "
-                f"mend {what}, or leave the record out"
-            )
     n_leads = signal.shape[1]
     prepared = DigitalRecord(
         record.id,

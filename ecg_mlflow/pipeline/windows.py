@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.pipeline import kernels
 from ecg_mlflow.pipeline.actions import (
-    Action,
-    ApplyStep,
     CenterFlip,
     ChanceAction,
     RandomResampleSignals,
@@ -27,10 +26,9 @@ from ecg_mlflow.pipeline.actions import (
     ResampleSignals,
     Signal,
     SplitSignals,
-    resampled_length,
 )
 from ecg_mlflow.pipeline.pipeline import Stages
-from ecg_mlflow.pipeline.prepare import Prepared
+from ecg_mlflow.pipeline.prepare import Prepared, apply_checked
 
 #: Numbers drawn for one epoch: for each action of chance, one row for each record of the corpus.
 Draws = dict[int, npt.NDArray[Any]]
@@ -187,7 +185,10 @@ class WindowMaker:
         n_resampled = n_samples
         if chain.resample is not None:
             k, action = chain.resample
-            fs_new = draws[k][rows] if k in draws else np.full(len(rows), action.fs)  # type: ignore[union-attr]
+            if isinstance(action, RandomResampleSignals):
+                fs_new = draws[k][rows]
+            else:
+                fs_new = np.full(len(rows), float(action.fs))
             n_resampled = np.maximum(1, (fs_new * n_samples / fs).astype(np.int64))
             n_resampled = np.where(fs_new > 0, n_resampled, n_samples)
             fs = np.where(fs_new > 0, fs_new, fs)
@@ -214,7 +215,7 @@ class WindowMaker:
             chain.center,
         )
         if chain.tail:
-            self._apply_tail(chain.tail, windows, np.repeat(fs, counts))
+            self._apply_tail(chain.tail, windows, np.repeat(rows, counts), np.repeat(fs, counts))
         return windows, counts
 
     def _starts(
@@ -235,12 +236,26 @@ class WindowMaker:
         self,
         tail: Sequence[RecordAction],
         windows: Signal,
+        rows: npt.NDArray[np.int64],
         fs: npt.NDArray[np.float64],
     ) -> None:
-        leads = self._prepared.leads
+        """Apply actions to finished windows in place; `rows` and `fs` are each window's."""
         for i in range(len(windows)):
             for action in tail:
-                windows[i] = action.apply(windows[i], float(fs[i]), leads)
+                windows[i] = self._apply_to_window(action, windows[i], int(rows[i]), float(fs[i]))
+
+    def _apply_to_window(self, action: RecordAction, window: Signal, row: int, fs: float) -> Signal:
+        result = self._apply_to_record(action, window, row, fs)
+        if result.shape != window.shape:
+            raise PipelineError(
+                f"record {self._prepared.ids[row]}: {action} makes {result.shape} of a window "
+                f"{window.shape}; after {self._stages.split} the shape must stay, so put it before"
+            )
+        return result
+
+    def _apply_to_record(self, action: RecordAction, signal: Signal, row: int, fs: float) -> Signal:
+        prepared = self._prepared
+        return apply_checked(action, signal, fs, prepared.leads, prepared.ids[row])
 
     def _make_in_numpy(
         self, rows: npt.NDArray[np.int64], draws: Draws
@@ -252,39 +267,26 @@ class WindowMaker:
 
     def _windows_of(self, row: int, draws: Draws) -> Signal:
         pieces = [self._prepared.signals.millivolts(int(self._prepared.place[row]))]
-        fs = float(self._prepared.fs[row])
+        fs, cut = float(self._prepared.fs[row]), False
         for place, action in enumerate(self._stages.every):
             if isinstance(action, (SplitSignals, RandomSplitSignals)):
                 (signal,) = pieces
-                pieces = list(self._cut(place, action, row, signal, draws))
+                n_samples = np.array([len(signal)])
+                (starts,) = self._starts((place, action), np.array([row]), n_samples, draws)
+                pieces, cut = list(action.cut(signal, starts)), True
+            elif isinstance(action, CenterFlip):
+                signs = self._signs(place, action, draws)[row]
+                pieces = [action.apply(piece, signs) for piece in pieces]
+            elif isinstance(action, RandomResampleSignals):
+                (fs_new,) = draws[place][[row]].tolist()
+                pieces = [action.apply(piece, fs, fs_new) for piece in pieces]
+                fs = fs_new if fs_new > 0 else fs
             else:
-                pieces = [self._apply(place, action, row, p, fs, draws) for p in pieces]
-                if isinstance(action, (RandomResampleSignals, ResampleSignals)):
-                    fs_new = draws[place][row] if place in draws else action.fs  # type: ignore[union-attr]
-                    fs = float(fs_new) if fs_new > 0 else fs
+                assert isinstance(action, RecordAction)
+                apply = self._apply_to_window if cut else self._apply_to_record
+                pieces = [apply(action, piece, row, fs) for piece in pieces]
+                fs = action.output_fs(fs)
         return np.stack(pieces)
-
-    def _cut(
-        self,
-        place: int,
-        action: SplitSignals | RandomSplitSignals,
-        row: int,
-        signal: Signal,
-        draws: Draws,
-    ) -> Signal:
-        n_samples = np.array([len(signal)])
-        (starts,) = self._starts((place, action), np.array([row]), n_samples, draws)
-        return action.cut(signal, starts)
-
-    def _apply(
-        self, place: int, action: Action, row: int, signal: Signal, fs: float, draws: Draws
-    ) -> Signal:
-        if isinstance(action, CenterFlip):
-            return action.apply(signal, self._signs(place, action, draws)[row])
-        if isinstance(action, RandomResampleSignals):
-            return action.apply(signal, fs, float(draws[place][row]))
-        assert isinstance(action, RecordAction)
-        return action.apply(signal, fs, self._prepared.leads)
 
     def _lead_means(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Mean of every lead, in the packed units, ``(n_corpus, n_leads)``."""

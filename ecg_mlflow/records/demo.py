@@ -21,7 +21,6 @@ from ecg_mlflow.errors import RecordError
 from ecg_mlflow.records.cache import move_folder, scratch_folder
 from ecg_mlflow.records.synthetic.recording import UNITS_PER_MV, Recording, synthesize
 
-VERSION = 1  # goes up when the same arguments give other records: whoever keeps a corpus asks
 BLOCK = {"N": 14, "O": 6, "A": 4, "~": 1}
 _LABEL_STREAM, _RECORD_STREAM = 0, 1
 _MAX_RECORDS = 99_999  # as many as five digits name

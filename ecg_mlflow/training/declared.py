@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from ecg_mlflow.errors import ResearchError
@@ -13,16 +14,18 @@ from ecg_mlflow.grids import references
 if TYPE_CHECKING:
     import keras
 
+#: Whatever Keras's own default is, which differs between its optimizers.
+_DEFAULT_RATE = 1e-3
 _COMMON = {
-    "learning_rate": 1e-3,
-    "weight_decay": None,
-    "clipnorm": None,
-    "clipvalue": None,
-    "global_clipnorm": None,
-    "use_ema": False,
-    "ema_momentum": 0.99,
+    "learning_rate",
+    "weight_decay",
+    "clipnorm",
+    "clipvalue",
+    "global_clipnorm",
+    "use_ema",
+    "ema_momentum",
 }
-_ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
+_ADAM = {"beta_1", "beta_2", "epsilon"}
 #: Keras's optimizers and the arguments that each takes, so that a typo is found without Keras.
 OPTIMIZERS: Mapping[str, tuple[str, frozenset[str]]] = {
     name: (class_name, frozenset({*_COMMON, *own}))
@@ -74,8 +77,8 @@ class Optimizer:
             raise ResearchError(
                 f"optimizer {self.name!r} takes no argument {unknown}; it takes {sorted(allowed)}"
             )
-        rate = self.arguments.get("learning_rate", _COMMON["learning_rate"])
-        if not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
+        rate = self.arguments.get("learning_rate", _DEFAULT_RATE)
+        if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 < float(rate) < math.inf:
             raise ResearchError(f"learning_rate={rate!r} of {self!r} must be a positive number")
 
     def build(self) -> keras.optimizers.Optimizer:
@@ -83,7 +86,7 @@ class Optimizer:
         import keras
 
         make = getattr(keras.optimizers, OPTIMIZERS[self.name][0])
-        arguments = {"learning_rate": _COMMON["learning_rate"], **self.arguments}
+        arguments = {"learning_rate": _DEFAULT_RATE, **self.arguments}
         return make(**arguments)
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ecg_mlflow.errors import DivergedError
 from ecg_mlflow.pipeline import Batch
+from ecg_mlflow.training.loop import DIVERGED_ADVICE
 from ecg_mlflow.training.metrics import classification_metrics, confusion_matrix
 
 Floats = npt.NDArray[np.float32]
@@ -47,9 +49,7 @@ class Evaluation:
     @cached_property
     def metrics(self) -> dict[str, float]:
         """All metrics, by name."""
-        return classification_metrics(
-            self.targets, self.probabilities, self.classes, self.positive
-        )
+        return classification_metrics(self.targets, self.probabilities, self.classes, self.positive)
 
     @property
     def confusion(self) -> npt.NDArray[np.int64]:
@@ -74,10 +74,21 @@ def evaluate(
         One epoch of the records to score.
     classes, positive
         Names of the classes, and the one that F1 is of.
+
+    Raises
+    ------
+    DivergedError
+        If the model returns NaN: the update after the last finite loss may have broken it.
     """
     seen: list[Batch] = []
     probabilities = np.concatenate(list(_predict_chunks(predict, _collect(batches, seen))))
     counts = np.concatenate([batch.counts for batch in seen])
+    if not np.isfinite(probabilities).all():
+        n_bad = int((~np.isfinite(probabilities).all(axis=1)).sum())
+        raise DivergedError(
+            f"the model returned NaN for {n_bad} of {len(probabilities)} windows of the "
+            f"evaluation: its weights have diverged; {DIVERGED_ADVICE}"
+        )
     targets = np.concatenate([batch.targets for batch in seen]).argmax(axis=1)
     first = np.cumsum(counts) - counts
     return Evaluation(
@@ -90,7 +101,9 @@ def evaluate(
     )
 
 
-def record_means(values: npt.NDArray[Any], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def record_means(
+    values: npt.NDArray[Any], counts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
     """Average ``(n_windows, n_classes)`` over each record's windows: ``(n_records, n_classes)``."""
     first = np.cumsum(counts) - counts
     return np.add.reduceat(values.astype(np.float64), first) / counts[:, None]

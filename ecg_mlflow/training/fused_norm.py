@@ -31,7 +31,8 @@ def fused_norms(model: keras.Model) -> Iterator[None]:
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """Return the model's layers, those inside nested models too."""
-    return model._flatten_layers(include_self=False)
+    layers: list[keras.layers.Layer] = model._flatten_layers(include_self=False)
+    return layers
 
 
 def _can_fuse(layer: keras.layers.Layer) -> bool:

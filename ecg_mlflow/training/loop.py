@@ -15,6 +15,9 @@ from ecg_mlflow.schedule import Schedule
 
 #: Longest time between two fetches of losses: how late a diverged loss is noticed.
 FETCH_SECONDS = 2.0
+DIVERGED_ADVICE = (
+    "a smaller learning rate, clipnorm=1.0 on the optimizer or a look at the input signals may help"
+)
 
 
 class Step(Protocol):
@@ -119,6 +122,5 @@ class TrainingLoop:
         self._losses, self._times_ms = [], []
         if n_good < len(values):
             raise DivergedError(
-                f"the loss of iteration {first + n_good} is {values[n_good]}; a smaller learning "
-                "rate, clipnorm=1.0 on the optimizer or a look at the input signals may help"
+                f"the loss of iteration {first + n_good} is {values[n_good]}; {DIVERGED_ADVICE}"
             )

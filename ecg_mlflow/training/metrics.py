@@ -59,10 +59,9 @@ def classification_metrics(
         "specificity": _ratio(others - (predicted - hits), others),
         "precision": _ratio(hits, predicted),
         "log_loss": log_loss(targets, probabilities),
-        **{
-            f"f1_{class_suffix(name)}": float(value) for name, value in zip(classes, f1, strict=True)
-        },
     }
+    for name, value in zip(classes, f1, strict=True):
+        found[f"f1_{class_suffix(name)}"] = float(value)
     if 0 < support < matrix.sum():
         from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -85,8 +84,8 @@ def confusion_matrix(
 def class_f1(matrix: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Return each class's F1, ``2 * diagonal / (row sum + column sum)``; NaN where that is 0/0."""
     with np.errstate(invalid="ignore"):
-        f1: npt.NDArray[np.float64] = 2 * np.diag(matrix) / (matrix.sum(axis=0) + matrix.sum(axis=1))
-    return f1
+        f1 = 2 * np.diag(matrix) / (matrix.sum(axis=0) + matrix.sum(axis=1))
+    return np.asarray(f1, dtype=np.float64)
 
 
 def cinc2017_score(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> float:
@@ -98,9 +97,7 @@ def cinc2017_score(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> flo
     return float(np.mean([f1[name] for name in ("N", "A", "O")]))
 
 
-def log_loss(
-    targets: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floating[Any]]
-) -> float:
+def log_loss(targets: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floating[Any]]) -> float:
     """Return the mean negative log-probability of the true classes, in nats."""
     given = probabilities[np.arange(len(targets)), targets].astype(np.float64)
     return float(-np.log(np.maximum(given, np.finfo(np.float64).tiny)).mean())

@@ -86,7 +86,7 @@ class CompiledStep:
                 loss += tf.add_n(self.model.losses)
         variables = self.model.trainable_variables
         gradients = tape.gradient(loss, [v.value for v in variables])
-        if self._fused and _is_plain_adam(self.optimizer):
+        if self._fused and _is_plain_adam(self.optimizer, variables):
             _apply_adam(self.optimizer, variables, gradients)
         else:
             self.optimizer.apply(gradients, variables)
@@ -97,7 +97,7 @@ class CompiledStep:
             return tf.nn.softmax(self.model(windows, training=False))
 
 
-def _is_plain_adam(optimizer: keras.optimizers.Optimizer) -> bool:
+def _is_plain_adam(optimizer: keras.optimizers.Optimizer, variables: list[keras.Variable]) -> bool:
     """Say whether the resource-apply operation computes this optimizer's update."""
     return (
         type(optimizer) is keras.optimizers.Adam
@@ -109,6 +109,7 @@ def _is_plain_adam(optimizer: keras.optimizers.Optimizer) -> bool:
         and optimizer.global_clipnorm is None
         and optimizer.loss_scale_factor is None
         and optimizer.gradient_accumulation_steps is None
+        and all(v.constraint is None and v.dtype == "float32" for v in variables)
     )
 
 

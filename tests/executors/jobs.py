@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import ctypes
+import itertools
 import os
 import signal
 import subprocess
@@ -169,9 +170,9 @@ def late(argument, report):
 
 
 def hold_lock(argument, report):
-    """Keep every other Python thread of the process from running."""
+    """Keep every other thread and the handling of signals from running."""
     report({"holding": True})
-    ctypes.PyDLL(None).sleep(30)
+    sum(itertools.repeat(1, 10**10))
 
 
 def slow_exit(argument, report):

@@ -4,9 +4,12 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
@@ -25,7 +28,7 @@ from ecg_mlflow.executors import (
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
-needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc or a pidfd")
 
 
 def is_alive(pid):
@@ -154,11 +157,13 @@ def test_reports_made_before_a_crash_arrive(processes):
     assert Event("a", {"before": "exit"}) in processes.drain(executor)
 
 
+@needs_proc
 def test_a_worker_that_dies_idle_is_replaced(processes):
     executor = processes.open()
     pid = processes.run(executor, "pid").value
     os.kill(pid, signal.SIGKILL)
-    assert ends(pid)
+    (worker,) = executor._workers
+    assert wait([worker.sentinel], 10)
     outcome = processes.run(executor, "pid")
     assert outcome.state is OutcomeState.DONE
     assert outcome.value != pid
@@ -270,6 +275,20 @@ def test_what_a_killed_job_had_started_is_killed_too(processes):
     assert ends(pids["child"])
 
 
+@needs_proc
+def test_a_worker_without_connection_ends_with_what_it_had_started(processes):
+    # A dying driver's connections close a moment before the system counts it as dead.
+    executor = processes.open()
+    executor.submit(Job("a", b"with_child"))
+    pids = processes.wait_for(executor, is_event).data
+    (worker,) = executor._workers
+    with socket.socket(fileno=os.dup(worker.connection.fileno())) as connection:
+        connection.shutdown(socket.SHUT_RDWR)
+    assert ends(pids["pid"])
+    assert ends(pids["child"])
+    assert processes.drain(executor)[-1].state is OutcomeState.DIED
+
+
 def test_a_temporary_log_folder_goes_with_the_executor(processes, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     executor = processes.open()
@@ -319,6 +338,7 @@ finally:
 @contextlib.contextmanager
 def a_driver(*texts, orphan_grace=0.5, holder=""):
     """A driver in a process of its own, in a process group as a shell would make it."""
+    temporary = tempfile.TemporaryDirectory()  # a killed driver can't remove its logs
     driver = subprocess.Popen(
         [
             *(sys.executable, "-c", DRIVER.format(here=str(HERE))),
@@ -328,9 +348,10 @@ def a_driver(*texts, orphan_grace=0.5, holder=""):
         stderr=subprocess.DEVNULL,
         text=True,
         process_group=0,
+        env={**os.environ, "TMPDIR": temporary.name},
         cwd=ROOT,
     )
-    with driver:
+    with temporary, driver:
         try:
             yield driver
         finally:

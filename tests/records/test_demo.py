@@ -102,7 +102,8 @@ def test_seeds_make_different_corpora():
 
 
 def test_the_corpus_stays_the_same_over_versions():
-    # If this fails on purpose, VERSION must go up; the tolerance is for other processors' sines.
+    # A change makes earlier results on the demo corpus incomparable; the tolerance is for other
+    # processors' sines.
     found = [
         demo_recording(number, label, seed=0).samples[1500:1508, 0]
         for number, label in ((1, "N"), (3, "A"), (2, "O"), (15, "~"))

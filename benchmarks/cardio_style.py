@@ -1,0 +1,73 @@
+"""The old way to a batch: every record read from its files, every action a NumPy call of its own.
+
+Written from CardIO's formulas, as the class of programs that this project succeeds ran them: the
+signal of a record is ``(n_leads, n_samples)`` float64, an action goes through the records of a
+batch one by one, and only the finished windows become one float32 array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import wfdb
+
+Floats = npt.NDArray[np.float64]
+
+
+def read(path: Path) -> tuple[Floats, float]:
+    """Return a record's signal ``(n_leads, n_samples)`` in mV and its fs in Hz."""
+    record = wfdb.rdrecord(str(path.with_suffix("")))
+    return record.p_signal.T, record.fs
+
+
+def center_flip(signal: Floats, rng: np.random.Generator) -> Floats:
+    centred = signal - signal.mean(axis=1, keepdims=True)
+    return centred * rng.choice([-1.0, 1.0], size=(len(signal), 1))
+
+
+def random_resample(signal: Floats, fs: float, rng: np.random.Generator) -> Floats:
+    fs_new = rng.normal(300, 10)
+    if fs_new <= 0:
+        return signal
+    n_samples = signal.shape[1]
+    places = np.linspace(0, n_samples - 1, max(1, int(fs_new * n_samples / fs)))
+    known = np.arange(n_samples)
+    return np.array([np.interp(places, known, lead) for lead in signal])
+
+
+def random_split(signal: Floats, length: int, n: int, rng: np.random.Generator) -> Floats:
+    """Return ``(n, n_leads, length)``."""
+    n_samples = signal.shape[1]
+    if n_samples < length:
+        padded = np.pad(signal, ((0, 0), (length - n_samples, 0)))
+        return np.tile(padded, (n, 1, 1))
+    starts = rng.integers(0, n_samples - length + 1, n)
+    return np.array([signal[:, start : start + length] for start in starts])
+
+
+def make_batch(
+    paths: Sequence[Path],
+    classes: Sequence[int],
+    windows_of: Mapping[int, int],
+    length: int,
+    n_classes: int,
+    rng: np.random.Generator,
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return windows ``(n, length, n_leads)`` and one-hot targets, both float32.
+
+    `classes` holds the class index of each record and `windows_of` the windows of each class.
+    """
+    records = [read(path) for path in paths]
+    signals = [center_flip(signal, rng) for signal, _ in records]
+    signals = [random_resample(s, fs, rng) for s, (_, fs) in zip(signals, records, strict=True)]
+    windows = [
+        random_split(signal, length, windows_of[place], rng)
+        for signal, place in zip(signals, classes, strict=True)
+    ]
+    targets = np.eye(n_classes)[np.repeat(classes, [len(w) for w in windows])]
+    stacked = np.concatenate(windows).transpose(0, 2, 1)
+    return stacked.astype(np.float32), targets.astype(np.float32)

@@ -1,0 +1,38 @@
+"""What decides one training, once a configuration's values are in their places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ecg_mlflow.model_arguments import ModelBuilder, builder_name
+from ecg_mlflow.pipeline import Stages
+from ecg_mlflow.training import Loss, Optimizer
+
+#: One rule of a `Schedule`, or a list of them.
+Rules = str | int | Sequence[str | int]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides one training, apart from the records and the repetition."""
+
+    builder: ModelBuilder
+    arguments: Mapping[str, Any]
+    train: Stages
+    test: Stages
+    classes: tuple[str, ...]
+    positive: str
+    epochs: int
+    batch_size: int
+    drop_last: bool
+    test_every: Rules
+    seed: int
+    optimizer: Optimizer
+    loss: Loss
+
+    @property
+    def model_name(self) -> str:
+        """The builder's name."""
+        return builder_name(self.builder)

@@ -1,0 +1,343 @@
+"""Each action on one record, against the values of the reference semantics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.signal import butter, sosfiltfilt
+
+from ecg_mlflow.errors import PipelineError
+from ecg_mlflow.grids import C, resolve
+from ecg_mlflow.pipeline.actions import (
+    ApplyStep,
+    BandPassSignals,
+    CenterFlip,
+    DropLabels,
+    DropLeads,
+    DropShortSignals,
+    KeepLabels,
+    KeepLeads,
+    RandomResampleSignals,
+    RandomSplitSignals,
+    RenameLabels,
+    ReorderLeads,
+    ResampleSignals,
+    SplitSignals,
+    StandardiseSignals,
+    interpolate,
+    resampled_length,
+)
+
+
+def one_lead(*samples: float) -> np.ndarray:
+    return np.array(samples, dtype=np.float32)[:, None]
+
+
+# --- Labels ------------------------------------------------------------------------------------
+
+
+def test_labels_are_dropped_kept_and_renamed():
+    assert [DropLabels(("~",)).label(x) for x in "NA~"] == ["N", "A", None]
+    assert [KeepLabels(("N", "A")).label(x) for x in "NA~"] == ["N", "A", None]
+    assert [RenameLabels({"N": "NO", "O": "NO"}).label(x) for x in "NAO"] == ["NO", "A", "NO"]
+
+
+# --- Resampling --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("samples", "n_samples", "expected"),
+    [
+        ([0, 1, 4, 9, 16], 4, [0, 2, 22 / 3, 16]),
+        ([7, 8, 9], 1, [7]),
+        ([7, 8, 9], 5, [7, 7.5, 8, 8.5, 9]),
+        ([5], 3, [5, 5, 5]),
+        ([1, 2, 3], 3, [1, 2, 3]),
+    ],
+)
+def test_interpolation_is_linear_from_first_to_last_sample(samples, n_samples, expected):
+    found = interpolate(one_lead(*samples), n_samples)
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-6)
+    assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "fs", "fs_new", "expected"),
+    [
+        (9000, 300, 310, 9300),
+        (9000, 300, 299.99, 8999),
+        (5, 300, 240, 4),
+        (3, 300, 1, 1),
+        (9000, 300, 0, 9000),
+        (9000, 300, -20, 9000),
+    ],
+)
+def test_resampled_length(n_samples, fs, fs_new, expected):
+    assert resampled_length(n_samples, fs, fs_new) == expected
+
+
+def test_random_resampling_draws_one_frequency_for_each_record():
+    action = RandomResampleSignals("normal", {"loc": 300, "scale": 10})
+    drawn = action.draw(np.random.default_rng(1), 2000, 3)
+    assert drawn.shape == (2000,)
+    assert drawn.mean() == pytest.approx(300, abs=1)
+    assert drawn.std() == pytest.approx(10, abs=1)
+
+
+def test_random_resampling_interpolates_and_keeps_a_record_where_the_draw_is_not_positive():
+    action, signal = RandomResampleSignals("normal", {"loc": 300}), one_lead(0, 1, 4, 9, 16)
+    np.testing.assert_allclose(action.apply(signal, 300, 240)[:, 0], [0, 2, 22 / 3, 16], rtol=1e-6)
+    np.testing.assert_array_equal(action.apply(signal, 300, -1), signal)
+
+
+def test_resampling_to_one_frequency_changes_fs():
+    action = ResampleSignals(150)
+    assert len(action.apply(one_lead(*range(300)), 300, ("I",))) == 150
+    assert action.output_fs(300) == 150
+
+
+# --- Splitting ---------------------------------------------------------------------------------
+
+
+def test_split_signals_drops_the_tail():
+    action = SplitSignals(4, 3)
+    starts = action.starts(10, "N")
+    windows = action.cut(one_lead(*range(10)), starts)
+    assert windows[:, :, 0].tolist() == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8, 9]]
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "step", "n_windows"),
+    [(10, 3, 3), (9, 3, 2), (4, 3, 1), (3, 3, 1), (1, 1, 1), (9000, 3000, 1999), (5, 1, 2)],
+)
+def test_split_signals_counts_windows(n_samples, step, n_windows):
+    action = SplitSignals(4 if n_samples < 9000 else 3006, step if n_samples < 9000 else 3)
+    assert action.count(n_samples, "N") == n_windows
+    assert len(action.starts(n_samples, "N")) == n_windows
+
+
+def test_split_signals_takes_a_step_for_each_label():
+    action = SplitSignals(4, {"N": 3, "A": 1})
+    assert (action.count(10, "N"), action.count(10, "A")) == (3, 7)
+
+
+@pytest.mark.parametrize("places", [[0.0, 0.5, 0.999999], [0.3, 0.3, 0.3]])
+def test_short_records_get_zeros_on_the_left(places):
+    action = RandomSplitSignals(5, 3)
+    starts = action.starts(2, "N", np.array(places))
+    windows = action.cut(one_lead(1, 2), starts)
+    assert windows[:, :, 0].tolist() == [[0, 0, 0, 1, 2]] * 3
+    assert SplitSignals(5, 1).starts(2, "N").tolist() == [0]
+
+
+def test_random_starts_cover_every_place_and_no_more():
+    action = RandomSplitSignals(4, 500)
+    places = action.draw(np.random.default_rng(0), 2, 1)
+    assert places.shape == (2, 500)
+    assert sorted(set(action.starts(10, "N", places[1]).tolist())) == list(range(7))
+    assert action.starts(10, "N", np.array([1 - 2**-53])).tolist() == [6]
+
+
+def test_random_split_takes_a_number_for_each_label():
+    action = RandomSplitSignals(4, {"A": 6, "NO": 2})
+    places = action.draw(np.random.default_rng(0), 3, 1)
+    assert [len(action.starts(10, label, places[0])) for label in ("A", "NO")] == [6, 2]
+    assert [action.count(10, label) for label in ("A", "NO")] == [6, 2]
+    with pytest.raises(PipelineError, match=r"label 'X' is not among \['A', 'NO'\]"):
+        action.count(10, "X")
+
+
+# --- Centring, scaling, filtering --------------------------------------------------------------
+
+
+def test_center_flip_subtracts_each_leads_mean_and_applies_its_sign():
+    signal = np.array([[1, 10], [2, 20], [6, 60]], dtype=np.float32)
+    found = CenterFlip(False).apply(signal, np.array([1, -1], np.float32))
+    assert found.tolist() == [[-2, 20], [-1, 10], [3, -30]]
+
+
+def test_center_flip_draws_a_sign_for_each_lead():
+    signs = CenterFlip(False).draw(np.random.default_rng(0), 4000, 2)
+    assert signs.shape == (4000, 2)
+    assert set(np.unique(signs)) == {-1, 1}
+    assert np.abs(signs.mean(axis=0)).max() < 0.06
+    assert abs(np.mean(signs[:, 0] * signs[:, 1])) < 0.06
+
+
+def test_standardise_scales_each_lead_and_makes_a_flat_one_zero():
+    signal = np.random.default_rng(0).normal(5, 3, (1001, 3)).astype(np.float32)
+    signal[:, 1] = 0.1
+    found = StandardiseSignals().apply(signal, 300, ("I", "II", "III"))
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(found.std(axis=0), [1, 0, 1], atol=1e-6)
+
+
+def _amplitude(signal: np.ndarray, hz: float) -> float:
+    """Amplitude of one frequency, in the middle of a signal of 300 Hz."""
+    middle = signal[600:-600, 0]
+    return float(abs(np.mean(middle * np.exp(-2j * np.pi * hz * np.arange(len(middle)) / 300))) * 2)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "kept"),
+    [(1, 40, [10]), (1, None, [10, 100]), (None, 40, [0.1, 10]), (20, None, [100])],
+)
+def test_band_pass_keeps_what_lies_between_its_edges(low, high, kept):
+    t = np.arange(7200) / 300
+    signal = sum(np.sin(2 * np.pi * hz * t) for hz in (0.1, 10, 100))
+    found = BandPassSignals(low, high, 3).apply(signal[:, None].astype(np.float32), 300, ("I",))
+    amplitudes = [_amplitude(found, hz) for hz in (0.1, 10, 100)]
+    assert amplitudes == pytest.approx([float(hz in kept) for hz in (0.1, 10, 100)], abs=0.03)
+    assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 40), (1, None), (None, 40)])
+def test_band_pass_is_scipys_filter_run_forth_and_back(low, high):
+    signal = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
+    kind = "bandpass" if low and high else "highpass" if low else "lowpass"
+    sections = butter(3, [low, high] if low and high else low or high, kind, fs=300, output="sos")
+    found = BandPassSignals(low, high, 3).apply(signal, 300, ("I", "II"))
+    np.testing.assert_allclose(found, sosfiltfilt(sections, signal, axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 15, 21, 22])
+def test_band_pass_takes_short_signals(n_samples):
+    found = BandPassSignals(1, 40, 3).apply(np.ones((n_samples, 1), np.float32), 300, ("I",))
+    assert found.shape == (n_samples, 1)
+    assert np.isfinite(found).all()
+
+
+def test_band_pass_edges_must_lie_below_half_the_sampling_frequency():
+    with pytest.raises(PipelineError, match="at fs=70 Hz, edges must lie below 35 Hz"):
+        BandPassSignals(1, 40, 3).apply(np.ones((100, 1), np.float32), 70, ("I",))
+
+
+# --- Leads and lengths -------------------------------------------------------------------------
+
+
+def test_leads_are_kept_dropped_and_reordered():
+    signal, leads = np.array([[1, 2, 3]], dtype=np.float32), ("I", "II", "V1")
+    for action, names, values in (
+        (KeepLeads(("V1", "I")), ("V1", "I"), [3, 1]),
+        (DropLeads(("II",)), ("I", "V1"), [1, 3]),
+        (ReorderLeads(("V1", "I", "II")), ("V1", "I", "II"), [3, 1, 2]),
+    ):
+        assert action.output_leads(leads) == names
+        assert action.apply(signal, 300, leads).tolist() == [values]
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (KeepLeads(("V9",)), r"there is no lead \['V9'\]; the record has \['I', 'II'\]"),
+        (DropLeads(("V9",)), r"there is no lead \['V9'\]"),
+        (DropLeads(("I", "II")), "this leaves no lead"),
+        (ReorderLeads(("II",)), r"lead \['I'\] has no place; use keep_leads"),
+        (ReorderLeads(("II", "I", "V9")), r"there is no lead \['V9'\]"),
+    ],
+)
+def test_leads_that_do_not_fit(action, message):
+    with pytest.raises(PipelineError, match=message):
+        action.output_leads(("I", "II"))
+
+
+def test_short_signals_are_told_by_their_seconds():
+    action = DropShortSignals(9)
+    assert [action.keeps(n, 300) for n in (2699, 2700)] == [False, True]
+    assert action.keeps(2699, 250)
+
+
+# --- A step of one's own -----------------------------------------------------------------------
+
+
+def test_a_step_gets_the_signal_and_its_frequency():
+    def halve(signal, fs):
+        assert signal.flags.c_contiguous
+        return (signal / 2)[: int(fs) // 100].astype(np.float64)
+
+    # Picking columns leaves them out of order in memory, which a typed @njit would refuse.
+    signal = KeepLeads(("II", "I")).apply(np.ones((9, 2), np.float32), 300, ("I", "II"))
+    found = ApplyStep(halve).apply(signal, 300, ("II", "I"))
+    assert found.tolist() == [[0.5, 0.5]] * 3
+    assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (lambda signal, fs: signal[5], r"from \(9, 2\) it made \(2,\)"),
+        (lambda signal, fs: signal[:, :1], r"as many leads as it got; from \(9, 2\) it made \(9, 1"),
+        (lambda signal, fs: signal[:0], r"it made \(0, 2\)"),
+        (lambda signal, fs: None, r"it made \(\) of object"),
+        (lambda signal, fs: signal * 1j, "real numbers"),
+        (lambda signal, fs: signal / signal.n, r"failed on a signal of shape \(9, 2\) at 300 Hz: "),
+    ],
+)
+def test_a_step_that_returns_no_signal_is_told_so(step, message):
+    with pytest.raises(PipelineError, match=message):
+        ApplyStep(step).apply(np.ones((9, 2), np.float32), 300, ("I", "II"))
+
+
+def test_the_error_of_a_step_names_its_cause():
+    def divide(signal, fs):
+        raise ZeroDivisionError("no beats")
+
+    with pytest.raises(PipelineError, match="ZeroDivisionError: no beats") as caught:
+        ApplyStep(divide).apply(np.ones((9, 1), np.float32), 300, ("I",))
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+# --- Arguments ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SplitSignals(0, 1), "length must be a whole number of samples"),
+        (lambda: SplitSignals(3.0, 1), "length must be a whole number"),
+        (lambda: SplitSignals(True, 1), "length must be a whole number"),
+        (lambda: SplitSignals(3, 0), "step must be a whole number of at least 1"),
+        (lambda: SplitSignals(3, {"N": 1, "A": 0}), "step must be a whole number"),
+        (lambda: RandomSplitSignals(3, 0), "n must be a whole number of at least 1"),
+        (lambda: RandomSplitSignals(3, -2), "n must be a whole number"),
+        (lambda: RandomSplitSignals(3, 1.5), "n must be a whole number"),
+        (lambda: RandomSplitSignals(3, {}), "n must be a whole number"),
+        (lambda: RandomSplitSignals(3, {"A": "6"}), "n must be a whole number"),
+        (lambda: ResampleSignals(0), "fs must be a positive frequency in Hz"),
+        (lambda: ResampleSignals(float("nan")), "fs must be a positive frequency"),
+        (lambda: DropShortSignals(-1), "seconds must be positive"),
+        (lambda: BandPassSignals(None, None, 3), "give low, high or both"),
+        (lambda: BandPassSignals(40, 1, 3), "low below high"),
+        (lambda: BandPassSignals(5, 5, 3), "low below high"),
+        (lambda: BandPassSignals(1, 40, 0), "order must be at least 1"),
+        (lambda: KeepLeads(()), "leads must be a list of names, at least one"),
+        (lambda: KeepLeads(("I", "I")), "none of them twice"),
+        (lambda: KeepLeads("I"), "leads must be a list of names"),
+        (lambda: DropLabels("~"), "labels must be a list of names"),
+        (lambda: KeepLabels(()), "labels must be a list of names, at least one"),
+        (lambda: RenameLabels(["N"]), "names must be a dict"),
+        (lambda: RenameLabels({"N": 3}), "names must be a dict"),
+        (lambda: ApplyStep("halve"), "step must be a function"),
+        (lambda: CenterFlip("no"), "flip_at_test must be True or False"),
+        (lambda: RandomResampleSignals("gauss", {}), "method of numpy.random.Generator"),
+        (lambda: RandomResampleSignals("normal", {"mean": 3}), "method of numpy.random.Generator"),
+        (lambda: RandomResampleSignals("normal", {"scale": -1}), "method of numpy.random.Generator"),
+        (lambda: RandomResampleSignals("normal", {"loc": np.nan}), "one finite number per record"),
+        (lambda: RandomResampleSignals("dirichlet", {"alpha": [1, 2]}), "one finite number"),
+    ],
+)
+def test_wrong_arguments_are_refused_when_the_action_is_made(make, message):
+    with pytest.raises(PipelineError, match=message):
+        make()
+
+
+def test_a_message_spells_the_whole_action():
+    with pytest.raises(PipelineError, match=r"^random_split_signals\(length=3, n=0\): n must"):
+        RandomSplitSignals(3, 0)
+
+
+def test_placeholders_are_checked_once_they_have_values():
+    action = SplitSignals(C("length"), {"N": C("step")})
+    assert resolve(action, {"length": 3, "step": 2}) == SplitSignals(3, {"N": 2})
+    with pytest.raises(PipelineError, match="step must be"):
+        resolve(action, {"length": 3, "step": 0})

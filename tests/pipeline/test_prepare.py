@@ -1,0 +1,156 @@
+"""What runs once per record: selection, leads, and signals that are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numba import njit
+
+from ecg_mlflow.errors import PipelineError
+from ecg_mlflow.pipeline import Pipeline, prepare, select
+from ecg_mlflow.pipeline.prepare import output_leads
+from ecg_mlflow.records import Corpus
+
+MakeCorpus = Callable[..., Corpus]
+
+calls: list[int] = []
+
+
+def doubled(signal, fs):
+    calls.append(len(signal))
+    return signal * 2
+
+
+@njit
+def doubled_compiled(signal, fs):
+    return signal * 2
+
+
+@pytest.fixture
+def corpus(make_corpus: MakeCorpus) -> Corpus:
+    """Four records of 300 Hz and two leads, of 10, 20, 30 and 40 samples."""
+    rng = np.random.default_rng(0)
+    signals = [rng.integers(-900, 900, (n, 2)).astype(np.int16) for n in (10, 20, 30, 40)]
+    return make_corpus(signals, ["N", "A", "~", "O"], baseline=7)
+
+
+def test_records_are_selected_by_label_and_length(corpus: Corpus):
+    root = Pipeline().drop_labels(["~"]).rename_labels({"O": "N"}).drop_short_signals(20 / 300)
+    selection = select(corpus, root.split_signals(5, 5).stages())
+    assert selection.rows.tolist() == [1, 3]
+    assert selection.labels == ("A", "N")
+    assert select(corpus, root.split_signals(5, 5).stages(), [0, 2, 3]).rows.tolist() == [3]
+
+
+def test_without_anything_to_run_once_the_corpus_itself_is_used(corpus: Corpus, cache: Path):
+    stages = Pipeline().drop_short_signals(0.01).center_flip().split_signals(5, 5).stages()
+    prepared = prepare(corpus, stages, np.array([0, 2]))
+    assert prepared.signals is corpus.signals
+    assert prepared.place.tolist() == [0, 1, 2, 3]
+    assert prepared.leads == ("L0", "L1")
+    assert not list(cache.iterdir())
+
+
+@pytest.mark.parametrize("step", [doubled, doubled_compiled])
+def test_a_step_of_ones_own_is_kept(corpus: Corpus, step):
+    stages = Pipeline().keep_leads(["L1"]).apply(step).split_signals(5, 5).stages()
+    prepared = prepare(corpus, stages, np.array([1, 3]))
+    assert prepared.place.tolist() == [-1, 0, -1, 1]
+    assert prepared.leads == ("L1",)
+    expected = corpus.record(3).signal[:, 1:] * 2
+    np.testing.assert_allclose(prepared.signals.millivolts(1), expected, atol=1e-6)
+
+
+def test_a_step_runs_once_for_each_record(corpus: Corpus):
+    stages = Pipeline().apply(doubled).center_flip().random_split_signals(5, 3).stages()
+    calls.clear()
+    first = prepare(corpus, stages, np.arange(4))
+    assert calls == [10, 20, 30, 40]
+    again = prepare(corpus, stages, np.arange(4))
+    assert calls == [10, 20, 30, 40]
+    np.testing.assert_array_equal(first.signals.data, again.signals.data)
+
+
+def test_other_actions_are_not_taken_from_what_was_kept(corpus: Corpus):
+    signals = [
+        prepare(corpus, pipeline.split_signals(5, 5).stages(), np.arange(4)).signals.millivolts(0)
+        for pipeline in (
+            Pipeline().standardise_signals(),
+            Pipeline().band_pass_signals(1, 40),
+            Pipeline().band_pass_signals(1, 50),
+        )
+    ]
+    assert not np.allclose(signals[0], signals[1])
+    assert not np.allclose(signals[1], signals[2])
+
+
+def test_resampling_once_changes_the_frequency_and_what_follows_sees_it(make_corpus: MakeCorpus):
+    seen = []
+
+    def note(signal, fs):
+        seen.append((len(signal), fs))
+        return signal
+
+    signals = [np.ones((100, 1), np.float32), np.ones((200, 1), np.float32)]
+    corpus = make_corpus(signals, fs=[100, 400])
+    stages = Pipeline().resample_signals(200).apply(note).split_signals(5, 5).stages()
+    prepared = prepare(corpus, stages, np.arange(2))
+    assert seen == [(200, 200.0), (100, 200.0)]
+    assert prepared.fs.tolist() == [200, 200]
+
+
+def test_a_step_that_makes_nan_names_the_record(corpus: Corpus):
+    stages = Pipeline().apply(lambda s, fs: np.log(np.abs(s) * 0 - 1)).split_signals(5, 5).stages()
+    with (
+        np.errstate(invalid="ignore"),
+        pytest.raises(PipelineError, match=r"record R001: after apply.* NaN or .*mend the function"),
+    ):
+        prepare(corpus, stages, np.array([1]))
+
+
+def test_a_step_that_fails_names_the_record(corpus: Corpus):
+    def fail(signal, fs):
+        if len(signal) == 30:
+            raise KeyError("R peaks")
+        return signal
+
+    stages = Pipeline().apply(fail).split_signals(5, 5).stages()
+    with pytest.raises(PipelineError, match=r"record R002: apply.*failed.*KeyError: 'R peaks'"):
+        prepare(corpus, stages, np.arange(4))
+
+
+def test_nothing_is_kept_of_a_preparation_that_failed(corpus: Corpus):
+    broken = [True]
+
+    def fail_once(signal, fs):
+        if len(signal) == 40 and broken:
+            broken.clear()
+            raise KeyError("R peaks")
+        return signal
+
+    stages = Pipeline().apply(fail_once).split_signals(5, 5).stages()
+    with pytest.raises(PipelineError):
+        prepare(corpus, stages, np.arange(4))
+    assert len(prepare(corpus, stages, np.arange(4)).signals.offset) == 4
+
+
+def test_records_must_end_with_the_same_leads(make_corpus: MakeCorpus):
+    signals = [np.ones((9, 2), np.float32)] * 3
+    corpus = make_corpus(signals, leads=[["I", "II"], ["II", "I"], ["I", "II"]])
+    plain = Pipeline().split_signals(5, 5).stages()
+    with pytest.raises(PipelineError, match=r"2 records have \['I', 'II'\] \(such as R000\); 1 rec"):
+        output_leads(corpus, plain, np.arange(3))
+    assert output_leads(corpus, plain, np.array([0, 2])) == ("I", "II")
+    ordered = Pipeline().reorder_leads(["I", "II"]).split_signals(5, 5).stages()
+    assert output_leads(corpus, ordered, np.arange(3)) == ("I", "II")
+
+
+def test_each_record_gives_the_leads_that_were_named(make_corpus: MakeCorpus):
+    both = np.array([[1, 2]] * 9, dtype=np.float32)
+    corpus = make_corpus([both, both[:, ::-1]], leads=[["I", "II"], ["II", "I"]])
+    stages = Pipeline().reorder_leads(["II", "I"]).split_signals(5, 5).stages()
+    prepared = prepare(corpus, stages, np.arange(2))
+    assert [prepared.signals.millivolts(i)[0].tolist() for i in (0, 1)] == [[2, 1], [2, 1]]

@@ -1,0 +1,279 @@
+"""Windows of whole pipelines: the fused kernel against the actions, one record at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+import pytest
+from numba import njit
+
+from ecg_mlflow.errors import PipelineError
+from ecg_mlflow.pipeline import Pipeline, WindowMaker, kernels, windows
+from ecg_mlflow.pipeline.actions import (
+    CenterFlip,
+    RandomResampleSignals,
+    RandomSplitSignals,
+    SplitSignals,
+)
+from ecg_mlflow.pipeline.windows import fuse
+from ecg_mlflow.records import Corpus
+
+MakeCorpus = Callable[..., Corpus]
+MakeWindows = Callable[..., WindowMaker]
+
+LENGTH = 40
+#: Shorter than a window, just as long, and longer.
+N_SAMPLES = (1, 2, 7, 39, 40, 41, 100, 257)
+
+CENTER = {"center": lambda p: p.center_flip()}
+RESAMPLE = {
+    # About every tenth draw is not positive, and many make a record shorter than the window.
+    "random": lambda p: p.random_resample_signals("normal", loc=250, scale=200),
+    "fixed": lambda p: p.resample_signals(170),
+}
+SPLIT = {
+    "random_split": lambda p: p.random_split_signals(LENGTH, {"N": 2, "A": 5}),
+    "split": lambda p: p.split_signals(LENGTH, {"N": 40, "A": 13}),
+}
+STEPS = {**CENTER, **RESAMPLE, **SPLIT}
+ORDERS = [
+    [name for name in order if name]
+    for first, resample, second, split, third in product(
+        ("center", ""), ("random", "fixed", ""), ("center", ""), SPLIT, ("center", "")
+    )
+    if (order := (first, resample, second, split, third)).count("center") <= 1
+]
+
+
+def pipeline_of(names: list[str]) -> Pipeline:
+    pipeline = Pipeline()
+    for name in names:
+        pipeline = STEPS[name](pipeline)
+    return pipeline
+
+
+def oracle(corpus: Corpus, pipeline: Pipeline, maker: WindowMaker, row: int, draws) -> np.ndarray:
+    """Windows of one record by the actions' own definitions, in the order as written."""
+    record, signs = corpus.record(row), None
+    pieces, fs = [record.signal], record.fs
+    once = len(pipeline.stages().once)
+    for place, action in enumerate(pipeline.actions, start=-once):
+        if isinstance(action, CenterFlip):
+            signs = draws[place][row] if maker._training else np.ones(record.signal.shape[1])
+            pieces = [action.apply(piece, signs) for piece in pieces]
+        elif isinstance(action, RandomResampleSignals):
+            pieces = [action.apply(pieces[0], fs, draws[place][row])]
+        elif isinstance(action, RandomSplitSignals):
+            starts = action.starts(len(pieces[0]), record.label, draws[place][row])
+            pieces = list(action.cut(pieces[0], starts))
+        elif isinstance(action, SplitSignals):
+            pieces = list(action.cut(pieces[0], action.starts(len(pieces[0]), record.label)))
+        else:
+            pieces, fs = [action.apply(pieces[0], fs, record.leads)], action.output_fs(fs)
+    return np.stack(pieces)
+
+
+@pytest.fixture
+def some_corpus(make_corpus: MakeCorpus) -> Callable[[str, int], Corpus]:
+    def make(dtype: str, n_leads: int) -> Corpus:
+        rng = np.random.default_rng(0)
+        scale = 700 if dtype == "int16" else 0.7
+        signals = [rng.normal(0.3 * scale, scale, (n, n_leads)).astype(dtype) for n in N_SAMPLES]
+        return make_corpus(signals, gain=900, baseline=-80)
+
+    return make
+
+
+@pytest.mark.parametrize("names", ORDERS, ids="-".join)
+@pytest.mark.parametrize(("dtype", "n_leads"), [("int16", 1), ("int16", 3), ("float32", 3)])
+def test_the_kernel_equals_the_actions_in_every_order(
+    some_corpus, make_windows: MakeWindows, monkeypatch, names, dtype, n_leads
+):
+    corpus, pipeline, rows = some_corpus(dtype, n_leads), pipeline_of(names), np.array([5, 0, 7, 3])
+    fused = make_windows(corpus, pipeline)
+    assert fused._chain is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(windows, "fuse", lambda stages: None)
+        plain = make_windows(corpus, pipeline)
+    for epoch in range(3):
+        draws = fused.draw(seed=3, repetition=1, epoch=epoch)
+        expected = [oracle(corpus, pipeline, fused, row, draws) for row in rows]
+        for maker in (fused, plain):
+            found, counts = maker.make(rows, draws)
+            assert counts.tolist() == [len(w) for w in expected]
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, np.concatenate(expected), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("names", [["center", "split"], ["split", "center"]])
+def test_the_sign_is_plus_one_at_test_unless_asked(some_corpus, make_windows: MakeWindows, names):
+    corpus, rows = some_corpus("int16", 3), np.arange(8)
+    pipeline = pipeline_of(names)
+    maker = make_windows(corpus, pipeline, training=False)
+    draws = maker.draw(3, 0, 0)
+    found, _ = maker.make(rows, draws)
+    unflipped = [oracle(corpus, pipeline, maker, row, draws) for row in rows]
+    np.testing.assert_allclose(found, np.concatenate(unflipped), atol=2e-6)
+    flipped, _ = make_windows(corpus, pipeline).make(rows, draws)
+    assert not np.allclose(found, flipped, atol=1e-3)
+    asked = Pipeline().center_flip(flip_at_test=True).split_signals(LENGTH, 40)
+    in_training, in_test = (make_windows(corpus, asked, training=t) for t in (True, False))
+    np.testing.assert_array_equal(in_training.make(rows, draws)[0], in_test.make(rows, draws)[0])
+
+
+def test_a_big_record_of_real_length(make_corpus: MakeCorpus, make_windows: MakeWindows):
+    signal = np.random.default_rng(0).normal(0, 500, (18_286, 1)).astype(np.int16)
+    corpus = make_corpus([signal])
+    pipeline = (
+        Pipeline()
+        .center_flip()
+        .random_resample_signals("normal", loc=300, scale=10)
+        .random_split_signals(3000, 6)
+    )
+    maker = make_windows(corpus, pipeline)
+    draws = maker.draw(0, 0, 0)
+    expected = oracle(corpus, pipeline, maker, 0, draws)
+    np.testing.assert_allclose(maker.make(np.array([0]), draws)[0], expected, rtol=0, atol=2e-6)
+
+
+def test_leads_that_are_chosen_first_are_those_of_the_windows(
+    some_corpus, make_windows: MakeWindows
+):
+    corpus = some_corpus("int16", 3)
+    pipeline = Pipeline().keep_leads(["L2", "L0"]).center_flip().split_signals(LENGTH, 40)
+    found, _ = make_windows(corpus, pipeline, [6, 7], training=False).make(np.array([6]), {0: 1})
+    signal = corpus.record(6).signal[:, [2, 0]].astype(np.float64)
+    np.testing.assert_allclose(found[1], (signal - signal.mean(axis=0))[40:80], atol=2e-6)
+
+
+# --- Chance ------------------------------------------------------------------------------------
+
+ALL = ["center", "random", "random_split"]
+
+
+def test_a_records_windows_depend_on_seed_repetition_epoch_and_record_alone(
+    some_corpus, make_windows: MakeWindows
+):
+    corpus = some_corpus("int16", 3)
+    everyone = make_windows(corpus, pipeline_of(ALL))
+    found, counts = everyone.make(np.arange(8), everyone.draw(5, 2, 9))
+    (of_6,) = np.split(found, np.cumsum(counts)[:-1])[6:7]
+    few = make_windows(corpus, pipeline_of(ALL), [2, 6])
+    for rows in ([6], [2, 6], [6, 2]):
+        windows_, counts = few.make(np.array(rows), few.draw(5, 2, 9))
+        start = counts[: rows.index(6)].sum()
+        np.testing.assert_array_equal(windows_[start : start + len(of_6)], of_6)
+
+
+@pytest.mark.parametrize("other", [(6, 2, 9), (5, 3, 9), (5, 2, 10)])
+def test_another_seed_repetition_or_epoch_gives_other_windows(
+    some_corpus, make_windows: MakeWindows, other
+):
+    maker, rows = make_windows(some_corpus("int16", 1), pipeline_of(ALL)), np.array([7])
+    first, _ = maker.make(rows, maker.draw(5, 2, 9))
+    second, _ = maker.make(rows, maker.draw(*other))
+    assert not np.allclose(first, second, atol=1e-2)
+
+
+def test_each_action_of_chance_draws_for_itself(some_corpus, make_windows: MakeWindows):
+    pipeline = (
+        Pipeline()
+        .random_resample_signals("uniform", low=200, high=300)
+        .random_resample_signals("uniform", low=200, high=300)
+        .split_signals(LENGTH, 40)
+    )
+    draws = make_windows(some_corpus("int16", 1), pipeline).draw(0, 0, 0)
+    assert set(draws) == {0, 1}
+    assert not np.isclose(draws[0], draws[1]).any()
+
+
+# --- Steps of one's own, and chains that don't fuse ---------------------------------------------
+
+
+def squared(signal, fs):
+    return signal**2 + fs
+
+
+@njit
+def squared_compiled(signal, fs):
+    return signal**2 + np.float32(fs)
+
+
+@pytest.mark.parametrize("step", [squared, squared_compiled])
+def test_a_step_after_a_split_gets_windows_and_their_frequency(
+    some_corpus, make_windows: MakeWindows, step
+):
+    corpus, rows = some_corpus("int16", 3), np.array([7, 2])
+    pipeline = pipeline_of(["center", "random", "random_split"])
+    before, after = make_windows(corpus, pipeline), make_windows(corpus, pipeline.apply(step))
+    assert after._chain is not None
+    draws = before.draw(0, 0, 1)
+    fs = np.where(draws[1] > 0, draws[1], 300)[rows]
+    found, counts = before.make(rows, draws)
+    expected = found**2 + np.repeat(fs, counts)[:, None, None]
+    np.testing.assert_allclose(after.make(rows, draws)[0], expected, rtol=1e-6)
+
+
+def test_a_step_between_chance_and_split_gets_the_whole_record(
+    some_corpus, make_windows: MakeWindows
+):
+    seen = []
+
+    def note(signal, fs):
+        seen.append((len(signal), fs))
+        return signal + 1
+
+    corpus = some_corpus("float32", 1)
+    pipeline = Pipeline().center_flip().resample_signals(600).apply(note).split_signals(LENGTH, 40)
+    maker = make_windows(corpus, pipeline, training=False)
+    assert maker._chain is None
+    found, _ = maker.make(np.array([6]), maker.draw(0, 0, 0))
+    assert seen == [(200, 600.0)]
+    signal = corpus.record(6).signal[:, 0].astype(np.float64)
+    fine = np.interp(np.linspace(0, 99, 200), np.arange(100), signal - signal.mean()) + 1
+    np.testing.assert_allclose(found[2, :, 0], fine[80:120], atol=2e-6)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (lambda s, fs: s[:1], r"record R006: apply.* makes \(1, 1\) of a window \(40, 1\); after spl"),
+        (lambda s, fs: s[1:], r"record R006: apply.* makes \(39, 1\) of a window"),
+        (lambda s, fs: s[:, 0], r"record R006: apply.* it made \(40,\)"),
+        (lambda s, fs: s * np.inf, "record R006: after apply.*NaN or infinite.* mend the function"),
+        (lambda s, fs: s.peaks, "record R006: apply.*failed.*AttributeError"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:invalid value encountered in multiply:RuntimeWarning")
+def test_a_bad_step_after_a_split_names_the_record(
+    some_corpus, make_windows: MakeWindows, monkeypatch, step, message, fused
+):
+    if not fused:
+        monkeypatch.setattr(windows, "fuse", lambda stages: None)
+    pipeline = Pipeline().split_signals(LENGTH, 40).apply(step)
+    maker = make_windows(some_corpus("int16", 1), pipeline)
+    with pytest.raises(PipelineError, match=message):
+        maker.make(np.array([6]), {})
+
+
+def test_what_fuses_and_what_does_not():
+    split = Pipeline().split_signals(LENGTH, 40)
+    flipped = Pipeline().center_flip()
+    assert fuse(split.stages()).center == kernels.NO_CENTER
+    assert fuse(split.center_flip().stages()).center == kernels.CENTER_WINDOW
+    assert fuse(split.standardise_signals().stages()).tail
+    assert fuse(split.standardise_signals().center_flip().stages()) is None
+    assert fuse(flipped.center_flip().split_signals(LENGTH, 40).stages()) is None
+    assert fuse(flipped.standardise_signals().split_signals(LENGTH, 40).stages()) is None
+
+
+def test_a_chain_that_does_not_fuse_runs_the_actions(some_corpus, make_windows: MakeWindows):
+    corpus = some_corpus("int16", 3)
+    pipeline = Pipeline().center_flip().center_flip().split_signals(LENGTH, 40)
+    maker = make_windows(corpus, pipeline)
+    draws = maker.draw(1, 0, 0)
+    expected = oracle(corpus, pipeline, maker, 7, draws)
+    np.testing.assert_allclose(maker.make(np.array([7]), draws)[0], expected, atol=2e-6)

@@ -266,7 +266,10 @@ def test_a_step_gets_the_signal_and_its_frequency():
     ("step", "message"),
     [
         (lambda signal, fs: signal[5], r"from \(9, 2\) it made \(2,\)"),
-        (lambda signal, fs: signal[:, :1], r"as many leads as it got; from \(9, 2\) it made \(9, 1"),
+        (
+            lambda signal, fs: signal[:, :1],
+            r"as many leads as it got; from \(9, 2\) it made \(9, 1",
+        ),
         (lambda signal, fs: signal[:0], r"it made \(0, 2\)"),
         (lambda signal, fs: None, r"it made \(\) of object"),
         (lambda signal, fs: signal * 1j, "real numbers"),
@@ -321,7 +324,10 @@ def test_the_error_of_a_step_names_its_cause():
         (lambda: CenterFlip("no"), "flip_at_test must be True or False"),
         (lambda: RandomResampleSignals("gauss", {}), "method of numpy.random.Generator"),
         (lambda: RandomResampleSignals("normal", {"mean": 3}), "method of numpy.random.Generator"),
-        (lambda: RandomResampleSignals("normal", {"scale": -1}), "method of numpy.random.Generator"),
+        (
+            lambda: RandomResampleSignals("normal", {"scale": -1}),
+            "method of numpy.random.Generator",
+        ),
         (lambda: RandomResampleSignals("normal", {"loc": np.nan}), "one finite number per record"),
         (lambda: RandomResampleSignals("dirichlet", {"alpha": [1, 2]}), "one finite number"),
     ],

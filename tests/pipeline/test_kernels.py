@@ -16,8 +16,7 @@ def packed(request) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
     """Packed data of three-lead records, the records, and where each begins."""
     rng = np.random.default_rng(0)
     records = [
-        (rng.normal(0, 300, (n, 3)) + [50, -20, 0]).astype(request.param)
-        for n in (1, 2, 9, 40, 101)
+        rng.normal([50, -20, 0], 300, (n, 3)).astype(request.param) for n in (1, 2, 9, 40, 101)
     ]
     data = np.concatenate([record.ravel() for record in records])
     sizes = np.array([record.size for record in records])
@@ -42,7 +41,9 @@ def test_fill_windows(packed, center, resampled):
     base = rng.normal(0, 10, (len(records), 3)).astype(np.float32)
     scale = (rng.choice([-1, 1], (len(records), 3)) / 1000).astype(np.float32)
     counts = np.array([1, 2, 3, 1, 4])
-    starts = [rng.integers(0, max(0, n - LENGTH) + 1, k) for n, k in zip(resampled, counts)]
+    starts = [
+        rng.integers(0, max(0, n - LENGTH) + 1, k) for n, k in zip(resampled, counts, strict=True)
+    ]
     windows = np.full((counts.sum(), LENGTH, 3), np.nan, np.float32)
     kernels.fill_windows(
         windows,

@@ -64,7 +64,10 @@ def test_labels_go_through_the_actions_in_their_order():
         (Pipeline().center_flip(), "never cuts windows of one length(.|\n)*end it with split_sig"),
         (Pipeline(), r"never cuts windows(.|\n)*\(no actions\)"),
         (Pipeline().split_signals(3, 1).split_signals(2, 1), "windows are cut twice: by split_sig"),
-        (Pipeline().split_signals(3, 1).drop_labels(["~"]), "drop_labels.* must stand before split"),
+        (
+            Pipeline().split_signals(3, 1).drop_labels(["~"]),
+            "drop_labels.* must stand before split",
+        ),
         (
             Pipeline().center_flip().keep_leads(["I"]).split_signals(3, 1),
             "keep_leads.* must stand before the first action of chance or split .center_flip",

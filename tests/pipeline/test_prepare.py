@@ -11,16 +11,14 @@ from numba import njit
 
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.pipeline import Pipeline, prepare, select
+from ecg_mlflow.pipeline.actions import ApplyStep
 from ecg_mlflow.pipeline.prepare import output_leads
 from ecg_mlflow.records import Corpus
 
 MakeCorpus = Callable[..., Corpus]
 
-calls: list[int] = []
-
 
 def doubled(signal, fs):
-    calls.append(len(signal))
     return signal * 2
 
 
@@ -64,14 +62,23 @@ def test_a_step_of_ones_own_is_kept(corpus: Corpus, step):
     np.testing.assert_allclose(prepared.signals.millivolts(1), expected, atol=1e-6)
 
 
-def test_a_step_runs_once_for_each_record(corpus: Corpus):
-    stages = Pipeline().apply(doubled).center_flip().random_split_signals(5, 3).stages()
-    calls.clear()
-    first = prepare(corpus, stages, np.arange(4))
-    assert calls == [10, 20, 30, 40]
-    again = prepare(corpus, stages, np.arange(4))
-    assert calls == [10, 20, 30, 40]
-    np.testing.assert_array_equal(first.signals.data, again.signals.data)
+def test_a_step_runs_once_for_each_record(
+    corpus: Corpus, make_source, monkeypatch: pytest.MonkeyPatch
+):
+    calls, apply = [], ApplyStep.apply
+
+    def counted(self, signal, fs, leads):
+        calls.append(len(signal))
+        return apply(self, signal, fs, leads)
+
+    monkeypatch.setattr(ApplyStep, "apply", counted)
+    pipeline = Pipeline().keep_labels(["N", "A"]).apply(doubled)
+    source = make_source(corpus, pipeline.center_flip().random_split_signals(5, 3), 2)
+    first, second = (list(source.epoch(0, 0, epoch, shuffle=True)) for epoch in (0, 1))
+    assert calls == [10, 20]
+    assert not np.array_equal(first[0].windows, second[0].windows)
+    prepare(corpus, pipeline.split_signals(5, 5).stages(), np.array([0, 1]))
+    assert calls == [10, 20]
 
 
 def test_other_actions_are_not_taken_from_what_was_kept(corpus: Corpus):
@@ -106,7 +113,9 @@ def test_a_step_that_makes_nan_names_the_record(corpus: Corpus):
     stages = Pipeline().apply(lambda s, fs: np.log(np.abs(s) * 0 - 1)).split_signals(5, 5).stages()
     with (
         np.errstate(invalid="ignore"),
-        pytest.raises(PipelineError, match=r"record R001: after apply.* NaN or .*mend the function"),
+        pytest.raises(
+            PipelineError, match=r"record R001: after apply.* NaN or .*mend the function"
+        ),
     ):
         prepare(corpus, stages, np.array([1]))
 
@@ -141,7 +150,9 @@ def test_records_must_end_with_the_same_leads(make_corpus: MakeCorpus):
     signals = [np.ones((9, 2), np.float32)] * 3
     corpus = make_corpus(signals, leads=[["I", "II"], ["II", "I"], ["I", "II"]])
     plain = Pipeline().split_signals(5, 5).stages()
-    with pytest.raises(PipelineError, match=r"2 records have \['I', 'II'\] \(such as R000\); 1 rec"):
+    with pytest.raises(
+        PipelineError, match=r"2 records have \['I', 'II'\] \(such as R000\); 1 rec"
+    ):
         output_leads(corpus, plain, np.arange(3))
     assert output_leads(corpus, plain, np.array([0, 2])) == ("I", "II")
     ordered = Pipeline().reorder_leads(["I", "II"]).split_signals(5, 5).stages()

@@ -120,6 +120,7 @@ def test_the_sign_is_plus_one_at_test_unless_asked(some_corpus, make_windows: Ma
     assert not np.allclose(found, flipped, atol=1e-3)
     asked = Pipeline().center_flip(flip_at_test=True).split_signals(LENGTH, 40)
     in_training, in_test = (make_windows(corpus, asked, training=t) for t in (True, False))
+    draws = in_test.draw(3, 0, 0)
     np.testing.assert_array_equal(in_training.make(rows, draws)[0], in_test.make(rows, draws)[0])
 
 
@@ -143,7 +144,8 @@ def test_leads_that_are_chosen_first_are_those_of_the_windows(
 ):
     corpus = some_corpus("int16", 3)
     pipeline = Pipeline().keep_leads(["L2", "L0"]).center_flip().split_signals(LENGTH, 40)
-    found, _ = make_windows(corpus, pipeline, [6, 7], training=False).make(np.array([6]), {0: 1})
+    maker = make_windows(corpus, pipeline, [6, 7], training=False)
+    found, _ = maker.make(np.array([6]), maker.draw(0, 0, 0))
     signal = corpus.record(6).signal[:, [2, 0]].astype(np.float64)
     np.testing.assert_allclose(found[1], (signal - signal.mean(axis=0))[40:80], atol=2e-6)
 
@@ -240,7 +242,10 @@ def test_a_step_between_chance_and_split_gets_the_whole_record(
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        (lambda s, fs: s[:1], r"record R006: apply.* makes \(1, 1\) of a window \(40, 1\); after spl"),
+        (
+            lambda s, fs: s[:1],
+            r"record R006: apply.* makes \(1, 1\) of a window \(40, 1\); after spl",
+        ),
         (lambda s, fs: s[1:], r"record R006: apply.* makes \(39, 1\) of a window"),
         (lambda s, fs: s[:, 0], r"record R006: apply.* it made \(40,\)"),
         (lambda s, fs: s * np.inf, "record R006: after apply.*NaN or infinite.* mend the function"),

@@ -1,0 +1,54 @@
+"""The signal actions: what each one means for one record, in plain NumPy.
+
+An action is a frozen dataclass that checks its arguments when it is made. Signals are float32,
+time first ``(n_samples, n_leads)``, in mV. What an action needs of chance comes as an argument,
+drawn elsewhere. These definitions are the reference: the fused kernel of
+`ecg_mlflow.pipeline.kernels` must agree with them, and runs instead of them where it can.
+
+Sources: the actions of CardIO (``ecg_batch.py``) under their names, with the corrections that
+their docstrings state.
+"""
+
+from ecg_mlflow.pipeline.actions.base import Action, Signal, interpolate, resampled_length
+from ecg_mlflow.pipeline.actions.chance import CenterFlip, ChanceAction, RandomResampleSignals
+from ecg_mlflow.pipeline.actions.labels import DropLabels, KeepLabels, LabelAction, RenameLabels
+from ecg_mlflow.pipeline.actions.records import (
+    ApplyStep,
+    BandPassSignals,
+    DropLeads,
+    DropShortSignals,
+    KeepLeads,
+    RecordAction,
+    ReorderLeads,
+    ResampleSignals,
+    SignalStep,
+    StandardiseSignals,
+)
+from ecg_mlflow.pipeline.actions.splits import RandomSplitSignals, SplitAction, SplitSignals
+
+__all__ = [
+    "Action",
+    "ApplyStep",
+    "BandPassSignals",
+    "CenterFlip",
+    "ChanceAction",
+    "DropLabels",
+    "DropLeads",
+    "DropShortSignals",
+    "KeepLabels",
+    "KeepLeads",
+    "LabelAction",
+    "RandomResampleSignals",
+    "RandomSplitSignals",
+    "RecordAction",
+    "RenameLabels",
+    "ReorderLeads",
+    "ResampleSignals",
+    "Signal",
+    "SignalStep",
+    "SplitAction",
+    "SplitSignals",
+    "StandardiseSignals",
+    "interpolate",
+    "resampled_length",
+]

@@ -1,0 +1,81 @@
+"""What all actions have in common: checked arguments, and a few formulas."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_mlflow.errors import PipelineError
+from ecg_mlflow.grids import references
+
+Signal = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Action:
+    """One step of a pipeline.
+
+    Arguments that are still placeholders (``C("name")``) are checked once they have a value.
+    """
+
+    #: The `Pipeline` method that adds the action, for messages.
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        if not references(self):
+            self._check()
+
+    def _check(self) -> None:
+        """Raise a `PipelineError` if an argument is wrong."""
+
+    def __str__(self) -> str:
+        arguments = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self))
+        return f"{self.name}({', '.join(arguments)})"
+
+    def _require(self, ok: bool, allowed: str) -> None:
+        if not ok:
+            raise PipelineError(f"{self}: {allowed}")
+
+    def _require_names(self, what: str, names: object, at_least: int) -> None:
+        self._require(
+            isinstance(names, (tuple, list))
+            and all(isinstance(name, str) for name in names)
+            and at_least <= len(names) == len(set(names)),
+            f"{what} must be a list of names, {'at least one and ' if at_least else ''}none of "
+            "them twice",
+        )
+
+
+def resampled_length(n_samples: int, fs: float, fs_new: float) -> int:
+    """Return the length after resampling; a frequency of 0 or less keeps the signal."""
+    return n_samples if fs_new <= 0 else max(1, int(fs_new * n_samples / fs))
+
+
+def interpolate(signal: Signal, n_samples: int) -> Signal:
+    """Interpolate linearly at ``linspace(0, len(signal) - 1, n_samples)``."""
+    if n_samples == len(signal):
+        return signal
+    places = np.linspace(0, len(signal) - 1, n_samples)
+    known = np.arange(len(signal))
+    return as_signal(np.stack([np.interp(places, known, lead) for lead in signal.T], axis=1))
+
+
+def as_signal(values: npt.NDArray[Any]) -> Signal:
+    """Return the values as float32, without a copy where they are."""
+    signal: Signal = values.astype(np.float32, copy=False)
+    return signal
+
+
+def is_integer(value: object) -> bool:
+    """Say whether a value is a whole number; True and False are not."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_real(value: object) -> bool:
+    """Say whether a value is a finite number; True and False are not."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,66 @@
+"""Actions on labels, which never look at a signal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ecg_mlflow.pipeline.actions.base import Action
+
+
+@dataclass(frozen=True)
+class LabelAction(Action):
+    """An action that changes or drops labels and never looks at the signal."""
+
+    def label(self, label: str) -> str | None:
+        """Return the record's new label, or None where the record is dropped."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class DropLabels(LabelAction):
+    """Leave out the records with one of these labels."""
+
+    name = "drop_labels"
+    labels: tuple[str, ...]
+
+    def _check(self) -> None:
+        self._require_names("labels", self.labels, 0)
+
+    def label(self, label: str) -> str | None:
+        """Return the label, or None where it is one of those to drop."""
+        return None if label in self.labels else label
+
+
+@dataclass(frozen=True)
+class KeepLabels(LabelAction):
+    """Leave out the records with any other label."""
+
+    name = "keep_labels"
+    labels: tuple[str, ...]
+
+    def _check(self) -> None:
+        self._require_names("labels", self.labels, 1)
+
+    def label(self, label: str) -> str | None:
+        """Return the label, or None where it is none of those to keep."""
+        return label if label in self.labels else None
+
+
+@dataclass(frozen=True)
+class RenameLabels(LabelAction):
+    """Give labels new names; two old ones may share a new one."""
+
+    name = "rename_labels"
+    names: Mapping[str, str]
+
+    def _check(self) -> None:
+        self._require(
+            isinstance(self.names, Mapping)
+            and all(isinstance(name, str) for pair in self.names.items() for name in pair),
+            "names must be a dict of labels, {old: new}",
+        )
+
+    def label(self, label: str) -> str | None:
+        """Return the label's new name; one that isn't mentioned stays."""
+        return self.names.get(label, label)

@@ -1,0 +1,218 @@
+"""Actions on whole records that need no chance, so that they run once per record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from ecg_mlflow.errors import PipelineError
+from ecg_mlflow.grids import C
+from ecg_mlflow.pipeline.actions.base import (
+    Action,
+    Signal,
+    as_signal,
+    interpolate,
+    is_integer,
+    is_real,
+    resampled_length,
+)
+
+SignalStep = Callable[[Signal, float], Signal]
+
+
+@dataclass(frozen=True)
+class RecordAction(Action):
+    """An action that needs nothing but the record, so that it runs once and is kept."""
+
+    def output_leads(self, leads: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the names of the leads after the action."""
+        return leads
+
+    def output_fs(self, fs: float) -> float:
+        """Return the sampling frequency after the action, in Hz."""
+        return fs
+
+    def keeps(self, n_samples: int, fs: float) -> bool:
+        """Say whether a recording of this length stays."""
+        return True
+
+    def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
+        """Return the new signal ``(n_samples, n_leads)``."""
+        return signal
+
+
+@dataclass(frozen=True)
+class DropShortSignals(RecordAction):
+    """Leave out the recordings that are shorter than `seconds`, as they were recorded."""
+
+    name = "drop_short_signals"
+    seconds: float
+
+    def _check(self) -> None:
+        self._require(is_real(self.seconds) and self.seconds > 0, "seconds must be positive")
+
+    def keeps(self, n_samples: int, fs: float) -> bool:
+        """Say whether a recording lasts long enough."""
+        return n_samples >= self.seconds * fs
+
+
+@dataclass(frozen=True)
+class KeepLeads(RecordAction):
+    """Keep these leads, in this order."""
+
+    name = "keep_leads"
+    leads: tuple[str, ...]
+
+    def _check(self) -> None:
+        self._require_names("leads", self.leads, 1)
+
+    def output_leads(self, leads: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the chosen leads, all of which must be there."""
+        missing = [lead for lead in self.leads if lead not in leads]
+        self._require(not missing, f"there is no lead {missing}; the record has {list(leads)}")
+        return tuple(self.leads)
+
+    def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
+        """Return the chosen columns."""
+        return signal[:, [leads.index(lead) for lead in self.leads]]
+
+
+@dataclass(frozen=True)
+class ReorderLeads(KeepLeads):
+    """Put the leads in this order; every lead of the record must be named."""
+
+    name = "reorder_leads"
+
+    def output_leads(self, leads: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the new order, which must name every lead."""
+        super().output_leads(leads)
+        left = [lead for lead in leads if lead not in self.leads]
+        self._require(not left, f"lead {left} has no place; use keep_leads to leave leads out")
+        return tuple(self.leads)
+
+
+@dataclass(frozen=True)
+class DropLeads(RecordAction):
+    """Leave these leads out."""
+
+    name = "drop_leads"
+    leads: tuple[str, ...]
+
+    def _check(self) -> None:
+        self._require_names("leads", self.leads, 0)
+
+    def output_leads(self, leads: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the leads that are left, at least one."""
+        missing = [lead for lead in self.leads if lead not in leads]
+        self._require(not missing, f"there is no lead {missing}; the record has {list(leads)}")
+        kept = tuple(lead for lead in leads if lead not in self.leads)
+        self._require(bool(kept), "this leaves no lead")
+        return kept
+
+    def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
+        """Return the columns that are left."""
+        return signal[:, [i for i, lead in enumerate(leads) if lead not in self.leads]]
+
+
+@dataclass(frozen=True)
+class BandPassSignals(RecordAction):
+    """Butterworth filter run forth and back (no phase shift); None leaves a side open, in Hz."""
+
+    name = "band_pass_signals"
+    low: float | None
+    high: float | None
+    order: int
+
+    def _check(self) -> None:
+        edges = [f for f in (self.low, self.high) if f is not None]
+        self._require(
+            bool(edges)
+            and all(is_real(f) and f > 0 for f in edges)
+            and all(low < high for low, high in pairwise(edges)),
+            "give low, high or both in Hz, positive, low below high",
+        )
+        self._require(is_integer(self.order) and self.order >= 1, "order must be at least 1")
+
+    def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
+        """Return the filtered signal."""
+        from scipy.signal import butter, sosfiltfilt
+
+        edges = [f for f in (self.low, self.high) if f is not None]
+        self._require(edges[-1] < fs / 2, f"at fs={fs:g} Hz, edges must lie below {fs / 2:g} Hz")
+        kind = "bandpass" if len(edges) == 2 else "highpass" if self.high is None else "lowpass"
+        critical = edges if len(edges) == 2 else edges[0]
+        sections = butter(self.order, critical, kind, output="sos", fs=fs)
+        # SciPy refuses a signal that is shorter than the pad of its own choice.
+        longest_pad = 3 * (2 * len(sections) + 1)
+        pad = None if len(signal) > longest_pad else len(signal) - 1
+        return as_signal(sosfiltfilt(sections, signal, axis=0, padlen=pad))
+
+
+@dataclass(frozen=True)
+class StandardiseSignals(RecordAction):
+    """Subtract each lead's mean and divide by its standard deviation; a flat lead becomes 0."""
+
+    name = "standardise_signals"
+
+    def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
+        """Return the signal with mean 0 and standard deviation 1 in each lead."""
+        centred = signal - signal.mean(axis=0, dtype=np.float64)
+        deviation = centred.std(axis=0)
+        return as_signal(centred / np.where(deviation > 0, deviation, 1.0))
+
+
+@dataclass(frozen=True)
+class ResampleSignals(RecordAction):
+    """Resample to one frequency, in Hz, by linear interpolation."""
+
+    name = "resample_signals"
+    fs: float
+
+    def _check(self) -> None:
+        self._require(is_real(self.fs) and self.fs > 0, "fs must be a positive frequency in Hz")
+
+    def output_fs(self, fs: float) -> float:
+        """Return the new frequency, in Hz."""
+        return float(self.fs)
+
+    def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
+        """Return the resampled signal."""
+        return interpolate(signal, resampled_length(len(signal), fs, self.fs))
+
+
+@dataclass(frozen=True)
+class ApplyStep(RecordAction):
+    """Run a function of one's own, ``step(signal, fs) -> signal``, plain or ``@njit``.
+
+    Before the first action of chance it runs once per record; between that and the split, on
+    every record anew each epoch; after the split, on every window.
+    """
+
+    name = "apply"
+    step: SignalStep | C
+
+    def _check(self) -> None:
+        self._require(callable(self.step), "step must be a function (signal, fs) -> signal")
+
+    def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
+        """Return what the step makes of the signal, as float32."""
+        assert callable(self.step)
+        try:
+            result = np.asarray(self.step(np.ascontiguousarray(signal), fs))
+        except Exception as error:
+            raise PipelineError(
+                f"{self} failed on a signal of shape {signal.shape} at {fs:g} Hz: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        self._require(
+            result.dtype.kind in "iuf"
+            and result.ndim == 2
+            and result.shape[1] == signal.shape[1]
+            and len(result) > 0,
+            f"step must return real numbers (n_samples, {signal.shape[1]}), as many leads as it "
+            f"got; from {signal.shape} it made {result.shape} of {result.dtype}",
+        )
+        return as_signal(result)

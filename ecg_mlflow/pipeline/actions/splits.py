@@ -1,0 +1,115 @@
+"""Actions that cut a record into windows of one length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_mlflow.errors import PipelineError
+from ecg_mlflow.pipeline.actions.base import Action, Signal, is_integer
+from ecg_mlflow.pipeline.actions.chance import ChanceAction
+
+
+@dataclass(frozen=True)
+class SplitAction(Action):
+    """An action that cuts a record into windows of one length."""
+
+    length: int
+
+    def _check(self) -> None:
+        self._require(
+            is_integer(self.length) and self.length >= 1,
+            "length must be a whole number of samples, at least 1",
+        )
+
+    def per_label(self) -> int | Mapping[str, int]:
+        """Return the number that may depend on the label."""
+        raise NotImplementedError
+
+    def value(self, label: str) -> int:
+        """Return that number for one label."""
+        value = self.per_label()
+        if isinstance(value, Mapping):
+            if label not in value:
+                raise PipelineError(f"{self}: label {label!r} is not among {sorted(value)}")
+            return value[label]
+        return value
+
+    def _check_per_label(self, name: str) -> None:
+        given = self.per_label()
+        values = list(given.values()) if isinstance(given, Mapping) else [given]
+        self._require(
+            bool(values) and all(is_integer(v) and v >= 1 for v in values),
+            f"{name} must be a whole number of at least 1, or a dict of such numbers by label",
+        )
+
+    def count(self, n_samples: int, label: str) -> int:
+        """Return how many windows a record of this length and label gives."""
+        raise NotImplementedError
+
+    def cut(self, signal: Signal, starts: npt.NDArray[np.int64]) -> Signal:
+        """Return the windows ``(n_windows, length, n_leads)``, zeros on the left if too short."""
+        missing = max(0, self.length - len(signal))
+        padded = np.pad(signal, ((missing, 0), (0, 0)))
+        return np.stack([padded[start : start + self.length] for start in starts])
+
+
+@dataclass(frozen=True)
+class SplitSignals(SplitAction):
+    """Cut windows every `step` samples; the rest at the end is left."""
+
+    name = "split_signals"
+    step: int | Mapping[str, int]
+
+    def _check(self) -> None:
+        super()._check()
+        self._check_per_label("step")
+
+    def per_label(self) -> int | Mapping[str, int]:
+        """Return the step, in samples, or one for each label."""
+        return self.step
+
+    def count(self, n_samples: int, label: str) -> int:
+        """Return how many whole windows fit; a record that is too short gives one."""
+        return max(0, n_samples - self.length) // self.value(label) + 1
+
+    def starts(self, n_samples: int, label: str) -> npt.NDArray[np.int64]:
+        """Return the first sample of each window of a record."""
+        last = max(0, n_samples - self.length)
+        return np.arange(0, last + 1, self.value(label), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class RandomSplitSignals(SplitAction, ChanceAction):
+    """Cut `n` windows at places drawn with replacement."""
+
+    name = "random_split_signals"
+    n: int | Mapping[str, int]
+
+    def _check(self) -> None:
+        super()._check()
+        self._check_per_label("n")
+
+    def per_label(self) -> int | Mapping[str, int]:
+        """Return the number of windows, or one for each label."""
+        return self.n
+
+    def count(self, n_samples: int, label: str) -> int:
+        """Return the number of windows, which doesn't depend on the length."""
+        return self.value(label)
+
+    def draw(self, rng: np.random.Generator, n_records: int, n_leads: int) -> npt.NDArray[Any]:
+        """Draw places in [0, 1), ``(n_records, most windows of a record)``."""
+        most = max(self.n.values()) if isinstance(self.n, Mapping) else self.n
+        return rng.random((n_records, most))
+
+    def starts(
+        self, n_samples: int, label: str, places: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.int64]:
+        """Return the first sample of each window of a record."""
+        last = max(0, n_samples - self.length)
+        return (places[: self.value(label)] * (last + 1)).astype(np.int64)

@@ -1,0 +1,183 @@
+"""Residual networks: parameter counts, lengths and layers against the reference architecture."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import subprocess
+import sys
+
+import cloudpickle
+import pytest
+
+from ecg_mlflow.canonical import digest
+from ecg_mlflow.errors import ModelError
+from ecg_mlflow.models import ResNet, ResNet18, ResNet34
+from ecg_mlflow.models.counting import count_multiply_adds, count_parameters
+
+SMALLEST = {
+    "blocks": [1] * 7,
+    "filters": [4, 4, 8, 8, 16, 16, 20],
+    "layout": "cna",
+    "input_filters": 8,
+}
+LARGEST = {
+    "blocks": [2, 3, 4, 5, 4, 3, 2],
+    "filters": [4, 8, 16, 32, 64, 128, 256],
+    "layout": "cnacna",
+    "input_filters": 32,
+}
+TINY = {"blocks": [1, 2], "filters": [4, 6], "layout": "cna", "input_filters": 4}
+
+
+@pytest.mark.parametrize(
+    ("describe", "options", "expected"),
+    [
+        (ResNet18.describe, {}, 3_843_138),
+        (ResNet34.describe, {}, 7_217_474),
+        (ResNet.describe, SMALLEST, 3_658),
+        (ResNet.describe, LARGEST, 1_137_394),
+    ],
+    ids=["ResNet18", "ResNet34", "smallest", "largest"],
+)
+def test_trainable_parameters_of_the_reference_networks(describe, options, expected):
+    assert describe((3000, 1), 2, **options).trainable_parameters() == expected
+
+
+@pytest.mark.parametrize(
+    ("builder", "options", "input_shape", "n_classes"),
+    [
+        (ResNet18, {}, (3000, 1), 2),
+        (ResNet, SMALLEST, (3000, 1), 2),
+        (ResNet, SMALLEST, (500, 12), 5),
+        (ResNet, {**TINY, "layout": "nacnac"}, (77, 2), 4),
+        (ResNet, {**TINY, "layout": "ccn", "filters": [4, 4]}, (64, 3), 3),
+    ],
+)
+def test_built_models_have_the_parameters_and_cost_of_the_formula(
+    builder, options, input_shape, n_classes
+):
+    spec = builder.describe(input_shape, n_classes, **options)
+    model = builder(input_shape, n_classes, **options)
+    assert model.output_shape == (None, n_classes)
+    assert count_parameters(model) == spec.trainable_parameters()
+    assert count_multiply_adds(model) == spec.multiply_adds()
+
+
+def test_each_lead_and_class_adds_its_parameters():
+    base = ResNet18.describe((3000, 1), 2).trainable_parameters()
+    assert ResNet18.describe((3000, 12), 2).trainable_parameters() == base + 11 * 7 * 64
+    assert ResNet18.describe((3000, 1), 4).trainable_parameters() == base + 2 * 513
+
+
+def test_lengths_are_halved_by_the_stem_twice_and_by_each_later_group():
+    model = ResNet((3000, 1), 2, **SMALLEST)
+    lengths = []
+    for layer in model.layers[:-3]:
+        if lengths[-1:] != [layer.output.shape[1]]:
+            lengths.append(layer.output.shape[1])
+    assert lengths == [3000, 1500, 750, 375, 188, 94, 47, 24, 12]
+
+
+def names(model) -> list[str]:
+    return [type(layer).__name__ for layer in model.layers]
+
+
+def test_the_layers_of_a_network():
+    options = {"blocks": [1, 1], "filters": [4, 6], "layout": "cna", "input_filters": 4}
+    model = ResNet((64, 1), 2, **options)
+    stem = ["InputLayer", "Conv1D", "BatchNormalization", "ReLU", "MaxPooling1D"]
+    assert names(model)[:5] == stem
+    assert names(model)[5:9] == ["Conv1D", "BatchNormalization", "ReLU", "Add"]
+    assert sorted(names(model)[9:14]) == ["Add", "BatchNormalization", "Conv1D", "Conv1D", "ReLU"]
+    assert names(model)[14:] == ["GlobalAveragePooling1D", "Dropout", "Dense"]
+    pool = model.layers[4]
+    assert (pool.pool_size, pool.strides, pool.padding) == ((3,), (2,), "same")
+    convolutions = [layer for layer in model.layers if type(layer).__name__ == "Conv1D"]
+    found = sorted((c.kernel_size[0], c.strides[0], c.filters) for c in convolutions)
+    assert found == [(1, 2, 6), (3, 1, 4), (3, 2, 6), (7, 2, 4)]
+    assert all(not c.use_bias and c.padding == "same" for c in convolutions)
+    assert all(type(c.kernel_initializer).__name__ == "GlorotUniform" for c in convolutions)
+    assert model.layers[-2].rate == 0.4
+    assert model.layers[-1].activation.__name__ == "linear"
+
+
+def test_only_the_first_convolution_of_a_strided_block_has_a_stride():
+    model = ResNet((64, 1), 2, **{**TINY, "layout": "cnacna"})
+    strides = [
+        layer.strides[0]
+        for layer in model.layers
+        if type(layer).__name__ == "Conv1D" and layer.kernel_size == (3,)
+    ]
+    assert strides == [1, 1, 2, 1, 1, 1]
+
+
+def test_the_shortcut_is_the_identity_where_the_shape_stays():
+    model = ResNet((64, 1), 2, **TINY)
+    assert (
+        sum(layer.kernel_size == (1,) for layer in model.layers if hasattr(layer, "filters")) == 1
+    )
+
+
+def test_momentum_and_dropout_reach_the_layers():
+    model = ResNet((64, 1), 2, **TINY, momentum=0.7, dropout=0.1)
+    norms = [x for x in model.layers if type(x).__name__ == "BatchNormalization"]
+    assert {norm.momentum for norm in norms} == {0.7}
+    assert model.layers[-2].rate == 0.1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"blocks": [1]}, r"blocks=\[1\] and filters=\[4, 6\] must name the same number of groups"),
+        ({"blocks": [], "filters": []}, "at least one; they have 0 and 0"),
+        ({"blocks": [1, 0]}, r"blocks=\(1, 0\) must hold whole numbers of at least 1"),
+        ({"filters": [4, 6.0]}, "filters=.* must hold whole numbers"),
+        ({"filters": [4, True]}, "filters=.* must hold whole numbers"),
+        ({"input_filters": 0}, "input_filters=.* must hold whole numbers"),
+        ({"layout": "cnx"}, r"layout='cnx' must be made of 'c' convolution.*it has \['x'\]"),
+        ({"layout": "na"}, "with at least one 'c'"),
+        ({"layout": ""}, "with at least one 'c'"),
+        ({"dropout": 1}, r"dropout=1 must lie in \[0, 1\)"),
+        ({"momentum": 1.0}, r"momentum=1.0 must lie in \[0, 1\)"),
+        ({"momentum": -0.1}, "momentum=-0.1 must lie in"),
+    ],
+)
+def test_wrong_arguments(wrong, message):
+    with pytest.raises(ModelError, match=message):
+        ResNet.describe((64, 1), 2, **{**TINY, **wrong})
+
+
+def test_wrong_shapes_and_classes():
+    with pytest.raises(ModelError, match="input_shape"):
+        ResNet18.describe((0, 1), 2)
+    with pytest.raises(ModelError, match="n_classes"):
+        ResNet18.describe((64, 1), 0)
+
+
+@pytest.mark.parametrize("builder", [ResNet, ResNet18, ResNet34])
+def test_builders_travel_by_name_and_have_an_identity(builder):
+    assert pickle.loads(pickle.dumps(builder)) is builder
+    assert cloudpickle.loads(cloudpickle.dumps(builder)) is builder
+    assert len(digest(builder)) == 64
+
+
+def test_builders_look_like_the_functions_that_they_are():
+    assert ResNet18.__name__ == "ResNet18"
+    assert "18 layers" in ResNet18.__doc__
+    assert list(inspect.signature(ResNet18).parameters)[:4] == [
+        "input_shape",
+        "n_classes",
+        "blocks",
+        "filters",
+    ]
+    assert len({digest(builder) for builder in (ResNet, ResNet18, ResNet34)}) == 3
+
+
+def test_describing_a_network_loads_no_keras():
+    code = (
+        "import sys; from ecg_mlflow.models import ResNet18; "
+        "ResNet18.describe((3000, 1), 2).multiply_adds(); "
+        "sys.exit('keras' in sys.modules or 'tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

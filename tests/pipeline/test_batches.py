@@ -1,0 +1,216 @@
+"""Epochs of batches: what is in them, in which order, and how they are prepared ahead."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from ecg_mlflow.errors import PipelineError
+from ecg_mlflow.pipeline import Batch, BatchSource, Pipeline, Prefetch, class_indices, map_ahead
+from ecg_mlflow.records import Corpus
+
+MakeSource = Callable[..., BatchSource]
+
+TRAIN = (
+    Pipeline()
+    .center_flip()
+    .random_resample_signals("normal", loc=300, scale=30)
+    .random_split_signals(16, {"N": 2, "A": 6})
+)
+
+
+@pytest.fixture
+def corpus(make_corpus: Callable[..., Corpus]) -> Corpus:
+    """Eleven records of 20 to 60 samples, N and A by turns."""
+    rng = np.random.default_rng(0)
+    return make_corpus([rng.normal(0, 400, (20 + 4 * i, 1)).astype(np.int16) for i in range(11)])
+
+
+def by_record(batches: list[Batch]) -> dict[int, np.ndarray]:
+    """Each record's windows, whatever batch they came in."""
+    found = {}
+    for batch in batches:
+        parts = np.split(batch.windows, np.cumsum(batch.counts)[:-1])
+        for row, part in zip(batch.rows.tolist(), parts, strict=True):
+            assert row not in found, "a record came twice"
+            found[row] = part
+    return found
+
+
+def equal(a: list[Batch], b: list[Batch]) -> bool:
+    return len(a) == len(b) and all(
+        np.array_equal(getattr(x, name), getattr(y, name))
+        for x, y in zip(a, b, strict=True)
+        for name in ("windows", "targets", "rows", "counts")
+    )
+
+
+def test_a_batch_holds_whole_records_with_their_labels(corpus, make_source: MakeSource):
+    (batch, *_) = make_source(corpus, TRAIN, 4).epoch(0, 0, 0, shuffle=False)
+    assert batch.rows.tolist() == [0, 1, 2, 3]
+    assert batch.counts.tolist() == [2, 6, 2, 6]
+    assert batch.windows.shape == (16, 16, 1)
+    assert batch.targets.dtype == batch.windows.dtype == np.float32
+    assert batch.targets.argmax(axis=1).tolist() == [0] * 2 + [1] * 6 + [0] * 2 + [1] * 6
+    assert batch.targets.sum(axis=1).tolist() == [1] * 16
+
+
+def test_batches_are_read_only(corpus, make_source: MakeSource):
+    batch = next(make_source(corpus, TRAIN, 4).epoch(0, 0, 0, shuffle=True))
+    for array in (batch.windows, batch.targets, batch.rows, batch.counts):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 11, 50])
+def test_an_epoch_shows_every_record_once(corpus, make_source: MakeSource, batch_size):
+    source = make_source(corpus, TRAIN, batch_size)
+    batches = list(source.epoch(0, 0, 0, shuffle=True))
+    assert len(batches) == source.batches_per_epoch == -(-11 // batch_size)
+    assert sorted(by_record(batches)) == list(range(11))
+
+
+def test_drop_last_leaves_the_partial_batch_out(corpus, make_source: MakeSource):
+    source = make_source(corpus, TRAIN, 4, drop_last=True)
+    epochs = [list(source.epoch(0, 0, epoch, shuffle=True)) for epoch in range(6)]
+    assert {len(batches) for batches in epochs} == {source.batches_per_epoch} == {2}
+    assert all(len(batch.rows) == 4 for batches in epochs for batch in batches)
+    assert set().union(*map(by_record, epochs)) == set(range(11))
+    with pytest.raises(PipelineError, match=r"11 records make no batch of 12.*drop_last=False"):
+        make_source(corpus, TRAIN, 12, drop_last=True)
+
+
+def test_without_records_there_are_no_batches(corpus, make_source: MakeSource):
+    windows = make_source(corpus, TRAIN, 4).windows
+    nothing = np.array([], dtype=np.int64)
+    with pytest.raises(PipelineError, match=r"0 records make no batch of 4 records$"):
+        BatchSource(windows, nothing, nothing, 2, 4)
+
+
+def test_the_batch_size_and_the_order_of_asking_change_no_window(corpus, make_source: MakeSource):
+    small, large = make_source(corpus, TRAIN, 2), make_source(corpus, TRAIN, 7)
+    list(large.epoch(1, 2, 0, shuffle=True))
+    one, other = (list(s.epoch(1, 2, 3, shuffle=True)) for s in (small, large))
+    assert np.concatenate([b.rows for b in one]).tolist() == (
+        np.concatenate([b.rows for b in other]).tolist()
+    )
+    found, again = by_record(one), by_record(other)
+    in_order = by_record(list(large.epoch(1, 2, 3, shuffle=False)))
+    for row in range(11):
+        np.testing.assert_array_equal(found[row], again[row])
+        np.testing.assert_array_equal(found[row], in_order[row])
+    assert equal(one, list(small.epoch(1, 2, 3, shuffle=True)))
+
+
+def test_the_other_records_change_no_window(corpus, make_source: MakeSource):
+    everyone = by_record(list(make_source(corpus, TRAIN, 4).epoch(1, 2, 3, shuffle=True)))
+    few = by_record(list(make_source(corpus, TRAIN, 4, [1, 4, 9]).epoch(1, 2, 3, shuffle=True)))
+    assert sorted(few) == [1, 4, 9]
+    for row, windows in few.items():
+        np.testing.assert_array_equal(windows, everyone[row])
+
+
+@pytest.mark.parametrize("other", [(2, 2, 3), (1, 0, 3), (1, 2, 4)], ids=str)
+def test_seed_repetition_and_epoch_change_order_and_windows(corpus, make_source: MakeSource, other):
+    source = make_source(corpus, TRAIN, 11)
+    one, two = next(source.epoch(1, 2, 3, shuffle=True)), next(source.epoch(*other, shuffle=True))
+    assert one.rows.tolist() != two.rows.tolist()
+    assert not np.array_equal(by_record([one])[5], by_record([two])[5])
+
+
+@pytest.mark.parametrize("drop_last", [True, False])
+@pytest.mark.parametrize("iteration", [0, 1, 2, 3, 7])
+def test_a_stream_can_begin_at_any_iteration(corpus, make_source: MakeSource, iteration, drop_last):
+    source = make_source(corpus, TRAIN, 4, drop_last=drop_last)
+    whole = list(islice(source.stream(5, 1), iteration + 5))
+    assert equal(list(islice(source.stream(5, 1, iteration), 5)), whole[iteration:])
+
+
+def test_a_stream_is_shuffled_epochs_one_after_the_other(corpus, make_source: MakeSource):
+    source = make_source(corpus, TRAIN, 4)
+    epochs = [b for epoch in (0, 1) for b in source.epoch(5, 1, epoch, shuffle=True)]
+    assert equal(list(islice(source.stream(5, 1), 6)), epochs)
+
+
+def test_class_indices():
+    assert class_indices(["A", "N", "A"], ["N", "A"]).tolist() == [1, 0, 1]
+
+
+# --- Prepared ahead -----------------------------------------------------------------------------
+
+
+def count_threads() -> int:
+    return threading.active_count()
+
+
+def test_prefetch_gives_the_same_items():
+    with Prefetch(iter(range(50)), depth=2) as items:
+        assert list(items) == list(range(50))
+        assert list(items) == []
+
+
+def test_prefetch_runs_ahead_but_not_further_than_it_should():
+    made = []
+    with Prefetch((made.append(i) or i for i in range(100)), depth=3) as items:
+        assert next(items) == 0
+        deadline = time.monotonic() + 5
+        while len(made) < 5 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(0.02)
+        # One was taken, three wait, and one is ready to follow.
+        assert made == [0, 1, 2, 3, 4]
+
+
+def test_an_error_is_raised_in_its_place_and_again():
+    def broken() -> Iterator[int]:
+        yield 1
+        raise PipelineError("record R007: no beats")
+
+    with Prefetch(broken()) as items:
+        assert next(items) == 1
+        for _ in range(2):
+            with pytest.raises(PipelineError, match="R007"):
+                next(items)
+
+
+def test_closing_stops_the_thread_and_ends_the_iterator():
+    before = count_threads()
+
+    def forever() -> Iterator[int]:
+        i = 0
+        while True:
+            yield (i := i + 1)
+
+    items = Prefetch(forever())
+    assert next(items) == 1
+    assert count_threads() == before + 1
+    items.close()
+    assert count_threads() == before
+    assert list(items) == []
+    items.close()
+
+
+def test_an_error_in_the_block_stops_the_thread():
+    before = count_threads()
+    with pytest.raises(KeyError), Prefetch(iter(range(1000))):
+        raise KeyError("elsewhere")
+    assert count_threads() == before
+
+
+def test_map_ahead_runs_the_function_in_the_background(corpus, make_source: MakeSource):
+    source = make_source(corpus, TRAIN, 4)
+    threads = set()
+
+    def rows(batch: Batch) -> list[int]:
+        threads.add(threading.current_thread())
+        return batch.rows.tolist()
+
+    expected = [batch.rows.tolist() for batch in source.epoch(0, 0, 0, shuffle=True)]
+    with map_ahead(rows, source.epoch(0, 0, 0, shuffle=True)) as found:
+        assert list(found) == expected
+    assert threading.current_thread() not in threads

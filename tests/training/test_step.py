@@ -1,0 +1,259 @@
+"""The compiled step against Keras's own training, from the same weights."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, regularizers
+
+from ecg_mlflow.training import Loss, Optimizer
+from ecg_mlflow.training.step import CompiledStep, _is_plain_adam
+
+Batches = list[tuple[np.ndarray, np.ndarray]]
+MakeModel = Callable[[], keras.Model]
+
+
+def train(model: keras.Model, batches: Batches, optimizer=None, **options) -> np.ndarray:
+    """Train with our step; return the losses."""
+    step = CompiledStep(model, (optimizer or Optimizer()).build(), Loss().build(), **options)
+    return step.fetch([step.train(*batch) for batch in batches])
+
+
+def train_in_keras(model: keras.Model, batches: Batches, optimizer=None) -> np.ndarray:
+    """Train with ``train_on_batch``; return the losses."""
+    model.compile((optimizer or Optimizer()).build(), Loss().build(), jit_compile=False)
+    losses = []
+    for windows, targets in batches:
+        model.reset_metrics()
+        losses.append(model.train_on_batch(windows, targets))
+    return np.array(losses)
+
+
+def assert_close_weights(model: keras.Model, other: keras.Model, atol: float = 1e-4) -> None:
+    for variable, expected in zip(model.variables, other.variables, strict=True):
+        if "seed" not in variable.path:
+            np.testing.assert_allclose(variable, expected, atol=atol, err_msg=variable.path)
+
+
+@pytest.fixture(scope="module")
+def in_keras(small_resnet: MakeModel, batches: Batches) -> tuple[keras.Model, np.ndarray]:
+    """The small network after all batches with stock Keras, and its losses."""
+    model = small_resnet()
+    return model, train_in_keras(model, batches)
+
+
+def test_losses_and_weights_are_those_of_keras(
+    small_resnet: MakeModel, batches: Batches, in_keras: tuple[keras.Model, np.ndarray]
+):
+    ours, (stock, expected) = small_resnet(), in_keras
+    before = ours.get_weights()
+    step = CompiledStep(ours, Optimizer().build(), Loss().build())
+    losses = step.fetch([step.train(*batch) for batch in batches])
+    assert losses.shape == (50,)
+    np.testing.assert_allclose(losses, expected, atol=1e-4)
+    # Moving means and variances, and the optimizer's moments, too.
+    assert_close_weights(ours, stock)
+    assert int(step.optimizer.iterations.value) == 50
+    for a, b in zip(step.optimizer.variables, stock.optimizer.variables, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4, err_msg=a.path)
+    assert max(np.abs(a - b).max() for a, b in zip(before, ours.get_weights(), strict=True)) > 0.01
+
+
+def test_without_fusing_the_losses_are_those_of_keras(
+    small_resnet: MakeModel, batches: Batches, in_keras: tuple[keras.Model, np.ndarray]
+):
+    losses = train(small_resnet(), batches[:5], fused=False)
+    np.testing.assert_allclose(losses, in_keras[1][:5], atol=1e-5)
+
+
+def test_the_step_is_traced_once_for_several_batch_sizes(small_resnet: MakeModel, batches: Batches):
+    step = CompiledStep(small_resnet(), Optimizer().build(), Loss().build())
+    for windows, targets in batches[:8]:
+        step.train(windows, targets)
+        step.train(step.to_device(windows), step.to_device(targets))
+        step.predict(windows)
+    assert len({len(windows) for windows, _ in batches[:8]}) == 8
+    assert step._train.experimental_get_tracing_count() == 1
+    assert step._predict.experimental_get_tracing_count() == 1
+
+
+def test_training_learns(small_resnet: MakeModel, batches: Batches):
+    losses = train(small_resnet(), batches * 3, Optimizer(learning_rate=1e-2))
+    assert losses[-50:].mean() < 0.7 * losses[:50].mean()
+
+
+def test_two_identical_runs_have_the_same_losses_to_the_last_bit(
+    small_resnet: MakeModel, batches: Batches
+):
+    first, second = (train(small_resnet(), batches) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert np.unique(first).size == 50
+
+
+def test_predictions_are_probabilities_and_leave_the_model_alone(
+    small_resnet: MakeModel, batches: Batches
+):
+    model = small_resnet()
+    step = CompiledStep(model, Optimizer().build(), Loss().build())
+    step.train(*batches[0])
+    weights, windows = model.get_weights(), batches[1][0]
+    found = step.predict(windows)
+    logits = np.asarray(model(windows, training=False), dtype=np.float64)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected = powers / powers.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_predictions_follow_weights_that_are_set_from_outside(
+    small_resnet: MakeModel, batches: Batches
+):
+    model = small_resnet()
+    step = CompiledStep(model, Optimizer().build(), Loss().build())
+    initial, windows = model.get_weights(), batches[0][0]
+    first = step.predict(windows)
+    step.train(*batches[0])
+    assert not np.allclose(step.predict(windows), first, atol=1e-6)
+    model.set_weights(initial)
+    np.testing.assert_allclose(step.predict(windows), first, atol=1e-6)
+
+
+# --- What is saved ------------------------------------------------------------------------------
+
+
+# Keras 3.15 saves variables through np.array, which NumPy 2 warns of.
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
+def test_a_trained_model_is_saved_as_stock_keras(
+    small_resnet: MakeModel, batches: Batches, tmp_path
+):
+    model = small_resnet()
+    step = CompiledStep(model, Optimizer().build(), Loss().build())
+    step.train(*batches[0])
+    probabilities = step.predict(batches[0][0])
+    model.save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        config = json.loads(archive.read("config.json"))
+    modules, names = zip(*_classes(config), strict=True)
+    assert {module.split(".")[0] for module in modules if module} == {"keras"}
+    assert set(names) <= {None, "Functional"}
+    loaded = keras.models.load_model(tmp_path / "model.keras", custom_objects={})
+    logits = np.asarray(loaded(batches[0][0], training=False))
+    np.testing.assert_allclose(keras.ops.softmax(logits), probabilities, atol=1e-5)
+
+
+def _classes(config: object):
+    """Yield the module and the registered name of every object in a saved configuration."""
+    if isinstance(config, dict):
+        if "class_name" in config:
+            yield config.get("module"), config.get("registered_name")
+        config = list(config.values())
+    if isinstance(config, list):
+        for item in config:
+            yield from _classes(item)
+
+
+# --- Models of one's own, other optimizers -------------------------------------------------------
+
+
+def nested() -> keras.Model:
+    keras.utils.set_random_seed(1)
+    head = [layers.Conv1D(4, 3, use_bias=False), layers.BatchNormalization(), layers.ReLU()]
+    inner = keras.Sequential([layers.Input((64, 2)), *head])
+    inputs = keras.Input((64, 2))
+    x = layers.GlobalAveragePooling1D()(inner(inputs))
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
+def regularised() -> keras.Model:
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((64, 2))
+    x = layers.Conv1D(4, 3, use_bias=False, kernel_regularizer="l2")(inputs)
+    x = layers.BatchNormalization(gamma_regularizer=regularizers.L1(0.1))(x)
+    x = layers.GlobalAveragePooling1D()(layers.ReLU(activity_regularizer="l2")(x))
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
+def constrained() -> keras.Model:
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((64, 2))
+    x = layers.Conv1D(4, 3, kernel_constraint=keras.constraints.MaxNorm(0.2))(inputs)
+    return keras.Model(inputs, layers.Dense(2)(layers.GlobalMaxPooling1D()(x)))
+
+
+def partly_frozen() -> keras.Model:
+    model = nested()
+    model.layers[1].layers[0].trainable = False
+    return model
+
+
+@pytest.mark.parametrize("build", [nested, regularised, constrained, partly_frozen])
+def test_models_of_ones_own_train_as_in_keras(build, batches: Batches):
+    ours, stock = build(), build()
+    losses, expected = train(ours, batches[:20]), train_in_keras(stock, batches[:20])
+    np.testing.assert_allclose(losses, expected, atol=1e-4)
+    assert_close_weights(ours, stock)
+
+
+def test_the_loss_contains_what_regularisers_add(batches: Batches):
+    model = regularised()
+    logits = model(batches[0][0], training=True)
+    plain = float(Loss().build()(batches[0][1], logits))
+    (first,) = train(regularised(), batches[:1])
+    assert first > plain + 0.05
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        Optimizer("sgd", learning_rate=0.05, momentum=0.9, nesterov=True),
+        Optimizer("adamw", learning_rate=0.01, weight_decay=0.1),
+        Optimizer("adam", clipnorm=0.01, amsgrad=True),
+        Optimizer("adam", learning_rate=0.01, beta_1=0.5, beta_2=0.9, epsilon=1e-3),
+    ],
+    ids=str,
+)
+def test_other_optimizers_train_as_in_keras(optimizer, batches: Batches):
+    ours, stock = nested(), nested()
+    losses = train(ours, batches[:10], optimizer)
+    np.testing.assert_allclose(losses, train_in_keras(stock, batches[:10], optimizer), atol=1e-4)
+    assert_close_weights(ours, stock)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "fused"),
+    [
+        (Optimizer("adam", beta_1=0.5), True),
+        (Optimizer("adam", use_ema=True), False),
+        (Optimizer("adam", amsgrad=True), False),
+        (Optimizer("adam", weight_decay=0.1), False),
+        (Optimizer("adam", clipnorm=1.0), False),
+        (Optimizer("adam", global_clipnorm=1.0), False),
+        (Optimizer("adam", clipvalue=1.0), False),
+        (Optimizer("adamw"), False),
+        (Optimizer("nadam"), False),
+    ],
+    ids=str,
+)
+def test_only_plain_adam_is_fused(optimizer, fused):
+    assert _is_plain_adam(optimizer.build(), nested().trainable_variables) == fused
+
+
+def test_learning_rate_schedules_are_followed(batches: Batches):
+    def decaying() -> keras.optimizers.Optimizer:
+        return keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.3))
+
+    ours, stock = nested(), nested()
+    step = CompiledStep(ours, decaying(), Loss().build())
+    losses = step.fetch([step.train(*batch) for batch in batches[:10]])
+    stock.compile(decaying(), Loss().build(), jit_compile=False)
+    expected = []
+    for batch in batches[:10]:
+        stock.reset_metrics()
+        expected.append(stock.train_on_batch(*batch))
+    np.testing.assert_allclose(losses, expected, atol=1e-4)

@@ -160,6 +160,7 @@ def _run(given: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     visible = os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    from ecg_mlflow.interrupts import end_with_parent
     from ecg_mlflow.study import StudyRequest, run_request
 
     request = StudyRequest(
@@ -177,8 +178,10 @@ def _run(given: argparse.Namespace) -> int:
         visible_devices=visible,
         experiment=given.experiment,
         dry_run=given.dry_run,
-        folders=(Path.cwd(), *_callers_folder()),
+        folders=(*_callers_folder(), Path.cwd()),
     )
+    if "MLFLOW_RUN_ID" in os.environ:
+        end_with_parent()
     return run_request(request)
 
 
@@ -186,12 +189,16 @@ def _callers_folder() -> list[Path]:
     """Return where ``mlflow run`` was typed: paths that a user gives mean that folder.
 
     MLflow runs an entry point in the project's folder and does not say from where it was called;
-    its own working directory does.
+    its own working directory does. The shell that it starts may stand in between.
     """
     if "MLFLOW_RUN_ID" not in os.environ:
         return []
-    with suppress(OSError):
-        return [Path(f"/proc/{os.getppid()}/cwd").resolve(strict=True)]
+    caller = os.getppid()
+    with suppress(OSError, ValueError, IndexError):
+        while Path(f"/proc/{caller}/comm").read_text().strip() in ("bash", "sh"):
+            # "pid (name) state parent ...", and a shell's name has no spaces
+            caller = int(Path(f"/proc/{caller}/stat").read_text().split()[3])
+        return [Path(f"/proc/{caller}/cwd").resolve(strict=True)]
     return []
 
 

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ecg_mlflow.building import weight_seed
 from ecg_mlflow.canonical import digest
 from ecg_mlflow.plan import ConfigPlan, PlannedRun, StudyPlan
-from ecg_mlflow.tracking import DatasetInfo
+from ecg_mlflow.records import Corpus, list_bad_records
+from ecg_mlflow.research import RESERVED
+from ecg_mlflow.tracking import DatasetInfo, Study
+from ecg_mlflow.tracking.client import store_errors
 
 #: Rows of the leaderboard that the parent's note shows.
 SHOWN_ROWS = 10
+#: The longest name of a run that every store takes.
+NAME_LIMIT = 250
+
+
+def describe_study(study: Study, plan: StudyPlan, grid_file: Path) -> None:
+    """Log what is known of a study before its first run: design, plan, records left out."""
+    study.params(study_params(plan))
+    client, run_id = study.client, study.run_id
+    with store_errors(f"write the design into run {run_id}"):
+        client.log_artifact(run_id, str(grid_file), "design")
+        client.log_text(run_id, json.dumps(plan.describe(), indent=1), "design/plan.json")
+        if plan.bad:
+            client.log_text(run_id, "\n".join(list_bad_records(plan.bad)), "left_out.txt")
+    study.describe(describe_state(plan, [], 0, 0), objective(plan))
 
 
 def objective(plan: StudyPlan) -> str:
@@ -29,7 +48,7 @@ def study_params(plan: StudyPlan) -> dict[str, object]:
         "repetitions": research.repetitions,
         "runs": len(plan.runs),
         "seed": research.seed,
-        "split": repr(research.split),
+        "split": str(research.split),
         "corpus_source": corpus.source,
         "corpus_digest": corpus.digest[:16],
         "labels_sha256": corpus.labels_sha256[:16],
@@ -37,45 +56,69 @@ def study_params(plan: StudyPlan) -> dict[str, object]:
     }
 
 
+def run_name(run: PlannedRun) -> str:
+    """Return a run's name in MLflow."""
+    return f"{run.key} {run.config.name}"[:NAME_LIMIT]
+
+
 def run_params(run: PlannedRun) -> dict[str, object]:
-    """Return a run's params: options by alias, and what the grid file fixes."""
+    """Return a run's params: what the grid file fixes, and every option by its alias."""
     settings, network = run.config.settings, run.config.network
     return {
-        **run.config.config.alias(),
         "model": settings.model_name,
-        "repetition": run.repetition,
-        "config": run.config.index,
-        "seed": settings.seed,
+        **{name: value for name, value in settings.arguments.items() if name not in RESERVED},
         "epochs": settings.epochs,
         "batch_size": settings.batch_size,
-        "optimizer": repr(settings.optimizer),
-        "loss_function": repr(settings.loss),
+        "drop_last": settings.drop_last,
+        "test_every": settings.test_every,
+        "optimizer": settings.optimizer,
+        "loss_function": settings.loss,
         "classes": ", ".join(settings.classes),
         "positive": settings.positive,
+        "seed": settings.seed,
+        # An option may stand for any of the above; its alias is the name that the user chose.
+        **run.config.config.alias(),
+        "weight_seed": weight_seed(settings.seed, run.repetition),
+        "repetition": run.repetition,
+        "config": run.config.index,
         "trainable_parameters": network.parameters if network else "unknown",
     }
 
 
 def full_configuration(run: PlannedRun) -> dict[str, Any]:
-    """Return a run's whole configuration as plain data."""
+    """Return a run's whole configuration as plain data: values where params have aliases."""
     settings = run.config.settings
     return {
-        **{key: str(value) for key, value in run_params(run).items()},
         "identity": run.identity,
+        "options": run.config.config.alias(),
+        "config": run.config.index,
+        "repetition": run.repetition,
+        "model": settings.model_name,
         "model_arguments": {name: repr(value) for name, value in settings.arguments.items()},
         "train": [str(action) for action in settings.train.actions],
         "test": [str(action) for action in settings.test.actions],
+        "classes": list(settings.classes),
+        "positive": settings.positive,
+        "epochs": settings.epochs,
+        "batch_size": settings.batch_size,
+        "drop_last": settings.drop_last,
         "test_every": settings.test_every,
+        "optimizer": repr(settings.optimizer),
+        "loss": repr(settings.loss),
+        "seed": settings.seed,
+        "weight_seed": weight_seed(settings.seed, run.repetition),
         "iterations": run.config.n_iterations,
         "windows_per_epoch": run.config.data.windows_per_epoch,
         "input_shape": list(run.config.data.input_shape),
     }
 
 
-def dataset_infos(plan: StudyPlan, config: ConfigPlan) -> dict[str, DatasetInfo]:
+def dataset_infos(corpus: Corpus, config: ConfigPlan) -> dict[str, DatasetInfo]:
     """Describe each side's records for MLflow."""
-    corpus, found = plan.corpus, {}
-    source = corpus.source.partition(":")[0] if ":" in corpus.source else Path(corpus.source).name
+    found = {}
+    source = corpus.source
+    # "demo: 400 made-up records" and "cinc2017: ..." by their first word, files by their folder.
+    source = Path(source).name if Path(source).is_absolute() else source.partition(":")[0]
     for side, selection in config.data.sides.items():
         counts = {label: selection.labels.count(label) for label in config.settings.classes}
         found[side] = DatasetInfo(
@@ -91,22 +134,26 @@ def dataset_infos(plan: StudyPlan, config: ConfigPlan) -> dict[str, DatasetInfo]
 
 
 def describe_state(
-    plan: StudyPlan, rows: Sequence[Mapping[str, object]], metric: str, done: int, failed: int
+    plan: StudyPlan, rows: Sequence[Mapping[str, object]], done: int, failed: int
 ) -> str:
     """Write the parent's description: the design, the state and the best, in Markdown."""
-    research = plan.research
+    research, metric = plan.research, objective(plan)
     parts = ", ".join(f"{len(part)} {name}" for name, part in plan.parts.items())
     lines = [
         f"**{research.name}**: {len(plan.configs)} configurations x {research.repetitions} "
         f"repetitions on {plan.corpus.source} ({parts} records); F1 is of "
-        f"{plan.configs[0].settings.positive!r} against the rest, by record.",
+        f"{research.positive!r} against the rest, by record.",
+        "",
         f"{done} of {len(plan.runs)} runs finished" + (f", {failed} failed." if failed else "."),
     ]
     if rows:
         lines += ["", f"| rank | configuration | runs | {metric} | sd |", "|---|---|---|---|---|"]
-        names = [name for name in rows[0] if name in research.grid.names]
         for row in rows[:SHOWN_ROWS]:
-            config = ", ".join(f"{name} {row[name]}" for name in row if name in names)
+            config = ", ".join(
+                f"{name} {row[name]}".replace("|", r"\|")
+                for name in research.grid.names
+                if name in row
+            )
             values = " | ".join(_number(row[name]) for name in (metric, f"{metric}_std"))
             lines.append(f"| {row['rank']} | {config} | {row['runs']} | {values} |")
     return "\n".join(lines)

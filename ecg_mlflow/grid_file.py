@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 from ecg_mlflow.errors import DataNotFoundError, EcgMlflowError, ResearchError
 from ecg_mlflow.research import Research
 
+_PREFIX = "ecg_mlflow_grid_"
 _PACKAGE = Path(__file__).parent
 #: The shipped grids: in a checkout beside the package, in an installation inside it.
 EXAMPLES = (_PACKAGE.parent / "examples", _PACKAGE / "examples")
@@ -32,7 +33,8 @@ def find_grid_file(name: str, folders: Sequence[Path]) -> Path:
     DataNotFoundError
         If there is none; the message lists where it was looked for and what there is.
     """
-    names = [name] if name.endswith(".py") else [name, f"{name}.py"]
+    given = str(Path(name).expanduser())
+    names = [given] if given.endswith(".py") else [given, f"{given}.py"]
     places = [folder / one for folder in (*folders, *EXAMPLES) for one in names]
     for place in places:
         if place.is_file():
@@ -45,37 +47,69 @@ def find_grid_file(name: str, folders: Sequence[Path]) -> Path:
     )
 
 
-def load_grid_file(path: Path) -> tuple[Research, ModuleType]:
-    """Run a grid file and return its research, named after the file if it has no name.
+@dataclass(frozen=True)
+class GridFile:
+    """A grid file that has been run.
 
-    The file is code and runs with the user's rights, in this process only.
+    Attributes
+    ----------
+    path
+        Where it is.
+    research
+        What it declares, named after the file if it has no name.
+    modules
+        The file as a module, and those that it imported from beside itself: no other process can
+        import them.
+    """
+
+    path: Path
+    research: Research
+    modules: tuple[ModuleType, ...]
+
+
+def load_grid_file(path: Path) -> GridFile:
+    """Run a grid file; it is code, and runs with the user's rights, in this process only.
 
     Raises
     ------
     ResearchError
         If the file fails, with the line at fault, or defines no `research`.
     """
-    name = f"ecg_mlflow_grid_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ResearchError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
+    name = f"{_PREFIX}{path.stem}"
+    module = ModuleType(name)
+    module.__file__ = str(path)
     # By name, so that sources can be found, and functions sent to workers.
     sys.modules[name] = module
     sys.path.insert(0, str(path.parent))
     try:
-        spec.loader.exec_module(module)
+        # Not by an import: that would leave a __pycache__ beside the file.
+        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
     except (Exception, SystemExit) as error:
+        del sys.modules[name]
         raise ResearchError(f"{_where(path, error)}: {_what(error)}") from error
     finally:
-        sys.path.remove(str(path.parent))
+        with suppress(ValueError):  # the file may have changed the list itself
+            sys.path.remove(str(path.parent))
     research = getattr(module, "research", None)
     if not isinstance(research, Research):
         raise ResearchError(
             f"{path} must define research = Research(...); it has "
             + ("none" if research is None else f"research = {research!r}")
         )
-    return (research if research.name else replace(research, name=path.stem)), module
+    research = research if research.name else replace(research, name=path.stem)
+    return GridFile(path, research, (module, *_neighbours(path.parent)))
+
+
+def _neighbours(folder: Path) -> list[ModuleType]:
+    """List the modules that were imported from a folder, other grid files left out."""
+    return [
+        module
+        for name, module in list(sys.modules.items())
+        if (file := getattr(module, "__file__", None))
+        and Path(file).parent == folder
+        and name != "__main__"
+        and not name.startswith(_PREFIX)
+    ]
 
 
 def _what(error: BaseException) -> str:
@@ -84,7 +118,7 @@ def _what(error: BaseException) -> str:
 
 def _where(path: Path, error: BaseException) -> str:
     """Return ``file:line`` of the last place in the grid file that the error passed."""
-    if isinstance(error, SyntaxError) and error.lineno:
+    if isinstance(error, SyntaxError) and error.filename == str(path) and error.lineno:
         return f"{path}:{error.lineno}"
     line, trace = None, error.__traceback__
     while trace is not None:

@@ -21,13 +21,16 @@ def make_executor(function: str, slots: Sequence[Slot], log_dir: Path | None = N
     return ProcessExecutor(function, slots, log_dir=log_dir, grace=GRACE)
 
 
-def pickle_for_worker(value: object, module: ModuleType | None) -> bytes:
-    """Pickle for a worker; what the grid file defines goes by value, since workers don't run it."""
-    if module is not None:
+def pickle_for_worker(value: object, modules: Sequence[ModuleType]) -> bytes:
+    """Pickle for a worker; what these modules define goes by value.
+
+    They are the grid file and what it imports from beside itself: workers can't import them.
+    """
+    for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
         payload: bytes = cloudpickle.dumps(value)
     finally:
-        if module is not None:
+        for module in modules:
             cloudpickle.unregister_pickle_by_value(module)
     return payload

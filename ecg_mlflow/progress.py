@@ -52,6 +52,10 @@ class StudyProgress:
         self._shares[run.key] = 1.0
         self._line(run, f"FAILED: {reason}")
 
+    def stopped(self, run: PlannedRun) -> None:
+        """Note a run that was stopped with the study."""
+        tqdm.write(f"{run.key} {run.config.name}: stopped", file=sys.stderr)
+
     def refresh(self) -> None:
         """Redraw the bar."""
         done = sum(self._weight[key] * share for key, share in self._shares.items())

@@ -114,8 +114,8 @@ class Research:
     """
 
     grid: Grid | Option
-    train: Pipeline
-    test: Pipeline
+    train: Pipeline | C
+    test: Pipeline | C
     classes: Sequence[str]
     positive: str | None = None
     model: ModelBuilder | C = field(default_factory=lambda: C("model"))
@@ -164,8 +164,6 @@ class Research:
     def _check_kinds(self) -> None:
         kinds: dict[str, type] = {
             "grid": Grid,
-            "train": Pipeline,
-            "test": Pipeline,
             "demo": DemoBudget,
             "model_arguments": Mapping,
         }
@@ -187,7 +185,11 @@ class Research:
                     f"option {name!r} needs another name: every run has a param or column of that "
                     f"name already, as it has {quoted(sorted(RESERVED - {name}))}"
                 )
-            if not _PARAM.fullmatch(name) or posixpath.normpath(name) != name:
+            if (
+                not _PARAM.fullmatch(name)
+                or posixpath.normpath(name) != name
+                or name.startswith((".", "/"))
+            ):
                 raise ResearchError(
                     f"option {name!r} can't be the name of an MLflow param: letters, digits, '_', "
                     "'-', '.', ':', spaces and single slashes inside only, at most 250"
@@ -198,7 +200,14 @@ class Research:
         for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
             if not isinstance(values[name], C):
                 check_whole(name, values[name], least)
-        for name, kind in (("optimizer", Optimizer), ("loss", Loss), ("drop_last", bool)):
+        kinds: dict[str, type] = {
+            "train": Pipeline,
+            "test": Pipeline,
+            "optimizer": Optimizer,
+            "loss": Loss,
+            "drop_last": bool,
+        }
+        for name, kind in kinds.items():
             if not isinstance(values[name], C):
                 _check_kind(name, values[name], kind)
         if not references(values["test_every"]):
@@ -288,5 +297,5 @@ def check_whole(name: str, value: object, least: int) -> None:
 def _check_kind(name: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
         raise ResearchError(
-            f"{name} must be a {kind.__name__}, not {type(value).__name__} {value!r}"
+            f"{name} must be of type {kind.__name__}, not {type(value).__name__}: {value!r}"
         )

@@ -201,7 +201,8 @@ def _fraction_parts(
     for label in sorted(strata):
         order = strata[label]
         if split.seed is not None:
-            order = _shuffled_together(order, ids, twin_of, split.seed)
+            rng = np.random.default_rng([split.seed, len(order)])
+            order = rng.permutation(order).tolist()
         for name, part in _cut(split.shares(), order):
             for row in part:
                 # Copies follow the first of their group, also from another stratum.
@@ -220,18 +221,6 @@ def _cut(shares: Mapping[str, float], order: list[int]) -> list[tuple[str, list[
         (VALIDATION, order[n_test : n_test + n_validation]),
         (TRAIN, order[n_test + n_validation :]),
     ]
-
-
-def _shuffled_together(
-    order: list[int], ids: Sequence[str], twin_of: Mapping[str, str], seed: int
-) -> list[int]:
-    """Shuffle groups of copies, so that the members of one stay neighbours."""
-    groups: dict[str, list[int]] = defaultdict(list)
-    for row in order:
-        groups[twin_of.get(ids[row], ids[row])].append(row)
-    names = sorted(groups)
-    shuffled = np.random.default_rng([seed, len(order)]).permutation(len(names))
-    return [row for i in shuffled for row in groups[names[i]]]
 
 
 def _check_copies(parts: Parts, ids: Sequence[str], copies: Sequence[Sequence[str]]) -> None:

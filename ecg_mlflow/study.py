@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from mlflow import MlflowClient
 from tqdm import tqdm
 
 from ecg_mlflow.driver import StudyOptions, StudyResult, run_study
-from ecg_mlflow.errors import EcgMlflowError
+from ecg_mlflow.errors import DeviceError, EcgMlflowError, TrackingError
 from ecg_mlflow.executors import Slot, count_cores, find_gpus, plan_slots
 from ecg_mlflow.grid_file import find_grid_file, load_grid_file
+from ecg_mlflow.interrupts import sigterm_as_interrupt
 from ecg_mlflow.networks import probe_networks
-from ecg_mlflow.plan import Overrides, StudyPlan, plan_study
+from ecg_mlflow.plan import StudyPlan
+from ecg_mlflow.planning import Overrides, plan_study
 from ecg_mlflow.records import Corpus, load_corpus
 from ecg_mlflow.research import Research
 from ecg_mlflow.summary import plan_table, result_table
@@ -50,7 +53,7 @@ class StudyRequest:
     visible_devices: str | None = None
     experiment: str | None = None
     dry_run: bool = False
-    folders: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = field(default_factory=lambda: (Path.cwd(),))
 
 
 def run_request(request: StudyRequest) -> int:
@@ -64,26 +67,36 @@ def run_request(request: StudyRequest) -> int:
     """
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
     # First, so that a store that can't be reached is known before anything is read or computed.
-    client = None if request.dry_run else connect(base_dir=request.folders[-1])
+    client = connect(base_dir=request.folders[0]) if run_id or not request.dry_run else None
     try:
-        slots = _slots(request)
-        path = find_grid_file(request.grid, request.folders)
-        research, module = load_grid_file(path)
-        plan = probe_networks(_plan(request, research), module)
-    except EcgMlflowError as error:
+        with sigterm_as_interrupt():
+            slots = _slots(request)
+            grid = load_grid_file(find_grid_file(request.grid, request.folders))
+            plan = probe_networks(_plan(request, grid.research), grid.modules)
+    except BaseException as error:
         if client and run_id:
-            Study.open(client, "", "study", run_id=run_id).close(EndStatus.FAILED, str(error))
+            _end_project_run(client, run_id, error)
         raise
     for note in plan.notes:
         print(f"note: {note}", file=sys.stderr)
     if plan.bad:
         print(f"note: {len(plan.bad)} bad records are left out", file=sys.stderr)
-    if client is None:
+    if client is None or request.dry_run:
         print(plan_table(plan, max(1, len(slots))))
         return 0
-    experiment = request.experiment or research.name or "ecg-mlflow"
-    options = StudyOptions(experiment, run_id, slots, path, module)
+    experiment = request.experiment or grid.research.name or "ecg-mlflow"
+    options = StudyOptions(experiment, run_id, slots, grid.path, grid.modules)
     return _report(run_study(plan, client, options), client.tracking_uri)
+
+
+def _end_project_run(client: MlflowClient, run_id: str, error: BaseException) -> None:
+    """End the run that ``mlflow run`` has created, with what kept the study from starting."""
+    status = EndStatus.FAILED if isinstance(error, Exception) else EndStatus.KILLED
+    reason = str(error) if isinstance(error, EcgMlflowError) else f"{type(error).__name__}: {error}"
+    try:
+        Study.open(client, "", "study", run_id=run_id).close(status, reason)
+    except TrackingError as closing:
+        error.add_note(str(closing))
 
 
 def _plan(request: StudyRequest, research: Research) -> StudyPlan:
@@ -97,6 +110,7 @@ def _plan(request: StudyRequest, research: Research) -> StudyPlan:
     )
     if data == "demo":
         data = f"demo:{research.demo.records}"
+    if data.startswith("demo:"):
         overrides = _within_demo_budget(research, overrides)
     corpus = _load_corpus(data, request.labels and _located(request.labels, request.folders))
     return plan_study(research, corpus, overrides)
@@ -118,8 +132,8 @@ def _within_demo_budget(research: Research, overrides: Overrides) -> Overrides:
             for name, value in smaller.items()
         )
         print(
-            f"note: on the demo corpus of {budget.records} made-up records {research.name} runs "
-            f"with {changed}; data=FOLDER runs the whole study",
+            f"note: on the demo corpus of made-up records {research.name} runs with {changed}; "
+            "data=FOLDER runs the whole study",
             file=sys.stderr,
         )
     return replace(overrides, **smaller)
@@ -161,6 +175,11 @@ def _slots(request: StudyRequest) -> list[Slot]:
     One worker per core is what small nets are fastest with, and the same number of threads in
     every study is what makes its results independent of the number of workers.
     """
+    if request.workers == 0 and request.gpus:
+        raise DeviceError(
+            f"workers=0 trains in this process, which never holds a GPU, and gpus={request.gpus!r} "
+            "asks for one: leave workers out, which makes one worker per GPU"
+        )
     threads = request.threads or (None if request.gpus else 1)
     if request.workers == 0:
         (slot,) = plan_slots(1, None, count_cores(), threads=threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 
 import numpy as np
 
@@ -56,8 +57,10 @@ def result_table(rows: Sequence[Mapping[str, object]], shown: int = 10) -> str:
     """Write the head of a leaderboard."""
     if not rows:
         return "no run has finished"
-    names = [name for name in rows[0] if not _is_secondary(name)]
-    table = [[_cell(row.get(name)) for name in names] for row in rows[:shown]]
+    # Not those of the first row alone: a sum of grids has rows with different options.
+    options = dict.fromkeys(n for row in rows for n in takewhile(lambda n: n != "runs", row))
+    names = [*options, *(n for n in rows[0] if n not in options and not _is_secondary(n))]
+    table = [[_cell(row.get(name, "-")) for name in names] for row in rows[:shown]]
     more = [f"... and {len(rows) - shown} more"] if len(rows) > shown else []
     return "\n".join([*_aligned([names, *table]), *more])
 

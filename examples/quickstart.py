@@ -1,10 +1,10 @@
 """A first study: four small residual networks on made-up ECGs, in about two minutes.
 
-    mlflow run . -P grid=quickstart.py                     on made-up records
-    mlflow run . -P grid=quickstart.py -P data=FOLDER      on WFDB records and REFERENCE.csv
+mlflow run . -P grid=quickstart.py                     on made-up records
+mlflow run . -P grid=quickstart.py -P data=FOLDER      on WFDB records and REFERENCE.csv
 """
 
-from ecg_mlflow import DemoBudget, Optimizer, Option, Pipeline, ResNet, Research
+from ecg_mlflow import DemoBudget, Optimizer, Option, Pipeline, Research, ResNet
 
 grid = Option("layout", ["cna", "cnacna"]) * Option("input_filters", [8, 16])
 

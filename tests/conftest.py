@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import tarfile
+import uuid
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from studies import Workplace
 
 from ecg_mlflow.records.wfdb_header import import_wfdb
 
@@ -108,3 +111,86 @@ def small_folder(tmp_path: Path, write_record: WriteRecord) -> Path:
     lines = [f"R{i},{'NA'[(i + 1) % 2]}\n" for i in range(1, 7)]
     (folder / "REFERENCE.csv").write_text("".join(lines))
     return folder
+
+
+def write_beats(folder: Path, write_record: WriteRecord, n_records: int = 20) -> None:
+    """Write short records S01, S02, ... of 250 Hz, in turn slow (N) and fast (A) waves."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for i in range(1, n_records + 1):
+        label = "NA"[i % 2]
+        times = np.arange(300 + 10 * i) / 250
+        wave = np.sin(2 * np.pi * {"N": 2.0, "A": 9.0}[label] * times)
+        signal = 0.5 * wave + rng.normal(0, 0.1, len(times))
+        write_record(folder, f"S{i:02d}", signal[:, None])
+        lines.append(f"S{i:02d},{label}\n")
+    (folder / "REFERENCE.csv").write_text("".join(lines))
+
+
+@pytest.fixture(scope="session")
+def tracking_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """URI of one sqlite store for all studies: to create one takes seconds."""
+    from ecg_mlflow.tracking import connect
+
+    uri = f"sqlite:///{tmp_path_factory.mktemp('studies') / 'mlflow.db'}"
+    connect(uri)
+    return uri
+
+
+@pytest.fixture(scope="session")
+def beats(tmp_path_factory: pytest.TempPathFactory, write_record: WriteRecord) -> Path:
+    """Folder of twenty short records in two classes; not to be written to."""
+    folder = tmp_path_factory.mktemp("beats")
+    write_beats(folder, write_record)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def open_workplace(
+    tracking_store: str, beats: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[pytest.MonkeyPatch], Workplace]:
+    """Make a folder to run commands in, with an environment for them."""
+    from ecg_mlflow.tracking import connect
+
+    def open_one(monkeypatch: pytest.MonkeyPatch) -> Workplace:
+        folder = tmp_path_factory.mktemp("work")
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_store)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
+        monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+        # It would tie the tests' own process to the shell that has started them.
+        monkeypatch.setattr("ecg_mlflow.interrupts.end_with_parent", lambda: None)
+        return Workplace(folder, beats, connect(tracking_store))
+
+    return open_one
+
+
+@pytest.fixture
+def workplace(
+    open_workplace: Callable[[pytest.MonkeyPatch], Workplace], monkeypatch: pytest.MonkeyPatch
+) -> Workplace:
+    """Give a test a folder of its own to run commands in."""
+    return open_workplace(monkeypatch)
+
+
+@pytest.fixture
+def experiment() -> str:
+    """Name a new experiment."""
+    return f"experiment {uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="module")
+def shared_workplace(
+    open_workplace: Callable[[pytest.MonkeyPatch], Workplace],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[], AbstractContextManager[Workplace]]:
+    """For studies that many tests look at: the environment lasts as long as they run."""
+
+    @contextmanager
+    def enter() -> Iterator[Workplace]:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setenv("ECG_MLFLOW_CACHE", str(tmp_path_factory.mktemp("cache")))
+            yield open_workplace(monkeypatch)
+
+    return enter

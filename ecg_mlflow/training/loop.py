@@ -77,15 +77,26 @@ class TrainingLoop:
     step_seconds: float = 0.0
     _losses: list[Any] = field(default_factory=list)
     _times_ms: list[int] = field(default_factory=list)
+    _first: int = 0  # iteration of the first of these
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Train to the end, or to the end of the iteration in which `should_stop` turns true.
+
+        Whatever is raised in between, a signal's exception too, the losses so far are handed over.
 
         Raises
         ------
         DivergedError
             If a loss is NaN or infinite; the losses before it have been handed over.
         """
+        self._first = self.iteration
+        try:
+            self._train(should_stop)
+        except BaseException:
+            self._hand_over()
+            raise
+
+    def _train(self, should_stop: Callable[[], bool]) -> None:
         fetched = since = time.perf_counter()
         while self.iteration < self.n_iterations:
             windows, targets = next(self.batches)
@@ -98,7 +109,7 @@ class TrainingLoop:
             stopping = self.iteration == self.n_iterations or should_stop()
             testing = self.tests.fires(self.iteration - 1, last=stopping)
             if testing or stopping or now - fetched > FETCH_SECONDS:
-                self._hand_over()
+                self._check(*self._hand_over())
                 fetched = time.perf_counter()
             if testing:
                 self.seconds += time.perf_counter() - since
@@ -108,19 +119,39 @@ class TrainingLoop:
                 break
         self.seconds += time.perf_counter() - since
 
-    def _hand_over(self) -> None:
-        """Fetch the waiting losses, hand over those that are finite, and stop at one that isn't."""
+    def _hand_over(self) -> tuple[int, npt.NDArray[np.float32]]:
+        """Fetch the waiting losses and hand over those before the first that isn't finite.
+
+        Returns
+        -------
+        The first loss's iteration, and all of them.
+        """
+        # An exception from a signal may have come between a loss and its time.
+        n_whole = min(len(self._losses), len(self._times_ms))
+        first, times_ms = self._first, self._times_ms[:n_whole]
+        if not n_whole:
+            return first, np.empty(0, np.float32)
         # Waiting for the device belongs to the steps.
         started = time.perf_counter()
-        values = self.step.fetch(self._losses)
+        values = self.step.fetch(self._losses[:n_whole])
         self.step_seconds += time.perf_counter() - started
-        first = self.iteration - len(values)
-        finite = np.isfinite(values)
-        n_good = len(values) if finite.all() else int(np.argmin(finite))
+        n_good = _count_finite(values)
         if n_good:
-            self.observer.losses(first, values[:n_good], self._times_ms[:n_good])
+            self.observer.losses(first, values[:n_good], times_ms[:n_good])
         self._losses, self._times_ms = [], []
+        self._first = self.iteration
+        return first, values
+
+    @staticmethod
+    def _check(first: int, values: npt.NDArray[np.float32]) -> None:
+        n_good = _count_finite(values)
         if n_good < len(values):
             raise DivergedError(
                 f"the loss of iteration {first + n_good} is {values[n_good]}; {DIVERGED_ADVICE}"
             )
+
+
+def _count_finite(values: npt.NDArray[np.float32]) -> int:
+    """Count the values before the first that is NaN or infinite."""
+    finite = np.isfinite(values)
+    return len(values) if finite.all() else int(np.argmin(finite))

@@ -347,3 +347,7 @@ def test_placeholders_are_checked_once_they_have_values():
     assert resolve(action, {"length": 3, "step": 2}) == SplitSignals(3, {"N": 2})
     with pytest.raises(PipelineError, match="step must be"):
         resolve(action, {"length": 3, "step": 0})
+
+
+def test_a_step_is_shown_by_its_name():
+    assert str(ApplyStep(np.abs)) == "apply(step=absolute)"

@@ -34,7 +34,7 @@ class Action:
         """Raise a `PipelineError` if an argument is wrong."""
 
     def __str__(self) -> str:
-        arguments = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self))
+        arguments = (f"{f.name}={_shown(getattr(self, f.name))}" for f in fields(self))
         return f"{self.name}({', '.join(arguments)})"
 
     def _require(self, ok: bool, allowed: str) -> None:
@@ -79,3 +79,9 @@ def is_integer(value: object) -> bool:
 def is_real(value: object) -> bool:
     """Say whether a value is a finite number; True and False are not."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _shown(argument: object) -> str:
+    """Write an argument for a message: a function by its name, not by its address."""
+    name = getattr(argument, "__name__", None)
+    return name if isinstance(name, str) else repr(argument)

@@ -1,0 +1,111 @@
+"""Small studies for the tests of the assembly: records, grid files, the command line in process."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from ecg_mlflow.cli import main
+from ecg_mlflow.tracking.runs import REASON_TAG
+
+PARENT_TAG = "mlflow.parentRunId"
+
+#: The fields of the small research, as the text of their values.
+FIELDS = {
+    "grid": "Option('layout', ['cna', 'cac'])",
+    "model": "ResNet",
+    "model_arguments": "{'blocks': [1], 'filters': [4], 'input_filters': 4}",
+    "train": "root.random_split_signals(128, 2)",
+    "test": "root.split_signals(128, step=64)",
+    "classes": "['A', 'N']",
+    "batch_size": "5",
+    "epochs": "3",
+    "test_every": "'1 epoch'",
+    "optimizer": "Optimizer('adam', learning_rate=1e-2)",
+    "demo": "DemoBudget(records=24)",
+}
+IMPORTS = (
+    "from ecg_mlflow import C, DemoBudget, Grid, KV, Loss, Optimizer, Option, Pipeline, Research\n"
+    "from ecg_mlflow import ResNet, ResNet18, ResNet34, Split\n"
+)
+
+
+def grid_text(before: str = "", **fields: str) -> str:
+    """Write a grid file; `fields` are source text, `before` stands above the research."""
+    values = {**FIELDS, **fields}
+    listed = "".join(f"    {name}={value},\n" for name, value in values.items() if value)
+    return f"{IMPORTS}{before}\nroot = Pipeline().center_flip()\nresearch = Research(\n{listed})\n"
+
+
+@dataclass
+class Workplace:
+    """A folder with records and a tracking store, where commands are run."""
+
+    folder: Path
+    records: Path
+    client: MlflowClient
+
+    def write_grid(self, text: str, name: str = "small.py") -> Path:
+        path = self.folder / name
+        path.write_text(text)
+        return path
+
+    def run(self, grid: str | Path, *more: str, experiment: str, data: str | None = None) -> int:
+        """Run ``ecg-mlflow run`` in this process; return the exit status."""
+        arguments = ["run", str(grid), "--data", data or str(self.records)]
+        return main([*arguments, "--experiment", experiment, *more])
+
+    def runs(self, experiment: str) -> tuple[Run | None, list[Run]]:
+        """Return the last parent run of an experiment and its children in order of their names."""
+        found = self.client.get_experiment_by_name(experiment)
+        if found is None:
+            return None, []
+        runs = self.client.search_runs([found.experiment_id], max_results=1000)
+        parents = [run for run in runs if PARENT_TAG not in run.data.tags]
+        if not parents:
+            return None, []
+        parent = max(parents, key=lambda run: run.info.start_time)
+        children = [r for r in runs if r.data.tags.get(PARENT_TAG) == parent.info.run_id]
+        return parent, sorted(children, key=lambda run: run.info.run_name)
+
+    def losses(self, run: Run) -> list[float]:
+        """Return a run's losses, from iteration 0, after a check that none lacks or is double."""
+        history = self.client.get_metric_history(run.info.run_id, "loss")
+        history.sort(key=lambda metric: metric.step)
+        assert [metric.step for metric in history] == list(range(len(history)))
+        return [metric.value for metric in history]
+
+    def text(self, run: Run, name: str) -> str:
+        """Return a text artifact."""
+        return Path(self.client.download_artifacts(run.info.run_id, name)).read_text()
+
+    def artifacts(self, run: Run, folder: str | None = None) -> set[str]:
+        """Return the names of all files in a run's artifacts."""
+        found: set[str] = set()
+        for item in self.client.list_artifacts(run.info.run_id, folder):
+            found |= self.artifacts(run, item.path) if item.is_dir else {item.path}
+        return found
+
+
+def reason(run: Run) -> str:
+    """Return why a run did not finish."""
+    return run.data.tags.get(REASON_TAG, "")
+
+
+def worker_pids() -> list[int]:
+    """List this process's worker processes."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                command = (folder / "cmdline").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if parent == os.getpid() and b"ecg_mlflow.executors.worker_main" in command:
+                found.append(int(folder.name))
+    return found

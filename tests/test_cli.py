@@ -1,0 +1,344 @@
+"""The command line in this process: words, exit codes, and bad input of every kind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from studies import grid_text, reason
+
+from ecg_mlflow.cli import _callers_folder, main
+from ecg_mlflow.records.sources import load_corpus
+
+
+@pytest.fixture
+def refused(workplace, experiment, capsys, monkeypatch):
+    """Run a command that can't be carried out, in the run that ``mlflow run`` made for it.
+
+    Checks that it ends with status 1, that no child was made, and that the run is FAILED with the
+    message as its reason; returns the message.
+    """
+
+    def run(grid, *more, data=None):
+        client = workplace.client
+        made = client.create_run(client.create_experiment(experiment))
+        monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+        status = workplace.run(grid, *more, experiment="not looked at", data=data)
+        message = capsys.readouterr().err
+        assert status == 1
+        assert "ecg-mlflow: error: " in message
+        assert "Traceback" not in message
+        (parent, children) = workplace.runs(experiment)
+        assert not children
+        assert parent.info.run_id == made.info.run_id
+        assert parent.info.status == "FAILED"
+        assert reason(parent)
+        assert reason(parent)[:200] in message
+        return message
+
+    return run
+
+
+def damaged(workplace) -> Path:
+    """Copy the records, with six faults of different kinds."""
+    folder = workplace.folder / "damaged"
+    shutil.copytree(workplace.records, folder)
+    (folder / "S05.dat").unlink()
+    whole = (folder / "S06.dat").read_bytes()
+    (folder / "S06.dat").write_bytes(whole[: len(whole) // 2])
+    (folder / "S07.hea").write_text("this is no header\n")
+    samples = bytearray((folder / "S08.dat").read_bytes())
+    samples[20:22] = b"\x00\x80"  # -32768, WFDB's NaN in format 16
+    (folder / "S08.dat").write_bytes(samples)
+    labels = (folder / "REFERENCE.csv").read_text()
+    labels = labels.replace("S09,A\n", "").replace("S10,N\n", "S10,X\n")
+    (folder / "REFERENCE.csv").write_text(labels)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"grid": "Option('layuot', ['c']) * Option('layout', ['c'])"},
+            "configuration layout_c-layuot_c: nothing consumes the option 'layuot'",
+        ),
+        ({"batch_size": "C('size')"}, "C('size') has no value"),
+        ({"grid": "Option('dropout', [0.1])"}, "ResNet needs a value for 'layout'"),
+        ({"test": "root.split_signals(64, 64)"}, "train (128, 1), test (64, 1)"),
+        ({"train": "root"}, "the pipeline never cuts windows"),
+        ({"classes": "['A', 'NO']"}, "'N'; classes are ['A', 'NO']"),
+        ({"split": "Split(records={'test': ['S99']})"}, "that the corpus doesn't have"),
+        ({"grid": "Option('layout', [])"}, "option 'layout' has no values"),
+        (
+            {"grid": "Option('seed', [1]) * Option('layout', ['c'])"},
+            "nothing consumes the option 'seed'",
+        ),
+    ],
+)
+def test_a_research_that_does_not_fit(workplace, refused, fields, message):
+    if "NO" in fields.get("classes", ""):
+        fields = {**fields, "train": "root.random_split_signals(128, 2)"}
+    assert message in refused(workplace.write_grid(grid_text(**fields)))
+
+
+def test_a_grid_file_with_a_syntax_error(workplace, refused):
+    grid = workplace.write_grid("from ecg_mlflow import Research\nresearch = Research(\n")
+    assert f"{grid}:2: SyntaxError" in refused(grid)
+
+
+def test_a_grid_file_that_raises(workplace, refused):
+    grid = workplace.write_grid("x = 1\n1 / 0\n")
+    assert f"{grid}:2: ZeroDivisionError: division by zero" in refused(grid)
+
+
+def test_a_grid_file_without_a_research(workplace, refused):
+    assert "must define research = Research(...)" in refused(workplace.write_grid("x = 1\n"))
+
+
+def test_an_unknown_grid(refused):
+    message = refused("nosuch.py")
+    assert "no grid file 'nosuch.py'" in message
+    assert "quickstart.py, resnet.py" in message
+
+
+@pytest.mark.parametrize("which", ["7", "layout=nca", "kernel=3"])
+def test_an_unknown_configuration(workplace, refused, which):
+    message = refused(workplace.write_grid(grid_text()), "--configs", which)
+    assert f"configs={which!r}" in message
+
+
+def test_data_that_are_not_there(workplace, refused):
+    assert "nowhere" in refused(workplace.write_grid(grid_text()), data="nowhere")
+
+
+def test_all_bad_records_in_one_error(workplace, refused):
+    message = refused(workplace.write_grid(grid_text()), data=str(damaged(workplace)))
+    named = {line.split()[0] for line in message.splitlines() if line.startswith("  ")}
+    assert named == {"S05", "S06", "S07", "S08", "S09", "S10"}
+    assert "on_bad_record=skip" in message
+
+
+def test_copies_on_two_sides(workplace, refused):
+    folder = workplace.folder / "twins"
+    shutil.copytree(workplace.records, folder)
+    for ending in ("hea", "dat"):
+        content = (folder / f"S02.{ending}").read_bytes()
+        (folder / f"S12.{ending}").write_bytes(content.replace(b"S02", b"S12"))
+    message = refused(workplace.write_grid(grid_text()), data=str(folder))
+    assert "S02 (test) = S12 (train)" in message
+
+
+def test_a_gpu_where_there_is_none(workplace, refused):
+    message = refused(workplace.write_grid(grid_text()), "--gpus", "0,1")
+    assert "asks for 0, 1" in message
+    assert "GPUs found: none" in message
+
+
+def test_a_gpu_for_this_process(workplace, refused):
+    message = refused(workplace.write_grid(grid_text()), "--gpus", "0", "--workers", "0")
+    assert "workers=0 trains in this process" in message
+
+
+def test_workers_that_can_not_be_shared_out(workplace, refused):
+    message = refused(workplace.write_grid(grid_text()), "--gpus", "0:x")
+    assert "can't read '0:x'" in message
+
+
+MODELS = """
+def raises(input_shape, n_classes, layout):
+    raise ValueError("seven leads needed")
+def is_wrong(input_shape, n_classes, layout):
+    import keras
+    inputs = keras.Input(input_shape)
+    return keras.Model(inputs, keras.layers.Dense(n_classes)(inputs))
+def no_model(input_shape, n_classes, layout):
+    return "a model"
+def ends_in_softmax(input_shape, n_classes, layout):
+    import keras
+    inputs = keras.Input(input_shape)
+    x = keras.layers.GlobalAveragePooling1D()(inputs)
+    return keras.Model(inputs, keras.layers.Dense(n_classes, activation="softmax")(x))
+def is_fine(input_shape, n_classes, layout):
+    import keras
+    inputs = keras.Input(input_shape)
+    return keras.Model(inputs, keras.layers.Dense(n_classes)(keras.layers.Flatten()(inputs)))
+"""
+
+
+def test_models_that_can_not_be_built_are_found_before_any_run(workplace, refused):
+    options = "Option('model', [raises, is_wrong, no_model, ends_in_softmax, is_fine])"
+    text = grid_text(
+        MODELS, grid=f"{options} * Option('layout', ['c'])", model="", model_arguments=""
+    )
+    message = refused(workplace.write_grid(text))
+    assert "configuration layout_c-model_raises: ValueError: seven leads needed" in message
+    assert "layout_c-model_is_wrong: ModelError: is_wrong takes (None, 128, 1)" in message
+    assert "returns (None, 128, 2)" in message
+    assert "no_model returned str, not a keras.Model" in message
+    assert "ends_in_softmax ends in probabilities" in message
+    assert "is_fine" not in message
+
+
+def test_an_unreachable_server_is_known_before_data_are_read(workplace, capsys, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.setattr("ecg_mlflow.study.load_corpus", lambda *_, **__: pytest.fail("data read"))
+    started = time.monotonic()
+    status = workplace.run(workplace.write_grid(grid_text()), experiment="x")
+    assert status == 1
+    assert f"http://127.0.0.1:{port}" in capsys.readouterr().err
+    assert time.monotonic() - started < 30
+
+
+def test_a_store_that_can_not_be_written(workplace, capsys, monkeypatch):
+    path = workplace.folder / "mlflow.db"
+    path.write_text("this is no database")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+    assert workplace.run(workplace.write_grid(grid_text()), experiment="x") == 1
+    assert f"{path} is not a sqlite database" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_store_without_permission(workplace, capsys, monkeypatch):
+    folder = workplace.folder / "locked"
+    folder.mkdir(mode=0o500)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+    assert workplace.run(workplace.write_grid(grid_text()), experiment="x") == 1
+    assert "can't be written" in capsys.readouterr().err
+
+
+def test_an_error_of_our_own_making_is_the_runs_reason_too(workplace, experiment, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("a bug")
+
+    client = workplace.client
+    made = client.create_run(client.create_experiment(experiment))
+    monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+    monkeypatch.setattr("ecg_mlflow.study.plan_study", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        workplace.run(workplace.write_grid(grid_text()), experiment="x")
+    parent, _ = workplace.runs(experiment)
+    assert (parent.info.status, reason(parent)) == ("FAILED", "RuntimeError: a bug")
+
+
+# --- What goes well ------------------------------------------------------------------------------
+
+
+def test_a_dry_run_shows_the_plan_and_makes_no_run(workplace, experiment, capsys):
+    grid = workplace.write_grid(grid_text())
+    assert workplace.run(grid, "--dry-run", "--reps", "3", experiment=experiment) == 0
+    out = capsys.readouterr().out
+    assert "2 configurations x 3 repetitions = 6 runs" in out
+    assert "ResNet cna" in out
+    assert " 102 " in out
+    assert workplace.runs(experiment) == (None, [])
+
+
+def test_plan_is_a_dry_run(workplace, capsys):
+    grid = workplace.write_grid(grid_text())
+    assert main(["plan", str(grid), "--data", str(workplace.records), "--configs", "1"]) == 0
+    assert "1 configurations x 1 repetitions = 1 runs" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_bad_records_are_left_out_and_listed(workplace, experiment, capsys):
+    grid = workplace.write_grid(grid_text(epochs="1"))
+    data = str(damaged(workplace))
+    more = ("--on-bad-record", "skip", "--configs", "0", "--workers", "0")
+    assert workplace.run(grid, *more, experiment=experiment, data=data) == 0
+    assert "note: 6 bad records are left out" in capsys.readouterr().err
+    parent, (child,) = workplace.runs(experiment)
+    assert child.info.status == "FINISHED"
+    listed = workplace.text(parent, "left_out.txt")
+    assert all(name in listed for name in ("S05", "S06", "S07", "S08", "S09", "S10"))
+
+
+def test_data_describes_a_corpus(workplace, capsys):
+    assert main(["data", str(workplace.records)]) == 0
+    out = capsys.readouterr().out
+    assert "20 records from" in out
+    assert "A 10, N 10" in out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["run"],
+        ["run", "x.py", "--epochs", "0"],
+        ["run", "x.py", "--workers", "-1"],
+        ["run", "x.py", "--limit", "many"],
+        ["run", "x.py", "--on-bad-record", "ignore"],
+        ["run", "x.py", "--dry-run=maybe"],
+        ["walk"],
+    ],
+)
+def test_wrong_usage_ends_with_2(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    assert "usage: ecg-mlflow" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["plan", "-h"], ["data", "-h"]])
+def test_help(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 0
+    assert "usage: ecg-mlflow" in capsys.readouterr().out
+
+
+def test_parameters_of_mlflow_run_may_be_empty(workplace, experiment):
+    """MLflow hands over an empty text for a parameter that was not given."""
+    grid = workplace.write_grid(grid_text())
+    more = ("--epochs", "", "--configs", "", "--workers", "", "--gpus", "", "--dry_run", "true")
+    assert workplace.run(grid, *more, "--on_bad_record", "skip", experiment=experiment) == 0
+
+
+def test_the_callers_folder_is_known_only_under_mlflow_run(monkeypatch):
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    assert _callers_folder() == []
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0")
+    (folder,) = _callers_folder()
+    assert folder.is_dir()
+
+
+def test_ctrl_c_ends_with_130(workplace, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ecg_mlflow.study.plan_study", interrupted)
+    assert workplace.run(workplace.write_grid(grid_text()), experiment="x") == 130
+    assert "stopped" in capsys.readouterr().err
+
+
+def test_the_demo_corpus_uses_the_smaller_budget(workplace, experiment, capsys):
+    text = grid_text(
+        train="root.drop_labels(['~']).random_split_signals(3000, 1)",
+        test="root.drop_labels(['~']).split_signals(3000, 3000)",
+        classes="['A', 'N', 'O']",
+        split="Split(0.5, stratified=True)",
+        epochs="50",
+        demo="DemoBudget(records=30, epochs=2, repetitions=1)",
+        repetitions="5",
+    )
+    grid = workplace.write_grid(text)
+    assert workplace.run(grid, "--dry-run", experiment=experiment, data="demo") == 0
+    said = capsys.readouterr()
+    assert "small runs with epochs=2 instead of 50, reps=1 instead of 5" in said.err
+    assert len(said.err.strip().splitlines()) == 1
+    assert "2 configurations x 1 repetitions = 2 runs" in said.out
+    assert "of 30 from demo" in said.out
+    assert len(load_corpus("demo:30")) == 30
+    more = ("--dry-run", "--epochs", "3", "--reps", "2")
+    assert workplace.run(grid, *more, experiment=experiment, data="demo:30") == 0
+    said = capsys.readouterr()
+    assert "instead of" not in said.err, "the user's own numbers win"
+    assert "2 configurations x 2 repetitions = 4 runs" in said.out

@@ -1,0 +1,361 @@
+"""Whole studies: what a user finds in MLflow afterwards, and that it is the same every time."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from studies import grid_text, reason
+
+from ecg_mlflow import load_corpus
+from ecg_mlflow.grid_file import load_grid_file
+from ecg_mlflow.pipeline import BatchSource, WindowMaker, class_indices, prepare, select
+
+PROJECT = Path(__file__).parents[1]
+MLFLOW = (sys.executable, "-m", "mlflow")
+
+# Twenty records, the first four of them to test on; five in a batch.
+ITERATIONS, EPOCHS, REPETITIONS = 12, 3, 2
+TEST_RECORDS = ["S01", "S02", "S03", "S04"]
+
+
+@pytest.fixture(scope="module")
+def studies(shared_workplace, tmp_path_factory):
+    """Run one study with one worker and, as another one, with two."""
+    with shared_workplace() as work:
+        grid = work.write_grid(grid_text(repetitions="2", seed="3"))
+        for workers in (1, 2):
+            more = ("--reps", "1") if workers == 2 else ()
+            status = work.run(grid, "--workers", str(workers), *more, experiment=f"with {workers}")
+            assert status == 0
+        work.corpus = load_corpus(str(work.records))
+    return work
+
+
+@pytest.fixture(scope="module")
+def parent(studies):
+    return studies.runs("with 1")[0]
+
+
+@pytest.fixture(scope="module")
+def children(studies):
+    return studies.runs("with 1")[1]
+
+
+def table(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_each_configuration_and_repetition_is_a_finished_child(parent, children):
+    assert parent.info.status == "FINISHED"
+    names = [run.info.run_name for run in children]
+    assert names == [
+        "00-r0 ResNet cna",
+        "00-r1 ResNet cna",
+        "01-r0 ResNet cac",
+        "01-r1 ResNet cac",
+    ]
+    assert {run.info.status for run in children} == {"FINISHED"}
+    assert parent.info.run_name == "small"
+
+
+def test_repetitions_are_outermost(children):
+    by_start = sorted(children, key=lambda run: run.info.start_time)
+    assert [run.info.run_name[:5] for run in by_start] == ["00-r0", "01-r0", "00-r1", "01-r1"]
+
+
+def test_params_are_the_options_by_alias_and_what_the_grid_file_fixes(children):
+    first, second = (run.data.params for run in (children[0], children[3]))
+    assert (first["layout"], second["layout"]) == ("cna", "cac")
+    assert (first["repetition"], second["repetition"]) == ("0", "1")
+    assert (first["config"], second["config"]) == ("0", "1")
+    assert first["model"] == "ResNet"
+    assert first["blocks"] == "[1]"
+    assert first["filters"] == "[4]"
+    assert first["batch_size"] == "5"
+    assert first["epochs"] == "3"
+    assert first["seed"] == "3"
+    assert first["weight_seed"] != second["weight_seed"]
+    assert first["optimizer"] == "Optimizer('adam', learning_rate=0.01)"
+    # 7*4 + 2*4 stem, 3*4*4 + 2*4 block, 2*(4+1) head
+    assert first["trainable_parameters"] == "102"
+    # 36 stem, 2*3*4*4 block, 10 head
+    assert second["trainable_parameters"] == "142"
+
+
+def test_trainable_parameters_are_a_metric_too(children):
+    assert [run.data.metrics["trainable_parameters"] for run in children] == [102, 102, 142, 142]
+
+
+def test_the_loss_of_every_iteration_is_there(studies, children):
+    for run in children:
+        losses = studies.losses(run)
+        assert len(losses) == ITERATIONS
+        assert all(math.isfinite(loss) for loss in losses)
+
+
+def test_tests_come_at_the_end_of_every_epoch(studies, children):
+    for name in ("test_f1", "test_accuracy", "test_roc_auc", "best_test_f1"):
+        history = studies.client.get_metric_history(children[0].info.run_id, name)
+        assert sorted({metric.step for metric in history}) == [3, 7, 11], name
+
+
+def test_the_best_f1_is_the_highest_so_far(studies, children):
+    for run in children:
+        get = studies.client.get_metric_history
+        tests = {m.step: m.value for m in get(run.info.run_id, "test_f1")}
+        for metric in get(run.info.run_id, "best_test_f1"):
+            assert metric.value == max(v for step, v in tests.items() if step <= metric.step)
+
+
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_predictions_hold_every_test_record_once(studies, children, which):
+    for run in children:
+        rows = table(studies.text(run, f"predictions/{which}.csv"))
+        assert [row["record"] for row in rows] == TEST_RECORDS
+        assert [row["label"] for row in rows] == ["A", "N", "A", "N"]
+        for row in rows:
+            p = {label: float(row[f"p_{label}"]) for label in "AN"}
+            assert sum(p.values()) == pytest.approx(1)
+            assert row["prediction"] == max(p, key=p.get)
+
+
+def test_artifacts_of_a_run(studies, children):
+    assert studies.artifacts(children[0]) >= {
+        "configuration.json",
+        "plots/learning_curve.png",
+        "plots/confusion_matrix.png",
+        "predictions/best.csv",
+        "predictions/last.csv",
+    }
+    configuration = json.loads(studies.text(children[0], "configuration.json"))
+    assert configuration["iterations"] == ITERATIONS
+    assert configuration["input_shape"] == [128, 1]
+    assert configuration["train"][-1] == "random_split_signals(length=128, n=2)"
+    assert configuration["identity"] == children[0].data.tags["ecg_mlflow.identity"]
+
+
+def test_artifacts_of_the_study(studies, parent, children):
+    names = studies.artifacts(parent)
+    assert names >= {"design/small.py", "design/plan.json", "leaderboard.csv", "leaderboard.json"}
+    assert "left_out.txt" not in names
+    plan = json.loads(studies.text(parent, "design/plan.json"))
+    assert plan["split"]["test"] == TEST_RECORDS
+    assert len(plan["split"]["train"]) == 16
+    assert [run["key"] for run in plan["runs"]] == ["00-r0", "01-r0", "00-r1", "01-r1"]
+    identities = {run["key"]: run["identity"] for run in plan["runs"]}
+    assert len(set(identities.values())) == 4
+    for run in children:
+        assert run.data.tags["ecg_mlflow.identity"] == identities[run.info.run_name[:5]]
+
+
+def test_the_leaderboard_is_the_mean_over_repetitions(studies, parent, children):
+    rows = {row["layout"]: row for row in table(studies.text(parent, "leaderboard.csv"))}
+    for layout, row in rows.items():
+        scores = [
+            run.data.metrics["test_f1"] for run in children if run.data.params["layout"] == layout
+        ]
+        assert row["runs"] == "2"
+        assert float(row["test_f1"]) == pytest.approx(np.mean(scores))
+        assert float(row["test_f1_std"]) == pytest.approx(np.std(scores, ddof=1))
+    ranked = sorted(rows.values(), key=lambda row: int(row["rank"]))
+    assert float(ranked[0]["test_f1"]) >= float(ranked[1]["test_f1"])
+
+
+def test_the_parent_carries_the_account_and_the_link(parent):
+    metrics = parent.data.metrics
+    assert (metrics["runs_done"], metrics["runs_failed"], metrics["runs_waiting"]) == (4, 0, 0)
+    note = parent.data.tags["mlflow.note.content"]
+    assert "4 of 4 runs finished." in note
+    assert parent.info.run_id in note
+    assert "compareRunsMode=CHART" in note
+    assert parent.data.params["configurations"] == "2"
+    assert parent.data.params["objective"] == "test_f1"
+    assert parent.data.params["split"] == "train 0.8, test 0.2; the first test"
+
+
+def test_data_sets_are_linked(studies, children):
+    for run in children:
+        found = {one.tags[0].value: one.dataset for one in run.inputs.dataset_inputs}
+        assert set(found) == {"train", "test"}
+        assert json.loads(found["test"].profile)["n_records"] == 4
+    digests = {one.dataset.digest for run in children for one in run.inputs.dataset_inputs}
+    assert len(digests) == 2, "all runs have the same two"
+
+
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")
+def test_models_predict_what_the_tables_say(studies, children):
+    run = children[1]
+    settings = settings_of(studies, 0)
+    corpus = studies.corpus
+    rows = [corpus.ids.index(name) for name in TEST_RECORDS]
+    selection = select(corpus, settings.test, rows)
+    prepared = prepare(corpus, settings.test, selection.rows)
+    source = BatchSource(
+        WindowMaker(settings.test, prepared, selection.rows, selection.labels, training=False),
+        selection.rows,
+        class_indices(selection.labels, settings.classes),
+        2,
+        batch_size=4,
+    )
+    (batch,) = source.epoch(0, 0, 0, shuffle=False)
+    models = studies.client.search_logged_models([run.info.experiment_id])
+    models = {m.name: m for m in models if m.source_run_id == run.info.run_id}
+    assert set(models) == {"last", "best"}
+    mlflow.set_tracking_uri(studies.client.tracking_uri)
+    for name, model in models.items():
+        loaded = mlflow.pyfunc.load_model(f"models:/{model.model_id}")
+        windows = np.split(loaded.predict(batch.windows), np.cumsum(batch.counts)[:-1])
+        expected = table(studies.text(run, f"predictions/{name}.csv"))
+        for probabilities, row in zip(windows, expected, strict=True):
+            assert probabilities[:, 0].mean() == pytest.approx(float(row["p_A"]), abs=1e-5)
+
+
+def settings_of(work, index):
+    research = load_grid_file(work.folder / "small.py").research
+    return research.settings(research.grid.unique()[0][index])
+
+
+def test_one_and_two_workers_give_the_same_losses_bit_for_bit(studies, children):
+    others = studies.runs("with 2")[1]
+    histories = [studies.losses(run) for run in children]
+    assert [studies.losses(run) for run in others] == [histories[0], histories[2]]
+    assert len({tuple(losses) for losses in histories}) == 4, "and no two runs are alike"
+    for name in ("test_f1", "test_log_loss"):
+        values = [run.data.metrics[name] for run in others]
+        assert values == [run.data.metrics[name] for run in children[::2]]
+
+
+def test_counts_of_windows_are_kept(studies, children):
+    rows = table(studies.text(children[0], "predictions/last.csv"))
+    # 310 to 340 samples, windows of 128 every 64
+    assert Counter(row["windows"] for row in rows) == {"3": 1, "4": 3}
+
+
+# --- The commands of `mlflow run` ----------------------------------------------------------------
+
+
+def mlflow_run(work, *arguments, entry_point="main"):
+    """Run the project from another folder, as a user would."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run(
+        [*MLFLOW, "run", str(PROJECT), "--env-manager", "local", "-e", entry_point, *arguments],
+        cwd=work.folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+
+
+@pytest.mark.slow
+def test_mlflow_run_with_paths_from_the_callers_folder(workplace, experiment):
+    workplace.write_grid(grid_text())
+    (workplace.folder / "records").symlink_to(workplace.records)
+    done = mlflow_run(
+        workplace,
+        *("-P", "grid=small.py", "-P", "data=records", "-P", "epochs=1", "-P", "workers=2"),
+        *("--experiment-name", experiment),
+    )
+    assert done.returncode == 0, done.stderr
+    parent, children = workplace.runs(experiment)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["grid"] == "small.py"
+    assert [run.info.status for run in children] == ["FINISHED"] * 2
+    assert [len(workplace.losses(run)) for run in children] == [4, 4]
+    assert parent.data.tags["mlflow.project.entryPoint"] == "main"
+
+
+@pytest.mark.slow
+def test_mlflow_run_of_one_configuration(workplace, experiment):
+    grid = workplace.write_grid(grid_text(epochs="1"))
+    done = mlflow_run(
+        workplace,
+        *("-P", f"grid={grid}", "-P", "config=1", "-P", f"data={workplace.records}"),
+        *("--experiment-name", experiment),
+        entry_point="config",
+    )
+    assert done.returncode == 0, done.stderr
+    _, (child,) = workplace.runs(experiment)
+    assert child.data.params["config"] == "1"
+    assert child.data.params["layout"] == "cac"
+
+
+@pytest.mark.slow
+def test_mlflow_run_dry(workplace, experiment):
+    done = mlflow_run(
+        workplace,
+        *("-P", "grid=resnet.py", "-P", "dry_run=true", "-P", "data=demo:60"),
+        *("--experiment-name", experiment),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "26 configurations x 1 repetitions = 26 runs" in done.stdout
+    assert "3,843,138" in done.stdout
+    parent, children = workplace.runs(experiment)
+    assert parent.info.status == "FINISHED"
+    assert not children
+
+
+@pytest.mark.slow
+def test_mlflow_run_of_an_unknown_grid(workplace, experiment):
+    done = mlflow_run(workplace, "-P", "grid=nosuch.py", "--experiment-name", experiment)
+    assert done.returncode != 0
+    parent, _ = workplace.runs(experiment)
+    assert parent.info.status == "FAILED"
+    assert "no grid file 'nosuch.py'" in reason(parent)
+    assert "quickstart.py, resnet.py" in reason(parent)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGKILL to mlflow alone"])
+def test_mlflow_run_that_is_stopped_leaves_nothing_running(workplace, experiment, how):
+    grid = workplace.write_grid(grid_text(epochs="100_000", test_every="'2 epochs'"))
+    arguments = ["-P", f"grid={grid}", "-P", f"data={workplace.records}", "-P", "workers=1"]
+    arguments += ["--experiment-name", experiment]
+    process = subprocess.Popen(
+        [*MLFLOW, "run", str(PROJECT), "--env-manager", "local", *arguments],
+        cwd=workplace.folder,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: any("loss" in r.data.metrics for r in workplace.runs(experiment)[1]))
+        if how == "Ctrl-C":
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.kill()
+        process.wait(60)
+        wait_for(lambda: workplace.runs(experiment)[0].info.status != "RUNNING")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    parent, children = workplace.runs(experiment)
+    # MLflow 3.17 means to leave a run's own end alone, but writes FAILED over it on Ctrl-C: it
+    # compares the status' name with numbers (mlflow.projects._maybe_set_run_terminated).
+    assert parent.info.status == ("FAILED" if how == "Ctrl-C" else "KILLED")
+    assert reason(parent).startswith("KeyboardInterrupt: stopped by SIG")
+    assert [run.info.status for run in children] == ["KILLED"]
+    assert workplace.losses(children[0])
+
+
+def wait_for(condition, seconds=100):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.3)

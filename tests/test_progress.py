@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from ecg_mlflow.progress import StudyProgress
+
+
+def planned(key, seconds):
+    config = SimpleNamespace(name=f"net {key}", seconds=seconds, n_iterations=100)
+    return SimpleNamespace(key=key, config=config)
+
+
+SHORT, LONG = planned("00-r0", 10.0), planned("01-r0", 30.0)
+
+
+@pytest.fixture
+def progress():
+    plan = SimpleNamespace(runs=(SHORT, LONG), seconds=40.0)
+    with StudyProgress(plan) as made:
+        yield made
+
+
+def test_a_run_weighs_what_it_costs(progress):
+    progress.update(LONG, {"iteration": 50})
+    progress.refresh()
+    assert progress._bar.n == pytest.approx(0.5 * 30 / 40)
+    progress.finished(SHORT, 0.8)
+    progress.refresh()
+    assert progress._bar.n == pytest.approx(0.375 + 0.25)
+    progress.failed(LONG, "no")
+    progress.refresh()
+    assert progress._bar.n == pytest.approx(1.0)
+
+
+def test_ended_runs_are_told_in_one_line_each(progress, capsys):
+    progress.finished(SHORT, 0.81234)
+    progress.failed(LONG, "ValueError: no beats")
+    progress.stopped(LONG)
+    assert capsys.readouterr().err.splitlines() == [
+        "[1/2] 00-r0 net 00-r0: F1 0.8123",
+        "[2/2] 01-r0 net 01-r0: FAILED: ValueError: no beats",
+        "01-r0 net 01-r0: stopped",
+    ]
+
+
+def test_the_bar_tells_the_best_so_far(progress):
+    for value in (0.5, 0.9, 0.7, float("nan")):
+        progress.finished(SHORT, value)
+    progress.failed(LONG, "no")
+    progress.refresh()
+    assert progress._bar.postfix == "4/2 runs, 1 failed, best F1 0.9000 (00-r0)"
+
+
+def test_nothing_but_lines_where_there_is_no_terminal(progress, capsys):
+    progress.update(SHORT, {"iteration": 3})
+    progress.refresh()
+    assert capsys.readouterr().err == ""

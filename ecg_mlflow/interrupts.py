@@ -6,18 +6,21 @@ import ctypes
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+#: Seconds within which signals of one kind are one wish.
+ONE_WISH = 0.5
 
 
 class StopRequest:
     """Whether somebody wants the study to stop."""
 
     def __init__(self) -> None:
-        self._seen: set[int] = set()
+        self._seen: dict[int, float] = {}
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if a stop was asked for.
@@ -31,11 +34,13 @@ class StopRequest:
         """Take a signal: the first of its kind is noted, the second one is obeyed at once.
 
         Of its kind, because ``mlflow run`` answers Ctrl-C with a SIGTERM of its own,
-        milliseconds after the terminal's SIGINT: that is one wish, and not a second one.
+        milliseconds after the terminal's SIGINT: that is one wish, and not a second one. So are
+        signals of one kind in quick succession: the kernel sends the one of a parent's death
+        once for each of its threads that has had the child in hand.
         """
-        if number in self._seen:
+        now = time.monotonic()
+        if now - self._seen.setdefault(number, now) > ONE_WISH:
             raise KeyboardInterrupt(f"stopped by a second {signal.Signals(number).name}")
-        self._seen.add(number)
 
 
 @contextmanager

@@ -52,5 +52,5 @@ research = Research(
     optimizer=Optimizer("adam", learning_rate=1e-3),
     split=0.8,
     seed=0,
-    demo=DemoBudget(records=400, epochs=2, repetitions=1, test_every="1 epoch"),
+    demo=DemoBudget(records=1000, epochs=2, repetitions=1, test_every="1 epoch"),
 )

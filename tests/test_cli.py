@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -302,12 +303,17 @@ def test_parameters_of_mlflow_run_may_be_empty(workplace, experiment):
     assert workplace.run(grid, *more, "--on_bad_record", "skip", experiment=experiment) == 0
 
 
-def test_the_callers_folder_is_known_only_under_mlflow_run(monkeypatch):
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    assert _callers_folder() == []
-    monkeypatch.setenv("MLFLOW_RUN_ID", "0")
-    (folder,) = _callers_folder()
-    assert folder.is_dir()
+def test_the_callers_folder_is_known_only_under_mlflow_run(monkeypatch, tmp_path):
+    caller = subprocess.Popen(["sleep", "60"], cwd=tmp_path)
+    try:
+        monkeypatch.setattr(os, "getppid", lambda: caller.pid)
+        monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+        assert _callers_folder() == []
+        monkeypatch.setenv("MLFLOW_RUN_ID", "0")
+        assert _callers_folder() == [tmp_path]
+    finally:
+        caller.kill()
+        caller.wait()
 
 
 def test_ctrl_c_ends_with_130(workplace, capsys, monkeypatch):

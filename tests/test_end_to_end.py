@@ -197,7 +197,7 @@ def test_data_sets_are_linked(studies, children):
 
 
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")
-def test_models_predict_what_the_tables_say(studies, children):
+def test_models_predict_what_the_tables_say(studies, children, monkeypatch):
     run = children[1]
     settings = settings_of(studies, 0)
     corpus = studies.corpus
@@ -215,7 +215,7 @@ def test_models_predict_what_the_tables_say(studies, children):
     models = studies.client.search_logged_models([run.info.experiment_id])
     models = {m.name: m for m in models if m.source_run_id == run.info.run_id}
     assert set(models) == {"last", "best"}
-    mlflow.set_tracking_uri(studies.client.tracking_uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", studies.client.tracking_uri)
     for name, model in models.items():
         loaded = mlflow.pyfunc.load_model(f"models:/{model.model_id}")
         windows = np.split(loaded.predict(batch.windows), np.cumsum(batch.counts)[:-1])

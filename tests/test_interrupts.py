@@ -29,8 +29,17 @@ def test_ctrl_c_and_the_sigterm_that_mlflow_sends_after_it_are_one_wish():
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+def test_signals_of_one_kind_in_quick_succession_are_one_wish():
+    with stop_on_signals() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt, match="stopped by SIGTERM"):
+            stop.check()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_second_signal_of_a_kind_is_obeyed_at_once(number):
+def test_the_second_signal_of_a_kind_is_obeyed_at_once(number, monkeypatch):
+    monkeypatch.setattr("ecg_mlflow.interrupts.ONE_WISH", 0.0)
     with stop_on_signals():
         os.kill(os.getpid(), number)
         with pytest.raises(KeyboardInterrupt, match=f"second {number.name}"):

@@ -144,11 +144,12 @@ class TrainingRun:
             # The test score of a study that validates is that of the weights it would choose.
             self._log.metrics(_prefixed(TEST, best.metrics), iteration)
             final |= _prefixed(TEST, best.metrics)
+        # MLflow's own prefix for figures of the machine: the UI shows them apart from the metrics.
         speed = {
-            "speed/iterations_per_second": job.n_iterations / loop.seconds,
-            "speed/time_outside_step": 1 - loop.step_seconds / loop.seconds,
-            "speed/setup_seconds": setup,
-            "speed/worker_peak_memory_mb": _peak_memory_mb(),
+            "system/iterations_per_second": job.n_iterations / loop.seconds,
+            "system/time_outside_step": 1 - loop.step_seconds / loop.seconds,
+            "system/setup_seconds": setup,
+            "system/worker_peak_memory_mb": _peak_memory_mb(),
         }
         self._log.metrics(speed, iteration)
         self._log_predictions(corpus, {"last": last, "best": best})

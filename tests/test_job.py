@@ -70,7 +70,7 @@ def test_a_run_tells_how_far_it_is_and_what_it_reached(make_job, workplace):
     assert result["monitored"] == "validation"
     assert {"validation_f1", "best_validation_f1", "test_f1"} <= set(result["metrics"])
     assert set(result["models"]) == {"last", "best"}
-    assert 0 <= result["speed"]["speed/time_outside_step"] < 1
+    assert 0 <= result["speed"]["system/time_outside_step"] < 1
     run = workplace.client.get_run(job.run_id)
     assert len(workplace.losses(run)) == 6
     assert run.data.metrics["trainable_parameters"] == 7 * 2 + 2 * 2 + 3 * 2 * 2 + 2 * 3

@@ -185,7 +185,7 @@ class Study:
                 )
 
     def describe(self, markdown: str, metric: str) -> None:
-        """Write the parent's description, with the link to all children at its end.
+        """Write the parent's description, under the link to all children, since the UI folds it.
 
         Parameters
         ----------
@@ -194,11 +194,11 @@ class Study:
         metric
             What the linked list of children is ordered by, best first.
         """
-        link = f"\n\n[All runs of this study with charts]({self.children_url(metric)})\n"
+        link = f"[All runs of this study with charts]({self.children_url(metric)})\n\n"
         room = TAG_LIMIT - len(link)
         text = markdown if len(markdown) <= room else f"{markdown[: room - 4]} ..."
         with store_errors(f"describe run {self.run_id}"):
-            self.client.set_tag(self.run_id, mlflow_tags.MLFLOW_RUN_NOTE, text + link)
+            self.client.set_tag(self.run_id, mlflow_tags.MLFLOW_RUN_NOTE, link + text)
 
     def children_url(self, metric: str) -> str:
         """Return the link to all children as a flat list with charts, best first.

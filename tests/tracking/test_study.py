@@ -181,13 +181,12 @@ def test_the_filter_of_the_link_finds_the_children_and_nothing_else(client, stud
     assert {run.info.run_id for run in found} == children
 
 
-def test_description_ends_with_the_link_however_long(client, study):
+def test_description_begins_with_the_link_and_is_cut_to_fit(client, study):
+    link = f"[All runs of this study with charts]({study.children_url('best_test_f1')})\n\n"
     study.describe("# Design\n26 configurations", "best_test_f1")
-    note = tags(client, study.run_id)["mlflow.note.content"]
-    assert note.startswith("# Design\n26 configurations\n")
-    assert note.rstrip().endswith(f"({study.children_url('best_test_f1')})")
+    assert tags(client, study.run_id)["mlflow.note.content"] == f"{link}# Design\n26 configurations"
     study.describe("x" * 10_000, "best_test_f1")
     note = tags(client, study.run_id)["mlflow.note.content"]
     assert len(note) <= 8000
-    assert "x ...\n" in note
-    assert note.rstrip().endswith(f"({study.children_url('best_test_f1')})")
+    assert note.startswith(link)
+    assert note.endswith("x ...")

@@ -30,7 +30,7 @@ from ecg_mlflow.interrupts import StopRequest, stop_on_signals
 from ecg_mlflow.job import TrainJob
 from ecg_mlflow.plan import PlannedRun, StudyPlan
 from ecg_mlflow.progress import StudyProgress
-from ecg_mlflow.tracking import EndStatus, Result, Study, leaderboard_rows
+from ecg_mlflow.tracking import EndStatus, Result, Study, leaderboard_rows, log_datasets
 from ecg_mlflow.tracking.client import store_errors
 
 
@@ -91,6 +91,7 @@ def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> S
         StudyProgress(plan) as progress,
     ):
         describe_study(study, plan, options.grid_file)
+        log_datasets(client, study.run_id, dataset_infos(plan.corpus, plan.configs[0]))
         account = _Account(plan, study, progress, options)
         executor = make_executor("ecg_mlflow.job:train", options.slots, options.log_dir)
         try:
@@ -161,6 +162,9 @@ class _Account:
             run_name(run), run_params(run), {"ecg_mlflow.identity": run.identity}
         )
         self._running[run.key] = run, run_id
+        datasets = dataset_infos(self._plan.corpus, config)
+        # Here and not in the workers, which would race for the first entry in MLflow's table.
+        log_datasets(self._study.client, run_id, datasets)
         self._write(run_id, "configuration.json", json.dumps(full_configuration(run), indent=2))
         job = TrainJob(
             run_id,
@@ -172,7 +176,7 @@ class _Account:
             run.repetition,
             config.n_iterations,
             config.tests,
-            dataset_infos(self._plan.corpus, config),
+            datasets,
         )
         executor.submit(Job(run.key, pickle_for_worker(job, self._modules), config.seconds))
 

@@ -24,7 +24,6 @@ from ecg_mlflow.tracking import (
     RunLog,
     confusion_matrix,
     learning_curve,
-    log_datasets,
     log_model,
 )
 from ecg_mlflow.training import Evaluation, TrainingLoop, evaluate
@@ -81,8 +80,6 @@ class TrainingRun:
         model = build_model(settings, job.input_shape, weight_seed(settings.seed, job.repetition))
         self._step = CompiledStep(model, settings.optimizer.build(), settings.loss.build())
         self._log.metrics({"trainable_parameters": count_parameters(model)}, 0)
-        if job.datasets:
-            log_datasets(self._log.client, job.run_id, job.datasets)
         with map_ahead(
             lambda batch: (
                 self._step.to_device(batch.windows),

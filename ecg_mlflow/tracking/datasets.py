@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from ecg_mlflow.errors import TrackingError
@@ -102,4 +103,10 @@ def log_datasets(client: MlflowClient, run_id: str, parts: Mapping[str, DatasetI
         for context, info in parts.items()
     ]
     with store_errors(f"log the data sets of run {run_id}"):
-        client.log_inputs(run_id, inputs)
+        try:
+            client.log_inputs(run_id, inputs)
+        except MlflowException as error:
+            if "IntegrityError" not in str(error):
+                raise
+            # MLflow looks a data set up before it adds it, and another process was quicker.
+            client.log_inputs(run_id, inputs)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking import DatasetInfo, log_datasets
@@ -42,6 +43,21 @@ def test_the_same_data_set_in_two_runs_is_one(client, study):
         log_datasets(client, study.create_child("c", {}), {"train": TRAIN})
     runs = client.search_runs([study.experiment_id], f"dataset.digest = '{TRAIN.short_digest}'")
     assert len(runs) == 2
+
+
+def test_another_process_that_adds_the_same_data_set_is_no_error(client, run_id, monkeypatch):
+    log_inputs, calls = client.log_inputs, []
+
+    def too_late_at_first(*arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed")
+        log_inputs(*arguments)
+
+    monkeypatch.setattr(client, "log_inputs", too_late_at_first)
+    log_datasets(client, run_id, {"train": TRAIN})
+    assert len(calls) == 2
+    assert len(client.get_run(run_id).inputs.dataset_inputs) == 1
 
 
 def test_a_part_that_mlflow_would_drop_is_an_error(client, run_id):

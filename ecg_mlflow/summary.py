@@ -13,6 +13,9 @@ from ecg_mlflow.plan import StudyPlan
 from ecg_mlflow.records import Corpus, list_bad_records
 
 SHOWN_COPIES = 10
+SHOWN_METRICS = tuple(
+    f"{side}_{name}" for side in ("validation", "test") for name in ("f1", "accuracy", "roc_auc")
+)
 
 
 def plan_table(plan: StudyPlan, n_workers: int) -> str:
@@ -59,8 +62,15 @@ def result_table(rows: Sequence[Mapping[str, object]], shown: int = 10) -> str:
         return "no run has finished"
     # Not those of the first row alone: a sum of grids has rows with different options.
     options = dict.fromkeys(n for row in rows for n in takewhile(lambda n: n != "runs", row))
-    names = [*options, *(n for n in rows[0] if n not in options and not _is_secondary(n))]
-    table = [[_cell(row.get(name, "-")) for name in names] for row in rows[:shown]]
+    metrics = [name for name in rows[0] if name in SHOWN_METRICS]
+    names = [*options, "runs", *metrics]
+    table = [
+        [
+            *(str(row.get(name, "-")) for name in (*options, "runs")),
+            *(_mean_and_std(row[name], row[f"{name}_std"]) for name in metrics),
+        ]
+        for row in rows[:shown]
+    ]
     more = [f"... and {len(rows) - shown} more"] if len(rows) > shown else []
     return "\n".join([*_aligned([names, *table]), *more])
 
@@ -88,21 +98,12 @@ def summarise(corpus: Corpus) -> str:
     return "\n".join(lines)
 
 
-def _is_secondary(name: str) -> bool:
-    """Say whether a leaderboard's column is left out of the short table."""
-    wanted = ("f1", "accuracy", "roc_auc")
-    metric = name.removesuffix("_std")
-    is_metric = metric.startswith(("test_", "validation_", "best_"))
-    return is_metric and not any(metric == f"{side}_{one}" for one in wanted for side in _SIDES)
-
-
-_SIDES = ("test", "validation")
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4f}" if math.isfinite(value) else "-"
-    return str(value)
+def _mean_and_std(mean: object, std: object) -> str:
+    """Write a metric: its standard deviation over repetitions too, where there is one."""
+    if not (isinstance(mean, float) and math.isfinite(mean)):
+        return "-"
+    spread = isinstance(std, float) and math.isfinite(std)
+    return f"{mean:.4f} ± {std:.4f}" if spread else f"{mean:.4f}"
 
 
 def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
@@ -118,7 +119,7 @@ def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _is_number(text: str) -> bool:
-    return text.replace(",", "").replace(".", "").isdigit()
+    return text.translate(str.maketrans("", "", ",.± ")).isdigit()
 
 
 def _duration(seconds: float) -> str:

@@ -55,9 +55,9 @@ def row(rank, options, f1):
 def test_a_leaderboard_shows_the_options_of_all_rows_and_few_metrics():
     lines = result_table([row(1, {"layout": "cna"}, 0.9), row(2, {"blocks": "[1]"}, math.nan)])
     assert [line.split() for line in lines.splitlines()] == [
-        ["rank", "layout", "blocks", "runs", "test_f1", "test_f1_std"],
-        ["1", "cna", "-", "2", "0.9000", "0.1000"],
-        ["2", "-", "[1]", "2", "-", "0.1000"],
+        ["rank", "layout", "blocks", "runs", "test_f1"],
+        ["1", "cna", "-", "2", "0.9000", "±", "0.1000"],
+        ["2", "-", "[1]", "2", "-"],
     ]
 
 

@@ -67,7 +67,7 @@ def result_table(rows: Sequence[Mapping[str, object]], shown: int = 10) -> str:
     table = [
         [
             *(str(row.get(name, "-")) for name in (*options, "runs")),
-            *(_mean_and_std(row[name], row[f"{name}_std"]) for name in metrics),
+            *(_mean_and_std(row.get(name), row.get(f"{name}_std")) for name in metrics),
         ]
         for row in rows[:shown]
     ]

@@ -27,7 +27,7 @@ class StudyProgress:
         total = plan.seconds
         self._bar: tqdm[Any] = tqdm(
             total=1.0,
-            bar_format="{percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}",
+            bar_format="{percentage:3.0f}%|{bar}| {elapsed}<{remaining} {desc}",
             file=sys.stderr,
             disable=not sys.stderr.isatty(),
             dynamic_ncols=True,
@@ -64,7 +64,7 @@ class StudyProgress:
             text += f", {self._failed} failed"
         if self._best:
             text += f", best F1 {self._best[0]:.4f} ({self._best[1]})"
-        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.set_description_str(text, refresh=False)
         self._bar.n = min(done, 1.0)
         self._bar.refresh()
 

@@ -50,7 +50,7 @@ def test_the_bar_tells_the_best_so_far(progress):
         progress.finished(SHORT, value)
     progress.failed(LONG, "no")
     progress.refresh()
-    assert progress._bar.postfix == "4/2 runs, 1 failed, best F1 0.9000 (00-r0)"
+    assert progress._bar.desc == "4/2 runs, 1 failed, best F1 0.9000 (00-r0)"
 
 
 def test_nothing_but_lines_where_there_is_no_terminal(progress, capsys):

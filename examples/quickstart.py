@@ -24,7 +24,7 @@ research = Research(
     test=test,
     classes=["A", "NO"],
     batch_size=32,
-    epochs=42,
+    epochs=60,
     test_every="6 epochs",
     optimizer=Optimizer("adam", learning_rate=3e-3),
     demo=DemoBudget(records=600),

@@ -17,6 +17,7 @@ from ecg_mlflow.pipeline import (
     Stages,
     WindowMaker,
     class_indices,
+    output_leads,
     prepare,
     select,
 )
@@ -116,8 +117,6 @@ def _stages(settings: Settings, side: str) -> Stages:
 
 def _check_side(corpus: Corpus, settings: Settings, name: str, selection: Selection) -> int:
     """Check one side; return its number of leads."""
-    from ecg_mlflow.pipeline.prepare import output_leads
-
     stages = _stages(settings, name)
     counts = Counter(selection.labels)
     missing = [label for label in settings.classes if not counts[label]]

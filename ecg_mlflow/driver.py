@@ -30,7 +30,14 @@ from ecg_mlflow.interrupts import StopRequest, stop_on_signals
 from ecg_mlflow.job import TrainJob
 from ecg_mlflow.plan import PlannedRun, StudyPlan
 from ecg_mlflow.progress import StudyProgress
-from ecg_mlflow.tracking import EndStatus, Result, Study, leaderboard_rows, log_datasets
+from ecg_mlflow.tracking import (
+    DatasetInfo,
+    EndStatus,
+    Result,
+    Study,
+    leaderboard_rows,
+    log_datasets,
+)
 from ecg_mlflow.tracking.client import store_errors
 
 
@@ -119,6 +126,7 @@ class _Account:
         self._progress = progress
         self._modules = options.modules
         self._objective = objective(plan)
+        self._datasets: dict[int, dict[str, DatasetInfo]] = {}
         self._waiting = deque(plan.runs)
         self._running: dict[str, tuple[PlannedRun, str]] = {}
         self._results: list[Result] = []
@@ -162,7 +170,9 @@ class _Account:
             run_name(run), run_params(run), {"ecg_mlflow.identity": run.identity}
         )
         self._running[run.key] = run, run_id
-        datasets = dataset_infos(self._plan.corpus, config)
+        if config.index not in self._datasets:  # the repetitions of a configuration share them
+            self._datasets[config.index] = dataset_infos(self._plan.corpus, config)
+        datasets = self._datasets[config.index]
         # Here and not in the workers, which would race for the first entry in MLflow's table.
         log_datasets(self._study.client, run_id, datasets)
         self._write(run_id, "configuration.json", json.dumps(full_configuration(run), indent=2))

@@ -6,7 +6,7 @@ every batch (`WindowMaker`, in one fused kernel); a `BatchSource` makes epochs o
 
 from ecg_mlflow.pipeline.batches import Batch, BatchSource, Prefetch, class_indices, map_ahead
 from ecg_mlflow.pipeline.pipeline import Pipeline, Stages
-from ecg_mlflow.pipeline.prepare import Prepared, Selection, prepare, select
+from ecg_mlflow.pipeline.prepare import Prepared, Selection, output_leads, prepare, select
 from ecg_mlflow.pipeline.windows import WindowMaker
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "WindowMaker",
     "class_indices",
     "map_ahead",
+    "output_leads",
     "prepare",
     "select",
 ]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ecg_mlflow.errors import ResearchError
 from ecg_mlflow.grids import references
@@ -43,21 +43,26 @@ OPTIMIZERS: Mapping[str, tuple[str, frozenset[str]]] = {
 }
 
 
-@dataclass(frozen=True, init=False)
-class Optimizer:
-    """A Keras optimizer by name, with its arguments; any of them may be ``C("option")``.
+#: Losses over logits ``(n, n_classes)`` and one-hot targets of the same shape.
+LOSSES: Mapping[str, tuple[str, frozenset[str]]] = {
+    "softmax_cross_entropy": ("CategoricalCrossentropy", frozenset({"label_smoothing"})),
+    "focal": ("CategoricalFocalCrossentropy", frozenset({"alpha", "gamma", "label_smoothing"})),
+}
 
-    Examples
-    --------
-    >>> Optimizer("adam", learning_rate=1e-3)
-    Optimizer('adam', learning_rate=0.001)
-    """
+
+@dataclass(frozen=True, init=False, repr=False)
+class _Declared:
+    """A Keras object by name, with its arguments, among those of a table."""
 
     name: str
     arguments: Mapping[str, object] = field(default_factory=dict)
 
+    #: What it is, for messages, and the classes and arguments there are.
+    _kind: ClassVar[str]
+    _table: ClassVar[Mapping[str, tuple[str, frozenset[str]]]]
+
     def __init__(
-        self, name: str = "adam", arguments: Mapping[str, object] | None = None, **more: object
+        self, name: str, arguments: Mapping[str, object] | None = None, **more: object
     ) -> None:
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "arguments", {**(arguments or {}), **more})
@@ -66,17 +71,41 @@ class Optimizer:
 
     def __repr__(self) -> str:
         arguments = "".join(f", {k}={v!r}" for k, v in self.arguments.items())
-        return f"Optimizer({self.name!r}{arguments})"
+        return f"{type(self).__name__}({self.name!r}{arguments})"
 
     def _check(self) -> None:
-        if self.name not in OPTIMIZERS:
-            raise ResearchError(f"unknown optimizer {self.name!r}; there are {list(OPTIMIZERS)}")
-        allowed = OPTIMIZERS[self.name][1]
+        if self.name not in self._table:
+            raise ResearchError(
+                f"unknown {self._kind} {self.name!r}; there are {list(self._table)}"
+            )
+        allowed = self._table[self.name][1]
         unknown = sorted(set(self.arguments) - allowed)
         if unknown:
             raise ResearchError(
-                f"optimizer {self.name!r} takes no argument {unknown}; it takes {sorted(allowed)}"
+                f"{self._kind} {self.name!r} takes no argument {unknown}; it takes "
+                f"{sorted(allowed)}"
             )
+
+
+class Optimizer(_Declared):
+    """A Keras optimizer by name, with its arguments; any of them may be ``C("option")``.
+
+    Examples
+    --------
+    >>> Optimizer("adam", learning_rate=1e-3)
+    Optimizer('adam', learning_rate=0.001)
+    """
+
+    _kind = "optimizer"
+    _table = OPTIMIZERS
+
+    def __init__(
+        self, name: str = "adam", arguments: Mapping[str, object] | None = None, **more: object
+    ) -> None:
+        super().__init__(name, arguments, **more)
+
+    def _check(self) -> None:
+        super()._check()
         rate = self.arguments.get("learning_rate", _DEFAULT_RATE)
         if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 < float(rate) < math.inf:
             raise ResearchError(f"learning_rate={rate!r} of {self!r} must be a positive number")
@@ -90,15 +119,7 @@ class Optimizer:
         return make(**arguments)
 
 
-#: Losses over logits ``(n, n_classes)`` and one-hot targets of the same shape.
-LOSSES: Mapping[str, tuple[str, frozenset[str]]] = {
-    "softmax_cross_entropy": ("CategoricalCrossentropy", frozenset({"label_smoothing"})),
-    "focal": ("CategoricalFocalCrossentropy", frozenset({"alpha", "gamma", "label_smoothing"})),
-}
-
-
-@dataclass(frozen=True, init=False)
-class Loss:
+class Loss(_Declared):
     """A loss over logits and one-hot targets, by name, with its arguments.
 
     Examples
@@ -107,8 +128,8 @@ class Loss:
     Loss('focal', gamma=2.0)
     """
 
-    name: str
-    arguments: Mapping[str, object] = field(default_factory=dict)
+    _kind = "loss"
+    _table = LOSSES
 
     def __init__(
         self,
@@ -116,24 +137,7 @@ class Loss:
         arguments: Mapping[str, object] | None = None,
         **more: object,
     ) -> None:
-        object.__setattr__(self, "name", name)
-        object.__setattr__(self, "arguments", {**(arguments or {}), **more})
-        if not references(self):
-            self._check()
-
-    def __repr__(self) -> str:
-        arguments = "".join(f", {k}={v!r}" for k, v in self.arguments.items())
-        return f"Loss({self.name!r}{arguments})"
-
-    def _check(self) -> None:
-        if self.name not in LOSSES:
-            raise ResearchError(f"unknown loss {self.name!r}; there are {list(LOSSES)}")
-        unknown = sorted(set(self.arguments) - LOSSES[self.name][1])
-        if unknown:
-            raise ResearchError(
-                f"loss {self.name!r} takes no argument {unknown}; it takes "
-                f"{sorted(LOSSES[self.name][1])}"
-            )
+        super().__init__(name, arguments, **more)
 
     def build(self) -> keras.losses.Loss:
         """Make the Keras loss."""

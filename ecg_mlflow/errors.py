@@ -66,5 +66,17 @@ class TrackingError(EcgMlflowError, ConnectionError):
     """The MLflow store can't be reached or refuses what is sent."""
 
 
+class StorageFullError(EcgMlflowError, OSError):
+    """A disk has no room for what has to be written."""
+
+
+class CheckpointError(EcgMlflowError, OSError):
+    """A run can't go on in its own curves: its checkpoint is missing, damaged or in use."""
+
+
+class ResumeError(EcgMlflowError, RuntimeError):
+    """A study can't be continued: it is still running, or is another one."""
+
+
 class DivergedError(EcgMlflowError, ArithmeticError):
     """A training loss turned NaN or infinite."""

@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from ecg_mlflow.canonical import digest
 from ecg_mlflow.errors import PipelineError
+from ecg_mlflow.files import cache_root, locked, write_whole
 from ecg_mlflow.pipeline.actions import ApplyStep, RecordAction, Signal
 from ecg_mlflow.pipeline.pipeline import Stages
-from ecg_mlflow.records import Corpus, DigitalRecord, Signals
-from ecg_mlflow.records.cache import cache_root, locked, write_whole
+from ecg_mlflow.records import Corpus, DigitalRecord, Signals, corpora_folder, packed_path
 from ecg_mlflow.records.packing import pack
 
 #: Part of what a prepared corpus is known by; to be raised when an action computes something else.
@@ -149,7 +149,7 @@ def prepare(corpus: Corpus, stages: Stages, rows: npt.NDArray[np.int64]) -> Prep
         prepared = _reopen(note)
         if prepared is None:
             records = (_run_once(corpus, changing, int(row)) for row in rows)
-            prepared = pack(records, cache_root() / "corpora", note.stem)
+            prepared = pack(records, corpora_folder(), note.stem)
             write_whole(note, prepared.digest.encode())
     place = np.full(len(corpus), -1, dtype=np.int64)
     place[rows] = np.arange(len(rows))
@@ -183,7 +183,7 @@ def apply_checked(
 
 def _reopen(note: Path) -> Corpus | None:
     try:
-        path = cache_root() / "corpora" / note.read_text()
+        path = packed_path(note.read_text())
     except FileNotFoundError:
         return None
     return Corpus.open(path) if path.exists() else None

@@ -1,6 +1,6 @@
 """Recordings: reading WFDB files and labels, and packing them into a memory-mapped corpus."""
 
-from ecg_mlflow.records.corpus import Corpus, Provenance, Signals
+from ecg_mlflow.records.corpus import Corpus, Provenance, Signals, corpora_folder, packed_path
 from ecg_mlflow.records.record import (
     BadRecord,
     DigitalRecord,
@@ -19,8 +19,10 @@ __all__ = [
     "Record",
     "Signals",
     "bad_records_error",
+    "corpora_folder",
     "list_bad_records",
     "load_corpus",
+    "packed_path",
     "read_digital",
     "read_record",
 ]

@@ -16,8 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_mlflow.errors import CorpusError
+from ecg_mlflow.files import cache_root
 from ecg_mlflow.records.index import INDEX_NAME, SIGNALS_NAME, Index, content_digest, read_index
 from ecg_mlflow.records.record import BadRecord, Record, to_millivolts
+
+
+def corpora_folder() -> Path:
+    """Return where this machine's cache keeps packed corpora."""
+    return cache_root() / "corpora"
+
+
+def packed_path(digest: str) -> Path:
+    """Return where this machine's cache keeps the corpus with that digest, if it has it."""
+    return corpora_folder() / digest
 
 
 @dataclass(frozen=True, eq=False)

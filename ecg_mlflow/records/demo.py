@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_mlflow.errors import RecordError
-from ecg_mlflow.records.cache import move_folder, scratch_folder
+from ecg_mlflow.files import move_folder, scratch_folder
 from ecg_mlflow.records.synthetic.recording import UNITS_PER_MV, Recording, synthesize
 
 BLOCK = {"N": 14, "O": 6, "A": 4, "~": 1}

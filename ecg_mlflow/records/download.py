@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
-from ecg_mlflow.errors import DownloadError
-from ecg_mlflow.records.cache import locked, move_folder, scratch_folder
+from ecg_mlflow.errors import DownloadError, StorageFullError
+from ecg_mlflow.files import locked, move_folder, scratch_folder
 from ecg_mlflow.records.transfer import Progress, fetch_file, fetch_text
 
 TRAINING_ZIP_URL = "https://physionet.org/files/challenge-2017/1.0.0/training2017.zip"
@@ -80,6 +80,8 @@ def fetch_cinc2017(
         return folder
     except DownloadError as error:
         raise DownloadError(f"{error}. {_by_hand(url)}") from error
+    except StorageFullError:
+        raise
     except OSError as error:
         raise DownloadError(f"can't write to {root}: {error}. {_by_hand(url)}") from error
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_mlflow.records.cache import move_folder, scratch_folder
+from ecg_mlflow.files import move_folder, scratch_folder
 from ecg_mlflow.records.corpus import Corpus, Provenance
 from ecg_mlflow.records.index import INDEX_NAME, SIGNALS_NAME, Index, index_bytes, make_index
 from ecg_mlflow.records.record import DigitalRecord, to_millivolts

@@ -12,8 +12,8 @@ from itertools import chain
 from pathlib import Path
 
 from ecg_mlflow.errors import BadRecordsError, DataNotFoundError
-from ecg_mlflow.records.cache import cache_root, locked, write_whole
-from ecg_mlflow.records.corpus import Corpus, Provenance
+from ecg_mlflow.files import cache_root, locked, write_whole
+from ecg_mlflow.records.corpus import Corpus, Provenance, corpora_folder, packed_path
 from ecg_mlflow.records.find import Found, find_headers
 from ecg_mlflow.records.labels import find_label_files, read_labels
 from ecg_mlflow.records.packing import pack
@@ -139,7 +139,7 @@ def _build(note: Path, inputs: _Inputs, source: str, on_progress: Progress | Non
     first = next(records, None)
     if first is None:
         raise BadRecordsError(f"not one record can be used: {bad_records_error(reading.bad)}")
-    corpus = pack(chain([first], records), cache_root() / "corpora", note.stem)
+    corpus = pack(chain([first], records), corpora_folder(), note.stem)
     # A header or label file that changed while it was read makes the note stale at once.
     stamps = inputs.stamps(reading.files) | before
     content = {
@@ -164,7 +164,7 @@ def _reopen(note: Path, inputs: _Inputs, source: str) -> Corpus | None:
         return None
     if content["stamps"] != _digest(inputs.stamps(content["files"])):
         return None
-    path = cache_root() / "corpora" / content["digest"]
+    path = packed_path(content["digest"])
     if not path.exists():
         return None
     return Corpus.open(path, _provenance(content, inputs, source))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ecg_mlflow.records.cache import cache_root, locked, move_folder, scratch_folder, write_whole
+from ecg_mlflow.files import cache_root, locked, move_folder, scratch_folder, write_whole
 
 
 def test_the_environment_says_where(cache, monkeypatch):
@@ -44,7 +44,7 @@ def test_one_at_a_time_holds_the_lock(tmp_path):
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path):
     code = (
-        "import os, pathlib, sys; from ecg_mlflow.records.cache import locked\n"
+        "import os, pathlib, sys; from ecg_mlflow.files import locked\n"
         "with locked(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "thing")])

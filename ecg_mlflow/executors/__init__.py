@@ -9,6 +9,9 @@ called as ``function(payload, report)``. The package knows nothing of what the j
     One job at a time in a thread of this process: for debugging, and where no worker is wanted.
 `ProcessExecutor` (processes)
     One warm worker process per slot, each with an environment that is complete before it starts.
+`RayExecutor` (ray_cluster)
+    One warm actor per slot, on any node of a Ray cluster. Its module is to be imported by who
+    uses it, for it imports `ray`.
 `plan_slots` (devices)
     Which slots there are, and which device and how many threads each of them has.
 """
@@ -23,13 +26,14 @@ from ecg_mlflow.executors.base import (
     Report,
     Started,
 )
-from ecg_mlflow.executors.devices import Slot, build_env, plan_slots
+from ecg_mlflow.executors.devices import DEVICE_VARIABLE, Slot, build_env, plan_slots
 from ecg_mlflow.executors.inprocess import InProcessExecutor
-from ecg_mlflow.executors.machine import count_cores, find_gpus
+from ecg_mlflow.executors.machine import count_cores, count_oom_kills, find_gpus
 from ecg_mlflow.executors.processes import ProcessExecutor
-from ecg_mlflow.executors.termination import Terminated, shielded
+from ecg_mlflow.executors.termination import Terminated, shielded, stop_requested
 
 __all__ = [
+    "DEVICE_VARIABLE",
     "Event",
     "Executor",
     "ExecutorError",
@@ -44,7 +48,9 @@ __all__ = [
     "Terminated",
     "build_env",
     "count_cores",
+    "count_oom_kills",
     "find_gpus",
     "plan_slots",
     "shielded",
+    "stop_requested",
 ]

@@ -29,11 +29,16 @@ class Job:
     cost
         The submitter's estimate, in any unit. Executors keep the order of submission: who wants
         the longest first sorts by this before submitting.
+    exclusive
+        Alone on its device, as for another try after memory has run out. It starts when nothing
+        else runs there and idle workers have ended, and until its end nothing else starts there.
+        Once it is its turn, a device is kept free for it; later jobs may go on elsewhere.
     """
 
     key: str
     payload: bytes
     cost: float = 0.0
+    exclusive: bool = False
 
 
 class OutcomeState(Enum):
@@ -44,7 +49,7 @@ class OutcomeState(Enum):
     FAILED = "failed"
     """The function raised, or its result can't be brought to the driver: a user's error."""
     DIED = "died"
-    """The process ended under the job: an exit, a signal, a crash. Worth another try."""
+    """The process ended under the job, or hung and was killed. Worth another try."""
     CANCELLED = "cancelled"
     """`Executor.cancel` or `Executor.shutdown` stopped it, before or after it had started."""
 
@@ -112,7 +117,7 @@ class Executor(Protocol):
 
     @property
     def free_slots(self) -> int:
-        """How many more jobs would start at once if they were submitted now."""
+        """How many more jobs, none of them exclusive, would start at once if submitted now."""
 
     @property
     def n_pending(self) -> int:
@@ -135,15 +140,20 @@ class Executor(Protocol):
         lost. What was reported during `shutdown` is yielded afterwards.
         """
 
-    def cancel(self, key: str) -> None:
+    def cancel(self, key: str, grace: float | None = None) -> None:
         """Take a job from the queue, or tell it to stop: `Terminated` is raised in it.
 
-        A job without a report of its outcome yet may turn out to be DONE all the same. A key
-        that is not pending is ignored, for the job may just have ended.
+        It has `grace` seconds to flush, None for the executor's own. A later call, of
+        `shutdown` too, can only shorten them. A job that returns something after it was told
+        to stop is CANCELLED with that value; one that returned before it noticed may turn out
+        to be DONE. A key that is not pending is ignored, for the job may just have ended.
         """
 
     def shutdown(self, grace: float) -> None:
-        """Cancel every job and give the running ones `grace` seconds to flush. Idempotent."""
+        """Cancel every job and give the running ones `grace` seconds to flush. Idempotent.
+
+        An exception that interrupts it, as a second Ctrl-C does, ends them at once.
+        """
 
     def __enter__(self) -> Self: ...
 
@@ -169,3 +179,10 @@ def check_submission(job: Job, pending: Mapping[str, object], closed: bool) -> N
             f"job {job.key!r} was submitted twice: a key may be used again only after the "
             "outcome of its first job"
         )
+
+
+def check_hang_timeout(seconds: float | None) -> float | None:
+    """Return `seconds`, None for any time, or raise ExecutorError where no job could keep them."""
+    if seconds is not None and not seconds > 0:
+        raise ExecutorError(f"hang_timeout={seconds:g}: write seconds above 0, or leave it out")
+    return seconds

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ecg_mlflow.executors.base import ExecutorError, Outcome, OutcomeState
-from ecg_mlflow.executors.termination import Terminated
+from ecg_mlflow.executors.termination import Terminated, stop_requested
 
 JobFunction = Callable[[bytes, Callable[[dict[str, Any]], None]], Any]
 
@@ -60,8 +60,8 @@ def call(function: str, payload: bytes, report: Callable[[dict[str, Any]], None]
     """
     try:
         value = _load(function)(payload, report)
-    except Terminated:
-        return Answer(interrupted=True)
+    except Terminated as error:
+        return Answer(interrupted=True) if stop_requested() else _failure(error)
     except Exception as error:  # noqa: BLE001 - whatever a job raises becomes its outcome
         return _failure(error)
     return encode_result(value)
@@ -73,15 +73,16 @@ def _load(function: str) -> JobFunction:
     return loaded
 
 
-def _failure(error: Exception) -> Answer:
+def _failure(error: BaseException) -> Answer:
     own_frame = error.__traceback__
     trace = own_frame.tb_next if own_frame else None
     text = "".join(traceback.format_exception(type(error), error, trace))
     reason = "".join(traceback.format_exception_only(error)).strip()
-    return Answer(error=text, reason=_one_line(reason), error_type=_type_name(error))
+    return Answer(error=text, reason=_one_line(reason), error_type=type_name(error))
 
 
-def _type_name(value: object) -> str:
+def type_name(value: object) -> str:
+    """Return the qualified name of the type of `value`, as outcomes state it."""
     kind = type(value)
     prefix = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     return prefix + kind.__qualname__
@@ -97,10 +98,10 @@ def encode_result(value: object) -> Answer:
         return Answer(value=pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
     except Exception as error:  # noqa: BLE001 - __reduce__ is user code and raises anything
         reason = (
-            f"the job's result, a {_type_name(value)}, can't be sent to the driver "
+            f"the job's result, a {type_name(value)}, can't be sent to the driver "
             f"({_one_line(str(error))}): return numbers, text, arrays, or lists and dicts of them"
         )
-        return Answer(error=reason, reason=reason, error_type=_type_name(error))
+        return Answer(error=reason, reason=reason, error_type=type_name(error))
 
 
 def encode_report(data: dict[str, Any]) -> bytes:
@@ -112,7 +113,7 @@ def encode_report(data: dict[str, Any]) -> bytes:
         In the job, which then fails: `data` is no dict, or doesn't survive pickling.
     """
     if not isinstance(data, dict):
-        raise TypeError(f"report() takes a dict, not a {_type_name(data)}")
+        raise TypeError(f"report() takes a dict, not a {type_name(data)}")
     try:
         encoded = pickle.dumps(data, pickle.HIGHEST_PROTOCOL)
         pickle.loads(encoded)  # better an error in this job than in the driver's loop
@@ -132,7 +133,7 @@ def to_outcome(key: str, answer: Answer, cancelled: bool) -> Outcome:
             value = pickle.loads(answer.value)
         except Exception as error:  # noqa: BLE001 - unpickling runs any code
             reason = f"the job's result can't be unpickled in the driver: {_one_line(str(error))}"
-            answer = replace(answer, error=reason, reason=reason, error_type=_type_name(error))
+            answer = replace(answer, error=reason, reason=reason, error_type=type_name(error))
     if not answer.interrupted:
         state = OutcomeState.FAILED if answer.error else OutcomeState.DONE
         return Outcome(key, state, value, answer.error, answer.reason, answer.error_type)
@@ -142,4 +143,17 @@ def to_outcome(key: str, answer: Answer, cancelled: bool) -> Outcome:
     reason = "stopped by a SIGTERM that the driver did not send"
     return Outcome(
         key, OutcomeState.DIED, value, answer.error or reason, reason, exitcode=-signal.SIGTERM
+    )
+
+
+def exit_outcome(key: str, error: BaseException) -> Outcome:
+    """Return the outcome of a job that asked for the end of the process."""
+    code = error.code if isinstance(error, SystemExit) else 1
+    exitcode = code if isinstance(code, int) else int(code is not None)
+    return Outcome(
+        key,
+        OutcomeState.DIED,
+        error="".join(traceback.format_exception(error)),
+        reason=f"the job raised {error!r}, which ends a process, with exit code {exitcode}",
+        exitcode=exitcode,
     )

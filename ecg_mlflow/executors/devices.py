@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from ecg_mlflow.errors import DeviceError
+
+DEVICE_VARIABLE = "ECG_MLFLOW_DEVICE"
+"""Holds the device of the slot, ``"cpu"`` or ``"gpu:0"``, in every worker's environment."""
 
 _THREAD_VARIABLES = (
     "TF_NUM_INTRAOP_THREADS",
@@ -20,7 +24,7 @@ _THREAD_VARIABLES = (
 )
 
 # A child that inherits the id of its parent's run would re-open and end that run (mlflow#15713).
-_REMOVED = ("MLFLOW_RUN_ID",)
+REMOVED_VARIABLES = ("MLFLOW_RUN_ID",)
 
 _DEFAULTS = {
     "KERAS_BACKEND": "tensorflow",
@@ -32,6 +36,13 @@ _DEFAULTS = {
     "TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE": "false",
     # Two heaps for all threads of a process, instead of eight a core, each half empty.
     "MALLOC_ARENA_MAX": "2",
+}
+
+NO_GPU_ENV = {"CUDA_VISIBLE_DEVICES": ""}
+GPU_ENV = {
+    # CUDA's own order is by speed; nvidia-smi, where the ids come from, counts by bus.
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
 }
 
 _ALWAYS = {
@@ -79,7 +90,7 @@ def plan_slots(
     n_cores
         Cores that this process may use.
     visible
-        Ids of the GPUs found, each by index and by UUID.
+        Ids of the GPUs found, as `find_gpus` lists them: an index comes before its UUID.
     threads
         Per worker; None divides the cores among the workers, at least one each.
 
@@ -99,21 +110,19 @@ def plan_slots(
     ids = _share_gpus(workers, gpus, visible) if gpus and gpus.strip() else []
     n_workers = len(ids) or workers or n_cores
     n_threads = threads or max(1, n_cores // n_workers)
-    env = dict.fromkeys(_THREAD_VARIABLES, str(n_threads))
+    env = thread_env(n_threads)
     if not ids:
-        return [
-            Slot(index, "cpu", {**env, "CUDA_VISIBLE_DEVICES": ""}) for index in range(n_workers)
-        ]
+        return [Slot(index, "cpu", {**env, **NO_GPU_ENV}) for index in range(n_workers)]
     return [Slot(index, f"gpu:{gpu}", {**env, **_gpu_env(gpu)}) for index, gpu in enumerate(ids)]
 
 
+def thread_env(n_threads: int) -> dict[str, str]:
+    """Return the variables that give a process `n_threads` threads to compute with."""
+    return dict.fromkeys(_THREAD_VARIABLES, str(n_threads))
+
+
 def _gpu_env(gpu: str) -> dict[str, str]:
-    return {
-        # CUDA's own order is by speed; nvidia-smi, where the ids come from, counts by bus.
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "CUDA_VISIBLE_DEVICES": gpu,
-        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-    }
+    return {**GPU_ENV, "CUDA_VISIBLE_DEVICES": gpu}
 
 
 def _share_gpus(workers: int | None, gpus: str, visible: Sequence[str]) -> list[str]:
@@ -126,6 +135,9 @@ def _share_gpus(workers: int | None, gpus: str, visible: Sequence[str]) -> list[
             f"gpus={gpus!r} asks for {', '.join(missing)}, which this machine does not show; "
             f"GPUs found: {found}. Leave gpus out to run on the CPU"
         )
+    for index, uuid in pairwise(visible):
+        if index.isdecimal() and {index, uuid} <= shares.keys() and not uuid.isdecimal():
+            raise DeviceError(f"gpus={gpus!r} names one GPU twice: {index} is {uuid}")
     stated = [share for share in shares.values() if share is not None]
     if stated:
         counts = {gpu: share or 1 for gpu, share in shares.items()}
@@ -169,6 +181,16 @@ def build_env(slot: Slot, base: Mapping[str, str]) -> dict[str, str]:
 
     What has to be settled before Python or CUDA starts is settled here: devices, threads,
     hashing. `base` (usually ``os.environ``) wins over the defaults, the slot over `base`.
+    `DEVICE_VARIABLE` tells the job where it runs.
     """
-    inherited = {name: value for name, value in base.items() if name not in _REMOVED}
-    return {**_DEFAULTS, **inherited, **_ALWAYS, **slot.env}
+    inherited = {name: value for name, value in base.items() if name not in REMOVED_VARIABLES}
+    return {**_DEFAULTS, **inherited, **_ALWAYS, DEVICE_VARIABLE: slot.device, **slot.env}
+
+
+def build_travelling_env(slot: Slot, base: Mapping[str, str]) -> dict[str, str]:
+    """Return what `build_env` decides, and nothing of what only this machine's processes need.
+
+    For a worker on another machine, whose own environment stays below it. The user's choices
+    in `base` of what has a default here travel too.
+    """
+    return build_env(slot, {name: base[name] for name in _DEFAULTS if name in base})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
-import traceback
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,17 +23,24 @@ from ecg_mlflow.executors.base import (
     cancelled_in_queue,
     check_submission,
 )
-from ecg_mlflow.executors.calls import call, check_import_path, encode_report, to_outcome
-from ecg_mlflow.executors.termination import Terminated
+from ecg_mlflow.executors.calls import (
+    call,
+    check_import_path,
+    encode_report,
+    exit_outcome,
+    to_outcome,
+)
+from ecg_mlflow.executors.termination import ThreadStop
 
 
 class InProcessExecutor:
     """Executes jobs one after the other in a thread of this process.
 
     A thread cannot be interrupted or killed from outside, so what processes give is given only
-    in part: a job that is cancelled gets `Terminated` when it next calls ``report``, and one
-    that never does so within the grace of `shutdown` is abandoned, running on. A crash takes
-    the driver with it. Jobs share this process's environment and imports.
+    in part: a job that is cancelled gets `Terminated` when it next calls ``report`` or leaves a
+    shielded block, and one that never does so within the grace of `shutdown` is abandoned,
+    running on. A crash takes the driver with it. Jobs share this process's environment and
+    imports, and with one slot each of them is alone on its device.
 
     Parameters
     ----------
@@ -78,43 +85,48 @@ class InProcessExecutor:
 
     def events(self, timeout: float) -> Iterator[Report]:
         """Yield what has been reported; see `Executor.events`."""
+        deadline = time.monotonic() + timeout
         wait = timeout
         while self._pending:
             try:
                 report = self._reports.get(timeout=wait) if wait > 0 else self._reports.get(False)
             except Empty:
                 return
+            if report.key not in self._pending:
+                wait = deadline - time.monotonic()
+                continue  # a thread that an earlier job has left behind
             wait = 0.0
             if isinstance(report, Outcome):
                 self._settle(report.key)
             yield report
 
     def _settle(self, key: str) -> None:
-        if key not in self._pending:
-            return
         del self._pending[key]
         if self._running and self._running.job.key == key:
             self._running = None
             self._start_next()
 
-    def cancel(self, key: str) -> None:
-        """Cancel a queued job, or a running one at its next report; see `Executor.cancel`."""
+    def cancel(self, key: str, grace: float | None = None) -> None:
+        """Cancel a queued job, or a running one at its next report; see `Executor.cancel`.
+
+        Nothing can end a thread, so that `grace` is of no account.
+        """
         if self._running and self._running.job.key == key:
-            self._running.cancelled.set()
+            self._running.stop.request()
         for job in [job for job in self._queue if job.key == key]:
             self._queue.remove(job)
             self._reports.put(cancelled_in_queue(key))
 
     def shutdown(self, grace: float) -> None:
         """Cancel every job; abandon one that goes on after `grace` seconds."""
-        if self._closed:
-            return
         self._closed = True
         for key in list(self._pending):
             self.cancel(key)
-        if self._running:
-            self._running.join(grace)
-            self._running.abandon(f"went on {grace:g} s after it had been told to stop")
+        if self._running and not self._running.abandoned:
+            try:
+                self._running.join(grace)
+            finally:  # a second Ctrl-C comes this way
+                self._running.abandon(f"went on {grace:g} s after it had been told to stop")
 
     def __enter__(self) -> Self:
         return self
@@ -135,42 +147,29 @@ class _Call(threading.Thread):
         # A daemon, so that an abandoned job can't keep the process from exiting.
         super().__init__(name=f"job {job.key}", daemon=True)
         self.job = job
-        self.cancelled = threading.Event()
+        self.stop = ThreadStop()
+        self.abandoned = False
         self._function = function
         self._reports = reports
-        self._told = False
 
     def run(self) -> None:
         key = self.job.key
         self._reports.put(Started(key, worker=0, pid=os.getpid()))
         try:
-            answer = call(self._function, self.job.payload, self._report)
+            with self.stop.governing_this_thread():
+                answer = call(self._function, self.job.payload, self._report)
         except BaseException as error:  # noqa: BLE001 - without an outcome the driver would wait on
-            self._reports.put(_exit_outcome(key, error))
+            self._reports.put(exit_outcome(key, error))
         else:
-            answer = replace(answer, interrupted=self._told)
+            answer = replace(answer, interrupted=self.stop.told)
             self._reports.put(to_outcome(key, answer, cancelled=True))
 
     def _report(self, data: dict[str, Any]) -> None:
         self._reports.put(Event(key=self.job.key, data=pickle.loads(encode_report(data))))
-        if self.cancelled.is_set() and not self._told:
-            self._told = True
-            raise Terminated("cancelled")
+        self.stop.check()
 
     def abandon(self, reason: str) -> None:
         """Report an outcome for it; a later one, or the one that just came, is no longer read."""
+        self.abandoned = True
         text = f"job {self.job.key!r} {reason}; it is left running in this process"
         self._reports.put(Outcome(self.job.key, OutcomeState.CANCELLED, error=text, reason=text))
-
-
-def _exit_outcome(key: str, error: BaseException) -> Outcome:
-    """Return the outcome of a job that asked for the end of the process."""
-    code = error.code if isinstance(error, SystemExit) else 1
-    exitcode = code if isinstance(code, int) else int(code is not None)
-    return Outcome(
-        key,
-        OutcomeState.DIED,
-        error="".join(traceback.format_exception(error)),
-        reason=f"the job raised {error!r}, which ends a process, with exit code {exitcode}",
-        exitcode=exitcode,
-    )

@@ -13,6 +13,7 @@ from ecg_mlflow.errors import DeviceError
 
 _GPU_LINE = re.compile(r"^GPU (?P<index>\d+): .*\(UUID: (?P<uuid>GPU-[^)]+)\)")
 _MIG_LINE = re.compile(r"^\s+MIG .*\(UUID: (?P<uuid>MIG-[^)]+)\)")
+_VM_COUNTERS = Path("/proc/vmstat")
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -32,6 +33,19 @@ def _quota(path: Path) -> int | None:
     except (OSError, ValueError):
         return None
     return None if quota == "max" else max(1, math.ceil(int(quota) / int(period)))
+
+
+def count_oom_kills() -> int | None:
+    """Return how many processes this machine has killed for want of memory since it started.
+
+    None where the system doesn't say (outside Linux).
+    """
+    try:
+        lines = _VM_COUNTERS.read_text().splitlines()
+    except OSError:
+        return None
+    counters = dict(line.split(maxsplit=1) for line in lines)
+    return int(counters["oom_kill"]) if "oom_kill" in counters else None
 
 
 def find_gpus(environ: Mapping[str, str] = os.environ, timeout: float = 20.0) -> list[str]:

@@ -23,10 +23,12 @@ from ecg_mlflow.executors.base import (
     Report,
     Started,
     cancelled_in_queue,
+    check_hang_timeout,
     check_submission,
 )
 from ecg_mlflow.executors.calls import Answer, Message, check_import_path, to_outcome
 from ecg_mlflow.executors.devices import Slot, build_env
+from ecg_mlflow.executors.queueing import EndIdle, JobQueue, SlotState
 from ecg_mlflow.executors.worker import Worker
 
 _POLL = 0.1  # seconds between looks at a process that has no sentinel
@@ -43,7 +45,10 @@ class ProcessExecutor:
     4. `cancel` sends SIGTERM, which raises `Terminated` in the job. The process ends afterwards,
        for what a job interrupted anywhere leaves behind is no ground for another one. A process
        that is still there after its grace is killed, with all that it has started.
-    5. When this process dies, killed or not, its workers get SIGTERM and, later, SIGKILL.
+    5. A worker whose job gives no sign of life for `hang_timeout` is made to write its stack
+       into the log, and killed. Its job is DIED.
+    6. An idle worker ends when an exclusive job wants its device.
+    7. When this process dies, killed or not, its workers get SIGTERM and, later, SIGKILL.
 
     Needs Linux, or macOS, where a driver's death is noticed by the closed connection alone and
     a worker's death by polling.
@@ -63,11 +68,15 @@ class ProcessExecutor:
         Seconds to flush, for a cancelled job and at the end of a ``with`` block.
     orphan_grace
         Seconds to flush, for jobs whose driver has died; 0 kills them with it.
+    hang_timeout
+        Seconds that a job may take from its start to its first report, and from each report to
+        the next or to its end; None for any time.
 
     Raises
     ------
     ExecutorError
-        No slots, a function that is no import path, or a system without these processes.
+        No slots, a function that is no import path, a `hang_timeout` that no job could keep, or
+        a system without these processes.
     """
 
     def __init__(
@@ -79,6 +88,7 @@ class ProcessExecutor:
         log_dir: Path | None = None,
         grace: float = 30.0,
         orphan_grace: float = 10.0,
+        hang_timeout: float | None = None,
     ) -> None:
         if os.name != "posix":
             raise ExecutorError(
@@ -88,6 +98,8 @@ class ProcessExecutor:
         if not slots:
             raise ExecutorError("no slots: an executor of processes needs at least one")
         self._function = check_import_path(function)
+        self._hang_timeout = check_hang_timeout(hang_timeout)
+        self._devices = [slot.device for slot in slots]
         base = os.environ if base_env is None else base_env
         self._envs = [build_env(slot, base) for slot in slots]
         self._workers: list[Worker | None] = [None] * len(slots)
@@ -95,7 +107,7 @@ class ProcessExecutor:
         self._own_log_dir: Path | None = None
         self._grace = grace
         self._orphan_grace = orphan_grace
-        self._queue: deque[Job] = deque()
+        self._queue = JobQueue()
         self._pending: dict[str, Job] = {}
         self._ready: deque[Report] = deque()
         self._closed = False
@@ -107,9 +119,11 @@ class ProcessExecutor:
 
     @property
     def free_slots(self) -> int:
-        """How many more jobs would start at once; a slot whose worker is ending is not free."""
-        idle = sum(worker is None or worker.is_idle for worker in self._workers)
-        return max(0, idle - len(self._queue))
+        """How many more jobs would start at once; see `Executor.free_slots`.
+
+        Not free is a slot whose worker is ending, or whose device an exclusive job has or awaits.
+        """
+        return self._queue.count_free(self._slot_states())
 
     @property
     def n_pending(self) -> int:
@@ -120,7 +134,7 @@ class ProcessExecutor:
         """Queue `job`, and start it if a slot is free; see `Executor.submit`."""
         check_submission(job, self._pending, self._closed)
         self._pending[job.key] = job
-        self._queue.append(job)
+        self._queue.put(job)
         self._assign()
 
     def events(self, timeout: float) -> Iterator[Report]:
@@ -135,20 +149,18 @@ class ProcessExecutor:
                 del self._pending[report.key]
             yield report
 
-    def cancel(self, key: str) -> None:
+    def cancel(self, key: str, grace: float | None = None) -> None:
         """Take a job from the queue, or send SIGTERM to its worker; see `Executor.cancel`."""
-        for job in [job for job in self._queue if job.key == key]:
-            self._queue.remove(job)
+        if self._queue.remove(key):
             self._ready.append(cancelled_in_queue(key))
         for worker in self._present():
             if worker.job and worker.job.key == key:
-                worker.stop(self._grace)
+                worker.stop(self._grace if grace is None else grace)
 
     def shutdown(self, grace: float) -> None:
         """Cancel every job, end every worker, and kill those that take over `grace` seconds."""
         self._closed = True
-        for job in list(self._queue):
-            self.cancel(job.key)
+        self._ready.extend(map(cancelled_in_queue, self._queue.clear()))
         try:
             for worker in self._present():
                 worker.stop(grace)
@@ -184,16 +196,20 @@ class ProcessExecutor:
             limits.append(_POLL)
         wait([item for worker in workers for item in worker.waitables], min([timeout, *limits]))
         for worker in workers:
+            if self._workers[worker.slot] is not worker:  # a signal's handler has shut down
+                continue
             ended = worker.has_ended()  # asked first, so that its last words are read below
             for message in worker.messages():
                 self._note(worker, message)
             if ended:
                 self._retire(worker)
             else:
-                worker.kill_if_overdue()
+                worker.enforce_limits()
         self._assign()
 
     def _note(self, worker: Worker, message: Message) -> None:
+        if worker.job is None or message.key != worker.job.key:
+            return  # a thread that an earlier job has left behind
         if not isinstance(message.content, Answer):
             self._ready.append(Event(message.key, pickle.loads(message.content)))
             return
@@ -208,15 +224,30 @@ class ProcessExecutor:
         if worker.job:
             self._ready.append(worker.death(worker.job))
 
+    def _slot_states(self) -> list[SlotState]:
+        return [
+            SlotState(
+                device,
+                busy=worker is not None and not worker.is_idle,
+                alone=worker is not None and not worker.is_idle and worker.alone,
+                warm=worker is not None and worker.is_idle,
+            )
+            for device, worker in zip(self._devices, self._workers, strict=True)
+        ]
+
     def _assign(self) -> None:
-        for slot, worker in enumerate(self._workers):
-            if not self._queue:
-                return
-            if worker and worker.is_idle and worker.has_ended():
+        if not self._queue:
+            return
+        for worker in self._present():
+            if worker.is_idle and worker.has_ended():
                 self._retire(worker)
-                worker = None
-            if worker is None or worker.is_idle:
-                self._start(self._queue.popleft(), slot)
+        while step := self._queue.next_step(self._slot_states()):
+            if isinstance(step, EndIdle):
+                for idle in self._present():
+                    if idle.slot == step.slot:
+                        idle.stop(self._grace)
+            else:
+                self._start(step.job, step.slot)
 
     def _start(self, job: Job, slot: int) -> None:
         worker = self._workers[slot]
@@ -238,4 +269,11 @@ class ProcessExecutor:
             folder = self._own_log_dir = Path(tempfile.mkdtemp(prefix="ecg_mlflow-workers-"))
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / f"worker-{slot}.log"
-        return Worker(slot, self._function, self._envs[slot], log, self._orphan_grace)
+        return Worker(
+            slot,
+            self._function,
+            self._envs[slot],
+            log,
+            orphan_grace=self._orphan_grace,
+            hang_timeout=self._hang_timeout,
+        )

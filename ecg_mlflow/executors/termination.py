@@ -1,4 +1,8 @@
-"""SIGTERM as one exception in the job, which then has time to flush and to end in order."""
+"""A stop as one exception in the job, which then has time to flush and to end in order.
+
+A worker process is told to stop by SIGTERM, `TermSignal`; a job in a thread, which no signal
+reaches, by a flag, `ThreadStop`. Jobs know neither: they call `shielded` and `stop_requested`.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +44,11 @@ class TermSignal:
             self.raised = True
             raise Terminated("SIGTERM")
 
+    @property
+    def requested(self) -> bool:
+        """Whether SIGTERM has come, held back or not."""
+        return self._waiting or self.raised
+
     @contextmanager
     def shielded(self) -> Iterator[None]:
         """Hold `Terminated` back until the block is left. Nests; a no-op in other threads."""
@@ -55,15 +64,89 @@ class TermSignal:
                 self._raise_once()
 
 
+class ThreadStop:
+    """Raises `Terminated` once, in the thread of one job, at its next look after `request`.
+
+    The job looks by `check`, which its ``report`` calls, and by leaving a shielded block.
+    """
+
+    def __init__(self) -> None:
+        self.told = False
+        self._raised = False
+        self._shields = 0
+        self._requested = threading.Event()
+
+    def request(self) -> None:
+        """Ask the job to stop; from any thread."""
+        self._requested.set()
+
+    @property
+    def requested(self) -> bool:
+        """Whether the job was asked to stop. Having read that, it counts as told."""
+        self.told = self.told or self._requested.is_set()
+        return self.told
+
+    def check(self) -> None:
+        """Raise `Terminated` if it is time to; elsewhere than in the job's thread, do nothing."""
+        if _stop_here() is not self or self._shields or self._raised:
+            return
+        if self.requested:
+            self._raised = True
+            raise Terminated("cancelled")
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """Hold `Terminated` back until the block is left. Nests."""
+        self._shields += 1
+        try:
+            yield
+        finally:
+            self._shields -= 1
+            self.check()
+
+    @contextmanager
+    def governing_this_thread(self) -> Iterator[None]:
+        """Make it what `shielded` and `stop_requested` turn to in this thread."""
+        _HERE.stop = self
+        try:
+            yield
+        finally:
+            del _HERE.stop
+
+
 # A process has one SIGTERM handler, hence one object for it.
 TERM_SIGNAL = TermSignal()
+
+_HERE = threading.local()
+
+
+def _stop_here() -> TermSignal | ThreadStop:
+    """Return what may stop the job that this thread executes."""
+    stop: TermSignal | ThreadStop = getattr(_HERE, "stop", TERM_SIGNAL)
+    return stop
 
 
 def shielded() -> AbstractContextManager[None]:
     """Hold `Terminated` back inside a ``with`` block that must not be cut in two.
 
-    For jobs: around writing a file or sending a message whose half would do harm. Keep such
-    blocks short, since a worker that doesn't end within its grace is killed. Where no SIGTERM
-    can arrive, as in the in-process executor, the block simply runs.
+    For jobs: around writing a file or sending a message whose half would do harm, or around an
+    iteration that asks `stop_requested` itself. `Terminated` is raised on leaving the outermost
+    block. A worker that doesn't end within its grace is killed, shielded or not.
     """
-    return TERM_SIGNAL.shielded()
+    return _stop_here().shielded()
+
+
+def stop_requested() -> bool:
+    """Return whether the driver has asked this job to stop. To be called in the job's thread.
+
+    Inside a `shielded` block the job goes on all the same, and can finish what it is at, write
+    a checkpoint and then leave the block, where `Terminated` is raised::
+
+        with shielded():
+            for batch in batches:
+                step(batch)
+                if stop_requested():
+                    save(checkpoint)
+                    break
+    """
+    return _stop_here().requested

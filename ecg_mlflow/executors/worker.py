@@ -17,7 +17,8 @@ from pathlib import Path
 from ecg_mlflow.executors.base import Job, Outcome, OutcomeState
 from ecg_mlflow.executors.calls import Message
 
-_LOG_TAIL = 4000  # characters
+_LOG_TAIL = 8000  # characters; the stacks of a dozen threads
+_ABORT_GRACE = 1.5  # seconds to write down where it hangs
 
 
 class Worker:
@@ -35,6 +36,8 @@ class Worker:
         Where its standard output and error go, behind what is there already.
     orphan_grace
         Seconds that it may live on after this process's death.
+    hang_timeout
+        Seconds that its job may go without a sign of life; None for any time.
 
     Raises
     ------
@@ -43,12 +46,23 @@ class Worker:
     """
 
     def __init__(
-        self, slot: int, function: str, env: Mapping[str, str], log: Path, orphan_grace: float
+        self,
+        slot: int,
+        function: str,
+        env: Mapping[str, str],
+        log: Path,
+        *,
+        orphan_grace: float,
+        hang_timeout: float | None = None,
     ) -> None:
         self.slot = slot
         self.job: Job | None = None
         self.stopping = False
-        self.overdue = False
+        self.alone = False
+        self._hanging = False
+        self._overdue = False
+        self._hang_timeout = hang_timeout
+        self._last_sign = 0.0
         self._grace = 0.0
         self._deadline: float | None = None
         self._hung_up = False
@@ -83,13 +97,17 @@ class Worker:
 
     @property
     def seconds_left(self) -> float | None:
-        """Until a worker that was told to stop has to be killed; None if it was not told."""
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        """Until `enforce_limits` has something to do, as far as can be known; None for never."""
+        limit = self._deadline
+        in_hand = self.job is not None and not self.stopping and not self._hanging
+        if in_hand and self._hang_timeout is not None:
+            limit = self._last_sign + self._hang_timeout
+        return None if limit is None else max(0.0, limit - time.monotonic())
 
     @property
     def is_idle(self) -> bool:
         """Whether it can be given a job."""
-        return self.job is None and not self.stopping
+        return self.job is None and not self.stopping and not self._hanging
 
     @property
     def waitables(self) -> list[Connection | int]:
@@ -103,6 +121,8 @@ class Worker:
             self._log_start = self._log.stat().st_size
         self._n_jobs += 1
         self.job = job
+        self.alone = job.exclusive
+        self._last_sign = time.monotonic()
         self._send(job)
 
     def _send(self, message: Job | None) -> None:
@@ -117,6 +137,7 @@ class Worker:
             except (EOFError, OSError):  # OSError: it died in the middle of a message
                 self._hung_up = True
                 return
+            self._last_sign = time.monotonic()
             yield message
 
     def has_ended(self) -> bool:
@@ -128,15 +149,16 @@ class Worker:
     def stop(self, grace: float) -> None:
         """Tell it to end within `grace` seconds; a later call can only shorten that."""
         deadline = time.monotonic() + grace
-        if not self.stopping:
+        first = not self.stopping
+        if first:
             self.stopping = True
             if self.job:
                 self._process.terminate()
             else:
                 self._send(None)
-        elif self._deadline is None or self._deadline <= deadline:
-            return
-        self._grace, self._deadline = grace, deadline
+        limit = self._deadline
+        if (first and limit is None) or (limit is not None and deadline < limit):
+            self._grace, self._deadline = grace, deadline
 
     def kill(self) -> None:
         """End it, and what its jobs have left running, at once."""
@@ -145,10 +167,18 @@ class Worker:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
-    def kill_if_overdue(self) -> None:
-        """Kill it if the grace of `stop` is over."""
-        if self.seconds_left == 0:
-            self.overdue = True
+    def enforce_limits(self) -> None:
+        """Kill it if the grace of `stop` is over, or if its job hangs, once it has said where."""
+        if self.seconds_left != 0:
+            return
+        if self._deadline is None:
+            self._hanging = True
+            self._deadline = time.monotonic() + _ABORT_GRACE
+            # The worker's faulthandler writes the stacks of its threads into the log.
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGABRT)
+        else:
+            self._overdue = True
             self.kill()
 
     def close(self) -> None:
@@ -163,13 +193,15 @@ class Worker:
     def death(self, job: Job) -> Outcome:
         """Return the outcome of `job`, under which the process has died. Call after `close`."""
         code = self._process.returncode
-        if self.overdue:
+        if self._hanging:
+            how = f"gave no sign of life for {self._hang_timeout:g} s and was killed"
+        elif self._overdue:
             how = f"did not stop within {self._grace:g} s and was killed"
         elif code < 0:
             how = f"was killed by {_signal_name(-code)}"
         else:
             how = f"exited with code {code}"
-        if -code == signal.SIGKILL and not self.stopping:
+        if -code == signal.SIGKILL and not self.stopping and not self._hanging:
             how += ", perhaps for lack of memory"
         reason = f"worker {self.slot} (pid {self.pid}) {how}"
         state = OutcomeState.CANCELLED if self.stopping else OutcomeState.DIED

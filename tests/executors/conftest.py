@@ -1,5 +1,5 @@
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,26 @@ class Bench:
         self.kind = kind
         self.opened: list[Executor] = []
 
-    def open(self, n_slots: int = 1, function: str = "jobs:do", **options: Any) -> Executor:
+    def open(
+        self,
+        n_slots: int = 1,
+        function: str = "jobs:do",
+        devices: Sequence[str] = (),
+        **options: Any,
+    ) -> Executor:
         executor: Executor
         options = {"grace": 5, **options}
         if self.kind == "inprocess":
             executor = InProcessExecutor(function, **options)
+        elif self.kind == "ray":
+            from ecg_mlflow.executors.ray_cluster import RayExecutor
+
+            executor = RayExecutor(function, n_slots, env={"PYTHONPATH": HERE}, **options)
         else:
-            slots = [Slot(i, "cpu", {"PYTHONPATH": HERE}) for i in range(n_slots)]
+            slots = [
+                Slot(i, device, {"PYTHONPATH": HERE})
+                for i, device in enumerate(devices or ["cpu"] * n_slots)
+            ]
             executor = ProcessExecutor(function, slots, **options)
         self.opened.append(executor)
         return executor
@@ -41,7 +54,7 @@ class Bench:
         reports: list[Report] = []
         end = time.monotonic() + timeout
         while executor.n_pending:
-            assert time.monotonic() < end, f"no end in sight, so far: {reports}"
+            assert time.monotonic() < end, f"no end in sight, so far: {reports[-20:]}"
             reports.extend(executor.events(0.5))
         return reports
 
@@ -70,10 +83,73 @@ def _open_bench(kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
         executor.shutdown(2)
 
 
-@pytest.fixture(params=["inprocess", "processes"])
+class TwoNodes:
+    """A Ray cluster of two nodes on this machine, each with a GPU that does not exist."""
+
+    def __init__(self, folder: Path):
+        from ray.cluster_utils import Cluster
+
+        self.caches = [folder / "cache-0", folder / "cache-1"]
+        self.cluster = Cluster(
+            initialize_head=True,
+            head_node_args={
+                **self._node(0),
+                "include_dashboard": False,
+                # A lost node is given up after four seconds, not after a dozen.
+                "_system_config": {
+                    "health_check_initial_delay_ms": 1000,
+                    "health_check_period_ms": 1000,
+                    "health_check_failure_threshold": 4,
+                },
+            },
+        )
+        self.add_second()
+
+    def _node(self, number: int) -> dict[str, Any]:
+        variables = {"JOBS_NODE": str(number), "JOBS_CACHE": str(self.caches[number])}
+        return {"num_cpus": 4, "num_gpus": 1, "env_vars": variables}
+
+    def add_second(self) -> None:
+        self.second = self.cluster.add_node(**self._node(1))
+        self.cluster.wait_for_nodes()
+
+    def remove_second(self) -> None:
+        """Let it die as a machine does whose power fails."""
+        self.cluster.remove_node(self.second, allow_graceful=False)
+
+
+@pytest.fixture(scope="session")
+def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
+    """One Ray cluster for all tests: it takes seconds to start."""
+    ray = pytest.importorskip("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("MLFLOW_RUN_ID", "what the nodes were started with")
+        nodes = TwoNodes(tmp_path_factory.mktemp("nodes"))
+        patch.delenv("MLFLOW_RUN_ID")
+        ray.init(nodes.cluster.address, log_to_driver=False, logging_level="error")
+        yield nodes
+        ray.shutdown()
+        nodes.cluster.shutdown()
+
+
+@pytest.fixture(
+    params=[
+        "inprocess",
+        "processes",
+        pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.server]),
+    ]
+)
 def bench(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """Every executor in turn: a new implementation is added here."""
+    if request.param == "ray":
+        request.getfixturevalue("two_nodes")
     yield from _open_bench(request.param, monkeypatch)
+
+
+@pytest.fixture
+def on_ray(two_nodes: TwoNodes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    yield from _open_bench("ray", monkeypatch)
 
 
 @pytest.fixture

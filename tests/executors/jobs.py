@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ecg_mlflow.executors import Terminated, shielded
+from ecg_mlflow.executors import Terminated, shielded, stop_requested
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -50,6 +50,39 @@ def pid(argument, report):
 
 def environment(argument, report):
     return dict(os.environ)
+
+
+def where(argument, report):
+    """Report the node and the environment, and stay there until told to stop."""
+    report({"node": os.environ.get("JOBS_NODE"), "pid": os.getpid(), "env": dict(os.environ)})
+    tick("", report)
+
+
+def place(content_hash: str) -> Path:
+    """Say where on its node a folder belongs."""
+    return Path(os.environ["JOBS_CACHE"]) / "folders" / content_hash
+
+
+def no_place(content_hash: str) -> Path:
+    raise OwnError(f"no room for {content_hash}")
+
+
+def read_files(argument, report):
+    """Say on which node this is and what files a folder has, and stay until told to stop."""
+    folder = place(argument)
+    files = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    report({"node": os.environ["JOBS_NODE"], "files": files})
+    tick("", report)
+
+
+def matrix_product(argument, report):
+    import tensorflow as tf
+
+    return float(tf.function(lambda x: tf.linalg.trace(x @ x))(tf.eye(4) * 2.0))
 
 
 def count(argument, report):
@@ -132,6 +165,94 @@ def tick(argument, report):
         if argument:
             Path(argument).write_text("flushed")
         raise
+
+
+def stop_at_a_boundary(argument, report):
+    """Ask at the end of every iteration; finish it, write a checkpoint, and only then end."""
+    try:
+        with shielded():
+            for i in range(3000):
+                with shielded():
+                    report({"i": i, "stop": stop_requested()})
+                    time.sleep(0.01)
+                    report({"i": i})
+                if stop_requested():
+                    break
+            report({"checkpoint": i})
+        report({"too far": i})
+    except Terminated:
+        return "checkpoint"
+
+
+def stop_on_its_own(argument, report):
+    """Raise the exception itself once it is asked to stop, or unasked."""
+    if argument == "unasked":
+        raise Terminated("for no reason")
+    with shielded():
+        while not stop_requested():
+            report({"waiting": True})
+            time.sleep(0.01)
+        raise Terminated("by itself")
+
+
+def poll_without_a_shield(argument, report):
+    """Poll in vain, as nobody asks."""
+    with shielded():
+        inside = stop_requested()
+    return [inside, stop_requested()]
+
+
+def report_from_a_thread(argument, report):
+    """Report from two threads: only the job's own may be interrupted."""
+    threads_errors = []
+
+    def tell():
+        try:
+            while not done.wait(0.01):
+                report({"from": "helper"})
+        except BaseException as error:  # noqa: BLE001
+            threads_errors.append(repr(error))
+
+    done = threading.Event()
+    helper = threading.Thread(target=tell)
+    helper.start()
+    try:
+        time.sleep(0.3)
+        tick("", report)
+    except Terminated:
+        time.sleep(0.1)
+        return threads_errors
+    finally:
+        done.set()
+        helper.join()
+
+
+def leave_a_thread(argument, report):
+    """Leave a thread behind that goes on reporting for a second."""
+
+    def tell():
+        for _ in range(100):
+            with contextlib.suppress(Terminated):
+                report({"from": "the past"})
+            time.sleep(0.01)
+
+    threading.Thread(target=tell, daemon=True).start()
+
+
+def report_slowly(argument, report):
+    """Report more often than a certain time, and take much longer in all."""
+    for i in range(8):
+        report({"i": i})
+        time.sleep(float(argument))
+    return "slow"
+
+
+def hang(argument, report):
+    """Never be heard of again; with an argument, withstand SIGABRT too."""
+    if argument:
+        signal.signal(signal.SIGABRT, signal.SIG_IGN)
+    report({"pid": os.getpid()})
+    time.sleep(60)
 
 
 def finish_anyway(argument, report):

@@ -1,6 +1,8 @@
 """What every executor has to do, whatever it executes its jobs in."""
 
 import re
+import signal
+import threading
 import time
 
 import pytest
@@ -149,6 +151,53 @@ def test_an_error_while_flushing_is_told(bench):
     assert outcome.reason == "jobs.OwnError: disk full"
 
 
+def test_a_shielded_job_is_told_to_stop_and_ends_where_it_wants_to(bench):
+    executor = bench.open()
+    executor.submit(Job("a", b"stop_at_a_boundary"))
+    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    executor.cancel("a")
+    *events, outcome = bench.drain(executor)
+    assert (outcome.state, outcome.value) == (OutcomeState.CANCELLED, "checkpoint")
+    *_, last, checkpoint = [event.data for event in events]
+    assert last == {"i": checkpoint["checkpoint"]}, "the iteration was finished"
+
+
+def test_a_job_may_raise_terminated_itself_once_it_is_asked_to_stop(bench):
+    executor = bench.open()
+    executor.submit(Job("a", b"stop_on_its_own"))
+    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    executor.cancel("a")
+    outcome = bench.drain(executor)[-1]
+    assert (outcome.state, outcome.reason) == (OutcomeState.CANCELLED, "stopped as asked")
+
+
+def test_terminated_raised_unasked_is_the_jobs_error(bench):
+    executor = bench.open()
+    outcome = bench.run(executor, "stop_on_its_own unasked")
+    assert outcome.state is OutcomeState.FAILED
+    assert "for no reason" in outcome.reason
+    assert bench.run(executor, "echo on").value == "on"
+
+
+def test_no_stop_is_requested_of_a_job_that_nobody_cancels(bench):
+    executor = bench.open()
+    executor.submit(Job("a", b"tick"))
+    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    executor.cancel("a")
+    bench.drain(executor)
+    outcome = bench.run(executor, "poll_without_a_shield")  # nor is it of the one after it
+    assert (outcome.state, outcome.value) == (OutcomeState.DONE, [False, False])
+
+
+def test_only_the_jobs_own_thread_is_interrupted(bench):
+    executor = bench.open()
+    executor.submit(Job("a", b"report_from_a_thread"))
+    bench.wait_for(executor, lambda r: isinstance(r, Event) and "pid" in r.data)
+    executor.cancel("a")
+    outcome = bench.drain(executor)[-1]
+    assert (outcome.state, outcome.value) == (OutcomeState.CANCELLED, [])
+
+
 def test_cancelling_what_is_not_pending_is_ignored(bench):
     executor = bench.open()
     executor.cancel("never submitted")
@@ -227,6 +276,44 @@ def test_shutdown_waits_no_longer_than_its_grace(bench):
     outcome = bench.drain(executor)[-1]
     assert outcome.state is OutcomeState.CANCELLED
     assert "0.3 s" in outcome.reason
+
+
+def test_a_ctrl_c_during_shutdown_ends_it_at_once(bench):
+    executor = bench.open(grace=20)
+    executor.submit(Job("a", b"stubborn"))
+    executor.submit(Job("b", b"echo"))
+    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    main = threading.main_thread().ident
+    threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
+    start = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt), executor:
+            executor.shutdown(20)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert time.monotonic() - start < 5
+    reports = bench.drain(executor)
+    assert states(reports) == dict.fromkeys("ab", OutcomeState.CANCELLED)
+
+
+def test_an_outcome_is_the_last_report_under_its_key(bench):
+    executor = bench.open()
+    executor.submit(Job("a", b"leave_a_thread"))
+    executor.submit(Job("b", b"sleep 0.5"))
+    reports = bench.drain(executor)
+    (end,) = [i for i, r in enumerate(reports) if isinstance(r, Outcome) and r.key == "a"]
+    assert {r.key for r in reports[end + 1 :]} == {"b"}
+
+
+def test_an_exclusive_job_among_others(bench):
+    executor = bench.open()
+    for i in range(5):
+        executor.submit(Job(f"{i}", b"echo", exclusive=i % 2 == 1))
+    reports = bench.drain(executor)
+    assert [r.key for r in reports if isinstance(r, Started)] == list("01234")
+    assert set(states(reports).values()) == {OutcomeState.DONE}
+    assert executor.free_slots == 1
 
 
 def test_a_job_that_ends_after_its_outcome_says_nothing_more(bench):

@@ -41,6 +41,10 @@ def test_threads_can_be_stated():
         (None, "0:2,1", "0 1 0"),
         (3, "0:2,1", "0 1 0"),
         (None, "GPU-c,MIG-x:2", "GPU-c MIG-x MIG-x"),
+        (None, "MIG-x:2,GPU-a", "MIG-x GPU-a MIG-x"),
+        (3, "GPU-a", "GPU-a GPU-a GPU-a"),
+        (4, "MIG-x,GPU-a", "MIG-x GPU-a MIG-x GPU-a"),
+        (None, "0,GPU-b", "0 GPU-b"),
     ],
 )
 def test_gpu_workers(workers, gpus, devices):
@@ -62,6 +66,12 @@ def test_gpu_workers(workers, gpus, devices):
         (4, "0:2,1", "makes 3 workers, but workers=4"),
         (None, "0,7,9", "asks for 7, 9, .* GPUs found: 0, GPU-a, 1"),
         (None, "0,0", "names GPU 0 twice; for two workers on it write 0:2"),
+        (None, "MIG-x,MIG-x", "names GPU MIG-x twice; for two workers on it write MIG-x:2"),
+        (None, "0,GPU-a", "names one GPU twice: 0 is GPU-a"),
+        (None, "GPU-c:2,2", "names one GPU twice: 2 is GPU-c"),
+        (3, "MIG-x,GPU-a", "3 workers can't be shared out equally among 2 GPUs"),
+        (None, "MIG-y:2,GPU-a", "asks for MIG-y, .* GPUs found: .*MIG-x"),
+        (None, "MIG-x:2:1", "can't read 'MIG-x:2:1'"),
         (None, "0,,1", "can't read ''"),
         (None, "0:", "can't read '0:'"),
         (None, "0:0", "can't read '0:0'"),
@@ -75,8 +85,11 @@ def test_what_cannot_be_shared_out_is_an_error(workers, gpus, said):
 
 
 def test_a_gpu_on_a_machine_without_any():
-    with pytest.raises(DeviceError, match=r"GPUs found: none\. Leave gpus out to run on the CPU"):
-        plan_slots(None, "0", n_cores=4)
+    for gpu in ("0", "GPU-a", "MIG-x:2"):
+        with pytest.raises(
+            DeviceError, match=r"GPUs found: none\. Leave gpus out to run on the CPU"
+        ):
+            plan_slots(None, gpu, n_cores=4)
 
 
 def test_threads_below_one_are_an_error():
@@ -94,5 +107,7 @@ def test_the_environment_of_a_worker():
     assert env["PYTHONHASHSEED"] == "0"
     assert env["TF_CPP_MIN_LOG_LEVEL"] == "2"
     assert env["TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE"] == "false"
+    assert env["ECG_MLFLOW_DEVICE"] == "cpu"
+    assert build_env(Slot(1, "gpu:MIG-x"), env)["ECG_MLFLOW_DEVICE"] == "gpu:MIG-x"
     assert base["MLFLOW_RUN_ID"] == "r"
     assert build_env(Slot(0, "cpu"), {})["KERAS_BACKEND"] == "tensorflow"

@@ -39,6 +39,10 @@ def nvidia_smi(tmp_path, monkeypatch):
         ),
         ({"CUDA_VISIBLE_DEVICES": "10"}, ["10", "GPU-b"]),
         ({"CUDA_VISIBLE_DEVICES": "GPU-b, 7"}, ["10", "GPU-b"]),
+        (
+            {"CUDA_VISIBLE_DEVICES": "MIG-c7384736-a75d-5afc-978f-d2f1294409fd"},
+            ["MIG-c7384736-a75d-5afc-978f-d2f1294409fd"],
+        ),
         ({"CUDA_VISIBLE_DEVICES": ""}, []),
     ],
 )

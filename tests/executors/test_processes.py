@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -101,6 +102,7 @@ def test_the_environment_is_complete_before_the_worker_starts(monkeypatch):
                 elif is_outcome(report):
                     env = report.value
                     assert env["CUDA_VISIBLE_DEVICES"] == str(workers[report.key])
+                    assert env["ECG_MLFLOW_DEVICE"] == f"gpu:{workers[report.key]}"
                     assert env["OMP_NUM_THREADS"] == "2"
                     assert env["PYTHONHASHSEED"] == "0"
                     assert env["FROM_THE_DRIVER"] == "yes"
@@ -234,6 +236,156 @@ def test_a_cancelled_job_that_hangs_is_killed_after_its_grace(processes):
     assert "did not stop within 0.3 s" in outcome.reason
     assert not is_alive(pid)
     assert processes.drain(executor)[-1].value == "on"
+
+
+@pytest.mark.parametrize("second", ["cancel", "shutdown"])
+def test_a_second_cancel_can_shorten_the_grace(processes, second):
+    executor = processes.open(grace=60)
+    executor.submit(Job("a", b"stubborn"))
+    processes.wait_for(executor, is_event)
+    executor.cancel("a")
+    processes.wait_for(executor, is_event)
+    start = time.monotonic()
+    if second == "cancel":
+        executor.cancel("a", grace=0)
+        executor.cancel("a", grace=120)  # does not lengthen it
+    else:
+        executor.shutdown(0)
+    outcome = processes.drain(executor)[-1]
+    assert time.monotonic() - start < 3
+    assert outcome.state is OutcomeState.CANCELLED
+    assert "did not stop within 0 s" in outcome.reason
+
+
+def test_a_signal_handler_may_shut_down_while_a_shutdown_waits(processes, monkeypatch):
+    executor = processes.open()
+    executor.submit(Job("a", b"stubborn"))
+    processes.wait_for(executor, is_event)
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: executor.shutdown(0))
+    try:
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        start = time.monotonic()
+        executor.shutdown(60)
+        assert time.monotonic() - start < 5
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert processes.drain(executor)[-1].state is OutcomeState.CANCELLED
+
+
+@needs_proc
+@pytest.mark.parametrize(("text", "exitcode"), [("hang", -6), ("hang hard", -9), ("hold_lock", -6)])
+def test_a_job_without_a_sign_of_life_is_killed_and_its_place_told(processes, text, exitcode):
+    executor = processes.open(hang_timeout=1)
+    executor.submit(Job("a", text.encode()))
+    executor.submit(Job("b", b"pid"))
+    pid = processes.wait_for(executor, lambda r: isinstance(r, Started)).pid
+    start = time.monotonic()
+    outcome = processes.wait_for(executor, is_outcome)
+    assert 0.9 < time.monotonic() - start < 6
+    assert outcome.state is OutcomeState.DIED
+    assert outcome.exitcode == exitcode
+    assert outcome.reason == f"worker 0 (pid {pid}) gave no sign of life for 1 s and was killed"
+    if exitcode == -6:
+        assert f"in {text}" in outcome.error
+    assert not is_alive(pid)
+    assert processes.drain(executor)[-1].value != pid
+
+
+def test_a_job_that_reports_may_take_any_time(processes):
+    executor = processes.open(2, hang_timeout=1.2)
+    executor.submit(Job("slow", b"report_slowly 0.3"))
+    executor.submit(Job("quick", b"pid"))
+    pid = processes.wait_for(executor, is_outcome).value
+    assert processes.drain(executor)[-1].value == "slow"
+    executor.submit(Job("a", b"tick"))
+    processes.wait_for(executor, is_event)
+    time.sleep(1.5)  # the driver was busy: what it finds now are signs of life
+    assert list(executor.events(0))
+    executor.submit(Job("b", b"pid"))  # an idle worker owes no sign of life
+    assert processes.wait_for(executor, is_outcome).value == pid
+    executor.cancel("a")
+    assert processes.drain(executor)[-1].reason == "stopped as asked"
+
+
+def test_a_cancelled_job_has_its_whole_grace_however_silent(processes):
+    executor = processes.open(grace=30, hang_timeout=0.4)
+    executor.submit(Job("a", b"late"))
+    processes.wait_for(executor, is_event)
+    executor.cancel("a")
+    assert processes.drain(executor)[-1].reason == "stopped as asked"
+
+
+def test_a_hang_timeout_that_nothing_could_keep_is_an_error(processes):
+    with pytest.raises(ExecutorError, match="hang_timeout=0: write seconds above 0"):
+        processes.open(hang_timeout=0)
+
+
+def start_all(processes, executor, *jobs):
+    """Submit jobs that report their process ids, and return these."""
+    pids = {}
+    for job in jobs:
+        executor.submit(job)
+    while len(pids) < len(jobs):
+        event = processes.wait_for(executor, is_event)
+        pids[event.key] = event.data["pid"]
+    return pids
+
+
+@needs_proc
+def test_an_exclusive_job_is_alone_on_its_device(processes):
+    executor = processes.open(3)
+    pids = start_all(processes, executor, Job("a", b"tick"), Job("warm", b"tick"))
+    executor.submit(Job("idle", b"pid"))
+    idle = processes.wait_for(executor, is_outcome).value
+    executor.cancel("warm")
+    assert is_alive(idle)
+    executor.submit(Job("alone", b"tick", exclusive=True))
+    executor.submit(Job("behind", b"pid"))
+    assert executor.free_slots == 0
+    assert processes.wait_for(executor, is_outcome).key == "warm"
+    assert ends(pids["warm"])
+    assert not [r for r in executor.events(0.5) if isinstance(r, Started)]  # "a" still runs
+    executor.cancel("a")
+    started = processes.wait_for(executor, lambda r: isinstance(r, Started))
+    assert started.key == "alone"
+    assert not any(map(is_alive, [*pids.values(), idle]))
+    assert not [r for r in executor.events(0.5) if isinstance(r, Started)]
+    assert executor.free_slots == 0
+    executor.cancel("alone")
+    *_, started, outcome = processes.drain(executor)
+    assert (started.key, outcome.state) == ("behind", OutcomeState.DONE)
+    assert executor.free_slots == 3
+
+
+def test_other_devices_go_on_while_one_drains(processes):
+    executor = processes.open(devices=["gpu:0", "gpu:1", "gpu:0", "gpu:1"])
+    start_all(processes, executor, *(Job(key, b"tick") for key in "abc"))
+    executor.submit(Job("alone", b"tick", exclusive=True))
+    assert executor.free_slots == 0  # the fourth slot is on GPU 1, which is kept free
+    executor.submit(Job("behind", b"tick"))
+    executor.cancel("a")  # on GPU 0
+    assert processes.wait_for(executor, lambda r: isinstance(r, Started)).key == "behind"
+    executor.cancel("b")  # on GPU 1
+    started = processes.wait_for(executor, lambda r: isinstance(r, Started))
+    assert (started.key, started.worker) == ("alone", 1)
+    assert executor.free_slots == 0
+    executor.cancel("behind")
+    while not executor.free_slots:
+        processes.wait_for(executor, is_outcome)
+        list(executor.events(0.2))
+    assert executor.free_slots == 1
+
+
+def test_a_device_is_open_again_when_the_exclusive_job_in_wait_is_cancelled(processes):
+    executor = processes.open(2)
+    start_all(processes, executor, Job("a", b"tick"))
+    executor.submit(Job("alone", b"tick", exclusive=True))
+    executor.submit(Job("behind", b"echo"))
+    assert executor.free_slots == 0
+    executor.cancel("alone")
+    while processes.wait_for(executor, is_outcome).key != "behind":
+        pass
+    assert executor.free_slots == 1
 
 
 def test_a_slot_is_not_free_before_its_cancelled_worker_has_ended(processes):

@@ -1,0 +1,160 @@
+"""The part of a Ray worker that runs in the actor's process, on whichever node that is.
+
+Ray itself is imported where it is asked for something: most of this is plain Python.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import tempfile
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ecg_mlflow.executors.base import Job, Outcome
+from ecg_mlflow.executors.calls import Answer, Message, call, encode_report, exit_outcome
+from ecg_mlflow.executors.devices import DEVICE_VARIABLE, REMOVED_VARIABLES
+from ecg_mlflow.executors.folders import FolderFile, find_missing, write_folder
+from ecg_mlflow.executors.termination import ThreadStop
+
+_OUTBOX_LIMIT = 64 * 2**20  # bytes, after which `report` waits for the driver
+_GATHER = 0.02  # seconds for more reports to come, so that quick ones travel together
+
+
+@dataclass(frozen=True)
+class Introduction:
+    """Who an actor is, and which folders its node lacks."""
+
+    pid: int
+    host: str
+    node: str
+    device: str
+    missing: tuple[str, ...]
+
+
+class JobActor:
+    """Executes one job at a time in a thread, while other calls are answered in others.
+
+    Parameters
+    ----------
+    function
+        The job function's import path.
+    place
+        Import path of the function that says where on this machine a folder has to be.
+    """
+
+    def __init__(self, function: str, place: str | None) -> None:
+        for name in REMOVED_VARIABLES:
+            os.environ.pop(name, None)
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+        os.environ[DEVICE_VARIABLE] = f"gpu:{gpus}" if gpus else "cpu"
+        self._function = function
+        self._place = place
+        self._outbox = _Outbox()
+        self._call: _Call | None = None
+        self._stopped_before: str | None = None
+
+    def stay(self) -> None:
+        """Never return: the caller learns of this process's end by the failure of this call."""
+        threading.Event().wait()
+
+    def introduce(self, folders: Iterable[str]) -> Introduction:
+        """Say who this is, and which of `folders`, by hash, are not on this node."""
+        missing = find_missing(self._place, folders) if self._place else ()
+        import ray
+
+        node = ray.get_runtime_context().get_node_id()
+        device = os.environ[DEVICE_VARIABLE]
+        return Introduction(os.getpid(), os.uname().nodename, node, device, missing)
+
+    def receive(self, content_hash: str, files: list[FolderFile]) -> None:
+        """Write a folder, unless another worker of this node has done so meanwhile."""
+        import ray
+
+        assert self._place is not None
+        write_folder(self._place, content_hash, files, ray.get)
+
+    def begin(self, job: Job) -> None:
+        """Start a job."""
+        self._call = _Call(self._function, job, self._outbox)
+        if self._stopped_before == job.key:
+            self._call.stop.request()
+        self._stopped_before = None
+        self._call.start()
+
+    def next_messages(self) -> list[Message | Outcome]:
+        """Wait for something to be said, however long, and return it."""
+        return self._outbox.take()
+
+    def stop(self, key: str) -> None:
+        """Tell a job to stop, which may be the one that is about to begin."""
+        if self._call and self._call.job.key == key:
+            self._call.stop.request()
+        else:
+            self._stopped_before = key
+
+    def stacks(self) -> str:
+        """Return where every thread is."""
+        with tempfile.TemporaryFile("w+") as file:
+            faulthandler.dump_traceback(file)
+            file.seek(0)
+            return file.read()
+
+
+class _Call(threading.Thread):
+    """One job on its way."""
+
+    def __init__(self, function: str, job: Job, outbox: _Outbox) -> None:
+        super().__init__(name=f"job {job.key}", daemon=True)
+        self.job = job
+        self.stop = ThreadStop()
+        self._function = function
+        self._outbox = outbox
+
+    def run(self) -> None:
+        key = self.job.key
+        try:
+            with self.stop.governing_this_thread():
+                answer = call(self._function, self.job.payload, self._report)
+        except BaseException as error:  # noqa: BLE001 - without an outcome the driver would wait on
+            self._outbox.put(exit_outcome(key, error), 0)
+        else:
+            answer = replace(answer, interrupted=self.stop.told)
+            self._outbox.put(Message(key, answer), len(answer.value or b""))
+
+    def _report(self, data: dict[str, Any]) -> None:
+        content = encode_report(data)
+        self._outbox.put(Message(self.job.key, content), len(content))
+        self.stop.check()
+
+
+class _Outbox:
+    """Messages that wait for the driver to fetch them."""
+
+    def __init__(self) -> None:
+        self._messages: list[Message | Outcome] = []
+        self._size = 0
+        self._changed = threading.Condition()
+
+    def put(self, message: Message | Outcome, size: int) -> None:
+        """Add a message, after waiting for room if there is none."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._size < _OUTBOX_LIMIT)
+            self._messages.append(message)
+            self._size += size
+            self._changed.notify_all()
+
+    def take(self) -> list[Message | Outcome]:
+        """Wait for a message and take all that are there a moment later."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._messages)
+            self._changed.wait_for(self._has_ended, _GATHER)
+            messages, self._messages, self._size = self._messages, [], 0
+            self._changed.notify_all()
+        return messages
+
+    def _has_ended(self) -> bool:
+        last = self._messages[-1]
+        return isinstance(last, Outcome) or isinstance(last.content, Answer)

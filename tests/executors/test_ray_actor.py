@@ -1,0 +1,72 @@
+"""The actor's part, without Ray: what only the order of calls brings out."""
+
+import os
+import time
+
+import pytest
+
+from ecg_mlflow.executors import Job, Outcome
+from ecg_mlflow.executors.calls import Answer
+from ecg_mlflow.executors.ray_actor import JobActor
+
+
+@pytest.fixture
+def actor(monkeypatch):
+    monkeypatch.setenv("ECG_MLFLOW_DEVICE", "")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "r")
+    monkeypatch.syspath_prepend(str(__file__).rpartition("/")[0])
+    return JobActor("jobs:do", None)
+
+
+def answer_of(actor):
+    """Fetch messages until the last one."""
+    while True:
+        last = actor.next_messages()[-1]
+        if isinstance(last, Outcome) or isinstance(last.content, Answer):
+            return last
+
+
+def test_a_stop_that_overtakes_its_job_is_kept_for_it(actor):
+    actor.stop("a")
+    actor.begin(Job("a", b"tick"))
+    assert answer_of(actor).content.interrupted
+    actor.stop("a")  # too late, and of no account for another try
+    actor.begin(Job("a", b"poll_without_a_shield"))
+    assert answer_of(actor).content.value is not None
+    actor.begin(Job("b", b"count 3"))
+    assert not answer_of(actor).content.interrupted
+
+
+def test_quick_reports_travel_together(actor, monkeypatch):
+    monkeypatch.setattr("ecg_mlflow.executors.ray_actor._GATHER", 0.1)
+    actor.begin(Job("a", b"tick"))  # every 10 ms
+    assert sum(len(actor.next_messages()) for _ in range(5)) > 15
+    actor.stop("a")
+    answer_of(actor)
+
+
+def test_the_end_of_a_job_waits_for_nothing(actor, monkeypatch):
+    monkeypatch.setattr("ecg_mlflow.executors.ray_actor._GATHER", 20)
+    actor.begin(Job("a", b"count 3"))
+    start = time.monotonic()
+    assert answer_of(actor).content.value is not None
+    assert time.monotonic() - start < 5
+
+
+def test_a_job_waits_when_the_driver_does_not_fetch(actor, monkeypatch):
+    monkeypatch.setattr("ecg_mlflow.executors.ray_actor._OUTBOX_LIMIT", 1_000_000)
+    actor.begin(Job("a", b"flood"))
+    time.sleep(0.5)
+    assert len(actor._outbox._messages) == 4  # of 300 kB
+    actor.stop("a")
+    assert answer_of(actor).content.interrupted
+
+
+def test_it_says_where_its_threads_are(actor):
+    actor.begin(Job("a", b"sleep 3"))
+    time.sleep(0.3)
+    assert "in sleep" in actor.stacks()
+
+
+def test_the_parents_run_is_forgotten(actor):
+    assert "MLFLOW_RUN_ID" not in os.environ

@@ -1,0 +1,381 @@
+"""What only Ray gives: nodes, shares of GPUs, folders that travel."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ray")
+
+import ray
+
+from ecg_mlflow.errors import DeviceError
+from ecg_mlflow.executors import Event, ExecutorError, Job, Outcome, OutcomeState, Started
+from ecg_mlflow.executors.ray_cluster import RayExecutor
+
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+
+HERE = Path(__file__).parent
+
+
+def is_event(report):
+    return isinstance(report, Event)
+
+
+def is_outcome(report):
+    return isinstance(report, Outcome)
+
+
+def is_started(report):
+    return isinstance(report, Started)
+
+
+def ends(pid, timeout=15):
+    """Whether a process ends in time."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if stat.rpartition(")")[2].split()[0] in "ZX":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def first_events(bench, executor, *jobs):
+    """Submit jobs, and return the first report of each."""
+    found = {}
+    for job in jobs:
+        executor.submit(job)
+    while len(found) < len(jobs):
+        event = bench.wait_for(executor, is_event)
+        found.setdefault(event.key, event.data)
+    return found
+
+
+@pytest.mark.parametrize("share", [1, 0.5])
+def test_each_worker_sees_its_gpu_alone(on_ray, share):
+    n_workers = int(2 / share)
+    executor = on_ray.open(n_workers, num_gpus=share)
+    jobs = [Job(f"{i}", b"where") for i in range(n_workers)]
+    found = first_events(on_ray, executor, *jobs).values()
+    gpus = [(data["node"], data["env"]["CUDA_VISIBLE_DEVICES"]) for data in found]
+    assert sorted(gpus) == [(node, "0") for node in "01" for _ in range(n_workers // 2)]
+    assert len({data["pid"] for data in found}) == n_workers
+    for data in found:
+        assert data["env"]["ECG_MLFLOW_DEVICE"] == "gpu:0"
+        assert data["env"]["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+
+
+def test_a_worker_without_a_gpu_sees_none(on_ray, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setenv("HOME", "/home/of/the/driver")
+    executor = on_ray.open(num_cpus=2)
+    env = on_ray.run(executor, "environment").value
+    assert env["CUDA_VISIBLE_DEVICES"] == ""
+    assert env["ECG_MLFLOW_DEVICE"] == "cpu"
+    assert env["TF_NUM_INTRAOP_THREADS"] == env["OMP_NUM_THREADS"] == "2"
+    assert env["PYTHONHASHSEED"] == "0"
+    assert env["KERAS_BACKEND"] == "jax", "the user's choice travels"
+    assert env["HOME"] != "/home/of/the/driver", "the driver's own does not"
+    assert env["PYTHONPATH"] == str(HERE)
+    assert "MLFLOW_RUN_ID" not in env
+
+
+def test_a_worker_stays_for_the_next_job_even_after_a_cancelled_one(on_ray):
+    executor = on_ray.open()
+    pid = on_ray.run(executor, "pid").value
+    executor.submit(Job("a", b"tick"))
+    on_ray.wait_for(executor, is_event)
+    executor.cancel("a")
+    on_ray.drain(executor)
+    assert on_ray.run(executor, "pid").value == pid
+
+
+def test_tensorflow_computes_in_a_worker(on_ray):
+    assert on_ray.run(on_ray.open(), "matrix_product").value == 16
+
+
+@pytest.mark.parametrize("text", ["kill_self SIGKILL", "segfault", "leave_hard 3"])
+def test_a_killed_worker_is_told_and_the_next_job_has_a_new_one(on_ray, text):
+    executor = on_ray.open()
+    pid = on_ray.run(executor, "pid").value
+    outcome = on_ray.run(executor, text)
+    assert outcome.state is OutcomeState.DIED
+    assert f"worker 0 (pid {pid} on " in outcome.reason
+    assert "its worker process has died" in outcome.reason
+    assert "Ray says:" in outcome.error
+    assert on_ray.run(executor, "pid").value != pid
+
+
+def test_a_job_that_asks_for_the_end_of_its_process_has_it(on_ray):
+    executor = on_ray.open()
+    pid = on_ray.run(executor, "pid").value
+    assert on_ray.run(executor, "leave 3").exitcode == 3
+    assert ends(pid)
+    assert on_ray.run(executor, "pid").value != pid
+
+
+def test_a_worker_that_dies_idle_is_replaced(on_ray):
+    executor = on_ray.open()
+    pid = on_ray.run(executor, "pid").value
+    os.kill(pid, signal.SIGKILL)
+    assert ends(pid)
+    time.sleep(1)
+    outcome = on_ray.run(executor, "pid")
+    assert outcome.state is OutcomeState.DONE
+    assert outcome.value != pid
+
+
+def test_a_job_without_a_sign_of_life_is_killed_and_its_place_told(on_ray):
+    executor = on_ray.open(hang_timeout=1)
+    executor.submit(Job("a", b"hang"))
+    pid = on_ray.wait_for(executor, is_started).pid
+    outcome = on_ray.wait_for(executor, is_outcome)
+    assert outcome.state is OutcomeState.DIED
+    assert outcome.reason.startswith(f"worker 0 (pid {pid} on ")
+    assert outcome.reason.endswith("gave no sign of life for 1 s and was killed")
+    assert "in hang" in outcome.error
+    assert ends(pid)
+    assert on_ray.run(executor, "report_slowly 0.2").value == "slow"
+    executor.submit(Job("b", b"tick"))
+    on_ray.wait_for(executor, is_event)
+    time.sleep(1.5)  # the driver was busy: what it finds now are signs of life
+    assert list(executor.events(0.5))
+    executor.cancel("b")
+    assert on_ray.drain(executor)[-1].reason == "stopped as asked"
+
+
+def test_a_cancelled_job_that_goes_on_is_killed_after_its_grace(on_ray):
+    executor = on_ray.open(grace=60)
+    executor.submit(Job("a", b"stubborn"))
+    pid = on_ray.wait_for(executor, is_event).data["pid"]
+    executor.cancel("a")
+    executor.cancel("a", grace=0.3)
+    executor.cancel("a", grace=120)
+    outcome = on_ray.wait_for(executor, is_outcome)
+    assert outcome.state is OutcomeState.CANCELLED
+    assert "did not stop within 0.3 s and was killed" in outcome.reason
+    assert ends(pid)
+
+
+def test_an_exclusive_job_has_a_gpu_of_its_own_and_the_other_one_goes_on(on_ray):
+    executor = on_ray.open(4, num_gpus=0.5)
+    found = first_events(on_ray, executor, *(Job(f"{i}", b"where") for i in range(4)))
+    pids = {node: [] for node in "01"}
+    keys = {node: [] for node in "01"}
+    for key, data in found.items():
+        pids[data["node"]].append(data["pid"])
+        keys[data["node"]].append(key)
+    executor.submit(Job("alone", b"where", exclusive=True))
+    for node in "01":  # one of them is to be vacated, the other one has an idle worker
+        executor.cancel(keys[node][0])
+        on_ray.wait_for(executor, is_outcome)
+    executor.submit(Job("behind", b"where"))
+    behind = on_ray.wait_for(executor, lambda r: is_event(r) and r.key == "behind").data["node"]
+    (vacated,) = {"0", "1"} - {behind}
+    assert executor.free_slots == 0
+    assert not [r for r in executor.events(1) if is_started(r)]
+    executor.cancel(keys[vacated][1])
+    event = on_ray.wait_for(executor, lambda r: is_event(r) and r.key == "alone")
+    assert event.data["node"] == vacated
+    assert [ends(pid, 2) for pid in pids[vacated]].count(True) == 1
+    assert event.data["pid"] in pids[vacated]
+    executor.cancel(keys[behind][1])
+    on_ray.wait_for(executor, is_outcome)
+    assert executor.free_slots == 1  # on the other GPU
+    executor.cancel("alone")
+    executor.cancel("behind")
+    on_ray.drain(executor)
+    assert executor.free_slots == 4
+
+
+def test_a_job_without_room_yet_can_be_cancelled_and_others_wait_for_it(on_ray):
+    holder = on_ray.open(2, num_gpus=1)
+    first_events(on_ray, holder, Job("a", b"tick"), Job("b", b"tick"))
+    executor = on_ray.open(1, num_gpus=0.5, hang_timeout=1)
+    executor.submit(Job("waits", b"pid"))
+    executor.submit(Job("behind", b"pid"))
+    assert list(executor.events(2)) == []  # that it has not begun is no hang
+    executor.cancel("waits")
+    (outcome,) = executor.events(1)
+    assert outcome.state is OutcomeState.CANCELLED
+    assert outcome.reason == "cancelled before it started"
+    holder.shutdown(5)
+    assert on_ray.drain(executor)[-1].state is OutcomeState.DONE
+
+
+def test_a_lost_node_is_told_and_its_job_can_run_on_the_other(on_ray, two_nodes):
+    executor = on_ray.open(2, num_gpus=1)
+    found = first_events(on_ray, executor, Job("a", b"where"), Job("b", b"where"))
+    (lost,) = [key for key, data in found.items() if data["node"] == "1"]
+    (kept,) = found.keys() - {lost}
+    try:
+        two_nodes.remove_second()
+        start = time.monotonic()
+        outcome = on_ray.wait_for(executor, is_outcome)
+        assert time.monotonic() - start < 15
+        assert (outcome.key, outcome.state) == (lost, OutcomeState.DIED)
+        assert "node" in outcome.reason
+        executor.submit(Job(lost, b"where"))
+        executor.cancel(kept)
+        assert on_ray.wait_for(executor, is_outcome).key == kept
+        # The worker that is idle by now holds the only GPU left, and takes the job over.
+        event = on_ray.wait_for(executor, lambda r: r.key == lost and is_event(r))
+        assert (event.key, event.data["node"]) == (lost, "0")
+    finally:
+        executor.shutdown(5)
+        two_nodes.add_second()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("ecg_mlflow.executors.folders.CHUNK", 1000)
+    (tmp_path / "pack" / "deep").mkdir(parents=True)
+    (tmp_path / "pack" / "signals").write_bytes(os.urandom(5500))
+    (tmp_path / "pack" / "deep" / "labels").write_bytes(b"AF")
+    return tmp_path / "pack"
+
+
+def test_folders_reach_every_node_that_lacks_them(on_ray, two_nodes, folder):
+    expected = {"signals": (folder / "signals").read_bytes(), "deep/labels": b"AF"}
+    there = two_nodes.caches[0] / "folders" / "hash-1"
+    there.mkdir(parents=True)
+    (there / "signals").write_bytes(b"as it was")
+    executor = on_ray.open(2, num_gpus=1, folders={"hash-1": folder}, place="jobs:place")
+    jobs = [Job(f"{i}", b"read_files hash-1") for i in range(2)]
+    found = first_events(on_ray, executor, *jobs)
+    files = {data["node"]: data["files"] for data in found.values()}
+    assert files == {"0": {"signals": b"as it was"}, "1": expected}
+    assert {path.name for path in (two_nodes.caches[1] / "folders").iterdir()} <= {
+        "hash-1",
+        "hash-1.lock",
+    }
+
+
+def test_a_folder_that_cannot_be_placed_fails_the_job_and_says_why(on_ray, folder):
+    executor = on_ray.open(folders={"hash-2": folder}, place="jobs:no_place")
+    outcome = on_ray.run(executor, "pid")
+    assert outcome.state is OutcomeState.FAILED
+    assert "could not be made ready: jobs.OwnError: no room for hash-2" in outcome.reason
+    assert "could not be made ready" in on_ray.run(executor, "pid").reason
+
+
+def test_a_folder_that_is_gone_fails_the_job_and_says_so(on_ray, folder):
+    executor = on_ray.open(folders={"hash-3": folder}, place="jobs:place")
+    folder.rename(folder.with_name("moved"))
+    outcome = on_ray.run(executor, "pid")
+    assert outcome.state is OutcomeState.FAILED
+    assert f"FileNotFoundError: the folder {folder} is not there any more" in outcome.reason
+    folder.with_name("moved").rename(folder)
+    assert on_ray.run(executor, "echo on").value == "on"
+
+
+@pytest.mark.parametrize(
+    ("n_workers", "options", "said"),
+    [
+        (3, {"num_gpus": 1}, "3 workers with 1 CPUs and 1 GPUs each .* has room for 2; its nodes"),
+        (1, {"num_gpus": 2}, "room for 0; its nodes have 4 CPUs and 1 GPUs; 4 CPUs and 1 GPUs"),
+        (5, {"num_gpus": 0.5, "num_cpus": 0.5}, "5 workers with 0.5 CPUs .* room for 4"),
+        (3, {"num_cpus": 3}, "room for 2"),
+    ],
+)
+def test_more_than_the_cluster_could_ever_hold_is_an_error(on_ray, n_workers, options, said):
+    with pytest.raises(DeviceError, match=said):
+        on_ray.open(n_workers, **options)
+    assert ray.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("n_workers", "options", "said"),
+    [
+        (0, {}, "n_workers=0"),
+        (1, {"num_cpus": 0}, "num_cpus=0: write a number above 0"),
+        (1, {"num_gpus": 1.5}, "num_gpus=1.5: write whole GPUs, or a fraction of one"),
+        (1, {"num_gpus": -1}, "num_gpus=-1"),
+        (1, {"hang_timeout": -1}, "hang_timeout=-1"),
+        (1, {"folders": {"h": "/no/such/folder"}, "place": "jobs:place"}, "where there is none"),
+        (1, {"folders": {"h": HERE}}, "folders without place="),
+        (1, {"folders": {"h": HERE}, "place": "jobs"}, "'jobs' does not name a"),
+    ],
+)
+def test_what_makes_no_sense_is_an_error_before_anything_starts(n_workers, options, said):
+    with pytest.raises(ExecutorError, match=said):
+        RayExecutor("jobs:do", n_workers, **options)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "no.such.host.invalid:6379", "auto"])
+def test_no_cluster_at_the_address_is_an_error_at_once(address, monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(ExecutorError, match=f"can't connect to Ray at {address}: .*`ray start"):
+        RayExecutor("jobs:do", 1, address=address)
+
+
+def refuse(address, **options):
+    if address != "auto":
+        pytest.fail("it would try for minutes")
+    raise ConnectionError("Could not find any running Ray instance")
+
+
+def test_a_ray_of_the_users_own_is_left_alone(on_ray):
+    executor = on_ray.open()
+    pid = on_ray.run(executor, "pid").value
+    executor.shutdown(5)
+    assert ends(pid, 5)
+    assert ray.is_initialized()
+
+
+DRIVER = """
+import os, signal, sys, time
+from ecg_mlflow.executors import *
+assert "ray" not in sys.modules
+handler = lambda *_: None
+signal.signal(signal.SIGTERM, handler)
+from ecg_mlflow.executors.ray_cluster import RayExecutor, ray
+executor = RayExecutor("jobs:do", 1, num_cpus=0.5, env={{"PYTHONPATH": {here!r}}}, grace=5)
+assert signal.getsignal(signal.SIGTERM) is handler
+executor.submit(Job("a", b"tick"))
+while executor.n_pending:
+    for report in executor.events(1):
+        if isinstance(report, Event):
+            print(report.data.get("pid"), flush=True)
+            if "once" in sys.argv:
+                executor.shutdown(5)
+assert not ray.is_initialized()
+print("over", flush=True)
+"""
+
+
+def a_driver(*arguments, **env):
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER.format(here=str(HERE)), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=HERE.parents[1],
+        env={**{k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}, **env},
+    )
+
+
+def test_a_ray_that_the_executor_started_ends_with_it():
+    with a_driver("once") as driver:
+        pid = int(driver.stdout.readline())
+        assert driver.stdout.read().endswith("over\n")
+        assert driver.wait() == 0
+        assert ends(pid)
+
+
+@pytest.mark.parametrize("kind", ["own", "cluster"])
+def test_a_killed_drivers_jobs_end(two_nodes, kind):
+    env = {"RAY_ADDRESS": two_nodes.cluster.address} if kind == "cluster" else {}
+    with a_driver(**env) as driver:
+        pid = int(driver.stdout.readline())
+        driver.kill()
+        driver.wait()
+        assert ends(pid)

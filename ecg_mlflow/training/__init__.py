@@ -1,20 +1,26 @@
-"""Training and evaluation of one model on one stream of batches.
+"""Training and evaluation of models on one stream of batches.
 
 The modules that import Keras (`step`, `fused_norm`) are imported by name where they are needed.
 """
 
+from ecg_mlflow.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ecg_mlflow.training.declared import Loss, Optimizer
 from ecg_mlflow.training.evaluation import Evaluation, evaluate
-from ecg_mlflow.training.loop import Observer, TrainingLoop
+from ecg_mlflow.training.loop import Branch, Observer, Paused, TrainingLoop
 from ecg_mlflow.training.metrics import classification_metrics, confusion_matrix
 
 __all__ = [
+    "Branch",
+    "Checkpoint",
     "Evaluation",
     "Loss",
     "Observer",
     "Optimizer",
+    "Paused",
     "TrainingLoop",
     "classification_metrics",
     "confusion_matrix",
     "evaluate",
+    "load_checkpoint",
+    "save_checkpoint",
 ]

@@ -52,6 +52,11 @@ class Evaluation:
         return classification_metrics(self.targets, self.probabilities, self.classes, self.positive)
 
     @property
+    def objective(self) -> float:
+        """What "best" means: F1 of the positive class; 0 where none was found or to be found."""
+        return self.metrics.get("f1", 0.0)
+
+    @property
     def confusion(self) -> npt.NDArray[np.int64]:
         """Records by true class (row) and predicted class (column)."""
         predicted = self.probabilities.argmax(axis=1)
@@ -63,6 +68,7 @@ def evaluate(
     batches: Iterable[Batch],
     classes: tuple[str, ...],
     positive: str,
+    on_progress: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Score every record of `batches` once.
 
@@ -74,6 +80,8 @@ def evaluate(
         One epoch of the records to score.
     classes, positive
         Names of the classes, and the one that F1 is of.
+    on_progress
+        Called after each batch; what it raises ends the evaluation.
 
     Raises
     ------
@@ -81,7 +89,9 @@ def evaluate(
         If the model returns NaN: the update after the last finite loss may have broken it.
     """
     seen: list[Batch] = []
-    probabilities = np.concatenate(list(_predict_chunks(predict, _collect(batches, seen))))
+    probabilities = np.concatenate(
+        list(_predict_chunks(predict, _collect(batches, seen, on_progress)))
+    )
     counts = np.concatenate([batch.counts for batch in seen])
     if not np.isfinite(probabilities).all():
         n_bad = int((~np.isfinite(probabilities).all(axis=1)).sum())
@@ -109,11 +119,14 @@ def record_means(
     return np.add.reduceat(values.astype(np.float64), first) / counts[:, None]
 
 
-def _collect(batches: Iterable[Batch], seen: list[Batch]) -> Iterator[Floats]:
+def _collect(
+    batches: Iterable[Batch], seen: list[Batch], on_progress: Callable[[], None]
+) -> Iterator[Floats]:
     """Yield the batches' windows and keep the rest of each batch."""
     for batch in batches:
         seen.append(Batch(batch.windows[:0], batch.targets, batch.rows, batch.counts))
         yield batch.windows
+        on_progress()
 
 
 def _predict_chunks(

@@ -1,16 +1,21 @@
-"""The training loop: steps, losses in bulk, evaluations when the schedule says."""
+"""The training loop: steps, losses in bulk, evaluations and checkpoints when they are due.
+
+Several models may draw on one stream of batches. Each of them is a `Branch`, with its own length,
+evaluations and end; one that fails leaves the others running.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.errors import DivergedError
+from ecg_mlflow.errors import DivergedError, StorageFullError, TrackingError
 from ecg_mlflow.schedule import Schedule
 
 #: Longest time between two fetches of losses: how late a diverged loss is noticed.
@@ -20,18 +25,26 @@ DIVERGED_ADVICE = (
 )
 
 
-class Step(Protocol):
-    """What the loop needs of a compiled step."""
+class Paused(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """A training stops where it is, to be continued; raised by an observer in the middle."""
 
-    def train(self, windows: Any, targets: Any) -> Any:
-        """Update on one batch; return the loss without waiting for it."""
+
+class Step(Protocol):
+    """What the loop needs of the compiled models."""
+
+    def train(self, active: Sequence[int], windows: Any, targets: Any) -> list[Any]:
+        """Update these models on one batch; return their losses without waiting for them."""
 
     def fetch(self, losses: list[Any]) -> npt.NDArray[np.float32]:
         """Bring losses from the device."""
 
 
 class Observer(Protocol):
-    """What a training tells while it runs."""
+    """What a training tells while it runs.
+
+    What these methods raise fails the branch and not the others, except for `Paused` and for what
+    is wrong with the machine: a full disk, a store that can't be reached.
+    """
 
     def losses(
         self, first_iteration: int, values: npt.NDArray[np.float32], times_ms: list[int]
@@ -41,117 +54,240 @@ class Observer(Protocol):
     def test(self, iteration: int) -> None:
         """Evaluate now, after this iteration."""
 
+    def save(self) -> None:
+        """Write a checkpoint: all losses so far have been handed over."""
+
+    def end(self) -> None:
+        """Take note that the branch was trained, tested and saved to its end."""
+
+    def fail(self, error: Exception) -> None:
+        """Take note that the branch ends here, for this reason."""
+
 
 @dataclass
-class TrainingLoop:
-    """Trains one model from `iteration` to `n_iterations`.
+class Branch:
+    """One model of a loop.
 
     Parameters
     ----------
-    step
-        The compiled step.
-    batches
-        ``(windows, targets)`` from `iteration` on, without end.
+    observer
+        Is told of losses, evaluations and the end.
     n_iterations
         Number of the iteration after the last.
     tests
         When to evaluate.
-    observer
-        Is told of losses and evaluations.
     iteration
         The next iteration, from 0.
-
-    Attributes
-    ----------
+    tested
+        The iteration after which it was evaluated last; -1 if it never was.
     seconds, step_seconds
-        Time spent training so far, without evaluations, and the part of it in the compiled step.
+        Time spent training so far, without evaluations, and the part of it in the compiled step;
+        of all branches that trained at that time.
     """
 
-    step: Step
-    batches: Iterator[tuple[Any, Any]]
+    observer: Observer
     n_iterations: int
     tests: Schedule
-    observer: Observer
     iteration: int = 0
+    tested: int = -1
     seconds: float = 0.0
     step_seconds: float = 0.0
+    _over: bool = False
     _losses: list[Any] = field(default_factory=list)
     _times_ms: list[int] = field(default_factory=list)
-    _first: int = 0  # iteration of the first of these
 
-    def run(self, should_stop: Callable[[], bool] = lambda: False) -> None:
-        """Train to the end, or to the end of the iteration in which `should_stop` turns true.
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended or failed."""
+        return self._over
 
-        Whatever is raised in between, a signal's exception too, the losses so far are handed over.
+    @property
+    def is_trained(self) -> bool:
+        """Whether no iteration is left."""
+        return self.iteration >= self.n_iterations
+
+    @property
+    def test_is_due(self) -> bool:
+        """Whether the schedule wants an evaluation after the iteration just done."""
+        done = self.iteration - 1
+        return self.tested < done and self.tests.fires(done, last=self.is_trained)
+
+    def trained(self, loss: Any, time_ms: int) -> None:
+        """Take note of an iteration."""
+        self._losses.append(loss)
+        self._times_ms.append(time_ms)
+        self.iteration += 1
+
+    def hand_over(self, fetch: Callable[[list[Any]], npt.NDArray[np.float32]]) -> None:
+        """Fetch the waiting losses and hand over those before the first that isn't finite.
 
         Raises
         ------
         DivergedError
-            If a loss is NaN or infinite; the losses before it have been handed over.
-        """
-        self._first = self.iteration
-        try:
-            self._train(should_stop)
-        except BaseException:
-            self._hand_over()
-            raise
-
-    def _train(self, should_stop: Callable[[], bool]) -> None:
-        fetched = since = time.perf_counter()
-        while self.iteration < self.n_iterations:
-            windows, targets = next(self.batches)
-            started = time.perf_counter()
-            self._losses.append(self.step.train(windows, targets))
-            now = time.perf_counter()
-            self.step_seconds += now - started
-            self._times_ms.append(time.time_ns() // 1_000_000)
-            self.iteration += 1
-            stopping = self.iteration == self.n_iterations or should_stop()
-            testing = self.tests.fires(self.iteration - 1, last=stopping)
-            if testing or stopping or now - fetched > FETCH_SECONDS:
-                self._check(*self._hand_over())
-                fetched = time.perf_counter()
-            if testing:
-                self.seconds += time.perf_counter() - since
-                self.observer.test(self.iteration - 1)
-                fetched = since = time.perf_counter()
-            if stopping:
-                break
-        self.seconds += time.perf_counter() - since
-
-    def _hand_over(self) -> tuple[int, npt.NDArray[np.float32]]:
-        """Fetch the waiting losses and hand over those before the first that isn't finite.
-
-        Returns
-        -------
-        The first loss's iteration, and all of them.
+            If one of them is NaN or infinite.
         """
         # An exception from a signal may have come between a loss and its time.
         n_whole = min(len(self._losses), len(self._times_ms))
-        first, times_ms = self._first, self._times_ms[:n_whole]
         if not n_whole:
-            return first, np.empty(0, np.float32)
-        # Waiting for the device belongs to the steps.
-        started = time.perf_counter()
-        values = self.step.fetch(self._losses[:n_whole])
-        self.step_seconds += time.perf_counter() - started
-        n_good = _count_finite(values)
+            return
+        values, times_ms = fetch(self._losses[:n_whole]), self._times_ms[:n_whole]
+        self._losses, self._times_ms = [], []
+        first = self.iteration - n_whole
+        finite = np.isfinite(values)
+        n_good = n_whole if finite.all() else int(np.argmin(finite))
         if n_good:
             self.observer.losses(first, values[:n_good], times_ms[:n_good])
-        self._losses, self._times_ms = [], []
-        self._first = self.iteration
-        return first, values
-
-    @staticmethod
-    def _check(first: int, values: npt.NDArray[np.float32]) -> None:
-        n_good = _count_finite(values)
-        if n_good < len(values):
+        if n_good < n_whole:
             raise DivergedError(
                 f"the loss of iteration {first + n_good} is {values[n_good]}; {DIVERGED_ADVICE}"
             )
 
+    def guard(self, act: Callable[[], None]) -> None:
+        """Do something for this branch; if that fails, the branch fails and nothing else."""
+        try:
+            act()
+        except (Paused, StorageFullError, TrackingError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a user's model or signal step may raise any
+            self._over = True
+            self.observer.fail(error)
 
-def _count_finite(values: npt.NDArray[np.float32]) -> int:
-    """Count the values before the first that is NaN or infinite."""
-    finite = np.isfinite(values)
-    return len(values) if finite.all() else int(np.argmin(finite))
+    def finish(self) -> None:
+        """Take note of the end."""
+        self.guard(self.observer.end)
+        self._over = True
+
+
+class TrainingLoop:
+    """Trains the branches, each to its end.
+
+    Branches that have come further than others, in a training that is continued, join in when the
+    others have caught up.
+
+    Parameters
+    ----------
+    step
+        The compiled models, in the order of the branches.
+    branches
+        One for each model.
+    batches
+        ``(windows, targets)`` from the least iteration of all branches on, without end.
+    save_every_s
+        Longest time between two checkpoints, which are written after evaluations too.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        branches: Sequence[Branch],
+        batches: Iterator[tuple[Any, Any]],
+        save_every_s: float = 60.0,
+    ) -> None:
+        self._step = step
+        self._branches = list(branches)
+        self._batches = batches
+        self._save_every_s = save_every_s
+        self._mark = self._fetched = self._saved = time.perf_counter()
+
+    def run(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        """Train until every branch is over, or until `should_stop` turns true.
+
+        In the second case the iteration is finished, and the branches are saved.
+
+        Returns
+        -------
+        Whether every branch is over.
+
+        Raises
+        ------
+        Exception
+            What the step raises, when it is unknown which models it has updated; and what is wrong
+            with the machine. The losses so far have been handed over.
+        """
+        self._mark = self._fetched = self._saved = time.perf_counter()
+        iteration = min(branch.iteration for branch in self._branches)
+        try:
+            # What a stop has left undone.
+            if begun := [branch for branch in self._branches if branch.iteration]:
+                self._settle(begun)
+            while self._left():
+                if should_stop():
+                    self._count_time(self._left())
+                    raise Paused
+                self._iterate(iteration)
+                iteration += 1
+        except Paused:
+            self._hand_over()
+            self._save()
+            return False
+        except BaseException:
+            self._hand_over()
+            raise
+        return True
+
+    def _left(self) -> list[Branch]:
+        return [branch for branch in self._branches if not branch.is_over]
+
+    def _iterate(self, iteration: int) -> None:
+        windows, targets = next(self._batches)
+        active = [
+            i
+            for i, branch in enumerate(self._branches)
+            if branch.iteration == iteration and not branch.is_over
+        ]
+        if not active:  # the branch that was behind has failed
+            return
+        ready = [self._branches[i] for i in active]
+        started = time.perf_counter()
+        losses = self._step.train(active, windows, targets)
+        now = time.perf_counter()
+        time_ms = time.time_ns() // 1_000_000
+        for branch, loss in zip(ready, losses, strict=True):
+            branch.step_seconds += now - started
+            branch.trained(loss, time_ms)
+        self._settle(ready)
+
+    def _settle(self, ready: Sequence[Branch]) -> None:
+        """Fetch, test, save and end what is due after an iteration of these branches."""
+        now = time.perf_counter()
+        testing = any(branch.test_is_due for branch in ready)
+        ending = any(branch.is_trained for branch in ready)
+        saving = testing or now - self._saved > self._save_every_s
+        if not (saving or ending or now - self._fetched > FETCH_SECONDS):
+            return
+        self._hand_over()
+        self._count_time(ready)
+        for branch in ready:
+            if branch.test_is_due and not branch.is_over:
+                branch.guard(partial(self._test, branch))
+        if saving:
+            self._save()
+        for branch in ready:
+            if branch.is_trained and not branch.is_over:
+                branch.finish()
+        self._mark = self._fetched = time.perf_counter()
+
+    @staticmethod
+    def _test(branch: Branch) -> None:
+        iteration = branch.iteration - 1
+        branch.observer.test(iteration)
+        branch.tested = iteration
+
+    def _hand_over(self) -> None:
+        for branch in self._left():
+            started = time.perf_counter()
+            branch.guard(partial(branch.hand_over, self._step.fetch))
+            # Waiting for the device belongs to the steps.
+            branch.step_seconds += time.perf_counter() - started
+
+    def _save(self) -> None:
+        for branch in self._left():
+            branch.guard(branch.observer.save)
+        self._saved = time.perf_counter()
+
+    def _count_time(self, branches: Sequence[Branch]) -> None:
+        """Add the time since the last mark to these branches'."""
+        now = time.perf_counter()
+        for branch in branches:
+            branch.seconds += now - self._mark
+        self._mark = now

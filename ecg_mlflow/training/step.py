@@ -11,6 +11,7 @@ with that dimension open: padding rows would enter the batch norms' statistics.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from ecg_mlflow.errors import ModelError
 from ecg_mlflow.training.fused_norm import fused_norms
 
 Floats = npt.NDArray[np.float32]
@@ -34,6 +36,11 @@ class CompiledStep:
         Keras objects.
     fused
         False keeps Keras's own norm and update: slower, and the reference in tests.
+
+    Attributes
+    ----------
+    signature
+        Shapes and types that `train` takes, as a TensorFlow function's ``input_signature``.
     """
 
     def __init__(
@@ -51,7 +58,8 @@ class CompiledStep:
         optimizer.build(model.trainable_variables)
         windows = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)
         targets = tf.TensorSpec([None, model.output_shape[-1]], tf.float32)
-        self._train = tf.function(self._train_step, input_signature=[windows, targets])
+        self.signature = [windows, targets]
+        self._train = tf.function(self._train_step, input_signature=self.signature)
         self._predict = tf.function(self._probabilities, input_signature=[windows])
 
     def train(self, windows: Any, targets: Any) -> Any:
@@ -73,6 +81,41 @@ class CompiledStep:
         """Bring losses from the device, all at once."""
         values: Floats = tf.stack(losses).numpy()
         return values
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return all that the next step depends on: weights, moments, counters, dropout's state."""
+        return {
+            name: variable.value.numpy()
+            for name, variable in self._named_variables().items()
+        }
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Put back what `state` has returned, of a model and optimizer built in the same way.
+
+        Raises
+        ------
+        ModelError
+            If the variables are others.
+        """
+        variables = self._named_variables()
+        shapes = {name: (tuple(v.shape), str(v.dtype)) for name, v in variables.items()}
+        given = {name: (array.shape, str(array.dtype)) for name, array in state.items()}
+        if shapes != given:
+            differing = sorted(set(shapes.items()) ^ set(given.items()))
+            raise ModelError(
+                f"the saved state is of another model or optimizer: {differing[:4]} differ"
+            )
+        for name, variable in variables.items():
+            variable.assign(state[name])
+
+    def _named_variables(self) -> dict[str, keras.Variable]:
+        """List the variables by their places, which, unlike names, are the same in each process."""
+        groups = {"model": self.model.variables, "optimizer": self.optimizer.variables}
+        return {
+            f"{group}/{i:04d}": variable
+            for group, variables in groups.items()
+            for i, variable in enumerate(variables)
+        }
 
     def _train_step(self, windows: Any, targets: Any) -> Any:
         with tf.GradientTape() as tape:

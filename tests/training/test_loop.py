@@ -7,23 +7,25 @@ import itertools
 import numpy as np
 import pytest
 
-from ecg_mlflow.errors import DivergedError
+from ecg_mlflow.errors import DivergedError, StorageFullError
 from ecg_mlflow.schedule import Schedule
-from ecg_mlflow.training import TrainingLoop
+from ecg_mlflow.training import Branch, Paused, TrainingLoop
 from ecg_mlflow.training import loop as loop_module
 
 
 class Step:
-    """The loss of iteration i is i, unless told otherwise."""
+    """The loss of iteration i is i, unless `special` says otherwise: ``{(branch, i): loss}``."""
 
-    def __init__(self, **losses: float) -> None:
-        self.special = {int(name[1:]): value for name, value in losses.items()}
-        self.trained: list[int] = []
+    def __init__(self, special: dict[tuple[int, int], float] | None = None) -> None:
+        self.special = special or {}
+        self.trained: list[tuple[int, ...]] = []
+        self.batches: list[int] = []
         self.fetches = 0
 
-    def train(self, windows, targets):
-        self.trained.append(windows)
-        return self.special.get(windows, float(windows))
+    def train(self, active, windows, targets):
+        self.trained.append(tuple(active))
+        self.batches.append(windows)
+        return [self.special.get((i, windows), float(windows)) for i in active]
 
     def fetch(self, losses):
         self.fetches += 1
@@ -31,12 +33,16 @@ class Step:
 
 
 class Observer:
-    def __init__(self) -> None:
+    """Keeps what it is told, in words."""
+
+    def __init__(self, first: int = 0) -> None:
+        self.first = first
         self.seen: list[float] = []
         self.events: list[object] = []
+        self.error: Exception | None = None
 
     def losses(self, first_iteration, values, times_ms):
-        assert first_iteration == len(self.seen)
+        assert first_iteration == self.first + len(self.seen)
         assert len(values) == len(times_ms)
         assert times_ms == sorted(times_ms)
         self.seen.extend(values.tolist())
@@ -45,91 +51,148 @@ class Observer:
     def test(self, iteration):
         self.events.append(f"test {iteration}")
 
+    def save(self):
+        self.events.append("save")
 
-def make_loop(step, n_iterations, rules, iterations_per_epoch=None, **more):
-    batches = ((i, None) for i in itertools.count())
-    tests = Schedule.parse(rules, iterations_per_epoch)
-    return TrainingLoop(step, batches, n_iterations, tests, Observer(), **more)
+    def end(self):
+        self.events.append("end")
+
+    def fail(self, error):
+        self.error = error
+        self.events.append("fail")
+
+    def told(self, *words: str) -> list[object]:
+        return [event for event in self.events if str(event).startswith(words)]
 
 
-def test_losses_are_handed_over_in_bulk_before_each_test():
+def make_branch(n_iterations=10, rules="last", epoch=None, observer=None, iteration=0, **more):
+    observer = observer or Observer(iteration)
+    return Branch(observer, n_iterations, Schedule.parse(rules, epoch), iteration, **more)
+
+
+def make_loop(step, *branches, **more):
+    first = min(branch.iteration for branch in branches)
+    return TrainingLoop(step, branches, ((i, None) for i in itertools.count(first)), **more)
+
+
+def run_one(step, **more):
+    branch = make_branch(**more)
+    assert make_loop(step, branch).run()
+    return branch.observer
+
+
+def test_losses_are_handed_over_in_bulk_before_each_test_and_saved_after_it():
     step = Step()
-    loop = make_loop(step, 10, ["%4", "last"])
-    loop.run()
-    assert loop.observer.events == [4, "test 3", 4, "test 7", 2, "test 9"]
-    assert loop.observer.seen == list(range(10))
-    assert step.trained == list(range(10))
+    observer = run_one(step, rules=["%4", "last"])
+    assert observer.events == [4, "test 3", "save", 4, "test 7", "save", 2, "test 9", "save", "end"]
+    assert observer.seen == list(range(10))
+    assert step.batches == list(range(10))
     assert step.fetches == 3
 
 
 def test_rules_of_the_reference():
-    loop = make_loop(Step(), 6, ["%2", 0, -1])
-    loop.run()
-    tests = [event for event in loop.observer.events if isinstance(event, str)]
-    assert tests == ["test 0", "test 1", "test 3", "test 5"]
+    observer = run_one(Step(), n_iterations=6, rules=["%2", 0, -1])
+    assert observer.told("test") == ["test 0", "test 1", "test 3", "test 5"]
 
 
 def test_tests_in_epochs():
-    loop = make_loop(Step(), 9, "2 epochs", iterations_per_epoch=2)
-    loop.run()
-    assert loop.observer.events == [4, "test 3", 4, "test 7", 1]
-
-
-def test_a_loop_that_stops_early_has_its_last_test_there():
-    step = Step()
-    loop = make_loop(step, 100, "last")
-    loop.run(should_stop=lambda: len(step.trained) == 7)
-    assert loop.observer.events == [7, "test 6"]
-    assert loop.iteration == 7
+    observer = run_one(Step(), n_iterations=9, rules="2 epochs", epoch=2)
+    assert observer.events == [4, "test 3", "save", 4, "test 7", "save", 1, "end"]
 
 
 def test_losses_come_at_least_every_few_seconds(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(loop_module, "FETCH_SECONDS", -1.0)
-    loop = make_loop(Step(), 3, "last")
-    loop.run()
-    assert loop.observer.events == [1, 1, 1, "test 2"]
+    observer = run_one(Step(), n_iterations=3)
+    assert observer.events == [1, 1, 1, "test 2", "save", "end"]
+
+
+def test_checkpoints_come_at_least_every_few_minutes_and_not_always():
+    branch = make_branch(n_iterations=3)
+    make_loop(Step(), branch, save_every_s=-1.0).run()
+    assert branch.observer.told("save", "test") == ["save", "save", "test 2", "save"]
+    branch = make_branch(n_iterations=3)
+    make_loop(Step(), branch).run()
+    assert branch.observer.told("save", "test") == ["test 2", "save"]
+
+
+def test_a_loop_that_is_stopped_finishes_the_iteration_and_saves_without_a_test():
+    step, branch = Step(), make_branch(n_iterations=100)
+    assert not make_loop(step, branch).run(should_stop=lambda: len(step.trained) == 7)
+    assert branch.observer.events == [7, "save"]
+    assert (branch.iteration, branch.tested, branch.is_over) == (7, -1, False)
+
+
+def test_a_test_that_is_interrupted_is_made_when_the_training_goes_on():
+    class Hurried(Observer):
+        def test(self, iteration):
+            raise Paused
+
+    branch = make_branch(rules="%4", observer=Hurried())
+    assert not make_loop(Step(), branch).run()
+    assert branch.observer.events == [4, "save"]
+    assert (branch.iteration, branch.tested) == (4, -1)
+    resumed = make_branch(rules=["%4", "last"], iteration=4)
+    assert make_loop(Step(), resumed).run()
+    assert resumed.observer.events[:3] == ["test 3", "save", 4]
+    assert resumed.observer.seen == [4, 5, 6, 7, 8, 9]
+
+
+def test_a_test_that_was_made_is_not_made_again():
+    resumed = make_branch(rules=["%4", "last"], iteration=4, tested=3)
+    assert make_loop(Step(), resumed).run()
+    assert resumed.observer.told("test") == ["test 7", "test 9"]
+
+
+def test_a_training_that_only_lacks_its_end_has_it():
+    step, branch = Step(), make_branch(iteration=10, tested=9)
+    assert make_loop(step, branch).run()
+    assert branch.observer.events == ["end"]
+    assert step.trained == []
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_diverged_loss_names_its_iteration_and_comes_after_the_good_ones(value):
-    loop = make_loop(Step(i6=value, i7=1.0), 10, ["%4", "last"])
-    with pytest.raises(DivergedError, match=f"the loss of iteration 6 is {value}; a smaller lear"):
-        loop.run()
-    assert loop.observer.seen == [0, 1, 2, 3, 4, 5]
-    assert loop.observer.events == [4, "test 3", 2]
+    branch = make_branch(rules=["%4", "last"])
+    assert make_loop(Step({(0, 6): value, (0, 7): 1.0}), branch).run()
+    observer = branch.observer
+    assert isinstance(observer.error, DivergedError)
+    assert str(observer.error).startswith(f"the loss of iteration 6 is {value}; a smaller lear")
+    assert observer.seen == [0, 1, 2, 3, 4, 5]
+    assert observer.events == [4, "test 3", "save", 2, "fail"]
 
 
 def test_a_loss_that_diverges_at_once_hands_nothing_over():
-    loop = make_loop(Step(i0=np.nan), 10, "%4")
-    with pytest.raises(DivergedError, match="iteration 0 is nan"):
-        loop.run()
-    assert loop.observer.events == []
+    branch = make_branch(rules="%4")
+    make_loop(Step({(0, 0): np.nan}), branch).run()
+    assert branch.observer.events == ["fail"]
+    assert "iteration 0 is nan" in str(branch.observer.error)
 
 
-def test_the_time_of_tests_is_not_training_time(monkeypatch: pytest.MonkeyPatch):
-    now = itertools.count()
+def test_the_time_of_tests_and_checkpoints_is_not_training_time(monkeypatch: pytest.MonkeyPatch):
     clock = {"now": 0.0}
 
     class SlowStep(Step):
-        def train(self, windows, targets):
+        def train(self, active, windows, targets):
             clock["now"] += 2
-            return super().train(windows, targets)
+            return super().train(active, windows, targets)
 
     class SlowObserver(Observer):
         def test(self, iteration):
             clock["now"] += 100
-            super().test(iteration)
+
+        def save(self):
+            clock["now"] += 1000
 
     def batches():
-        for i in now:
+        for i in itertools.count():
             clock["now"] += 1
             yield i, None
 
     monkeypatch.setattr(loop_module.time, "perf_counter", lambda: clock["now"])
-    loop = TrainingLoop(SlowStep(), batches(), 6, Schedule.parse("%3"), SlowObserver())
-    loop.run()
-    assert loop.seconds == 18
-    assert loop.step_seconds == 12
+    branch = make_branch(6, ["%3", "last"], observer=SlowObserver(), seconds=5.0, step_seconds=4.0)
+    TrainingLoop(SlowStep(), [branch], batches()).run()
+    assert branch.seconds == 5 + 18
+    assert branch.step_seconds == 4 + 12
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])
@@ -138,15 +201,76 @@ def test_losses_before_an_interruption_are_handed_over(error):
         yield from ((i, None) for i in range(6))
         raise error("now")
 
-    loop = TrainingLoop(Step(), interrupted(), 10, Schedule.parse("%4"), Observer())
+    branch = make_branch(rules="%4")
     with pytest.raises(error, match="now"):
-        loop.run()
-    assert loop.observer.events == [4, "test 3", 2]
-    assert loop.observer.seen == [0, 1, 2, 3, 4, 5]
+        TrainingLoop(Step(), [branch], interrupted()).run()
+    assert branch.observer.events == [4, "test 3", "save", 2]
+    assert branch.observer.seen == [0, 1, 2, 3, 4, 5]
 
 
-def test_a_loop_can_begin_anywhere():
-    loop = make_loop(Step(), 10, "%4", iteration=6)
-    loop.observer.seen = [0.0] * 6
-    loop.run()
-    assert loop.observer.events == [2, "test 7", 2]
+def test_branches_see_the_same_batches_and_end_each_at_its_own_time():
+    step = Step()
+    short, long = make_branch(2), make_branch(4, ["%3", "last"])
+    assert make_loop(step, short, long).run()
+    assert step.batches == [0, 1, 2, 3]
+    assert step.trained == [(0, 1), (0, 1), (1,), (1,)]
+    assert short.observer.events == [2, "test 1", "save", "end"]
+    # All are saved together, so that they stand at one iteration when they are gone on with.
+    assert long.observer.events == [2, "save", 1, "test 2", "save", 1, "test 3", "save", "end"]
+
+
+@pytest.mark.parametrize("where", ["losses", "test", "save", "end"])
+def test_a_branch_that_fails_leaves_the_others_running(where):
+    observer = Observer()
+
+    def fail(*_):
+        raise RuntimeError("a lead is off")
+
+    setattr(observer, where, fail)
+    bad, good = make_branch(6, ["%3", "last"], observer=observer), make_branch(6, ["%3", "last"])
+    assert make_loop(Step(), bad, good).run()
+    assert "a lead is off" in str(observer.error)
+    assert bad.is_over
+    assert observer.events[-1] == "fail"
+    assert good.observer.seen == list(range(6))
+    assert good.observer.events[-1] == "end"
+    assert good.observer.error is None
+
+
+def test_a_branch_that_diverges_leaves_the_others_running():
+    step = Step({(0, 3): np.nan})
+    bad, good = make_branch(8, "%2"), make_branch(8, "%2")
+    make_loop(step, bad, good).run()
+    assert bad.observer.seen == [0, 1, 2]
+    assert good.observer.seen == list(range(8))
+    assert step.trained == [(0, 1)] * 4 + [(1,)] * 4
+
+
+def test_what_is_wrong_with_the_machine_ends_the_whole_loop():
+    observer = Observer()
+
+    def full():
+        raise StorageFullError("no space left")
+
+    observer.save = full
+    with pytest.raises(StorageFullError):
+        make_loop(Step(), make_branch(observer=observer), make_branch()).run()
+    assert observer.error is None
+
+
+def test_branches_that_are_ahead_join_in_when_the_others_have_caught_up():
+    step = Step()
+    behind, ahead = make_branch(8, iteration=3), make_branch(8, iteration=6)
+    assert make_loop(step, behind, ahead).run()
+    assert step.batches == [3, 4, 5, 6, 7]
+    assert step.trained == [(0,), (0,), (0,), (0, 1), (0, 1)]
+    assert behind.observer.seen == [3, 4, 5, 6, 7]
+    assert ahead.observer.seen == [6, 7]
+
+
+def test_batches_go_by_unused_where_the_branch_behind_has_failed():
+    step = Step({(0, 3): np.nan})
+    behind, ahead = make_branch(8, "%1", iteration=3), make_branch(8, iteration=6)
+    assert make_loop(step, behind, ahead).run()
+    assert step.batches == [3, 6, 7]
+    assert ahead.observer.seen == [6, 7]

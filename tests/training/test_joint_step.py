@@ -1,0 +1,191 @@
+"""The joint step against the same models trained one call each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from ecg_mlflow.models import ResNet
+from ecg_mlflow.training import Loss, Optimizer
+from ecg_mlflow.training.joint_step import JointStep
+from ecg_mlflow.training.step import CompiledStep
+
+Batches = list[tuple[np.ndarray, np.ndarray]]
+
+#: Different networks, each with batch norm and dropout, and the optimizer of each.
+BRANCHES = [
+    ({"layout": "cna", "filters": [4, 6], "input_filters": 4}, Optimizer("adam")),
+    ({"layout": "nac", "filters": [6, 4], "input_filters": 6}, Optimizer("sgd", learning_rate=0.1)),
+    ({"layout": "cnacna", "filters": [4, 4], "input_filters": 4}, Optimizer(learning_rate=0.01)),
+]
+
+
+def build_steps() -> list[CompiledStep]:
+    """Build the branches' steps; the same weights and dropout each time."""
+    steps = []
+    for seed, (arguments, optimizer) in enumerate(BRANCHES):
+        keras.utils.set_random_seed(seed)
+        model = ResNet((64, 2), 2, blocks=[1, 1], **arguments)
+        steps.append(CompiledStep(model, optimizer.build(), Loss().build()))
+    return steps
+
+
+def train_apart(
+    steps: Sequence[CompiledStep], batches: Batches, active_sets: Sequence[Sequence[int]]
+) -> list[list[float]]:
+    """Train with a call each; return the losses of every iteration."""
+    return [
+        [float(steps[i].train(*batch)) for i in active]
+        for batch, active in zip(batches, active_sets, strict=True)
+    ]
+
+
+def train_jointly(
+    joint: JointStep, batches: Batches, active_sets: Sequence[Sequence[int]]
+) -> list[list[float]]:
+    """Train with one call for all; return the losses of every iteration."""
+    return [
+        [float(loss) for loss in joint.train(active, *batch)]
+        for batch, active in zip(batches, active_sets, strict=True)
+    ]
+
+
+def assert_same_state(steps: Sequence[CompiledStep], others: Sequence[CompiledStep]) -> None:
+    """Compare weights, moving statistics, seeds and optimizers."""
+    for step, other in zip(steps, others, strict=True):
+        variables = [*step.model.variables, *step.optimizer.variables]
+        expected = [*other.model.variables, *other.optimizer.variables]
+        for a, b in zip(variables, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=a.path)
+
+
+@pytest.mark.parametrize(
+    "active_sets",
+    [
+        [[0, 1, 2]] * 10,
+        [[0, 1, 2]] * 4 + [[0, 2]] * 3 + [[2]] * 3,
+        [[2, 0], [0, 2], [1], [1, 2, 0], [2, 1, 0], [0], [2], [], [0, 1], [1, 0]],
+    ],
+    ids=["all", "fewer and fewer", "any order"],
+)
+def test_models_train_as_they_do_alone(batches: Batches, active_sets):
+    together, apart = build_steps(), build_steps()
+    before = [step.model.get_weights() for step in apart]
+    losses = train_jointly(JointStep(together), batches[:10], active_sets)
+    expected = train_apart(apart, batches[:10], active_sets)
+    for found, alone in zip(losses, expected, strict=True):
+        np.testing.assert_allclose(found, alone, rtol=1e-5)
+    assert_same_state(together, apart)
+    for step, i in zip(together, range(3), strict=True):
+        assert int(step.optimizer.iterations.value) == sum(i in active for active in active_sets)
+        moved = zip(before[i], step.model.get_weights(), strict=True)
+        assert max(np.abs(a - b).max() for a, b in moved) > 0.001
+
+
+def test_losses_on_a_cpu_are_those_alone_to_the_last_bit(batches: Batches):
+    if tf.config.list_logical_devices("GPU"):
+        pytest.skip("on a GPU sums may be formed in another order")
+    together, apart = build_steps(), build_steps()
+    losses = train_jointly(JointStep(together), batches[:10], [[0, 1, 2]] * 10)
+    assert losses == train_apart(apart, batches[:10], [[0, 1, 2]] * 10)
+    for step, other in zip(together, apart, strict=True):
+        for a, b in zip(step.model.get_weights(), other.model.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_losses_are_the_branches_own(batches: Batches):
+    """Without this, a comparison of losses could not tell one model from another."""
+    (losses,) = train_jointly(JointStep(build_steps()), batches[:1], [[0, 1, 2]])
+    assert min(np.diff(sorted(losses))) > 1e-3
+
+
+def test_dropout_differs_from_model_to_model_and_from_call_to_call(batches: Batches):
+    steps = build_steps()
+    seeds = [_seeds(step.model) for step in steps]
+    assert all(len(own) == 1 for own in seeds)
+    first = [own[0].numpy().tolist() for own in seeds]
+    assert len({tuple(seed) for seed in first}) == 3
+    joint = JointStep(steps)
+    joint.train([0, 1, 2], *batches[0])
+    joint.train([0, 2], *batches[1])
+    now = [own[0].numpy().tolist() for own in seeds]
+    # Keras counts in the second number; the first is the layer's own.
+    assert [seed[0] for seed in now] == [seed[0] for seed in first]
+    counts = [b[1] - a[1] for a, b in zip(first, now, strict=True)]
+    assert counts[0] == counts[2] == 2 * counts[1] > 0
+
+
+def _seeds(model: keras.Model) -> list[keras.Variable]:
+    return [
+        layer.seed_generator.state for layer in model.layers if isinstance(layer, layers.Dropout)
+    ]
+
+
+def test_each_set_of_models_is_traced_once_and_each_model_once(batches: Batches):
+    steps = build_steps()
+    joint = JointStep(steps)
+    train_jointly(joint, batches[:3], [[0], [0, 1, 2], [2, 1, 0]])
+    functions = dict(joint._joint)
+    assert list(functions) == [(0, 1, 2)]
+    train_jointly(joint, batches[3:10], [[0, 2], [2, 0], [0, 1, 2], [1], [2], [0, 2], [1, 0]])
+    assert len({len(windows) for windows, _ in batches[:8]}) == 8
+    traces = {models: f.experimental_get_tracing_count() for models, f in joint._joint.items()}
+    assert traces == {(0, 1, 2): 1, (0, 2): 1, (0, 1): 1}
+    assert joint._joint[0, 1, 2] is functions[0, 1, 2]
+    assert [step._train.experimental_get_tracing_count() for step in steps] == [1, 1, 1]
+
+
+def test_one_model_alone_needs_no_joint_function(batches: Batches):
+    steps = build_steps()
+    joint = JointStep(steps)
+    train_jointly(joint, batches[:3], [[1], [0], [1]])
+    assert joint._joint == {}
+    assert [step._train.experimental_get_tracing_count() for step in steps] == [1, 1, 0]
+
+
+def test_models_in_a_joint_function_keep_their_own(batches: Batches):
+    """Then the next set of models is formed without tracing the models again."""
+    steps = build_steps()
+    train_jointly(JointStep(steps), batches[:2], [[0, 1, 2], [0, 1]])
+    assert [step._train.experimental_get_tracing_count() for step in steps] == [1, 1, 1]
+
+
+def test_predictions_follow_joint_training(batches: Batches):
+    together, apart = build_steps()[:2], build_steps()[:2]
+    joint, windows = JointStep(together), batches[9][0]
+    first = [step.predict(windows) for step in together]
+    for i in range(3):
+        train_jointly(joint, batches[i : i + 1], [[0, 1]])
+        train_apart(apart, batches[i : i + 1], [[0, 1]])
+        for step, alone in zip(together, apart, strict=True):
+            np.testing.assert_allclose(step.predict(windows), alone.predict(windows), rtol=1e-5)
+    for step, before in zip(together, first, strict=True):
+        assert not np.allclose(step.predict(windows), before, atol=1e-4)
+
+
+def test_losses_are_fetched_in_bulk(batches: Batches):
+    steps = build_steps()
+    joint = JointStep(steps)
+    losses = [joint.train([0, 1], *batch) for batch in batches[:4]]
+    for branch in (0, 1):
+        values = joint.fetch([loss[branch] for loss in losses])
+        assert values.shape == (4,)
+        assert values.tolist() == [float(loss[branch]) for loss in losses]
+
+
+def test_a_batch_stays_as_it_is(batches: Batches):
+    windows, targets = (array.copy() for array in batches[0])
+    for array in (windows, targets):
+        array.flags.writeable = False
+    joint, steps = JointStep(build_steps()), build_steps()
+    on_device = steps[0].to_device(windows), steps[0].to_device(targets)
+    (arrays,) = train_jointly(joint, [(windows, targets)], [[0, 1]])
+    np.testing.assert_array_equal(on_device[0], batches[0][0])
+    (tensors,) = train_jointly(JointStep(steps), [on_device], [[0, 1]])
+    np.testing.assert_array_equal(on_device[0], batches[0][0])
+    np.testing.assert_allclose(arrays, tensors, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""The command line: ``ecg-mlflow run | plan | data``, and the entry points of the MLproject."""
+"""The command line: ``ecg-mlflow run | plan | data | reap``, and the MLproject's entry points."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ecg_mlflow.errors import EcgMlflowError
 
 RUN_HELP = "train every configuration of a grid file as nested MLflow runs"
 PLAN_HELP = "show what `run` would do, and how long it would take; train nothing"
 DATA_HELP = "show what is in a data set: classes, lengths, leads, bad records, copies"
+REAP_HELP = "end the runs of studies whose driver has died, and remove checkpoints of finished runs"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,8 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for note in getattr(error, "__notes__", ()):
             print(note, file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("ecg-mlflow: stopped; what was finished is kept", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print("ecg-mlflow: stopped", file=sys.stderr)
+        for note in getattr(error, "__notes__", ()):
+            print(note, file=sys.stderr)
         return 130
 
 
@@ -46,25 +50,19 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help=RUN_HELP, description=RUN_HELP)
     _add_design(run)
     _add_machine(run)
-    run.add_argument(
-        "--dry-run",
-        "--dry_run",  # as in `mlflow run -P dry_run=true`
-        type=_flag,
-        default=False,
-        nargs="?",
-        const=True,
-        metavar="true|false",
-        help="show the plan and stop",
-    )
-    run.set_defaults(command=_run)
+    _add_ledger(run)
+    _add_flag(run, "--dry-run", "show the plan and stop")
+    run.set_defaults(command=_run, usage_error=run.error)
     plan = commands.add_parser("plan", help=PLAN_HELP, description=PLAN_HELP)
     _add_design(plan)
     _add_machine(plan)
-    plan.set_defaults(command=_run, dry_run=True)
+    plan.set_defaults(command=_run, dry_run=True, usage_error=plan.error)
     data = commands.add_parser("data", help=DATA_HELP, description=DATA_HELP)
     data.add_argument("data", type=_text, nargs="?", default="demo", help=_DATA)
     data.add_argument("--labels", type=_text, help=_LABELS)
     data.set_defaults(command=_data)
+    reap = commands.add_parser("reap", help=REAP_HELP, description=REAP_HELP)
+    reap.set_defaults(command=_reap)
     return parser
 
 
@@ -76,7 +74,12 @@ _LABELS = "CSV file of record,label; REFERENCE.csv beside the records by default
 
 
 def _add_design(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("grid", type=_text, help="a grid file, or the name of a shipped example")
+    parser.add_argument(
+        "grid",
+        type=_text,
+        nargs="?",
+        help="a grid file, or the name of a shipped example; with --resume the study's by default",
+    )
     parser.add_argument("--data", type=_text, help=_DATA)
     parser.add_argument("--labels", type=_text, help=_LABELS)
     parser.add_argument("--epochs", type=_whole, metavar="N", help="in place of the grid file's")
@@ -91,11 +94,9 @@ def _add_design(parser: argparse.ArgumentParser) -> None:
         "--limit", type=_whole, metavar="N", help="use at most N records, evenly spread"
     )
     parser.add_argument(
-        "--on-bad-record",
-        "--on_bad_record",  # as in `mlflow run -P on_bad_record=skip`
+        *_spellings("--on-bad-record"),
         type=_text,
         choices=["error", "skip"],
-        default="error",
         help="refuse to start (the default), or leave bad records out and log their list",
     )
 
@@ -115,8 +116,76 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         help="threads of each worker; by default 1 on the CPU, an equal share beside a GPU",
     )
     parser.add_argument(
+        "--executor",
+        type=_text,
+        choices=["processes", "ray"],
+        default="processes",
+        help="processes on this machine (the default), or a Ray cluster",
+    )
+    parser.add_argument(
+        *_spellings("--ray-address"),
+        type=_text,
+        help="of the cluster; by default RAY_ADDRESS, or a new one on this machine",
+    )
+    parser.add_argument(
+        *_spellings("--gpus-per-worker"),
+        type=_share,
+        default=0.0,
+        metavar="N",
+        help="with Ray: each worker's share, such as 1 or 0.5",
+    )
+    parser.add_argument(
+        "--branches",
+        type=_whole,
+        default=1,
+        metavar="K",
+        help="train up to K configurations together in one process, on one stream of batches",
+    )
+    parser.add_argument(
         "--experiment", type=_text, help="MLflow experiment; by default the study's name"
     )
+
+
+def _add_ledger(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--resume",
+        type=_text,
+        metavar="RUN_ID",
+        help="go on with the study of this parent run: what is finished is not run again",
+    )
+    _add_flag(parser, "--retry-failed", "with --resume: try runs again that failed")
+    _add_flag(parser, "--reuse", "take over finished runs of earlier studies that are the same")
+    parser.add_argument(
+        *_spellings("--checkpoint-minutes"),
+        type=_minutes,
+        default=1.0,
+        metavar="N",
+        help="save each run at least so often (1); it is saved at each test too",
+    )
+    parser.add_argument(
+        *_spellings("--hang-minutes"),
+        type=_minutes,
+        default=15.0,
+        metavar="N",
+        help="end and restart a worker that gives no sign of life for so long (15)",
+    )
+
+
+def _add_flag(parser: argparse.ArgumentParser, name: str, meaning: str) -> None:
+    parser.add_argument(
+        *_spellings(name),
+        type=_flag,
+        default=False,
+        nargs="?",
+        const=True,
+        metavar="true|false",
+        help=meaning,
+    )
+
+
+def _spellings(name: str) -> tuple[str, str]:
+    """Return an option's name and the one that ``mlflow run -P a_name=...`` makes of it."""
+    return name, "--" + name.removeprefix("--").replace("-", "_")
 
 
 def _text(text: str) -> str | None:
@@ -140,6 +209,22 @@ def _whole(text: str) -> int | None:
     return number
 
 
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share < float("inf"):
+        raise ValueError
+    return share
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not 0 < minutes < float("inf"):
+        raise ValueError
+    return minutes
+
+
+_share.__name__ = "number of at least 0"
+_minutes.__name__ = "positive number of minutes"
 _count.__name__ = "whole number of at least 0"
 _whole.__name__ = "whole number of at least 1"
 
@@ -156,10 +241,14 @@ _flag.__name__ = "true or false"
 
 
 def _run(given: argparse.Namespace) -> int:
+    if not given.grid and not getattr(given, "resume", None):
+        given.usage_error("name a grid file")
     # A grid file may import Keras: this process must not take a GPU for that.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     visible = os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    # MLflow's own retries repeat what must not be done twice, and last for minutes in silence.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     from ecg_mlflow.interrupts import end_with_parent
     from ecg_mlflow.study import StudyRequest, run_request
 
@@ -171,18 +260,34 @@ def _run(given: argparse.Namespace) -> int:
         repetitions=given.reps,
         configs=given.configs,
         limit=given.limit,
-        skip_bad_records=given.on_bad_record == "skip",
+        skip_bad_records=given.on_bad_record and given.on_bad_record == "skip",
         workers=given.workers,
         gpus=given.gpus,
         threads=given.threads,
         visible_devices=visible,
         experiment=given.experiment,
         dry_run=given.dry_run,
+        branches=given.branches,
+        executor=given.executor or "processes",
+        ray_address=given.ray_address,
+        gpus_per_worker=given.gpus_per_worker,
         folders=(*_callers_folder(), Path.cwd()),
+        **_ledger_options(given),
     )
     if "MLFLOW_RUN_ID" in os.environ:
         end_with_parent()
     return run_request(request)
+
+
+def _ledger_options(given: argparse.Namespace) -> dict[str, Any]:
+    """Return what `_add_ledger` has read; `plan` has none of it."""
+    if "resume" not in given:
+        return {}
+    options = ("resume", "retry_failed", "reuse", "checkpoint_minutes", "hang_minutes")
+    found = {name: getattr(given, name) for name in options}
+    if "MLFLOW_RUN_ID" in os.environ:
+        found["how_to_resume"] = "the same command and -P resume={run_id}"
+    return found
 
 
 def _callers_folder() -> list[Path]:
@@ -200,6 +305,13 @@ def _callers_folder() -> list[Path]:
             caller = int(Path(f"/proc/{caller}/stat").read_text().split()[3])
         return [Path(f"/proc/{caller}/cwd").resolve(strict=True)]
     return []
+
+
+def _reap(given: argparse.Namespace) -> int:
+    from ecg_mlflow.reaping import reap_all
+
+    print(reap_all())
+    return 0
 
 
 def _data(given: argparse.Namespace) -> int:

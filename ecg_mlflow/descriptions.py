@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from ecg_mlflow.canonical import digest
 from ecg_mlflow.plan import ConfigPlan, PlannedRun, StudyPlan
 from ecg_mlflow.records import Corpus, list_bad_records
 from ecg_mlflow.research import RESERVED
-from ecg_mlflow.tracking import DatasetInfo, Study
+from ecg_mlflow.tracking import DatasetInfo, LedgerEntry, Study
 from ecg_mlflow.tracking.client import store_errors
 
 #: Rows of the leaderboard that the parent's note shows.
@@ -134,7 +135,11 @@ def dataset_infos(corpus: Corpus, config: ConfigPlan) -> dict[str, DatasetInfo]:
 
 
 def describe_state(
-    plan: StudyPlan, rows: Sequence[Mapping[str, object]], done: int, failed: int
+    plan: StudyPlan,
+    rows: Sequence[Mapping[str, object]],
+    done: int,
+    failed: int,
+    reused: Sequence[LedgerEntry] = (),
 ) -> str:
     """Write the parent's description: the design, the state and the best, in Markdown."""
     research, metric = plan.research, objective(plan)
@@ -146,6 +151,10 @@ def describe_state(
         "",
         f"{done} of {len(plan.runs)} runs finished" + (f", {failed} failed." if failed else "."),
     ]
+    if reused:
+        studies = Counter(entry.parent_id for entry in reused)
+        listed = ", ".join(f"{n} of study {study}" for study, n in studies.items())
+        lines += ["", f"{len(reused)} of them were finished before, in other studies: {listed}."]
     if rows:
         lines += ["", f"| rank | configuration | runs | {metric} | sd |", "|---|---|---|---|---|"]
         for row in rows[:SHOWN_ROWS]:

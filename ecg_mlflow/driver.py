@@ -1,4 +1,4 @@
-"""The driver: opens the study, hands runs to workers, watches them, keeps the study's account.
+"""The driver: opens or resumes the study, runs what is left of it, and closes it.
 
 It decides and logs; it never trains, loads no TensorFlow and holds no GPU.
 """
@@ -6,39 +6,41 @@ It decides and logs; it never trains, loads no TensorFlow and holds no GPU.
 from __future__ import annotations
 
 import json
-import math
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from mlflow import MlflowClient
+from tqdm import tqdm
 
-from ecg_mlflow.descriptions import (
-    dataset_infos,
-    describe_state,
-    describe_study,
-    full_configuration,
-    objective,
-    run_name,
-    run_params,
-)
-from ecg_mlflow.executors import Event, Executor, Job, Outcome, OutcomeState, Slot
-from ecg_mlflow.handover import make_executor, pickle_for_worker
+from ecg_mlflow.account import Account
+from ecg_mlflow.descriptions import dataset_infos, describe_study
+from ecg_mlflow.dispatch import Dispatcher
+from ecg_mlflow.errors import ResumeError
+from ecg_mlflow.executors import Executor, Slot
+from ecg_mlflow.files import cache_root, locked
+from ecg_mlflow.handover import RayShare, make_executor
 from ecg_mlflow.interrupts import StopRequest, stop_on_signals
-from ecg_mlflow.job import TrainJob
-from ecg_mlflow.plan import PlannedRun, StudyPlan
+from ecg_mlflow.plan import StudyPlan
 from ecg_mlflow.progress import StudyProgress
-from ecg_mlflow.tracking import (
-    DatasetInfo,
-    EndStatus,
-    Result,
-    Study,
-    leaderboard_rows,
-    log_datasets,
+from ecg_mlflow.resuming import Standing, superfluous, take_stock
+from ecg_mlflow.tracking import EndStatus, LedgerEntry, Patience, Study, log_datasets
+from ecg_mlflow.tracking.ledger import (
+    CORPUS_TAG,
+    PLAN_TAG,
+    end_abandoned,
+    find_finished,
+    read_children,
 )
-from ecg_mlflow.tracking.client import store_errors
+
+#: What the user asked for, as JSON, so that a resumed study is the same one; on parents.
+REQUEST_TAG = "ecg_mlflow.request"
+#: Seconds between two words on a store that stays away.
+WORD_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -50,20 +52,41 @@ class StudyOptions:
     experiment
         MLflow experiment for a new parent run.
     run_id
-        Parent run that ``mlflow run`` has created, if it has.
-    slots
-        Where runs train; none for this process.
+        Parent run to go on in: one that ``mlflow run`` has created, or a study to resume.
+    where
+        Where runs train: slots of this machine, none for this process, or a share of a cluster.
     grid_file, modules
         Where the research comes from, and the modules whose code workers get by value.
+    request
+        What the user asked for, to be found again when the study is resumed.
+    how_to_resume
+        A command, with ``{run_id}`` in it.
+    retry_failed
+        Try runs again that failed.
+    reuse
+        Take over finished runs of earlier studies with the same identity.
+    branches
+        How many runs may share a process and a stream of batches.
+    save_every_s
+        Longest time between two checkpoints.
+    hang_s
+        Seconds without a sign of life after which a worker counts as hung.
     log_dir
         For the workers' output.
     """
 
     experiment: str
     run_id: str | None
-    slots: Sequence[Slot]
+    where: Sequence[Slot] | RayShare
     grid_file: Path
     modules: Sequence[ModuleType] = ()
+    request: Mapping[str, Any] = field(default_factory=dict)
+    how_to_resume: str = "ecg-mlflow run ... --resume {run_id}"
+    retry_failed: bool = False
+    reuse: bool = False
+    branches: int = 1
+    save_every_s: float = 60.0
+    hang_s: float = 900.0
     log_dir: Path | None = None
 
 
@@ -78,36 +101,126 @@ class StudyResult:
 
 
 def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> StudyResult:
-    """Run every planned run once and return how it went.
+    """Run what the ledger lacks of the planned runs, each once, and return how it went.
 
     Runs that fail don't stop the others.
 
     Raises
     ------
     KeyboardInterrupt
-        After Ctrl-C or SIGTERM: the workers have flushed what they had, their runs and the study
-        have ended as KILLED. A second signal of the same kind leaves the workers no time.
-    TrackingError
-        If the store fails; the study ends as FAILED then, where it still can.
+        After Ctrl-C or SIGTERM: the workers have finished their iterations and saved them, their
+        runs and the study have ended as KILLED. A second signal of the same kind leaves the
+        workers no time.
+    ResumeError
+        If the study to go on in is still being run, or is another one.
+    StorageFullError, TrackingError
+        If a disk is full or the store stays away; the study can be resumed.
     """
+    with stop_on_signals() as stop:
+        patience = Patience(on_wait=_Waiting(stop))
+        patient = patience.client(client)
+        standings, idle = _take_stock(plan, patient, options)
+        with _only_driver(options.run_id), _opened(plan, client, options, patience) as study:
+            for entry in idle:
+                end_abandoned(patient, entry, "no planned run goes on with it")
+            return _run(plan, study, options, standings, stop)
+
+
+def _take_stock(
+    plan: StudyPlan, client: MlflowClient, options: StudyOptions
+) -> tuple[list[Standing], list[LedgerEntry]]:
+    """Hold the plan against the ledger; return what is left to do, and runs left over."""
+    entries: list[LedgerEntry] = []
+    if options.run_id is not None:
+        parent = client.get_run(options.run_id)
+        entries = read_children(client, parent.info.experiment_id, options.run_id)
+        known = {entry.identity for entry in entries}
+        if known and not known & {run.identity for run in plan.runs}:
+            raise ResumeError(
+                f"study {options.run_id} has {len(known)} runs, and not one of them is among the "
+                f"{len(plan.runs)} that are planned now: the grid file, the recordings or the "
+                "options have changed in what every run depends on. Undo that, or start a new "
+                "study without resume"
+            )
+    reusable = find_finished(client, plan.corpus.digest[:16]) if options.reuse else {}
+    standings = take_stock(plan.runs, entries, reusable, retry_failed=options.retry_failed)
+    return standings, superfluous(standings, entries)
+
+
+@contextmanager
+def _only_driver(run_id: str | None) -> Iterator[None]:
+    """Hold the study against other drivers on this machine."""
+    if run_id is None:
+        yield
+        return
+    try:
+        with locked(cache_root() / "studies" / run_id, timeout_s=0):
+            yield
+    except TimeoutError as error:
+        raise ResumeError(f"study {run_id} is being run by another process") from error
+
+
+@contextmanager
+def _opened(
+    plan: StudyPlan, client: MlflowClient, options: StudyOptions, patience: Patience
+) -> Iterator[Study]:
+    """Open the parent run; whatever ends the study early says how to resume it."""
+    tags = {
+        PLAN_TAG: plan.digest[:16],
+        CORPUS_TAG: plan.corpus.digest[:16],
+        REQUEST_TAG: json.dumps(options.request),
+    }
     name = plan.research.name or "study"
-    tags = {"ecg_mlflow.plan": plan.digest[:16], "ecg_mlflow.corpus": plan.corpus.digest[:16]}
-    with (
-        stop_on_signals() as stop,
-        Study.open(client, options.experiment, name, run_id=options.run_id, tags=tags) as study,
-        StudyProgress(plan) as progress,
-    ):
+    with Study.open(
+        client, options.experiment, name, run_id=options.run_id, tags=tags, patience=patience
+    ) as study:
+        how = options.how_to_resume.format(run_id=study.run_id)
+        print(f"study {name}: parent run {study.run_id}", file=sys.stderr)
+        try:
+            yield study
+        except BaseException as error:
+            error.add_note(f"What was finished is kept. Go on with: {how}")
+            raise
+
+
+def _run(
+    plan: StudyPlan,
+    study: Study,
+    options: StudyOptions,
+    standings: Sequence[Standing],
+    stop: StopRequest,
+) -> StudyResult:
+    with StudyProgress(plan) as progress:
         describe_study(study, plan, options.grid_file)
-        log_datasets(client, study.run_id, dataset_infos(plan.corpus, plan.configs[0]))
-        account = _Account(plan, study, progress, options)
-        executor = make_executor("ecg_mlflow.job:train", options.slots, options.log_dir)
+        log_datasets(study.client, study.run_id, dataset_infos(plan.corpus, plan.configs[0]))
+        account = Account(plan, study, progress)
+        dispatcher = Dispatcher(
+            plan,
+            study,
+            account,
+            progress,
+            standings,
+            modules=options.modules,
+            branches=options.branches,
+            save_every_s=options.save_every_s,
+        )
+        executor: Executor = make_executor(
+            "ecg_mlflow.job:train",
+            options.where,
+            corpus=plan.corpus.path,
+            log_dir=options.log_dir,
+            hang_s=options.hang_s,
+        )
         try:
             with executor:
-                account.run(executor, stop)
-        except KeyboardInterrupt:
-            account.settle(executor)
+                dispatcher.run(executor, stop)
+        except BaseException:
+            dispatcher.settle(executor)
             raise
-        result = account.result()
+        account.write()
+        result = StudyResult(
+            study.run_id, account.n_finished, account.n_failed, account.leaderboard()
+        )
         study.close(
             EndStatus.FAILED if result.failed else EndStatus.FINISHED,
             f"{result.failed} of {len(plan.runs)} runs failed" if result.failed else None,
@@ -115,119 +228,22 @@ def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> S
     return result
 
 
-class _Account:
-    """Who runs, who has ended and how: the driver's loop and the study's books."""
+class _Waiting:
+    """What the driver does while the store is away: say so now and then, and listen for Ctrl-C."""
 
-    def __init__(
-        self, plan: StudyPlan, study: Study, progress: StudyProgress, options: StudyOptions
-    ) -> None:
-        self._plan = plan
-        self._study = study
-        self._progress = progress
-        self._modules = options.modules
-        self._objective = objective(plan)
-        self._datasets: dict[int, dict[str, DatasetInfo]] = {}
-        self._waiting = deque(plan.runs)
-        self._running: dict[str, tuple[PlannedRun, str]] = {}
-        self._results: list[Result] = []
-        self._failed = 0
+    def __init__(self, stop: StopRequest) -> None:
+        self._stop = stop
+        self._told_s = 0.0
 
-    def run(self, executor: Executor, stop: StopRequest) -> None:
-        """Keep every slot busy until all runs have ended."""
-        while self._waiting or self._running:
-            n_ended = len(self._results) + self._failed
-            for report in executor.events(timeout=1.0):
-                if isinstance(report, Event):
-                    run, _ = self._running[report.key]
-                    self._progress.update(run, report.data)
-                elif isinstance(report, Outcome):
-                    self._end(report)
-            while self._waiting and executor.free_slots:
-                stop.check()
-                self._submit(executor, self._waiting.popleft())
-            stop.check()
-            # After the next runs were handed out: no worker waits for the books.
-            if n_ended < len(self._results) + self._failed:
-                self._write_account()
-            self._progress.refresh()
-
-    def settle(self, executor: Executor) -> None:
-        """Take note of how the runs ended that the executor has stopped."""
-        for report in executor.events(timeout=0.0):
-            if isinstance(report, Outcome):
-                self._end(report)
-        self._write_account()
-
-    def result(self) -> StudyResult:
-        """Return how the study went."""
-        return StudyResult(
-            self._study.run_id, len(self._results), self._failed, self._leaderboard()
-        )
-
-    def _submit(self, executor: Executor, run: PlannedRun) -> None:
-        config = run.config
-        run_id = self._study.create_child(
-            run_name(run), run_params(run), {"ecg_mlflow.identity": run.identity}
-        )
-        self._running[run.key] = run, run_id
-        if config.index not in self._datasets:  # the repetitions of a configuration share them
-            self._datasets[config.index] = dataset_infos(self._plan.corpus, config)
-        datasets = self._datasets[config.index]
-        # Here and not in the workers, which would race for the first entry in MLflow's table.
-        log_datasets(self._study.client, run_id, datasets)
-        self._write(run_id, "configuration.json", json.dumps(full_configuration(run), indent=2))
-        job = TrainJob(
-            run_id,
-            self._study.client.tracking_uri,
-            self._plan.corpus.path,
-            config.settings,
-            config.data.sides,
-            config.data.input_shape,
-            run.repetition,
-            config.n_iterations,
-            config.tests,
-            datasets,
-        )
-        executor.submit(Job(run.key, pickle_for_worker(job, self._modules), config.seconds))
-
-    def _end(self, outcome: Outcome) -> None:
-        run, run_id = self._running.pop(outcome.key)
-        if outcome.state is OutcomeState.DONE:
-            self._study.finish_child(run_id, EndStatus.FINISHED)
-            metrics = outcome.value["metrics"]
-            self._results.append(Result(run.config.config.alias(), metrics))
-            self._progress.finished(run, metrics.get(self._objective, math.nan))
-            return
-        reason = outcome.reason or outcome.state.value
-        if outcome.state is OutcomeState.CANCELLED:
-            self._study.finish_child(run_id, EndStatus.KILLED, reason)
-            self._progress.stopped(run)
-            return
-        self._failed += 1
-        if outcome.error:
-            self._write(run_id, "error.txt", outcome.error)
-        self._study.finish_child(run_id, EndStatus.FAILED, reason)
-        self._progress.failed(run, reason)
-
-    def _write(self, run_id: str, name: str, text: str) -> None:
-        with store_errors(f"write {name} of run {run_id}"):
-            self._study.client.log_text(run_id, text, name)
-
-    def _write_account(self) -> None:
-        rows = self._leaderboard()
-        best = rows[0][self._objective] if rows else math.nan
-        progress: dict[str, float] = {
-            "runs_done": len(self._results),
-            "runs_failed": self._failed,
-            "runs_waiting": len(self._waiting) + len(self._running),
-        }
-        if isinstance(best, float) and math.isfinite(best):
-            progress[f"best_mean_{self._objective}"] = best
-        self._study.progress(progress)
-        if rows:
-            self._study.leaderboard(rows)
-        text = describe_state(self._plan, rows, len(self._results), self._failed)
-        self._study.describe(text, self._objective)
-
-    def _leaderboard(self) -> list[dict[str, object]]:
-        return leaderboard_rows(self._results, self._objective)
+    def __call__(self, waited_s: float, error: BaseException) -> None:
+        if waited_s < self._told_s:  # another outage
+            self._told_s = 0.0
+        if waited_s >= self._told_s:
+            self._told_s += WORD_S
+            what = str(error).partition("\n")[0][:300]
+            tqdm.write(
+                f"the store is away, waiting for it ({waited_s:.0f} s so far; workers train on): "
+                f"{what}",
+                file=sys.stderr,
+            )
+        self._stop.check()

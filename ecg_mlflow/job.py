@@ -1,40 +1,48 @@
-"""What workers execute: ``ecg_mlflow.job:train`` for a run, ``ecg_mlflow.job:probe`` for a plan.
+"""What workers execute: ``ecg_mlflow.job:train`` for runs, ``ecg_mlflow.job:probe`` for a plan.
 
-The driver opens the run and closes it; the worker fills it.
+The driver opens runs and closes them; the worker fills them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cloudpickle
 
 from ecg_mlflow.building import build_model
-from ecg_mlflow.pipeline import Selection
+from ecg_mlflow.data_plan import batch_sources
+from ecg_mlflow.errors import CheckpointError, StorageFullError, TrackingError
+from ecg_mlflow.executors import shielded, stop_requested
+from ecg_mlflow.pipeline import BatchSource, Selection, map_ahead
+from ecg_mlflow.records import Corpus, packed_path
 from ecg_mlflow.schedule import Schedule
 from ecg_mlflow.settings import Settings
-from ecg_mlflow.splits import TEST, VALIDATION
-from ecg_mlflow.tracking import DatasetInfo, RunLog, connect
-from ecg_mlflow.training_run import Report, TrainingRun
+from ecg_mlflow.splits import TEST, TRAIN, VALIDATION
+from ecg_mlflow.tracking import DatasetInfo, connect
+from ecg_mlflow.training import Paused, TrainingLoop
+from ecg_mlflow.training_run import Report, TrainingRun, described
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
 @dataclass(frozen=True)
-class TrainJob:
+class RunJob:
     """Everything that one run needs, as plain data and functions.
 
     Attributes
     ----------
-    run_id, tracking_uri
+    key
+        Names the run in reports.
+    run_id
         The run to fill.
-    corpus_path
-        Folder of the packed corpus.
+    identity
+        Of the run, as in the plan: a checkpoint of another one is not gone on from.
     settings, sides
         From the configuration's plan.
     input_shape
@@ -47,9 +55,9 @@ class TrainJob:
         Description of each side, for MLflow.
     """
 
+    key: str
     run_id: str
-    tracking_uri: str
-    corpus_path: Path
+    identity: str
     settings: Settings
     sides: Mapping[str, Selection]
     input_shape: tuple[int, int]
@@ -64,16 +72,110 @@ class TrainJob:
         return VALIDATION if VALIDATION in self.sides else TEST
 
 
+@dataclass(frozen=True)
+class TrainJob:
+    """The runs that one process trains together, on one stream of batches.
+
+    Attributes
+    ----------
+    tracking_uri
+        The store.
+    corpus
+        Folder of the packed corpus, called by its digest: on another machine, its cache has it.
+    runs
+        One or several: they have pipelines, records, batch size, seed and repetition in common.
+    save_every_s
+        Longest time between two checkpoints.
+    """
+
+    tracking_uri: str
+    corpus: Path
+    runs: tuple[RunJob, ...]
+    save_every_s: float = 60.0
+
+
 @lru_cache(maxsize=1)
 def _client(uri: str) -> MlflowClient:
     return connect(uri)
 
 
-def train(payload: bytes, report: Report) -> dict[str, Any]:
-    """Train one configuration once; return its final metrics and how fast it was."""
+@lru_cache(maxsize=2)
+def _open_corpus(path: Path) -> Corpus:
+    """Open a packed corpus; a warm worker keeps it open for its next runs."""
+    return Corpus.open(path)
+
+
+def train(payload: bytes, report: Report) -> None:
+    """Train the runs of a `TrainJob`; how each of them ends is reported, not returned.
+
+    A request to stop is answered when the iteration is done and the runs are saved.
+    """
     job: TrainJob = cloudpickle.loads(payload)
-    with RunLog(_client(job.tracking_uri), job.run_id) as log:
-        return TrainingRun(job, log, report).train()
+    with shielded(), suppress(Paused), ExitStack() as resources:
+        _train(job, report, resources)
+
+
+def _train(job: TrainJob, report: Report, resources: ExitStack) -> None:
+    runs = [TrainingRun(one, report) for one in job.runs]
+    client = runs[0].patience.call(_client, job.tracking_uri)
+    corpus = _open_corpus(job.corpus if job.corpus.exists() else packed_path(job.corpus.name))
+    first = job.runs[0]
+    sources = batch_sources(corpus, first.settings, first.sides)
+    opened = [run for run in runs if _open(run, client, corpus, sources, resources)]
+    if opened:
+        _train_together(opened, sources[TRAIN], job.save_every_s)
+
+
+def _open(
+    run: TrainingRun,
+    client: MlflowClient,
+    corpus: Corpus,
+    sources: Mapping[str, BatchSource],
+    resources: ExitStack,
+) -> bool:
+    """Open one run of a job; one that can't be opened is reported, and leaves the others."""
+    try:
+        resources.enter_context(run)
+        run.open(client, corpus, sources)
+    except (Paused, StorageFullError, TrackingError):
+        raise
+    except TimeoutError as error:
+        run.report({"ended": "busy", **described(error)})
+    except CheckpointError as error:
+        run.report({"ended": "lost", **described(error)})
+    except Exception as error:  # noqa: BLE001 - a user's model may raise any
+        run.report({"ended": "failed", **described(error)})
+    else:
+        return True
+    return False
+
+
+def _train_together(runs: Sequence[TrainingRun], source: BatchSource, save_every_s: float) -> None:
+    from ecg_mlflow.training.joint_step import JointStep
+
+    step = JointStep([run.step for run in runs])
+    branches = [run.branch for run in runs]
+    job, begin = runs[0].job, min(branch.iteration for branch in branches)
+    with map_ahead(
+        lambda batch: (step.to_device(batch.windows), step.to_device(batch.targets)),
+        source.stream(job.settings.seed, job.repetition, begin),
+    ) as batches:
+        loop = TrainingLoop(step, branches, batches, save_every_s)
+        for run in runs:
+            run.setup_seconds = run.age
+        try:
+            finished = loop.run(stop_requested)
+        except (StorageFullError, TrackingError):
+            raise
+        except Exception as error:
+            if len(runs) > 1:  # whose fault it was shows when the driver tries each alone
+                raise
+            runs[0].fail(error)
+            return
+    if not finished:
+        for run in runs:
+            if not run.branch.is_over:
+                run.pause()
 
 
 def probe(payload: bytes, report: Report) -> list[tuple[int, int] | str]:

@@ -43,6 +43,9 @@ class ConfigPlan:
         Records and windows.
     network
         None until a model without a description of its own has been built once.
+    stream
+        Digest of what the training batches depend on: configurations with an equal one can be
+        trained together on one stream of batches.
     """
 
     index: int
@@ -50,6 +53,7 @@ class ConfigPlan:
     settings: Settings
     data: DataPlan
     network: Network | None
+    stream: str = ""
 
     @property
     def iterations_per_epoch(self) -> int:

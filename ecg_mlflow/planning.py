@@ -152,7 +152,8 @@ def _plan_configs(
             network = describe_network(one, planned[key].input_shape)
         except EcgMlflowError as error:
             raise ResearchError(f"configuration {config_name(configs[index])}: {error}") from error
-        plans.append(ConfigPlan(index, configs[index], one, planned[key], network))
+        stream = digest([key, one.seed])
+        plans.append(ConfigPlan(index, configs[index], one, planned[key], network, stream))
     return plans
 
 

@@ -22,6 +22,8 @@ class StudyProgress:
         self._n_runs = len(plan.runs)
         self._done = 0
         self._failed = 0
+        self._found = 0
+        self._waiting: dict[str, int] = {}
         self._best: tuple[float, str] | None = None
         self._shares: dict[str, float] = {}
         total = plan.seconds
@@ -42,9 +44,12 @@ class StudyProgress:
         """Note a run that has finished with this value of the objective."""
         self._done += 1
         self._shares[run.key] = 1.0
+        self._note_best(run, value)
+        self._line(run, f"F1 {value:.4f}")
+
+    def _note_best(self, run: PlannedRun, value: float) -> None:
         if math.isfinite(value) and (self._best is None or value > self._best[0]):
             self._best = value, run.key
-        self._line(run, f"F1 {value:.4f}")
 
     def failed(self, run: PlannedRun, reason: str) -> None:
         """Note a run that has failed."""
@@ -52,9 +57,27 @@ class StudyProgress:
         self._shares[run.key] = 1.0
         self._line(run, f"FAILED: {reason}")
 
+    def found(self, run: PlannedRun, value: float) -> None:
+        """Note a run that had finished before this session began."""
+        self._done += 1
+        self._found += 1
+        self._shares[run.key] = 1.0
+        self._note_best(run, value)
+
+    def note(self, run: PlannedRun, text: str) -> None:
+        """Say something of a run that goes on."""
+        tqdm.write(f"{run.key} {run.config.name}: {text}", file=sys.stderr)
+
+    def waiting(self, run: PlannedRun, seconds: float, reason: str) -> None:
+        """Say, once a minute, that a worker waits for the store."""
+        minute = int(seconds // 60)
+        if self._waiting.get(run.key) != minute:
+            self._waiting[run.key] = minute
+            self.note(run, f"waits for the store ({seconds:.0f} s so far): {reason[:300]}")
+
     def stopped(self, run: PlannedRun) -> None:
         """Note a run that was stopped with the study."""
-        tqdm.write(f"{run.key} {run.config.name}: stopped", file=sys.stderr)
+        self.note(run, "stopped")
 
     def refresh(self) -> None:
         """Redraw the bar."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from tqdm import tqdm
 
-from ecg_mlflow.driver import StudyOptions, StudyResult, run_study
-from ecg_mlflow.errors import DeviceError, EcgMlflowError, TrackingError
+from ecg_mlflow.driver import REQUEST_TAG, StudyOptions, StudyResult, run_study
+from ecg_mlflow.errors import DeviceError, EcgMlflowError, ResumeError, TrackingError
 from ecg_mlflow.executors import Slot, count_cores, find_gpus, plan_slots
 from ecg_mlflow.grid_file import find_grid_file, load_grid_file
+from ecg_mlflow.handover import RayShare
 from ecg_mlflow.interrupts import sigterm_as_interrupt
 from ecg_mlflow.networks import probe_networks
 from ecg_mlflow.plan import StudyPlan
@@ -23,6 +27,8 @@ from ecg_mlflow.records import Corpus, load_corpus
 from ecg_mlflow.research import Research
 from ecg_mlflow.summary import plan_table, result_table
 from ecg_mlflow.tracking import EndStatus, Study, connect
+from ecg_mlflow.tracking.client import store_errors
+from ecg_mlflow.tracking.ledger import PLAN_TAG, living_process, reap
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class StudyRequest:
         CUDA_VISIBLE_DEVICES as it was when the command was typed.
     folders
         Where relative paths start, the first that fits.
+    how_to_resume
+        The command that goes on with the study, with ``{run_id}`` in it.
 
     The others are the options of ``ecg-mlflow run``.
     """
@@ -46,14 +54,28 @@ class StudyRequest:
     repetitions: int | None = None
     configs: str | None = None
     limit: int | None = None
-    skip_bad_records: bool = False
+    skip_bad_records: bool | None = None
     workers: int | None = None
     gpus: str | None = None
     threads: int | None = None
     visible_devices: str | None = None
     experiment: str | None = None
     dry_run: bool = False
+    resume: str | None = None
+    retry_failed: bool = False
+    reuse: bool = False
+    branches: int = 1
+    checkpoint_minutes: float = 1.0
+    hang_minutes: float = 15.0
+    executor: str = "processes"
+    ray_address: str | None = None
+    gpus_per_worker: float = 0.0
+    how_to_resume: str = "ecg-mlflow run --resume {run_id}"
     folders: tuple[Path, ...] = field(default_factory=lambda: (Path.cwd(),))
+
+
+#: What a resumed study keeps of the request that it was started with, where nothing else is said.
+DESIGN = ("grid", "data", "labels", "epochs", "repetitions", "configs", "limit", "skip_bad_records")
 
 
 def run_request(request: StudyRequest) -> int:
@@ -65,28 +87,116 @@ def run_request(request: StudyRequest) -> int:
         If it can't be carried out. Whatever is wrong is found before the first run starts; the
         run that ``mlflow run`` has created ends as FAILED then, with the reason.
     """
-    run_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    project_run = os.environ.pop("MLFLOW_RUN_ID", None)
+    with_store = project_run or request.resume or not request.dry_run
     # First, so that a store that can't be reached is known before anything is read or computed.
-    client = connect(base_dir=request.folders[0]) if run_id or not request.dry_run else None
+    client = connect(base_dir=request.folders[0]) if with_store else None
     try:
         with sigterm_as_interrupt():
-            slots = _slots(request)
+            run_id = project_run
+            if client is not None:
+                run_id, request = _resumed(client, request, project_run)
+                _reap(client, run_id)
+            where = _where(request)
             grid = load_grid_file(find_grid_file(request.grid, request.folders))
+            request = replace(request, grid=str(grid.path))
             plan = probe_networks(_plan(request, grid.research), grid.modules)
     except BaseException as error:
-        if client and run_id:
-            _end_project_run(client, run_id, error)
+        if client and project_run:
+            _end_project_run(client, project_run, error)
         raise
     for note in plan.notes:
         print(f"note: {note}", file=sys.stderr)
     if plan.bad:
         print(f"note: {len(plan.bad)} bad records are left out", file=sys.stderr)
     if client is None or request.dry_run:
-        print(plan_table(plan, max(1, len(slots))))
+        n_workers = where.workers if isinstance(where, RayShare) else len(where)
+        print(plan_table(plan, max(1, n_workers)))
         return 0
-    experiment = request.experiment or grid.research.name or "ecg-mlflow"
-    options = StudyOptions(experiment, run_id, slots, grid.path, grid.modules)
-    return _report(run_study(plan, client, options), client.tracking_uri)
+    options = StudyOptions(
+        request.experiment or grid.research.name or "ecg-mlflow",
+        run_id,
+        where,
+        grid.path,
+        grid.modules,
+        request=_design(request),
+        how_to_resume=request.how_to_resume,
+        retry_failed=request.retry_failed,
+        reuse=request.reuse,
+        branches=request.branches,
+        save_every_s=60 * request.checkpoint_minutes,
+        hang_s=60 * request.hang_minutes,
+    )
+    with _stand_in(client, project_run, run_id):
+        return _report(run_study(plan, client, options), client.tracking_uri)
+
+
+def _resumed(
+    client: MlflowClient, request: StudyRequest, project_run: str | None
+) -> tuple[str | None, StudyRequest]:
+    """Find the study to go on with, if any, and complete the request by what it began with.
+
+    It is the one that was asked for, or the one that ``mlflow run --run-id`` was given.
+
+    Returns
+    -------
+    The parent run to work in, None for a new one; and the request.
+    """
+    run_id = request.resume or project_run
+    if run_id is None:
+        return None, request
+    with store_errors(f"find the study {run_id}", "Is MLFLOW_TRACKING_URI its store?"):
+        tags = client.get_run(run_id).data.tags
+    if PLAN_TAG not in tags:
+        if request.resume:
+            raise ResumeError(
+                f"run {run_id} is no study of ecg_mlflow; resume takes the id of a parent run, "
+                "which the study prints when it starts and the MLflow UI shows"
+            )
+        return run_id, request
+    if process := living_process(tags):
+        raise ResumeError(
+            f"study {run_id} is being run by {process}; end that first. If that process is on "
+            "another machine and has died, this is known three minutes after its last sign of life"
+        )
+    before = json.loads(tags.get(REQUEST_TAG, "{}"))
+    missing = {
+        name: value
+        for name, value in before.items()
+        if name in DESIGN and getattr(request, name) in (None, "")
+    }
+    return run_id, replace(request, **missing)
+
+
+def _design(request: StudyRequest) -> dict[str, object]:
+    """Return what a resumed study needs to know, with paths that hold from anywhere."""
+    design = {name: getattr(request, name) for name in DESIGN}
+    for name in ("data", "labels"):
+        if design[name]:
+            design[name] = _located(str(design[name]), request.folders)
+    return {name: value for name, value in design.items() if value is not None}
+
+
+def _reap(client: MlflowClient, run_id: str | None) -> None:
+    """End studies whose drivers have died, and tell of them."""
+    for parent, name in reap(client, except_for=run_id).items():
+        print(
+            f"note: the driver of study {name} ({parent}) had died; it can be resumed",
+            file=sys.stderr,
+        )
+
+
+@contextmanager
+def _stand_in(client: MlflowClient, project_run: str | None, run_id: str | None) -> Iterator[None]:
+    """Let the run that ``mlflow run`` has created for a resumed study say which one that is."""
+    if project_run is None or run_id is None or project_run == run_id:
+        yield
+        return
+    experiment = client.get_run(run_id).info.experiment_id
+    note = f"Went on with [the study {run_id}](#/experiments/{experiment}/runs/{run_id})."
+    tags = {"ecg_mlflow.resumes": run_id, MLFLOW_RUN_NOTE: note}
+    with Study.open(client, "", f"resume of {run_id}", run_id=project_run, tags=tags):
+        yield
 
 
 def _end_project_run(client: MlflowClient, run_id: str, error: BaseException) -> None:
@@ -106,7 +216,7 @@ def _plan(request: StudyRequest, research: Research) -> StudyPlan:
         repetitions=request.repetitions,
         configs=request.configs,
         limit=request.limit,
-        skip_bad_records=request.skip_bad_records,
+        skip_bad_records=bool(request.skip_bad_records),
     )
     if data == "demo":
         data = f"demo:{research.demo.records}"
@@ -167,6 +277,30 @@ def _report(result: StudyResult, tracking_uri: str) -> int:
         f"Look at them with: mlflow ui --backend-store-uri {tracking_uri}"
     )
     return 3 if result.failed else 0
+
+
+def _where(request: StudyRequest) -> list[Slot] | RayShare:
+    """Say where runs train.
+
+    Raises
+    ------
+    DeviceError
+        If what was asked for isn't there, or doesn't go together.
+    """
+    if request.executor != "ray":
+        return _slots(request)
+    if not request.workers:
+        raise DeviceError(
+            "executor=ray needs workers=N, the number of runs that train at once; with "
+            "gpus_per_worker each of them has GPUs, or a part of one"
+        )
+    if request.gpus:
+        raise DeviceError(
+            f"gpus={request.gpus!r} names GPUs of this machine; Ray shares out those of its "
+            "cluster: say gpus_per_worker=1, or 0.5 for two workers on each"
+        )
+    cpus = float(request.threads or 1)
+    return RayShare(request.workers, request.ray_address, cpus, request.gpus_per_worker)
 
 
 def _slots(request: StudyRequest) -> list[Slot]:

@@ -1,96 +1,157 @@
-"""One run while it trains: losses and evaluations as they come, models and tables at its end."""
+"""One run while it trains: what the loop tells it, its checkpoints, how it goes on from them."""
 
 from __future__ import annotations
 
-import resource
-import sys
-import tempfile
+import os
 import time
+import traceback
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.building import build_model, weight_seed
-from ecg_mlflow.data_plan import batch_sources
-from ecg_mlflow.pipeline import map_ahead
-from ecg_mlflow.records import Corpus
-from ecg_mlflow.splits import TEST, TRAIN, VALIDATION
-from ecg_mlflow.tracking import (
-    NetworkInfo,
-    RunLog,
-    confusion_matrix,
-    learning_curve,
-    log_model,
+from ecg_mlflow.conclusion import conclude
+from ecg_mlflow.errors import CheckpointError, StorageFullError
+from ecg_mlflow.executors import DEVICE_VARIABLE, stop_requested
+from ecg_mlflow.files import checkpoint_path, locked
+from ecg_mlflow.pipeline import BatchSource
+from ecg_mlflow.process_mark import HEARTBEAT_S, ProcessMark
+from ecg_mlflow.tracking import DEVICE_TAG, Patience, RunLog, log_tags
+from ecg_mlflow.training import (
+    Branch,
+    Evaluation,
+    Paused,
+    evaluate,
+    load_checkpoint,
+    save_checkpoint,
 )
-from ecg_mlflow.training import Evaluation, TrainingLoop, evaluate
+from ecg_mlflow.training_state import RunState, versions
 
 if TYPE_CHECKING:
-    from ecg_mlflow.job import TrainJob
+    from mlflow import MlflowClient
+
+    from ecg_mlflow.job import RunJob
+    from ecg_mlflow.records import Corpus
+    from ecg_mlflow.training.step import CompiledStep
 
 Report = Callable[[dict[str, Any]], None]
 
-#: The metrics drawn beside the losses.
-DRAWN = ("f1", "f1_macro", "accuracy")
+#: Seconds to wait for a process that still holds a run's checkpoint, on its way out.
+LOCK_S = 60.0
+#: Seconds between two signs of life while nothing else is reported.
+SIGN_S = 2.0
 
 
 class TrainingRun:
-    """One run: the training loop's observer, and what is logged when the loop has ended.
+    """One run of a job: a branch's observer, with a log, a checkpoint and a lock on it.
+
+    As a context manager it holds the lock. What it reports to the driver are dicts with the run's
+    key under ``run``; the last one of a run has ``ended``: ``done``, ``failed``, ``memory`` (it
+    was at its end), ``lost`` (the checkpoint was) or ``busy`` (another process has the run).
 
     Parameters
     ----------
     job
         What to train.
-    log
-        The run's log.
     report
-        Tells the driver how far the run is.
+        Tells the driver.
     """
 
-    def __init__(self, job: TrainJob, log: RunLog, report: Report) -> None:
-        self._job = job
-        self._log = log
-        self._report = report
-        self._losses: list[npt.NDArray[np.float32]] = []
-        self._tests: list[tuple[int, dict[str, float]]] = []
-        self._last: Evaluation | None = None
-        self._best: Evaluation | None = None
-        self._best_iteration = 0
-        self._best_weights: list[npt.NDArray[Any]] = []
-        self._n_losses = 0
+    def __init__(self, job: RunJob, report: Report) -> None:
+        self.job = job
+        self.state = RunState()
+        self.patience = Patience(on_wait=self._wait)
+        self.setup_seconds = 0.0
+        self._started = time.perf_counter()
+        self._send = report
+        self._told = 0.0
+        self._path = checkpoint_path(job.run_id)
+        self._resources = ExitStack()
 
-    def train(self) -> dict[str, Any]:
-        """Train, evaluate and log; return the final metrics, the speed and the models' ids.
+    @property
+    def age(self) -> float:
+        """Seconds since the worker took this run up."""
+        return time.perf_counter() - self._started
+
+    def __enter__(self) -> Self:
+        # Whoever trained it before may be on the way out, with a last checkpoint to write.
+        self._resources.enter_context(locked(self._path, LOCK_S))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._resources.close()
+
+    # --- The beginning -------------------------------------------------------------------------
+
+    def open(
+        self, client: MlflowClient, corpus: Corpus, sources: Mapping[str, BatchSource]
+    ) -> None:
+        """Build the model, go on from the checkpoint if there is one, and open the log.
 
         Raises
         ------
-        DivergedError
-            If a loss turns NaN or infinite.
+        CheckpointError
+            If the run has been trained, and the checkpoint to go on from is missing or damaged.
+        ModelError
+            If the model can't be built.
         """
         from ecg_mlflow.models.counting import count_parameters
         from ecg_mlflow.training.step import CompiledStep
 
-        job, settings = self._job, self._job.settings
-        started = time.perf_counter()
-        corpus = open_corpus(job.corpus_path)
-        self._sources = batch_sources(corpus, settings, job.sides)
+        job, settings = self.job, self.job.settings
+        patient = self.patience.client(client)
+        device = os.environ.get(DEVICE_VARIABLE, "cpu")
+        log_tags(patient, job.run_id, {**ProcessMark.own().tags(), DEVICE_TAG: device})
+        checkpoint = load_checkpoint(self._path)
+        if checkpoint is None and patient.get_run(job.run_id).data.metrics:
+            raise CheckpointError(
+                f"run {job.run_id} has losses in the store, but no checkpoint in {self._path}"
+            )
         model = build_model(settings, job.input_shape, weight_seed(settings.seed, job.repetition))
-        self._step = CompiledStep(model, settings.optimizer.build(), settings.loss.build())
-        self._log.metrics({"trainable_parameters": count_parameters(model)}, 0)
-        with map_ahead(
-            lambda batch: (
-                self._step.to_device(batch.windows),
-                self._step.to_device(batch.targets),
-            ),
-            self._sources[TRAIN].stream(settings.seed, job.repetition),
-        ) as batches:
-            loop = TrainingLoop(self._step, batches, job.n_iterations, job.tests, self)
-            setup = time.perf_counter() - started
-            loop.run()
-        return self._finish(corpus, loop, setup)
+        self.step: CompiledStep = CompiledStep(
+            model, settings.optimizer.build(), settings.loss.build()
+        )
+        self.record_ids, self.sources = corpus.ids, sources
+        if checkpoint is not None:
+            self.state = RunState.from_checkpoint(
+                checkpoint, job.identity, settings.classes, settings.positive
+            )
+            self.step.restore(checkpoint.part("network"))
+            self._compare_versions(checkpoint.state["versions"])
+        self.log = RunLog(
+            client,
+            job.run_id,
+            held=True,
+            heartbeat_s=HEARTBEAT_S,
+            pending=self.state.pending,
+            patience=self.patience,
+        )
+        self._resources.callback(self.log.abandon)
+        if checkpoint is None:
+            self.log.metrics({"trainable_parameters": count_parameters(model)}, 0)
+        state = self.state
+        self.branch = Branch(
+            self,
+            job.n_iterations,
+            job.tests,
+            state.iteration,
+            state.tested,
+            state.seconds,
+            state.step_seconds,
+        )
+
+    def _compare_versions(self, before: Mapping[str, str]) -> None:
+        changed = {
+            name: f"{before.get(name)} to {now}"
+            for name, now in versions().items()
+            if before.get(name) != now
+        }
+        if changed:
+            listed = ", ".join(f"{name} {change}" for name, change in changed.items())
+            self.report({"note": f"goes on under other versions, not bit for bit: {listed}"})
 
     # --- What the loop tells -------------------------------------------------------------------
 
@@ -98,133 +159,118 @@ class TrainingRun:
         self, first_iteration: int, values: npt.NDArray[np.float32], times_ms: list[int]
     ) -> None:
         """Keep, log and report the losses of consecutive iterations."""
-        self._losses.append(values)
-        self._n_losses += len(values)
-        self._log.losses(values, first_iteration, times_ms)
-        self._report({"iteration": self._n_losses, "loss": float(values[-1])})
+        self.state.losses.append(values)
+        self.log.losses(values, first_iteration, times_ms)
+        self.report({"iteration": first_iteration + len(values), "loss": float(values[-1])})
 
     def test(self, iteration: int) -> None:
         """Evaluate after this iteration, and keep the weights if they are the best so far."""
-        evaluation = self._evaluate(self._job.monitored)
-        self._last = evaluation
-        if self._best is None or _objective(evaluation) > _objective(self._best):
-            self._best, self._best_iteration = evaluation, iteration
-            self._best_weights = self._step.model.get_weights()
-        self._tests.append((iteration, evaluation.metrics))
-        name = self._job.monitored
-        best = {f"best_{name}_f1": _objective(self._best)}
-        self._log.metrics({**_prefixed(name, evaluation.metrics), **best}, iteration)
-        self._log.flush()
-        self._report({"iteration": self._n_losses, **best})
+        state, name = self.state, self.job.monitored
+        evaluation = self.evaluate(name)
+        state.last = evaluation
+        if state.best is None or evaluation.objective > state.best.objective:
+            state.best, state.best_iteration = evaluation, iteration
+            state.best_weights = self.step.model.get_weights()
+        state.tests.append((iteration, evaluation.metrics))
+        best = {f"best_{name}_f1": state.best.objective}
+        metrics = {f"{name}_{key}": value for key, value in evaluation.metrics.items()}
+        self.log.metrics({**metrics, **best}, iteration)
+        self.report({"iteration": iteration + 1, **best})
 
-    # --- The end -------------------------------------------------------------------------------
+    def save(self) -> None:
+        """Write a checkpoint, and let go of the metrics that it covers.
 
-    def _evaluate(self, side: str) -> Evaluation:
-        settings, source = self._job.settings, self._sources[side]
-        epoch = source.epoch(settings.seed, self._job.repetition, 0, shuffle=False)
-        return evaluate(self._step.predict, epoch, settings.classes, settings.positive)
+        Without room for it the training goes on: the metrics wait for the next checkpoint, or for
+        the run's end.
+        """
+        state, branch = self.state, self.branch
+        state.iteration, state.tested = branch.iteration, branch.tested
+        state.seconds, state.step_seconds = branch.seconds, branch.step_seconds
+        checkpoint = state.to_checkpoint(self.job.identity, self.step.state(), self.log.pending())
+        try:
+            save_checkpoint(self._path, checkpoint)
+        except StorageFullError as error:
+            self.report({"note": f"no checkpoint at iteration {branch.iteration}: {error}"})
+        else:
+            self.log.release()
+            self.report({"saved": branch.iteration})
 
-    def _finish(self, corpus: Corpus, loop: TrainingLoop, setup: float) -> dict[str, Any]:
-        job = self._job
-        assert self._last is not None, "the schedule always tests at the end"
-        assert self._best is not None
-        last, best, iteration = self._last, self._best, job.n_iterations - 1
-        models = self._save_models(last, best)
-        final = {
-            **_prefixed(job.monitored, last.metrics),
-            f"best_{job.monitored}_f1": _objective(best),
-        }
-        if job.monitored == VALIDATION:
-            last = self._evaluate(TEST)
-            self._step.model.set_weights(self._best_weights)
-            best = self._evaluate(TEST)
-            # The test score of a study that validates is that of the weights it would choose.
-            self._log.metrics(_prefixed(TEST, best.metrics), iteration)
-            final |= _prefixed(TEST, best.metrics)
-        # MLflow's own prefix for figures of the machine: the UI shows them apart from the metrics.
-        speed = {
-            "system/iterations_per_second": job.n_iterations / loop.seconds,
-            "system/time_outside_step": 1 - loop.step_seconds / loop.seconds,
-            "system/setup_seconds": setup,
-            "system/worker_peak_memory_mb": _peak_memory_mb(),
-        }
-        self._log.metrics(speed, iteration)
-        self._log_predictions(corpus, {"last": last, "best": best})
-        self._log_plots(best)
-        self._log.flush()
-        return {"metrics": final, "speed": speed, "models": models, "monitored": job.monitored}
+    def end(self) -> None:
+        """Log what the run ends with, and report that it is done.
 
-    def _save_models(self, last: Evaluation, best: Evaluation) -> dict[str, str]:
-        """Log the last and the best weights as models; return their ids."""
-        job, model = self._job, self._step.model
-        network = NetworkInfo(job.input_shape, job.settings.classes)
-        found: dict[str, str] = {}
-        last_weights = model.get_weights()
-        states = (
-            ("last", last_weights, last, job.n_iterations - 1),
-            ("best", self._best_weights, best, self._best_iteration),
+        Once the store has everything, the run is marked as complete and the checkpoint is gone: a
+        driver that dies before it closes the run finds it finished.
+        """
+        result = conclude(self)
+        self.log.release()
+        self.log.flush()
+        self.log.complete()
+        self._path.unlink(missing_ok=True)
+        self.report({"ended": "done", **result})
+
+    def fail(self, error: Exception) -> None:
+        """Deliver the losses before the error, and report it.
+
+        Out of memory is no fault of the run's: it may go on from its checkpoint.
+        """
+        if is_out_of_memory(error):
+            self.report({"ended": "memory", **described(error)})
+            return
+        self.log.release()
+        self.log.flush()
+        self._path.unlink(missing_ok=True)
+        self.report({"ended": "failed", **described(error)})
+
+    def pause(self) -> None:
+        """Deliver what the last checkpoint covers, for as long as the driver gives."""
+        self.log.flush()
+
+    # --- For this and for the conclusion -------------------------------------------------------
+
+    def evaluate(self, side: str) -> Evaluation:
+        """Score the records of one side with the present weights.
+
+        Raises
+        ------
+        Paused
+            If the driver wants the run to stop.
+        """
+        settings, source = self.job.settings, self.sources[side]
+        epoch = source.epoch(settings.seed, self.job.repetition, 0, shuffle=False)
+        return evaluate(
+            self.step.predict, epoch, settings.classes, settings.positive, self._give_sign
         )
-        with tempfile.TemporaryDirectory() as folder:
-            for name, weights, evaluation, iteration in states:
-                model.set_weights(weights)
-                path = Path(folder, f"{name}.keras")
-                model.save(path)
-                found[name] = log_model(
-                    self._log.client,
-                    job.run_id,
-                    name,
-                    path,
-                    network,
-                    metrics={f"{name}_{job.monitored}_f1": _objective(evaluation)},
-                    step=iteration,
-                    dataset=job.datasets.get(job.monitored),
-                )
-        model.set_weights(last_weights)
-        return found
 
-    def _log_predictions(self, corpus: Corpus, evaluations: Mapping[str, Evaluation]) -> None:
-        classes = self._job.settings.classes
-        for name, evaluation in evaluations.items():
-            predicted = evaluation.probabilities.argmax(axis=1)
-            columns: dict[str, Any] = {
-                "record": [corpus.ids[row] for row in evaluation.rows],
-                "label": [classes[i] for i in evaluation.targets],
-                "prediction": [classes[i] for i in predicted],
-                "windows": evaluation.counts,
-            }
-            for i, label in enumerate(classes):
-                columns[f"p_{label}"] = evaluation.probabilities[:, i]
-            self._log.table(f"predictions/{name}.csv", columns)
+    def _give_sign(self) -> None:
+        """Tell the driver that this is a slow evaluation and no hang; stop if it wants that."""
+        if stop_requested():
+            raise Paused
+        if time.monotonic() - self._told > SIGN_S:
+            self.report({})
 
-    def _log_plots(self, best: Evaluation) -> None:
-        tests = {
-            f"{self._job.monitored}_{name}": (
-                [iteration for iteration, metrics in self._tests if name in metrics],
-                [metrics[name] for _, metrics in self._tests if name in metrics],
-            )
-            for name in DRAWN
-        }
-        losses = np.concatenate(self._losses)
-        self._log.figure("plots/learning_curve.png", learning_curve(losses, tests, first_step=0))
-        matrix = confusion_matrix(best.confusion, best.classes, title="best weights, test records")
-        self._log.figure("plots/confusion_matrix.png", matrix)
+    def _wait(self, waited_s: float, error: BaseException) -> None:
+        self.report({"waiting": waited_s, "for": str(error).partition("\n")[0]})
+        if stop_requested():
+            raise Paused
+
+    def report(self, data: dict[str, Any]) -> None:
+        """Tell the driver something of this run."""
+        self._told = time.monotonic()
+        self._send({"run": self.job.key, **data})
 
 
-def _objective(evaluation: Evaluation) -> float:
-    """What "best" means: the F1 of the positive class; 0 where nothing was found or to be found."""
-    return evaluation.metrics.get("f1", 0.0)
+def described(error: BaseException) -> dict[str, str]:
+    """Return an error as the driver wants it: one line, all of it, and its type."""
+    kind = type(error)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return {
+        "reason": " ".join("".join(traceback.format_exception_only(error)).split()),
+        "error": "".join(traceback.format_exception(error)),
+        "error_type": f"{module}{kind.__qualname__}",
+    }
 
 
-def _prefixed(side: str, metrics: Mapping[str, float]) -> dict[str, float]:
-    return {f"{side}_{name}": value for name, value in metrics.items()}
-
-
-def _peak_memory_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere
-
-
-@lru_cache(maxsize=2)
-def open_corpus(path: Path) -> Corpus:
-    """Open a packed corpus; a warm worker keeps it open for its next runs."""
-    return Corpus.open(path)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether memory, the machine's or the device's, was at its end."""
+    # TensorFlow's own class can't be named here: this module loads without TensorFlow.
+    return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"

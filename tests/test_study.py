@@ -10,7 +10,7 @@ from studies import grid_text
 
 from ecg_mlflow import study
 from ecg_mlflow.driver import StudyResult
-from ecg_mlflow.errors import DeviceError
+from ecg_mlflow.errors import DeviceError, TrackingError
 from ecg_mlflow.study import StudyRequest, _located, _report, _slots, run_request
 
 
@@ -101,7 +101,11 @@ def test_a_relative_store_is_the_callers(workplace, monkeypatch):
 
 
 def test_an_end_that_can_not_be_written_does_not_hide_the_error(workplace, monkeypatch):
-    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    def fail(*args, **options):
+        raise TrackingError("MLflow could not go on in run 000")
+
+    monkeypatch.setenv("MLFLOW_RUN_ID", workplace.client.create_run("0").info.run_id)
+    monkeypatch.setattr("ecg_mlflow.study.Study.open", fail)
     with pytest.raises(FileNotFoundError, match="no grid file") as error:
         run_request(StudyRequest("nosuch.py"))
     assert "go on in run 000" in "".join(error.value.__notes__)

@@ -5,21 +5,27 @@ driver owns a `Study`, each worker a `RunLog` for the child that the driver open
 knows of Keras, signals or processes: it takes plain values, arrays and file paths.
 """
 
-from ecg_mlflow.tracking.buffer import MetricBuffer, metric_name
+from ecg_mlflow.tracking.buffer import Chunk, MetricBuffer, metric_name
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.datasets import DatasetInfo, log_datasets
 from ecg_mlflow.tracking.leaderboard import Result, leaderboard_rows
+from ecg_mlflow.tracking.ledger import LedgerEntry
 from ecg_mlflow.tracking.models import NetworkInfo, log_model, pinned_requirements
+from ecg_mlflow.tracking.patience import Patience
 from ecg_mlflow.tracking.plots import confusion_matrix, learning_curve
-from ecg_mlflow.tracking.run_log import RunLog
+from ecg_mlflow.tracking.run_log import DEVICE_TAG, RunLog, log_tags
 from ecg_mlflow.tracking.runs import EndStatus
 from ecg_mlflow.tracking.study import Study
 
 __all__ = [
+    "DEVICE_TAG",
+    "Chunk",
     "DatasetInfo",
     "EndStatus",
+    "LedgerEntry",
     "MetricBuffer",
     "NetworkInfo",
+    "Patience",
     "Result",
     "RunLog",
     "Study",
@@ -29,6 +35,7 @@ __all__ = [
     "learning_curve",
     "log_datasets",
     "log_model",
+    "log_tags",
     "metric_name",
     "pinned_requirements",
 ]

@@ -19,17 +19,20 @@ from collections.abc import Sequence
 
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Metric, RunTag
 from numpy.typing import ArrayLike
 
 from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.process_mark import HEARTBEAT_TAG
 
 BATCH = 1000  # the most metrics that MLflow takes in one request
+ABANDON_S = 10.0
 VALID_KEY = re.compile(r"[\w\-. :/]{1,250}", re.ASCII)
 
 log = logging.getLogger(__name__)
 
-_Chunk = tuple[str, list[float], int, list[int]]
+#: A metric's values at consecutive steps: name, values, first step, and milliseconds of each.
+Chunk = tuple[str, list[float], int, list[int]]
 
 
 class MetricBuffer:
@@ -37,6 +40,11 @@ class MetricBuffer:
 
     Values are delivered in the order in which they were added. A batch that can't be sent is kept
     and sent again with the same timestamps at the next interval, which MLflow stores once.
+
+    With `held`, values wait until `release`: a run that writes checkpoints releases what the last
+    one covers, so that nothing is in the store that a process which takes over from there would
+    log again, or not at all. `pending` belongs into the checkpoint then, and goes into the buffer
+    of the process that takes over.
 
     Measured with sqlite on one of two cores at 60 values a second: in the caller 3 microseconds a
     value with `add_many` (30 at once) and 25 with `add`; processor time of both threads together
@@ -48,16 +56,34 @@ class MetricBuffer:
         Where to log. The run is neither opened nor closed here.
     interval_s
         Seconds between two deliveries.
+    held
+        Deliver only what was released.
+    heartbeat_s
+        Seconds between two signs of life, the tag `HEARTBEAT_TAG`; None for none.
+    pending
+        What another process has left undelivered.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, *, interval_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        client: MlflowClient,
+        run_id: str,
+        *,
+        interval_s: float = 5.0,
+        held: bool = False,
+        heartbeat_s: float | None = None,
+        pending: Sequence[Chunk] = (),
+    ) -> None:
         self._client = client
         self._run_id = run_id
         self._interval_s = interval_s
-        # A deque, because its append is atomic: a signal handler that raises in the middle of
-        # `add` can't leave it half done, and no lock can stay held.
-        self._queue: deque[_Chunk] = deque()
-        self._unsent: list[Metric] = []  # belongs to the sending thread alone
+        self._heartbeat_s = heartbeat_s
+        self._beaten = time.monotonic()
+        # Deques, because their append is atomic: a signal handler that raises in the middle of
+        # `add` can't leave one half done. The lock is for looking at both, and for moving.
+        self._queue: deque[Chunk] = deque(pending)
+        self._held: deque[Chunk] | None = deque() if held else None
+        self._moving = threading.Lock()
         self._keys: set[str] = set()
         self._wake = threading.Event()
         self._done = threading.Condition()
@@ -65,11 +91,26 @@ class MetricBuffer:
         self._answered = 0
         self._error: Exception | None = None
         self._closing = False
+        self._abandoned = False
         self._thread = threading.Thread(
             target=self._deliver, name=f"metrics-{run_id[:8]}", daemon=True
         )
         self._thread.start()
         atexit.register(self.close)
+
+    def release(self) -> None:
+        """Let go of what was held so far, and have it delivered at once."""
+        if self._held is None:
+            return
+        with self._moving:
+            while self._held:
+                self._queue.append(self._held.popleft())
+        self._wake.set()
+
+    def pending(self) -> list[Chunk]:
+        """Return what may not be in the store yet, in order."""
+        with self._moving:
+            return [*self._queue, *(self._held or ())]
 
     def add(self, key: str, value: float, step: int, timestamp_ms: int | None = None) -> None:
         """Add one value; it is in the store after the next interval or `flush`.
@@ -81,7 +122,7 @@ class MetricBuffer:
         """
         self._check(key)
         when = _now_ms() if timestamp_ms is None else int(timestamp_ms)
-        self._queue.append((key, [float(value)], int(step), [when]))
+        self._put((key, [float(value)], int(step), [when]))
 
     def add_many(
         self,
@@ -121,10 +162,13 @@ class MetricBuffer:
                 f"metric {key!r}: {len(numbers)} values came with {len(times)} timestamps;"
                 " give one for each value, or none"
             )
-        self._queue.append((key, numbers, int(first_step), times))
+        self._put((key, numbers, int(first_step), times))
+
+    def _put(self, chunk: Chunk) -> None:
+        (self._queue if self._held is None else self._held).append(chunk)
 
     def flush(self, timeout_s: float = 60.0) -> None:
-        """Wait until everything added so far is in the store.
+        """Wait until everything added so far, and not held, is in the store.
 
         Raises
         ------
@@ -133,7 +177,7 @@ class MetricBuffer:
             later `flush` tries again.
         """
         if self._closing:
-            if self._queue or self._unsent:
+            if self._queue:
                 raise TrackingError(f"the log of run {self._run_id} was closed with metrics unsent")
             return
         with self._done:
@@ -146,7 +190,7 @@ class MetricBuffer:
             raise TrackingError(
                 f"the store did not take the metrics of run {self._run_id} within {timeout_s:g} s;"
                 " they are kept in memory. Is the MLflow server reachable?"
-            )
+            ) from TimeoutError()
         if error is not None:
             raise TrackingError(
                 f"the store refused the metrics of run {self._run_id}: {error}. They are kept in"
@@ -154,7 +198,7 @@ class MetricBuffer:
             ) from error
 
     def close(self, timeout_s: float = 60.0) -> None:
-        """Flush, then end the thread; a second call does nothing.
+        """Flush, then end the thread; a second call does nothing. What is held stays behind.
 
         Raises
         ------
@@ -169,6 +213,14 @@ class MetricBuffer:
         finally:
             self._closing = True
             self._wake.set()
+
+    def abandon(self) -> None:
+        """End the thread without another delivery; after `close` it does nothing."""
+        atexit.unregister(self.close)
+        self._closing = self._abandoned = True
+        self._wake.set()
+        # A delivery that is on its way must not come after what another process sends.
+        self._thread.join(ABANDON_S)
 
     def _check(self, key: str) -> None:
         if self._closing:
@@ -201,15 +253,46 @@ class MetricBuffer:
 
     def _send_all(self) -> Exception | None:
         try:
-            while True:
-                while self._queue and len(self._unsent) < BATCH:
-                    self._unsent.extend(_metrics(self._queue.popleft()))
-                if not self._unsent:
-                    return None
-                self._client.log_batch(self._run_id, metrics=self._unsent[:BATCH])
-                del self._unsent[:BATCH]
+            while (self._queue or self._heartbeat_is_due()) and not self._abandoned:
+                chunks, metrics = self._next_batch()
+                self._client.log_batch(self._run_id, metrics=metrics, tags=self._heartbeat())
+                self._drop(chunks, len(metrics))
         except Exception as error:  # noqa: BLE001 - handed to whoever calls flush
             return error
+        return None
+
+    def _next_batch(self) -> tuple[int, list[Metric]]:
+        """Return the next metrics, and the number of chunks that they end in the middle of."""
+        metrics: list[Metric] = []
+        n_whole = 0
+        with self._moving:
+            for chunk in self._queue:
+                metrics += _metrics(chunk, BATCH - len(metrics))
+                if len(metrics) == BATCH:
+                    break
+                n_whole += 1
+        return n_whole, metrics
+
+    def _drop(self, n_whole: int, n_sent: int) -> None:
+        """Forget what was sent: some whole chunks, and the beginning of the one after them."""
+        with self._moving:
+            for _ in range(n_whole):
+                n_sent -= len(self._queue.popleft()[1])
+            if n_sent:
+                key, values, first_step, times = self._queue[0]
+                self._queue[0] = key, values[n_sent:], first_step + n_sent, times[n_sent:]
+                if not self._queue[0][1]:
+                    self._queue.popleft()
+
+    def _heartbeat_is_due(self) -> bool:
+        since = time.monotonic() - self._beaten
+        return self._heartbeat_s is not None and since >= self._heartbeat_s
+
+    def _heartbeat(self) -> list[RunTag]:
+        if not self._heartbeat_is_due():
+            return []
+        self._beaten = time.monotonic()
+        return [RunTag(HEARTBEAT_TAG, str(int(time.time())))]
 
 
 def metric_name(text: str) -> str:
@@ -230,11 +313,11 @@ def _spelled(character: str) -> str:
     return name.lower().replace(" ", "_")
 
 
-def _metrics(chunk: _Chunk) -> list[Metric]:
+def _metrics(chunk: Chunk, most: int) -> list[Metric]:
     key, values, first_step, times = chunk
     return [
         Metric(key, value, when, first_step + i)
-        for i, (value, when) in enumerate(zip(values, times, strict=True))
+        for i, (value, when) in enumerate(zip(values[:most], times[:most], strict=True))
     ]
 
 

@@ -15,8 +15,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Param, RunTag
 from numpy.typing import ArrayLike, NDArray
 
-from ecg_mlflow.tracking.buffer import MetricBuffer
+from ecg_mlflow.tracking.buffer import Chunk, MetricBuffer
 from ecg_mlflow.tracking.client import store_errors
+from ecg_mlflow.tracking.patience import Patience
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +26,10 @@ PER_BATCH = 100  # the most params, or tags, that MLflow takes in one request
 PARAM_LIMIT = 6000  # characters; MLflow cuts a longer value with no more than a warning
 TAG_LIMIT = 8000
 
+#: The run's process has logged everything; whoever opened the run may close it as finished.
+COMPLETE_TAG = "ecg_mlflow.complete"
+#: Where the run trained: ``cpu`` or ``gpu:<id>``.
+DEVICE_TAG = "ecg_mlflow.device"
 
 Column = Sequence[object] | NDArray[Any]
 
@@ -39,14 +44,34 @@ class RunLog:
     ----------
     client, run_id
         Where to log.
-    interval_s
-        Seconds between two deliveries of metrics, see `MetricBuffer`.
+    interval_s, held, heartbeat_s, pending
+        See `MetricBuffer`.
+    patience
+        What to do while the store is away; by default nothing but raise.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, *, interval_s: float = 5.0) -> None:
-        self.client = client
+    def __init__(
+        self,
+        client: MlflowClient,
+        run_id: str,
+        *,
+        interval_s: float = 5.0,
+        held: bool = False,
+        heartbeat_s: float | None = None,
+        pending: Sequence[Chunk] = (),
+        patience: Patience | None = None,
+    ) -> None:
+        self.patience = patience or Patience(limit_s=0.0)
+        self.client = self.patience.client(client)
         self.run_id = run_id
-        self._buffer = MetricBuffer(client, run_id, interval_s=interval_s)
+        self._buffer = MetricBuffer(
+            client,
+            run_id,
+            interval_s=interval_s,
+            held=held,
+            heartbeat_s=heartbeat_s,
+            pending=pending,
+        )
 
     def losses(
         self, values: ArrayLike, first_step: int, timestamps_ms: Sequence[int] | None = None
@@ -111,9 +136,25 @@ class RunLog:
         with store_errors(f"write {path} into the artifacts of run {self.run_id}"):
             self.client.log_artifact(self.run_id, str(path), folder)
 
+    def release(self) -> None:
+        """Let go of the metrics that were held; see `MetricBuffer.release`."""
+        self._buffer.release()
+
+    def pending(self) -> list[Chunk]:
+        """Return the metrics that may not be in the store yet; see `MetricBuffer.pending`."""
+        return self._buffer.pending()
+
     def flush(self, timeout_s: float = 60.0) -> None:
-        """Wait until all metrics are in the store; see `MetricBuffer.flush`."""
-        self._buffer.flush(timeout_s)
+        """Wait until all metrics that are not held are in the store; see `MetricBuffer.flush`."""
+        self.patience.call(self._buffer.flush, timeout_s)
+
+    def complete(self) -> None:
+        """Mark the run as one that has logged everything and waits to be closed."""
+        self.tags({COMPLETE_TAG: "true"})
+
+    def abandon(self) -> None:
+        """Take no more metrics, and leave those behind that are still here."""
+        self._buffer.abandon()
 
     def close(self, timeout_s: float = 60.0) -> None:
         """Flush and take no more metrics; a second call does nothing."""

@@ -15,6 +15,8 @@ from ecg_mlflow.tracking.client import environment, sqlite_folder, store_errors
 from ecg_mlflow.tracking.run_log import log_tags
 
 REASON_TAG = "ecg_mlflow.reason"
+#: In place of the last heartbeat, of a process that has ended in order.
+ENDED = "ended"
 
 # The names that MLflow itself makes up for a run, as "bold-cat-123".
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
@@ -110,6 +112,13 @@ def end_run(client: MlflowClient, run_id: str, status: EndStatus, reason: str | 
         client.set_terminated(run_id, status=status.value)
 
 
+def reopen_run(client: MlflowClient, run_id: str) -> None:
+    """Let a run that has ended go on: it is RUNNING again, and has no reason to have ended."""
+    client.update_run(run_id, status="RUNNING")
+    if REASON_TAG in client.get_run(run_id).data.tags:
+        client.delete_tag(run_id, REASON_TAG)
+
+
 def _attach(
     client: MlflowClient,
     run_id: str,
@@ -123,8 +132,10 @@ def _attach(
             f"run {run_id} was deleted. Bring it back with `mlflow runs restore --run-id {run_id}`,"
             " or start a new study."
         )
+    reopen_run(client, run_id)
     rename = not run.info.run_name or GENERATED_NAME.fullmatch(run.info.run_name)
-    client.update_run(run_id, status="RUNNING", name=name if rename else None)
+    if rename:
+        client.update_run(run_id, name=name)
     missing = {key: value for key, value in context.items() if key not in run.data.tags}
     log_tags(client, run_id, {**missing, **tags})
     return client.get_run(run_id)

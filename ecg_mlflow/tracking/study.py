@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from urllib.parse import quote
 
@@ -14,12 +16,16 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils import mlflow_tags
 
 from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.process_mark import HEARTBEAT_S, HEARTBEAT_TAG, ProcessMark
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.leaderboard import as_columns, as_split_json
+from ecg_mlflow.tracking.patience import Patience
 from ecg_mlflow.tracking.run_log import TAG_LIMIT, csv_text, fitting_tags, log_params, log_tags
-from ecg_mlflow.tracking.runs import EndStatus, end_run, open_run
+from ecg_mlflow.tracking.runs import ENDED, EndStatus, end_run, open_run, reopen_run
 
 LEADERBOARD = "leaderboard"
+#: Tells one order to create a run from all others.
+ORDER_TAG = "ecg_mlflow.order"
 
 
 class Study:
@@ -34,14 +40,18 @@ class Study:
         Where the parent run is.
     """
 
-    def __init__(self, client: MlflowClient, run: Run, context: Mapping[str, str]) -> None:
-        self.client = client
+    def __init__(
+        self, client: MlflowClient, run: Run, context: Mapping[str, str], patience: Patience
+    ) -> None:
+        self.client = patience.client(client)
+        self._patience = patience
         self.experiment_id: str = run.info.experiment_id
         self.run_id: str = run.info.run_id
         self._started_ms: int = run.info.start_time or _now_ms()
         self._context = dict(context)
         self._open_children: dict[str, None] = {}
         self._closed = False
+        self._beaten = time.monotonic()
 
     @classmethod
     def open(
@@ -52,8 +62,12 @@ class Study:
         *,
         run_id: str | None = None,
         tags: Mapping[str, object] | None = None,
+        patience: Patience | None = None,
     ) -> Study:
         """Create the parent run, or go on in the one that ``mlflow run`` created.
+
+        The run carries the mark of this process and, while the study is open and `beat` is
+        called, a heartbeat.
 
         Parameters
         ----------
@@ -68,6 +82,8 @@ class Study:
             The run to go on in (MLFLOW_RUN_ID of an MLproject entry point).
         tags
             More tags for the parent.
+        patience
+            What to do while the store is away; by default nothing but raise.
 
         Raises
         ------
@@ -76,14 +92,18 @@ class Study:
         """
         # It may run git, which takes a quarter of a second: once, not for each child.
         context = resolve_tags()
-        run = open_run(client, experiment, name, run_id, context, fitting_tags(tags or {}))
+        patience = patience or Patience(limit_s=0.0)
+        marks = {**ProcessMark.own().tags(), HEARTBEAT_TAG: str(int(time.time()))}
+        all_tags = {**fitting_tags(tags or {}), **marks}
+        patient = patience.client(client)
+        run = open_run(patient, experiment, name, run_id, context, all_tags)
         # Children are the parent's: "mlflow run" knows project, commit and user better.
         inherited = {
             key: value
             for key, value in run.data.tags.items()
             if key.startswith(("mlflow.source.", "mlflow.project.")) or key == "mlflow.user"
         }
-        return cls(client, run, {**context, **inherited})
+        return cls(client, run, {**context, **inherited}, patience)
 
     def params(self, values: Mapping[str, object]) -> tuple[str, ...]:
         """Log params of the parent, except those that are there already.
@@ -112,6 +132,9 @@ class Study:
     ) -> str:
         """Open a child run and return its id; `finish_child` or `close` ends it.
 
+        Exactly one: where the store's answer is lost, the run is looked for before another one
+        is made.
+
         Raises
         ------
         TrackingError
@@ -123,10 +146,10 @@ class Study:
             **self._context,
             **fitting_tags(tags or {}),
             mlflow_tags.MLFLOW_PARENT_RUN_ID: self.run_id,
+            ORDER_TAG: uuid.uuid4().hex,
         }
         with store_errors(f"create the child run {name!r}"):
-            run = self.client.create_run(self.experiment_id, tags=all_tags, run_name=name)
-        run_id: str = run.info.run_id
+            run_id = self._patience.call(self._create_once, name, all_tags)
         self._open_children[run_id] = None
         try:
             log_params(self.client, run_id, params)
@@ -134,6 +157,33 @@ class Study:
             self.finish_child(run_id, EndStatus.FAILED, str(error))
             raise
         return run_id
+
+    def _create_once(self, name: str, tags: Mapping[str, str]) -> str:
+        query = f"tags.`{ORDER_TAG}` = '{tags[ORDER_TAG]}'"
+        found = self.client.search_runs([self.experiment_id], query, max_results=1)
+        run = found[0] if found else None
+        if run is None:
+            run = self.client.create_run(self.experiment_id, tags=dict(tags), run_name=name)
+        run_id: str = run.info.run_id
+        return run_id
+
+    def reopen_child(self, run_id: str, tags: Mapping[str, object]) -> None:
+        """Go on in a child run that ended, or whose process died, without being finished."""
+        with store_errors(f"go on in run {run_id}"):
+            reopen_run(self.client, run_id)
+        self._open_children[run_id] = None
+        log_tags(self.client, run_id, tags)
+
+    def tag_child(self, run_id: str, tags: Mapping[str, object]) -> None:
+        """Set tags of a child."""
+        log_tags(self.client, run_id, tags)
+
+    def beat(self) -> None:
+        """Give a sign of life, now and then; between two beats it costs nothing."""
+        now = time.monotonic()
+        if now - self._beaten >= HEARTBEAT_S:
+            self._beaten = now
+            self.tags({HEARTBEAT_TAG: int(time.time())})
 
     def finish_child(self, run_id: str, status: EndStatus | str, reason: str | None = None) -> None:
         """End a child run.
@@ -227,6 +277,8 @@ class Study:
             return
         status = EndStatus(status)
         failures: list[str] = []
+        with suppress(TrackingError):  # told below, by what matters more
+            self.tags({HEARTBEAT_TAG: ENDED})
         unfinished = [
             (run_id, EndStatus.KILLED, reason or "the study ended before this run did")
             for run_id in self._open_children

@@ -23,7 +23,7 @@ class FlakyClient:
         self.delay_s = delay_s
         self.batches: list[list[tuple[str, float, int, int]]] = []
 
-    def log_batch(self, run_id, metrics):
+    def log_batch(self, run_id, metrics, tags=()):
         time.sleep(self.delay_s)
         if self.failures:
             self.failures -= 1
@@ -105,7 +105,7 @@ def test_batch_sent_twice_is_stored_once(client, run_id):
 
         lost = False
 
-        def log_batch(self, run, metrics):
+        def log_batch(self, run, metrics, tags=()):
             client.log_batch(run, metrics=metrics)
             if not self.lost:
                 self.lost = True

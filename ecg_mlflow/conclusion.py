@@ -1,0 +1,156 @@
+"""What a run ends with: models, predictions, plots and final figures.
+
+Each of it may be logged again by a process that takes over after a death in the middle: the
+figures are computed once, kept in the checkpoint, and have one time.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ecg_mlflow.splits import TEST, VALIDATION
+from ecg_mlflow.tracking import NetworkInfo, confusion_matrix, learning_curve, log_model
+from ecg_mlflow.training import Evaluation
+
+if TYPE_CHECKING:
+    from ecg_mlflow.training_run import TrainingRun
+
+#: The metrics drawn beside the losses.
+DRAWN = ("f1", "f1_macro", "accuracy")
+
+
+def conclude(run: TrainingRun) -> dict[str, Any]:
+    """Log what a trained run ends with; return its final metrics, its speed and its models' ids."""
+    state, job = run.state, run.job
+    assert state.last is not None, "the schedule always tests at the end"
+    assert state.best is not None
+    last, best = state.last, state.best
+    trained = run.step.model.get_weights()
+    if job.monitored == VALIDATION:
+        last = run.evaluate(TEST)
+        run.step.model.set_weights(state.best_weights)
+        best = run.evaluate(TEST)
+        run.step.model.set_weights(trained)
+    if state.conclusion is None:
+        state.conclusion = {
+            "metrics": _final_metrics(run, best),
+            "speed": _speed(run),
+            "time_ms": time.time_ns() // 1_000_000,
+        }
+        run.save()
+    conclusion = state.conclusion
+    iteration = job.n_iterations - 1
+    # The test score of a study that validates is that of the weights it would choose.
+    chosen = conclusion["metrics"] if job.monitored == VALIDATION else {}
+    tests = {name: value for name, value in chosen.items() if name.startswith(f"{TEST}_")}
+    run.log.metrics({**tests, **conclusion["speed"]}, iteration, conclusion["time_ms"])
+    models = _save_models(run, conclusion["time_ms"])
+    _log_predictions(run, {"last": last, "best": best})
+    _log_plots(run, best)
+    return {
+        "metrics": conclusion["metrics"],
+        "speed": conclusion["speed"],
+        "models": models,
+        "monitored": job.monitored,
+    }
+
+
+def _final_metrics(run: TrainingRun, best: Evaluation) -> dict[str, float]:
+    state, name = run.state, run.job.monitored
+    assert state.last is not None
+    assert state.best is not None
+    final = {
+        **_prefixed(name, state.last.metrics),
+        f"best_{name}_f1": state.best.objective,
+    }
+    return final | _prefixed(TEST, best.metrics) if name == VALIDATION else final
+
+
+def _speed(run: TrainingRun) -> dict[str, float]:
+    # MLflow's own prefix for figures of the machine: the UI shows them apart from the metrics.
+    branch = run.branch
+    return {
+        "system/iterations_per_second": run.job.n_iterations / branch.seconds,
+        "system/time_outside_step": 1 - branch.step_seconds / branch.seconds,
+        "system/setup_seconds": run.setup_seconds,
+        "system/worker_peak_memory_mb": _peak_memory_mb(),
+    }
+
+
+def _save_models(run: TrainingRun, time_ms: int) -> dict[str, str]:
+    """Log the last and the best weights as models; return their ids."""
+    job, model, state = run.job, run.step.model, run.state
+    network = NetworkInfo(job.input_shape, job.settings.classes)
+    assert state.last is not None
+    assert state.best is not None
+    last_weights = model.get_weights()
+    states = (
+        ("last", last_weights, state.last, job.n_iterations - 1),
+        ("best", state.best_weights, state.best, state.best_iteration),
+    )
+    found: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, weights, evaluation, iteration in states:
+            model.set_weights(weights)
+            path = Path(folder, f"{name}.keras")
+            model.save(path)
+            found[name] = run.log.patience.call(
+                log_model,
+                run.log.client,
+                job.run_id,
+                name,
+                path,
+                network,
+                metrics={f"{name}_{job.monitored}_f1": evaluation.objective},
+                step=iteration,
+                time_ms=time_ms,
+                dataset=job.datasets.get(job.monitored),
+            )
+    model.set_weights(last_weights)
+    return found
+
+
+def _log_predictions(run: TrainingRun, evaluations: Mapping[str, Evaluation]) -> None:
+    classes, ids = run.job.settings.classes, run.record_ids
+    for name, evaluation in evaluations.items():
+        predicted = evaluation.probabilities.argmax(axis=1)
+        columns: dict[str, Any] = {
+            "record": [ids[row] for row in evaluation.rows],
+            "label": [classes[i] for i in evaluation.targets],
+            "prediction": [classes[i] for i in predicted],
+            "windows": evaluation.counts,
+        }
+        for i, label in enumerate(classes):
+            columns[f"p_{label}"] = evaluation.probabilities[:, i]
+        run.log.table(f"predictions/{name}.csv", columns)
+
+
+def _log_plots(run: TrainingRun, best: Evaluation) -> None:
+    tests = {
+        f"{run.job.monitored}_{name}": (
+            [iteration for iteration, metrics in run.state.tests if name in metrics],
+            [metrics[name] for _, metrics in run.state.tests if name in metrics],
+        )
+        for name in DRAWN
+    }
+    losses = np.concatenate(run.state.losses)
+    run.log.figure("plots/learning_curve.png", learning_curve(losses, tests, first_step=0))
+    matrix = confusion_matrix(best.confusion, best.classes, title="best weights, test records")
+    run.log.figure("plots/confusion_matrix.png", matrix)
+
+
+def _prefixed(side: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    return {f"{side}_{name}": value for name, value in metrics.items()}
+
+
+def _peak_memory_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere

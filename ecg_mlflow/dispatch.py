@@ -1,0 +1,364 @@
+"""Hand runs to workers, watch them, and decide what becomes of a run when its job ends early."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from ecg_mlflow.account import Account
+from ecg_mlflow.descriptions import dataset_infos, full_configuration, run_name, run_params
+from ecg_mlflow.errors import CheckpointError, StorageFullError, TrackingError
+from ecg_mlflow.executors import Event, Executor, Job, Outcome, OutcomeState, count_oom_kills
+from ecg_mlflow.files import checkpoint_path, discard_checkpoint
+from ecg_mlflow.handover import pickle_for_worker
+from ecg_mlflow.interrupts import StopRequest
+from ecg_mlflow.job import RunJob, TrainJob
+from ecg_mlflow.plan import PlannedRun, StudyPlan
+from ecg_mlflow.progress import StudyProgress
+from ecg_mlflow.resuming import Action, Standing
+from ecg_mlflow.tracking import DatasetInfo, EndStatus, RunLog, Study, log_datasets
+from ecg_mlflow.tracking.client import store_errors
+from ecg_mlflow.tracking.ledger import (
+    ATTEMPT_TAG,
+    CORPUS_TAG,
+    DIED_TAG,
+    IDENTITY_TAG,
+    REPLACED_TAG,
+)
+from ecg_mlflow.training import load_checkpoint
+
+#: A run whose processes die so often, without having got further in between, has failed.
+MOST_DEATHS = 3
+#: Errors in a worker that are the machine's, after which the other runs would fail as well.
+MACHINE_ERRORS = {
+    f"{kind.__module__}.{kind.__qualname__}": kind for kind in (StorageFullError, TrackingError)
+}
+
+
+@dataclass
+class _Run:
+    """A planned run that has not ended yet, and what has happened to it.
+
+    Attributes
+    ----------
+    run
+        The plan of it.
+    run_id
+        The child run; None until it is opened.
+    attempt
+        How often it was begun or gone on with.
+    saved
+        The iteration of its last checkpoint that this driver has heard of.
+    deaths
+        How often processes died under it since it has last got further.
+    alone
+        It is to be tried without others in its process.
+    exclusive
+        ... and without other processes on its device: memory may have been at its end.
+    """
+
+    run: PlannedRun
+    run_id: str | None = None
+    attempt: int = 0
+    saved: int = 0
+    deaths: int = 0
+    alone: bool = False
+    exclusive: bool = False
+    is_open: bool = False
+
+
+class Dispatcher:
+    """Keeps every slot busy until all runs have ended.
+
+    Parameters
+    ----------
+    plan, study, account, progress
+        The study, its parent run and its books.
+    standings
+        What is left to do.
+    modules
+        Those whose code workers get by value.
+    branches
+        How many runs may share a process and a stream of batches.
+    save_every_s
+        Longest time between two checkpoints.
+    """
+
+    def __init__(
+        self,
+        plan: StudyPlan,
+        study: Study,
+        account: Account,
+        progress: StudyProgress,
+        standings: Sequence[Standing],
+        *,
+        modules: Sequence[ModuleType],
+        branches: int,
+        save_every_s: float,
+    ) -> None:
+        self._plan = plan
+        self._study = study
+        self._account = account
+        self._progress = progress
+        self._modules = modules
+        self._branches = branches
+        self._save_every_s = save_every_s
+        self._datasets: dict[int, dict[str, DatasetInfo]] = {}
+        self._waiting: deque[_Run] = deque()
+        self._jobs: dict[str, dict[str, _Run]] = {}
+        self._n_submitted = 0
+        self._n_oom_kills = count_oom_kills()
+        # A first pass over the grid ends early; within it, the longest runs start first.
+        in_order = sorted(standings, key=lambda s: (s.run.repetition, -s.run.config.seconds))
+        for standing in in_order:
+            self._take(standing)
+
+    def _take(self, standing: Standing) -> None:
+        entry, action = standing.entry, standing.action
+        if action in (Action.SKIP, Action.REUSE, Action.LEAVE):
+            assert entry is not None
+            if action is Action.SKIP:
+                if entry.status != EndStatus.FINISHED:
+                    self._study.finish_child(entry.run_id, EndStatus.FINISHED)
+                discard_checkpoint(entry.run_id)
+            self._account.take_over(standing)
+            return
+        waiting = _Run(standing.run, attempt=entry.attempt if entry else 0)
+        if entry is not None and action is Action.CONTINUE:
+            waiting.run_id = entry.run_id
+        self._waiting.append(waiting)
+
+    # --- The loop ------------------------------------------------------------------------------
+
+    def run(self, executor: Executor, stop: StopRequest) -> None:
+        """Run everything that is waiting.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If `stop` was asked for.
+        StorageFullError, TrackingError
+            If a worker could not go on for these reasons.
+        """
+        while self._waiting or self._jobs:
+            self._attend(executor, timeout=1.0)
+            while self._waiting and executor.free_slots:
+                stop.check()
+                self._submit(executor)
+            stop.check()
+            # After the next runs were handed out: no worker waits for the books.
+            self._account.write()
+            self._study.beat()
+            self._progress.refresh()
+
+    def settle(self, executor: Executor) -> None:
+        """Take note of how the runs ended that the executor has stopped."""
+        self._waiting.clear()
+        self._attend(executor, timeout=0.0)
+        self._account.write()
+
+    def _attend(self, executor: Executor, timeout: float) -> None:
+        for report in executor.events(timeout):
+            if isinstance(report, Event):
+                self._note(self._jobs[report.key], report.data)
+            elif isinstance(report, Outcome):
+                self._end_job(report)
+
+    # --- Handing out ---------------------------------------------------------------------------
+
+    def _submit(self, executor: Executor) -> None:
+        group = self._next_group(executor.n_slots)
+        for one in group:
+            self._open(one)
+        self._n_submitted += 1
+        key = f"{'+'.join(one.run.key for one in group)} #{self._n_submitted}"
+        job = TrainJob(
+            self._study.client.tracking_uri,
+            self._plan.corpus.path,
+            tuple(self._run_job(one) for one in group),
+            self._save_every_s,
+        )
+        self._jobs[key] = {one.run.key: one for one in group}
+        cost = sum(one.run.config.seconds for one in group)
+        payload = pickle_for_worker(job, self._modules)
+        executor.submit(Job(key, payload, cost, exclusive=group[0].exclusive))
+
+    def _next_group(self, n_slots: int) -> list[_Run]:
+        """Take the next run, and those behind it that can share its stream of batches.
+
+        No more than leaves every slot its share.
+        """
+        first = self._waiting.popleft()
+        group = [first]
+        share = -(-(len(self._waiting) + 1) // n_slots)
+        most = 1 if first.alone else min(self._branches, share)
+        for other in list(self._waiting):
+            if len(group) == most:
+                break
+            if (
+                not other.alone
+                and other.run.repetition == first.run.repetition
+                and other.run.config.stream == first.run.config.stream
+            ):
+                self._waiting.remove(other)
+                group.append(other)
+        return group
+
+    def _open(self, one: _Run) -> None:
+        """Create the child run, or go on in the one that is there."""
+        run = one.run
+        one.attempt += 1
+        if one.run_id is not None:
+            if not one.is_open:
+                self._study.reopen_child(one.run_id, {})
+                one.is_open = True
+            self._study.tag_child(one.run_id, {ATTEMPT_TAG: one.attempt})
+            return
+        tags = {
+            IDENTITY_TAG: run.identity,
+            ATTEMPT_TAG: one.attempt,
+            CORPUS_TAG: self._plan.corpus.digest[:16],
+        }
+        one.run_id = self._study.create_child(run_name(run), run_params(run), tags)
+        one.is_open = True
+        # Here and not in the workers, which would race for the first entry in MLflow's table.
+        log_datasets(self._study.client, one.run_id, self._describe_data(run))
+        self._write(one.run_id, "configuration.json", json.dumps(full_configuration(run), indent=2))
+
+    def _describe_data(self, run: PlannedRun) -> dict[str, DatasetInfo]:
+        index = run.config.index
+        if index not in self._datasets:  # the repetitions of a configuration share them
+            self._datasets[index] = dataset_infos(self._plan.corpus, run.config)
+        return self._datasets[index]
+
+    def _run_job(self, one: _Run) -> RunJob:
+        config = one.run.config
+        assert one.run_id is not None
+        return RunJob(
+            one.run.key,
+            one.run_id,
+            one.run.identity,
+            config.settings,
+            config.data.sides,
+            config.data.input_shape,
+            one.run.repetition,
+            config.n_iterations,
+            config.tests,
+            self._describe_data(one.run),
+        )
+
+    # --- Watching ------------------------------------------------------------------------------
+
+    def _note(self, runs: dict[str, _Run], data: dict[str, Any]) -> None:
+        """Take note of what a worker says of one of its runs."""
+        one = runs[data["run"]]
+        if "saved" in data:
+            if data["saved"] > one.saved:
+                one.deaths = 0
+            one.saved = data["saved"]
+        if "iteration" in data:
+            self._progress.update(one.run, data)
+        if "note" in data:
+            self._progress.note(one.run, data["note"])
+        if "waiting" in data:
+            self._progress.waiting(one.run, data["waiting"], data["for"])
+        if "ended" in data:
+            del runs[data["run"]]
+            self._end_run(one, data)
+
+    def _end_run(self, one: _Run, data: Mapping[str, Any]) -> None:
+        """Decide what becomes of a run that has ended in its worker."""
+        assert one.run_id is not None
+        if data["ended"] == "done":
+            self._study.finish_child(one.run_id, EndStatus.FINISHED)
+            discard_checkpoint(one.run_id)
+            self._account.finished(one.run, data["metrics"])
+        elif data["ended"] == "lost":
+            self._replace(one, data["reason"])
+        elif data["ended"] in ("memory", "busy"):
+            memory = data["ended"] == "memory"
+            self._try_again(one, data["reason"], data["error"], exclusive=memory)
+        else:
+            self._fail(one, data["reason"], data["error"])
+
+    def _end_job(self, outcome: Outcome) -> None:
+        """Decide what becomes of the runs that were still open when their job ended."""
+        runs = self._jobs.pop(outcome.key)
+        memory = self._was_out_of_memory(outcome)
+        reason = outcome.reason or "its process ended the job without a word on this run"
+        error = outcome.error or reason
+        for one in runs.values():
+            assert one.run_id is not None
+            if outcome.state is OutcomeState.CANCELLED:
+                self._study.finish_child(one.run_id, EndStatus.KILLED, reason)
+                self._progress.stopped(one.run)
+            elif outcome.state is OutcomeState.DIED:
+                self._try_again(one, reason, error, exclusive=memory)
+            elif kind := MACHINE_ERRORS.get(outcome.error_type or ""):
+                raise kind(reason)
+            elif len(runs) > 1:
+                # Whose error it was shows when each of them is tried alone.
+                one.alone = True
+                self._waiting.appendleft(one)
+            else:
+                self._fail(one, reason, error)
+
+    def _was_out_of_memory(self, outcome: Outcome) -> bool:
+        """Say whether a process died for want of memory, or may have."""
+        if "OutOfMemory" in (outcome.error or ""):  # Ray's own guard of a node's memory
+            return True
+        if outcome.exitcode != -signal.SIGKILL:
+            return False
+        before, self._n_oom_kills = self._n_oom_kills, count_oom_kills()
+        return before is None or self._n_oom_kills is None or self._n_oom_kills > before
+
+    def _try_again(self, one: _Run, reason: str, error: str, *, exclusive: bool) -> None:
+        """Let a run go on from its last checkpoint, unless its processes die again and again."""
+        one.deaths += 1
+        one.alone = True
+        one.exclusive = one.exclusive or exclusive
+        if one.deaths >= MOST_DEATHS:
+            assert one.run_id is not None
+            self._study.tag_child(one.run_id, {DIED_TAG: one.deaths})
+            self._deliver_rest(one.run_id)
+            self._fail(one, f"{one.deaths} processes died under it; the last: {reason}", error)
+            return
+        self._progress.note(one.run, f"{reason}; it goes on from iteration {one.saved}")
+        self._waiting.appendleft(one)
+
+    def _deliver_rest(self, run_id: str) -> None:
+        """Log what the last checkpoint of a run holds and its processes could not deliver."""
+        try:
+            checkpoint = load_checkpoint(checkpoint_path(run_id))
+        except CheckpointError:
+            return
+        if checkpoint is not None:
+            with RunLog(self._study.client, run_id, pending=checkpoint.state["pending"]):
+                pass
+
+    def _replace(self, one: _Run, reason: str) -> None:
+        """Begin a run anew, in a new child: the curves of the old one can't be gone on with."""
+        old = one.run_id
+        assert old is not None
+        one.run_id, one.saved = None, 0
+        self._open(one)
+        self._study.tag_child(old, {REPLACED_TAG: one.run_id})
+        self._study.finish_child(old, EndStatus.KILLED, f"replaced by {one.run_id}: {reason}")
+        one.attempt -= 1  # counted again when it is handed out
+        self._progress.note(one.run, f"begins anew: {reason}")
+        self._waiting.appendleft(one)
+
+    def _fail(self, one: _Run, reason: str, error: str) -> None:
+        assert one.run_id is not None
+        self._write(one.run_id, "error.txt", error)
+        self._study.finish_child(one.run_id, EndStatus.FAILED, reason)
+        self._account.failed(one.run, reason)
+
+    def _write(self, run_id: str, name: str, text: str) -> None:
+        with store_errors(f"write {name} of run {run_id}"):
+            self._study.client.log_text(run_id, text, name)

@@ -1,0 +1,97 @@
+"""What is left to do of a study: its plan held against the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from ecg_mlflow.plan import PlannedRun
+from ecg_mlflow.tracking import LedgerEntry
+
+
+class Action(Enum):
+    """What to do about a planned run."""
+
+    START = "start"
+    """Nothing is there: a new child run."""
+    CONTINUE = "continue"
+    """A run was interrupted, or its processes died: it goes on in its own curves."""
+    REPLACE = "replace"
+    """A run failed by an error of its own, and shall be tried again: a new child run."""
+    SKIP = "skip"
+    """It is finished."""
+    REUSE = "reuse"
+    """A run of an earlier study is finished and has the same identity."""
+    LEAVE = "leave"
+    """It failed, and nobody wants it tried again."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A planned run, what is to be done about it, and the run of the ledger that says so."""
+
+    run: PlannedRun
+    action: Action
+    entry: LedgerEntry | None = None
+
+
+def take_stock(
+    runs: Sequence[PlannedRun],
+    entries: Iterable[LedgerEntry],
+    reusable: Mapping[str, LedgerEntry],
+    *,
+    retry_failed: bool,
+) -> list[Standing]:
+    """Hold the planned runs against the ledger.
+
+    Parameters
+    ----------
+    runs
+        The plan's runs, in order.
+    entries
+        The study's children so far, the oldest first.
+    reusable
+        Finished runs of other studies, by identity.
+    retry_failed
+        Try failed runs again.
+    """
+    by_identity: dict[str, list[LedgerEntry]] = {}
+    for entry in entries:
+        by_identity.setdefault(entry.identity, []).append(entry)
+    return [
+        _standing(run, by_identity.get(run.identity, []), reusable.get(run.identity), retry_failed)
+        for run in runs
+    ]
+
+
+def _standing(
+    run: PlannedRun,
+    entries: Sequence[LedgerEntry],
+    reusable: LedgerEntry | None,
+    retry_failed: bool,
+) -> Standing:
+    for entry in entries:
+        if entry.is_finished:
+            return Standing(run, Action.SKIP, entry)
+    if reusable is not None:
+        return Standing(run, Action.REUSE, reusable)
+    current = [entry for entry in entries if not entry.is_replaced]
+    if not current:
+        return Standing(run, Action.START)
+    entry = current[-1]
+    if entry.status != "FAILED":
+        return Standing(run, Action.CONTINUE, entry)
+    if not retry_failed:
+        return Standing(run, Action.LEAVE, entry)
+    return Standing(run, Action.CONTINUE if entry.has_died else Action.REPLACE, entry)
+
+
+def superfluous(standings: Sequence[Standing], entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:
+    """List the runs that look alive and that no planned run goes on with.
+
+    They are of configurations that are no longer planned, or a second one of an identity that is
+    finished or goes on in another.
+    """
+    kept = {s.entry.run_id for s in standings if s.entry and s.action is Action.CONTINUE}
+    return [entry for entry in entries if entry.status == "RUNNING" and entry.run_id not in kept]

@@ -1,0 +1,127 @@
+"""Wait for a store that is away: a server that restarts, a database or a disk that is full.
+
+MLflow's own retries last seconds or minutes, repeat calls that must not be repeated, and say
+nothing. Here every call that may be repeated is, until the store is back or patience is at its
+end, and somebody is told meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
+
+import requests
+import sqlalchemy
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Seconds to wait for a store before a study gives up, resumable as it is then.
+PATIENCE_S = 3600.0
+#: Longest pause between two tries.
+PAUSE_S = 5.0
+
+#: Calls that make something new each time: to repeat one blindly may make two.
+_MAKES_NEW = ("create_run", "create_logged_model")
+
+
+def is_away(error: BaseException) -> bool:
+    """Say whether an error means that the store is away for now, rather than that it refuses."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if _is_away(cause):
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def _is_away(error: BaseException) -> bool:
+    if isinstance(error, MlflowException):
+        # A database that doesn't answer or is full; a server that doesn't answer, or with 5xx.
+        return error.error_code == "TEMPORARILY_UNAVAILABLE" or (
+            error.error_code == "INTERNAL_ERROR"
+            and "API request to" in str(error)
+            and "failed with" in str(error)
+        )
+    if isinstance(error, requests.HTTPError):
+        return error.response is not None and error.response.status_code >= 500
+    return isinstance(
+        error,
+        requests.ConnectionError
+        | requests.Timeout
+        | TimeoutError
+        | sqlalchemy.exc.OperationalError,
+    ) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT))
+
+
+class Patience:
+    """Repeats calls while the store is away.
+
+    Parameters
+    ----------
+    limit_s
+        How long to wait in all for one call.
+    on_wait
+        Called before each pause with the seconds waited so far and the error. What it raises
+        ends the waiting.
+    """
+
+    def __init__(
+        self,
+        limit_s: float = PATIENCE_S,
+        on_wait: Callable[[float, BaseException], None] | None = None,
+    ) -> None:
+        self.limit_s = limit_s
+        self._on_wait = on_wait
+
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what the function returns; it must be one that may be repeated.
+
+        Raises
+        ------
+        Exception
+            Its last error, when patience is at its end; at once if the store is not away.
+        """
+        started = time.monotonic()
+        pause = 0.25
+        while True:
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                waited = time.monotonic() - started
+                if not is_away(error) or waited >= self.limit_s:
+                    raise
+                self.pause(waited, error, min(pause, self.limit_s - waited))
+            pause = min(2 * pause, PAUSE_S)
+
+    def pause(self, waited_s: float, error: BaseException, seconds: float) -> None:
+        """Tell that the store is away, and sleep."""
+        if self._on_wait:
+            self._on_wait(waited_s, error)
+        time.sleep(seconds)
+
+    def client(self, client: MlflowClient) -> MlflowClient:
+        """Return the client with patience in all calls that may be repeated."""
+        return cast("MlflowClient", _PatientClient(client, self))
+
+
+class _PatientClient:
+    """An `MlflowClient` whose calls go through a `Patience`."""
+
+    def __init__(self, client: MlflowClient, patience: Patience) -> None:
+        self._client = client
+        self._patience = patience
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not callable(found) or name in _MAKES_NEW:
+            return found
+
+        def patiently(*args: Any, **kwargs: Any) -> Any:
+            return self._patience.call(found, *args, **kwargs)
+
+        return patiently

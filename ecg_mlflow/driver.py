@@ -27,7 +27,7 @@ from ecg_mlflow.handover import RayShare, make_executor
 from ecg_mlflow.interrupts import StopRequest, stop_on_signals
 from ecg_mlflow.plan import StudyPlan
 from ecg_mlflow.progress import StudyProgress
-from ecg_mlflow.resuming import Standing, superfluous, take_stock
+from ecg_mlflow.resuming import Standing, summary, superfluous, take_stock
 from ecg_mlflow.tracking import EndStatus, LedgerEntry, Patience, Study, log_datasets
 from ecg_mlflow.tracking.ledger import (
     CORPUS_TAG,
@@ -121,6 +121,8 @@ def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> S
         patient = patience.client(client)
         standings, idle = _take_stock(plan, patient, options)
         with _only_driver(options.run_id), _opened(plan, client, options, patience) as study:
+            if found := summary(standings):
+                print(found, file=sys.stderr)
             for entry in idle:
                 end_abandoned(patient, entry, "no planned run goes on with it")
             return _run(plan, study, options, standings, stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -85,6 +86,21 @@ def _standing(
     if not retry_failed:
         return Standing(run, Action.LEAVE, entry)
     return Standing(run, Action.CONTINUE if entry.has_died else Action.REPLACE, entry)
+
+
+def summary(standings: Sequence[Standing]) -> str | None:
+    """Say in a line what was found of a study; None if nothing was."""
+    n = Counter(standing.action for standing in standings)
+    words = (
+        (n[Action.SKIP], "finished"),
+        (n[Action.REUSE], "taken over from other studies"),
+        (n[Action.CONTINUE], "to go on with"),
+        (n[Action.LEAVE], "failed and left so"),
+        (n[Action.START] + n[Action.REPLACE], "to begin"),
+    )
+    if n[Action.START] == len(standings):
+        return None
+    return f"of {len(standings)} runs: " + ", ".join(f"{k} {word}" for k, word in words if k)
 
 
 def superfluous(standings: Sequence[Standing], entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:

@@ -23,6 +23,7 @@ from ecg_mlflow.interrupts import sigterm_as_interrupt
 from ecg_mlflow.networks import probe_networks
 from ecg_mlflow.plan import StudyPlan
 from ecg_mlflow.planning import Overrides, plan_study
+from ecg_mlflow.process_mark import ProcessMark
 from ecg_mlflow.records import Corpus, load_corpus
 from ecg_mlflow.research import Research
 from ecg_mlflow.summary import plan_table, result_table
@@ -154,7 +155,8 @@ def _resumed(
                 "which the study prints when it starts and the MLflow UI shows"
             )
         return run_id, request
-    if process := living_process(tags):
+    process = living_process(tags)
+    if process is not None and process != ProcessMark.own():
         raise ResumeError(
             f"study {run_id} is being run by {process}; end that first. If that process is on "
             "another machine and has died, this is known three minutes after its last sign of life"

@@ -59,6 +59,10 @@ class Workplace:
         arguments = ["run", str(grid), "--data", data or str(self.records)]
         return main([*arguments, "--experiment", experiment, *more])
 
+    def resume(self, parent: Run, *more: str) -> int:
+        """Run ``ecg-mlflow run --resume`` in this process; return the exit status."""
+        return main(["run", "--resume", parent.info.run_id, *more])
+
     def runs(self, experiment: str) -> tuple[Run | None, list[Run]]:
         """Return the last parent run of an experiment and its children in order of their names."""
         found = self.client.get_experiment_by_name(experiment)

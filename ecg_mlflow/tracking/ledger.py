@@ -136,9 +136,9 @@ def find_finished(client: MlflowClient, corpus: str) -> dict[str, LedgerEntry]:
 
 
 def living_process(tags: Mapping[str, str]) -> ProcessMark | None:
-    """Return the process that a run's tags tell of, if it still lives and is not this one."""
+    """Return the process that a run's tags tell of, if it still lives."""
     mark = ProcessMark.from_tags(tags)
-    if mark is None or mark == ProcessMark.own():
+    if mark is None:
         return None
     beat = tags.get(HEARTBEAT_TAG, "")
     silent_s = time.time() - int(beat) if beat.isdecimal() else float("inf")

@@ -67,7 +67,7 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
         If it is damaged (each array has a checksum) or was written by another version.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         state = json.loads(arrays.pop(_STATE).tobytes())
     except FileNotFoundError:

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.process_mark import HEARTBEAT_TAG
 from ecg_mlflow.tracking.buffer import MetricBuffer, metric_name
 
 
@@ -269,3 +270,79 @@ def test_sigterm_and_exit_lose_nothing(how, client, store_uri, run_id):
             worker.send_signal(signal.SIGTERM)
         assert worker.wait(timeout=60) == (143 if how == "wait" else 0)
     assert [step for step, _, _ in history(client, run_id, "loss")] == list(range(500))
+
+
+def test_what_is_held_is_delivered_when_it_is_released():
+    store = FlakyClient()
+    buffer = MetricBuffer(store, "0" * 32, interval_s=60, held=True)
+    buffer.add_many("loss", [0, 1], 0)
+    buffer.flush()
+    assert store.values == []
+    buffer.release()
+    buffer.add("loss", 2, 2)
+    buffer.flush()
+    assert store.values == [0, 1]
+    buffer.close()
+    assert store.values == [0, 1], "what is held stays behind"
+
+
+def test_what_is_pending_goes_to_the_next_buffer_in_order_and_is_stored_once(client, run_id):
+    first = MetricBuffer(client, run_id, interval_s=60, held=True)
+    first.add_many("loss", [0.5, 0.25], 0, [11, 12])
+    first.release()
+    first.flush()
+    first.add_many("loss", range(2, 1500), 2)
+    pending = first.pending()
+    assert [(key, step) for key, _, step, _ in pending] == [("loss", 2)]
+    first.release()
+    first.flush()
+    first.abandon()
+    # A process that takes over from the checkpoint does not know what was delivered after it.
+    second = MetricBuffer(client, run_id, interval_s=60, held=True, pending=pending)
+    assert second.pending() == pending
+    second.add("loss", 1500, 1500)
+    second.release()
+    second.close()
+    rows = history(client, run_id, "loss")
+    assert [row[0] for row in rows] == list(range(1501))
+    assert rows[0] == (0, 0.5, 11)
+
+
+def test_pending_shrinks_with_what_was_delivered_in_part():
+    store = FlakyClient()
+    buffer = buffer_on(store)
+    buffer.add_many("loss", range(1500), 0)
+    store.failures = 0
+    original = store.log_batch
+
+    def once(run_id, metrics, tags=()):
+        original(run_id, metrics, tags)
+        store.failures = 10**6
+
+    store.log_batch = once
+    with pytest.raises(TrackingError):
+        buffer.flush()
+    ((key, values, step, times),) = buffer.pending()
+    assert (key, values, step) == ("loss", list(range(1000, 1500)), 1000)
+    assert len(times) == 500
+    buffer.abandon()
+
+
+def test_an_abandoned_buffer_delivers_no_more():
+    store = FlakyClient()
+    buffer = buffer_on(store)
+    buffer.add("loss", 1, 1)
+    buffer.abandon()
+    assert store.values == []
+    assert not buffer._thread.is_alive()
+
+
+def test_heartbeats_come_with_and_without_metrics(client, run_id):
+    buffer = MetricBuffer(client, run_id, interval_s=0.05, heartbeat_s=0.01)
+    for _ in range(100):
+        tags = client.get_run(run_id).data.tags
+        if HEARTBEAT_TAG in tags:
+            break
+        time.sleep(0.05)
+    buffer.close()
+    assert abs(int(tags[HEARTBEAT_TAG]) - time.time()) < 60

@@ -1,0 +1,225 @@
+"""Studies that are gone on with, grown, repeated and reused, from the command line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from studies import grid_text, reason
+
+from ecg_mlflow import study as study_module
+from ecg_mlflow.files import checkpoint_root
+from ecg_mlflow.process_mark import ProcessMark, _birth
+from ecg_mlflow.study import StudyRequest, _stand_in
+from ecg_mlflow.tracking.ledger import ATTEMPT_TAG, IDENTITY_TAG, PLAN_TAG
+
+# Of NumPy 2, in Keras's way of saving a model.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+NET = "{'blocks': [1], 'filters': [2], 'input_filters': 2}"
+SMALL = grid_text(grid="Option('layout', ['c', 'ca'])", model_arguments=NET)
+GROWN = grid_text(grid="Option('layout', ['ca', 'cn', 'c'])", model_arguments=NET)
+#: The second configuration fails as long as a file named `broken` lies beside the grid file.
+FRAGILE = grid_text(
+    before="""
+def net(input_shape, n_classes, layout):
+    from pathlib import Path
+    if layout == "ca" and Path(BROKEN).exists():
+        raise ValueError("no such net today")
+    return ResNet(input_shape, n_classes, blocks=[1], filters=[2], input_filters=2, layout=layout)
+net.describe = lambda *args, **options: ResNet.describe(
+    (128, 1), 2, blocks=[1], filters=[2], input_filters=2, layout=options["layout"])
+""",
+    grid="Option('layout', ['c', 'ca'])",
+    model="net",
+    model_arguments="",
+)
+
+
+def run(work, experiment, *more, grid=SMALL):
+    return work.run(work.write_grid(grid), "--workers", "0", *more, experiment=experiment)
+
+
+def test_a_finished_study_that_is_resumed_runs_nothing(workplace, experiment, capsys):
+    assert run(workplace, experiment) == 0
+    parent, before = workplace.runs(experiment)
+    capsys.readouterr()
+    assert run(workplace, experiment, "--resume", parent.info.run_id) == 0
+    said = capsys.readouterr()
+    assert "of 2 runs: 2 finished" in said.err
+    assert "2 runs finished, 0 failed" in said.out
+    again, after = workplace.runs(experiment)
+    assert again.info.run_id == parent.info.run_id
+    assert again.info.status == "FINISHED"
+    assert [r.info.run_id for r in after] == [r.info.run_id for r in before]
+    assert [r.info.end_time for r in after] == [r.info.end_time for r in before]
+
+
+def test_a_resumed_study_remembers_what_it_began_with(workplace, experiment, capsys):
+    assert run(workplace, experiment, "--epochs", "2", "--configs", "1") == 0
+    parent, _ = workplace.runs(experiment)
+    assert workplace.resume(parent, "--workers", "0") == 0
+    assert "of 1 runs: 1 finished" in capsys.readouterr().err
+
+
+def test_a_grid_that_has_grown_runs_only_what_is_new(workplace, experiment, capsys):
+    assert run(workplace, experiment) == 0
+    parent, before = workplace.runs(experiment)
+    assert run(workplace, experiment, "--resume", parent.info.run_id, grid=GROWN) == 0
+    assert "of 3 runs: 2 finished, 1 to begin" in capsys.readouterr().err
+    parent, after = workplace.runs(experiment)
+    assert len(after) == 3
+    assert {r.info.run_id for r in before} < {r.info.run_id for r in after}
+    table = workplace.text(parent, "leaderboard.csv").splitlines()
+    assert len(table) == 1 + 3
+    assert parent.data.metrics["runs_done"] == 3
+
+
+def test_another_study_is_not_gone_on_with(workplace, experiment, capsys):
+    assert run(workplace, experiment) == 0
+    parent, before = workplace.runs(experiment)
+    status = run(workplace, experiment, "--resume", parent.info.run_id, "--epochs", "9")
+    assert status == 1
+    assert "not one of them is among the 2 that are planned now" in capsys.readouterr().err
+    again, after = workplace.runs(experiment)
+    assert again.info.status == "FINISHED"
+    assert len(after) == len(before)
+
+
+@pytest.mark.parametrize("run_id", ["0" * 32, "a run of another kind"])
+def test_what_is_no_study_is_an_error(workplace, run_id, capsys):
+    if run_id != "0" * 32:
+        run_id = workplace.client.create_run("0").info.run_id
+    assert run(workplace, "x", "--resume", run_id) == 1
+    said = capsys.readouterr().err
+    assert f"run {run_id} is no study of ecg_mlflow" in said or "find the study 0000" in said
+
+
+def test_a_study_that_another_process_runs_is_left_alone(workplace, experiment, capsys):
+    assert run(workplace, experiment) == 0
+    parent, _ = workplace.runs(experiment)
+    other = replace(ProcessMark.own(), pid=1, birth=_birth(1))
+    for key, value in other.tags().items():
+        workplace.client.set_tag(parent.info.run_id, key, value)
+    assert run(workplace, experiment, "--resume", parent.info.run_id) == 1
+    assert "is being run by process 1 on" in capsys.readouterr().err
+
+
+def test_failed_runs_are_tried_again_when_asked_for(workplace, experiment, capsys):
+    broken = workplace.folder / "broken"
+    broken.touch()
+    grid = FRAGILE.replace("BROKEN", repr(str(broken)))
+    assert run(workplace, experiment, grid=grid) == 3
+    parent, children = workplace.runs(experiment)
+    assert [r.info.status for r in children] == ["FINISHED", "FAILED"]
+    assert "no such net today" in reason(children[1])
+
+    broken.unlink()
+    assert workplace.resume(parent, "--workers", "0") == 3
+    assert "of 2 runs: 1 finished, 1 failed and left so" in capsys.readouterr().err
+    assert len(workplace.runs(experiment)[1]) == 2
+
+    assert workplace.resume(parent, "--workers", "0", "--retry-failed") == 0
+    parent, children = workplace.runs(experiment)
+    assert sorted(r.info.status for r in children) == ["FAILED", "FINISHED", "FINISHED"]
+    assert parent.info.status == "FINISHED"
+    assert reason(parent) == ""
+    (second,) = [r for r in children if r.data.tags[ATTEMPT_TAG] == "2"]
+    assert second.info.status == "FINISHED"
+    assert len(workplace.losses(second)) == len(workplace.losses(children[0]))
+
+
+def test_runs_of_earlier_studies_are_reused_and_linked(workplace, experiment, capsys):
+    # With a seed that no other test in this store has.
+    small, grown = (text.replace("classes=", "seed=17,\n    classes=") for text in (SMALL, GROWN))
+    assert run(workplace, experiment, grid=small) == 0
+    first, before = workplace.runs(experiment)
+    capsys.readouterr()
+    later = f"{experiment} later"
+    assert run(workplace, later, "--reuse", "true", grid=grown) == 0
+    said = capsys.readouterr()
+    assert "of 3 runs: 2 taken over from other studies, 1 to begin" in said.err
+    assert "3 runs finished, 0 failed" in said.out
+    parent, children = workplace.runs(later)
+    assert len(children) == 1
+    note = parent.data.tags["mlflow.note.content"]
+    assert "2 of them were finished before, in other studies" in note
+    assert first.info.run_id in note
+    rows = workplace.text(parent, "leaderboard.csv").splitlines()
+    assert len(rows) == 1 + 3
+    expected = {f"{r.data.metrics['test_roc_auc']}" for r in before}
+    assert expected <= {cell for row in rows for cell in row.split(",")}
+    untouched = workplace.runs(experiment)[1]
+    assert [r.info.end_time for r in untouched] == [r.info.end_time for r in before]
+
+
+def test_without_reuse_the_same_grid_runs_again(workplace, experiment):
+    assert run(workplace, experiment, "--configs", "0") == 0
+    assert run(workplace, experiment, "--configs", "0") == 0
+    found = workplace.client.get_experiment_by_name(experiment)
+    runs = workplace.client.search_runs([found.experiment_id])
+    identities = [r.data.tags[IDENTITY_TAG] for r in runs if IDENTITY_TAG in r.data.tags]
+    assert len(identities) == 2
+    assert len(set(identities)) == 1
+
+
+def test_a_run_whose_checkpoint_is_gone_is_replaced(workplace, experiment, capsys):
+    assert run(workplace, experiment, "--configs", "0") == 0
+    parent, (child,) = workplace.runs(experiment)
+    # As if its process had died on another machine, which kept the checkpoint.
+    workplace.client.delete_tag(child.info.run_id, "ecg_mlflow.complete")
+    workplace.client.set_terminated(child.info.run_id, "KILLED")
+    assert workplace.resume(parent, "--workers", "0") == 0
+    assert "begins anew: " in capsys.readouterr().err
+    _, children = workplace.runs(experiment)
+    old, new = sorted(children, key=lambda r: r.info.start_time)
+    assert old.info.status == "KILLED"
+    assert old.data.tags["ecg_mlflow.replaced"] == new.info.run_id
+    assert new.info.status == "FINISHED"
+    assert workplace.losses(new) == workplace.losses(old)
+    assert list(checkpoint_root().glob("*.npz")) == []
+
+
+def test_branches_give_the_same_losses(workplace, experiment):
+    grid = grid_text(
+        grid="Option('layout', ['c', 'ca', 'cn']) * Option('n_epochs', [2, 3])",
+        model_arguments=NET,
+        epochs="C('n_epochs')",
+    )
+    alone, together = f"{experiment} alone", f"{experiment} together"
+    assert run(workplace, alone, grid=grid) == 0
+    assert run(workplace, together, "--branches", "4", grid=grid) == 0
+    pairs = zip(workplace.runs(alone)[1], workplace.runs(together)[1], strict=True)
+    for one, other in pairs:
+        assert one.info.run_name == other.info.run_name
+        assert workplace.losses(one) == workplace.losses(other)
+
+
+def test_the_run_of_mlflow_run_tells_which_study_went_on(workplace, experiment):
+    client = workplace.client
+    made = client.create_experiment(experiment)
+    study, stand_in = (client.create_run(made).info.run_id for _ in range(2))
+    with _stand_in(client, stand_in, study):
+        pass
+    found = client.get_run(stand_in)
+    assert found.info.status == "FINISHED"
+    assert found.info.run_name == f"resume of {study}"
+    assert f"#/experiments/{made}/runs/{study}" in found.data.tags["mlflow.note.content"]
+    assert PLAN_TAG not in found.data.tags, "it is not a study that could be resumed itself"
+
+
+def test_a_run_that_mlflow_run_was_told_to_go_on_in_is_resumed(workplace, experiment, monkeypatch):
+    assert run(workplace, experiment) == 0
+    parent, before = workplace.runs(experiment)
+    monkeypatch.setenv("MLFLOW_RUN_ID", parent.info.run_id)
+    assert run(workplace, experiment, grid=GROWN) == 0
+    again, after = workplace.runs(experiment)
+    assert again.info.run_id == parent.info.run_id
+    assert len(after) == len(before) + 1
+
+
+def test_the_design_has_paths_that_hold_from_anywhere(tmp_path):
+    (tmp_path / "records").mkdir()
+    request = StudyRequest("/g.py", data="records", epochs=3, folders=(tmp_path,))
+    design = study_module._design(request)
+    assert design == {"grid": "/g.py", "data": str(tmp_path / "records"), "epochs": 3}

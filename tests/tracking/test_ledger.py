@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+
+import pytest
+
+from ecg_mlflow.process_mark import HEARTBEAT_TAG, ProcessMark
+from ecg_mlflow.tracking import LedgerEntry, RunLog, Study
+from ecg_mlflow.tracking.ledger import (
+    ATTEMPT_TAG,
+    CORPUS_TAG,
+    DIED_TAG,
+    IDENTITY_TAG,
+    PLAN_TAG,
+    REPLACED_TAG,
+    find_finished,
+    living_process,
+    read_children,
+    reap,
+)
+
+DEAD = replace(ProcessMark.own(), pid=2**22 + 1, birth="1").tags()
+
+
+@pytest.fixture
+def study(client, experiment):
+    with Study.open(client, experiment, "study", tags={PLAN_TAG: "p", CORPUS_TAG: "c"}) as opened:
+        yield opened
+
+
+def status(client, run_id):
+    return client.get_run(run_id).info.status
+
+
+def test_children_are_read_with_all_that_matters(client, study):
+    plain = study.create_child("1", {}, {IDENTITY_TAG: "a", ATTEMPT_TAG: 3})
+    other = study.create_child(
+        "2", {}, {IDENTITY_TAG: "b", DIED_TAG: 3, REPLACED_TAG: "x", "ecg_mlflow.complete": "true"}
+    )
+    study.create_child("no identity", {})
+    client.log_metric(plain, "test_f1", 0.5)
+    client.log_metric(plain, "loss", 0.1)
+    study.finish_child(plain, "FINISHED")
+    first, second = read_children(client, study.experiment_id, study.run_id)
+    assert first == LedgerEntry(
+        plain, "a", study.run_id, "FINISHED", 3, False, False, False, {"test_f1": 0.5}
+    )
+    assert second == LedgerEntry(other, "b", study.run_id, "RUNNING", 1, True, True, True, {})
+    assert first.is_finished
+    assert second.is_finished
+
+
+def test_more_children_than_a_page_holds(client, study, monkeypatch):
+    monkeypatch.setattr("ecg_mlflow.tracking.ledger._PAGE", 2)
+    for i in range(5):
+        study.create_child(str(i), {}, {IDENTITY_TAG: str(i)})
+    found = read_children(client, study.experiment_id, study.run_id)
+    assert [entry.identity for entry in found] == list("01234")
+
+
+def test_finished_runs_are_found_by_corpus_in_all_experiments(client, experiment, study):
+    def child(of, corpus, identity, end):
+        run_id = of.create_child("x", {}, {IDENTITY_TAG: identity, CORPUS_TAG: corpus})
+        of.finish_child(run_id, end)
+        return run_id
+
+    corpus = experiment  # a name of its own
+    first = child(study, corpus, "a", "FINISHED")
+    child(study, corpus, "b", "FAILED")
+    child(study, "another corpus", "c", "FINISHED")
+    with Study.open(client, f"{experiment} II", "study II") as second:
+        time.sleep(0.01)
+        child(second, corpus, "a", "FINISHED")
+        other = child(second, corpus, "d", "FINISHED")
+    found = find_finished(client, corpus)
+    assert {identity: entry.run_id for identity, entry in found.items()} == {"a": first, "d": other}
+
+
+def test_a_study_says_whose_it_is_while_it_is_open(client, study):
+    tags = client.get_run(study.run_id).data.tags
+    assert tags["ecg_mlflow.pid"] == str(os.getpid())
+    assert living_process(tags) == ProcessMark.own()
+    assert living_process({**tags, **DEAD}) is None
+
+
+@pytest.mark.parametrize(("beat", "lives"), [(time.time(), True), (time.time() - 999, False)])
+def test_on_another_machine_heartbeats_decide(beat, lives):
+    tags = {**replace(ProcessMark.own(), host="elsewhere").tags(), HEARTBEAT_TAG: str(int(beat))}
+    assert bool(living_process(tags)) is lives
+
+
+@pytest.mark.parametrize("beat", ["ended", "", "soon"])
+def test_who_has_ended_in_order_is_not_waited_for(beat):
+    tags = {**replace(ProcessMark.own(), host="elsewhere").tags(), HEARTBEAT_TAG: beat}
+    assert living_process(tags) is None
+
+
+def test_a_closed_study_has_no_heartbeat_left(client, experiment):
+    with Study.open(client, experiment, "study") as opened:
+        before = client.get_run(opened.run_id).data.tags[HEARTBEAT_TAG]
+    assert before.isdecimal()
+    assert client.get_run(opened.run_id).data.tags[HEARTBEAT_TAG] == "ended"
+
+
+def test_the_dead_are_reaped_and_the_living_are_not(client, experiment, study):
+    def opened(tags):
+        made = Study.open(client, experiment, "dead study", tags={PLAN_TAG: "p"})
+        made.tags(tags)
+        child = made.create_child("child", {}, {IDENTITY_TAG: "a"})
+        complete = made.create_child("complete", {}, {IDENTITY_TAG: "b"})
+        with RunLog(client, complete) as log:
+            log.complete()
+        return made.run_id, child, complete
+
+    dead, kept = opened(DEAD), opened(DEAD)
+    living = study.create_child("of the living", {}, {IDENTITY_TAG: "a"})
+    stranger = client.create_run(study.experiment_id, tags=DEAD).info.run_id
+
+    assert reap(client, except_for=kept[0]) == {dead[0]: "dead study"}
+
+    assert status(client, living) == "RUNNING"
+    assert [status(client, run) for run in dead] == ["KILLED", "KILLED", "FINISHED"]
+    assert [status(client, run) for run in kept] == ["RUNNING"] * 3
+    assert status(client, stranger) == "RUNNING", "it is not ours"
+    assert "resumed" in client.get_run(dead[1]).data.tags["ecg_mlflow.reason"]

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from ecg_mlflow.errors import CheckpointError, StorageFullError
+from ecg_mlflow.training import Checkpoint, checkpoint, load_checkpoint, save_checkpoint
+
+ARRAYS = {
+    "network/model/0": np.linspace(0, 1, 7, dtype=np.float32),
+    "network/optimizer/0": np.array(3, dtype=np.int64),
+    "losses": np.array([0.1, np.nan], dtype=np.float32),
+    "empty": np.empty((0, 2)),
+}
+STATE = {"iteration": 3, "seconds": 0.1 + 0.2, "tests": [[2, {"f1": 1 / 3}]], "none": None}
+
+
+def test_what_is_read_is_what_was_written_bit_for_bit(tmp_path):
+    path = tmp_path / "folder" / "run.npz"
+    save_checkpoint(path, Checkpoint(STATE, ARRAYS))
+    found = load_checkpoint(path)
+    assert found.state == STATE
+    assert found.arrays.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        assert found.arrays[name].dtype == array.dtype
+        assert found.arrays[name].shape == array.shape
+        assert found.arrays[name].tobytes() == array.tobytes()
+
+
+def test_a_part_is_known_by_its_prefix():
+    found = Checkpoint({}, ARRAYS).part("network")
+    assert list(found) == ["model/0", "optimizer/0"]
+
+
+def test_where_there_is_none_there_is_none(tmp_path):
+    assert load_checkpoint(tmp_path / "run.npz") is None
+
+
+@pytest.mark.parametrize("place", [0.01, 0.3, 0.5, 0.7, 0.95])
+def test_damage_anywhere_is_seen(tmp_path, place):
+    path = tmp_path / "run.npz"
+    arrays = {"a": np.random.default_rng(0).normal(size=10_000)}
+    save_checkpoint(path, Checkpoint(STATE, arrays))
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * place)] ^= 0x10
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"run\.npz is damaged"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_half_a_file_is_damage(tmp_path, share):
+    path = tmp_path / "run.npz"
+    save_checkpoint(path, Checkpoint(STATE, ARRAYS))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(CheckpointError):
+        load_checkpoint(path)
+
+
+def test_another_version_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "run.npz"
+    save_checkpoint(path, Checkpoint(STATE, ARRAYS))
+    monkeypatch.setattr(checkpoint, "VERSION", 2)
+    with pytest.raises(CheckpointError, match="written by another version"):
+        load_checkpoint(path)
+
+
+def test_python_objects_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"[Oo]bject arrays"):
+        save_checkpoint(tmp_path / "run.npz", Checkpoint({}, {"a": np.array([{}])}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_room_the_old_one_stays(tmp_path, monkeypatch):
+    path = tmp_path / "run.npz"
+    save_checkpoint(path, Checkpoint(STATE, ARRAYS))
+
+    def full(file, **arrays):
+        file.write(b"half a file")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.np, "savez", full)
+    with pytest.raises(StorageFullError, match=f"no space left on the disk of {tmp_path}"):
+        save_checkpoint(path, Checkpoint({}, {}))
+    assert load_checkpoint(path).state == STATE
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_state_is_readable_without_this_package(tmp_path):
+    path = tmp_path / "run.npz"
+    save_checkpoint(path, Checkpoint(STATE, ARRAYS))
+    with np.load(path) as file:
+        assert json.loads(file["state"].tobytes())["iteration"] == 3

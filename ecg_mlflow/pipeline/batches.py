@@ -170,10 +170,15 @@ class Prefetch(Iterator[T]):
     def close(self) -> None:
         """Stop the thread and wait for it; the iterator is at its end then."""
         self._stop.set()
-        self._thread.join()
+        while self._thread.is_alive():
+            self._drain()  # it may wait for room in the queue
+            self._thread.join(0.01)
+        self._drain()
+        self._queue.put(self._END)
+
+    def _drain(self) -> None:
         while not self._queue.empty():
             self._queue.get_nowait()
-        self._queue.put(self._END)
 
     def __enter__(self) -> Prefetch[T]:
         return self

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -35,12 +36,16 @@ class RayShare:
         Of the cluster; None for RAY_ADDRESS, or else a new one on this machine.
     cpus, gpus
         Each worker's share of a node; GPUs may be fractions.
+    visible_devices
+        CUDA_VISIBLE_DEVICES as the user has set it, for a cluster that is started here: this
+        process itself sees no GPU.
     """
 
     workers: int
     address: str | None = None
     cpus: float = 1.0
     gpus: float = 0.0
+    visible_devices: str | None = None
 
 
 def make_executor(
@@ -85,19 +90,34 @@ def _ray_executor(
         raise ExecutorError(
             "executor=ray needs the package ray: pip install 'ecg_mlflow[ray]'"
         ) from error
-    return RayExecutor(
-        function,
-        share.workers,
-        address=share.address,
-        num_cpus=share.cpus,
-        num_gpus=share.gpus,
-        folders={} if corpus is None else {corpus.name: corpus},
-        place="ecg_mlflow.records:packed_path",
-        # How the store is reached, and where checkpoints are shared, is the same on every node.
-        env={k: v for k, v in os.environ.items() if k.startswith(("MLFLOW_", CHECKPOINT_VARIABLE))},
-        grace=GRACE,
-        hang_timeout=hang_s,
-    )
+    # How the store is reached, and where checkpoints are shared, is the same on every node.
+    env = {k: v for k, v in os.environ.items() if k.startswith(("MLFLOW_", CHECKPOINT_VARIABLE))}
+    with _devices_visible(share.visible_devices):
+        return RayExecutor(
+            function,
+            share.workers,
+            address=share.address,
+            num_cpus=share.cpus,
+            num_gpus=share.gpus,
+            folders={} if corpus is None else {corpus.name: corpus},
+            place="ecg_mlflow.records:packed_path",
+            env=env,
+            grace=GRACE,
+            hang_timeout=hang_s,
+        )
+
+
+@contextmanager
+def _devices_visible(devices: str | None) -> Iterator[None]:
+    before = os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    if devices is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices
+    try:
+        yield
+    finally:
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        if before is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
 def pickle_for_worker(value: object, modules: Sequence[ModuleType]) -> bytes:

@@ -183,7 +183,8 @@ def _reap(client: MlflowClient, run_id: str | None) -> None:
     """End studies whose drivers have died, and tell of them."""
     for parent, name in reap(client, except_for=run_id).items():
         print(
-            f"note: the driver of study {name} ({parent}) had died; it can be resumed",
+            f"note: the driver of study {name} had died; go on with: "
+            f"ecg-mlflow run --resume {parent}",
             file=sys.stderr,
         )
 
@@ -302,7 +303,13 @@ def _where(request: StudyRequest) -> list[Slot] | RayShare:
             "cluster: say gpus_per_worker=1, or 0.5 for two workers on each"
         )
     cpus = float(request.threads or 1)
-    return RayShare(request.workers, request.ray_address, cpus, request.gpus_per_worker)
+    return RayShare(
+        request.workers,
+        request.ray_address,
+        cpus,
+        request.gpus_per_worker,
+        request.visible_devices,
+    )
 
 
 def _slots(request: StudyRequest) -> list[Slot]:

@@ -1,0 +1,157 @@
+"""A whole study on a Ray cluster, which loses a node in the middle."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from studies import PARENT_TAG, Workplace, grid_text
+
+pytest.importorskip("ray")
+
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+
+# Each window sleeps a little where the environment says so: it changes nothing that is computed.
+GRID = grid_text(
+    before="""
+import os, time
+
+def unhurried(signal, fs):
+    time.sleep(float(os.environ.get("MLFLOW_TEST_SLEEP_S", "0")))
+    return signal
+""",
+    grid="Option('layout', ['cna', 'cac']) * Option('input_filters', [2, 3])",
+    model_arguments="{'blocks': [1], 'filters': [4]}",
+    train="root.random_split_signals(128, 2).apply(unhurried)",
+    epochs="60",
+    test_every="'5 epochs'",
+)
+
+
+class Nodes:
+    """A Ray cluster of two nodes on this machine, each with a cache of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.caches = [folder / "cache-0", folder / "cache-1"]
+        self.cluster = Cluster(
+            initialize_head=True,
+            head_node_args={
+                **self._node(0),
+                "include_dashboard": False,
+                "_system_config": {
+                    "health_check_initial_delay_ms": 1000,
+                    "health_check_period_ms": 1000,
+                    "health_check_failure_threshold": 4,
+                },
+            },
+        )
+        self.second = self.cluster.add_node(**self._node(1))
+        self.cluster.wait_for_nodes()
+
+    def _node(self, number: int) -> dict[str, object]:
+        variables = {"ECG_MLFLOW_CACHE": str(self.caches[number])}
+        return {"num_cpus": 1, "num_gpus": 1, "env_vars": variables}
+
+    def lose_second(self) -> None:
+        """Let it die as a machine does whose power fails."""
+        self.cluster.remove_node(self.second, allow_graceful=False)
+
+
+@pytest.fixture
+def nodes(
+    workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Nodes]:
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # or there could be no fake ones
+    made = Nodes(tmp_path)
+    yield made
+    made.cluster.shutdown()
+
+
+def start(work: Workplace, experiment: str, *more: str, **env: str) -> subprocess.Popen[bytes]:
+    grid = work.write_grid(GRID)
+    command = [
+        *(sys.executable, "-m", "ecg_mlflow", "run", str(grid), "--data", str(work.records)),
+        *("--experiment", experiment, "--workers", "2", "--checkpoint-minutes", "0.01", *more),
+    ]
+    with (work.folder / f"{experiment}.log").open("wb") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **env})
+
+
+def log_of(work: Workplace, experiment: str) -> str:
+    return (work.folder / f"{experiment}.log").read_text()
+
+
+def wait_until_two_are_saved(work: Workplace, experiment: str, driver) -> None:
+    """Wait until two runs have losses in the store, which only comes after a checkpoint."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        assert driver.poll() is None, log_of(work, experiment)
+        _, children = work.runs(experiment)
+        if sum("loss" in child.data.metrics for child in children) >= 2:
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"no two runs have come so far: {log_of(work, experiment)}")
+
+
+def by_identity(work: Workplace, experiment: str, status: str = "FINISHED"):
+    children = [run for run in work.runs(experiment)[1] if run.info.status == status]
+    found = {run.data.tags["ecg_mlflow.identity"]: run for run in children}
+    assert len(found) == len(children), "each identity is there once"
+    return found
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("shared", [True, False], ids=["shared checkpoints", "lost checkpoints"])
+def test_a_study_that_loses_a_node_ends_with_all_runs_finished_once(
+    workplace, experiment, nodes, tmp_path, shared
+):
+    undisturbed = f"{experiment} undisturbed"
+    assert start(workplace, undisturbed).wait(120) == 0, log_of(workplace, undisturbed)
+    env = {"MLFLOW_TEST_SLEEP_S": "0.004"}
+    if shared:
+        env["ECG_MLFLOW_CHECKPOINTS"] = str(tmp_path / "checkpoints")
+    address = ("--executor", "ray", "--ray-address", nodes.cluster.address)
+    driver = start(workplace, experiment, *address, "--gpus-per-worker", "1", **env)
+    wait_until_two_are_saved(workplace, experiment, driver)
+    nodes.lose_second()
+    assert driver.wait(240) == 0, log_of(workplace, experiment)
+
+    expected, found = by_identity(workplace, undisturbed), by_identity(workplace, experiment)
+    assert found.keys() == expected.keys()
+    for identity, run in found.items():
+        assert workplace.losses(run) == workplace.losses(expected[identity])
+    said = log_of(workplace, experiment)
+    _, children = workplace.runs(experiment)
+    states = Counter(run.info.status for run in children)
+    if shared:
+        assert "it goes on from iteration" in said
+        assert states == {"FINISHED": 4}
+        assert sorted(run.data.tags["ecg_mlflow.attempt"] for run in children) == list("1112")
+    else:
+        assert "begins anew" in said
+        assert states == {"FINISHED": 4, "KILLED": 1}
+        (lost,) = by_identity(workplace, experiment, "KILLED").values()
+        assert lost.data.tags["ecg_mlflow.replaced"] in {r.info.run_id for r in found.values()}
+    assert {run.data.tags["ecg_mlflow.device"] for run in found.values()} == {"gpu:0"}
+    # The corpus came to each node by its content's hash, and nothing else is needed from here.
+    digests = [{f.name for f in (cache / "corpora").iterdir()} for cache in nodes.caches]
+    assert digests[0] & digests[1]
+    assert all(PARENT_TAG in run.data.tags for run in children)
+
+
+def test_ray_wants_to_know_how_many_workers(workplace, experiment, capsys):
+    grid = workplace.write_grid(GRID)
+    assert workplace.run(grid, "--executor", "ray", experiment=experiment) == 1
+    assert "executor=ray needs workers=N" in capsys.readouterr().err
+    words = ("--executor", "ray", "--workers", "1", "--gpus", "0")
+    assert workplace.run(grid, *words, experiment=experiment) == 1
+    assert "say gpus_per_worker=1" in capsys.readouterr().err

@@ -147,3 +147,34 @@ def test_a_signal_stops_the_study_in_order(workplace, experiment, monkeypatch, w
     assert len(workplace.losses(child)) > told[0] + 10
     assert worker_pids() == []
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+HANGS = grid_text(
+    before="""
+def net(input_shape, n_classes, layout):
+    import time
+    from pathlib import Path
+    if not Path(MARK).exists():
+        Path(MARK).touch()
+        time.sleep(10_000)
+    return ResNet(input_shape, n_classes, blocks=[1], filters=[2], input_filters=2, layout=layout)
+net.describe = lambda *args, **options: ResNet.describe(
+    (128, 1), 2, blocks=[1], filters=[2], input_filters=2, layout="c")
+""",
+    grid="Option('layout', ['c'])",
+    model="net",
+    model_arguments="",
+)
+
+
+@pytest.mark.slow
+def test_a_run_that_hangs_is_tried_again(workplace, experiment, capsys):
+    mark = workplace.folder / "has hung"
+    grid = workplace.write_grid(HANGS.replace("MARK", repr(str(mark))))
+    words = ("--workers", "1", "--hang-minutes", "0.4")
+    assert workplace.run(grid, *words, experiment=experiment) == 0
+    assert "gave no sign of life for 24 s" in capsys.readouterr().err
+    (child,) = workplace.runs(experiment)[1]
+    assert child.info.status == "FINISHED"
+    assert child.data.tags["ecg_mlflow.attempt"] == "2"
+    assert len(workplace.losses(child)) == 12

@@ -213,19 +213,20 @@ class Dispatcher:
         """Create the child run, or go on in the one that is there."""
         run = one.run
         one.attempt += 1
-        if one.run_id is not None:
-            if not one.is_open:
-                self._study.reopen_child(one.run_id, {})
-                one.is_open = True
-            self._study.tag_child(one.run_id, {ATTEMPT_TAG: one.attempt})
-            return
         tags = {
             IDENTITY_TAG: run.identity,
             ATTEMPT_TAG: one.attempt,
             CORPUS_TAG: self._plan.corpus.digest[:16],
         }
-        one.run_id = self._study.create_child(run_name(run), run_params(run), tags)
+        if one.run_id is None:
+            one.run_id = self._study.create_child(run_name(run), run_params(run), tags)
+        else:
+            self._study.tag_child(one.run_id, {ATTEMPT_TAG: one.attempt})
+            if one.is_open:
+                return
+            self._study.reopen_child(one.run_id, run_params(run))
         one.is_open = True
+        # Again for a run that is gone on with: its first driver may have died before it came here.
         # Here and not in the workers, which would race for the first entry in MLflow's table.
         log_datasets(self._study.client, one.run_id, self._describe_data(run))
         self._write(one.run_id, "configuration.json", json.dumps(full_configuration(run), indent=2))

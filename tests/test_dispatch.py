@@ -54,7 +54,7 @@ class Study:
         self.tags[run_id] = dict(tags)
         return run_id
 
-    def reopen_child(self, run_id, tags):
+    def reopen_child(self, run_id, params):
         self.reopened.append(run_id)
         self.tags.setdefault(run_id, {})
 

@@ -115,9 +115,12 @@ class Study:
         -------
         The keys that were left as they were.
         """
-        with store_errors(f"read run {self.run_id}"):
-            there = self.client.get_run(self.run_id).data.params
-        log_params(self.client, self.run_id, {k: v for k, v in values.items() if k not in there})
+        return self._missing_params(self.run_id, values)
+
+    def _missing_params(self, run_id: str, values: Mapping[str, object]) -> tuple[str, ...]:
+        with store_errors(f"read run {run_id}"):
+            there = self.client.get_run(run_id).data.params
+        log_params(self.client, run_id, {k: v for k, v in values.items() if k not in there})
         return tuple(key for key in values if key in there)
 
     def tags(self, values: Mapping[str, object]) -> None:
@@ -167,12 +170,16 @@ class Study:
         run_id: str = run.info.run_id
         return run_id
 
-    def reopen_child(self, run_id: str, tags: Mapping[str, object]) -> None:
-        """Go on in a child run that ended, or whose process died, without being finished."""
+    def reopen_child(self, run_id: str, params: Mapping[str, object]) -> None:
+        """Go on in a child run that ended, or whose process died, without being finished.
+
+        The driver that created it may have died before it had logged all params: those that are
+        not there are logged. The others stay, for a number in a grid that has grown may be another.
+        """
         with store_errors(f"go on in run {run_id}"):
             reopen_run(self.client, run_id)
         self._open_children[run_id] = None
-        log_tags(self.client, run_id, tags)
+        self._missing_params(run_id, params)
 
     def tag_child(self, run_id: str, tags: Mapping[str, object]) -> None:
         """Set tags of a child."""

@@ -84,10 +84,7 @@ class CompiledStep:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return all that the next step depends on: weights, moments, counters, dropout's state."""
-        return {
-            name: variable.value.numpy()
-            for name, variable in self._named_variables().items()
-        }
+        return {name: variable.value.numpy() for name, variable in self._named_variables().items()}
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Put back what `state` has returned, of a model and optimizer built in the same way.

@@ -6,10 +6,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pandas as pd
 import pytest
+import requests
 from mlflow import MlflowClient
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.tracking import EndStatus, Study
+from ecg_mlflow.tracking import EndStatus, Patience, Study
 
 
 def status(client: MlflowClient, run_id: str) -> str:
@@ -190,3 +191,40 @@ def test_description_begins_with_the_link_and_is_cut_to_fit(client, study):
     assert len(note) <= 8000
     assert note.startswith(link)
     assert note.endswith("x ...")
+
+
+def test_a_child_that_is_gone_on_with_runs_again_and_has_the_params_that_were_missing(
+    client, study
+):
+    child = study.create_child("child", {"config": 0})
+    study.finish_child(child, "KILLED", "stopped")
+    study.reopen_child(child, {"config": 2, "layout": "cna"})
+    run = client.get_run(child)
+    assert run.info.status == "RUNNING"
+    assert run.data.params == {"config": "0", "layout": "cna"}
+    assert "ecg_mlflow.reason" not in run.data.tags
+
+
+def test_a_child_is_created_once_where_the_store_s_answer_is_lost(client, experiment):
+    class AnswerLost:
+        """Creates the run, and says that the server did not answer."""
+
+        lost = 0
+
+        def __getattr__(self, name):
+            return getattr(client, name)
+
+        def create_run(self, *args, **options):
+            client.create_run(*args, **options)
+            self.lost += 1
+            raise requests.ConnectionError("reset")
+
+    flaky = AnswerLost()
+    study = Study.open(client, experiment, "study")
+    patient = Study(flaky, client.get_run(study.run_id), {}, Patience())
+    child = patient.create_child("child", {})
+    assert flaky.lost == 1
+    query = f"tags.`mlflow.parentRunId` = '{study.run_id}'"
+    found = client.search_runs([study.experiment_id], query)
+    assert [run.info.run_id for run in found] == [child]
+    study.close()

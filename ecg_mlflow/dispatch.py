@@ -286,6 +286,7 @@ class Dispatcher:
             self._try_again(one, data["reason"], data["error"], exclusive=memory)
         else:
             self._fail(one, data["reason"], data["error"])
+            discard_checkpoint(one.run_id)
 
     def _end_job(self, outcome: Outcome) -> None:
         """Decide what becomes of the runs that were still open when their job ended."""
@@ -308,6 +309,7 @@ class Dispatcher:
                 self._waiting.appendleft(one)
             else:
                 self._fail(one, reason, error)
+                discard_checkpoint(one.run_id)
 
     def _was_out_of_memory(self, outcome: Outcome) -> bool:
         """Say whether a process died for want of memory, or may have."""
@@ -328,7 +330,7 @@ class Dispatcher:
             self._study.tag_child(one.run_id, {DIED_TAG: one.deaths})
             self._deliver_rest(one.run_id)
             self._fail(one, f"{one.deaths} processes died under it; the last: {reason}", error)
-            return
+            return  # with its checkpoint: it can go on when the reason is gone
         self._progress.note(one.run, f"{reason}; it goes on from iteration {one.saved}")
         self._waiting.appendleft(one)
 
@@ -350,6 +352,7 @@ class Dispatcher:
         self._open(one)
         self._study.tag_child(old, {REPLACED_TAG: one.run_id})
         self._study.finish_child(old, EndStatus.KILLED, f"replaced by {one.run_id}: {reason}")
+        discard_checkpoint(old)
         one.attempt -= 1  # counted again when it is handed out
         self._progress.note(one.run, f"begins anew: {reason}")
         self._waiting.appendleft(one)

@@ -45,10 +45,17 @@ def checkpoint_path(run_id: str) -> Path:
 
 
 def discard_checkpoint(run_id: str) -> None:
-    """Remove the checkpoint of a run that is finished, and the lock on it."""
+    """Remove the checkpoint of a run that has ended, and the lock on it."""
     path = checkpoint_path(run_id)
     path.unlink(missing_ok=True)
+    remove_unfinished(path)
     _lock_path(path).unlink(missing_ok=True)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what processes that were killed have left of `path`; call it under the lock on it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_UNFINISHED}"):
+        left.unlink(missing_ok=True)
 
 
 def _lock_path(target: Path) -> Path:

@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 
 from ecg_mlflow.files import checkpoint_root, discard_checkpoint
 from ecg_mlflow.tracking import EndStatus, connect
-from ecg_mlflow.tracking.ledger import reap
+from ecg_mlflow.tracking.ledger import DIED_TAG, reap
 
 
 def reap_all() -> str:
@@ -26,17 +26,23 @@ def reap_all() -> str:
         f"ended study {name}; go on with: ecg-mlflow run --resume {run_id}"
         for run_id, name in studies.items()
     ]
-    removed = [path for path in checkpoint_root().glob("*.npz") if _is_finished(client, path.stem)]
+    removed = [path for path in checkpoint_root().glob("*.npz") if _is_over(client, path.stem)]
     for path in removed:
         discard_checkpoint(path.stem)
     if removed:
-        lines.append(f"removed {len(removed)} checkpoints of finished runs")
+        lines.append(f"removed {len(removed)} checkpoints of runs that have ended")
     return "\n".join(lines) or "nothing to do: no study is without its driver"
 
 
-def _is_finished(client: MlflowClient, run_id: str) -> bool:
-    """Say whether a run is in this store and finished; the checkpoint may be of another store."""
+def _is_over(client: MlflowClient, run_id: str) -> bool:
+    """Say whether a run is in this store, and will not be gone on with.
+
+    The checkpoint may be of another store, and must stay then.
+    """
     try:
-        return bool(client.get_run(run_id).info.status == EndStatus.FINISHED)
+        run = client.get_run(run_id)
     except MlflowException:
         return False
+    if run.info.status == EndStatus.FAILED:
+        return DIED_TAG not in run.data.tags
+    return bool(run.info.status == EndStatus.FINISHED)

@@ -16,9 +16,9 @@ from ecg_mlflow.building import build_model, weight_seed
 from ecg_mlflow.conclusion import conclude
 from ecg_mlflow.errors import CheckpointError, StorageFullError
 from ecg_mlflow.executors import DEVICE_VARIABLE, stop_requested
-from ecg_mlflow.files import checkpoint_path, locked
+from ecg_mlflow.files import checkpoint_path, locked, remove_unfinished
 from ecg_mlflow.pipeline import BatchSource
-from ecg_mlflow.process_mark import HEARTBEAT_S, ProcessMark
+from ecg_mlflow.process_mark import HEARTBEAT_S, HEARTBEAT_TAG, ProcessMark
 from ecg_mlflow.tracking import DEVICE_TAG, Patience, RunLog, log_tags
 from ecg_mlflow.training import (
     Branch,
@@ -79,6 +79,7 @@ class TrainingRun:
     def __enter__(self) -> Self:
         # Whoever trained it before may be on the way out, with a last checkpoint to write.
         self._resources.enter_context(locked(self._path, LOCK_S))
+        remove_unfinished(self._path)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -103,8 +104,12 @@ class TrainingRun:
 
         job, settings = self.job, self.job.settings
         patient = self.patience.client(client)
-        device = os.environ.get(DEVICE_VARIABLE, "cpu")
-        log_tags(patient, job.run_id, {**ProcessMark.own().tags(), DEVICE_TAG: device})
+        marks = {
+            **ProcessMark.own().tags(),
+            DEVICE_TAG: os.environ.get(DEVICE_VARIABLE, "cpu"),
+            HEARTBEAT_TAG: int(time.time()),
+        }
+        log_tags(patient, job.run_id, marks)
         checkpoint = load_checkpoint(self._path)
         if checkpoint is None and patient.get_run(job.run_id).data.metrics:
             raise CheckpointError(

@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import socket
+import time
 from dataclasses import replace
 
 import cloudpickle
@@ -141,6 +142,7 @@ def test_a_run_says_who_trains_it_and_where(desk):
     assert tags["ecg_mlflow.pid"] == str(os.getpid())
     assert tags["ecg_mlflow.host"] == socket.gethostname()
     assert tags["ecg_mlflow.device"] == "cpu"
+    assert abs(int(tags["ecg_mlflow.heartbeat"]) - time.time()) < 60
     assert ProcessMark.from_tags(tags) == ProcessMark.own()
 
 

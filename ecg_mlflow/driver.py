@@ -173,16 +173,18 @@ def _opened(
         REQUEST_TAG: json.dumps(options.request),
     }
     name = plan.research.name or "study"
-    with Study.open(
-        client, options.experiment, name, run_id=options.run_id, tags=tags, patience=patience
-    ) as study:
-        how = options.how_to_resume.format(run_id=study.run_id)
-        print(f"study {name}: parent run {study.run_id}", file=sys.stderr)
-        try:
+    how = ""
+    try:
+        with Study.open(
+            client, options.experiment, name, run_id=options.run_id, tags=tags, patience=patience
+        ) as study:
+            how = options.how_to_resume.format(run_id=study.run_id)
+            print(f"study {name}: parent run {study.run_id}", file=sys.stderr)
             yield study
-        except BaseException as error:
+    except BaseException as error:  # that of closing too: a Ctrl-C while the store is away
+        if how:
             error.add_note(f"What was finished is kept. Go on with: {how}")
-            raise
+        raise
 
 
 def _run(
@@ -235,11 +237,12 @@ class _Waiting:
 
     def __init__(self, stop: StopRequest) -> None:
         self._stop = stop
-        self._told_s = 0.0
+        self._told_s = self._before_s = 0.0
 
     def __call__(self, waited_s: float, error: BaseException) -> None:
-        if waited_s < self._told_s:  # another outage
+        if waited_s < self._before_s:  # another outage
             self._told_s = 0.0
+        self._before_s = waited_s
         if waited_s >= self._told_s:
             self._told_s += WORD_S
             what = str(error).partition("\n")[0][:300]

@@ -72,9 +72,9 @@ def test_each_configuration_and_repetition_is_a_finished_child(parent, children)
     assert parent.info.run_name == "small"
 
 
-def test_repetitions_are_outermost(children):
+def test_repetitions_are_outermost_and_the_longest_run_starts_first(children):
     by_start = sorted(children, key=lambda run: run.info.start_time)
-    assert [run.info.run_name[:5] for run in by_start] == ["00-r0", "01-r0", "00-r1", "01-r1"]
+    assert [run.info.run_name[:5] for run in by_start] == ["01-r0", "00-r0", "01-r1", "00-r1"]
 
 
 def test_params_are_the_options_by_alias_and_what_the_grid_file_fixes(children):

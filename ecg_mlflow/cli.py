@@ -15,9 +15,7 @@ from ecg_mlflow.errors import EcgMlflowError
 RUN_HELP = "train every configuration of a grid file as nested MLflow runs"
 PLAN_HELP = "show what `run` would do, and how long it would take; train nothing"
 DATA_HELP = "show what is in a data set: classes, lengths, leads, bad records, copies"
-REAP_HELP = (
-    "end the runs of studies whose driver has died; remove checkpoints that nobody needs"
-)
+REAP_HELP = "end the runs of studies whose driver has died; remove checkpoints that nobody needs"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

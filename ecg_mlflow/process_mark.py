@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +22,19 @@ HEARTBEAT_TAG = "ecg_mlflow.heartbeat"
 #: Seconds between two heartbeats, and after how many of silence a process elsewhere counts as dead.
 HEARTBEAT_S = 30.0
 SILENCE_S = 180.0
+
+
+def heartbeat() -> dict[str, str]:
+    """Return the tag that says that a run's process lives now."""
+    return {HEARTBEAT_TAG: datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def seconds_since(beat: str) -> float:
+    """Return the seconds since a heartbeat; infinity for what is none."""
+    try:
+        return (datetime.now(UTC) - datetime.fromisoformat(beat)).total_seconds()
+    except (ValueError, TypeError):  # no time, or one without its zone
+        return math.inf
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ecg_mlflow.errors import CheckpointError, StorageFullError
 from ecg_mlflow.executors import DEVICE_VARIABLE, stop_requested
 from ecg_mlflow.files import checkpoint_path, locked, remove_unfinished
 from ecg_mlflow.pipeline import BatchSource
-from ecg_mlflow.process_mark import HEARTBEAT_S, HEARTBEAT_TAG, ProcessMark
+from ecg_mlflow.process_mark import HEARTBEAT_S, ProcessMark, heartbeat
 from ecg_mlflow.tracking import DEVICE_TAG, Patience, RunLog, log_tags
 from ecg_mlflow.training import (
     Branch,
@@ -107,7 +107,7 @@ class TrainingRun:
         marks = {
             **ProcessMark.own().tags(),
             DEVICE_TAG: os.environ.get(DEVICE_VARIABLE, "cpu"),
-            HEARTBEAT_TAG: int(time.time()),
+            **heartbeat(),
         }
         log_tags(patient, job.run_id, marks)
         checkpoint = load_checkpoint(self._path)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from ecg_mlflow.process_mark import SILENCE_S, ProcessMark, _birth
+from ecg_mlflow.process_mark import SILENCE_S, ProcessMark, _birth, heartbeat, seconds_since
 
 
 @pytest.fixture
@@ -55,3 +55,14 @@ def test_elsewhere_heartbeats_decide(change):
     mark = replace(ProcessMark.own(), **change)
     assert mark.is_alive(silent_s=SILENCE_S - 1)
     assert not mark.is_alive(silent_s=SILENCE_S + 1)
+
+
+@pytest.mark.parametrize("beat", ["ended", "", "1795538125", "2026-11-24T16:35:25"])
+def test_what_is_no_heartbeat_was_never_one(beat):
+    assert seconds_since(beat) == float("inf")
+
+
+def test_a_heartbeat_is_a_time_that_people_can_read():
+    (beat,) = heartbeat().values()
+    assert beat.endswith("+00:00")
+    assert 0 <= seconds_since(beat) < 5

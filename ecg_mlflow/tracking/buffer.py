@@ -23,7 +23,7 @@ from mlflow.entities import Metric, RunTag
 from numpy.typing import ArrayLike
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.process_mark import HEARTBEAT_TAG
+from ecg_mlflow.process_mark import heartbeat
 
 BATCH = 1000  # the most metrics that MLflow takes in one request
 ABANDON_S = 10.0
@@ -59,7 +59,7 @@ class MetricBuffer:
     held
         Deliver only what was released.
     heartbeat_s
-        Seconds between two signs of life, the tag `HEARTBEAT_TAG`; None for none.
+        Seconds between two signs of life, see `heartbeat`; None for none.
     pending
         What another process has left undelivered.
     """
@@ -292,7 +292,7 @@ class MetricBuffer:
         if not self._heartbeat_is_due():
             return []
         self._beaten = time.monotonic()
-        return [RunTag(HEARTBEAT_TAG, str(int(time.time())))]
+        return [RunTag(key, value) for key, value in heartbeat().items()]
 
 
 def metric_name(text: str) -> str:

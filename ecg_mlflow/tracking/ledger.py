@@ -7,7 +7,6 @@ driver needs nothing but the store to go on where another one has died.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from ecg_mlflow.process_mark import HEARTBEAT_TAG, ProcessMark
+from ecg_mlflow.process_mark import HEARTBEAT_TAG, ProcessMark, seconds_since
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.run_log import COMPLETE_TAG
 from ecg_mlflow.tracking.runs import EndStatus, end_run
@@ -140,9 +139,7 @@ def living_process(tags: Mapping[str, str]) -> ProcessMark | None:
     mark = ProcessMark.from_tags(tags)
     if mark is None:
         return None
-    beat = tags.get(HEARTBEAT_TAG, "")
-    silent_s = time.time() - int(beat) if beat.isdecimal() else float("inf")
-    return mark if mark.is_alive(silent_s) else None
+    return mark if mark.is_alive(seconds_since(tags.get(HEARTBEAT_TAG, ""))) else None
 
 
 def reap(client: MlflowClient, except_for: str | None = None) -> dict[str, str]:

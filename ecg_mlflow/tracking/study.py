@@ -16,7 +16,7 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils import mlflow_tags
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.process_mark import HEARTBEAT_S, HEARTBEAT_TAG, ProcessMark
+from ecg_mlflow.process_mark import HEARTBEAT_S, HEARTBEAT_TAG, ProcessMark, heartbeat
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.leaderboard import as_columns, as_split_json
 from ecg_mlflow.tracking.patience import Patience
@@ -93,7 +93,7 @@ class Study:
         # It may run git, which takes a quarter of a second: once, not for each child.
         context = resolve_tags()
         patience = patience or Patience(limit_s=0.0)
-        marks = {**ProcessMark.own().tags(), HEARTBEAT_TAG: str(int(time.time()))}
+        marks = {**ProcessMark.own().tags(), **heartbeat()}
         all_tags = {**fitting_tags(tags or {}), **marks}
         patient = patience.client(client)
         run = open_run(patient, experiment, name, run_id, context, all_tags)
@@ -190,7 +190,7 @@ class Study:
         now = time.monotonic()
         if now - self._beaten >= HEARTBEAT_S:
             self._beaten = now
-            self.tags({HEARTBEAT_TAG: int(time.time())})
+            self.tags(heartbeat())
 
     def finish_child(self, run_id: str, status: EndStatus | str, reason: str | None = None) -> None:
         """End a child run.

@@ -10,17 +10,21 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ecg_mlflow.splits import TEST, VALIDATION
 from ecg_mlflow.tracking import NetworkInfo, confusion_matrix, learning_curve, log_model
 from ecg_mlflow.training import Evaluation
 
 if TYPE_CHECKING:
+    import keras
+
     from ecg_mlflow.training_run import TrainingRun
 
 #: The metrics drawn beside the losses.
@@ -33,12 +37,10 @@ def conclude(run: TrainingRun) -> dict[str, Any]:
     assert state.last is not None, "the schedule always tests at the end"
     assert state.best is not None
     last, best = state.last, state.best
-    trained = run.step.model.get_weights()
     if job.monitored == VALIDATION:
         last = run.evaluate(TEST)
-        run.step.model.set_weights(state.best_weights)
-        best = run.evaluate(TEST)
-        run.step.model.set_weights(trained)
+        with _weights(run.step.model, state.best_weights):
+            best = run.evaluate(TEST)
     if state.conclusion is None:
         state.conclusion = {
             "metrics": _final_metrics(run, best),
@@ -91,17 +93,16 @@ def _save_models(run: TrainingRun, time_ms: int) -> dict[str, str]:
     network = NetworkInfo(job.input_shape, job.settings.classes)
     assert state.last is not None
     assert state.best is not None
-    last_weights = model.get_weights()
     states = (
-        ("last", last_weights, state.last, job.n_iterations - 1),
+        ("last", model.get_weights(), state.last, job.n_iterations - 1),
         ("best", state.best_weights, state.best, state.best_iteration),
     )
     found: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, weights, evaluation, iteration in states:
-            model.set_weights(weights)
             path = Path(folder, f"{name}.keras")
-            model.save(path)
+            with _weights(model, weights):
+                model.save(path)
             found[name] = run.log.patience.call(
                 log_model,
                 run.log.client,
@@ -114,8 +115,18 @@ def _save_models(run: TrainingRun, time_ms: int) -> dict[str, str]:
                 time_ms=time_ms,
                 dataset=job.datasets.get(job.monitored),
             )
-    model.set_weights(last_weights)
     return found
+
+
+@contextmanager
+def _weights(model: keras.Model, weights: Sequence[npt.NDArray[Any]]) -> Iterator[None]:
+    """Give a model other weights for a while; a stop in between must not save them as its own."""
+    own = model.get_weights()
+    model.set_weights(weights)
+    try:
+        yield
+    finally:
+        model.set_weights(own)
 
 
 def _log_predictions(run: TrainingRun, evaluations: Mapping[str, Evaluation]) -> None:

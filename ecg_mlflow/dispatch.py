@@ -112,6 +112,7 @@ class Dispatcher:
         self._waiting: deque[_Run] = deque()
         self._jobs: dict[str, dict[str, _Run]] = {}
         self._n_submitted = 0
+        self._settling = False
         self._n_oom_kills = count_oom_kills()
         # A first pass over the grid ends early; within it, the longest runs start first.
         in_order = sorted(standings, key=lambda s: (s.run.repetition, -s.run.config.seconds))
@@ -159,6 +160,7 @@ class Dispatcher:
     def settle(self, executor: Executor) -> None:
         """Take note of how the runs ended that the executor has stopped."""
         self._waiting.clear()
+        self._settling = True
         self._attend(executor, timeout=0.0)
         self._account.write()
 
@@ -296,12 +298,13 @@ class Dispatcher:
         error = outcome.error or reason
         for one in runs.values():
             assert one.run_id is not None
-            if outcome.state is OutcomeState.CANCELLED:
+            kind = MACHINE_ERRORS.get(outcome.error_type or "")
+            if outcome.state is OutcomeState.CANCELLED or (kind and self._settling):
                 self._study.finish_child(one.run_id, EndStatus.KILLED, reason)
                 self._progress.stopped(one.run)
             elif outcome.state is OutcomeState.DIED:
                 self._try_again(one, reason, error, exclusive=memory)
-            elif kind := MACHINE_ERRORS.get(outcome.error_type or ""):
+            elif kind:
                 raise kind(reason)
             elif len(runs) > 1:
                 # Whose error it was shows when each of them is tried alone.
@@ -341,8 +344,9 @@ class Dispatcher:
         except CheckpointError:
             return
         if checkpoint is not None:
-            with RunLog(self._study.client, run_id, pending=checkpoint.state["pending"]):
-                pass
+            pending, patience = checkpoint.state["pending"], self._study.patience
+            with RunLog(self._study.client, run_id, pending=pending, patience=patience) as log:
+                log.flush()
 
     def _replace(self, one: _Run, reason: str) -> None:
         """Begin a run anew, in a new child: the curves of the old one can't be gone on with."""

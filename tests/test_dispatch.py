@@ -135,7 +135,7 @@ def bench(monkeypatch):
     monkeypatch.setattr(dispatch, "log_datasets", lambda *args: None)
     monkeypatch.setattr(dispatch, "count_oom_kills", lambda: 0)
 
-    def go(runs, script=all_done, branches=1, n_slots=1, stop=lambda: None):
+    def go(runs, script=all_done, branches=1, n_slots=1, stop=lambda: None, settle=False):
         standings = [
             one if isinstance(one, Standing) else Standing(one, Action.START) for one in runs
         ]
@@ -152,7 +152,11 @@ def bench(monkeypatch):
             branches=branches,
             save_every_s=60.0,
         )
-        dispatcher.run(executor, SimpleNamespace(check=stop))
+        if settle:
+            dispatcher._submit(executor)
+            dispatcher.settle(executor)
+        else:
+            dispatcher.run(executor, SimpleNamespace(check=stop))
         return found
 
     return go
@@ -336,6 +340,16 @@ def test_what_is_wrong_with_the_machine_ends_the_study(bench, kind):
 
     with pytest.raises(kind, match="no room"):
         bench([planned(0), planned(1)], script)
+
+
+@pytest.mark.parametrize("kind", [StorageFullError, TrackingError])
+def test_it_does_not_come_between_a_stop_and_its_end(bench, kind):
+    def script(key, runs, n):
+        error_type = f"ecg_mlflow.errors.{kind.__name__}"
+        return [Outcome(key, OutcomeState.FAILED, reason="no room", error_type=error_type)]
+
+    found = bench([planned(0)], script, settle=True)
+    assert found.study.ends == [("00-r0 child 0", "KILLED")]
 
 
 def test_a_job_that_ends_without_a_word_on_its_run_fails_it(bench):

@@ -33,7 +33,8 @@ from ecg_mlflow.job import RunJob, TrainJob, probe, train
 from ecg_mlflow.planning import Overrides, plan_study
 from ecg_mlflow.process_mark import ProcessMark, seconds_since
 from ecg_mlflow.tracking import LedgerEntry, Study
-from ecg_mlflow.training import load_checkpoint
+from ecg_mlflow.training import Paused, load_checkpoint
+from ecg_mlflow.training_run import TrainingRun
 
 # Of NumPy 2, in Keras's way of saving a model.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -247,6 +248,28 @@ def test_a_run_whose_death_came_between_its_models_has_each_of_them_once(desk):
         ("best", "READY"),
         ("last", "READY"),
     ]
+
+
+@pytest.mark.parametrize("evaluation", [1, 2], ids=["last weights", "best weights"])
+def test_a_stop_in_the_conclusion_leaves_the_weights_as_they_are(desk, evaluation):
+    whole, run = desk.run_job(GOOD), desk.run_job(GOOD)
+    desk.train(whole)
+    desk.reports.clear()
+    original, tests = TrainingRun.evaluate, itertools.count(1)
+
+    def stop_in_the_middle(self, side):
+        if side == "test" and next(tests) == evaluation:
+            raise Paused
+        return original(self, side)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingRun, "evaluate", stop_in_the_middle)
+        desk.train(run)
+    assert not any("ended" in report for report in desk.reports)
+    desk.train(run)
+    for name in ("predictions/last.csv", "predictions/best.csv"):
+        expected, found = (desk.work.text(desk.loaded(one), name) for one in (whole, run))
+        assert found == expected
 
 
 @pytest.mark.parametrize("harm", ["missing", "damaged", "another"])

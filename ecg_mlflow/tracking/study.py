@@ -38,13 +38,15 @@ class Study:
     ----------
     client, experiment_id, run_id
         Where the parent run is.
+    patience
+        What the client does while the store is away.
     """
 
     def __init__(
         self, client: MlflowClient, run: Run, context: Mapping[str, str], patience: Patience
     ) -> None:
         self.client = patience.client(client)
-        self._patience = patience
+        self.patience = patience
         self.experiment_id: str = run.info.experiment_id
         self.run_id: str = run.info.run_id
         self._started_ms: int = run.info.start_time or _now_ms()
@@ -152,7 +154,7 @@ class Study:
             ORDER_TAG: uuid.uuid4().hex,
         }
         with store_errors(f"create the child run {name!r}"):
-            run_id = self._patience.call(self._create_once, name, all_tags)
+            run_id = self.patience.call(self._create_once, name, all_tags)
         self._open_children[run_id] = None
         try:
             log_params(self.client, run_id, params)

@@ -25,7 +25,7 @@ from ecg_mlflow.settings import Settings
 from ecg_mlflow.splits import TEST, TRAIN, VALIDATION
 from ecg_mlflow.tracking import DatasetInfo, connect
 from ecg_mlflow.training import Paused, TrainingLoop
-from ecg_mlflow.training_run import Report, TrainingRun, described
+from ecg_mlflow.training_run import Report, TrainingRun, described, is_out_of_memory
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -133,10 +133,13 @@ def _open(
     sources: Mapping[str, BatchSource],
     resources: ExitStack,
 ) -> bool:
-    """Open one run of a job; one that can't be opened is reported, and leaves the others."""
+    """Open one run of a job, and say whether it is to be trained.
+
+    One that can't be opened is reported, and leaves the others.
+    """
     try:
         resources.enter_context(run)
-        run.open(client, corpus, sources)
+        return run.open(client, corpus, sources)
     except (Paused, StorageFullError, TrackingError):
         raise
     except TimeoutError as error:
@@ -144,9 +147,8 @@ def _open(
     except CheckpointError as error:
         run.report({"ended": "lost", **described(error)})
     except Exception as error:  # noqa: BLE001 - a user's model may raise any
-        run.report({"ended": "failed", **described(error)})
-    else:
-        return True
+        ended = "memory" if is_out_of_memory(error) else "failed"
+        run.report({"ended": ended, **described(error)})
     return False
 
 

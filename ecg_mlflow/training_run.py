@@ -22,6 +22,7 @@ from ecg_mlflow.process_mark import HEARTBEAT_S, ProcessMark, heartbeat
 from ecg_mlflow.tracking import DEVICE_TAG, Patience, RunLog, log_tags
 from ecg_mlflow.training import (
     Branch,
+    Checkpoint,
     Evaluation,
     Paused,
     evaluate,
@@ -89,8 +90,13 @@ class TrainingRun:
 
     def open(
         self, client: MlflowClient, corpus: Corpus, sources: Mapping[str, BatchSource]
-    ) -> None:
-        """Build the model, go on from the checkpoint if there is one, and open the log.
+    ) -> bool:
+        """Go on from the checkpoint if there is one, open the log and build the model.
+
+        Returns
+        -------
+        Whether there is something to train: not where the run had failed, and its process died
+        before that was told.
 
         Raises
         ------
@@ -99,32 +105,20 @@ class TrainingRun:
         ModelError
             If the model can't be built.
         """
-        from ecg_mlflow.models.counting import count_parameters
-        from ecg_mlflow.training.step import CompiledStep
-
         job, settings = self.job, self.job.settings
         patient = self.patience.client(client)
-        marks = {
-            **ProcessMark.own().tags(),
-            DEVICE_TAG: os.environ.get(DEVICE_VARIABLE, "cpu"),
-            **heartbeat(),
-        }
+        device = os.environ.get(DEVICE_VARIABLE, "cpu")
+        marks = {**ProcessMark.own().tags(), DEVICE_TAG: device, **heartbeat()}
         log_tags(patient, job.run_id, marks)
         checkpoint = load_checkpoint(self._path)
         if checkpoint is None and patient.get_run(job.run_id).data.metrics:
             raise CheckpointError(
                 f"run {job.run_id} has losses in the store, but no checkpoint in {self._path}"
             )
-        model = build_model(settings, job.input_shape, weight_seed(settings.seed, job.repetition))
-        self.step: CompiledStep = CompiledStep(
-            model, settings.optimizer.build(), settings.loss.build()
-        )
-        self.record_ids, self.sources = corpus.ids, sources
         if checkpoint is not None:
             self.state = RunState.from_checkpoint(
                 checkpoint, job.identity, settings.classes, settings.positive
             )
-            self.step.restore(checkpoint.part("network"))
             self._compare_versions(checkpoint.state["versions"])
         self.log = RunLog(
             client,
@@ -135,9 +129,26 @@ class TrainingRun:
             patience=self.patience,
         )
         self._resources.callback(self.log.abandon)
+        if self.state.failure is not None:
+            self._deliver_failure(self.state.failure)
+            return False
+        self.record_ids, self.sources = corpus.ids, sources
+        self._build(checkpoint)
+        return True
+
+    def _build(self, checkpoint: Checkpoint | None) -> None:
+        from ecg_mlflow.models.counting import count_parameters
+        from ecg_mlflow.training.step import CompiledStep
+
+        job, settings, state = self.job, self.job.settings, self.state
+        model = build_model(settings, job.input_shape, weight_seed(settings.seed, job.repetition))
+        self.step: CompiledStep = CompiledStep(
+            model, settings.optimizer.build(), settings.loss.build()
+        )
         if checkpoint is None:
             self.log.metrics({"trainable_parameters": count_parameters(model)}, 0)
-        state = self.state
+        else:
+            self.step.restore(checkpoint.part("network"))
         self.branch = Branch(
             self,
             job.n_iterations,
@@ -191,14 +202,18 @@ class TrainingRun:
         state, branch = self.state, self.branch
         state.iteration, state.tested = branch.iteration, branch.tested
         state.seconds, state.step_seconds = branch.seconds, branch.step_seconds
-        checkpoint = state.to_checkpoint(self.job.identity, self.step.state(), self.log.pending())
+        if self._write(self.step.state()):
+            self.log.release()
+            self.report({"saved": branch.iteration})
+
+    def _write(self, network: Mapping[str, npt.NDArray[Any]]) -> bool:
+        checkpoint = self.state.to_checkpoint(self.job.identity, network, self.log.pending())
         try:
             save_checkpoint(self._path, checkpoint)
         except StorageFullError as error:
-            self.report({"note": f"no checkpoint at iteration {branch.iteration}: {error}"})
-        else:
-            self.log.release()
-            self.report({"saved": branch.iteration})
+            self.report({"note": f"no checkpoint at iteration {self.state.iteration}: {error}"})
+            return False
+        return True
 
     def end(self) -> None:
         """Log what the run ends with, and report that it is done.
@@ -221,10 +236,15 @@ class TrainingRun:
         if is_out_of_memory(error):
             self.report({"ended": "memory", **described(error)})
             return
+        self.state.failure = described(error)
+        # The losses up to the error are delivered, so there is no way back to the last checkpoint.
+        self._write({})
+        self._deliver_failure(self.state.failure)
+
+    def _deliver_failure(self, failure: Mapping[str, str]) -> None:
         self.log.release()
         self.log.flush()
-        self._path.unlink(missing_ok=True)
-        self.report({"ended": "failed", **described(error)})
+        self.report({"ended": "failed", **failure})
 
     def pause(self) -> None:
         """Deliver what the last checkpoint covers, for as long as the driver gives."""

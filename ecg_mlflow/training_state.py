@@ -37,6 +37,8 @@ class RunState:
         When the best was, and its weights, in Keras's order.
     conclusion
         What the run ends with: computed once, so that logging it twice logs the same.
+    failure
+        Why the run failed: nothing is left but to deliver what it logged.
     pending
         Metrics that may not be in the store yet.
     """
@@ -52,6 +54,7 @@ class RunState:
     best_iteration: int = 0
     best_weights: list[npt.NDArray[Any]] = field(default_factory=list)
     conclusion: dict[str, Any] | None = None
+    failure: dict[str, str] | None = None
     pending: list[Chunk] = field(default_factory=list)
 
     def to_checkpoint(
@@ -68,6 +71,7 @@ class RunState:
             "tests": self.tests,
             "best_iteration": self.best_iteration,
             "conclusion": self.conclusion,
+            "failure": self.failure,
             "pending": pending,
         }
         arrays = {f"network/{name}": array for name, array in network.items()}
@@ -110,6 +114,7 @@ class RunState:
             best_iteration=state["best_iteration"],
             best_weights=[weights[name] for name in sorted(weights)],
             conclusion=state["conclusion"],
+            failure=state["failure"],
             pending=[(key, values, step, times) for key, values, step, times in state["pending"]],
         )
 

@@ -162,7 +162,6 @@ def test_a_diverged_loss_ends_the_run_after_its_losses_are_kept(desk, workplace)
     assert "smaller learning rate" in end["reason"]
     assert "Traceback" in end["error"]
     assert workplace.losses(desk.loaded(run))
-    assert not checkpoint_path(run.run_id).exists()
 
 
 class Killed(BaseException):
@@ -209,6 +208,33 @@ def test_a_run_that_was_killed_anywhere_goes_on_exactly(desk, wanted):
         [desk.study.experiment_id], filter_string=f"source_run_id = '{broken.run_id}'"
     )
     assert sorted(model.name for model in models) == ["best", "last"]
+
+
+@pytest.mark.parametrize("moment", ["before it was delivered", "before it was told"])
+def test_a_failure_is_told_after_a_death_without_another_training(desk, moment, monkeypatch):
+    whole, run = desk.run_job(DIVERGES), desk.run_job(DIVERGES)
+    desk.train(whole)
+    told = desk.ended(whole)
+    desk.reports.clear()
+    if moment == "before it was told":
+        report = killed_at([], ended="failed")
+        with pytest.raises(Killed):
+            desk.train(run, report=report)
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(TrainingRun, "_deliver_failure", _die)
+            with pytest.raises(Killed):
+                desk.train(run)
+        assert "loss" not in desk.history(run)
+    monkeypatch.setattr("ecg_mlflow.training_run.build_model", _die)
+    desk.reports.clear()
+    desk.train(run)
+    assert desk.ended(run) == {**told, "run": run.key}
+    assert desk.history(run) == desk.history(whole)
+
+
+def _die(*args):
+    raise Killed
 
 
 def test_what_is_in_the_store_is_never_ahead_of_the_checkpoint(desk, workplace):

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from ecg_mlflow.errors import ModelError
+from ecg_mlflow.errors import CheckpointError
 from ecg_mlflow.training.fused_norm import fused_norms
 
 Floats = npt.NDArray[np.float32]
@@ -91,7 +91,7 @@ class CompiledStep:
 
         Raises
         ------
-        ModelError
+        CheckpointError
             If the variables are others.
         """
         variables = self._named_variables()
@@ -99,7 +99,7 @@ class CompiledStep:
         given = {name: (array.shape, str(array.dtype)) for name, array in state.items()}
         if shapes != given:
             differing = sorted(set(shapes.items()) ^ set(given.items()))
-            raise ModelError(
+            raise CheckpointError(
                 f"the saved state is of another model or optimizer: {differing[:4]} differ"
             )
         for name, variable in variables.items():

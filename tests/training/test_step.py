@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from keras import layers, regularizers
 
+from ecg_mlflow.errors import CheckpointError
 from ecg_mlflow.training import Loss, Optimizer
 from ecg_mlflow.training.step import CompiledStep, _is_plain_adam
 
@@ -257,3 +258,52 @@ def test_learning_rate_schedules_are_followed(batches: Batches):
         stock.reset_metrics()
         expected.append(stock.train_on_batch(*batch))
     np.testing.assert_allclose(losses, expected, atol=1e-4)
+
+
+def with_dropout() -> keras.Model:
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((64, 2))
+    hidden = layers.Conv1D(4, 5, strides=2)(inputs)
+    hidden = layers.BatchNormalization()(hidden)
+    hidden = layers.Dropout(0.5)(hidden)
+    outputs = layers.Dense(2)(layers.GlobalAveragePooling1D()(hidden))
+    return keras.Model(inputs, outputs)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        Optimizer("adam"),
+        Optimizer("adamw", weight_decay=1e-2),
+        Optimizer("sgd", momentum=0.9),
+        Optimizer("rmsprop"),
+        Optimizer("adam", use_ema=True),
+    ],
+    ids=str,
+)
+def test_a_restored_step_goes_on_to_the_last_bit(optimizer, batches: Batches):
+    def make() -> CompiledStep:
+        return CompiledStep(with_dropout(), optimizer.build(), Loss().build())
+
+    def go(step: CompiledStep, some: Batches) -> list[float]:
+        return [float(step.train(*map(step.to_device, batch))) for batch in some]
+
+    whole = make()
+    expected = go(whole, batches[:12])
+    first = make()
+    go(first, batches[:5])
+    state = first.state()
+    go(first, batches[5:8])  # what was saved is a copy
+    second = make()
+    second.restore(state)
+    assert go(second, batches[5:12]) == expected[5:]
+    for name, array in second.state().items():
+        assert array.tobytes() == whole.state()[name].tobytes(), name
+
+
+def test_the_state_of_another_model_is_refused(small_resnet: MakeModel):
+    one = CompiledStep(with_dropout(), Optimizer("adam").build(), Loss().build())
+    for model, optimizer in ((small_resnet(), "adam"), (with_dropout(), "sgd")):
+        other = CompiledStep(model, Optimizer(optimizer).build(), Loss().build())
+        with pytest.raises(CheckpointError, match="of another model or optimizer"):
+            other.restore(one.state())

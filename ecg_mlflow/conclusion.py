@@ -48,6 +48,7 @@ def conclude(run: TrainingRun) -> dict[str, Any]:
             "time_ms": time.time_ns() // 1_000_000,
         }
         run.save()
+    run.burn_bridges()
     conclusion = state.conclusion
     iteration = job.n_iterations - 1
     # The test score of a study that validates is that of the weights it would choose.

@@ -103,7 +103,9 @@ def run_request(request: StudyRequest) -> int:
             request = replace(request, grid=str(grid.path))
             plan = probe_networks(_plan(request, grid.research), grid.modules)
     except BaseException as error:
-        if client and project_run:
+        # A study that could not be resumed, since another process runs it, is not ours to end.
+        is_anothers = isinstance(error, ResumeError) and not request.resume
+        if client and project_run and not is_anothers:
             _end_project_run(client, project_run, error)
         raise
     for note in plan.notes:

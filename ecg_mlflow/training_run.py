@@ -69,6 +69,7 @@ class TrainingRun:
         self._started = time.perf_counter()
         self._send = report
         self._told = 0.0
+        self._is_covered = True
         self._path = checkpoint_path(job.run_id)
         self._resources = ExitStack()
 
@@ -202,7 +203,8 @@ class TrainingRun:
         state, branch = self.state, self.branch
         state.iteration, state.tested = branch.iteration, branch.tested
         state.seconds, state.step_seconds = branch.seconds, branch.step_seconds
-        if self._write(self.step.state()):
+        self._is_covered = self._write(self.step.state())
+        if self._is_covered:
             self.log.release()
             self.report({"saved": branch.iteration})
 
@@ -237,14 +239,23 @@ class TrainingRun:
             self.report({"ended": "memory", **described(error)})
             return
         self.state.failure = described(error)
-        # The losses up to the error are delivered, so there is no way back to the last checkpoint.
-        self._write({})
+        self._is_covered = self._write({})
         self._deliver_failure(self.state.failure)
 
     def _deliver_failure(self, failure: Mapping[str, str]) -> None:
+        self.burn_bridges()
         self.log.release()
         self.log.flush()
         self.report({"ended": "failed", **failure})
+
+    def burn_bridges(self) -> None:
+        """Remove a checkpoint that does not cover all metrics, for want of room.
+
+        To be called before the last of them go to the store: who went on from that checkpoint
+        would log them again. Without it, the run would begin anew in another child.
+        """
+        if not self._is_covered:
+            self._path.unlink(missing_ok=True)
 
     def pause(self) -> None:
         """Deliver what the last checkpoint covers, for as long as the driver gives."""

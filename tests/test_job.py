@@ -33,7 +33,7 @@ from ecg_mlflow.job import RunJob, TrainJob, probe, train
 from ecg_mlflow.planning import Overrides, plan_study
 from ecg_mlflow.process_mark import ProcessMark, seconds_since
 from ecg_mlflow.tracking import LedgerEntry, Study
-from ecg_mlflow.training import Paused, load_checkpoint
+from ecg_mlflow.training import Paused, load_checkpoint, save_checkpoint
 from ecg_mlflow.training_run import TrainingRun
 
 # Of NumPy 2, in Keras's way of saving a model.
@@ -331,6 +331,38 @@ def test_a_full_disk_lets_the_run_go_on_without_checkpoints(desk, monkeypatch):
     assert desk.history(run) == desk.history(whole)
     notes = [report["note"] for report in desk.reports if "note" in report]
     assert notes[0] == "no checkpoint at iteration 2: no space left on the disk of there"
+
+
+def test_a_full_cache_is_the_machine_s_error_and_not_the_run_s(desk, monkeypatch):
+    def full(*args):
+        raise StorageFullError("no space left on the disk of there")
+
+    monkeypatch.setattr("ecg_mlflow.job.batch_sources", full)
+    with pytest.raises(StorageFullError):
+        desk.train(desk.run_job(GOOD))
+    assert desk.reports == []
+
+
+def test_an_old_checkpoint_does_not_outlive_what_it_does_not_cover(desk):
+    run = desk.run_job(GOOD)
+    original, calls = save_checkpoint, itertools.count()
+
+    def full_after_the_first(path, checkpoint):
+        if next(calls):
+            raise StorageFullError("no space left on the disk of there")
+        original(path, checkpoint)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ecg_mlflow.training_run.save_checkpoint", full_after_the_first)
+        patch.setattr("ecg_mlflow.tracking.run_log.RunLog.complete", _die)
+        with pytest.raises(Killed):
+            desk.train(run)
+    stored = desk.history(run)
+    assert len(stored["loss"]) == 6
+    desk.reports.clear()
+    desk.train(run)
+    assert desk.ended(run)["ended"] == "lost", "another child begins anew"
+    assert desk.history(run) == stored
 
 
 def test_other_versions_are_told(desk, monkeypatch):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ray_nodes import TwoNodes
 from studies import PARENT_TAG, Workplace, grid_text
 
 pytest.importorskip("ray")
@@ -34,44 +35,15 @@ def unhurried(signal, fs):
 )
 
 
-class Nodes:
-    """A Ray cluster of two nodes on this machine, each with a cache of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        from ray.cluster_utils import Cluster
-
-        self.caches = [folder / "cache-0", folder / "cache-1"]
-        self.cluster = Cluster(
-            initialize_head=True,
-            head_node_args={
-                **self._node(0),
-                "include_dashboard": False,
-                "_system_config": {
-                    "health_check_initial_delay_ms": 1000,
-                    "health_check_period_ms": 1000,
-                    "health_check_failure_threshold": 4,
-                },
-            },
-        )
-        self.second = self.cluster.add_node(**self._node(1))
-        self.cluster.wait_for_nodes()
-
-    def _node(self, number: int) -> dict[str, object]:
-        variables = {"ECG_MLFLOW_CACHE": str(self.caches[number])}
-        return {"num_cpus": 1, "num_gpus": 1, "env_vars": variables}
-
-    def lose_second(self) -> None:
-        """Let it die as a machine does whose power fails."""
-        self.cluster.remove_node(self.second, allow_graceful=False)
-
-
 @pytest.fixture
 def nodes(
     workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Nodes]:
+) -> Iterator[TwoNodes]:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # or there could be no fake ones
-    made = Nodes(tmp_path)
+    caches = [tmp_path / "cache-0", tmp_path / "cache-1"]
+    made = TwoNodes(*({"ECG_MLFLOW_CACHE": str(cache)} for cache in caches), num_cpus=1)
+    made.caches = caches
     yield made
     made.cluster.shutdown()
 
@@ -122,7 +94,7 @@ def test_a_study_that_loses_a_node_ends_with_all_runs_finished_once(
     address = ("--executor", "ray", "--ray-address", nodes.cluster.address)
     driver = start(workplace, experiment, *address, "--gpus-per-worker", "1", **env)
     wait_until_two_are_saved(workplace, experiment, driver)
-    nodes.lose_second()
+    nodes.remove_second()
     assert driver.wait(240) == 0, log_of(workplace, experiment)
 
     expected, found = by_identity(workplace, undisturbed), by_identity(workplace, experiment)

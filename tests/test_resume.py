@@ -105,6 +105,23 @@ def test_a_study_that_another_process_runs_is_left_alone(workplace, experiment, 
     assert "is being run by process 1 on" in capsys.readouterr().err
 
 
+def test_a_running_study_that_mlflow_run_was_told_to_go_on_in_is_not_ended(
+    workplace, experiment, monkeypatch
+):
+    assert run(workplace, experiment) == 0
+    parent, _ = workplace.runs(experiment)
+    other = replace(ProcessMark.own(), pid=1, birth=_birth(1))
+    for key, value in other.tags().items():
+        workplace.client.set_tag(parent.info.run_id, key, value)
+    workplace.client.update_run(parent.info.run_id, status="RUNNING")
+    before = workplace.client.get_run(parent.info.run_id).data.tags
+    monkeypatch.setenv("MLFLOW_RUN_ID", parent.info.run_id)
+    assert run(workplace, experiment) == 1
+    after = workplace.client.get_run(parent.info.run_id)
+    assert after.info.status == "RUNNING"
+    assert after.data.tags == before
+
+
 def test_failed_runs_are_tried_again_when_asked_for(workplace, experiment, capsys):
     broken = workplace.folder / "broken"
     broken.touch()

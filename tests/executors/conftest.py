@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray_nodes import TwoNodes
 
 from ecg_mlflow.executors import (
     Executor,
@@ -83,41 +84,6 @@ def _open_bench(kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
         executor.shutdown(2)
 
 
-class TwoNodes:
-    """A Ray cluster of two nodes on this machine, each with a GPU that does not exist."""
-
-    def __init__(self, folder: Path):
-        from ray.cluster_utils import Cluster
-
-        self.caches = [folder / "cache-0", folder / "cache-1"]
-        self.cluster = Cluster(
-            initialize_head=True,
-            head_node_args={
-                **self._node(0),
-                "include_dashboard": False,
-                # A lost node is given up after four seconds, not after a dozen.
-                "_system_config": {
-                    "health_check_initial_delay_ms": 1000,
-                    "health_check_period_ms": 1000,
-                    "health_check_failure_threshold": 4,
-                },
-            },
-        )
-        self.add_second()
-
-    def _node(self, number: int) -> dict[str, Any]:
-        variables = {"JOBS_NODE": str(number), "JOBS_CACHE": str(self.caches[number])}
-        return {"num_cpus": 4, "num_gpus": 1, "env_vars": variables}
-
-    def add_second(self) -> None:
-        self.second = self.cluster.add_node(**self._node(1))
-        self.cluster.wait_for_nodes()
-
-    def remove_second(self) -> None:
-        """Let it die as a machine does whose power fails."""
-        self.cluster.remove_node(self.second, allow_graceful=False)
-
-
 @pytest.fixture(scope="session")
 def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
     """One Ray cluster for all tests: it takes seconds to start."""
@@ -125,7 +91,12 @@ def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("MLFLOW_RUN_ID", "what the nodes were started with")
-        nodes = TwoNodes(tmp_path_factory.mktemp("nodes"))
+        caches = [tmp_path_factory.mktemp("nodes") / f"cache-{i}" for i in range(2)]
+        variables = (
+            {"JOBS_NODE": str(i), "JOBS_CACHE": str(cache)} for i, cache in enumerate(caches)
+        )
+        nodes = TwoNodes(*variables, num_cpus=4)
+        nodes.caches = caches
         patch.delenv("MLFLOW_RUN_ID")
         ray.init(nodes.cluster.address, log_to_driver=False, logging_level="error")
         yield nodes

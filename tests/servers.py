@@ -1,0 +1,189 @@
+"""Servers for tests, on free ports of this machine: PostgreSQL, and MLflow on it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.tracking import connect
+
+UP_S = 60.0
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+class Postgres:
+    """A PostgreSQL server with a new, empty database, as Debian's package ``postgresql`` has it.
+
+    It refuses to run as root: root starts it as ``postgres``, or else as ``nobody``.
+    """
+
+    def __init__(self) -> None:
+        pytest.importorskip("psycopg2", reason="no PostgreSQL without psycopg2-binary")
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        if not found:
+            pytest.skip("no PostgreSQL: /usr/lib/postgresql is Debian's package postgresql")
+        self._programs = found[-1].parent
+        self._user = _unprivileged() if os.geteuid() == 0 else None
+        # Not in pytest's folders, which are closed to other users.
+        self.folder = Path(tempfile.mkdtemp(prefix="ecg-mlflow-postgres-"))
+        if self._user is not None:
+            shutil.chown(self.folder, self._user, None)
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._call("initdb", "-D", "data", "-A", "trust", "-U", "mlflow", "--no-sync")
+        self.start()
+        self._call("createdb", "-h", "127.0.0.1", "-p", str(self._port), "-U", "mlflow", "mlflow")
+
+    @property
+    def uri(self) -> str:
+        # SQLAlchemy 2.1 takes psycopg 3 where the driver is not named.
+        return f"postgresql+psycopg2://mlflow@127.0.0.1:{self._port}/mlflow"
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections."""
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(str(self._programs / "postgres"), "-D", "data", "-p", str(self._port)),
+                    *("-h", "127.0.0.1", "-k", str(self.folder), "-c", "fsync=off"),
+                ],
+                user=self._user,
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        ready = [str(self._programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self._port)]
+        deadline = time.monotonic() + UP_S
+        while subprocess.run(ready, check=False).returncode:
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """End it at once, as a crash would."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(UP_S)
+            self._process = None
+
+    def close(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder)
+
+    def _call(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [str(self._programs / program), *arguments],
+            user=self._user,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def _unprivileged() -> str:
+    for name in ("postgres", "nobody"):
+        with suppress(KeyError):
+            return pwd.getpwnam(name).pw_name
+    pytest.skip("PostgreSQL doesn't run as root, and there is no user postgres or nobody")
+
+
+class MlflowServer:
+    """An MLflow tracking server that keeps the artifacts too, and can be killed.
+
+    Attributes
+    ----------
+    uri
+        Where it answers.
+    group_file
+        Holds the number of its process group, for who wants to kill it.
+    n_starts
+        How often it was started.
+    """
+
+    def __init__(self, store_uri: str, folder: Path, workers: int = 1) -> None:
+        port = free_port()
+        self.uri = f"http://127.0.0.1:{port}"
+        self.folder = folder
+        self.group_file = folder / "server.group"
+        self.n_starts = 0
+        self._command = [
+            *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri),
+            *("--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1"),
+            *("--port", str(port), "--workers", str(workers)),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Start it, and don't wait until it answers."""
+        with self._lock, (self.folder / "server.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                stdout=output,
+                stderr=output,
+                cwd=self.folder,
+                start_new_session=True,
+            )
+            self.group_file.write_text(str(self._process.pid))
+            self.n_starts += 1
+
+    def wait_until_up(self) -> None:
+        deadline = time.monotonic() + UP_S
+        while True:
+            try:
+                connect(self.uri, timeout_s=3)
+            except TrackingError:
+                assert time.monotonic() < deadline, (self.folder / "server.log").read_text()
+                time.sleep(0.3)
+            else:
+                return
+
+    def kill(self) -> None:
+        """End it, and the processes that answer for it, with SIGKILL."""
+        with self._lock:
+            if self._process is not None:
+                with suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+
+    @contextmanager
+    def kept_up(self, away_s: float) -> Iterator[None]:
+        """Start it again whenever it has died, so many seconds later."""
+        done = threading.Event()
+
+        def keep() -> None:
+            while not done.wait(0.1):
+                if self._process is not None and self._process.poll() is not None:
+                    self.kill()  # what is left of its group
+                    if not done.wait(away_s):
+                        self.start()
+
+        keeper = threading.Thread(target=keep, name="server-keeper")
+        keeper.start()
+        try:
+            yield
+        finally:
+            done.set()
+            keeper.join()

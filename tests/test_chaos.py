@@ -1,0 +1,238 @@
+"""Studies whose processes are killed at all moments, and are gone on with as if nothing had been.
+
+Their drivers and workers are processes of their own; what they leave in the store is compared,
+value by value, with a study that nobody has disturbed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from contextlib import suppress
+
+import pytest
+from chaos import (
+    N_RUNS,
+    Mishap,
+    assert_same,
+    commands,
+    empty_store,
+    opened_lab,
+    undisturbed,
+    wait_for,
+)
+
+pytestmark = pytest.mark.slow
+
+#: Of the random moments; another one for another try.
+SEED = int(os.environ.get("CHAOS_SEED", "0"))
+CLIENT = "mlflow.tracking.client:MlflowClient"
+FINISHED = {"status": "FINISHED"}
+
+COMPLETE = "ecg_mlflow.tracking.run_log:RunLog.complete"
+
+#: Deaths at moments that chance would hardly find, one session of the study after the other: of
+#: the driver, where it has created a child without params, reopened one, not yet closed a run
+#: whose worker was done with it, closed one; of workers with a checkpoint half written, and with
+#: one just written.
+DEATHS = (
+    [Mishap("driver", f"{CLIENT}.create_run", 4, after=True)],
+    [Mishap("driver", "ecg_mlflow.tracking.study:reopen_run", 1, after=True)],
+    [
+        Mishap("worker", "os:fsync", 3),
+        Mishap("driver", f"{CLIENT}.set_terminated", 1, only=FINISHED),
+    ],
+    [
+        Mishap("worker", "ecg_mlflow.training_run:save_checkpoint", 3, after=True),
+        Mishap("driver", f"{CLIENT}.set_terminated", 2, only=FINISHED, after=True),
+    ],
+)
+#: Deaths of workers while a model is made, between two models, before the store has everything,
+#: and after. The driver follows a little later.
+WORKERS_DEATHS = (
+    Mishap("worker", f"{CLIENT}.create_logged_model", 1, after=True),
+    Mishap("worker", f"{CLIENT}.finalize_logged_model", 1, after=True),
+    Mishap("worker", COMPLETE, 1),
+    Mishap("worker", COMPLETE, 1, after=True),
+)
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory, beats):
+    return undisturbed(tmp_path_factory.mktemp, beats)
+
+
+@pytest.fixture
+def lab(tmp_path, tmp_path_factory, beats):
+    with opened_lab(tmp_path, beats, empty=empty_store(tmp_path_factory.mktemp)) as lab:
+        yield lab
+
+
+def go_on(lab, parent, *more, mishaps=()):
+    """Go on with a study whose driver was killed, by the command that `reap` tells."""
+    status, said = lab.call("reap")
+    assert status == 0
+    told = commands(said)
+    assert told in ([["run", "--resume", parent]], []), said
+    return lab.run("--resume", parent, *more, mishaps=mishaps)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("branches", [1, 3])
+def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(lab, expected, branches):
+    # Three runs that share a process take no longer than one.
+    lab.environment["UNHURRIED_S"] = str(0.001 * branches)
+    chance = random.Random(SEED + branches)
+    more = ("--branches", str(branches))
+    kills = Counter()
+
+    driver, parent = lab.run(*more, mishaps=DEATHS[0]), None
+    for deaths in DEATHS[1:]:
+        assert driver.wait() == -signal.SIGKILL, driver.said
+        parent = parent or driver.parent
+        driver = go_on(lab, parent, *more, mishaps=deaths)
+    assert driver.wait() == -signal.SIGKILL, driver.said
+    assert lab.happened() == {death.name for deaths in DEATHS for death in deaths}
+    kills.update(death.role for deaths in DEATHS for death in deaths)
+
+    # No more than two workers in a session: a run is given up after three deaths on the spot.
+    for death in WORKERS_DEATHS:
+        if lab.statuses(parent)["FINISHED"] > N_RUNS - 3:
+            break  # what is left may end before this session does
+        driver = go_on(lab, parent, *more, mishaps=[death])
+        time.sleep(chance.uniform(0.3, 4))
+        driver.kill()
+        driver = go_on(lab, parent, *more, mishaps=[death])
+        pid = chance.choice(driver.wait_for(lab.workers))
+        time.sleep(chance.uniform(0, 6))
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        driver.wait_for(lambda name=death.name: name in lab.happened())
+        time.sleep(chance.uniform(0, 2))
+        driver.kill()
+        kills.update(driver=2, worker=2)
+
+    assert min(kills.values()) >= 3
+    assert kills.total() >= 10
+    driver = go_on(lab, parent, *more)
+    assert driver.wait() == 0, driver.said
+    assert "Traceback" not in driver.said
+    assert_same(lab, parent, expected)
+    wait_for(lambda: not lab.processes(), 5)
+
+
+def test_workers_end_with_their_driver_and_reaping_tells_how_to_go_on(lab, expected):
+    driver = lab.run()
+    parent = driver.wait_for(lambda: driver.parent)
+    driver.wait_for(lambda: lab.is_training(parent))
+
+    # While it runs it is neither reaped, nor can it be run twice.
+    status, said = lab.call("reap")
+    assert (status, said.strip()) == (0, "nothing to do: no study is without its driver")
+    status, said = lab.call("run", "--resume", parent)
+    assert status == 1
+    assert f"ecg-mlflow: error: study {parent} is being run by process {driver.process.pid}" in said
+    assert "Traceback" not in said
+    assert driver.process.poll() is None
+
+    assert lab.workers()
+    driver.kill()
+    wait_for(lambda: not lab.processes(), 12)
+    assert lab.running() != []
+    saved = lab.left_over()
+    assert saved
+
+    status, said = lab.call("reap")
+    assert status == 0
+    assert commands(said) == [["run", "--resume", parent]]
+    assert lab.running() == []
+    assert lab.client.get_run(parent).info.status == "KILLED"
+    assert lab.statuses(parent)["KILLED"] >= 1
+    assert lab.left_over() == saved, "what the study goes on from is still there"
+    status, said = lab.call("reap")
+    assert (status, said.strip()) == (0, "nothing to do: no study is without its driver")
+
+    lab.environment["UNHURRIED_S"] = "0"
+    resumed = lab.run("--resume", parent)
+    assert resumed.wait() == 0, resumed.said
+    assert_same(lab, parent, expected)
+
+
+def test_the_start_of_another_study_ends_what_a_dead_driver_has_left(lab):
+    driver = lab.run()
+    parent = driver.wait_for(lambda: driver.parent)
+    driver.wait_for(lambda: lab.is_training(parent))
+    driver.kill()
+    wait_for(lambda: not lab.workers(), 12)
+    lab.environment["UNHURRIED_S"] = "0"
+    other = lab.run("--configs", "0", "--reps", "1", "--epochs", "1", "--experiment", "other")
+    assert other.wait() == 0, other.said
+    assert other.parent != parent
+    assert lab.running() == []
+    assert lab.client.get_run(parent).info.status == "KILLED"
+    assert set(lab.statuses(parent)) <= {"KILLED", "FINISHED"}
+    assert parent in other.said
+    assert commands(other.said) == [["run", "--resume", parent]]
+
+
+def test_a_second_driver_that_comes_at_the_same_moment_is_turned_away(lab, expected):
+    driver = lab.run()
+    parent = driver.wait_for(lambda: driver.parent)
+    driver.wait_for(lambda: lab.is_training(parent))
+    driver.kill()
+    lab.environment["UNHURRIED_S"] = "0"
+    both = [lab.run("--resume", parent) for _ in range(2)]
+    statuses = [one.wait() for one in both]
+    assert sorted(statuses) == [0, 1], [one.said for one in both]
+    (loser,) = [one for one in both if one.process.returncode == 1]
+    assert f"error: study {parent} is being run by " in loser.said
+    assert_same(lab, parent, expected)
+
+
+def test_ctrl_c_saves_every_run_and_the_study_goes_on_exactly(lab, expected):
+    driver = lab.run()
+    parent = driver.wait_for(lambda: driver.parent)
+    driver.wait_for(lambda: lab.is_training(parent))
+    driver.process.send_signal(signal.SIGINT)
+    assert driver.wait(40) == 130
+    assert driver.resumes_by == ["run", "--resume", parent]
+    assert "Traceback" not in driver.said
+    assert not lab.processes()
+    assert lab.running() == []
+    assert lab.client.get_run(parent).info.status == "KILLED"
+    killed = [run for run in lab.children(parent) if run.info.status == "KILLED"]
+    assert killed
+    for run in killed:
+        assert f"{run.info.run_id}.npz" in lab.left_over(), "it has trained, and was saved"
+
+    lab.environment["UNHURRIED_S"] = "0"
+    resumed = lab.run(*driver.resumes_by[1:])
+    assert resumed.wait() == 0, resumed.said
+    assert_same(lab, parent, expected)
+
+
+def test_a_second_ctrl_c_ends_it_at_once_and_it_can_be_gone_on_with(lab, expected):
+    # An iteration takes seconds now, and the workers can't stop before they have done theirs.
+    lab.environment["UNHURRIED_S"] = "1.5"
+    driver = lab.run()
+    parent = driver.wait_for(lambda: driver.parent)
+    driver.wait_for(lambda: lab.workers() and lab.left_over())
+    time.sleep(5)
+    driver.process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert driver.process.poll() is None, "it waits for the workers"
+    driver.process.send_signal(signal.SIGINT)
+    assert driver.wait(6) == 130
+    assert driver.resumes_by == ["run", "--resume", parent]
+    assert "Traceback" not in driver.said
+    wait_for(lambda: not lab.processes(), 3)
+    assert lab.running() == []
+
+    lab.environment["UNHURRIED_S"] = "0"
+    resumed = lab.run(*driver.resumes_by[1:])
+    assert resumed.wait() == 0, resumed.said
+    assert len(lab.children(parent)) == N_RUNS
+    assert_same(lab, parent, expected)

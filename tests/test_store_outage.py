@@ -19,6 +19,8 @@ pytestmark = [
     pytest.mark.timeout(600),
     # requests and its client leave idle keep-alive sockets to the garbage collector.
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    # About MLflow's own agent classes, when mlflow.pyfunc is first imported.
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
 ]
 
 CLIENT = "mlflow.tracking.client:MlflowClient"

@@ -250,7 +250,8 @@ def _run(given: argparse.Namespace) -> int:
     # MLflow's own retries repeat what must not be done twice, and last for minutes in silence.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     from ecg_mlflow.interrupts import end_with_parent
-    from ecg_mlflow.study import StudyRequest, run_request
+    from ecg_mlflow.study import run_request
+    from ecg_mlflow.study_request import StudyRequest
 
     request = StudyRequest(
         grid=given.grid or "",

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +19,7 @@ from ecg_mlflow.job import RunJob, TrainJob
 from ecg_mlflow.plan import PlannedRun, StudyPlan
 from ecg_mlflow.progress import StudyProgress
 from ecg_mlflow.resuming import Action, Standing
+from ecg_mlflow.run_queue import OpenRun, RunQueue
 from ecg_mlflow.tracking import DatasetInfo, EndStatus, RunLog, Study, log_datasets
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.ledger import (
@@ -38,38 +37,6 @@ MOST_DEATHS = 3
 MACHINE_ERRORS = {
     f"{kind.__module__}.{kind.__qualname__}": kind for kind in (StorageFullError, TrackingError)
 }
-
-
-@dataclass
-class _Run:
-    """A planned run that has not ended yet, and what has happened to it.
-
-    Attributes
-    ----------
-    run
-        The plan of it.
-    run_id
-        The child run; None until it is opened.
-    attempt
-        How often it was begun or gone on with.
-    saved
-        The iteration of its last checkpoint that this driver has heard of.
-    deaths
-        How often processes died under it since it has last got further.
-    alone
-        It is to be tried without others in its process.
-    exclusive
-        ... and without other processes on its device: memory may have been at its end.
-    """
-
-    run: PlannedRun
-    run_id: str | None = None
-    attempt: int = 0
-    saved: int = 0
-    deaths: int = 0
-    alone: bool = False
-    exclusive: bool = False
-    is_open: bool = False
 
 
 class Dispatcher:
@@ -106,11 +73,10 @@ class Dispatcher:
         self._account = account
         self._progress = progress
         self._modules = modules
-        self._branches = branches
         self._save_every_s = save_every_s
         self._datasets: dict[int, dict[str, DatasetInfo]] = {}
-        self._waiting: deque[_Run] = deque()
-        self._jobs: dict[str, dict[str, _Run]] = {}
+        self._waiting = RunQueue(branches)
+        self._jobs: dict[str, dict[str, OpenRun]] = {}
         self._n_submitted = 0
         self._settling = False
         self._n_oom_kills = count_oom_kills()
@@ -129,7 +95,7 @@ class Dispatcher:
                 discard_checkpoint(entry.run_id)
             self._account.take_over(standing)
             return
-        waiting = _Run(standing.run, attempt=entry.attempt if entry else 0)
+        waiting = OpenRun(standing.run, attempt=entry.attempt if entry else 0)
         if entry is not None and action is Action.CONTINUE:
             waiting.run_id = entry.run_id
         self._waiting.append(waiting)
@@ -174,7 +140,7 @@ class Dispatcher:
     # --- Handing out ---------------------------------------------------------------------------
 
     def _submit(self, executor: Executor) -> None:
-        group = self._next_group(executor.n_slots)
+        group = self._waiting.take_group(executor.n_slots)
         for one in group:
             self._open(one)
         self._n_submitted += 1
@@ -190,28 +156,7 @@ class Dispatcher:
         payload = pickle_for_worker(job, self._modules)
         executor.submit(Job(key, payload, cost, exclusive=group[0].exclusive))
 
-    def _next_group(self, n_slots: int) -> list[_Run]:
-        """Take the next run, and those behind it that can share its stream of batches.
-
-        No more than leaves every slot its share.
-        """
-        first = self._waiting.popleft()
-        group = [first]
-        share = -(-(len(self._waiting) + 1) // n_slots)
-        most = 1 if first.alone else min(self._branches, share)
-        for other in list(self._waiting):
-            if len(group) == most:
-                break
-            if (
-                not other.alone
-                and other.run.repetition == first.run.repetition
-                and other.run.config.stream == first.run.config.stream
-            ):
-                self._waiting.remove(other)
-                group.append(other)
-        return group
-
-    def _open(self, one: _Run) -> None:
+    def _open(self, one: OpenRun) -> None:
         """Create the child run, or go on in the one that is there."""
         run = one.run
         one.attempt += 1
@@ -239,7 +184,7 @@ class Dispatcher:
             self._datasets[index] = dataset_infos(self._plan.corpus, run.config)
         return self._datasets[index]
 
-    def _run_job(self, one: _Run) -> RunJob:
+    def _run_job(self, one: OpenRun) -> RunJob:
         config = one.run.config
         assert one.run_id is not None
         return RunJob(
@@ -257,7 +202,7 @@ class Dispatcher:
 
     # --- Watching ------------------------------------------------------------------------------
 
-    def _note(self, runs: dict[str, _Run], data: dict[str, Any]) -> None:
+    def _note(self, runs: dict[str, OpenRun], data: dict[str, Any]) -> None:
         """Take note of what a worker says of one of its runs."""
         one = runs[data["run"]]
         if "saved" in data:
@@ -274,7 +219,7 @@ class Dispatcher:
             del runs[data["run"]]
             self._end_run(one, data)
 
-    def _end_run(self, one: _Run, data: Mapping[str, Any]) -> None:
+    def _end_run(self, one: OpenRun, data: Mapping[str, Any]) -> None:
         """Decide what becomes of a run that has ended in its worker."""
         assert one.run_id is not None
         if data["ended"] == "done":
@@ -309,7 +254,7 @@ class Dispatcher:
             elif len(runs) > 1:
                 # Whose error it was shows when each of them is tried alone.
                 one.alone = True
-                self._waiting.appendleft(one)
+                self._waiting.put_first(one)
             else:
                 self._fail(one, reason, error)
                 discard_checkpoint(one.run_id)
@@ -323,7 +268,7 @@ class Dispatcher:
         before, self._n_oom_kills = self._n_oom_kills, count_oom_kills()
         return before is None or self._n_oom_kills is None or self._n_oom_kills > before
 
-    def _try_again(self, one: _Run, reason: str, error: str, *, exclusive: bool) -> None:
+    def _try_again(self, one: OpenRun, reason: str, error: str, *, exclusive: bool) -> None:
         """Let a run go on from its last checkpoint, unless its processes die again and again."""
         one.deaths += 1
         one.alone = True
@@ -335,7 +280,7 @@ class Dispatcher:
             self._fail(one, f"{one.deaths} processes died under it; the last: {reason}", error)
             return  # with its checkpoint: it can go on when the reason is gone
         self._progress.note(one.run, f"{reason}; it goes on from iteration {one.saved}")
-        self._waiting.appendleft(one)
+        self._waiting.put_first(one)
 
     def _deliver_rest(self, run_id: str) -> None:
         """Log what the last checkpoint of a run holds and its processes could not deliver."""
@@ -348,7 +293,7 @@ class Dispatcher:
             with RunLog(self._study.client, run_id, pending=pending, patience=patience) as log:
                 log.flush()
 
-    def _replace(self, one: _Run, reason: str) -> None:
+    def _replace(self, one: OpenRun, reason: str) -> None:
         """Begin a run anew, in a new child: the curves of the old one can't be gone on with."""
         old = one.run_id
         assert old is not None
@@ -359,9 +304,9 @@ class Dispatcher:
         discard_checkpoint(old)
         one.attempt -= 1  # counted again when it is handed out
         self._progress.note(one.run, f"begins anew: {reason}")
-        self._waiting.appendleft(one)
+        self._waiting.put_first(one)
 
-    def _fail(self, one: _Run, reason: str, error: str) -> None:
+    def _fail(self, one: OpenRun, reason: str, error: str) -> None:
         assert one.run_id is not None
         self._write(one.run_id, "error.txt", error)
         self._study.finish_child(one.run_id, EndStatus.FAILED, reason)

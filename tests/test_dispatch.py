@@ -170,17 +170,11 @@ def test_repetitions_are_outermost_and_the_longest_run_starts_first(bench):
     ]  # fmt: skip
 
 
-def test_branches_have_a_repetition_and_a_stream_in_common(bench):
-    runs = [planned(i, 0, stream="ab"[i % 2]) for i in range(5)] + [planned(0, 1, stream="a")]
-    found = bench(runs, branches=4)
+def test_branches_share_a_job(bench):
+    found = bench([planned(i) for i in range(5)], branches=2)
     assert [keys for keys, _ in found.executor.jobs] == [
-        ["00-r0", "02-r0", "04-r0"], ["01-r0", "03-r0"], ["00-r1"]
+        ["00-r0", "01-r0"], ["02-r0", "03-r0"], ["04-r0"]
     ]  # fmt: skip
-
-
-def test_branches_leave_every_slot_its_share(bench):
-    found = bench([planned(i) for i in range(4)], branches=4, n_slots=2)
-    assert found.executor.jobs[0][0] == ["00-r0", "01-r0"]
 
 
 def test_a_run_is_opened_with_all_that_the_ledger_needs(bench):

@@ -32,7 +32,7 @@ ALLOWED = {
 LIBRARIES = {
     "tensorflow": {"training"},
     "keras": {"models", "training", "tracking", "building"},
-    "mlflow": {"tracking", "driver", "job", "reaping", "study", "training_run"},
+    "mlflow": {"tracking", "continuing", "driver", "job", "reaping", "training_run"},
     "sqlalchemy": {"tracking"},
     "wfdb": {"records"},
     "numba": {"pipeline"},

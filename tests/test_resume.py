@@ -7,10 +7,9 @@ from dataclasses import replace
 import pytest
 from studies import grid_text, reason
 
-from ecg_mlflow import study as study_module
+from ecg_mlflow.continuing import stand_in
 from ecg_mlflow.files import checkpoint_root
 from ecg_mlflow.process_mark import ProcessMark, _birth
-from ecg_mlflow.study import StudyRequest, _stand_in
 from ecg_mlflow.tracking.ledger import ATTEMPT_TAG, IDENTITY_TAG, PLAN_TAG
 
 # Of NumPy 2, in Keras's way of saving a model.
@@ -215,10 +214,10 @@ def test_branches_give_the_same_losses(workplace, experiment):
 def test_the_run_of_mlflow_run_tells_which_study_went_on(workplace, experiment):
     client = workplace.client
     made = client.create_experiment(experiment)
-    study, stand_in = (client.create_run(made).info.run_id for _ in range(2))
-    with _stand_in(client, stand_in, study):
+    study, placeholder = (client.create_run(made).info.run_id for _ in range(2))
+    with stand_in(client, placeholder, study):
         pass
-    found = client.get_run(stand_in)
+    found = client.get_run(placeholder)
     assert found.info.status == "FINISHED"
     assert found.info.run_name == f"resume of {study}"
     assert f"#/experiments/{made}/runs/{study}" in found.data.tags["mlflow.note.content"]
@@ -233,10 +232,3 @@ def test_a_run_that_mlflow_run_was_told_to_go_on_in_is_resumed(workplace, experi
     again, after = workplace.runs(experiment)
     assert again.info.run_id == parent.info.run_id
     assert len(after) == len(before) + 1
-
-
-def test_the_design_has_paths_that_hold_from_anywhere(tmp_path):
-    (tmp_path / "records").mkdir()
-    request = StudyRequest("/g.py", data="records", epochs=3, folders=(tmp_path,))
-    design = study_module._design(request)
-    assert design == {"grid": "/g.py", "data": str(tmp_path / "records"), "epochs": 3}

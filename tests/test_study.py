@@ -11,28 +11,8 @@ from studies import grid_text
 from ecg_mlflow import study
 from ecg_mlflow.driver import StudyResult
 from ecg_mlflow.errors import DeviceError, TrackingError
-from ecg_mlflow.study import StudyRequest, _located, _report, _slots, run_request
-
-
-@pytest.mark.parametrize("text", ["demo", "demo:20", "demo:20:3", "cinc2017"])
-def test_words_are_no_paths(tmp_path, text):
-    (tmp_path / text.replace(":", "_")).mkdir()
-    (tmp_path / "demo").mkdir(exist_ok=True)
-    assert _located(text, [tmp_path]) == text
-
-
-def test_relative_paths_start_at_the_first_folder_that_has_them(tmp_path):
-    caller, project = tmp_path / "caller", tmp_path / "project"
-    for folder in (caller / "mine", caller / "both", project / "theirs", project / "both"):
-        folder.mkdir(parents=True)
-    (caller / "mine" / "a.hea").touch()
-    folders = [caller, project]
-    assert _located("mine", folders) == str(caller / "mine")
-    assert _located("both", folders) == str(caller / "both")
-    assert _located("theirs", folders) == str(project / "theirs")
-    assert _located("mine/*.hea", folders) == str(caller / "mine/*.hea")
-    assert _located("nowhere", folders) == "nowhere"
-    assert _located(str(caller), folders) == str(caller)
+from ecg_mlflow.study import _report, _slots, run_request
+from ecg_mlflow.study_request import StudyRequest
 
 
 def test_workers_have_one_thread_each_on_the_cpu(monkeypatch):
@@ -105,7 +85,7 @@ def test_an_end_that_can_not_be_written_does_not_hide_the_error(workplace, monke
         raise TrackingError("MLflow could not go on in run 000")
 
     monkeypatch.setenv("MLFLOW_RUN_ID", workplace.client.create_run("0").info.run_id)
-    monkeypatch.setattr("ecg_mlflow.study.Study.open", fail)
+    monkeypatch.setattr("ecg_mlflow.continuing.Study.open", fail)
     with pytest.raises(FileNotFoundError, match="no grid file") as error:
         run_request(StudyRequest("nosuch.py"))
     assert "go on in run 000" in "".join(error.value.__notes__)

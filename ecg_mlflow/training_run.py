@@ -213,7 +213,9 @@ class TrainingRun:
         try:
             save_checkpoint(self._path, checkpoint)
         except StorageFullError as error:
-            self.report({"note": f"no checkpoint at iteration {self.state.iteration}: {error}"})
+            if self._is_covered:  # said once, and not at each further try
+                note = f"no checkpoint at iteration {self.state.iteration}: {error}"
+                self.report({"note": note})
             return False
         return True
 

@@ -21,7 +21,7 @@ import pytest
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking import connect
 
-UP_S = 60.0
+UP_S = 180.0
 
 
 def free_port() -> int:

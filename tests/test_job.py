@@ -330,7 +330,7 @@ def test_a_full_disk_lets_the_run_go_on_without_checkpoints(desk, monkeypatch):
     assert desk.ended(run)["ended"] == "done"
     assert desk.history(run) == desk.history(whole)
     notes = [report["note"] for report in desk.reports if "note" in report]
-    assert notes[0] == "no checkpoint at iteration 2: no space left on the disk of there"
+    assert notes == ["no checkpoint at iteration 2: no space left on the disk of there"]
 
 
 def test_a_full_cache_is_the_machine_s_error_and_not_the_run_s(desk, monkeypatch):

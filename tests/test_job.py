@@ -6,7 +6,9 @@ import itertools
 import os
 import re
 import socket
+import time
 from dataclasses import replace
+from functools import partial
 
 import cloudpickle
 import pytest
@@ -32,7 +34,7 @@ from ecg_mlflow.files import checkpoint_path, locked
 from ecg_mlflow.job import RunJob, TrainJob, probe, train
 from ecg_mlflow.planning import Overrides, plan_study
 from ecg_mlflow.process_mark import ProcessMark, seconds_since
-from ecg_mlflow.tracking import LedgerEntry, Study
+from ecg_mlflow.tracking import LedgerEntry, RunLog, Study
 from ecg_mlflow.training import Paused, load_checkpoint, save_checkpoint
 from ecg_mlflow.training_run import TrainingRun
 
@@ -237,10 +239,14 @@ def _die(*args):
     raise Killed
 
 
-def test_what_is_in_the_store_is_never_ahead_of_the_checkpoint(desk, workplace):
+def test_what_is_in_the_store_is_never_ahead_of_the_checkpoint(desk, monkeypatch):
     run = desk.run_job(GOOD)
+    # Whatever may be delivered is, long before the next checkpoint.
+    eager = partial(RunLog, interval_s=0.001)
+    monkeypatch.setattr("ecg_mlflow.training_run.RunLog", eager)
 
     def report(data):
+        time.sleep(0.1)
         if "ended" in data:
             return
         stored = desk.history(run).get("loss", [])

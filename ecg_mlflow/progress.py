@@ -22,7 +22,6 @@ class StudyProgress:
         self._n_runs = len(plan.runs)
         self._done = 0
         self._failed = 0
-        self._found = 0
         self._waiting: dict[str, int] = {}
         self._best: tuple[float, str] | None = None
         self._shares: dict[str, float] = {}
@@ -60,7 +59,6 @@ class StudyProgress:
     def found(self, run: PlannedRun, value: float) -> None:
         """Note a run that had finished before this session began."""
         self._done += 1
-        self._found += 1
         self._shares[run.key] = 1.0
         self._note_best(run, value)
 

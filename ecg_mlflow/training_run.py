@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from ecg_mlflow.building import build_model, weight_seed
 from ecg_mlflow.conclusion import conclude
 from ecg_mlflow.errors import CheckpointError, StorageFullError
-from ecg_mlflow.executors import DEVICE_VARIABLE, stop_requested
+from ecg_mlflow.executors import DEVICE_VARIABLE, describe_error, stop_requested
 from ecg_mlflow.files import checkpoint_path, locked, remove_unfinished
 from ecg_mlflow.pipeline import BatchSource
 from ecg_mlflow.process_mark import HEARTBEAT_S, ProcessMark, heartbeat
@@ -299,13 +298,7 @@ class TrainingRun:
 
 def described(error: BaseException) -> dict[str, str]:
     """Return an error as the driver wants it: one line, all of it, and its type."""
-    kind = type(error)
-    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    return {
-        "reason": " ".join("".join(traceback.format_exception_only(error)).split()),
-        "error": "".join(traceback.format_exception(error)),
-        "error_type": f"{module}{kind.__qualname__}",
-    }
+    return describe_error(error, error.__traceback__)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -26,6 +26,7 @@ from ecg_mlflow.executors.base import (
     Report,
     Started,
 )
+from ecg_mlflow.executors.calls import describe_error
 from ecg_mlflow.executors.devices import DEVICE_VARIABLE, Slot, build_env, plan_slots
 from ecg_mlflow.executors.inprocess import InProcessExecutor
 from ecg_mlflow.executors.machine import count_cores, count_oom_kills, find_gpus
@@ -49,6 +50,7 @@ __all__ = [
     "build_env",
     "count_cores",
     "count_oom_kills",
+    "describe_error",
     "find_gpus",
     "plan_slots",
     "shielded",

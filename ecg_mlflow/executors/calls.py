@@ -9,6 +9,7 @@ import signal
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import TracebackType
 from typing import Any
 
 from ecg_mlflow.executors.base import ExecutorError, Outcome, OutcomeState
@@ -75,10 +76,17 @@ def _load(function: str) -> JobFunction:
 
 def _failure(error: BaseException) -> Answer:
     own_frame = error.__traceback__
-    trace = own_frame.tb_next if own_frame else None
-    text = "".join(traceback.format_exception(type(error), error, trace))
-    reason = "".join(traceback.format_exception_only(error)).strip()
-    return Answer(error=text, reason=_one_line(reason), error_type=type_name(error))
+    told = describe_error(error, own_frame.tb_next if own_frame else None)
+    return Answer(error=told["error"], reason=told["reason"], error_type=told["error_type"])
+
+
+def describe_error(error: BaseException, trace: TracebackType | None) -> dict[str, str]:
+    """Return an error as an `Outcome` states it: ``error``, ``reason`` and ``error_type``."""
+    return {
+        "error": "".join(traceback.format_exception(type(error), error, trace)),
+        "reason": _one_line("".join(traceback.format_exception_only(error))),
+        "error_type": type_name(error),
+    }
 
 
 def type_name(value: object) -> str:

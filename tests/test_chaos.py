@@ -125,6 +125,8 @@ def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(lab, e
 
 
 def test_workers_end_with_their_driver_and_reaping_tells_how_to_go_on(lab, expected):
+    # The first runs must not be over after the two commands below, however slow the machine is.
+    lab.environment["UNHURRIED_S"] = "0.05"
     driver = lab.run()
     parent = driver.wait_for(lambda: driver.parent)
     driver.wait_for(lambda: lab.is_training(parent))

@@ -26,6 +26,10 @@ class ResearchError(EcgMlflowError, ValueError):
     """A grid file, or the research that it declares, is inconsistent."""
 
 
+class SearchError(EcgMlflowError, ValueError):
+    """A search can't be carried out as it was asked for, or not be gone on with."""
+
+
 class PipelineError(EcgMlflowError, ValueError):
     """A signal pipeline is ill-formed or can't be applied to these records."""
 

@@ -27,6 +27,7 @@ ALLOWED = {
     "training": {"grids", "schedule", "pipeline", "models"},
     "tracking": set(),
     "executors": set(),
+    "search": {"grids"},
 }
 #: Libraries that only some parts may name.
 LIBRARIES = {
@@ -37,6 +38,7 @@ LIBRARIES = {
     "wfdb": {"records"},
     "numba": {"pipeline"},
     "ray": {"executors"},
+    "optuna": {"search"},
 }
 
 

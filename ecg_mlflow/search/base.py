@@ -7,12 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from ecg_mlflow.errors import EcgMlflowError
 from ecg_mlflow.grids import ConfigAlias, Grid
-
-
-class SearchError(EcgMlflowError, ValueError):
-    """A search can't be carried out as it was asked for."""
 
 
 class TrialState(Enum):

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ecg_mlflow.grids import KV, C, Grid, Option
+    from ecg_mlflow.grids import KV, C, Grid, IntUniform, LogUniform, Option, Uniform
     from ecg_mlflow.models import ResNet, ResNet18, ResNet34
     from ecg_mlflow.pipeline import Pipeline
     from ecg_mlflow.records import load_corpus, read_record
@@ -23,6 +23,8 @@ __all__ = [
     "C",
     "DemoBudget",
     "Grid",
+    "IntUniform",
+    "LogUniform",
     "Loss",
     "Optimizer",
     "Option",
@@ -32,12 +34,13 @@ __all__ = [
     "ResNet34",
     "Research",
     "Split",
+    "Uniform",
     "load_corpus",
     "read_record",
 ]
 
 _HOMES = {
-    "grids": ("KV", "C", "Grid", "Option"),
+    "grids": ("KV", "C", "Grid", "IntUniform", "LogUniform", "Option", "Uniform"),
     "models": ("ResNet", "ResNet18", "ResNet34"),
     "pipeline": ("Pipeline",),
     "records": ("load_corpus", "read_record"),

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from ecg_mlflow.descriptions import describe_state, objective
+from ecg_mlflow.descriptions import Counts, describe_state
 from ecg_mlflow.plan import PlannedRun, StudyPlan
 from ecg_mlflow.progress import StudyProgress
 from ecg_mlflow.resuming import Action, Standing
+from ecg_mlflow.search.objective import pareto_front
+from ecg_mlflow.search_design import SearchDesign
 from ecg_mlflow.tracking import LedgerEntry, Result, Study, leaderboard_rows
+
+#: Beginnings of the metrics that the leaderboard has.
+SHOWN = ("test_", "validation_", "best_")
 
 
 class Account:
@@ -17,19 +22,33 @@ class Account:
 
     Parameters
     ----------
-    plan, study, progress
-        The study, and where it is shown.
+    plan, design
+        The study, and how it chooses.
+    study, progress
+        Where it is shown.
+    n_runs
+        Returns how many runs it is going to have.
     """
 
-    def __init__(self, plan: StudyPlan, study: Study, progress: StudyProgress) -> None:
+    def __init__(
+        self,
+        plan: StudyPlan,
+        design: SearchDesign,
+        study: Study,
+        progress: StudyProgress,
+        n_runs: Callable[[], int],
+    ) -> None:
         self._plan = plan
+        self._design = design
         self._study = study
         self._progress = progress
-        self._objective = objective(plan)
+        self._n_runs = n_runs
+        self._objective = design.contest.first
+        self._pruned: set[str] = set()
         self._results: dict[str, Result] = {}
         self._failed: dict[str, str] = {}
         self._reused: dict[str, LedgerEntry] = {}
-        self._written = -1
+        self._written: Counts | None = None
 
     @property
     def n_finished(self) -> int:
@@ -41,10 +60,18 @@ class Account:
         """How many runs have failed."""
         return len(self._failed)
 
+    @property
+    def n_pruned(self) -> int:
+        """How many runs were given up."""
+        return len(self._pruned)
+
     def take_over(self, standing: Standing) -> None:
         """Enter a run that has ended before this session."""
         run, entry = standing.run, standing.entry
         assert entry is not None
+        if standing.action is Action.PRUNED:
+            self._pruned.add(run.key)
+            return
         if standing.action is Action.LEAVE:
             self._failed[run.key] = "failed before"
             self._progress.failed(run, "failed before; retry_failed=true would try it again")
@@ -64,33 +91,70 @@ class Account:
         self._failed[run.key] = reason
         self._progress.failed(run, reason)
 
+    def pruned(self, run: PlannedRun, reason: str) -> None:
+        """Enter a run that was given up, for others are better."""
+        self._pruned.add(run.key)
+        self._progress.pruned(run, reason)
+
+    def scored(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
+        """Add what a run has reached on the test records."""
+        before = self._results[run.key]
+        self._results[run.key] = Result(before.config, {**before.metrics, **metrics})
+        self._written = None
+
     def _enter(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
-        self._results[run.key] = Result(run.config.config.alias(), metrics)
+        objectives = {one.metric for one in self._design.contest.objectives}
+        shown = {n: v for n, v in metrics.items() if n.startswith(SHOWN) or n in objectives}
+        self._results[run.key] = Result(run.config.config.alias(), shown)
 
     def _value(self, metrics: Mapping[str, float]) -> float:
-        return metrics.get(self._objective, math.nan)
+        return metrics.get(self._objective.metric, math.nan)
 
     def leaderboard(self) -> list[dict[str, object]]:
-        """Rank the configurations by what has finished so far."""
-        return leaderboard_rows(list(self._results.values()), self._objective)
+        """Rank the configurations by what has finished so far.
+
+        Of several objectives the first decides; a column says which are on the Pareto front.
+        """
+        rows = leaderboard_rows(
+            list(self._results.values()),
+            self._objective.metric,
+            higher_is_better=self._objective.maximize,
+            n_repetitions=self._plan.research.repetitions if self._design.selects else 1,
+        )
+        objectives = self._design.contest.objectives
+        if len(objectives) > 1:
+            values = [[as_float(row.get(one.metric)) for one in objectives] for row in rows]
+            front = set(pareto_front(values, objectives))
+            for place, row in enumerate(rows):
+                row["pareto_front"] = place in front
+        return rows
 
     def write(self) -> None:
         """Bring the parent run up to date, where anything has ended since the last time."""
-        if self._written == len(self._results) + len(self._failed):
+        counts = Counts(self._n_runs(), self.n_finished, self.n_failed, len(self._pruned))
+        if self._written == counts:
             return
-        self._written = len(self._results) + len(self._failed)
+        self._written = counts
         rows = self.leaderboard()
-        best = rows[0][self._objective] if rows else math.nan
+        metric = self._objective.metric
+        best = as_float(rows[0][metric]) if rows else math.nan
         progress: dict[str, float] = {
-            "runs_done": self.n_finished,
-            "runs_failed": self.n_failed,
-            "runs_waiting": len(self._plan.runs) - self.n_finished - self.n_failed,
+            "runs_done": counts.finished,
+            "runs_failed": counts.failed,
+            "runs_waiting": counts.waiting,
         }
-        if isinstance(best, float) and math.isfinite(best):
-            progress[f"best_mean_{self._objective}"] = best
+        if self._design.selects:
+            progress["runs_pruned"] = counts.pruned
+        if math.isfinite(best):
+            progress[f"best_mean_{metric}"] = best
         self._study.progress(progress)
         if rows:
             self._study.leaderboard(rows)
         reused = list(self._reused.values())
-        text = describe_state(self._plan, rows, self.n_finished, self.n_failed, reused)
-        self._study.describe(text, self._objective)
+        text = describe_state(self._plan, self._design, rows, counts, reused)
+        self._study.describe(text, metric)
+
+
+def as_float(value: object) -> float:
+    """Return a number of a table; NaN for what is none."""
+    return float(value) if isinstance(value, float | int) else math.nan

@@ -49,12 +49,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help=RUN_HELP, description=RUN_HELP)
     _add_design(run)
+    _add_search(run)
     _add_machine(run)
     _add_ledger(run)
     _add_flag(run, "--dry-run", "show the plan and stop")
     run.set_defaults(command=_run, usage_error=run.error)
     plan = commands.add_parser("plan", help=PLAN_HELP, description=PLAN_HELP)
     _add_design(plan)
+    _add_search(plan)
     _add_machine(plan)
     plan.set_defaults(command=_run, dry_run=True, usage_error=plan.error)
     data = commands.add_parser("data", help=DATA_HELP, description=DATA_HELP)
@@ -70,7 +72,10 @@ _DATA = (
     "demo (made-up records, the default), cinc2017 (downloads the Challenge's training set), a "
     "folder of WFDB records, or a glob of their headers"
 )
-_LABELS = "CSV file of record,label; REFERENCE.csv beside the records by default"
+_LABELS = (
+    "CSV file of record,label, or with a header that may also name patient; REFERENCE.csv beside "
+    "the records by default"
+)
 
 
 def _add_design(parser: argparse.ArgumentParser) -> None:
@@ -98,6 +103,51 @@ def _add_design(parser: argparse.ArgumentParser) -> None:
         type=_text,
         choices=["error", "skip"],
         help="refuse to start (the default), or leave bad records out and log their list",
+    )
+
+
+def _add_search(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sampler",
+        type=_text,
+        help="grid (every configuration, the default), random, tpe, or another of Optuna's",
+    )
+    parser.add_argument(
+        "--trials", type=_whole, metavar="N", help="how many configurations a sampler tries"
+    )
+    parser.add_argument(
+        *_spellings("--search-seed"),
+        type=_count,
+        metavar="N",
+        help="seed of the sampler; by default the grid file's seed, which is also the networks'",
+    )
+    parser.add_argument(
+        "--pruner",
+        type=_text,
+        help="give configurations up early: asha, hyperband, median or none (the default); with "
+        "arguments as in asha:eta=4,min_epochs=2",
+    )
+    parser.add_argument(
+        "--objective",
+        type=_text,
+        metavar="METRIC",
+        help="what configurations are chosen by: validation_f1, or test_f1 without validation "
+        "records; several, with commas between them, give a Pareto front",
+    )
+    parser.add_argument(
+        "--direction", type=_text, help="maximize or minimize, one for each objective"
+    )
+    _add_flag(
+        parser,
+        "--adaptive",
+        "one repetition for every configuration, more for those still in contention",
+        default=None,
+    )
+    parser.add_argument(
+        "--finalists",
+        type=_whole,
+        metavar="N",
+        help="how many configurations a search scores on the test records, at its end (3)",
     )
 
 
@@ -154,7 +204,12 @@ def _add_ledger(parser: argparse.ArgumentParser) -> None:
         help="go on with the study of this parent run: what is finished is not run again",
     )
     _add_flag(parser, "--retry-failed", "with --resume: try runs again that failed")
-    _add_flag(parser, "--reuse", "take over finished runs of earlier studies that are the same")
+    _add_flag(
+        parser,
+        "--reuse",
+        "take over finished runs of earlier studies that are the same (a sampler does anyway)",
+        default=None,
+    )
     parser.add_argument(
         *_spellings("--checkpoint-minutes"),
         type=_minutes,
@@ -171,11 +226,13 @@ def _add_ledger(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_flag(parser: argparse.ArgumentParser, name: str, meaning: str) -> None:
+def _add_flag(
+    parser: argparse.ArgumentParser, name: str, meaning: str, default: bool | None = False
+) -> None:
     parser.add_argument(
         *_spellings(name),
         type=_flag,
-        default=False,
+        default=default,
         nargs="?",
         const=True,
         metavar="true|false",
@@ -251,7 +308,7 @@ def _run(given: argparse.Namespace) -> int:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     from ecg_mlflow.interrupts import end_with_parent
     from ecg_mlflow.study import run_request
-    from ecg_mlflow.study_request import StudyRequest
+    from ecg_mlflow.study_request import SEARCH, StudyRequest
 
     request = StudyRequest(
         grid=given.grid or "",
@@ -262,6 +319,7 @@ def _run(given: argparse.Namespace) -> int:
         configs=given.configs,
         limit=given.limit,
         skip_bad_records=given.on_bad_record and given.on_bad_record == "skip",
+        **{name: getattr(given, name) for name in SEARCH},
         workers=given.workers,
         gpus=given.gpus,
         threads=given.threads,

@@ -36,14 +36,14 @@ def conclude(run: TrainingRun) -> dict[str, Any]:
     state, job = run.state, run.job
     assert state.last is not None, "the schedule always tests at the end"
     assert state.best is not None
-    last, best = state.last, state.best
-    if job.monitored == VALIDATION:
-        last = run.evaluate(TEST)
+    last, best, side = state.last, state.best, job.monitored
+    if side == VALIDATION and job.scores_test:
+        last, side = run.evaluate(TEST), TEST
         with _weights(run.step.model, state.best_weights):
             best = run.evaluate(TEST)
     if state.conclusion is None:
         state.conclusion = {
-            "metrics": _final_metrics(run, best),
+            "metrics": _final_metrics(run, best if side == TEST else None),
             "speed": _speed(run),
             "time_ms": time.time_ns() // 1_000_000,
         }
@@ -56,17 +56,24 @@ def conclude(run: TrainingRun) -> dict[str, Any]:
     tests = {name: value for name, value in chosen.items() if name.startswith(f"{TEST}_")}
     run.log.metrics({**tests, **conclusion["speed"]}, iteration, conclusion["time_ms"])
     models = _save_models(run, conclusion["time_ms"])
-    _log_predictions(run, {"last": last, "best": best})
-    _log_plots(run, best)
+    if side == TEST:
+        _log_predictions(run, {"last": last, "best": best})
+    else:
+        _log_predictions(run, {f"{side}_best": best})
+    _log_plots(run, best, side)
     return {
         "metrics": conclusion["metrics"],
-        "speed": conclusion["speed"],
+        "figures": {
+            "loss": float(state.losses[-1][-1]),
+            "trainable_parameters": run.n_parameters,
+            **conclusion["speed"],
+        },
         "models": models,
         "monitored": job.monitored,
     }
 
 
-def _final_metrics(run: TrainingRun, best: Evaluation) -> dict[str, float]:
+def _final_metrics(run: TrainingRun, tested: Evaluation | None) -> dict[str, float]:
     state, name = run.state, run.job.monitored
     assert state.last is not None
     assert state.best is not None
@@ -74,7 +81,9 @@ def _final_metrics(run: TrainingRun, best: Evaluation) -> dict[str, float]:
         **_prefixed(name, state.last.metrics),
         f"best_{name}_f1": state.best.objective,
     }
-    return final | _prefixed(TEST, best.metrics) if name == VALIDATION else final
+    if name == TEST or tested is None:
+        return final
+    return final | _prefixed(TEST, tested.metrics)
 
 
 def _speed(run: TrainingRun) -> dict[str, float]:
@@ -131,21 +140,25 @@ def _weights(model: keras.Model, weights: Sequence[npt.NDArray[Any]]) -> Iterato
 
 
 def _log_predictions(run: TrainingRun, evaluations: Mapping[str, Evaluation]) -> None:
-    classes, ids = run.job.settings.classes, run.record_ids
     for name, evaluation in evaluations.items():
-        predicted = evaluation.probabilities.argmax(axis=1)
-        columns: dict[str, Any] = {
-            "record": [ids[row] for row in evaluation.rows],
-            "label": [classes[i] for i in evaluation.targets],
-            "prediction": [classes[i] for i in predicted],
-            "windows": evaluation.counts,
-        }
-        for i, label in enumerate(classes):
-            columns[f"p_{label}"] = evaluation.probabilities[:, i]
-        run.log.table(f"predictions/{name}.csv", columns)
+        run.log.table(f"predictions/{name}.csv", prediction_columns(evaluation, run.record_ids))
 
 
-def _log_plots(run: TrainingRun, best: Evaluation) -> None:
+def prediction_columns(evaluation: Evaluation, record_ids: Sequence[str]) -> dict[str, Any]:
+    """Return a table of predictions: one row per record."""
+    classes, predicted = evaluation.classes, evaluation.probabilities.argmax(axis=1)
+    columns: dict[str, Any] = {
+        "record": [record_ids[row] for row in evaluation.rows],
+        "label": [classes[i] for i in evaluation.targets],
+        "prediction": [classes[i] for i in predicted],
+        "windows": evaluation.counts,
+    }
+    for i, label in enumerate(classes):
+        columns[f"p_{label}"] = evaluation.probabilities[:, i]
+    return columns
+
+
+def _log_plots(run: TrainingRun, best: Evaluation, side: str) -> None:
     tests = {
         f"{run.job.monitored}_{name}": (
             [iteration for iteration, metrics in run.state.tests if name in metrics],
@@ -155,7 +168,7 @@ def _log_plots(run: TrainingRun, best: Evaluation) -> None:
     }
     losses = np.concatenate(run.state.losses)
     run.log.figure("plots/learning_curve.png", learning_curve(losses, tests, first_step=0))
-    matrix = confusion_matrix(best.confusion, best.classes, title="best weights, test records")
+    matrix = confusion_matrix(best.confusion, best.classes, title=f"best weights, {side} records")
     run.log.figure("plots/confusion_matrix.png", matrix)
 
 

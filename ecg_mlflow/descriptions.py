@@ -6,14 +6,18 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ecg_mlflow.building import weight_seed
 from ecg_mlflow.canonical import digest
+from ecg_mlflow.grids import Grid
 from ecg_mlflow.plan import ConfigPlan, PlannedRun, StudyPlan
 from ecg_mlflow.records import Corpus, list_bad_records
 from ecg_mlflow.research import RESERVED
+from ecg_mlflow.search.space import Space
+from ecg_mlflow.search_design import SearchDesign, selection_warnings
 from ecg_mlflow.tracking import DatasetInfo, LedgerEntry, Study
 from ecg_mlflow.tracking.client import store_errors
 
@@ -23,38 +27,66 @@ SHOWN_ROWS = 10
 NAME_LIMIT = 250
 
 
-def describe_study(study: Study, plan: StudyPlan, grid_file: Path) -> None:
+@dataclass(frozen=True)
+class Counts:
+    """A study's runs by their ends; `n_runs` is how many there are going to be."""
+
+    n_runs: int
+    finished: int = 0
+    failed: int = 0
+    pruned: int = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many have not ended."""
+        return self.n_runs - self.finished - self.failed - self.pruned
+
+
+def describe_study(
+    study: Study, plan: StudyPlan, design: SearchDesign, grid_file: Path, n_runs: int
+) -> None:
     """Log what is known of a study before its first run: design, plan, records left out."""
-    study.params(study_params(plan))
+    study.params(study_params(plan, design, n_runs))
     client, run_id = study.client, study.run_id
     with store_errors(f"write the design into run {run_id}"):
         client.log_artifact(run_id, str(grid_file), "design")
         client.log_text(run_id, json.dumps(plan.describe(), indent=1), "design/plan.json")
         if plan.bad:
             client.log_text(run_id, "\n".join(list_bad_records(plan.bad)), "left_out.txt")
-    study.describe(describe_state(plan, [], 0, 0), objective(plan))
+    state = describe_state(plan, design, [], Counts(n_runs))
+    study.describe(state, design.contest.first.metric)
 
 
-def objective(plan: StudyPlan) -> str:
-    """Return the metric that a study's configurations are ranked by."""
-    return "validation_f1" if len(plan.parts.validation) else "test_f1"
-
-
-def study_params(plan: StudyPlan) -> dict[str, object]:
+def study_params(plan: StudyPlan, design: SearchDesign, n_runs: int) -> dict[str, object]:
     """Return the parent's params: the design in numbers."""
-    research, corpus = plan.research, plan.corpus
+    research, corpus, contest = plan.research, plan.corpus, design.contest
+    chosen = {
+        "sampler": design.sampler,
+        "pruner": contest.pruner or "none",
+        "adaptive_repetitions": contest.adaptive,
+    }
     return {
         "study": research.name,
-        "configurations": len(plan.configs),
+        "configurations": n_configs(plan),
         "repetitions": research.repetitions,
-        "runs": len(plan.runs),
+        "runs": n_runs,
         "seed": research.seed,
         "split": str(research.split),
         "corpus_source": corpus.source,
         "corpus_digest": corpus.digest[:16],
         "labels_sha256": corpus.labels_sha256[:16],
-        "objective": objective(plan),
+        "objective": ", ".join(map(str, contest.objectives)),
+        **(chosen if design.selects else {}),
     }
+
+
+def n_configs(plan: StudyPlan) -> int | str:
+    """Return how many configurations there are to choose from."""
+    if not plan.sampled:
+        return len(plan.configs)
+    assert isinstance(plan.research.grid, Grid)
+    n = Space(plan.research.grid).n_configs
+    return "unlimited" if n is None else n
 
 
 def run_name(run: PlannedRun) -> str:
@@ -136,21 +168,26 @@ def dataset_infos(corpus: Corpus, config: ConfigPlan) -> dict[str, DatasetInfo]:
 
 def describe_state(
     plan: StudyPlan,
+    design: SearchDesign,
     rows: Sequence[Mapping[str, object]],
-    done: int,
-    failed: int,
+    counts: Counts,
     reused: Sequence[LedgerEntry] = (),
 ) -> str:
     """Write the parent's description: the design, the state and the best, in Markdown."""
-    research, metric = plan.research, objective(plan)
+    research, metric = plan.research, design.contest.first.metric
     parts = ", ".join(f"{len(part)} {name}" for name, part in plan.parts.items())
     lines = [
-        f"**{research.name}**: {len(plan.configs)} configurations x {research.repetitions} "
+        f"**{research.name}**: {n_configs(plan)} configurations x {research.repetitions} "
         f"repetitions on {plan.corpus.source} ({parts} records); F1 is of "
         f"{research.positive!r} against the rest, by record.",
         "",
-        f"{done} of {len(plan.runs)} runs finished" + (f", {failed} failed." if failed else "."),
+        f"{counts.finished} of {counts.n_runs} runs finished"
+        + (f", {counts.pruned} pruned" if counts.pruned else "")
+        + (f", {counts.failed} failed." if counts.failed else "."),
     ]
+    if design.selects:
+        lines += ["", f"Chosen by {design}."]
+    lines += [f"\n**Beware**: {warning}." for warning in selection_warnings(plan, design)]
     if reused:
         studies = Counter(entry.parent_id for entry in reused)
         listed = ", ".join(f"{n} of study {study}" for study, n in studies.items())

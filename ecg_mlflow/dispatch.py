@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 from ecg_mlflow.account import Account
+from ecg_mlflow.board import TrialBoard, Withdrawal
 from ecg_mlflow.descriptions import dataset_infos, full_configuration, run_name, run_params
 from ecg_mlflow.errors import CheckpointError, StorageFullError, TrackingError
 from ecg_mlflow.executors import Event, Executor, Job, Outcome, OutcomeState, count_oom_kills
@@ -20,6 +21,7 @@ from ecg_mlflow.plan import PlannedRun, StudyPlan
 from ecg_mlflow.progress import StudyProgress
 from ecg_mlflow.resuming import Action, Standing
 from ecg_mlflow.run_queue import OpenRun, RunQueue
+from ecg_mlflow.scoring import ScoreJob
 from ecg_mlflow.tracking import DatasetInfo, EndStatus, RunLog, Study, log_datasets
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.ledger import (
@@ -27,12 +29,15 @@ from ecg_mlflow.tracking.ledger import (
     CORPUS_TAG,
     DIED_TAG,
     IDENTITY_TAG,
+    PRUNED_TAG,
     REPLACED_TAG,
 )
 from ecg_mlflow.training import load_checkpoint
 
 #: A run whose processes die so often, without having got further in between, has failed.
 MOST_DEATHS = 3
+#: So much of a reason goes into a letter to a worker.
+REASON_LIMIT = 500
 #: Errors in a worker that are the machine's, after which the other runs would fail as well.
 MACHINE_ERRORS = {
     f"{kind.__module__}.{kind.__qualname__}": kind for kind in (StorageFullError, TrackingError)
@@ -46,14 +51,18 @@ class Dispatcher:
     ----------
     plan, study, account, progress
         The study, its parent run and its books.
-    standings
-        What is left to do.
+    board
+        Says what is next, and what is given up.
     modules
         Those whose code workers get by value.
     branches
         How many runs may share a process and a stream of batches.
     save_every_s
         Longest time between two checkpoints.
+    scores_test
+        Runs score the test records at their end.
+    on_turn
+        Called about once a second.
     """
 
     def __init__(
@@ -62,16 +71,23 @@ class Dispatcher:
         study: Study,
         account: Account,
         progress: StudyProgress,
-        standings: Sequence[Standing],
+        board: TrialBoard,
         *,
         modules: Sequence[ModuleType],
         branches: int,
         save_every_s: float,
+        scores_test: bool = True,
+        on_turn: Callable[[], None] = lambda: None,
     ) -> None:
         self._plan = plan
         self._study = study
         self._account = account
         self._progress = progress
+        self._board = board
+        self._branches = branches
+        self._scores_test = scores_test
+        self._on_turn = on_turn
+        self._run_ids: dict[str, str] = {}
         self._modules = modules
         self._save_every_s = save_every_s
         self._datasets: dict[int, dict[str, DatasetInfo]] = {}
@@ -80,19 +96,20 @@ class Dispatcher:
         self._n_submitted = 0
         self._settling = False
         self._n_oom_kills = count_oom_kills()
-        # A first pass over the grid ends early; within it, the longest runs start first.
-        in_order = sorted(standings, key=lambda s: (s.run.repetition, -s.run.config.seconds))
-        for standing in in_order:
-            self._take(standing)
 
-    def _take(self, standing: Standing) -> None:
+    def take(self, standing: Standing) -> None:
+        """Take a run on: to be trained, or as one that has ended before."""
         entry, action = standing.entry, standing.action
-        if action in (Action.SKIP, Action.REUSE, Action.LEAVE):
+        if action in (Action.SKIP, Action.REUSE, Action.LEAVE, Action.PRUNED):
             assert entry is not None
+            self._run_ids[standing.run.key] = entry.run_id
             if action is Action.SKIP:
                 if entry.status != EndStatus.FINISHED:
                     self._study.finish_child(entry.run_id, EndStatus.FINISHED)
                 discard_checkpoint(entry.run_id)
+            elif action is Action.PRUNED and (entry.status == "RUNNING" or not entry.is_pruned):
+                # The driver died between the decision and its execution.
+                self._end_pruned(entry.run_id, "its configuration was pruned in another session")
             self._account.take_over(standing)
             return
         waiting = OpenRun(standing.run, attempt=entry.attempt if entry else 0)
@@ -112,16 +129,32 @@ class Dispatcher:
         StorageFullError, TrackingError
             If a worker could not go on for these reasons.
         """
+        self._ask(executor)
         while self._waiting or self._jobs:
             self._attend(executor, timeout=1.0)
+            self._ask(executor)
             while self._waiting and executor.free_slots:
                 stop.check()
                 self._submit(executor)
             stop.check()
             # After the next runs were handed out: no worker waits for the books.
-            self._account.write()
-            self._study.beat()
-            self._progress.refresh()
+            self.turn()
+
+    def turn(self) -> None:
+        """Keep the books, and show that the study is alive."""
+        self._account.write()
+        self._on_turn()
+        self._study.beat()
+        self._progress.refresh()
+
+    def _ask(self, executor: Executor) -> None:
+        """Ask the board for more runs where more could start than wait."""
+        while len(self._waiting) < executor.free_slots * self._branches:
+            standings = self._board.next_runs()
+            if not standings:
+                return
+            for standing in standings:
+                self.take(standing)
 
     def settle(self, executor: Executor) -> None:
         """Take note of how the runs ended that the executor has stopped."""
@@ -136,6 +169,9 @@ class Dispatcher:
                 self._note(self._jobs[report.key], report.data)
             elif isinstance(report, Outcome):
                 self._end_job(report)
+            if not self._settling:
+                for withdrawal in self._board.withdrawals():
+                    self._withdraw(executor, withdrawal)
 
     # --- Handing out ---------------------------------------------------------------------------
 
@@ -143,6 +179,7 @@ class Dispatcher:
         group = self._waiting.take_group(executor.n_slots)
         for one in group:
             self._open(one)
+            self._board.handed_out(one.run)
         self._n_submitted += 1
         key = f"{'+'.join(one.run.key for one in group)} #{self._n_submitted}"
         job = TrainJob(
@@ -172,6 +209,7 @@ class Dispatcher:
             if one.is_open:
                 return
             self._study.reopen_child(one.run_id, run_params(run))
+        self._run_ids[run.key] = one.run_id
         one.is_open = True
         # Again for a run that is gone on with: its first driver may have died before it came here.
         # Here and not in the workers, which would race for the first entry in MLflow's table.
@@ -198,7 +236,42 @@ class Dispatcher:
             config.n_iterations,
             config.tests,
             self._describe_data(one.run),
+            self._scores_test,
         )
+
+    def score_job(self, key: str, run: PlannedRun) -> Job:
+        """Make the job that scores the test records of a finished run."""
+        one = OpenRun(run, self._run_ids[run.key])
+        uri, corpus = self._study.client.tracking_uri, self._plan.corpus.path
+        job = ScoreJob(uri, corpus, self._run_job(one))
+        return Job(key, pickle_for_worker(job, self._modules))
+
+    # --- Giving up -----------------------------------------------------------------------------
+
+    def _withdraw(self, executor: Executor, withdrawal: Withdrawal) -> None:
+        """Give up a run: at once where it waits, by a letter where it is trained."""
+        run, reason = withdrawal.run, withdrawal.reason
+        waiting = self._waiting.remove(run.key)
+        if waiting is not None:
+            if waiting.run_id is not None:
+                self._end_pruned(waiting.run_id, reason)
+            if withdrawal.is_pruned:
+                self._account.pruned(run, reason)
+            return
+        for key, runs in self._jobs.items():
+            if run.key in runs:
+                one = runs[run.key]
+                assert one.run_id is not None
+                one.pruned = reason
+                # First in the store: whatever happens now, nobody goes on with it.
+                self._study.tag_child(one.run_id, {PRUNED_TAG: reason})
+                executor.send(key, {"prune": run.key, "reason": reason[:REASON_LIMIT]})
+
+    def _end_pruned(self, run_id: str, reason: str) -> None:
+        self._study.tag_child(run_id, {PRUNED_TAG: reason})
+        self._deliver_rest(run_id)
+        self._study.finish_child(run_id, EndStatus.KILLED, reason)
+        discard_checkpoint(run_id)
 
     # --- Watching ------------------------------------------------------------------------------
 
@@ -211,6 +284,8 @@ class Dispatcher:
             one.saved = data["saved"]
         if "iteration" in data:
             self._progress.update(one.run, data)
+        if "tests" in data:
+            self._board.tested(one.run, data["tests"])
         if "note" in data:
             self._progress.note(one.run, data["note"])
         if "waiting" in data:
@@ -225,7 +300,11 @@ class Dispatcher:
         if data["ended"] == "done":
             self._study.finish_child(one.run_id, EndStatus.FINISHED)
             discard_checkpoint(one.run_id)
-            self._account.finished(one.run, data["metrics"])
+            self._account.finished(one.run, {**data["figures"], **data["metrics"]})
+            self._board.finished(one.run, {**data["figures"], **data["metrics"]})
+        elif one.pruned is not None:
+            self._end_pruned(one.run_id, one.pruned)
+            self._account.pruned(one.run, one.pruned)
         elif data["ended"] == "lost":
             self._replace(one, data["reason"])
         elif data["ended"] in ("memory", "busy"):
@@ -247,6 +326,9 @@ class Dispatcher:
             if outcome.state is OutcomeState.CANCELLED or (kind and self._settling):
                 self._study.finish_child(one.run_id, EndStatus.KILLED, reason)
                 self._progress.stopped(one.run)
+            elif one.pruned is not None:
+                self._end_pruned(one.run_id, one.pruned)
+                self._account.pruned(one.run, one.pruned)
             elif outcome.state is OutcomeState.DIED:
                 self._try_again(one, reason, error, exclusive=memory)
             elif kind:
@@ -311,6 +393,7 @@ class Dispatcher:
         self._write(one.run_id, "error.txt", error)
         self._study.finish_child(one.run_id, EndStatus.FAILED, reason)
         self._account.failed(one.run, reason)
+        self._board.failed(one.run)
 
     def _write(self, run_id: str, name: str, text: str) -> None:
         with store_errors(f"write {name} of run {run_id}"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -20,14 +20,18 @@ from tqdm import tqdm
 from ecg_mlflow.account import Account
 from ecg_mlflow.descriptions import dataset_infos, describe_study
 from ecg_mlflow.dispatch import Dispatcher
-from ecg_mlflow.errors import ResumeError
+from ecg_mlflow.errors import ResearchError, ResumeError
 from ecg_mlflow.executors import Executor, Slot
 from ecg_mlflow.files import cache_root, locked
+from ecg_mlflow.finals import finalists, is_scored, score_finalists
 from ecg_mlflow.handover import RayShare, make_executor
 from ecg_mlflow.interrupts import StopRequest, stop_on_signals
+from ecg_mlflow.journals import JournalCopy, journal_path
 from ecg_mlflow.plan import StudyPlan
 from ecg_mlflow.progress import StudyProgress
-from ecg_mlflow.resuming import Standing, summary, superfluous, take_stock
+from ecg_mlflow.resuming import Stock, summary, superfluous
+from ecg_mlflow.search_design import SearchDesign
+from ecg_mlflow.searching import conclude_search, make_board, open_sampler
 from ecg_mlflow.tracking import EndStatus, LedgerEntry, Patience, Study, log_datasets
 from ecg_mlflow.tracking.ledger import (
     CORPUS_TAG,
@@ -73,6 +77,8 @@ class StudyOptions:
         Seconds without a sign of life after which a worker counts as hung.
     log_dir
         For the workers' output.
+    design
+        How the study chooses among its configurations.
     """
 
     experiment: str
@@ -88,6 +94,7 @@ class StudyOptions:
     save_every_s: float = 60.0
     hang_s: float = 900.0
     log_dir: Path | None = None
+    design: SearchDesign = field(default_factory=SearchDesign)
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,7 @@ class StudyResult:
     finished: int
     failed: int
     leaderboard: list[dict[str, object]]
+    pruned: int = 0
 
 
 def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> StudyResult:
@@ -119,34 +127,47 @@ def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> S
     with stop_on_signals() as stop:
         patience = Patience(on_wait=_Waiting(stop))
         patient = patience.client(client)
-        standings, idle = _take_stock(plan, patient, options)
-        with _only_driver(options.run_id), _opened(plan, client, options, patience) as study:
-            if found := summary(standings):
-                print(found, file=sys.stderr)
-            for entry in idle:
-                end_abandoned(patient, entry, "no planned run goes on with it")
-            return _run(plan, study, options, standings, stop)
+        stock = _look_up(plan, patient, options)
+        with _only_driver(options.run_id):
+            if options.run_id is not None:
+                # While nothing has been touched: it may be another study.
+                _check_same_study(plan, patient, options, stock)
+            with _opened(plan, client, options, patience) as study:
+                return _run(plan, study, options, stock, stop)
 
 
-def _take_stock(
-    plan: StudyPlan, client: MlflowClient, options: StudyOptions
-) -> tuple[list[Standing], list[LedgerEntry]]:
-    """Hold the plan against the ledger; return what is left to do, and runs left over."""
+def _look_up(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> Stock:
+    """Read what the ledger has of the study, and what it may take over from others."""
     entries: list[LedgerEntry] = []
     if options.run_id is not None:
         parent = client.get_run(options.run_id)
         entries = read_children(client, parent.info.experiment_id, options.run_id)
-        known = {entry.identity for entry in entries}
-        if known and not known & {run.identity for run in plan.runs}:
-            raise ResumeError(
-                f"study {options.run_id} has {len(known)} runs, and not one of them is among the "
-                f"{len(plan.runs)} that are planned now: the grid file, the recordings or the "
-                "options have changed in what every run depends on. Undo that, or start a new "
-                "study without resume"
-            )
     reusable = find_finished(client, plan.corpus.digest[:16]) if options.reuse else {}
-    standings = take_stock(plan.runs, entries, reusable, retry_failed=options.retry_failed)
-    return standings, superfluous(standings, entries)
+    if not options.design.holds_test_back(plan):
+        # Runs of a search may lack what is wanted here: their score on the test records.
+        reusable = {key: one for key, one in reusable.items() if is_scored(one.metrics)}
+    return Stock(entries, reusable, retry_failed=options.retry_failed)
+
+
+def _check_same_study(
+    plan: StudyPlan, client: MlflowClient, options: StudyOptions, stock: Stock
+) -> None:
+    """Raise a `ResumeError` if nothing that the study has trained is among what is planned."""
+    planned = {run.identity for run in plan.runs}
+    if plan.sampled:
+        assert options.run_id is not None
+        sampler = open_sampler(plan, client, options.design, options.run_id)
+        for trial in sampler.history():
+            with suppress(ResearchError):  # the board says so
+                config = plan.planner.plan(trial.number, trial.config)
+                planned |= {run.identity for run in plan.planner.runs(config)}
+    if stock.identities and not stock.identities & planned:
+        raise ResumeError(
+            f"study {options.run_id} has {len(stock.identities)} runs, and not one of them is "
+            f"among the {len(planned)} that are planned now: the grid file, the recordings or the "
+            "options have changed in what every run depends on. Undo that, or start a new "
+            "study without resume"
+        )
 
 
 @contextmanager
@@ -188,46 +209,72 @@ def _opened(
 
 
 def _run(
-    plan: StudyPlan,
-    study: Study,
-    options: StudyOptions,
-    standings: Sequence[Standing],
-    stop: StopRequest,
+    plan: StudyPlan, study: Study, options: StudyOptions, stock: Stock, stop: StopRequest
 ) -> StudyResult:
-    with StudyProgress(plan) as progress:
-        describe_study(study, plan, options.grid_file)
+    design = options.design
+    sampler = open_sampler(plan, study.client, design, study.run_id)
+    journal = JournalCopy(study.client, study.run_id, journal_path(study.client, study.run_id))
+    board = make_board(plan, sampler, stock, design, study.client)
+    standings = board.open()
+    if found := summary(standings):
+        print(found, file=sys.stderr)
+    for entry in superfluous(standings, stock.entries):
+        end_abandoned(study.client, entry, "no planned run goes on with it")
+    mean_seconds = plan.seconds / len(plan.runs)
+    with StudyProgress(design.contest.first, lambda: board.n_runs, mean_seconds) as progress:
+        describe_study(study, plan, design, options.grid_file, board.n_runs)
         log_datasets(study.client, study.run_id, dataset_infos(plan.corpus, plan.configs[0]))
-        account = Account(plan, study, progress)
+        account = Account(plan, design, study, progress, lambda: board.n_runs)
         dispatcher = Dispatcher(
             plan,
             study,
             account,
             progress,
-            standings,
+            board,
             modules=options.modules,
             branches=options.branches,
             save_every_s=options.save_every_s,
+            scores_test=not design.holds_test_back(plan),
+            on_turn=journal.update,
         )
+        for standing in standings:
+            dispatcher.take(standing)
         executor: Executor = make_executor(
-            "ecg_mlflow.job:train",
+            "ecg_mlflow.job:work",
             options.where,
             corpus=plan.corpus.path,
             log_dir=options.log_dir,
             hang_s=options.hang_s,
         )
+        n_unscored = 0
         try:
             with executor:
                 dispatcher.run(executor, stop)
+                if design.holds_test_back(plan):
+                    n_unscored = score_finalists(
+                        finalists(board, design), dispatcher, account, executor, stop
+                    )
         except BaseException:
             dispatcher.settle(executor)
             raise
+        finally:
+            journal.update(now=True)
         account.write()
+        if design.selects:
+            conclude_search(study, plan, board, design, options.grid_file)
         result = StudyResult(
-            study.run_id, account.n_finished, account.n_failed, account.leaderboard()
+            study.run_id,
+            account.n_finished,
+            account.n_failed,
+            account.leaderboard(),
+            account.n_pruned,
         )
+        failures = [
+            *([f"{result.failed} of {board.n_runs} runs failed"] if result.failed else []),
+            *([f"{n_unscored} runs could not be scored on the test records"] if n_unscored else []),
+        ]
         study.close(
-            EndStatus.FAILED if result.failed else EndStatus.FINISHED,
-            f"{result.failed} of {len(plan.runs)} runs failed" if result.failed else None,
+            EndStatus.FAILED if failures else EndStatus.FINISHED, "; ".join(failures) or None
         )
     return result
 

@@ -1,4 +1,4 @@
-"""What workers execute: ``ecg_mlflow.job:train`` for runs, ``ecg_mlflow.job:probe`` for a plan.
+"""What workers execute: ``ecg_mlflow.job:work`` for runs, ``ecg_mlflow.job:probe`` for a plan.
 
 The driver opens runs and closes them; the worker fills them.
 """
@@ -17,10 +17,11 @@ import cloudpickle
 from ecg_mlflow.building import build_model
 from ecg_mlflow.data_plan import batch_sources
 from ecg_mlflow.errors import CheckpointError, StorageFullError, TrackingError
-from ecg_mlflow.executors import shielded, stop_requested
+from ecg_mlflow.executors import received, shielded, stop_requested
 from ecg_mlflow.pipeline import BatchSource, Selection, map_ahead
 from ecg_mlflow.records import Corpus, packed_path
 from ecg_mlflow.schedule import Schedule
+from ecg_mlflow.scoring import ScoreJob, score
 from ecg_mlflow.settings import Settings
 from ecg_mlflow.splits import TEST, TRAIN, VALIDATION
 from ecg_mlflow.tracking import DatasetInfo, connect
@@ -53,6 +54,9 @@ class RunJob:
         How long, and when to evaluate.
     datasets
         Description of each side, for MLflow.
+    scores_test
+        Score the test records at the end where there are validation records too. A search does so
+        for the configurations that it ends with, once.
     """
 
     key: str
@@ -65,6 +69,7 @@ class RunJob:
     n_iterations: int
     tests: Schedule
     datasets: Mapping[str, DatasetInfo] = field(default_factory=dict)
+    scores_test: bool = True
 
     @property
     def monitored(self) -> str:
@@ -105,20 +110,29 @@ def _open_corpus(path: Path) -> Corpus:
     return Corpus.open(path)
 
 
-def train(payload: bytes, report: Report) -> None:
-    """Train the runs of a `TrainJob`; how each of them ends is reported, not returned.
+def work(payload: bytes, report: Report) -> dict[str, float] | None:
+    """Do a `TrainJob` or a `ScoreJob`.
 
-    A request to stop is answered when the iteration is done and the runs are saved.
+    How each run of the first ends is reported, not returned; the second returns metrics. A request
+    to stop is answered when the iteration is done and the runs are saved.
     """
-    job: TrainJob = cloudpickle.loads(payload)
+    job: TrainJob | ScoreJob = cloudpickle.loads(payload)
     with shielded(), suppress(Paused), ExitStack() as resources:
+        if isinstance(job, ScoreJob):
+            return score(job.run, _client(job.tracking_uri), _corpus(job), report)
         _train(job, report, resources)
+    return None
+
+
+def _corpus(job: TrainJob | ScoreJob) -> Corpus:
+    """Open the corpus, from where the driver has it or from this machine's cache."""
+    return _open_corpus(job.corpus if job.corpus.exists() else packed_path(job.corpus.name))
 
 
 def _train(job: TrainJob, report: Report, resources: ExitStack) -> None:
     runs = [TrainingRun(one, report) for one in job.runs]
     client = runs[0].patience.call(_client, job.tracking_uri)
-    corpus = _open_corpus(job.corpus if job.corpus.exists() else packed_path(job.corpus.name))
+    corpus = _corpus(job)
     first = job.runs[0]
     sources = batch_sources(corpus, first.settings, first.sides)
     opened = [run for run in runs if _open(run, client, corpus, sources, resources)]
@@ -166,7 +180,7 @@ def _train_together(runs: Sequence[TrainingRun], source: BatchSource, save_every
         for run in runs:
             run.setup_seconds = run.age
         try:
-            finished = loop.run(stop_requested)
+            finished = loop.run(lambda: _should_stop(runs))
         except (StorageFullError, TrackingError):
             raise
         except Exception as error:
@@ -178,6 +192,15 @@ def _train_together(runs: Sequence[TrainingRun], source: BatchSource, save_every
         for run in runs:
             if not run.branch.is_over:
                 run.pause()
+
+
+def _should_stop(runs: Sequence[TrainingRun]) -> bool:
+    """Say whether the job is to stop; withdraw the runs that the driver has given up."""
+    for letter in received():
+        for run in runs:
+            if run.job.key == letter["prune"]:
+                run.branch.withdrawn = letter["reason"]
+    return stop_requested()
 
 
 def probe(payload: bytes, report: Report) -> list[tuple[int, int] | str]:

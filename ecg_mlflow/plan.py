@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ecg_mlflow.canonical import digest
 from ecg_mlflow.data_plan import DataPlan
@@ -102,6 +102,16 @@ class PlannedRun:
         return f"{self.config.index:02d}-r{self.repetition}"
 
 
+class Planner(Protocol):
+    """Plans configurations one by one; see `ecg_mlflow.planning.ConfigPlanner`."""
+
+    def plan(self, index: int, config: ConfigAlias) -> ConfigPlan:
+        """Plan a configuration."""
+
+    def runs(self, config: ConfigPlan) -> tuple[PlannedRun, ...]:
+        """Plan its repetitions."""
+
+
 @dataclass(frozen=True)
 class StudyPlan:
     """A whole study.
@@ -115,11 +125,15 @@ class StudyPlan:
     configs
         Without repeated ones.
     runs
-        In order: repetitions outermost, so that a first pass over the grid ends early.
+        Those of `configs`, repetitions outermost, so that a first pass over the grid ends early.
     bad
         Records that were left out.
     notes
         What the user should know before the study starts.
+    planner
+        Plans configurations that come later.
+    sampled
+        A sampler chooses configurations: those here are examples.
     """
 
     research: Research
@@ -129,6 +143,8 @@ class StudyPlan:
     runs: tuple[PlannedRun, ...]
     bad: tuple[BadRecord, ...]
     notes: tuple[str, ...]
+    planner: Planner
+    sampled: bool = False
 
     @property
     def digest(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,10 +12,12 @@ from ecg_mlflow.canonical import digest
 from ecg_mlflow.choosing import choose, spread
 from ecg_mlflow.data_plan import DataPlan, plan_data, try_batches, uncovered_labels
 from ecg_mlflow.errors import EcgMlflowError, ModelError, ResearchError
-from ecg_mlflow.grids import C, ConfigAlias
+from ecg_mlflow.grids import C, ConfigAlias, Grid
+from ecg_mlflow.patients import patients_note
 from ecg_mlflow.plan import ConfigPlan, Network, PlannedRun, StudyPlan
 from ecg_mlflow.records import BadRecord, Corpus, bad_records_error
 from ecg_mlflow.research import Research, config_name
+from ecg_mlflow.search.space import Space
 from ecg_mlflow.settings import Rules, Settings
 from ecg_mlflow.splits import Parts, Split, split_records
 
@@ -50,7 +52,9 @@ class Overrides:
     skip_bad_records: bool = False
 
 
-def plan_study(research: Research, corpus: Corpus, overrides: Overrides) -> StudyPlan:
+def plan_study(
+    research: Research, corpus: Corpus, overrides: Overrides, *, sampled: bool = False
+) -> StudyPlan:
     """Plan every run and check all that can be checked without training.
 
     1. Apply the overrides; expand the grid; put every configuration's values in their places.
@@ -58,25 +62,39 @@ def plan_study(research: Research, corpus: Corpus, overrides: Overrides) -> Stud
     3. Divide the records; per distinct pair of pipelines, select, cut and make a first batch.
     4. Describe the models that can describe themselves.
 
+    Parameters
+    ----------
+    research, corpus, overrides
+        What, on which records, and what the command line says in place of the research.
+    sampled
+        Configurations will be chosen as the study goes on: plan examples of them, among which
+        every value of every option occurs.
+
     Raises
     ------
     ResearchError, BadRecordsError, SplitError, PipelineError, ModelError
         For what is wrong; the message names the configuration, side or records.
     """
     research = _override(research, overrides)
-    configs, twins = research.grid.unique()
-    notes = [
-        f"configuration {config_name(twin)} equals {config_name(kept)} by value and runs once"
-        for kept, twin in twins
-    ]
+    configs, notes = _examples(research, overrides) if sampled else _all_configs(research)
     chosen = choose(configs, overrides.configs)
     settings = {index: research.settings(configs[index]) for index in chosen}
     rows = spread(len(corpus), overrides.limit)
     kept_rows, bad = _leave_out_bad(corpus, rows, settings.values(), overrides.skip_bad_records)
     assert isinstance(research.split, Split)
-    parts = split_records(research.split, corpus.ids, corpus.labels, corpus.copies, kept_rows)
-    plans = _plan_configs(corpus, parts, configs, settings)
+    parts = split_records(
+        research.split,
+        corpus.ids,
+        corpus.labels,
+        corpus.copies,
+        kept_rows,
+        patients=corpus.patients,
+    )
+    planner = ConfigPlanner(research, corpus, parts)
+    plans = [planner.plan(index, configs[index], one) for index, one in settings.items()]
     notes += dict.fromkeys(note for plan in plans for note in plan.data.notes)
+    if (whose := patients_note(parts, corpus.patients)) is not None:
+        notes.append(whose)
     if corpus.copies:
         listed = "; ".join(" = ".join(group) for group in corpus.copies[:SHOWN_COPIES])
         more = len(corpus.copies) - SHOWN_COPIES
@@ -89,10 +107,35 @@ def plan_study(research: Research, corpus: Corpus, overrides: Overrides) -> Stud
         corpus,
         parts,
         tuple(plans),
-        _runs(plans, research.repetitions, corpus, parts),
+        tuple(
+            run for repetition in zip(*map(planner.runs, plans), strict=True) for run in repetition
+        ),
         tuple(bad),
         (*corpus.provenance.notes, *notes),
+        planner,
+        sampled,
     )
+
+
+def _all_configs(research: Research) -> tuple[list[ConfigAlias], list[str]]:
+    """List the configurations, and say which are the same."""
+    assert isinstance(research.grid, Grid)
+    configs, twins = research.grid.unique()
+    return configs, [
+        f"configuration {config_name(twin)} equals {config_name(kept)} by value and runs once"
+        for kept, twin in twins
+    ]
+
+
+def _examples(research: Research, overrides: Overrides) -> tuple[list[ConfigAlias], list[str]]:
+    """List configurations among which every value of every option occurs."""
+    assert isinstance(research.grid, Grid)
+    if overrides.configs is not None:
+        raise ResearchError(
+            f"configs={overrides.configs!r} chooses from a list of configurations, and a sampler "
+            "chooses itself: leave configs out, or narrow the grid in the grid file"
+        )
+    return Space(research.grid).examples(), []
 
 
 def _override(research: Research, overrides: Overrides) -> Research:
@@ -134,27 +177,58 @@ def _leave_out_bad(
     return np.array([row for row in rows if corpus.ids[row] not in seen], dtype=np.int64), bad
 
 
-def _plan_configs(
-    corpus: Corpus,
-    parts: Parts,
-    configs: Sequence[ConfigAlias],
-    settings: Mapping[int, Settings],
-) -> list[ConfigPlan]:
-    """Plan each configuration; those that share pipelines share their data's plan."""
-    planned: dict[str, DataPlan] = {}
-    plans = []
-    for index, one in settings.items():
+class ConfigPlanner:
+    """Plans configurations one by one; those that share pipelines share their data's plan.
+
+    Parameters
+    ----------
+    research, corpus, parts
+        What holds for all of them.
+    """
+
+    def __init__(self, research: Research, corpus: Corpus, parts: Parts) -> None:
+        self._research = research
+        self._corpus = corpus
+        self._parts = parts
+        self._planned: dict[str, DataPlan] = {}
+        self._shared = digest([IDENTITY_VERSION, corpus.digest, dict(parts.items())])
+
+    def plan(self, index: int, config: ConfigAlias, settings: Settings | None = None) -> ConfigPlan:
+        """Plan a configuration.
+
+        Parameters
+        ----------
+        index
+            Its place in the study.
+        config
+            Its options.
+        settings
+            What follows from them, where that is known already.
+
+        Raises
+        ------
+        ResearchError
+            If something is wrong with it; the message names it.
+        """
+        one = settings or self._research.settings(config)
         key = digest([one.train, one.test, one.classes, one.batch_size, one.drop_last])
         try:
-            if key not in planned:
-                planned[key] = plan_data(corpus, parts, one)
-                try_batches(corpus, one, planned[key])
-            network = describe_network(one, planned[key].input_shape)
+            if key not in self._planned:
+                self._planned[key] = plan_data(self._corpus, self._parts, one)
+                try_batches(self._corpus, one, self._planned[key])
+            data = self._planned[key]
+            network = describe_network(one, data.input_shape)
         except EcgMlflowError as error:
-            raise ResearchError(f"configuration {config_name(configs[index])}: {error}") from error
-        stream = digest([key, one.seed])
-        plans.append(ConfigPlan(index, configs[index], one, planned[key], network, stream))
-    return plans
+            raise ResearchError(f"configuration {config_name(config)}: {error}") from error
+        return ConfigPlan(index, config, one, data, network, digest([key, one.seed]))
+
+    def runs(self, config: ConfigPlan) -> tuple[PlannedRun, ...]:
+        """Plan the repetitions of a configuration."""
+        of_config = digest(config.settings)
+        return tuple(
+            PlannedRun(config, repetition, digest([self._shared, of_config, repetition]))
+            for repetition in range(self._research.repetitions)
+        )
 
 
 def describe_network(settings: Settings, input_shape: tuple[int, int]) -> Network | None:
@@ -175,15 +249,3 @@ def describe_network(settings: Settings, input_shape: tuple[int, int]) -> Networ
     except (TypeError, ValueError) as error:
         raise ModelError(f"{settings.model_name} refuses its arguments: {error}") from error
     return Network(spec.trainable_parameters(), spec.multiply_adds())
-
-
-def _runs(
-    plans: Sequence[ConfigPlan], repetitions: int, corpus: Corpus, parts: Parts
-) -> tuple[PlannedRun, ...]:
-    shared = digest([IDENTITY_VERSION, corpus.digest, dict(parts.items())])
-    by_config = [digest(plan.settings) for plan in plans]
-    return tuple(
-        PlannedRun(plan, repetition, digest([shared, of_config, repetition]))
-        for repetition in range(repetitions)
-        for plan, of_config in zip(plans, by_config, strict=True)
-    )

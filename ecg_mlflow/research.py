@@ -18,6 +18,7 @@ from ecg_mlflow.model_arguments import (
     quoted,
     signature,
 )
+from ecg_mlflow.narrowing import UpdateGrid
 from ecg_mlflow.pipeline import Pipeline, Stages
 from ecg_mlflow.schedule import Schedule
 from ecg_mlflow.settings import Rules, Settings
@@ -102,6 +103,15 @@ class Research:
         See `Optimizer` and `Loss`.
     split
         A `Split`, or its first argument.
+    update_grid
+        A function that gets the results so far, a `pandas.DataFrame` with a row per configuration
+        that has ended, and returns the grid to go on with, or None to keep the present one.
+        Columns: ``trial``, ``state``, every option (numbers, or else aliases), ``runs``, and the
+        mean of each metric.
+    update_every
+        When it is called: a rule or a list of them, see `Schedule`, over configurations in the
+        order in which they end, counted from 0. ``"last"`` is after the one with which there is
+        nothing left to do.
     demo
         Smaller numbers for the demo corpus.
     name
@@ -129,6 +139,8 @@ class Research:
     optimizer: Optimizer | C = field(default_factory=Optimizer)
     loss: Loss | C = field(default_factory=Loss)
     split: Split | float | tuple[float, ...] = 0.8
+    update_grid: UpdateGrid | None = None
+    update_every: Rules = "last"
     demo: DemoBudget = field(default_factory=DemoBudget)
     name: str | None = None
 
@@ -148,6 +160,11 @@ class Research:
         self._check_kinds()
         self._check_option_names()
         check_whole("repetitions", self.repetitions, 1)
+        Schedule.parse(self.update_every)
+        if self.update_grid is not None and not callable(self.update_grid):
+            raise ResearchError(
+                f"update_grid={self.update_grid!r} must be a function of a DataFrame of results"
+            )
         self._check_design({f.name: getattr(self, f.name) for f in fields(self)})
 
     def _check_places(self) -> None:

@@ -26,6 +26,8 @@ class Action(Enum):
     """A run of an earlier study is finished and has the same identity."""
     LEAVE = "leave"
     """It failed, and nobody wants it tried again."""
+    PRUNED = "pruned"
+    """Others were better: it is not gone on with."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +39,11 @@ class Standing:
     entry: LedgerEntry | None = None
 
 
-def take_stock(
-    runs: Sequence[PlannedRun],
-    entries: Iterable[LedgerEntry],
-    reusable: Mapping[str, LedgerEntry],
-    *,
-    retry_failed: bool,
-) -> list[Standing]:
-    """Hold the planned runs against the ledger.
+class Stock:
+    """What the ledger has of a study, to hold planned runs against.
 
     Parameters
     ----------
-    runs
-        The plan's runs, in order.
     entries
         The study's children so far, the oldest first.
     reusable
@@ -57,13 +51,30 @@ def take_stock(
     retry_failed
         Try failed runs again.
     """
-    by_identity: dict[str, list[LedgerEntry]] = {}
-    for entry in entries:
-        by_identity.setdefault(entry.identity, []).append(entry)
-    return [
-        _standing(run, by_identity.get(run.identity, []), reusable.get(run.identity), retry_failed)
-        for run in runs
-    ]
+
+    def __init__(
+        self,
+        entries: Iterable[LedgerEntry] = (),
+        reusable: Mapping[str, LedgerEntry] | None = None,
+        *,
+        retry_failed: bool = False,
+    ) -> None:
+        self.entries = list(entries)
+        self._reusable = reusable or {}
+        self._retry_failed = retry_failed
+        self._by_identity: dict[str, list[LedgerEntry]] = {}
+        for entry in self.entries:
+            self._by_identity.setdefault(entry.identity, []).append(entry)
+
+    @property
+    def identities(self) -> set[str]:
+        """What the study's children so far have trained."""
+        return set(self._by_identity)
+
+    def standing(self, run: PlannedRun) -> Standing:
+        """Say what is to be done about a planned run."""
+        entries = self._by_identity.get(run.identity, [])
+        return _standing(run, entries, self._reusable.get(run.identity), self._retry_failed)
 
 
 def _standing(
@@ -81,6 +92,8 @@ def _standing(
     if not current:
         return Standing(run, Action.START)
     entry = current[-1]
+    if entry.is_pruned:
+        return Standing(run, Action.PRUNED, entry)
     if entry.status != "FAILED":
         return Standing(run, Action.CONTINUE, entry)
     if not retry_failed:
@@ -96,6 +109,7 @@ def summary(standings: Sequence[Standing]) -> str | None:
         (n[Action.REUSE], "taken over from other studies"),
         (n[Action.CONTINUE], "to go on with"),
         (n[Action.LEAVE], "failed and left so"),
+        (n[Action.PRUNED], "pruned"),
         (n[Action.START] + n[Action.REPLACE], "to begin"),
     )
     if n[Action.START] == len(standings):
@@ -109,5 +123,6 @@ def superfluous(standings: Sequence[Standing], entries: Iterable[LedgerEntry]) -
     They are of configurations that are no longer planned, or a second one of an identity that is
     finished or goes on in another.
     """
-    kept = {s.entry.run_id for s in standings if s.entry and s.action is Action.CONTINUE}
+    going_on = (Action.CONTINUE, Action.PRUNED)
+    kept = {s.entry.run_id for s in standings if s.entry and s.action in going_on}
     return [entry for entry in entries if entry.status == "RUNNING" and entry.run_id not in kept]

@@ -30,6 +30,8 @@ class OpenRun:
         ... and without other processes on its device: memory may have been at its end.
     is_open
         This driver has created the child run, or has gone on in it.
+    pruned
+        Why others are preferred, once its process was told to give it up.
     """
 
     run: PlannedRun
@@ -40,6 +42,7 @@ class OpenRun:
     alone: bool = False
     exclusive: bool = False
     is_open: bool = False
+    pruned: str | None = None
 
 
 class RunQueue:
@@ -65,6 +68,14 @@ class RunQueue:
     def put_first(self, one: OpenRun) -> None:
         """Put a run at the beginning: it was under way already."""
         self._waiting.appendleft(one)
+
+    def remove(self, key: str) -> OpenRun | None:
+        """Take a run out, wherever it stands; None if it is not there."""
+        for one in self._waiting:
+            if one.run.key == key:
+                self._waiting.remove(one)
+                return one
+        return None
 
     def clear(self) -> None:
         """Forget all runs."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import SplitError
+from ecg_mlflow.grouping import divide_groups, groups_of
+from ecg_mlflow.patients import check_patients, rows_by_patient
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 #: How many names an error lists.
@@ -21,13 +24,17 @@ SHOWN = 10
 class Split:
     """A rule that divides records.
 
+    Where the labels name patients, the records of one patient stand on one side: by chance they are
+    divided together; a border, or a list of records, that tears a patient apart is an error.
+
     Parameters
     ----------
     fractions
         The training fraction (the rest is the test set), or ``(train, test)``, or ``(train,
         validation, test)``, adding up to 1.
     stratified
-        Divide each class by itself.
+        Divide each class by itself; with patients, so that each class's records come close to the
+        fractions.
     seed
         Divide by chance. Without a seed the order of the sorted records decides: the first are the
         test set, then come validation and training.
@@ -105,6 +112,12 @@ class Split:
             raise self._unreadable()
         return dict(zip(names[len(given)], given, strict=True))
 
+    def by_chance(self) -> str:
+        """Write this split as it would divide by chance, for advice."""
+        fractions = 0.8 if self.records is not None else self.fractions
+        stratified = ", stratified=True" if self.stratified else ""
+        return f"split=Split({fractions!r}{stratified}, seed=0)"
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -132,6 +145,7 @@ def split_records(
     labels: Sequence[str],
     copies: Sequence[Sequence[str]],
     rows: npt.NDArray[np.int64],
+    patients: Sequence[str] | None = None,
 ) -> Parts:
     """Divide the records at `rows` by the rule.
 
@@ -145,15 +159,24 @@ def split_records(
         Groups of ids that hold the same signal.
     rows
         ``(n,)`` positions of the records to divide, ascending.
+    patients
+        Whose the records of the whole corpus are, '' where that isn't known; or None.
 
     Raises
     ------
     SplitError
-        If a part stays empty, a listed record doesn't exist, or two copies of one recording stand
-        in different parts, which chance is never allowed to do.
+        If a part stays empty, a listed record doesn't exist, or two records of one patient or two
+        copies of one recording stand in different parts, which chance is never allowed to do.
     """
+    by_patient = rows_by_patient(rows, patients)
     if split.records is not None:
         places = _listed_parts(split.records, ids, rows)
+    elif split.seed is not None and by_patient:
+        place = {ids[row]: int(row) for row in rows}
+        twins = [[place[name] for name in group if name in place] for group in copies]
+        groups = groups_of(rows.tolist(), [*by_patient.values(), *twins])
+        strata = labels if split.stratified else [""] * len(ids)
+        places = divide_groups(groups, strata, split.seed, partial(_counts, split.shares()))
     else:
         places = _fraction_parts(split, ids, labels, copies, rows)
     parts = Parts(
@@ -162,8 +185,13 @@ def split_records(
     wanted = [TRAIN, TEST] if split.records is not None else list(split.shares())
     empty = [name for name in wanted if not places[name]]
     if empty:
-        raise SplitError(f"{len(rows)} records leave nothing for {' and '.join(empty)}")
-    _check_copies(parts, ids, copies)
+        message = f"{len(rows)} records leave nothing for {' and '.join(empty)}"
+        if by_patient:
+            message += f", as their {len(by_patient)} patients stay whole. Try another seed or "
+            message += "other fractions"
+        raise SplitError(message)
+    check_patients(parts, ids, by_patient, split.by_chance())
+    _check_copies(parts, ids, copies, split.by_chance())
     return parts
 
 
@@ -203,7 +231,9 @@ def _fraction_parts(
         if split.seed is not None:
             rng = np.random.default_rng([split.seed, len(order)])
             order = rng.permutation(order).tolist()
-        for name, part in _cut(split.shares(), order):
+        start = 0
+        for name, count in _counts(split.shares(), len(order)).items():
+            part, start = order[start : start + count], start + count
             for row in part:
                 # Copies follow the first of their group, also from another stratum.
                 group = twin_of.get(ids[row]) if split.seed is not None else None
@@ -211,19 +241,17 @@ def _fraction_parts(
     return parts
 
 
-def _cut(shares: Mapping[str, float], order: list[int]) -> list[tuple[str, list[int]]]:
-    """Cut an order into test, validation and training, in this order."""
-    n_train = round(shares[TRAIN] * len(order))
-    n_validation = round(shares.get(VALIDATION, 0.0) * len(order))
-    n_test = len(order) - n_train - n_validation
-    return [
-        (TEST, order[:n_test]),
-        (VALIDATION, order[n_test : n_test + n_validation]),
-        (TRAIN, order[n_test + n_validation :]),
-    ]
+def _counts(shares: Mapping[str, float], n_records: int) -> dict[str, int]:
+    """Return how many records each part gets, in the order in which they are dealt out."""
+    n_train = round(shares[TRAIN] * n_records)
+    n_validation = round(shares.get(VALIDATION, 0.0) * n_records)
+    n_test = n_records - n_train - n_validation
+    return {TEST: n_test, VALIDATION: n_validation, TRAIN: n_train}
 
 
-def _check_copies(parts: Parts, ids: Sequence[str], copies: Sequence[Sequence[str]]) -> None:
+def _check_copies(
+    parts: Parts, ids: Sequence[str], copies: Sequence[Sequence[str]], advice: str
+) -> None:
     part_of = {ids[row]: name for name, rows in parts.items() for row in rows}
     torn = []
     for group in copies:
@@ -234,7 +262,7 @@ def _check_copies(parts: Parts, ids: Sequence[str], copies: Sequence[Sequence[st
         raise SplitError(
             f"the same recording stands on two sides of the split under different names: "
             f"{_few(torn, '; ')}. Leave all but one out, or divide by chance, which keeps copies "
-            "together: split=Split(0.8, seed=0)"
+            f"together: {advice}"
         )
 
 

@@ -20,7 +20,8 @@ from ecg_mlflow.plan import StudyPlan
 from ecg_mlflow.planning import Overrides, plan_study
 from ecg_mlflow.records import Corpus, load_corpus
 from ecg_mlflow.research import Research
-from ecg_mlflow.study_request import StudyRequest, design_of, located
+from ecg_mlflow.search_design import GRID, SearchDesign, design_search, selection_warnings
+from ecg_mlflow.study_request import SEARCH, StudyRequest, design_of, located
 from ecg_mlflow.summary import plan_table, result_table
 from ecg_mlflow.tracking import connect
 
@@ -47,20 +48,22 @@ def run_request(request: StudyRequest) -> int:
             where = _where(request)
             grid = load_grid_file(find_grid_file(request.grid, request.folders))
             request = replace(request, grid=str(grid.path))
-            plan = probe_networks(_plan(request, grid.research), grid.modules)
+            plan = _plan(request, grid.research)
+            design = _design(request, plan)
+            plan = probe_networks(plan, grid.modules)
     except BaseException as error:
         # A study that could not be resumed, since another process runs it, is not ours to end.
         is_anothers = isinstance(error, ResumeError) and not request.resume
         if client and project_run and not is_anothers:
             end_project_run(client, project_run, error)
         raise
-    for note in plan.notes:
+    for note in (*plan.notes, *selection_warnings(plan, design)):
         print(f"note: {note}", file=sys.stderr)
     if plan.bad:
         print(f"note: {len(plan.bad)} bad records are left out", file=sys.stderr)
     if client is None or request.dry_run:
         n_workers = where.workers if isinstance(where, RayShare) else len(where)
-        print(plan_table(plan, max(1, n_workers)))
+        print(plan_table(plan, design, max(1, n_workers)))
         return 0
     options = StudyOptions(
         request.experiment or grid.research.name or "ecg-mlflow",
@@ -71,10 +74,12 @@ def run_request(request: StudyRequest) -> int:
         request=design_of(request),
         how_to_resume=request.how_to_resume,
         retry_failed=request.retry_failed,
-        reuse=request.reuse,
+        # A search that asks for what is known already is told, and nothing is trained twice.
+        reuse=design.sampler != GRID if request.reuse is None else request.reuse,
         branches=request.branches,
         save_every_s=60 * request.checkpoint_minutes,
         hang_s=60 * request.hang_minutes,
+        design=design,
     )
     with stand_in(client, project_run, run_id):
         return _report(run_study(plan, client, options), client.tracking_uri)
@@ -94,7 +99,14 @@ def _plan(request: StudyRequest, research: Research) -> StudyPlan:
     if data.startswith("demo:"):
         overrides = _within_demo_budget(research, overrides)
     corpus = _load_corpus(data, request.labels and located(request.labels, request.folders))
-    return plan_study(research, corpus, overrides)
+    sampled = (request.sampler or GRID) != GRID
+    return plan_study(research, corpus, overrides, sampled=sampled)
+
+
+def _design(request: StudyRequest, plan: StudyPlan) -> SearchDesign:
+    """Read how the study chooses among its configurations."""
+    given = {name: value for name in SEARCH if (value := getattr(request, name)) is not None}
+    return design_search(plan, **given)
 
 
 def _within_demo_budget(research: Research, overrides: Overrides) -> Overrides:
@@ -133,8 +145,10 @@ def _load_corpus(data: str, labels: str | None) -> Corpus:
 def _report(result: StudyResult, tracking_uri: str) -> int:
     """Say how a study ended and where to look; return the exit status."""
     print(result_table(result.leaderboard))
+    pruned = f", {result.pruned} pruned" if result.pruned else ""
     print(
-        f"{result.finished} runs finished, {result.failed} failed; parent run {result.run_id}\n"
+        f"{result.finished} runs finished, {result.failed} failed{pruned}; "
+        f"parent run {result.run_id}\n"
         f"Look at them with: mlflow ui --backend-store-uri {tracking_uri}"
     )
     return 3 if result.failed else 0

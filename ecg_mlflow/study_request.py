@@ -31,6 +31,14 @@ class StudyRequest:
     configs: str | None = None
     limit: int | None = None
     skip_bad_records: bool | None = None
+    sampler: str | None = None
+    trials: int | None = None
+    search_seed: int | None = None
+    pruner: str | None = None
+    objective: str | None = None
+    direction: str | None = None
+    adaptive: bool | None = None
+    finalists: int | None = None
     workers: int | None = None
     gpus: str | None = None
     threads: int | None = None
@@ -39,7 +47,7 @@ class StudyRequest:
     dry_run: bool = False
     resume: str | None = None
     retry_failed: bool = False
-    reuse: bool = False
+    reuse: bool | None = None
     branches: int = 1
     checkpoint_minutes: float = 1.0
     hang_minutes: float = 15.0
@@ -50,8 +58,16 @@ class StudyRequest:
     folders: tuple[Path, ...] = field(default_factory=lambda: (Path.cwd(),))
 
 
+#: How a study chooses among its configurations.
+SEARCH = (
+    *("sampler", "trials", "search_seed", "pruner", "objective", "direction", "adaptive"),
+    "finalists",
+)
 #: What a resumed study keeps of the request that it was started with, where nothing else is said.
-DESIGN = ("grid", "data", "labels", "epochs", "repetitions", "configs", "limit", "skip_bad_records")
+DESIGN = (
+    *("grid", "data", "labels", "epochs", "repetitions", "configs", "limit", "skip_bad_records"),
+    *SEARCH,
+)
 
 
 def design_of(request: StudyRequest) -> dict[str, object]:

@@ -9,8 +9,10 @@ from itertools import takewhile
 
 import numpy as np
 
+from ecg_mlflow.descriptions import n_configs
 from ecg_mlflow.plan import StudyPlan
 from ecg_mlflow.records import Corpus, list_bad_records
+from ecg_mlflow.search_design import SearchDesign
 
 SHOWN_COPIES = 10
 SHOWN_METRICS = tuple(
@@ -18,13 +20,13 @@ SHOWN_METRICS = tuple(
 )
 
 
-def plan_table(plan: StudyPlan, n_workers: int) -> str:
+def plan_table(plan: StudyPlan, design: SearchDesign, n_workers: int) -> str:
     """Write a plan: one line per configuration, and what the study takes in all.
 
     Parameters
     ----------
-    plan
-        The plan.
+    plan, design
+        The plan, and how it chooses among its configurations.
     n_workers
         How many runs train at once, for the estimate of the time.
     """
@@ -40,20 +42,37 @@ def plan_table(plan: StudyPlan, n_workers: int) -> str:
     ]
     header = ["#", "configuration", "parameters", "iterations", "time of one run"]
     parts = ", ".join(f"{len(part)} {name}" for name, part in plan.parts.items())
+    n_planned, what = _size(plan, design)
     # No worker is idle before the end, except that one run is on one worker.
-    seconds = max(plan.seconds / n_workers, max(config.seconds for config in plan.configs))
+    share = n_planned * plan.seconds / len(plan.runs) / n_workers
+    seconds = max(share, max(config.seconds for config in plan.configs))
+    early = ", less what is given up early" if design.selects else ""
     return "\n".join(
         [
             *_aligned([header, *rows]),
             "",
-            f"{plan.research.name}: {len(plan.configs)} configurations x "
-            f"{plan.research.repetitions} repetitions = {len(plan.runs)} runs, plan "
+            f"{plan.research.name}: {what} x "
+            f"{plan.research.repetitions} repetitions = {n_planned} runs, plan "
             f"{plan.digest[:12]}",
+            *([f"chosen by {design}"] if design.selects else []),
             f"records: {parts} of {len(plan.corpus)} from {plan.corpus.source}",
             f"estimated time: {_duration(seconds)} with {n_workers} CPU workers of one core "
-            "(within a factor of about 2)",
+            f"(within a factor of about 2){early}",
         ]
     )
+
+
+def _size(plan: StudyPlan, design: SearchDesign) -> tuple[int, str]:
+    """Return how many runs there are at most, and of what."""
+    if not plan.sampled:
+        return len(plan.runs), f"{len(plan.configs)} configurations"
+    n = n_configs(plan)
+    trials = n if design.trials is None else design.trials
+    if isinstance(n, int) and isinstance(trials, int):
+        trials = min(n, trials)
+    assert isinstance(trials, int), "a search without an end has been refused"
+    what = f"{trials} of {n} configurations (examples above)"
+    return trials * plan.research.repetitions, what
 
 
 def result_table(rows: Sequence[Mapping[str, object]], shown: int = 10) -> str:

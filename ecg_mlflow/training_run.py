@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
@@ -49,8 +49,10 @@ class TrainingRun:
     """One run of a job: a branch's observer, with a log, a checkpoint and a lock on it.
 
     As a context manager it holds the lock. What it reports to the driver are dicts with the run's
-    key under ``run``; the last one of a run has ``ended``: ``done``, ``failed``, ``memory`` (it
-    was at its end), ``lost`` (the checkpoint was) or ``busy`` (another process has the run).
+    key under ``run``; ``tests`` are its evaluations, as pairs of iteration and metrics, those of
+    earlier sessions too. The last one of a run has ``ended``: ``done``, ``failed``, ``pruned``,
+    ``memory`` (it was at its end), ``lost`` (the checkpoint was) or ``busy`` (another process has
+    the run).
 
     Parameters
     ----------
@@ -134,6 +136,8 @@ class TrainingRun:
             return False
         self.record_ids, self.sources = corpus.ids, sources
         self._build(checkpoint)
+        if self.state.tests:
+            self._report_tests(self.state.tests)
         return True
 
     def _build(self, checkpoint: Checkpoint | None) -> None:
@@ -142,11 +146,12 @@ class TrainingRun:
 
         job, settings, state = self.job, self.job.settings, self.state
         model = build_model(settings, job.input_shape, weight_seed(settings.seed, job.repetition))
+        self.n_parameters = count_parameters(model)
         self.step: CompiledStep = CompiledStep(
             model, settings.optimizer.build(), settings.loss.build()
         )
         if checkpoint is None:
-            self.log.metrics({"trainable_parameters": count_parameters(model)}, 0)
+            self.log.metrics({"trainable_parameters": self.n_parameters}, 0)
         else:
             self.step.restore(checkpoint.part("network"))
         self.branch = Branch(
@@ -191,7 +196,16 @@ class TrainingRun:
         best = {f"best_{name}_f1": state.best.objective}
         metrics = {f"{name}_{key}": value for key, value in evaluation.metrics.items()}
         self.log.metrics({**metrics, **best}, iteration)
-        self.report({"iteration": iteration + 1, **best})
+        self._report_tests(state.tests[-1:])
+
+    def _report_tests(self, tests: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Tell the driver of evaluations."""
+        name = self.job.monitored
+        found = [
+            (iteration, {f"{name}_{key}": value for key, value in metrics.items()})
+            for iteration, metrics in tests
+        ]
+        self.report({"iteration": tests[-1][0] + 1, "tests": found})
 
     def save(self) -> None:
         """Write a checkpoint, and let go of the metrics that it covers.
@@ -244,10 +258,22 @@ class TrainingRun:
         self._deliver_failure(self.state.failure)
 
     def _deliver_failure(self, failure: Mapping[str, str]) -> None:
+        self._deliver_all()
+        self.report({"ended": "failed", **failure})
+
+    def withdraw(self, reason: str) -> None:
+        """Deliver the losses so far, and report that the run ends here.
+
+        The driver has marked it as pruned before it said so: nobody goes on from its checkpoint.
+        """
+        self._deliver_all()
+        self._path.unlink(missing_ok=True)
+        self.report({"ended": "pruned", "reason": reason})
+
+    def _deliver_all(self) -> None:
         self.burn_bridges()
         self.log.release()
         self.log.flush()
-        self.report({"ended": "failed", **failure})
 
     def burn_bridges(self) -> None:
         """Remove a checkpoint that does not cover all metrics, for want of room.

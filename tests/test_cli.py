@@ -216,7 +216,7 @@ def test_a_store_without_permission(workplace, capsys, monkeypatch):
 
 
 def test_an_error_of_our_own_making_is_the_runs_reason_too(workplace, experiment, monkeypatch):
-    def broken(*_):
+    def broken(*_, **__):
         raise RuntimeError("a bug")
 
     client = workplace.client
@@ -317,7 +317,7 @@ def test_the_callers_folder_is_known_only_under_mlflow_run(monkeypatch, tmp_path
 
 
 def test_ctrl_c_ends_with_130(workplace, capsys, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("ecg_mlflow.study.plan_study", interrupted)

@@ -6,17 +6,19 @@ from dataclasses import replace
 
 import pytest
 
-from ecg_mlflow import KV, C, Optimizer, Option, Pipeline, Research, ResNet, Split, load_corpus
+from ecg_mlflow import KV, C, Optimizer, Option, Pipeline, Research, ResNet, load_corpus
 from ecg_mlflow.descriptions import (
+    Counts,
     dataset_infos,
     describe_state,
     full_configuration,
-    objective,
     run_name,
     run_params,
     study_params,
 )
 from ecg_mlflow.planning import Overrides, plan_study
+from ecg_mlflow.search.pruners import make_pruner
+from ecg_mlflow.search_design import Contest, SearchDesign
 
 WAYS = [KV(Optimizer("sgd", learning_rate=0.5), "slow|steady"), KV(Optimizer("adam"), "fast")]
 
@@ -78,14 +80,19 @@ def test_names_fit_into_every_store(beats):
 
 
 def test_the_studys_params(plan):
-    params = study_params(plan)
+    params = study_params(plan, SearchDesign(), 4)
     assert params["study"] == "waves"
     assert (params["configurations"], params["repetitions"], params["runs"]) == (2, 2, 4)
-    assert params["objective"] == "test_f1"
+    assert params["objective"] == "maximize test_f1"
+    assert "sampler" not in params
 
 
-def test_with_validation_records_these_decide(beats):
-    assert objective(make_plan(beats, split=Split((0.5, 0.2, 0.3)))) == "validation_f1"
+def test_the_params_of_a_search_say_how_it_chooses(plan):
+    design = SearchDesign("tpe", 5, Contest(pruner=make_pruner("asha"), adaptive=True))
+    params = study_params(plan, design, 4)
+    assert params["sampler"] == "tpe"
+    assert str(params["pruner"]) == "asha:eta=3"
+    assert params["adaptive_repetitions"] is True
 
 
 def test_data_sets_are_described_by_side(plan, beats):
@@ -118,7 +125,8 @@ def test_the_note_tells_state_and_best(plan):
         | {"test_f1": 0.75, "test_f1_std": 0.01, "test_accuracy": 0.8},
         {"rank": 2, "layout": "c", "runs": 1, "test_f1": 0.5, "test_f1_std": math.nan},
     ]
-    lines = describe_state(plan, rows, 3, 1).splitlines()
+    counts = Counts(4, finished=3, failed=1)
+    lines = describe_state(plan, SearchDesign(), rows, counts).splitlines()
     assert lines[0].startswith("**waves**: 2 configurations x 2 repetitions on ")
     assert "16 train, 4 test records" in lines[0]
     assert "F1 is of 'A' against the rest" in lines[0]

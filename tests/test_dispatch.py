@@ -10,6 +10,7 @@ import cloudpickle
 import pytest
 
 from ecg_mlflow import dispatch
+from ecg_mlflow.board import Withdrawal
 from ecg_mlflow.dispatch import MOST_DEATHS, Dispatcher
 from ecg_mlflow.errors import StorageFullError, TrackingError
 from ecg_mlflow.executors import Event, Outcome, OutcomeState
@@ -24,11 +25,15 @@ class Executor:
         self.script = script
         self.n_slots = n_slots
         self.jobs = []
+        self.letters = []
         self.reports = deque()
 
     @property
     def free_slots(self):
         return self.n_slots if not self.reports else 0
+
+    def send(self, key, data):
+        self.letters.append((key, data))
 
     def submit(self, job):
         runs = [one.key for one in cloudpickle.loads(job.payload).runs]
@@ -68,17 +73,51 @@ class Study:
         pass
 
 
+class Board:
+    """Hands out standings one by one, and keeps what it is told."""
+
+    def __init__(self, standings):
+        self.standings = deque(standings)
+        self.told: list[tuple[str, object]] = []
+        self.given_up: dict[str, list[Withdrawal]] = {}
+        self._new: list[Withdrawal] = []
+
+    def next_runs(self):
+        return [self.standings.popleft()] if self.standings else []
+
+    def withdrawals(self):
+        new, self._new = self._new, []
+        return new
+
+    def handed_out(self, run):
+        self.told.append(("handed out", run.key))
+
+    def tested(self, run, tests):
+        self.told.append(("tested", run.key))
+        self._new += self.given_up.pop(run.key, [])
+
+    def finished(self, run, metrics):
+        self.told.append(("finished", metrics))
+
+    def failed(self, run):
+        self.told.append(("failed", run.key))
+
+
 class Books:
     """Account and progress at once."""
 
     def __init__(self):
         self.done, self.failures, self.notes, self.taken = [], {}, [], []
+        self.given_up = {}
 
     def finished(self, run, metrics):
         self.done.append(run.key)
 
     def failed(self, run, reason):
         self.failures[run.key] = reason
+
+    def pruned(self, run, reason):
+        self.given_up[run.key] = reason
 
     def take_over(self, standing):
         self.taken.append(standing.run.key)
@@ -119,7 +158,7 @@ def ledger_entry(run_id, status="KILLED", attempt=1):
 
 
 def done(key, run):
-    return Event(key, {"run": run, "ended": "done", "metrics": {}})
+    return Event(key, {"run": run, "ended": "done", "metrics": {}, "figures": {}})
 
 
 def all_done(key, runs, n):
@@ -135,24 +174,38 @@ def bench(monkeypatch):
     monkeypatch.setattr(dispatch, "log_datasets", lambda *args: None)
     monkeypatch.setattr(dispatch, "count_oom_kills", lambda: 0)
 
-    def go(runs, script=all_done, branches=1, n_slots=1, stop=lambda: None, settle=False):
+    def go(
+        runs,
+        script=all_done,
+        branches=1,
+        n_slots=1,
+        stop=lambda: None,
+        settle=False,
+        given_up=None,
+        at_once=False,
+    ):
         standings = [
             one if isinstance(one, Standing) else Standing(one, Action.START) for one in runs
         ]
         corpus = SimpleNamespace(path=None, digest="c" * 64)
         study, books, executor = Study(), Books(), Executor(script, n_slots)
-        found = SimpleNamespace(study=study, books=books, executor=executor)
+        board = Board([] if at_once else standings)
+        board.given_up = given_up or {}
+        found = SimpleNamespace(study=study, books=books, executor=executor, board=board)
         dispatcher = Dispatcher(
             SimpleNamespace(corpus=corpus),
             study,
             books,
             books,
-            standings,
+            board,
             modules=(),
             branches=branches,
             save_every_s=60.0,
         )
+        for standing in standings if at_once else []:
+            dispatcher.take(standing)
         if settle:
+            dispatcher.take(board.next_runs()[0])
             dispatcher._submit(executor)
             dispatcher.settle(executor)
         else:
@@ -160,14 +213,6 @@ def bench(monkeypatch):
         return found
 
     return go
-
-
-def test_repetitions_are_outermost_and_the_longest_run_starts_first(bench):
-    runs = [planned(i, r, seconds) for r in (0, 1) for i, seconds in enumerate((1.0, 9.0, 5.0))]
-    found = bench(runs)
-    assert [keys for keys, _ in found.executor.jobs] == [
-        ["01-r0"], ["02-r0"], ["00-r0"], ["01-r1"], ["02-r1"], ["00-r1"]
-    ]  # fmt: skip
 
 
 def test_branches_share_a_job(bench):

@@ -88,7 +88,7 @@ def test_no_worker_is_left(mishaps):
 
 def test_a_study_that_validates_is_ranked_by_validation(mishaps, runs):
     parent, _ = mishaps.runs("mishaps")
-    assert parent.data.params["objective"] == "validation_f1"
+    assert parent.data.params["objective"] == "maximize validation_f1"
     metrics = runs[GOOD].data.metrics
     assert {"validation_f1", "best_validation_f1", "test_f1"} <= set(metrics)
     assert "best_test_f1" not in metrics, "the test set chooses nothing"

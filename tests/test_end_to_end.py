@@ -183,7 +183,7 @@ def test_the_parent_carries_the_account_and_the_link(parent):
     assert parent.info.run_id in note
     assert "compareRunsMode=CHART" in note
     assert parent.data.params["configurations"] == "2"
-    assert parent.data.params["objective"] == "test_f1"
+    assert parent.data.params["objective"] == "maximize test_f1"
     assert parent.data.params["split"] == "train 0.8, test 0.2; the first test"
 
 

@@ -31,7 +31,7 @@ from ecg_mlflow import (
 from ecg_mlflow.descriptions import dataset_infos
 from ecg_mlflow.errors import StorageFullError
 from ecg_mlflow.files import checkpoint_path, locked
-from ecg_mlflow.job import RunJob, TrainJob, probe, train
+from ecg_mlflow.job import RunJob, TrainJob, probe, work
 from ecg_mlflow.planning import Overrides, plan_study
 from ecg_mlflow.process_mark import ProcessMark, seconds_since
 from ecg_mlflow.tracking import LedgerEntry, RunLog, Study
@@ -88,7 +88,7 @@ class Desk:
     def train(self, *runs: RunJob, report=None, save_every_s=60.0) -> None:
         uri = self.work.client.tracking_uri
         job = TrainJob(uri, self.plan.corpus.path, runs, save_every_s)
-        train(cloudpickle.dumps(job), report or self.reports.append)
+        work(cloudpickle.dumps(job), report or self.reports.append)
 
     def ended(self, run: RunJob) -> dict:
         (found,) = [r for r in self.reports if r["run"] == run.key and "ended" in r]
@@ -129,11 +129,11 @@ def test_a_run_tells_how_far_it_is_and_what_it_reached(desk, workplace):
     assert result["monitored"] == "validation"
     assert {"validation_f1", "best_validation_f1", "test_f1"} <= set(result["metrics"])
     assert set(result["models"]) == {"last", "best"}
-    assert 0 <= result["speed"]["system/time_outside_step"] < 1
+    assert 0 <= result["figures"]["system/time_outside_step"] < 1
     loaded = desk.loaded(run)
     assert len(workplace.losses(loaded)) == 6
     assert loaded.data.metrics["trainable_parameters"] == 7 * 2 + 2 * 2 + 3 * 2 * 2 + 2 * 3
-    for name, value in {**result["metrics"], **result["speed"]}.items():
+    for name, value in {**result["metrics"], **result["figures"]}.items():
         assert loaded.data.metrics[name] == pytest.approx(value)
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from ecg_mlflow.progress import StudyProgress
+from ecg_mlflow.search.objective import Objective
 
 
 def planned(key, seconds):
@@ -17,15 +18,14 @@ SHORT, LONG = planned("00-r0", 10.0), planned("01-r0", 30.0)
 
 @pytest.fixture
 def progress():
-    plan = SimpleNamespace(runs=(SHORT, LONG), seconds=40.0)
-    with StudyProgress(plan) as made:
+    with StudyProgress(Objective("test_f1", maximize=True), lambda: 2, 20.0) as made:
         yield made
 
 
 def test_a_run_weighs_what_it_costs(progress):
     progress.update(LONG, {"iteration": 50})
     progress.refresh()
-    assert progress._bar.n == pytest.approx(0.5 * 30 / 40)
+    assert progress._bar.n == pytest.approx(0.5 * 30 / (30 + 20))  # the other one in the mean
     progress.finished(SHORT, 0.8)
     progress.refresh()
     assert progress._bar.n == pytest.approx(0.375 + 0.25)
@@ -39,7 +39,7 @@ def test_ended_runs_are_told_in_one_line_each(progress, capsys):
     progress.failed(LONG, "ValueError: no beats")
     progress.stopped(LONG)
     assert capsys.readouterr().err.splitlines() == [
-        "[1/2] 00-r0 net 00-r0: F1 0.8123",
+        "[1/2] 00-r0 net 00-r0: test_f1 0.8123",
         "[2/2] 01-r0 net 01-r0: FAILED: ValueError: no beats",
         "01-r0 net 01-r0: stopped",
     ]
@@ -50,7 +50,7 @@ def test_the_bar_tells_the_best_so_far(progress):
         progress.finished(SHORT, value)
     progress.failed(LONG, "no")
     progress.refresh()
-    assert progress._bar.desc == "4/2 runs, 1 failed, best F1 0.9000 (00-r0)"
+    assert progress._bar.desc == "4/2 runs, 1 failed, best test_f1 0.9000 (00-r0)"
 
 
 def test_nothing_but_lines_where_there_is_no_terminal(progress, capsys):

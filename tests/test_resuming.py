@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ecg_mlflow.resuming import Action, Standing, summary, superfluous, take_stock
+from ecg_mlflow.resuming import Action, Standing, Stock, summary, superfluous
 from ecg_mlflow.tracking import LedgerEntry
 
 
@@ -28,7 +28,7 @@ def entry(status="FINISHED", identity="a", run_id="run 1", **more):
 
 
 def stand(entries, reusable=None, retry_failed=False):
-    (standing,) = take_stock([planned("a")], entries, reusable or {}, retry_failed=retry_failed)
+    standing = Stock(entries, reusable, retry_failed=retry_failed).standing(planned("a"))
     return standing.action, standing.entry and standing.entry.run_id
 
 
@@ -44,6 +44,9 @@ def stand(entries, reusable=None, retry_failed=False):
         ([entry("FAILED", has_died=True)], Action.LEAVE),
         ([entry("KILLED", is_replaced=True)], Action.START),
         ([entry("FINISHED", identity="b")], Action.START),
+        ([entry("KILLED", is_pruned=True)], Action.PRUNED),
+        ([entry("RUNNING", is_pruned=True)], Action.PRUNED),
+        ([entry("FINISHED", is_pruned=True)], Action.SKIP),
     ],
 )
 def test_what_is_done_about_a_run(entries, action):
@@ -81,9 +84,10 @@ def test_finished_runs_of_other_studies_are_taken_over():
 def test_runs_that_nobody_goes_on_with_are_left_over():
     old, new = entry("RUNNING", run_id="old"), entry("RUNNING", run_id="new")
     gone = entry("RUNNING", run_id="gone", identity="z")
+    pruned = entry("RUNNING", run_id="pruned", identity="p", is_pruned=True)
     done = entry("FINISHED", run_id="done", identity="y")
-    entries = [old, new, gone, done]
-    standings = take_stock([planned("a")], entries, {}, retry_failed=False)
+    entries = [old, new, gone, done, pruned]
+    standings = [Stock(entries).standing(planned(name)) for name in "ap"]
     assert [e.run_id for e in superfluous(standings, entries)] == ["old", "gone"]
 
 

@@ -10,9 +10,9 @@ IDS = [f"A{i:02d}" for i in range(20)]
 LABELS = ["N", "A", "N", "N"] * 5
 
 
-def parts_of(split, rows=None, copies=(), ids=IDS, labels=LABELS):
+def parts_of(split, rows=None, copies=(), ids=IDS, labels=LABELS, patients=None):
     rows = np.arange(len(ids)) if rows is None else np.asarray(rows)
-    parts = split_records(split, ids, labels, copies, rows)
+    parts = split_records(split, ids, labels, copies, rows, patients=patients)
     return {name: [ids[row] for row in part] for name, part in parts.items()}
 
 
@@ -54,6 +54,29 @@ def test_chance_depends_on_the_seed_alone():
     assert parts_of(Split(0.8, seed=1)) != parts_of(Split(0.8, seed=2))
 
 
+@pytest.mark.parametrize("patients", [None, [""] * 20])
+@pytest.mark.parametrize(
+    ("split", "copies", "test", "validation"),
+    [
+        (Split((0.7, 0.1, 0.2), seed=1), (), [3, 8, 12, 14], [10, 11]),
+        (Split((0.7, 0.1, 0.2), stratified=True, seed=1), (), [0, 4, 5, 11], [6, 19]),
+        (
+            Split((0.5, 0.2, 0.3), stratified=True, seed=3),
+            [("A00", "A09", "A17"), ("A03", "A04")],
+            [0, 1, 3, 4, 6, 9, 10, 17],
+            [2, 15, 18],
+        ),
+    ],
+)
+def test_without_patients_chance_divides_as_it_always_did(
+    split, copies, test, validation, patients
+):
+    # The parts go into every run's identity: other ones would orphan the runs of earlier studies.
+    parts = parts_of(split, copies=copies, patients=patients)
+    assert parts["test"] == [IDS[row] for row in test]
+    assert parts["validation"] == [IDS[row] for row in validation]
+
+
 def test_listed_records_are_taken_by_name():
     split = Split(records={"test": ["A03", "A01"], "validation": ["A00"]})
     parts = parts_of(split)
@@ -77,6 +100,13 @@ def test_copies_on_two_sides_are_named():
     assert "A01 (test) = A07 (train)" in str(error.value)
     assert "A08" not in str(error.value)
     assert "split=Split(0.8, seed=0)" in str(error.value)
+
+
+def test_the_advice_keeps_the_users_fractions():
+    split = Split((0.5, 0.3, 0.2), stratified=True)
+    with pytest.raises(SplitError) as error:
+        parts_of(split, copies=[("A00", "A19")])
+    assert "split=Split((0.5, 0.3, 0.2), stratified=True, seed=0)" in str(error.value)
 
 
 def test_a_copy_that_was_left_out_does_not_count():

@@ -1,7 +1,8 @@
 """Run jobs in this process or in warm worker processes, and watch what becomes of them.
 
 A job is a key and some bytes; the function that executes it is named by its import path and
-called as ``function(payload, report)``. The package knows nothing of what the jobs compute.
+called as ``function(payload, report)``. While it runs it may ask `stop_requested`, and by
+`received` what the driver has sent to it. The package knows nothing of what the jobs compute.
 
 `Executor` (base)
     The protocol that every executor follows, and the reports that it yields.
@@ -30,6 +31,7 @@ from ecg_mlflow.executors.calls import describe_error
 from ecg_mlflow.executors.devices import DEVICE_VARIABLE, Slot, build_env, plan_slots
 from ecg_mlflow.executors.inprocess import InProcessExecutor
 from ecg_mlflow.executors.machine import count_cores, count_oom_kills, find_gpus
+from ecg_mlflow.executors.mailbox import received
 from ecg_mlflow.executors.processes import ProcessExecutor
 from ecg_mlflow.executors.termination import Terminated, shielded, stop_requested
 
@@ -53,6 +55,7 @@ __all__ = [
     "describe_error",
     "find_gpus",
     "plan_slots",
+    "received",
     "shielded",
     "stop_requested",
 ]

@@ -140,6 +140,21 @@ class Executor(Protocol):
         lost. What was reported during `shutdown` is yielded afterwards.
         """
 
+    def send(self, key: str, data: dict[str, Any]) -> None:
+        """Bring a copy of `data` to a job, which gets it from `ecg_mlflow.executors.received`.
+
+        A job that is queued gets it once it has started, and one that never asks for it is none
+        the worse. The call waits for no job: what can't be handed on at once is handed on while
+        `events` runs. A key that is not pending is ignored, for the job may just have ended, and
+        whether a job that is ending still reads it is open. It never reaches a later job, not
+        even one under the same key.
+
+        Raises
+        ------
+        ExecutorError
+            `data` is no dict, can't be pickled, or is more than 16 kB when pickled.
+        """
+
     def cancel(self, key: str, grace: float | None = None) -> None:
         """Take a job from the queue, or tell it to stop: `Terminated` is raised in it.
 

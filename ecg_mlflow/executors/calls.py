@@ -120,15 +120,20 @@ def encode_report(data: dict[str, Any]) -> bytes:
     TypeError
         In the job, which then fails: `data` is no dict, or doesn't survive pickling.
     """
+    return encode_dict(data, "report()", "the driver")
+
+
+def encode_dict(data: dict[str, Any], function: str, receiver: str) -> bytes:
+    """Pickle what was given to `function` for `receiver`, or raise TypeError naming them."""
     if not isinstance(data, dict):
-        raise TypeError(f"report() takes a dict, not a {type_name(data)}")
+        raise TypeError(f"{function} takes a dict, not a {type_name(data)}")
     try:
         encoded = pickle.dumps(data, pickle.HIGHEST_PROTOCOL)
-        pickle.loads(encoded)  # better an error in this job than in the driver's loop
+        pickle.loads(encoded)  # better an error here than where it arrives
     except Exception as error:
         raise TypeError(
-            f"report() can't send {sorted(map(str, data))} to the driver ({error}): report "
-            "numbers, text, arrays, or lists and dicts of them"
+            f"{function} can't send {sorted(map(str, data))} to {receiver} ({error}): it takes "
+            "numbers, text, arrays, and lists and dicts of them"
         ) from error
     return encoded
 

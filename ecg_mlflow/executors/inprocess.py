@@ -30,6 +30,7 @@ from ecg_mlflow.executors.calls import (
     exit_outcome,
     to_outcome,
 )
+from ecg_mlflow.executors.mailbox import encode_letter, reading, take_all
 from ecg_mlflow.executors.termination import ThreadStop
 
 
@@ -55,7 +56,7 @@ class InProcessExecutor:
     def __init__(self, function: str, *, grace: float = 30.0) -> None:
         self._function = check_import_path(function)
         self._grace = grace
-        self._pending: dict[str, Job] = {}
+        self._pending: dict[str, deque[bytes]] = {}  # letters that the job has yet to read
         self._queue: deque[Job] = deque()
         self._running: _Call | None = None
         self._reports: SimpleQueue[Report] = SimpleQueue()
@@ -74,13 +75,15 @@ class InProcessExecutor:
     def submit(self, job: Job) -> None:
         """Queue `job`; see `Executor.submit`."""
         check_submission(job, self._pending, self._closed)
-        self._pending[job.key] = job
+        self._pending[job.key] = deque()
         self._queue.append(job)
         self._start_next()
 
     def _start_next(self) -> None:
         if not self._running and self._queue:
-            self._running = _Call(self._function, self._queue.popleft(), self._reports)
+            job = self._queue.popleft()
+            letters = self._pending[job.key]
+            self._running = _Call(self._function, job, letters, self._reports)
             self._running.start()
 
     def events(self, timeout: float) -> Iterator[Report]:
@@ -105,6 +108,12 @@ class InProcessExecutor:
         if self._running and self._running.job.key == key:
             self._running = None
             self._start_next()
+
+    def send(self, key: str, data: dict[str, Any]) -> None:
+        """Put `data` where the job's thread finds it; see `Executor.send`."""
+        letter = encode_letter(data)
+        if key in self._pending:
+            self._pending[key].append(letter)
 
     def cancel(self, key: str, grace: float | None = None) -> None:
         """Cancel a queued job, or a running one at its next report; see `Executor.cancel`.
@@ -143,20 +152,23 @@ class InProcessExecutor:
 class _Call(threading.Thread):
     """One job on its way."""
 
-    def __init__(self, function: str, job: Job, reports: SimpleQueue[Report]) -> None:
+    def __init__(
+        self, function: str, job: Job, letters: deque[bytes], reports: SimpleQueue[Report]
+    ) -> None:
         # A daemon, so that an abandoned job can't keep the process from exiting.
         super().__init__(name=f"job {job.key}", daemon=True)
         self.job = job
         self.stop = ThreadStop()
         self.abandoned = False
         self._function = function
+        self._letters = letters
         self._reports = reports
 
     def run(self) -> None:
         key = self.job.key
         self._reports.put(Started(key, worker=0, pid=os.getpid()))
         try:
-            with self.stop.governing_this_thread():
+            with self.stop.governing_this_thread(), reading(lambda: take_all(self._letters)):
                 answer = call(self._function, self.job.payload, self._report)
         except BaseException as error:  # noqa: BLE001 - without an outcome the driver would wait on
             self._reports.put(exit_outcome(key, error))

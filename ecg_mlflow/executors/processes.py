@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from ecg_mlflow.executors.base import (
     Event,
@@ -28,10 +28,11 @@ from ecg_mlflow.executors.base import (
 )
 from ecg_mlflow.executors.calls import Answer, Message, check_import_path, to_outcome
 from ecg_mlflow.executors.devices import Slot, build_env
+from ecg_mlflow.executors.mailbox import encode_letter
 from ecg_mlflow.executors.queueing import EndIdle, JobQueue, SlotState
 from ecg_mlflow.executors.worker import Worker
 
-_POLL = 0.1  # seconds between looks at a process that has no sentinel
+_POLL = 0.1  # seconds between looks at a process without a sentinel, or for room for letters
 
 
 class ProcessExecutor:
@@ -39,7 +40,8 @@ class ProcessExecutor:
 
     1. A worker is started for its slot's first job, with an environment that was built before,
        in a session of its own, and its output in a log file.
-    2. Jobs go to it, and reports come back, over a socket pair that nothing else writes to.
+    2. Jobs and what is sent to them go to it, and reports come back, over a socket pair that
+       nothing else writes to.
     3. Its end is seen at once. A job that it had in hand is DIED, and the slot's next job gets a
        new process.
     4. `cancel` sends SIGTERM, which raises `Terminated` in the job. The process ends afterwards,
@@ -108,7 +110,7 @@ class ProcessExecutor:
         self._grace = grace
         self._orphan_grace = orphan_grace
         self._queue = JobQueue()
-        self._pending: dict[str, Job] = {}
+        self._pending: dict[str, deque[bytes]] = {}  # letters that have yet to be handed on
         self._ready: deque[Report] = deque()
         self._closed = False
 
@@ -133,7 +135,7 @@ class ProcessExecutor:
     def submit(self, job: Job) -> None:
         """Queue `job`, and start it if a slot is free; see `Executor.submit`."""
         check_submission(job, self._pending, self._closed)
-        self._pending[job.key] = job
+        self._pending[job.key] = deque()
         self._queue.put(job)
         self._assign()
 
@@ -148,6 +150,14 @@ class ProcessExecutor:
             if isinstance(report, Outcome):
                 del self._pending[report.key]
             yield report
+
+    def send(self, key: str, data: dict[str, Any]) -> None:
+        """Write `data` to the job's worker, once it has one; see `Executor.send`."""
+        letter = encode_letter(data)
+        if key in self._pending:
+            self._pending[key].append(letter)
+        for worker in self._present():
+            worker.hand_letters_on()
 
     def cancel(self, key: str, grace: float | None = None) -> None:
         """Take a job from the queue, or send SIGTERM to its worker; see `Executor.cancel`."""
@@ -192,7 +202,7 @@ class ProcessExecutor:
         """Wait until a worker speaks, ends or is overdue, and take note."""
         workers = self._present()
         limits = [worker.seconds_left for worker in workers if worker.seconds_left is not None]
-        if any(worker.sentinel is None for worker in workers):
+        if any(worker.sentinel is None or worker.has_letters for worker in workers):
             limits.append(_POLL)
         wait([item for worker in workers for item in worker.waitables], min([timeout, *limits]))
         for worker in workers:
@@ -204,6 +214,7 @@ class ProcessExecutor:
             if ended:
                 self._retire(worker)
             else:
+                worker.hand_letters_on()
                 worker.enforce_limits()
         self._assign()
 
@@ -261,7 +272,7 @@ class ProcessExecutor:
                 return
             self._workers[slot] = worker
         self._ready.append(Started(job.key, slot, worker.pid))
-        worker.start(job)
+        worker.start(job, self._pending[job.key])
 
     def _spawn(self, slot: int) -> Worker:
         folder = self._log_dir or self._own_log_dir

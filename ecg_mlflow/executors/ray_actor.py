@@ -17,6 +17,7 @@ from ecg_mlflow.executors.base import Job, Outcome
 from ecg_mlflow.executors.calls import Answer, Message, call, encode_report, exit_outcome
 from ecg_mlflow.executors.devices import DEVICE_VARIABLE, REMOVED_VARIABLES
 from ecg_mlflow.executors.folders import FolderFile, find_missing, write_folder
+from ecg_mlflow.executors.mailbox import reading
 from ecg_mlflow.executors.termination import ThreadStop
 
 _OUTBOX_LIMIT = 64 * 2**20  # bytes, after which `report` waits for the driver
@@ -53,6 +54,7 @@ class JobActor:
         self._function = function
         self._place = place
         self._outbox = _Outbox()
+        self._inbox = _Inbox()
         self._call: _Call | None = None
         self._stopped_before: str | None = None
 
@@ -76,9 +78,10 @@ class JobActor:
         assert self._place is not None
         write_folder(self._place, content_hash, files, ray.get)
 
-    def begin(self, job: Job) -> None:
-        """Start a job."""
-        self._call = _Call(self._function, job, self._outbox)
+    def begin(self, job: Job, first_bundle: int) -> None:
+        """Start a job, to which the bundles of letters from this number on are addressed."""
+        self._inbox.forget_before(first_bundle)
+        self._call = _Call(self._function, job, self._inbox, self._outbox)
         if self._stopped_before == job.key:
             self._call.stop.request()
         self._stopped_before = None
@@ -87,6 +90,10 @@ class JobActor:
     def next_messages(self) -> list[Message | Outcome]:
         """Wait for something to be said, however long, and return it."""
         return self._outbox.take()
+
+    def deliver(self, number: int, letters: list[bytes]) -> None:
+        """Take in a bundle of letters, which may be to the job that is about to begin."""
+        self._inbox.put(number, letters)
 
     def stop(self, key: str) -> None:
         """Tell a job to stop, which may be the one that is about to begin."""
@@ -106,17 +113,18 @@ class JobActor:
 class _Call(threading.Thread):
     """One job on its way."""
 
-    def __init__(self, function: str, job: Job, outbox: _Outbox) -> None:
+    def __init__(self, function: str, job: Job, inbox: _Inbox, outbox: _Outbox) -> None:
         super().__init__(name=f"job {job.key}", daemon=True)
         self.job = job
         self.stop = ThreadStop()
         self._function = function
+        self._inbox = inbox
         self._outbox = outbox
 
     def run(self) -> None:
         key = self.job.key
         try:
-            with self.stop.governing_this_thread():
+            with self.stop.governing_this_thread(), reading(self._inbox.take):
                 answer = call(self._function, self.job.payload, self._report)
         except BaseException as error:  # noqa: BLE001 - without an outcome the driver would wait on
             self._outbox.put(exit_outcome(key, error), 0)
@@ -128,6 +136,40 @@ class _Call(threading.Thread):
         content = encode_report(data)
         self._outbox.put(Message(self.job.key, content), len(content))
         self.stop.check()
+
+
+class _Inbox:
+    """Bundles of letters from the driver, numbered in the order in which it has sent them.
+
+    The numbers run on from job to job. Calls of an actor that answers several at once may
+    overtake each other: the numbers keep the order, and each job's letters from the next one's.
+    """
+
+    def __init__(self) -> None:
+        self._bundles: dict[int, list[bytes]] = {}
+        self._next = 0
+        self._lock = threading.Lock()
+
+    def put(self, number: int, letters: list[bytes]) -> None:
+        """Add a bundle, unless it is to a job that is over."""
+        with self._lock:
+            if number >= self._next:
+                self._bundles[number] = letters
+
+    def forget_before(self, number: int) -> None:
+        """Drop what an earlier job did not read, now and when it comes."""
+        with self._lock:
+            self._next = number
+            self._bundles = {n: self._bundles[n] for n in self._bundles if n >= number}
+
+    def take(self) -> list[bytes]:
+        """Return the letters that are here, up to the first bundle that has yet to come."""
+        letters: list[bytes] = []
+        with self._lock:
+            while bundle := self._bundles.pop(self._next, None):
+                letters += bundle
+                self._next += 1
+        return letters
 
 
 class _Outbox:

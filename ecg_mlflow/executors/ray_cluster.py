@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -34,6 +34,7 @@ from ecg_mlflow.executors.devices import (
     thread_env,
 )
 from ecg_mlflow.executors.folders import FolderFile, read_folder
+from ecg_mlflow.executors.mailbox import encode_letter
 from ecg_mlflow.executors.queueing import UNKNOWN, EndIdle, JobQueue, SlotState
 from ecg_mlflow.executors.ray_actor import JobActor
 from ecg_mlflow.executors.ray_connection import check_room, check_share, connect
@@ -124,7 +125,7 @@ class RayExecutor:
         self._workers: list[RayWorker | None] = [None] * n_workers
         self._grace = grace
         self._queue = JobQueue(fresh=False)
-        self._pending: dict[str, Job] = {}
+        self._pending: dict[str, deque[bytes]] = {}  # letters that have yet to be sent
         self._ready: deque[Report] = deque()
         self._closed = False
         self._owns_ray = connect(address)
@@ -155,7 +156,7 @@ class RayExecutor:
     def submit(self, job: Job) -> None:
         """Queue `job`, and start it if a slot is free; see `Executor.submit`."""
         check_submission(job, self._pending, self._closed)
-        self._pending[job.key] = job
+        self._pending[job.key] = deque()
         self._queue.put(job)
         self._assign()
 
@@ -171,6 +172,14 @@ class RayExecutor:
             if isinstance(report, Outcome):
                 del self._pending[report.key]
             yield report
+
+    def send(self, key: str, data: dict[str, Any]) -> None:
+        """Send `data` to the job's actor, once the job is there; see `Executor.send`."""
+        letter = encode_letter(data)
+        if key in self._pending:
+            self._pending[key].append(letter)
+        for worker in self._present():
+            worker.hand_letters_on()
 
     def cancel(self, key: str, grace: float | None = None) -> None:
         """Take a job from the queue, or tell it to stop; see `Executor.cancel`."""
@@ -306,7 +315,7 @@ class RayExecutor:
                 continue
             if worker is None:
                 worker = self._workers[step.slot] = self._spawn(step.slot)
-            worker.start(step.job)
+            worker.start(step.job, self._pending[step.job.key])
         self._let_ready_ones_take_over()
 
     def _retire_idle_ones_that_ended(self) -> None:
@@ -325,7 +334,7 @@ class RayExecutor:
         for starting in self._present():
             if ready and not starting.introduction and (job := starting.job):
                 starting.withdraw()
-                ready.pop(0).start(job)
+                ready.pop(0).start(job, self._pending[job.key])
 
     def _spawn(self, slot: int) -> RayWorker:
         actor = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, Ray
 from ecg_mlflow.executors.base import Job, Outcome, OutcomeState
 from ecg_mlflow.executors.calls import Message, type_name
 from ecg_mlflow.executors.folders import FolderFile
+from ecg_mlflow.executors.mailbox import take_all
 from ecg_mlflow.executors.queueing import UNKNOWN
 from ecg_mlflow.executors.ray_actor import Introduction
 
@@ -27,7 +29,8 @@ class RayWorker:
     """One actor, the call that it is answering and the job that it has in hand.
 
     It introduces itself, receives the folders that its node lacks, and is given jobs. One call
-    is under way at a time, beside the one that fails when the actor dies.
+    is under way at a time, beside the one that fails when the actor dies, and those that bring
+    something to its job, whose answers nobody waits for.
 
     Parameters
     ----------
@@ -62,6 +65,8 @@ class RayWorker:
         self._actor = actor
         self._load = load
         self._missing: list[str] = []
+        self._letters: deque[bytes] = deque()
+        self._n_bundles = 0
         self.is_ready = False
         self._began = False
         self._hang_timeout = hang_timeout
@@ -110,9 +115,13 @@ class RayWorker:
             limit = self._last_sign + self._hang_timeout
         return None if limit is None else max(0.0, limit - time.monotonic())
 
-    def start(self, job: Job) -> None:
-        """Hand over a job, which begins when the actor is ready for it."""
+    def start(self, job: Job, letters: deque[bytes]) -> None:
+        """Hand over a job, which begins when the actor is ready for it.
+
+        The letters to the job are taken from `letters` then, and by `hand_letters_on`.
+        """
         self.job = job
+        self._letters = letters
         self.alone = job.exclusive
         self.stopping = False
         self._began = False
@@ -151,7 +160,15 @@ class RayWorker:
 
     def _begin(self, job: Job) -> None:
         self._answer = self._on_begun
-        self.call = self._actor.begin.remote(job)
+        self.call = self._actor.begin.remote(job, self._n_bundles)
+        self.hand_letters_on()
+
+    def hand_letters_on(self) -> None:
+        """Send the letters to its job, if that has been sent to the actor."""
+        if self.job and self.is_ready and self._letters:
+            # That the actor is dead shows in `end`; Ray drops the error that comes of this call.
+            self._actor.deliver.remote(self._n_bundles, take_all(self._letters))
+            self._n_bundles += 1
 
     def _on_begun(self, _: None) -> Iterator[Began | Message | Outcome]:
         self._began = True

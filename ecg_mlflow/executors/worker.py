@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import select
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -67,6 +69,7 @@ class Worker:
         self._deadline: float | None = None
         self._hung_up = False
         self._n_jobs = 0
+        self._letters: deque[bytes] = deque()
         self._log = log
         ours, theirs = socket.socketpair()
         with theirs, log.open("ab") as output:
@@ -110,22 +113,46 @@ class Worker:
         return self.job is None and not self.stopping and not self._hanging
 
     @property
+    def has_letters(self) -> bool:
+        """Whether letters to its job wait for room in the connection."""
+        return self.job is not None and bool(self._letters)
+
+    @property
     def waitables(self) -> list[Connection | int]:
         """What `multiprocessing.connection.wait` should watch."""
         sentinel = [] if self.sentinel is None else [self.sentinel]
         return [*([] if self._hung_up else [self.connection]), *sentinel]
 
-    def start(self, job: Job) -> None:
-        """Hand over a job. That the process has died meanwhile shows in `has_ended` later."""
+    def start(self, job: Job, letters: deque[bytes]) -> None:
+        """Hand over a job. That the process has died meanwhile shows in `has_ended` later.
+
+        The letters to the job are taken from `letters`, now and by `hand_letters_on`.
+        """
         if self._n_jobs:
             self._log_start = self._log.stat().st_size
         self._n_jobs += 1
         self.job = job
+        self._letters = letters
         self.alone = job.exclusive
         self._last_sign = time.monotonic()
         self._send(job)
+        self.hand_letters_on()
 
-    def _send(self, message: Job | None) -> None:
+    def hand_letters_on(self) -> None:
+        """Write the letters to its job, as far as the connection takes them without waiting.
+
+        For a job that hangs reads none, and the driver would hang with it.
+        """
+        while self.has_letters and self._has_room():
+            self._send(self._letters.popleft())
+
+    def _has_room(self) -> bool:
+        """Whether a letter can be written at once: Linux says so of a socket mostly empty."""
+        poll = select.poll()
+        poll.register(self.connection.fileno(), select.POLLOUT)
+        return bool(poll.poll(0))
+
+    def _send(self, message: Job | bytes | None) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
 

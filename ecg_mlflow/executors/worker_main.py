@@ -22,6 +22,7 @@ from typing import Any
 
 from ecg_mlflow.executors.base import Job
 from ecg_mlflow.executors.calls import Answer, Message, call, encode_report
+from ecg_mlflow.executors.mailbox import reading
 from ecg_mlflow.executors.termination import TERM_SIGNAL, Terminated, shielded
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -48,6 +49,8 @@ class _Driver:
         self._pid = pid
         self._orphan_grace = orphan_grace
         self._sending = threading.Lock()
+        self._incoming = select.poll()
+        self._incoming.register(descriptor, select.POLLIN)
 
     @property
     def is_gone(self) -> bool:
@@ -74,6 +77,29 @@ class _Driver:
             self._sending,
         ):
             self.connection.send_bytes(message)
+
+    def receive(self) -> Job | bytes | None:
+        """Wait for a job, for a letter to the one that runs or ran last, or for None, the end.
+
+        Raises
+        ------
+        EOFError, OSError
+            The driver is gone.
+        """
+        message: Job | bytes | None = pickle.loads(self.connection.recv_bytes())
+        return message
+
+    def take_letters(self) -> list[bytes]:
+        """Return the letters to the job that runs, without waiting; for the main thread alone."""
+        letters: list[bytes] = []
+        if self._incoming.poll(0):
+            with shielded(), contextlib.suppress(EOFError, OSError):
+                while self._incoming.poll(0):
+                    letter = self.receive()
+                    # The driver sends neither a job nor the end before it has this job's answer.
+                    assert isinstance(letter, bytes)
+                    letters.append(letter)
+        return letters
 
     def watch(self) -> None:
         """Tie this process's life to the driver's.
@@ -116,19 +142,21 @@ def serve(driver: _Driver, function: str) -> None:
     """Execute jobs until the driver says that there are no more, or is gone, or SIGTERM came."""
     while not TERM_SIGNAL.raised:
         try:
-            job: Job | None = pickle.loads(driver.connection.recv_bytes())
+            message = driver.receive()
         except (EOFError, ConnectionResetError):
             return
-        if job is None:
+        if message is None:
             return
-        _execute(driver, function, job)
+        if isinstance(message, Job):  # else a letter that its job did not read
+            _execute(driver, function, message)
 
 
 def _execute(driver: _Driver, function: str, job: Job) -> None:
     def report(data: dict[str, Any]) -> None:
         driver.send(job.key, encode_report(data))
 
-    answer = call(function, job.payload, report)
+    with reading(driver.take_letters):
+        answer = call(function, job.payload, report)
     # A job may have caught `Terminated` and returned, or have failed while it flushed.
     answer = replace(answer, interrupted=TERM_SIGNAL.raised)
     sys.stdout.flush()

@@ -4,5 +4,18 @@ from ecg_mlflow.grids.config import ConfigAlias
 from ecg_mlflow.grids.grid import Grid, Option
 from ecg_mlflow.grids.kv import KV
 from ecg_mlflow.grids.placeholder import C, references, resolve
+from ecg_mlflow.grids.ranges import IntUniform, LogUniform, Range, Uniform
 
-__all__ = ["KV", "C", "ConfigAlias", "Grid", "Option", "references", "resolve"]
+__all__ = [
+    "KV",
+    "C",
+    "ConfigAlias",
+    "Grid",
+    "IntUniform",
+    "LogUniform",
+    "Option",
+    "Range",
+    "Uniform",
+    "references",
+    "resolve",
+]

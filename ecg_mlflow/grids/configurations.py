@@ -8,6 +8,7 @@ import operator
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias, overload
 
+from ecg_mlflow.errors import GridError
 from ecg_mlflow.grids.config import ConfigAlias
 from ecg_mlflow.grids.kv import KV
 
@@ -29,6 +30,11 @@ class Configurations:
     def names(self) -> tuple[str, ...]:
         """The names of all options, in order of first appearance."""
         return tuple(dict.fromkeys(option.name for cube in self.cubes for option in cube))
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no option is a range, so that the configurations can be counted and listed."""
+        return all(option.range is None for cube in self.cubes for option in cube)
 
     def gen_configs(self) -> Iterator[ConfigAlias]:
         """Yield the configurations in order; every call starts afresh."""
@@ -57,6 +63,11 @@ class Configurations:
 
     def __iter__(self) -> Iterator[ConfigAlias]:
         for cube in self.cubes:
+            size(cube)  # refuses a range now, rather than when the first one is asked for
+        return self._listed()
+
+    def _listed(self) -> Iterator[ConfigAlias]:
+        for cube in self.cubes:
             names = [option.name for option in cube]
             for kvs in itertools.product(*(option.values for option in cube)):
                 yield ConfigAlias(dict(zip(names, kvs, strict=True)))
@@ -83,7 +94,19 @@ class Configurations:
 
 
 def size(cube: Cube) -> int:
-    """Return the number of a cube's configurations."""
+    """Return the number of a cube's configurations.
+
+    Raises
+    ------
+    GridError
+        If one of its options is a range.
+    """
+    for option in cube:
+        if option.range is not None:
+            raise GridError(
+                f"option {option.name!r} is {option.range!r}, a range, so the grid can't be run as "
+                "a whole: choose a sampler (sampler=tpe, sampler=random), or list values"
+            )
     return math.prod(len(option.values) for option in cube)
 
 

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from ecg_mlflow.errors import GridError
+from ecg_mlflow.grids.base import Range
 from ecg_mlflow.grids.configurations import Configurations, Cube, size
 from ecg_mlflow.grids.kv import KV
+from ecg_mlflow.grids.narrowing import narrowed
 
 
 class Operand(Configurations):
@@ -30,17 +32,50 @@ class Operand(Configurations):
         _check_operand(self, "@", other)
         return Option.product(self, other)
 
+    def only(self, config: Mapping[str, object]) -> Grid:
+        """Return the part that agrees with what is given.
+
+        Parameters
+        ----------
+        config : Mapping
+            By option, the alias that its value has, or a list of them; a number stands for the
+            alias that spells it. An option that is a range becomes the number, the list of
+            numbers or the range within it that is given. Options that are not named stay as they
+            are; products without one of the named options are left out.
+
+        Returns
+        -------
+        Grid
+
+        Raises
+        ------
+        GridError
+            If no option has such a name, no value of it such an alias, no range of it such a
+            number, or if nothing is left.
+        """
+        cubes = narrowed(self.cubes, config)
+        return Grid([Option(name, domain) for name, domain in cube] for cube in cubes)
+
 
 @dataclass(frozen=True, init=False, repr=False)
 class Option(Operand):
-    """A named parameter and the values that it takes in turn.
+    """A named parameter and the values that it takes in turn, or the range that it is drawn from.
 
     Parameters
     ----------
     name : str
         What the parameter is called.
-    values : iterable
-        Plain values, or :class:`KV` for those that need an alias of their own.
+    values : iterable or Range
+        Plain values, or :class:`KV` for those that need an alias of their own. With a range
+        (:class:`Uniform`, :class:`LogUniform`, :class:`IntUniform`) there is no list of
+        configurations, so that a grid with it is for samplers that choose one by one.
+
+    Attributes
+    ----------
+    values
+        Empty where the option is a range.
+    range
+        The range, if it is one.
 
     Raises
     ------
@@ -51,16 +86,21 @@ class Option(Operand):
 
     name: str
     values: tuple[KV, ...]
+    range: Range | None
 
-    def __init__(self, name: str, values: Iterable[object]) -> None:
+    def __init__(self, name: str, values: Iterable[object] | Range) -> None:
         if not isinstance(name, str) or not name:
             raise GridError(f"an option's name is a non-empty string, not {name!r}")
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "range", values if isinstance(values, Range) else None)
+        if isinstance(values, Range):
+            object.__setattr__(self, "values", ())
+            return
         if isinstance(values, str | bytes | KV | Mapping | Set) or not isinstance(values, Iterable):
             raise GridError(
                 f"option {name!r} takes a list of values, not {values!r} of type "
                 f"{type(values).__name__}: write Option({name!r}, [value, ...])"
             )
-        object.__setattr__(self, "name", name)
         object.__setattr__(
             self, "values", tuple(_kv(name, i, value) for i, value in enumerate(values))
         )
@@ -109,9 +149,9 @@ class Option(Operand):
         """The option alone."""
         return ((self,),)
 
-    def alias(self) -> dict[str, list[str]]:
-        """Return the aliases of the values under the option's name."""
-        return {self.name: [kv.alias for kv in self.values]}
+    def alias(self) -> dict[str, list[str] | Range]:
+        """Return the aliases of the values, or the range, under the option's name."""
+        return {self.name: self.range or [kv.alias for kv in self.values]}
 
     def __repr__(self) -> str:
         return f"Option({self.alias()})"
@@ -159,6 +199,11 @@ class Grid(Operand):
 def _kv(name: str, position: int, value: object) -> KV:
     if isinstance(value, KV):
         return value
+    if isinstance(value, Range):
+        raise GridError(
+            f"option {name!r} has the range {value!r} in its list of values, and it is either a "
+            f"range or a list: write Option({name!r}, {value!r})"
+        )
     try:
         return KV(value)
     except GridError as error:
@@ -191,6 +236,11 @@ def _cube(options: Iterable[Option]) -> Cube:
 
 def _column(operand: Operand) -> list[Cube]:
     """Split an operand of a product into the cubes of single values that it lists."""
+    if isinstance(operand, Operand) and not operand.is_finite:
+        raise GridError(
+            f"a product pairs values, and {operand!r} has a range, which has no list of them: "
+            "write * for every combination"
+        )
     if isinstance(operand, Option):
         return [(Option(operand.name, [kv]),) for kv in operand.values]
     if not isinstance(operand, Grid):

@@ -10,7 +10,8 @@ import numpy as np
 
 from ecg_mlflow.canonical import digest
 from ecg_mlflow.errors import CanonicalError, GridError
-from ecg_mlflow.grids.placeholder import references
+from ecg_mlflow.grids.base import Range
+from ecg_mlflow.grids.placeholder import parts, references
 
 _ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
 
@@ -35,8 +36,8 @@ class KV:
     Raises
     ------
     GridError
-        If the value has no canonical form or holds a placeholder ``C``, if the alias is not a
-        non-empty string, or if the default alias would hold a memory address.
+        If the value has no canonical form or holds a placeholder ``C`` or a range, if the alias is
+        not a non-empty string, or if the default alias would hold a memory address.
     """
 
     value: object
@@ -50,6 +51,11 @@ class KV:
             raise GridError(
                 f"{reprlib.repr(value)} holds C({min(names)!r}), and an option's value can't stand "
                 "for another option: pair them with Option.product(a, b)"
+            )
+        if (within := _range_in(value)) is not None:
+            raise GridError(
+                f"{within!r} is a range, which can be no value or part of one: an option takes it "
+                f"in place of the list of its values, as in Option('lr', {within!r})"
             )
         try:
             identity = digest(value)
@@ -92,6 +98,12 @@ def snapshot(value: object) -> object:
     if type(value) is dict:
         return {key: snapshot(item) for key, item in value.items()}
     return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def _range_in(value: object) -> Range | None:
+    if isinstance(value, Range):
+        return value
+    return next((found for part in parts(value) if (found := _range_in(part)) is not None), None)
 
 
 def _default_alias(value: object) -> str:

@@ -74,7 +74,7 @@ def references(obj: object) -> frozenset[str]:
     """
     if isinstance(obj, C):
         return frozenset({obj.name})
-    return frozenset().union(*map(references, _parts(obj)))
+    return frozenset().union(*map(references, parts(obj)))
 
 
 def resolve(obj: Any, values: Mapping[str, object]) -> Any:
@@ -100,15 +100,26 @@ def resolve(obj: Any, values: Mapping[str, object]) -> Any:
     """
     if isinstance(obj, C):
         return _lookup(obj, values)
-    old = list(_parts(obj))
+    old = list(parts(obj))
     new = [resolve(part, values) for part in old]
     if all(a is b for a, b in zip(old, new, strict=True)):
         return obj
     return _rebuild(obj, new)
 
 
-def _parts(obj: object) -> Iterator[object]:
-    """Yield what a container holds, in the order in which :func:`_rebuild` takes it."""
+def parts(obj: object) -> Iterator[object]:
+    """Yield what a container holds; nothing for anything else.
+
+    Parameters
+    ----------
+    obj : object
+        List, tuple, dict, partial or dataclass instance.
+
+    Yields
+    ------
+    object
+        In the order in which `resolve` rebuilds the container from them.
+    """
     if isinstance(obj, list | tuple):
         yield from obj
     elif isinstance(obj, dict):

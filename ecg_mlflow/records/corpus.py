@@ -108,6 +108,8 @@ class Corpus:
         Where it came from.
     ids, labels
         Name and label of each record, sorted by name.
+    patients
+        Whose each record is, '' where that isn't known; None where the labels name no patient.
     fs
         Sampling frequencies in Hz, float64, shape ``(n_records,)``.
     n_samples
@@ -115,7 +117,8 @@ class Corpus:
     leads
         Each record's lead names.
     digest
-        SHA-256 of the content: ids, labels, fs, leads, gains, baselines and samples.
+        SHA-256 of the content: ids, labels, patients if any, fs, leads, gains, baselines and
+        samples.
     copies
         Groups of ids whose signals are equal to the last sample.
     signals
@@ -127,6 +130,7 @@ class Corpus:
         self.provenance = provenance
         self.ids = index.ids
         self.labels = index.labels
+        self.patients = index.patients
         self.fs = index.fs
         self.n_samples = index.n_samples
         self.leads = index.leads

@@ -38,6 +38,7 @@ class Index:
     n_leads: NDArray[np.int64]
     gain: NDArray[np.float32]
     baseline: NDArray[np.float32]
+    patients: tuple[str, ...] | None = None
 
     @property
     def offset(self) -> NDArray[np.int64]:
@@ -56,6 +57,7 @@ def make_index(
     labels: Sequence[str],
     dtype: np.dtype[np.int16] | np.dtype[np.float32],
     hashes: Sequence[bytes],
+    patients: Sequence[str] = (),
 ) -> Index:
     """Make the index of records that were written in this order.
 
@@ -69,6 +71,8 @@ def make_index(
         Type of the samples as written.
     hashes
         SHA-256 of each record's samples as written.
+    patients
+        One per record, '' where unknown; or none at all.
     """
     n_leads = np.array([len(record.leads) for record in records], np.int64)
     gain = np.ones((len(records), n_leads.max()), np.float32)
@@ -89,6 +93,7 @@ def make_index(
         n_leads=n_leads,
         gain=gain,
         baseline=baseline,
+        patients=tuple(patients) if any(patients) else None,
     )
     return replace(index, digest=content_digest(index, hashes), copies=_copies(index, hashes))
 
@@ -96,7 +101,11 @@ def make_index(
 def content_digest(index: Index, hashes: Sequence[bytes]) -> str:
     """Hash the content of a corpus: what its records are, and their samples' hashes."""
     content = hashlib.sha256(f"{_FORM} {index.dtype.str}\n".encode())
-    content.update(json.dumps([index.ids, index.labels, index.leads]).encode())
+    names: list[tuple[Any, ...]] = [index.ids, index.labels, index.leads]
+    if index.patients is not None:
+        # Without patients a corpus keeps the digest that it had before there were any.
+        names.append(index.patients)
+    content.update(json.dumps(names).encode())
     for array in (index.fs, index.n_samples, index.n_leads, index.gain, index.baseline):
         content.update(array.tobytes())
     for samples in hashes:
@@ -115,7 +124,7 @@ def _copies(index: Index, hashes: Sequence[bytes]) -> tuple[tuple[str, ...], ...
 
 def index_bytes(index: Index) -> bytes:
     """Write an index: a line of text with the form and the checksum, then an npz archive."""
-    tables = {
+    tables: dict[str, Any] = {
         "ids": index.ids,
         "labels": index.labels,
         "leads": sorted(set(index.leads)),
@@ -123,6 +132,8 @@ def index_bytes(index: Index) -> bytes:
         "digest": index.digest,
         "dtype": index.dtype.str,
     }
+    if index.patients is not None:
+        tables["patients"] = index.patients
     position = {leads: i for i, leads in enumerate(sorted(set(index.leads)))}
     arrays = {
         field.name: value
@@ -180,6 +191,7 @@ def _decode(payload: bytes) -> Index:
         arrays = {name: _frozen(archive[name]) for name in archive.files}
     tables = json.loads(arrays.pop("tables").tobytes())
     names = [tuple(leads) for leads in tables["leads"]]
+    patients = tables.get("patients")
     return Index(
         ids=tuple(tables["ids"]),
         labels=tuple(tables["labels"]),
@@ -187,6 +199,7 @@ def _decode(payload: bytes) -> Index:
         copies=tuple(tuple(group) for group in tables["copies"]),
         digest=tables["digest"],
         dtype=np.dtype(tables["dtype"]),
+        patients=None if patients is None else tuple(patients),
         **arrays,
     )
 

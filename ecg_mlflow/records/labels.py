@@ -1,4 +1,4 @@
-"""Reads the records' labels from headerless ``record,label`` files."""
+"""Reads the records' labels, and patients where they are known, from CSV files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecg_mlflow.errors import DataNotFoundError
+from ecg_mlflow.records.label_columns import Columns
 from ecg_mlflow.records.record import BadRecord
 
 DEFAULT_NAME = "REFERENCE.csv"
@@ -23,6 +24,8 @@ class Labels:
     ----------
     by_id
         Label of each record that has exactly one.
+    patients
+        Patient of each of these records whose patient is known.
     sha256
         Hex digest over the files' bytes.
     paths
@@ -32,54 +35,75 @@ class Labels:
     """
 
     by_id: dict[str, str]
+    patients: dict[str, str]
     sha256: str
     paths: tuple[Path, ...]
     problems: tuple[BadRecord, ...]
 
 
 def read_labels(paths: str | Path | Sequence[Path]) -> Labels:
-    """Read label files: UTF-8, no header, one ``record,label`` a line.
+    """Read label files: UTF-8, one ``record,label`` a line, or what the first line names.
 
-    A record that stands twice with one label is fine; with two labels it has none.
+    A first line with the names ``record`` and ``label``, in any order, is a header; a column
+    ``patient`` then says whose the record is, an empty cell that it isn't known, and other columns
+    are passed over. A record that stands twice with one label is fine; with two labels, or two
+    patients, it has none. Equal names of patients mean one patient, in whatever file.
 
     Parameters
     ----------
     paths
-        One file, or several that are read as one.
+        One file, or several that are read as one, each with or without a header.
 
     Raises
     ------
     DataNotFoundError
-        If a file can't be read, or isn't text.
+        If a file can't be read, isn't text, or has a header that can be taken in two ways.
     """
     files = (Path(paths),) if isinstance(paths, str | Path) else tuple(paths)
-    by_id: dict[str, str] = {}
-    first_line: dict[str, str] = {}
-    ambiguous: set[str] = set()
-    problems: list[BadRecord] = []
     content = hashlib.sha256()
+    found = _Found()
     for file in files:
         data = _bytes_of(file)
         content.update(hashlib.sha256(data).digest())
-        for line, row in _rows(file, data):
-            where = f"{file}:{line}"
-            record = row[0].strip()
-            if len(row) != 2:
-                reason = f"malformed line in the label file: {len(row)} columns, not record,label"
-                problems.append(BadRecord(record, where, reason))
-            elif not record or not row[1].strip():
-                empty = "label" if record else "record name"
-                reason = f"malformed line in the label file: an empty {empty}"
-                problems.append(BadRecord(record, where, reason))
-            elif by_id.setdefault(record, row[1].strip()) != row[1].strip():
-                ambiguous.add(record)
-                reason = f"two labels: {row[1].strip()!r} here, {by_id[record]!r} in "
-                problems.append(BadRecord(record, where, reason + first_line[record]))
-            else:
-                first_line.setdefault(record, where)
-    for record in ambiguous:
-        del by_id[record]
-    return Labels(by_id, content.hexdigest(), files, tuple(problems))
+        rows = _rows(file, data)
+        columns = Columns.of_header(rows[0][1], f"{file}:{rows[0][0]}") if rows else None
+        for line, row in rows[1:] if columns else rows:
+            found.add(row, columns or Columns(), f"{file}:{line}")
+    for record in found.ambiguous:
+        del found.by_id[record]
+        found.patients.pop(record, None)
+    problems = tuple(found.problems)
+    return Labels(found.by_id, found.patients, content.hexdigest(), files, problems)
+
+
+class _Found:
+    """What the lines read so far say."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, str] = {}
+        self.patients: dict[str, str] = {}
+        self.ambiguous: set[str] = set()
+        self.problems: list[BadRecord] = []
+        self._line_of_label: dict[str, str] = {}
+        self._line_of_patient: dict[str, str] = {}
+
+    def add(self, row: list[str], columns: Columns, where: str) -> None:
+        """Take a line in, or note what is wrong with it."""
+        record, label, patient = columns.read(row)
+        if fault := columns.fault(row):
+            reason = f"malformed line in the label file: {fault}"
+        elif (known := self.by_id.setdefault(record, label)) != label:
+            self.ambiguous.add(record)
+            reason = f"two labels: {label!r} here, {known!r} in {self._line_of_label[record]}"
+        elif patient and (known := self.patients.setdefault(record, patient)) != patient:
+            self.ambiguous.add(record)
+            reason = f"two patients: {patient!r} here, {known!r} in {self._line_of_patient[record]}"
+        else:
+            self._line_of_label.setdefault(record, where)
+            if patient:
+                self._line_of_patient.setdefault(record, where)
+            return
+        self.problems.append(BadRecord(record, where, reason))
 
 
 def find_label_files(folders: Iterable[Path], root: Path) -> tuple[Path, ...]:
@@ -109,8 +133,8 @@ def find_label_files(folders: Iterable[Path], root: Path) -> tuple[Path, ...]:
         if file is None:
             raise DataNotFoundError(
                 f"no label file: looked for {DEFAULT_NAME} or a single {_DEFAULT_PATTERN} in "
-                f"{' and '.join(map(str, places))}. Put a headerless CSV of record,label "
-                "there, or name one with labels=<file>."
+                f"{' and '.join(map(str, places))}. Put a CSV of record,label there, "
+                "or name one with labels=<file>."
             )
         found[file] = None
     return tuple(found)
@@ -136,13 +160,13 @@ def _bytes_of(file: Path) -> bytes:
         raise DataNotFoundError(f"can't read the label file {file}: {error.strerror}") from error
 
 
-def _rows(file: Path, data: bytes) -> Iterable[tuple[int, list[str]]]:
+def _rows(file: Path, data: bytes) -> list[tuple[int, list[str]]]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataNotFoundError(
             f"the label file {file} isn't UTF-8 text: {error.reason} at byte {error.start}. "
-            "Give a headerless CSV of record,label."
+            "Give a CSV of record,label."
         ) from error
     reader = csv.reader(text.splitlines())
     return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]

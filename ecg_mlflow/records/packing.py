@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ def pack(
     into: Path,
     name: str,
     provenance: Provenance | None = None,
+    patients: Mapping[str, str] | None = None,
 ) -> Corpus:
     """Pack labelled records into a corpus of their own folder.
 
@@ -40,6 +41,8 @@ def pack(
         What is being packed; two builds of one name must not run at once.
     provenance
         Where the records come from.
+    patients
+        Whose the records are, by record name, as far as that is known.
 
     Raises
     ------
@@ -47,7 +50,7 @@ def pack(
         If the same content was packed before and has been damaged since.
     """
     with scratch_folder(into, name) as scratch:
-        index = _write(records, scratch)
+        index = _write(records, scratch, patients or {})
         target = into / index.digest
         if not target.exists():
             try:
@@ -59,7 +62,9 @@ def pack(
     return Corpus.open(target, provenance)
 
 
-def _write(records: Iterable[tuple[DigitalRecord, str]], folder: Path) -> Index:
+def _write(
+    records: Iterable[tuple[DigitalRecord, str]], folder: Path, patients: Mapping[str, str]
+) -> Index:
     kept: list[DigitalRecord] = []
     labels: list[str] = []
     hashes: list[bytes] = []
@@ -82,7 +87,8 @@ def _write(records: Iterable[tuple[DigitalRecord, str]], folder: Path) -> Index:
         staged.unlink()
     else:
         staged.rename(folder / SIGNALS_NAME)
-    index = make_index(kept, labels, dtype, hashes)
+    whose = [patients.get(record.id, "") for record in kept]
+    index = make_index(kept, labels, dtype, hashes, whose)
     (folder / INDEX_NAME).write_bytes(index_bytes(index))
     return index
 

@@ -22,7 +22,8 @@ from ecg_mlflow.records.record import BadRecord, bad_records_error
 
 DEMO_RECORDS = 400
 DEMO_SEED = 0
-_NOTE_FORM = 1
+#: To be raised when the same files come to mean another corpus; older notes are then made anew.
+_NOTE_FORM = 2
 
 
 def load_corpus(
@@ -42,7 +43,8 @@ def load_corpus(
         ``demo``, ``demo:<records>``, ``demo:<records>:<seed>``, ``cinc2017``, a folder of WFDB
         records, or a glob of their headers.
     labels
-        A headerless CSV of ``record,label``; by default the one beside the records.
+        A CSV of ``record,label``, or with a header that may also name the column ``patient``; by
+        default the one beside the records.
     on_progress
         Called with (done, total): bytes while downloading, then records while packing.
 
@@ -139,7 +141,7 @@ def _build(note: Path, inputs: _Inputs, source: str, on_progress: Progress | Non
     first = next(records, None)
     if first is None:
         raise BadRecordsError(f"not one record can be used: {bad_records_error(reading.bad)}")
-    corpus = pack(chain([first], records), corpora_folder(), note.stem)
+    corpus = pack(chain([first], records), corpora_folder(), note.stem, patients=labels.patients)
     # A header or label file that changed while it was read makes the note stale at once.
     stamps = inputs.stamps(reading.files) | before
     content = {

@@ -58,7 +58,7 @@ class Sampler(Protocol):
         """How many trials there will be in all, as far as is known: those of `history` too."""
 
     def history(self) -> list[Trial]:
-        """Return the trials of earlier sessions in order; the RUNNING ones are to be gone on with."""
+        """Return the trials of earlier sessions in order; RUNNING ones are to be gone on with."""
 
     def ask(self) -> Trial | None:
         """Choose the next configuration; None where there is nothing left to choose."""

@@ -10,7 +10,7 @@ from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.datasets import DatasetInfo, log_datasets
 from ecg_mlflow.tracking.leaderboard import Result, leaderboard_rows
 from ecg_mlflow.tracking.ledger import LedgerEntry
-from ecg_mlflow.tracking.models import NetworkInfo, log_model, pinned_requirements
+from ecg_mlflow.tracking.models import NetworkInfo, fetch_network, log_model, pinned_requirements
 from ecg_mlflow.tracking.patience import Patience
 from ecg_mlflow.tracking.plots import confusion_matrix, learning_curve
 from ecg_mlflow.tracking.run_log import DEVICE_TAG, RunLog, log_tags
@@ -31,6 +31,7 @@ __all__ = [
     "Study",
     "confusion_matrix",
     "connect",
+    "fetch_network",
     "leaderboard_rows",
     "learning_curve",
     "log_datasets",

@@ -86,6 +86,16 @@ def absolute_uri(uri: str, base_dir: str | Path) -> str:
     return f"{head}:///{place.replace('%', '%25').replace('?', '%3F')}{query}"
 
 
+def local_folder(uri: str) -> Path | None:
+    """Return the folder of a store that is a file or a folder of this machine; None for others."""
+    path = _sqlite_path(uri)
+    if path is not None:
+        return path.parent if path.is_absolute() else None
+    if _scheme(uri) in ("", "file"):
+        return Path(unquote(urlsplit(uri).path))
+    return None
+
+
 @contextmanager
 def store_errors(doing: str, hint: str = "") -> Iterator[None]:
     """Turn whatever a store raises inside the block into one `TrackingError`.

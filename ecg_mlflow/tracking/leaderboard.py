@@ -28,7 +28,11 @@ class Result:
 
 
 def leaderboard_rows(
-    results: Sequence[Result], metric: str, *, higher_is_better: bool = True
+    results: Sequence[Result],
+    metric: str,
+    *,
+    higher_is_better: bool = True,
+    n_repetitions: int = 1,
 ) -> list[dict[str, object]]:
     """Summarise the repetitions of each configuration, best mean first.
 
@@ -38,6 +42,11 @@ def leaderboard_rows(
         Finished runs, in any order.
     metric
         What to rank by. Configurations without a finite value of it come last.
+    higher_is_better
+        Its direction.
+    n_repetitions
+        Configurations with fewer runs come after all others: where runs are given up for being
+        worse, those that have few are not in contention, whatever the first of them reached.
 
     Returns
     -------
@@ -56,11 +65,10 @@ def leaderboard_rows(
             row[name], row[f"{name}_std"] = _mean_and_std([run.get(name, math.nan) for run in runs])
         rows.append(row)
 
-    def worst_last(row: Mapping[str, object]) -> float:
-        mean = float(row[metric])  # type: ignore[arg-type]
-        if not math.isfinite(mean):
-            return math.inf
-        return -mean if higher_is_better else mean
+    def worst_last(row: Mapping[str, object]) -> tuple[bool, float]:
+        mean, n_runs = float(row[metric]), int(row["runs"])  # type: ignore[arg-type, call-overload]
+        loss = -mean if higher_is_better else mean
+        return n_runs < n_repetitions, loss if math.isfinite(mean) else math.inf
 
     rows.sort(key=worst_last)
     for rank, row in enumerate(rows, start=1):

@@ -29,6 +29,8 @@ CORPUS_TAG = "ecg_mlflow.corpus"
 PLAN_TAG = "ecg_mlflow.plan"
 #: The run that took this one's place; on children that can't go on.
 REPLACED_TAG = "ecg_mlflow.replaced"
+#: Why others were preferred; on children that were stopped early for that.
+PRUNED_TAG = "ecg_mlflow.pruned"
 #: On children that failed because their processes died: they can go on where they were.
 DIED_TAG = "ecg_mlflow.died"
 
@@ -54,7 +56,11 @@ class LedgerEntry:
     has_died
         It failed because processes died under it, not by an error of its own.
     metrics
-        What it reached: the last values of its test and validation metrics.
+        The last values of all its metrics.
+    is_pruned
+        Others were better at its age: it is not gone on with.
+    ended_ms
+        When it ended, in milliseconds since 1970; 0 where it has not.
     """
 
     run_id: str
@@ -66,6 +72,8 @@ class LedgerEntry:
     is_replaced: bool
     has_died: bool
     metrics: Mapping[str, float]
+    is_pruned: bool = False
+    ended_ms: int = 0
 
     @classmethod
     def from_run(cls, run: Run) -> LedgerEntry:
@@ -81,11 +89,9 @@ class LedgerEntry:
             COMPLETE_TAG in tags,
             REPLACED_TAG in tags,
             DIED_TAG in tags,
-            {
-                name: value
-                for name, value in run.data.metrics.items()
-                if name.startswith(("test_", "validation_", "best_"))
-            },
+            dict(run.data.metrics),
+            PRUNED_TAG in tags,
+            run.info.end_time or 0,
         )
 
     @property

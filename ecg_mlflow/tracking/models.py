@@ -158,6 +158,33 @@ def log_model(
     return str(model.model_id)
 
 
+def fetch_network(client: MlflowClient, run_id: str, name: str, folder: Path) -> Path:
+    """Copy the ``.keras`` file of a run's model into a folder; return its path there.
+
+    Raises
+    ------
+    TrackingError
+        The run has no such model, or the store fails.
+    """
+    query = f"source_run_id = '{run_id}' AND name = '{name}'"
+    with (
+        store_errors(f"fetch the model {name!r} of run {run_id}"),
+        environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"),
+    ):
+        experiment_id = client.get_run(run_id).info.experiment_id
+        found = client.search_logged_models([experiment_id], filter_string=query)
+        ready = [model for model in found if model.status == LoggedModelStatus.READY]
+        if not ready:
+            raise TrackingError(f"run {run_id} has no model {name!r}; was it deleted?")
+        return Path(
+            mlflow.artifacts.download_artifacts(
+                f"{ready[0].artifact_location}/artifacts/{name}.keras",
+                dst_path=str(folder),
+                tracking_uri=client.tracking_uri,
+            )
+        )
+
+
 def _find_whole(
     client: MlflowClient, experiment_id: str, run_id: str, name: str
 ) -> LoggedModel | None:

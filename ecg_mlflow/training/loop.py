@@ -63,6 +63,9 @@ class Observer(Protocol):
     def fail(self, error: Exception) -> None:
         """Take note that the branch ends here, for this reason."""
 
+    def withdraw(self, reason: str) -> None:
+        """Take note that the branch ends here because others are better."""
+
 
 @dataclass
 class Branch:
@@ -83,6 +86,8 @@ class Branch:
     seconds, step_seconds
         Time spent training so far, without evaluations, and the part of it in the compiled step;
         of all branches that trained at that time.
+    withdrawn
+        Why it is to end before its next iteration, for a reason that lies in other runs.
     """
 
     observer: Observer
@@ -92,6 +97,7 @@ class Branch:
     tested: int = -1
     seconds: float = 0.0
     step_seconds: float = 0.0
+    withdrawn: str | None = None
     _over: bool = False
     _losses: list[Any] = field(default_factory=list)
     _times_ms: list[int] = field(default_factory=list)
@@ -157,6 +163,12 @@ class Branch:
         self.guard(self.observer.end)
         self._over = True
 
+    def leave(self) -> None:
+        """End before the next iteration: it was withdrawn."""
+        assert self.withdrawn is not None
+        self.guard(partial(self.observer.withdraw, self.withdrawn))
+        self._over = True
+
 
 class TrainingLoop:
     """Trains the branches, each to its end.
@@ -214,6 +226,7 @@ class TrainingLoop:
                 if should_stop():
                     self._count_time(self._left())
                     raise Paused
+                self._let_go()
                 self._iterate(iteration)
                 iteration += 1
         except Paused:
@@ -225,6 +238,14 @@ class TrainingLoop:
             raise
         return True
 
+    def _let_go(self) -> None:
+        """End the branches that were withdrawn."""
+        if any(branch.withdrawn for branch in self._left()):
+            self._hand_over()
+            for branch in self._left():
+                if branch.withdrawn:
+                    branch.leave()
+
     def _left(self) -> list[Branch]:
         return [branch for branch in self._branches if not branch.is_over]
 
@@ -235,7 +256,7 @@ class TrainingLoop:
             for i, branch in enumerate(self._branches)
             if branch.iteration == iteration and not branch.is_over
         ]
-        if not active:  # the branch that was behind has failed
+        if not active:  # the branch that was behind has failed, or was withdrawn
             return
         ready = [self._branches[i] for i in active]
         started = time.perf_counter()

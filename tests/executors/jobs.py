@@ -11,10 +11,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ecg_mlflow.executors import Terminated, shielded, stop_requested
+from ecg_mlflow.executors import Terminated, received, shielded, stop_requested
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -331,6 +332,72 @@ def terminate_shielded(argument, report):
     except Terminated:
         steps.append("terminated")
     report({"steps": steps})
+
+
+def read(argument, report):
+    """Read, after some seconds without reading, until told that it was the last; return all."""
+    report({"pid": os.getpid()})
+    time.sleep(float(argument or 0))
+    found = []
+    while not (found and found[-1].get("last")):
+        found += received()
+        time.sleep(0.001)
+    return found
+
+
+def read_what_is_there(argument, report):
+    """Return what comes within some seconds."""
+    found = []
+    end = time.monotonic() + float(argument)
+    while time.monotonic() < end:
+        found += received()
+        time.sleep(0.01)
+    return found
+
+
+def read_in_two_threads(argument, report):
+    """Return what a thread that is not the job's own gets, and what the job's gets then."""
+    report({"pid": os.getpid()})
+    time.sleep(float(argument))
+    helpers = []
+    helper = threading.Thread(target=lambda: helpers.extend(received()))
+    helper.start()
+    helper.join()
+    return helpers, received()
+
+
+def change_what_came(argument, report):
+    """Change its copy and return it."""
+    (data,) = read(argument, report)
+    data["runs"].append("mine")
+    return data
+
+
+def terminated_in_a_letter(argument, report):
+    """Get SIGTERM between the head of a letter and its body, and read on after that."""
+    receive = Connection._recv
+
+    def receive_and_terminate(*arguments):
+        Connection._recv = receive
+        head = receive(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return head
+
+    Connection._recv = receive_and_terminate
+    try:
+        while True:
+            received()
+    except Terminated:
+        report({"flushing": True})
+    return read("", report)
+
+
+def time_reading(argument, report):
+    """Return the microseconds that a look takes which finds nothing."""
+    start = time.perf_counter()
+    for _ in range(10_000):
+        received()
+    return (time.perf_counter() - start) * 100
 
 
 def with_child(argument, report):

@@ -8,7 +8,15 @@ import time
 import pytest
 
 from ecg_mlflow.errors import EcgMlflowError
-from ecg_mlflow.executors import Event, ExecutorError, Job, Outcome, OutcomeState, Started
+from ecg_mlflow.executors import (
+    Event,
+    ExecutorError,
+    Job,
+    Outcome,
+    OutcomeState,
+    Started,
+    received,
+)
 
 
 def states(reports):
@@ -204,6 +212,138 @@ def test_cancelling_what_is_not_pending_is_ignored(bench):
     assert bench.run(executor, "echo on").value == "on"
     executor.cancel("job")
     assert bench.run(executor, "echo again").value == "again"
+
+
+def send_all(executor, key, n, **rest):
+    """Send numbered letters, of which the last says that it is, and return them."""
+    letters = [{"i": i, "last": i == n - 1, **rest} for i in range(n)]
+    for letter in letters:
+        executor.send(key, letter)
+    return letters
+
+
+def test_a_running_job_gets_what_is_sent_in_order(bench):
+    executor = bench.open()
+    for key in "ab":  # the second one in a worker that has had letters before
+        executor.submit(Job(key, b"read"))
+        bench.wait_for(executor, lambda r: isinstance(r, Event))
+        letters = send_all(executor, key, 100)
+        assert bench.drain(executor)[-1].value == letters
+
+
+def test_a_job_gets_what_was_sent_before_it_ran(bench):
+    executor = bench.open()
+    executor.submit(Job("first", b"read"))
+    executor.submit(Job("second", b"read"))
+    of_second = send_all(executor, "second", 3, to="second")
+    of_first = send_all(executor, "first", 3, to="first")
+    values = {r.key: r.value for r in bench.drain(executor) if isinstance(r, Outcome)}
+    assert values == {"first": of_first, "second": of_second}
+
+
+def test_a_job_gets_its_letters_as_soon_as_it_runs(bench):
+    executor = bench.open()
+    executor.submit(Job("first", b"echo"))
+    executor.submit(Job("second", b"read_what_is_there 0.7"))
+    executor.send("second", {"i": 1})
+    bench.wait_for(executor, lambda r: isinstance(r, Started) and r.key == "second")
+    executor.send("second", {"i": 2})
+    time.sleep(1)  # it need not wait for the driver's next look at events
+    assert bench.drain(executor)[-1].value == [{"i": 1}, {"i": 2}]
+
+
+@pytest.mark.parametrize("key", ["a", "b"])
+def test_what_its_job_did_not_read_reaches_no_later_job(bench, key):
+    executor = bench.open()
+    executor.send("b", {"to": "a job that is not there"})
+    executor.submit(Job("a", b"sleep 0.3"))
+    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    executor.send("a", {"to": "a running job"})
+    time.sleep(0.8)
+    executor.send("a", {"to": "a job that has ended, which the driver has not noted"})
+    bench.drain(executor)
+    executor.send("a", {"to": "a job that is over"})
+    executor.submit(Job(key, b"read_what_is_there 0.3"))
+    outcome = bench.drain(executor)[-1]
+    assert (outcome.state, outcome.value) == (OutcomeState.DONE, [])
+
+
+def test_what_was_sent_to_a_cancelled_job_reaches_no_later_job(bench):
+    executor = bench.open()
+    executor.submit(Job("a", b"tick"))
+    executor.submit(Job("b", b"read"))
+    executor.send("b", {"to": "a queued job"})
+    executor.cancel("b")
+    executor.send("b", {"to": "a cancelled job"})
+    executor.cancel("a")
+    bench.drain(executor)
+    executor.submit(Job("b", b"read_what_is_there 0.3"))
+    assert bench.drain(executor)[-1].value == []
+
+
+def test_only_the_jobs_own_thread_receives(bench):
+    executor = bench.open()
+    executor.submit(Job("a", b"read_in_two_threads 0.5"))
+    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    executor.send("a", {"i": 1})
+    assert received() == []
+    assert bench.drain(executor)[-1].value == ([], [{"i": 1}])
+    assert received() == []
+
+
+def test_what_is_received_is_a_copy(bench):
+    executor = bench.open()
+    executor.submit(Job("a", b"change_what_came 0.3"))
+    data = {"runs": ["r1"], "last": True}
+    executor.send("a", data)
+    data["runs"].append("r2")
+    assert bench.drain(executor)[-1].value == {"runs": ["r1", "mine"], "last": True}
+    assert data["runs"] == ["r1", "r2"]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"lock": threading.Lock()}, r"send\(\) can't send \['lock'\] to the job \(cannot pickle"),
+        ("text", r"send\(\) takes a dict, not a str"),
+        ({"blob": bytes(17_000)}, r"send\(\) can't send \['blob'\] to the job: .* 16000 are all"),
+    ],
+)
+def test_what_cannot_be_sent_is_an_error_at_once(bench, data, said):
+    executor = bench.open()
+    executor.submit(Job("a", b"read"))
+    for key in ("a", "not there"):
+        with pytest.raises(ExecutorError, match=said):
+            executor.send(key, data)
+    letters = send_all(executor, "a", 2)
+    assert bench.drain(executor)[-1].value == letters
+
+
+def test_a_job_that_does_not_read_holds_nobody_up(bench):
+    executor = bench.open()
+    executor.submit(Job("a", b"read 2"))
+    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    start = time.monotonic()
+    letters = send_all(executor, "a", 40, blob=bytes(15_000))
+    assert time.monotonic() - start < 1.5
+    reports = []
+    while executor.n_pending:
+        reports += executor.events(30)
+    assert time.monotonic() - start < 15
+    assert reports[-1].value == letters
+
+
+def test_a_job_may_look_for_letters_in_each_iteration(bench):
+    assert bench.run(bench.open(), "time_reading").value < 50  # microseconds; 1 where it is quiet
+
+
+def test_sending_after_the_shutdown_is_ignored(bench):
+    executor = bench.open()
+    executor.submit(Job("a", b"tick"))
+    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    executor.shutdown(5)
+    executor.send("a", {"i": 1})
+    assert bench.drain(executor)[-1].state is OutcomeState.CANCELLED
 
 
 def test_a_key_can_be_used_again_after_its_outcome_only(bench):

@@ -221,6 +221,52 @@ def test_sigterm_cuts_no_report_in_two(processes):
         assert outcome.state is OutcomeState.CANCELLED
 
 
+def test_sigterm_cuts_no_letter_in_two(processes):
+    executor = processes.open()
+    executor.submit(Job("a", b"terminated_in_a_letter"))
+    executor.send("a", {"i": 0})
+    processes.wait_for(executor, lambda r: is_event(r) and "flushing" in r.data)
+    executor.send("a", {"i": 1, "last": True})
+    assert processes.drain(executor)[-1].value == [{"i": 1, "last": True}]
+
+
+def test_a_worker_that_gets_letters_too_late_goes_on(processes):
+    executor = processes.open()
+    executor.submit(Job("a", b"pid"))
+    processes.wait_for(executor, lambda r: isinstance(r, Started))
+    time.sleep(1)  # the driver has yet to see that the job has ended
+    executor.send("a", {"i": 1})
+    pid = processes.drain(executor)[-1].value
+    assert processes.run(executor, "pid").value == pid
+
+
+def test_a_job_that_hangs_over_unread_letters_is_killed_in_time(processes):
+    executor = processes.open(hang_timeout=1)
+    executor.submit(Job("a", b"hang"))
+    processes.wait_for(executor, is_event)
+    for _ in range(1000):
+        executor.send("a", {"blob": bytes(1000)})
+    start = time.monotonic()
+    outcome = processes.wait_for(executor, is_outcome)
+    assert time.monotonic() - start < 6
+    assert "gave no sign of life for 1 s" in outcome.reason
+    assert processes.run(executor, "read_what_is_there 0.2").value == []
+
+
+@needs_proc
+@pytest.mark.parametrize("n", [1, 1000])
+def test_sending_to_a_dead_worker_is_ignored(processes, n):
+    executor = processes.open()
+    executor.submit(Job("a", b"sleep 60"))
+    pid = processes.wait_for(executor, is_event).data["pid"]
+    os.kill(pid, signal.SIGKILL)
+    assert ends(pid)
+    for _ in range(n):
+        executor.send("a", {"i": 1})
+    assert processes.drain(executor)[-1].state is OutcomeState.DIED
+    assert processes.run(executor, "read_what_is_there 0.2").value == []
+
+
 @needs_proc
 def test_a_cancelled_job_that_hangs_is_killed_after_its_grace(processes):
     executor = processes.open(grace=0.3)

@@ -211,6 +211,35 @@ def test_a_job_without_room_yet_can_be_cancelled_and_others_wait_for_it(on_ray):
     assert on_ray.drain(executor)[-1].state is OutcomeState.DONE
 
 
+def test_letters_go_along_when_another_worker_takes_a_job_over(on_ray):
+    holder = on_ray.open(1, num_gpus=1)
+    first_events(on_ray, holder, Job("holds", b"tick"))
+    executor = on_ray.open(2, num_gpus=1)
+    first_events(on_ray, executor, Job("a", b"read"))
+    executor.submit(Job("b", b"read"))
+    executor.send("b", {"i": 0})
+    assert list(executor.events(0.5)) == []
+    executor.send("b", {"i": 1, "last": True})
+    executor.send("a", {"last": True})
+    *_, started, _, outcome = on_ray.drain(executor)
+    assert (started.key, started.worker) == ("b", 0), "whose first worker found no room"
+    assert outcome.value == [{"i": 0}, {"i": 1, "last": True}]
+
+
+def test_sending_to_a_dead_worker_is_ignored_and_not_logged(on_ray, capfd):
+    executor = on_ray.open()
+    executor.submit(Job("a", b"sleep 60"))
+    pid = on_ray.wait_for(executor, is_event).data["pid"]
+    os.kill(pid, signal.SIGKILL)
+    executor.send("a", {"i": 1})
+    assert ends(pid)
+    time.sleep(1)
+    executor.send("a", {"i": 2})
+    assert on_ray.drain(executor)[-1].state is OutcomeState.DIED
+    assert on_ray.run(executor, "read_what_is_there 0.2").value == []
+    assert "nhandled" not in "".join(capfd.readouterr())
+
+
 def test_a_lost_node_is_told_and_its_job_can_run_on_the_other(on_ray, two_nodes):
     executor = on_ray.open(2, num_gpus=1)
     found = first_events(on_ray, executor, Job("a", b"where"), Job("b", b"where"))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ecg_mlflow.canonical import digest
 from ecg_mlflow.errors import EcgMlflowError, GridError
-from ecg_mlflow.grids import KV, ConfigAlias, Grid, Option
+from ecg_mlflow.grids import KV, ConfigAlias, Grid, IntUniform, LogUniform, Option, Uniform
 
 
 def ResNet():  # noqa: N802
@@ -25,6 +25,8 @@ def ResNet34():  # noqa: N802
 
 a, b, c = Option("a", [1, 2]), Option("b", [3, 4]), Option("c", [5, 6])
 d = Option("d", [7])
+lr = Option("lr", LogUniform(1e-4, 1e-2))
+width = Option("width", IntUniform(8, 64, step=8))
 
 
 def spelled(configurations):
@@ -67,9 +69,8 @@ EXPRESSIONS = {
 
 
 def evaluate(expression):
-    return eval(
-        expression, {"a": a, "b": b, "c": c, "d": d, "Option": Option, "Grid": Grid, "KV": KV}
-    )
+    options = {"a": a, "b": b, "c": c, "d": d, "lr": lr, "width": width}
+    return eval(expression, {**options, "Option": Option, "Grid": Grid, "KV": KV})
 
 
 @pytest.mark.parametrize(("expression", "configurations"), EXPRESSIONS.items())
@@ -258,6 +259,101 @@ def test_the_reference_grid_has_26_configurations_and_130_runs():
     assert (len(kept), twins) == (26, [])
     assert len(kept) * 5 == 130
     assert [config.alias()["model"] for config in grid[:3]] == ["ResNet18", "ResNet34", "ResNet"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "config", "configurations"),
+    [
+        ("a * b + c", {}, "a1b3 a1b4 a2b3 a2b4 c5 c6"),
+        ("a", {"a": "2"}, "a2"),
+        ("a * b", {"b": "4"}, "a1b4 a2b4"),
+        ("a * b", {"b": 4}, "a1b4 a2b4"),
+        ("a * b", {"b": "4", "a": "1"}, "a1b4"),
+        ("a * b", {"b": ["4", "3"]}, "a1b3 a1b4 a2b3 a2b4"),
+        ("a * b", {"b": (3, "4")}, "a1b3 a1b4 a2b3 a2b4"),
+        ("a * b + c", {"b": "4"}, "a1b4 a2b4"),
+        ("a * b + c", {"c": "5"}, "c5"),
+        ("a * b + a * c", {"a": "1"}, "a1b3 a1b4 a1c5 a1c6"),
+        ("a @ b", {"a": "2"}, "a2b4"),
+        ("c * (a @ b)", {"b": "3", "c": "6"}, "c6a1b3"),
+        ("Option('a', [1]) + Option('a', [2]) * b", {"a": "1"}, "a1"),
+        ("Option('a', [KV(None, 'none'), None])", {"a": None}, "aNone"),
+        ("Option('a', [[2, 2], [3]])", {"a": "[2, 2]"}, "a[2, 2]"),
+        ("lr", {"lr": 0.00123}, "lr0.00123"),
+        ("lr", {"lr": "1e-3"}, "lr0.001"),
+        ("lr", {"lr": 0.0012345678}, "lr0.0012345678"),
+        ("lr", {"lr": [1e-3, 1e-2, 0.001]}, "lr0.001 lr0.01"),
+        ("a * lr", {"a": "1", "lr": 0.00123}, "a1lr0.00123"),
+        ("width", {"width": [8, 24.0, "32"]}, "width8 width24 width32"),
+        # A range in one cube, and a list in the other.
+        ("a * lr + Option('lr', [0.1, 0.001])", {"lr": 0.001}, "a1lr0.001 a2lr0.001 lr0.001"),
+        ("a * lr + Option('lr', [0.1, 0.001])", {"lr": 0.1}, "lr0.1"),
+        ("lr + Option('lr', [0.1])", {"lr": [0.1, 0.01]}, "lr0.01 lr0.1"),
+    ],
+)
+def test_the_part_that_agrees(expression, config, configurations):
+    part = evaluate(expression).only(config)
+    assert isinstance(part, Grid)
+    assert spelled(part) == configurations
+
+
+def test_options_that_are_not_named_stay_ranges():
+    grid = (a * lr).only({"a": "1"})
+    assert grid == Option("a", [1]) * lr
+    assert not grid.is_finite
+
+
+@pytest.mark.parametrize(
+    ("option", "narrower"),
+    [
+        (lr, LogUniform(1e-3, 1e-2)),
+        (lr, Uniform(1e-4, 1e-3)),
+        (lr, lr.range),
+        (width, IntUniform(16, 48, step=16)),
+        (width, IntUniform(16, 50, step=8)),
+    ],
+)
+def test_a_range_can_be_narrowed(option, narrower):
+    assert (a * option).only({option.name: narrower}) == a * Option(option.name, narrower)
+
+
+def test_a_configuration_is_a_part_of_its_grid():
+    grid = Option("x", [[2, 2], KV([3], "three")]) * lr
+    config = grid.only({"x": "three", "lr": 0.002})[0]
+    assert list(grid.only(config)) == [config]
+
+
+@pytest.mark.parametrize(
+    ("expression", "config", "parts"),
+    [
+        ("a * b", {"aa": "1"}, ["no option 'aa'", "options are 'a', 'b'", "did you mean 'a'?"]),
+        ("a * b", {"zzz": "1"}, ["no option 'zzz'", "give one of them"]),
+        ("Grid()", {"a": "1"}, ["no option 'a'. The options are none"]),
+        ("a * b + a * c", {"a": "3"}, ["option 'a' has no value '3'; it has '1', '2'"]),
+        ("a * b", {"a": ["1", 3]}, ["option 'a' has no value 3; it has '1', '2'"]),
+        ("a * b", {"a": 1.0}, ["option 'a' has no value 1.0"]),
+        ("a * b", {"a": True}, ["option 'a' has no value True"]),
+        ("a * b", {"a": []}, ["option 'a' is given an empty list"]),
+        ("a * b", {"a": LogUniform(1, 2)}, ["no value LogUniform(1.0, 2.0); it has '1', '2'"]),
+        ("lr", {"lr": 0.1}, ["'lr' has no value 0.1; it has LogUniform(0.0001, 0.01)"]),
+        ("lr", {"lr": "high"}, ["'lr' has no value 'high'; it has LogUniform(0.0001, 0.01)"]),
+        ("lr", {"lr": float("nan")}, ["'lr' has no value nan"]),
+        ("lr", {"lr": Uniform(0, 1e-3)}, ["'lr' has no value Uniform(0.0, 0.001)"]),
+        ("lr", {"lr": [Uniform(1e-4, 1e-3)]}, ["'lr' has no value Uniform(0.0001, 0.001)"]),
+        ("lr + Option('lr', [0.1])", {"lr": 1}, ["it has LogUniform(0.0001, 0.01), '0.1'"]),
+        ("width", {"width": 9}, ["'width' has no value 9; it has IntUniform(8, 64, step=8)"]),
+        ("width", {"width": True}, ["'width' has no value True"]),
+        ("width", {"width": Uniform(8, 16)}, ["'width' has no value Uniform(8.0, 16.0)"]),
+        ("width", {"width": IntUniform(8, 16)}, ["'width' has no value IntUniform(8, 16)"]),
+        ("a + b", {"a": "1", "b": "3"}, ["no configuration has a='1', b='3'", "Name fewer"]),
+        ("a @ b", {"a": "1", "b": "4"}, ["no configuration has a='1', b='4'"]),
+    ],
+)
+def test_a_part_that_does_not_exist_is_refused(expression, config, parts):
+    with pytest.raises(GridError) as caught:
+        evaluate(expression).only(config)
+    for part in parts:
+        assert part in str(caught.value)
 
 
 sizes = st.integers(1, 4)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -144,6 +145,37 @@ def test_the_digest_follows_the_content(tmp_path, records, changed):
     assert before.digest == again.digest
     after = pack([changed(records[0][0]), *records[1:]], tmp_path, "test")
     assert after.digest != before.digest
+
+
+def test_a_corpus_without_patients_keeps_the_digest_that_it_always_had(tmp_path, records):
+    # Earlier studies' runs and caches are found by it.
+    digest = "750a212f4519f52b2cf397421ebf7db1804604e8c3e59d2cfd6bf789bd378967"
+    for place, patients in enumerate([None, {}, {"A": ""}, {"Z": "P1"}]):
+        corpus = pack(records, tmp_path / str(place), "test", patients=patients)
+        assert (corpus.digest, corpus.patients) == (digest, None)
+        with np.load(io.BytesIO(index_of(corpus))) as archive:
+            assert b"patients" not in archive["tables"].tobytes()
+
+
+def test_patients_are_packed(tmp_path, records):
+    corpus = pack(records, tmp_path, "test", patients={"C": "P1", "A": "P1", "Z": "P2"})
+    assert corpus.patients == ("P1", "", "P1")
+    assert Corpus.open(corpus.path).patients == ("P1", "", "P1")
+    assert pickle.loads(pickle.dumps(corpus)).patients == ("P1", "", "P1")
+    np.testing.assert_array_equal(corpus.record(2).signal, records[2][0].millivolts())
+    corpus.verify()
+
+
+def test_the_digest_follows_the_patients(tmp_path, records):
+    patients = [{}, {"A": "P1"}, {"A": "P2"}, {"B": "P1"}, {"A": "P1", "B": "P1"}]
+    digests = [pack(records, tmp_path, "test", patients=whose).digest for whose in patients]
+    assert len(set(digests)) == 5
+    assert pack(records, tmp_path, "test", patients={"A": "P1"}).digest == digests[1]
+
+
+def index_of(corpus) -> bytes:
+    """Return the archive in a corpus's index, without the line before it."""
+    return (corpus.path / "index.bin").read_bytes().partition(b"\n")[2]
 
 
 def test_pickling_takes_the_path_only(tmp_path, records):

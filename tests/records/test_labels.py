@@ -8,12 +8,21 @@ from ecg_mlflow.errors import DataNotFoundError
 from ecg_mlflow.records.labels import find_label_files, read_labels
 from ecg_mlflow.records.record import BadRecord
 
+THREE = "a header such as record,label,patient allows more"
+
+
+def read(folder, text):
+    file = folder / "REFERENCE.csv"
+    file.write_text(text)
+    return read_labels(file)
+
 
 def test_headerless_record_and_label(tmp_path):
     file = tmp_path / "REFERENCE.csv"
     file.write_bytes(b"\xef\xbb\xbfA1,N\r\n A2 , AF \n\nA3,~\nA3,~\n")
     labels = read_labels(file)
     assert labels.by_id == {"A1": "N", "A2": "AF", "A3": "~"}
+    assert labels.patients == {}
     assert labels.problems == ()
     assert labels.paths == (file,)
 
@@ -26,11 +35,93 @@ def test_lines_that_cant_be_used_are_listed_with_file_and_line(tmp_path):
     malformed = "malformed line in the label file"
     assert labels.problems == (
         BadRecord("A2", f"{file}:2", f"{malformed}: 1 columns, not record,label"),
-        BadRecord("A3", f"{file}:3", f"{malformed}: 3 columns, not record,label"),
+        BadRecord("A3", f"{file}:3", f"{malformed}: 3 columns, not record,label; {THREE}"),
         BadRecord("A4", f"{file}:4", f"{malformed}: an empty label"),
         BadRecord("", f"{file}:5", f"{malformed}: an empty record name"),
         BadRecord("A5", f"{file}:8", f"two labels: 'O' here, 'N' in {file}:6"),
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "record,label,patient\nA1,N,P1\nA2,AF,P2\nA3,~,P1\n",
+        "\ufeff\n Record , LABEL,Patient\r\nA1,N, P1 \nA2,AF,P2\n\nA3,~,P1\n",
+        "patient,age,record,sex,label\nP1,63,A1,f,N\nP2,,A2,m,AF\nP1,63,A3,f,~\n",
+    ],
+)
+def test_a_header_names_the_columns(tmp_path, text):
+    labels = read(tmp_path, text)
+    assert labels.by_id == {"A1": "N", "A2": "AF", "A3": "~"}
+    assert labels.patients == {"A1": "P1", "A2": "P2", "A3": "P1"}
+    assert labels.problems == ()
+
+
+def test_a_header_needs_no_patients(tmp_path):
+    labels = read(tmp_path, "label,record,sex\nN,A1,f\n")
+    assert (labels.by_id, labels.patients, labels.problems) == ({"A1": "N"}, {}, ())
+
+
+def test_an_empty_cell_is_an_unknown_patient(tmp_path):
+    labels = read(tmp_path, "record,label,patient\nA1,N,\nA2,N,P2\nA3,N, \n")
+    assert labels.by_id == {"A1": "N", "A2": "N", "A3": "N"}
+    assert labels.patients == {"A2": "P2"}
+    assert labels.problems == ()
+
+
+def test_lines_under_a_header_that_cant_be_used(tmp_path):
+    labels = read(
+        tmp_path,
+        "label,patient,record\nN,P1,A1\nN,A2\n,P3,A3\nN,P4,\nN,P5,A5\nN,P6,A5\nN,,A6\nA,,A6\n",
+    )
+    file, malformed = tmp_path / "REFERENCE.csv", "malformed line in the label file"
+    assert labels.by_id == {"A1": "N"}
+    assert labels.patients == {"A1": "P1"}
+    assert labels.problems == (
+        BadRecord("", f"{file}:3", f"{malformed}: 2 columns, but the header has 3"),
+        BadRecord("A3", f"{file}:4", f"{malformed}: an empty label"),
+        BadRecord("", f"{file}:5", f"{malformed}: an empty record name"),
+        BadRecord("A5", f"{file}:7", f"two patients: 'P6' here, 'P5' in {file}:6"),
+        BadRecord("A6", f"{file}:9", f"two labels: 'A' here, 'N' in {file}:8"),
+    )
+
+
+def test_a_record_that_stands_twice_has_the_patient_that_one_line_names(tmp_path):
+    labels = read(tmp_path, "record,label,patient\nA1,N,\nA1,N,P1\nA1,N,\nA1,N,P1\nA1,N,P2\n")
+    [problem] = labels.problems
+    file = tmp_path / "REFERENCE.csv"
+    assert problem.reason == f"two patients: 'P2' here, 'P1' in {file}:3"
+    labels = read(tmp_path, "record,label,patient\nA1,N,\nA1,N,P1\nA1,N,\n")
+    assert (labels.patients, labels.problems) == ({"A1": "P1"}, ())
+
+
+def test_each_file_has_its_own_header_or_none(tmp_path):
+    texts = {"a.csv": "A1,N\n", "b.csv": "patient,record,label\nP1,B1,A\n", "c.csv": ""}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    labels = read_labels([tmp_path / name for name in texts])
+    assert labels.by_id == {"A1": "N", "B1": "A"}
+    assert (labels.patients, labels.problems) == ({"B1": "P1"}, ())
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("record,label,label", "REFERENCE.csv:1: .* column 'label' 2 times: record,label,label"),
+        ("patient,record,label,Patient", "column 'patient' 2 times"),
+        ("record,label,patient_id", "column 'patient_id', but patients are read .* 'patient' only"),
+        ("Subject,record,label", "column 'Subject', but .*Rename it"),
+    ],
+)
+def test_a_header_that_can_be_taken_in_two_ways(tmp_path, header, message):
+    with pytest.raises(DataNotFoundError, match=message):
+        read(tmp_path, header + "\n")
+
+
+def test_columns_about_patients_are_passed_over(tmp_path):
+    assert read(tmp_path, "record,label,patient_age\nA1,N,63\n").by_id == {"A1": "N"}
+    labels = read(tmp_path, "record,label,patient,subject\nA1,N,P1,S1\n")
+    assert labels.patients == {"A1": "P1"}
 
 
 def test_several_files_are_read_as_one(tmp_path):

@@ -93,6 +93,66 @@ def test_other_labels(small_folder, tmp_path):
         load_corpus(str(small_folder), labels="none.csv")
 
 
+def name_patients(folder: Path, patients: list[str]) -> None:
+    """Write the labels of `small_folder` anew, with a patient per record."""
+    lines = [f"R{i},{'NA'[(i + 1) % 2]},{whose}\n" for i, whose in enumerate(patients, start=1)]
+    (folder / "REFERENCE.csv").write_text("record,label,patient\n" + "".join(lines))
+
+
+def test_patients_come_from_the_labels_and_are_kept(small_folder, count_reads):
+    plain = load_corpus(str(small_folder))
+    assert plain.patients is None
+    name_patients(small_folder, ["P1", "P1", "P2", "", "", "P2"])
+    corpus = load_corpus(str(small_folder))
+    assert corpus.patients == ("P1", "P1", "P2", "", "", "P2")
+    assert (corpus.ids, corpus.labels, corpus.bad) == (plain.ids, plain.labels, ())
+    assert len(count_reads) == 12
+    assert load_corpus(str(small_folder)).patients == corpus.patients
+    assert len(count_reads) == 12
+
+
+def test_other_patients_are_read_again(small_folder):
+    name_patients(small_folder, ["P1", "P1", "P2", "P2", "P3", "P3"])
+    first = load_corpus(str(small_folder))
+    name_patients(small_folder, ["P1", "P1", "P2", "P2", "P3", "P2"])
+    second = load_corpus(str(small_folder))
+    assert second.patients == ("P1", "P1", "P2", "P2", "P3", "P2")
+    assert second.digest != first.digest
+
+
+def test_patients_that_are_all_unknown_change_nothing(small_folder):
+    plain = load_corpus(str(small_folder))
+    name_patients(small_folder, [""] * 6)
+    corpus = load_corpus(str(small_folder))
+    assert (corpus.digest, corpus.patients) == (plain.digest, None)
+
+
+def test_a_record_of_two_patients_is_left_out(small_folder):
+    name_patients(small_folder, ["P1", "P1", "P2", "P2", "P3", "P3"])
+    with (small_folder / "REFERENCE.csv").open("a") as file:
+        file.write("R2,A,P9\n")
+    corpus = load_corpus(str(small_folder))
+    assert corpus.ids == ("R1", "R3", "R4", "R5", "R6")
+    assert corpus.patients == ("P1", "P2", "P2", "P3", "P3")
+    [bad] = corpus.bad
+    assert (bad.id, bad.kind, bad.path) == (
+        "R2",
+        "two patients",
+        f"{small_folder / 'REFERENCE.csv'}:8",
+    )
+
+
+def test_what_an_earlier_version_packed_is_found_again_without_a_word(
+    small_folder, cache, count_reads
+):
+    corpus = load_corpus(str(small_folder))
+    [note] = (cache / "sources").glob("*.json")
+    note.write_text(note.read_text().replace('"form": 2', '"form": 1'))
+    again = load_corpus(str(small_folder))
+    assert (again.path, again.patients) == (corpus.path, None)
+    assert [path.name for path in (cache / "corpora").iterdir()] == [corpus.digest]
+
+
 def test_all_bad_records_are_collected_with_their_reasons(small_folder, write_record):
     (small_folder / "R1.dat").unlink()
     os.truncate(small_folder / "R2.dat", 10)

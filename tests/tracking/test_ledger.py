@@ -45,8 +45,10 @@ def test_children_are_read_with_all_that_matters(client, study):
     client.log_metric(plain, "loss", 0.1)
     study.finish_child(plain, "FINISHED")
     first, second = read_children(client, study.experiment_id, study.run_id)
+    ended_ms = client.get_run(plain).info.end_time
+    reached = {"test_f1": 0.5, "loss": 0.1}
     assert first == LedgerEntry(
-        plain, "a", study.run_id, "FINISHED", 3, False, False, False, {"test_f1": 0.5}
+        plain, "a", study.run_id, "FINISHED", 3, False, False, False, reached, False, ended_ms
     )
     assert second == LedgerEntry(other, "b", study.run_id, "RUNNING", 1, True, True, True, {})
     assert first.is_finished

@@ -1,0 +1,99 @@
+"""The part of a design that agrees with given values."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from ecg_mlflow.errors import GridError
+from ecg_mlflow.grids.base import Range
+from ecg_mlflow.grids.config import ConfigAlias
+from ecg_mlflow.grids.configurations import Cube
+from ecg_mlflow.grids.kv import KV
+
+Domain: TypeAlias = "tuple[KV, ...] | Range"
+
+
+def narrowed(cubes: Sequence[Cube], config: Mapping[str, object]) -> list[list[tuple[str, Domain]]]:
+    """Narrow the options of all cubes to what is given, and leave out the cubes that lack it.
+
+    Parameters
+    ----------
+    cubes : sequence of Cube
+        The design.
+    config : Mapping
+        As for ``Grid.only``.
+
+    Returns
+    -------
+    list
+        For each cube that is left, its options' names, with their values or range.
+
+    Raises
+    ------
+    GridError
+        As ``Grid.only``.
+    """
+    given = config.alias() if isinstance(config, ConfigAlias) else config
+    wanted = {name: _wanted(name, value) for name, value in given.items()}
+    for name, items in wanted.items():
+        _check(cubes, name, items)
+    left = []
+    for cube in cubes:
+        if wanted.keys() <= {option.name for option in cube}:
+            domains = {option.name: option.range or option.values for option in cube}
+            domains |= {name: _narrow(domains[name], items) for name, items in wanted.items()}
+            if all(domains.values()):
+                left.append(list(domains.items()))
+    if not left:
+        asked = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        raise GridError(
+            f"no configuration has {asked}: each of them occurs, but never all in one product. "
+            "Name fewer options"
+        )
+    return left
+
+
+def _wanted(name: str, value: object) -> tuple[object, ...] | Range:
+    if isinstance(value, Range):
+        return value
+    items = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not items:
+        raise GridError(
+            f"option {name!r} is given an empty list: give it an alias, or leave it out"
+        )
+    return items
+
+
+def _check(cubes: Sequence[Cube], name: str, items: tuple[object, ...] | Range) -> None:
+    """Refuse a name or a value that no cube has."""
+    domains = [
+        option.range or option.values for cube in cubes for option in cube if option.name == name
+    ]
+    if not domains:
+        known = list(dict.fromkeys(option.name for cube in cubes for option in cube))
+        close = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "give one of them"
+        listed = ", ".join(map(repr, known)) or "none"
+        raise GridError(f"there is no option {name!r}. The options are {listed}; {hint}")
+    for item in [items] if isinstance(items, Range) else [(one,) for one in items]:
+        if not any(_narrow(domain, item) for domain in domains):
+            missing = item if isinstance(item, Range) else item[0]
+            listed = ", ".join(dict.fromkeys(text for domain in domains for text in _texts(domain)))
+            raise GridError(f"option {name!r} has no value {missing!r}; it has {listed}")
+
+
+def _narrow(domain: Domain, items: tuple[object, ...] | Range) -> Domain:
+    """Return what is wanted of a domain; an empty tuple where it has nothing of it."""
+    if isinstance(items, Range):
+        return items if isinstance(domain, Range) and domain.covers(items) else ()
+    if isinstance(domain, Range):
+        found = (domain.exactly(item) for item in items)
+        return tuple(dict.fromkeys(kv for kv in found if kv is not None))
+    aliases = set(map(str, items))
+    return tuple(kv for kv in domain if kv.alias in aliases)
+
+
+def _texts(domain: Domain) -> list[str]:
+    return [repr(domain)] if isinstance(domain, Range) else [repr(kv.alias) for kv in domain]

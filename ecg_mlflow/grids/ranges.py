@@ -1,0 +1,218 @@
+"""Ranges of numbers, from which a sampler draws an option's values.
+
+A drawn number has up to 17 digits, of which a network's quality depends on two or three. So a
+range gives its values rounded to four significant digits: they stay short in tables and file
+names, and what is read there is exactly what was trained with. Only in a range so narrow that four
+digits would leave it a handful of values there are more. Rounding never leaves the bounds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+from ecg_mlflow.errors import GridError
+from ecg_mlflow.grids.base import Range
+from ecg_mlflow.grids.kv import KV
+
+__all__ = ["IntUniform", "LogUniform", "Range", "Uniform"]
+
+_N_DIGITS = 4
+_MAX_INT = 2**53
+"""Up to here a float, as which samplers draw and stores keep numbers, tells all integers apart."""
+
+
+class _FloatRange(Range):
+    """What the two ranges of real numbers have in common."""
+
+    def __post_init__(self) -> None:
+        low, high = _finite(self, "low", self.low), _finite(self, "high", self.high)
+        if not low < high:
+            raise GridError(f"{self!r}: low must be less than high; for one value, list it")
+        if not math.isfinite(high - low):
+            raise GridError(f"{self!r}: high - low must be a finite number")
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
+
+    def kv(self, x: float) -> KV:
+        """Return the value for a number drawn in [low, high]: rounded, and never outside."""
+        size = max(abs(self.low), abs(self.high)) / (self.high - self.low)
+        n_digits = min(max(_N_DIGITS, math.ceil(math.log10(size)) + 2), 17)
+        return self._value(min(max(float(f"{x:.{n_digits - 1}e}"), self.low), self.high))
+
+    def exactly(self, x: object) -> KV | None:
+        """Return a number, or a string that spells one, as a value; None where it is outside."""
+        number = _number(x)
+        return (
+            None if number is None or not self.low <= number <= self.high else self._value(number)
+        )
+
+    def covers(self, other: Range) -> bool:
+        """Tell whether the other one is a range of real numbers within these bounds."""
+        within = self.low <= other.low and other.high <= self.high
+        return isinstance(other, _FloatRange) and within
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.low!r}, {self.high!r})"
+
+    @staticmethod
+    def _value(x: float) -> KV:
+        return KV(x + 0.0)  # so that zero has no sign
+
+
+@dataclass(frozen=True, repr=False)
+class Uniform(_FloatRange):
+    """Real numbers between two bounds, all equally likely.
+
+    Parameters
+    ----------
+    low, high : float
+        The bounds, both included.
+
+    Raises
+    ------
+    GridError
+        If a bound is no finite number, or if `low` is not less than `high`.
+    """
+
+    low: float
+    high: float
+
+    def at(self, share: float) -> KV:
+        """Return the value that has `share`, between 0 and 1, of the way from low to high."""
+        return self.kv(self.low + share * (self.high - self.low))
+
+
+@dataclass(frozen=True, repr=False)
+class LogUniform(_FloatRange):
+    """Positive numbers between two bounds, all orders of magnitude equally likely.
+
+    Parameters
+    ----------
+    low, high : float
+        The bounds, both included.
+
+    Raises
+    ------
+    GridError
+        As :class:`Uniform`, and if `low` is not positive.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.low <= 0:
+            raise GridError(f"{self!r}: on a logarithmic scale low must be more than 0")
+
+    def at(self, share: float) -> KV:
+        """Return the value that has `share`, between 0 and 1, of the way between the logarithms."""
+        return self.kv(_between_logs(self.low, self.high, share))
+
+
+@dataclass(frozen=True, repr=False)
+class IntUniform(Range):
+    """Whole numbers between two bounds: `low`, ``low + step``, and so on up to `high`.
+
+    Parameters
+    ----------
+    low, high : int
+        The bounds, both included; `high` where the steps meet it.
+    step : int
+        Distance between neighbours.
+    log : bool
+        Whether all orders of magnitude are equally likely, rather than all numbers.
+
+    Raises
+    ------
+    GridError
+        If a bound is no whole number up to 2**53, or `low` is not less than `high`; if `step` is
+        no whole number from 1 to ``high - low``; if with `log`, `low` is not positive or `step`
+        not 1.
+    """
+
+    low: int
+    high: int
+    step: int = 1
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        for field in ("low", "high", "step"):
+            object.__setattr__(self, field, _whole(self, field, getattr(self, field)))
+        if not isinstance(self.log, bool):
+            raise GridError(f"{self!r}: log is True or False, not {self.log!r}")
+        if not self.low < self.high:
+            raise GridError(f"{self!r}: low must be less than high; for one value, list it")
+        if not 1 <= self.step <= self.high - self.low:
+            raise GridError(f"{self!r}: step must be 1 to high - low, {self.high - self.low}")
+        if self.log and self.low < 1:
+            raise GridError(f"{self!r}: on a logarithmic scale low must be 1 or more")
+        if self.log and self.step != 1:
+            raise GridError(
+                f"{self!r}: on a logarithmic scale step must be 1: choose one of the two"
+            )
+
+    @property
+    def last(self) -> int:
+        """The greatest value: `high`, or what the steps reach below it."""
+        return self.high - (self.high - self.low) % self.step
+
+    def kv(self, x: float) -> KV:
+        """Return the nearest value to a number."""
+        inside = min(max(x, self.low), self.last)
+        return KV(self.low + self.step * round((inside - self.low) / self.step))
+
+    def at(self, share: float) -> KV:
+        """Return the value that has `share`, between 0 and 1, of all values below it."""
+        if self.log:  # each number has the width that rounds to it
+            return self.kv(_between_logs(self.low - 0.5, self.high + 0.5, share))
+        n_steps = (self.last - self.low) // self.step
+        return self.kv(self.low + self.step * min(math.floor(share * (n_steps + 1)), n_steps))
+
+    def exactly(self, x: object) -> KV | None:
+        """Return a number, or a string that spells one, as a value; None where it is none."""
+        number = _number(x)
+        if number is None or not self.low <= number <= self.last or (number - self.low) % self.step:
+            return None
+        return self.kv(number)
+
+    def covers(self, other: Range) -> bool:
+        """Tell whether the other one is a range of whole numbers that are all in this one."""
+        if not isinstance(other, IntUniform) or self.exactly(other.low) is None:
+            return False
+        return self.exactly(other.last) is not None and other.step % self.step == 0
+
+    def __repr__(self) -> str:
+        step = f", step={self.step!r}" if self.step != 1 else ""
+        log = f", log={self.log!r}" if self.log is not False else ""
+        return f"IntUniform({self.low!r}, {self.high!r}{step}{log})"
+
+
+def _finite(owner: Range, field: str, value: object) -> float:
+    number = None if isinstance(value, str) else _number(value)
+    if number is None:
+        raise GridError(f"{owner!r}: {field} must be a finite number, not {value!r}")
+    return number
+
+
+def _whole(owner: Range, field: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or abs(int(value)) > _MAX_INT:
+        raise GridError(f"{owner!r}: {field} must be a whole number up to 2**53, not {value!r}")
+    return int(value)
+
+
+def _number(value: object) -> float | None:
+    """Read a finite number; None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, Real | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _between_logs(low: float, high: float, share: float) -> float:
+    return math.exp(math.log(low) + share * (math.log(high) - math.log(low)))

@@ -1,0 +1,171 @@
+"""Finding a sampler by its name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
+from optuna.trial import create_trial
+
+from ecg_mlflow.errors import SearchError
+from ecg_mlflow.grids import Grid
+from ecg_mlflow.search.base import Sampler
+from ecg_mlflow.search.grid_sampler import GridSampler
+from ecg_mlflow.search.optuna_sampler import N_STARTUP, MakeSampler, OptunaSampler
+from ecg_mlflow.search.quiet import quiet
+
+_OURS = ("grid", "random", "tpe")
+_REFUSED = {
+    "grid": "write sampler=grid for this package's own, which lists the configurations of the grid",
+    "bruteforce": "it tries everything, which sampler=grid does, whose runs all start at once",
+    "partialfixed": "it needs another sampler: give options one value in the grid to fix them",
+    "base": "it is what samplers are made of",
+    "basega": "it is what genetic samplers are made of",
+}
+
+
+def known_samplers() -> list[str]:
+    """List the names of samplers, as `make_sampler` takes them, the usual ones first."""
+    others = _optuna_samplers().keys() - set(_OURS) - _REFUSED.keys()
+    return [*_OURS, *sorted(others)]
+
+
+def make_sampler(
+    name: str,
+    grid: Grid,
+    *,
+    n_trials: int | None,
+    directions: Sequence[str],
+    seed: int,
+    journal: Path,
+) -> Sampler:
+    """Make a sampler.
+
+    Parameters
+    ----------
+    name
+        ``grid``, all configurations in order; ``random``; ``tpe``, Optuna's tree-structured Parzen
+        estimator; or another of Optuna's samplers by the name of its class, such as ``cmaes`` or
+        ``NSGAIISampler``.
+    grid
+        What to choose from.
+    n_trials
+        How many configurations to try at most; None for all. ``grid`` always tries all.
+    directions
+        ``"maximize"`` or ``"minimize"`` for each objective.
+    seed
+        Of the search, 0 or more.
+    journal
+        Where all but ``grid`` write the search down, to go on with it after an interruption.
+
+    Raises
+    ------
+    SearchError
+        If there is no such sampler, if it can't be used here or lacks a package, if there is no
+        end because the grid has a range and `n_trials` is None, or if the journal is damaged or of
+        another search.
+    GridError
+        If ``grid`` is to list a grid that has a range.
+    """
+    short = _short(name)
+    if name.lower() == "grid":
+        return GridSampler(grid)
+    make = _maker(name, short, seed)
+    if make is not None:
+        _try(name, make, directions)
+    return OptunaSampler(
+        grid, n_trials=n_trials, directions=directions, sampler=make, seed=seed, journal=journal
+    )
+
+
+def _maker(name: str, short: str, seed: int) -> MakeSampler | None:
+    """Return what makes the Optuna samplers of a name; None for random."""
+    if short in _REFUSED:
+        raise SearchError(f"sampler={name} is not for a search here: {_REFUSED[short]}")
+    known = _optuna_samplers()
+    if short not in known:
+        hints = difflib.get_close_matches(short, known_samplers(), n=1)
+        hint = f", perhaps {hints[0]}" if hints else ""
+        raise SearchError(
+            f"there is no sampler {name!r}: choose one of {', '.join(known_samplers())}{hint}"
+        )
+    if short == "random":
+        return None
+    if short == "tpe":
+        return _tpe
+    if short == "qmc":
+        # The sequence is one for the whole search, and not what it leaves to chance.
+        return lambda fresh, _: QMCSampler(seed=seed, independent_sampler=RandomSampler(fresh))
+    make: Callable[..., BaseSampler] = known[short]
+    return lambda fresh, _: make(seed=fresh)
+
+
+def _tpe(seed: int, attempt: int) -> BaseSampler:
+    """Make a TPE sampler that takes what it suggests from fewer candidates at each attempt.
+
+    The best of 24 candidates, Optuna's number, is nearly always the same one in a grid: where that
+    was asked before, it would be suggested again and again. A single candidate is a draw from the
+    region of the good ones.
+    """
+    return TPESampler(
+        n_startup_trials=N_STARTUP,
+        n_ei_candidates=max(24 >> attempt, 1),
+        multivariate=True,
+        group=True,
+        constant_liar=True,
+        seed=seed,
+    )
+
+
+def _try(name: str, make: MakeSampler, directions: Sequence[str]) -> None:
+    """Let a sampler learn and suggest once, on a toy, to see now that it can.
+
+    Optuna's samplers load what packages they need, and check how many objectives there are, only
+    when they are to suggest something.
+    """
+    try:
+        with quiet():
+            senses = [StudyDirection[direction.upper()] for direction in directions]
+            study = optuna.create_study(directions=senses, sampler=make(0, 0))
+            unit = FloatDistribution(0, 1)
+            for x in range(N_STARTUP + 1):
+                params = {"x": x / N_STARTUP, "y": 1 - x / N_STARTUP}
+                values = [float(x)] * len(directions)
+                study.add_trial(
+                    create_trial(
+                        params=params, distributions=dict.fromkeys("xy", unit), values=values
+                    )
+                )
+            trial = study.ask(dict.fromkeys("xy", unit))
+            study.tell(trial, [0.0] * len(directions))
+    except ImportError as error:
+        raise SearchError(
+            f"sampler={name} needs a package that is not installed here: {error}. Install it with "
+            f"pip install {error.name or name}"
+        ) from error
+    except ValueError as error:
+        raise SearchError(
+            f"sampler={name} can't be used with {len(directions)} objective(s): {error}"
+        ) from error
+
+
+def _optuna_samplers() -> dict[str, type[BaseSampler]]:
+    """Find the classes of Optuna's samplers by their short names."""
+    return {
+        _short(name): found
+        for name in optuna.samplers.__all__
+        if inspect.isclass(found := getattr(optuna.samplers, name))
+        and issubclass(found, BaseSampler)
+    }
+
+
+def _short(name: str) -> str:
+    """Spell a sampler's name without case, hyphens and the word sampler: ``cmaes``."""
+    return re.sub(r"[-_ ]", "", name.lower()).removesuffix("sampler")

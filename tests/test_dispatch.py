@@ -402,3 +402,115 @@ def test_a_stop_is_heard_before_a_run_is_opened(bench):
 
     with pytest.raises(KeyboardInterrupt):
         bench([planned(0)], stop=stop)
+
+
+# --- Giving up -----------------------------------------------------------------------------------
+
+
+def came_to(key, run):
+    return Event(key, {"run": run, "iteration": 1, "tests": [(0, {"f1": 0.5})]})
+
+
+def pruned(key, run):
+    return Event(key, {"run": run, "ended": "pruned", "reason": "worse"})
+
+
+def test_a_run_under_way_is_marked_in_the_store_before_its_worker_is_told(bench):
+    def script(key, runs, n):
+        return [came_to(key, runs[0]), pruned(key, runs[0]), Outcome(key, OutcomeState.DONE)]
+
+    run = planned(0)
+    found = bench([run], script, given_up={"00-r0": [Withdrawal(run, "worse")]})
+    assert found.executor.letters == [("00-r0 #1", {"prune": "00-r0", "reason": "worse"})]
+    assert found.study.tags["00-r0 child 0"]["ecg_mlflow.pruned"] == "worse"
+    assert found.study.ends == [("00-r0 child 0", "KILLED")]
+    assert found.books.given_up == {"00-r0": "worse"}
+    assert found.books.failures == {}
+
+
+def test_all_repetitions_of_a_trial_are_given_up_the_waiting_ones_unopened(bench):
+    first, second = planned(0), planned(0, repetition=1)
+
+    def script(key, runs, n):
+        return [came_to(key, runs[0]), pruned(key, runs[0]), Outcome(key, OutcomeState.DONE)]
+
+    given_up = {"00-r0": [Withdrawal(first, "worse"), Withdrawal(second, "worse")]}
+    found = bench([first, second], script, given_up=given_up, at_once=True)
+    assert [keys for keys, _ in found.executor.jobs] == [["00-r0"]]
+    assert set(found.study.tags) == {"00-r0 child 0"}
+    assert found.books.given_up == {"00-r0": "worse", "00-r1": "worse"}
+
+
+def test_a_waiting_run_that_is_in_the_store_already_ends_there(bench):
+    first = planned(0)
+    old = Standing(planned(0, repetition=1), Action.CONTINUE, ledger_entry("old"))
+
+    def script(key, runs, n):
+        return [came_to(key, runs[0]), *all_done(key, runs, n)]
+
+    found = bench(
+        [Standing(first, Action.START), old],
+        script,
+        given_up={"00-r0": [Withdrawal(old.run, "worse")]},
+        at_once=True,
+    )
+    assert ("old", "KILLED") in found.study.ends
+    assert found.study.tags["old"]["ecg_mlflow.pruned"] == "worse"
+
+
+def test_a_run_whose_process_dies_after_it_was_given_up_is_not_tried_again(bench):
+    def script(key, runs, n):
+        return [came_to(key, runs[0]), died(key)]
+
+    run = planned(0)
+    found = bench([run], script, given_up={"00-r0": [Withdrawal(run, "worse")]})
+    assert len(found.executor.jobs) == 1
+    assert found.study.ends == [("00-r0 child 0", "KILLED")]
+    assert found.books.given_up == {"00-r0": "worse"}
+
+
+def test_a_run_that_ends_before_it_hears_of_it_is_finished(bench):
+    def script(key, runs, n):
+        return [came_to(key, runs[0]), *all_done(key, runs, n)]
+
+    run = planned(0)
+    found = bench([run], script, given_up={"00-r0": [Withdrawal(run, "worse")]})
+    assert found.study.ends == [("00-r0 child 0", "FINISHED")]
+    assert found.books.done == ["00-r0"]
+
+
+def test_a_run_that_has_left_the_grid_is_dropped_without_a_word(bench):
+    first, second = planned(0), planned(1)
+
+    def script(key, runs, n):
+        return [came_to(key, runs[0]), *all_done(key, runs, n)]
+
+    given_up = {"00-r0": [Withdrawal(second, "no longer in the grid", is_pruned=False)]}
+    found = bench([first, second], script, given_up=given_up, at_once=True)
+    assert found.books.given_up == {}
+    assert found.books.done == ["00-r0"]
+
+
+def test_a_pruned_run_that_another_driver_left_running_is_ended(bench):
+    standing = Standing(planned(0), Action.PRUNED, ledger_entry("old", "RUNNING"))
+    found = bench([standing])
+    assert found.study.ends == [("old", "KILLED")]
+    assert found.executor.jobs == []
+    assert found.books.taken == ["00-r0"]
+
+
+def test_the_board_hears_of_everything(bench):
+    def script(key, runs, n):
+        if runs == ["00-r0"]:
+            return [came_to(key, runs[0]), *all_done(key, runs, n)]
+        data = {"run": runs[0], "ended": "failed", "reason": "bad", "error": "trace"}
+        return [Event(key, data), Outcome(key, OutcomeState.DONE)]
+
+    found = bench([planned(0), planned(1)], script)
+    assert found.board.told == [
+        ("handed out", "00-r0"),
+        ("tested", "00-r0"),
+        ("finished", {}),
+        ("handed out", "01-r0"),
+        ("failed", "01-r0"),
+    ]

@@ -29,11 +29,12 @@ from ecg_mlflow import (
     load_corpus,
 )
 from ecg_mlflow.descriptions import dataset_infos
-from ecg_mlflow.errors import StorageFullError
+from ecg_mlflow.errors import StorageFullError, TrackingError
 from ecg_mlflow.files import checkpoint_path, locked
 from ecg_mlflow.job import RunJob, TrainJob, probe, work
 from ecg_mlflow.planning import Overrides, plan_study
 from ecg_mlflow.process_mark import ProcessMark, seconds_since
+from ecg_mlflow.scoring import ScoreJob
 from ecg_mlflow.tracking import LedgerEntry, RunLog, Study
 from ecg_mlflow.training import Paused, load_checkpoint, save_checkpoint
 from ecg_mlflow.training_run import TrainingRun
@@ -89,6 +90,10 @@ class Desk:
         uri = self.work.client.tracking_uri
         job = TrainJob(uri, self.plan.corpus.path, runs, save_every_s)
         work(cloudpickle.dumps(job), report or self.reports.append)
+
+    def score(self, run: RunJob, report=None) -> dict[str, float] | None:
+        job = ScoreJob(self.work.client.tracking_uri, self.plan.corpus.path, run)
+        return work(cloudpickle.dumps(job), report or self.reports.append)
 
     def ended(self, run: RunJob) -> dict:
         (found,) = [r for r in self.reports if r["run"] == run.key and "ended" in r]
@@ -454,3 +459,79 @@ def test_a_probe_counts_parameters_and_costs_or_says_why_not(plan):
         (good.network.parameters, good.network.multiply_adds),
         "ValueError: seven leads needed",
     ]
+
+
+# --- Searches ------------------------------------------------------------------------------------
+
+
+def test_evaluations_are_told_those_of_earlier_sessions_too(desk):
+    run = desk.run_job(GOOD)
+    with pytest.raises(Killed):
+        desk.train(run, report=killed_at(desk.reports, iteration=6))
+    assert [[i for i, _ in r["tests"]] for r in desk.reports if "tests" in r] == [[1], [3]]
+    desk.reports.clear()
+    desk.train(run)
+    told = [[i for i, _ in r["tests"]] for r in desk.reports if "tests" in r]
+    assert told in ([[1, 3], [5]], [[1, 3, 5]])
+    history = dict(desk.history(run)["validation_f1"])
+    for report in desk.reports:
+        for iteration, metrics in report.get("tests", ()):
+            assert metrics["validation_f1"] == history[iteration]
+
+
+def test_a_run_that_is_given_up_delivers_its_losses_and_leaves_the_others(desk, monkeypatch):
+    alone = desk.run_job(GOOD_TOO)
+    desk.train(alone)
+    lost, kept = desk.run_job(GOOD), desk.run_job(GOOD_TOO)
+    letters = []
+
+    def report(data):
+        desk.reports.append(data)
+        if data["run"] == lost.key and "tests" in data:
+            letters.append({"prune": lost.key, "reason": "others are better"})
+
+    def received():
+        return [letters.pop()] if letters else []
+
+    monkeypatch.setattr("ecg_mlflow.job.received", received)
+    desk.reports.clear()
+    desk.train(lost, kept, report=report)
+    assert desk.ended(lost) == {
+        "run": lost.key,
+        "ended": "pruned",
+        "reason": "others are better",
+    }
+    history = desk.history(lost)
+    assert [step for step, _ in history["loss"]] == [0, 1]
+    assert [step for step, _ in history["validation_f1"]] == [1]
+    assert not checkpoint_path(lost.run_id).exists()
+    assert desk.ended(kept)["ended"] == "done"
+    assert desk.history(kept) == desk.history(alone)
+
+
+def test_a_search_leaves_the_test_records_alone_until_its_end(desk):
+    usual, held_back = desk.run_job(GOOD), replace(desk.run_job(GOOD), scores_test=False)
+    desk.train(usual)
+    expected = desk.ended(usual)["metrics"]
+    desk.reports.clear()
+    desk.train(held_back)
+    metrics = desk.ended(held_back)["metrics"]
+    assert metrics == {k: v for k, v in expected.items() if not k.startswith("test_")}
+    assert not [name for name in desk.history(held_back) if name.startswith("test_")]
+    text = desk.work.text(desk.loaded(held_back), "predictions/validation_best.csv")
+    places = desk.plan.parts.validation
+    records = [line.split(",")[0] for line in text.splitlines()[1:]]
+    assert records == [desk.plan.corpus.ids[row] for row in places]
+
+    scored = desk.score(held_back)
+    assert scored == {k: v for k, v in expected.items() if k.startswith("test_")}
+    stored = desk.history(held_back)
+    assert {name: stored[name] for name in scored} == {k: [(5, v)] for k, v in scored.items()}
+    texts = {desk.work.text(desk.loaded(r), "predictions/best.csv") for r in (usual, held_back)}
+    assert len(texts) == 1
+
+
+def test_a_score_without_a_model_is_an_error_that_says_so(desk):
+    run = desk.run_job(GOOD)
+    with pytest.raises(TrackingError, match="has no model 'best'"):
+        desk.score(run)

@@ -19,7 +19,7 @@ from ecg_mlflow.canonical import digest
 from ecg_mlflow.errors import SearchError
 from ecg_mlflow.grids import Grid
 from ecg_mlflow.search.base import TrialState
-from ecg_mlflow.search.journal import open_journal
+from ecg_mlflow.search.journal import damaged, open_journal
 
 # User attributes of Optuna's trials.
 NUMBER = "number"  # among those that were handed out; written last, so that the others are there
@@ -193,7 +193,10 @@ class AskedTrials:
                 elif trial.state is OptunaState.WAITING:
                     study.tell(study.ask(), state=OptunaState.FAIL)
         for number, (place, config) in sorted(found.items()):
-            assert number == len(self._places), f"trial {len(self._places)} is missing"
+            if number != len(self._places):
+                raise damaged(
+                    self._journal, f"trial {len(self._places)} of {len(found)} is missing"
+                )
             self._places.append(place)
             self.tried[config] = number
 

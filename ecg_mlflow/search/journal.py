@@ -47,7 +47,7 @@ def open_journal(path: Path) -> JournalStorage:
                 return JournalStorage(_Journal(path))
         # What Optuna raises on lines that are JSON, but tell of no step that it knows.
         except (AssertionError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _damaged(path, f"Optuna can't follow it ({error!r})") from error
+            raise damaged(path, f"Optuna can't follow it ({error!r})") from error
 
 
 class _NoLock(JournalFileOpenLock):
@@ -90,9 +90,9 @@ def _cut_unfinished_line(path: Path) -> None:
     *lines, rest = data.split(b"\n")
     for number, line in enumerate(lines, start=1):
         if not _is_step(line):
-            raise _damaged(path, f"line {number} is no step of a search: {line[:60]!r}")
+            raise damaged(path, f"line {number} is no step of a search: {line[:60]!r}")
     if not (rest.startswith(_LINE) or _LINE.startswith(rest)):
-        raise _damaged(path, f"it ends with what is no step of a search: {rest[:60]!r}")
+        raise damaged(path, f"it ends with what is no step of a search: {rest[:60]!r}")
     if rest:
         os.truncate(path, len(data) - len(rest))
 
@@ -105,7 +105,8 @@ def _is_step(line: bytes) -> bool:
     return isinstance(step, dict) and "op_code" in step
 
 
-def _damaged(path: Path, reason: str) -> SearchError:
+def damaged(path: Path, reason: str) -> SearchError:
+    """Return the error that says that a journal is damaged, and what to do."""
     return SearchError(
         f"the journal {path} of this search is damaged: {reason}. Move it away and start again: "
         "finished runs are known to MLflow and are not repeated, and the search begins its history "

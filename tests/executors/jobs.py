@@ -392,6 +392,17 @@ def terminated_in_a_letter(argument, report):
     return read("", report)
 
 
+def read_and_flush(argument, report):
+    """Read as quickly as can be until told to stop, then flush into the file `argument`."""
+    report({"pid": os.getpid()})
+    try:
+        while True:
+            received()
+    except Terminated:
+        Path(argument).write_text("flushed")
+        raise
+
+
 def time_reading(argument, report):
     """Return the microseconds that a look takes which finds nothing."""
     start = time.perf_counter()

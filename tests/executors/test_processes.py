@@ -487,6 +487,20 @@ def test_a_worker_without_connection_ends_with_what_it_had_started(processes):
     assert processes.drain(executor)[-1].state is OutcomeState.DIED
 
 
+@needs_proc
+def test_a_job_that_reads_when_its_driver_goes_has_its_time_to_flush(processes, tmp_path):
+    file = tmp_path / "flushed"
+    executor = processes.open()
+    executor.submit(Job("a", f"read_and_flush {file}".encode()))
+    pid = processes.wait_for(executor, is_event).data["pid"]
+    (worker,) = executor._workers
+    with socket.socket(fileno=os.dup(worker.connection.fileno())) as connection:
+        connection.shutdown(socket.SHUT_RDWR)
+    assert ends(pid)
+    assert file.read_text() == "flushed"
+    assert processes.drain(executor)[-1].state is OutcomeState.DIED
+
+
 def test_a_temporary_log_folder_goes_with_the_executor(processes, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     executor = processes.open()

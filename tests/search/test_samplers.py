@@ -289,6 +289,17 @@ def test_a_death_between_any_two_lines_changes_nothing_either(make, tmp_path, na
         assert configs([*found, *ask_all(sampler)]) == configs(whole)
 
 
+def test_the_seed_decides_with_the_same_history(make, tmp_path):
+    ask_all(make("tpe", RANGES, n_trials=30), 12)
+    data = (tmp_path / "search.log").read_bytes()
+
+    def following(seed):
+        (tmp_path / "search.log").write_bytes(data)
+        return make("tpe", RANGES, n_trials=30, seed=seed).ask().config
+
+    assert following(0) == following(0) != following(1)
+
+
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -471,6 +482,15 @@ def test_a_journal_of_other_values_of_the_same_names_is_refused(make):
     make("random", Option("lr", [KV(0.1, "high"), KV(0.01, "low")])).ask()
     with pytest.raises(SearchError, match=r"trial 0 .*values of options have changed"):
         make("random", Option("lr", [KV(0.3, "high"), KV(0.03, "low")]))
+
+
+def test_a_journal_in_which_a_trial_is_missing_is_refused(make, tmp_path):
+    ask_all(make("random"), 3)
+    path = tmp_path / "search.log"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(line for line in lines if b'{"number":1}' not in line))
+    with pytest.raises(SearchError, match=r"search\.log .* is damaged: trial 1 of 2 is missing"):
+        make("random")
 
 
 def test_a_journal_of_other_directions_is_refused(make):

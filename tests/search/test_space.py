@@ -144,6 +144,7 @@ def test_what_is_untried_is_drawn_once_each(grid, seed):
     while (params := space.untried(tried, rng)) is not None:
         found.append(space.decode(params))
         tried.add(found[-1].digest)
+        assert len(found) <= len(grid)
     assert len(found) == len(set(found)) == space.n_configs
     assert set(found) == set(grid)
 
@@ -371,6 +372,13 @@ def test_stored_whole_numbers_may_come_back_as_floats():
     space = Space(Grid(Option("n", IntUniform(8, 64, step=8))))
     assert space.decode({"n": 16.0}).alias() == {"n": "16"}
     assert space.decode({"n": 17}) is None
+
+
+def test_a_number_between_those_that_a_range_gives_has_no_parameters():
+    space = Space(Grid(lr))
+    assert space.encode(ConfigAlias({"lr": 0.001235})) == {"lr": 0.001235}
+    assert space.encode(ConfigAlias({"lr": 0.00123456})) is None
+    assert space.encode(ConfigAlias({"lr": "0.001"})) is None
 
 
 def test_aliases_are_kept():

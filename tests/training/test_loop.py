@@ -61,6 +61,9 @@ class Observer:
         self.error = error
         self.events.append("fail")
 
+    def withdraw(self, reason):
+        self.events.append(f"withdraw: {reason}")
+
     def told(self, *words: str) -> list[object]:
         return [event for event in self.events if str(event).startswith(words)]
 
@@ -274,3 +277,45 @@ def test_batches_go_by_unused_where_the_branch_behind_has_failed():
     assert make_loop(step, behind, ahead).run()
     assert step.batches == [3, 6, 7]
     assert ahead.observer.seen == [6, 7]
+
+
+# --- Branches that are given up ------------------------------------------------------------------
+
+
+def test_a_branch_that_is_withdrawn_ends_before_its_next_iteration():
+    step = Step()
+    lost, kept = make_branch(), make_branch()
+    loop = make_loop(step, lost, kept)
+
+    def give_up():
+        if kept.iteration == 4:
+            lost.withdrawn = "others are better"
+        return False
+
+    assert loop.run(give_up)
+    assert lost.observer.seen == [0.0, 1.0, 2.0, 3.0]
+    assert lost.observer.events[-1] == "withdraw: others are better"
+    assert lost.observer.told("test", "end", "fail") == []
+    assert kept.observer.seen == [float(i) for i in range(10)]
+    assert kept.observer.events[-1] == "end"
+    assert step.trained == [(0, 1)] * 4 + [(1,)] * 6
+
+
+def test_a_loop_whose_branches_are_all_withdrawn_is_over():
+    branch = make_branch()
+    branch.withdrawn = "others are better"
+    assert make_loop(Step(), branch).run()
+    assert branch.observer.events == ["withdraw: others are better"]
+    assert branch.is_over
+
+
+def test_what_fails_while_a_branch_is_withdrawn_fails_that_branch():
+    class Broken(Observer):
+        def withdraw(self, reason):
+            raise ValueError("no")
+
+    lost, kept = make_branch(observer=Broken()), make_branch()
+    lost.withdrawn = "others are better"
+    assert make_loop(Step(), lost, kept).run()
+    assert str(lost.observer.error) == "no"
+    assert kept.observer.events[-1] == "end"

@@ -1,0 +1,195 @@
+"""Boards over grids without records: configurations that only pretend to be trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+from ecg_mlflow.board import TrialBoard
+from ecg_mlflow.errors import ResearchError
+from ecg_mlflow.grids import ConfigAlias, Grid
+from ecg_mlflow.plan import PlannedRun
+from ecg_mlflow.resuming import Stock
+from ecg_mlflow.schedule import Schedule
+from ecg_mlflow.search.base import Trial, TrialState
+from ecg_mlflow.search.grid_sampler import GridSampler
+from ecg_mlflow.search.objective import Objective
+from ecg_mlflow.search_design import Contest
+from ecg_mlflow.tracking import LedgerEntry
+
+F1 = Objective("f1", maximize=True)
+ITERATIONS_PER_EPOCH = 10
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a board needs of a configuration's plan."""
+
+    index: int
+    config: ConfigAlias
+    epochs: int = 9
+    seconds: float = 1.0
+    test_every: str | int | tuple[str | int, ...] = "epoch"
+    iterations_per_epoch: int = ITERATIONS_PER_EPOCH
+
+    @property
+    def settings(self):
+        return SimpleNamespace(epochs=self.epochs)
+
+    @property
+    def n_iterations(self):
+        return self.epochs * self.iterations_per_epoch
+
+    @property
+    def tests(self):
+        rules = self.test_every if isinstance(self.test_every, tuple) else (self.test_every,)
+        return Schedule.parse((*rules, "last"), self.iterations_per_epoch)
+
+
+class Planner:
+    """Plans whatever comes, but for what it is told to refuse."""
+
+    def __init__(self, repetitions, refused=(), **config):
+        self.repetitions, self.refused, self.config = repetitions, refused, config
+
+    def plan(self, index, config):
+        if config.alias(as_string=True) in self.refused:
+            raise ResearchError("it can't be")
+        return Config(index, config, **self.config)
+
+    def runs(self, config):
+        name = config.config.alias(as_string=True)
+        return tuple(PlannedRun(config, r, f"{name} r{r}") for r in range(self.repetitions))
+
+
+class ListSampler:
+    """Asks for the configurations of a list one by one, and keeps what it is told."""
+
+    is_exhaustive = False
+
+    def __init__(self, configs, earlier=()):
+        self.configs, self.earlier = list(configs), list(earlier)
+        self.n_asked = len(self.earlier)
+        self.told, self.grids = {}, []
+
+    @property
+    def n_trials(self):
+        return self.n_asked + len(self.configs)
+
+    def history(self):
+        return self.earlier
+
+    def ask(self):
+        if not self.configs:
+            return None
+        self.n_asked += 1
+        return Trial(self.n_asked - 1, self.configs.pop(0))
+
+    def tell(self, number, state, values=(), note=""):
+        assert number not in self.told
+        self.told[number] = (state.value, list(values), note)
+
+    def update(self, grid):
+        self.grids.append(grid)
+        self.configs = list(grid)
+
+
+class ToldGridSampler(GridSampler):
+    """A grid sampler that keeps what it is told."""
+
+    def __init__(self, grid):
+        super().__init__(grid)
+        self.told = {}
+
+    def tell(self, number, state, values=(), note=""):
+        super().tell(number, state, values, note)
+        self.told[number] = (state.value, list(values), note)
+
+
+class Table:
+    """A board, and a hand that plays the dispatcher's part."""
+
+    def __init__(
+        self,
+        grid,
+        *,
+        exhaustive=False,
+        repetitions=1,
+        stock=None,
+        sampler=None,
+        pruner=None,
+        adaptive=False,
+        objectives=(F1,),
+        narrowing=None,
+        read_tests=lambda entry: (),
+        chosen=None,
+        refused=(),
+        **config,
+    ):
+        grid = grid if isinstance(grid, Grid) else Grid(grid)
+        self.sampler = sampler or (ToldGridSampler(grid) if exhaustive else ListSampler(grid))
+        planner = Planner(repetitions, refused, **config)
+        configs = [planner.plan(i, c) for i, c in enumerate(grid.unique()[0])]
+        plan = SimpleNamespace(
+            configs=configs if chosen is None else [configs[i] for i in chosen],
+            planner=planner,
+            research=SimpleNamespace(repetitions=repetitions),
+        )
+        self.notes = []
+        self.board = TrialBoard(
+            plan,
+            self.sampler,
+            stock or Stock(),
+            Contest(objectives, pruner, adaptive),
+            narrowing=narrowing,
+            read_tests=read_tests,
+            note=self.notes.append,
+        )
+
+    def open(self):
+        return self.board.open()
+
+    def next_keys(self):
+        """Return the keys of the next runs, which are then in a worker's hand."""
+        standings = self.board.next_runs()
+        for standing in standings:
+            self.board.handed_out(standing.run)
+        return [standing.run.key for standing in standings]
+
+    def run(self, key):
+        """Return a run by its key."""
+        number, repetition = key.split("-r")
+        return self.board.trials[int(number)].runs[int(repetition)]
+
+    def test(self, key, epoch, f1):
+        """Let a run be evaluated after an epoch."""
+        self.board.tested(self.run(key), [(epoch * ITERATIONS_PER_EPOCH - 1, {"f1": f1})])
+
+    def finish(self, key, f1, **metrics):
+        self.board.finished(self.run(key), {"f1": f1, **metrics})
+
+    def fail(self, key):
+        self.board.failed(self.run(key))
+
+    def given_up(self):
+        """Return the keys of the runs given up since the last call."""
+        return [one.run.key for one in self.board.withdrawals()]
+
+
+def entry(identity, status="FINISHED", **more):
+    """Return a run as the ledger has it."""
+    values = {
+        "parent_id": "study",
+        "attempt": 1,
+        "is_complete": False,
+        "is_replaced": False,
+        "has_died": False,
+        "metrics": {},
+        **more,
+    }
+    return LedgerEntry(f"run of {identity}", identity, status=status, **values)
+
+
+def complete(number, config, state=TrialState.COMPLETE):
+    """Return a trial of an earlier session."""
+    return Trial(number, config, state)

@@ -13,17 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ecg_mlflow.errors import EcgMlflowError
+from ecg_mlflow.judging import is_contender, judge
 from ecg_mlflow.narrowing import Narrowing
 from ecg_mlflow.plan import ConfigPlan, PlannedRun, StudyPlan
 from ecg_mlflow.resuming import Action, Standing, Stock
 from ecg_mlflow.search.base import Sampler, Trial, TrialState
-from ecg_mlflow.search.pruners import is_among_best
 from ecg_mlflow.search_design import Contest
 from ecg_mlflow.tracking import LedgerEntry
 from ecg_mlflow.trials import OpenTrial, Tests, open_trial
-
-#: With adaptive repetitions, the best third of those that have as many get another one.
-CONTENDERS = 3
 
 
 @dataclass(frozen=True)
@@ -290,7 +287,7 @@ class TrialBoard:
                 if not self._may_decide(trial):
                     continue
                 changed = True
-                if self._is_contender(trial):
+                if is_contender(trial, self.trials.values(), self.contest.first):
                     self._grant(trial, trial.granted + 1)
                 else:
                     self._complete(trial)
@@ -306,20 +303,6 @@ class TrialBoard:
             for other in self.trials.values()
             if other.is_running
         )
-
-    def _is_contender(self, trial: OpenTrial) -> bool:
-        """Say whether a trial gets another repetition: among the best of those with as many."""
-        level, objective = trial.granted, self.contest.first
-
-        def merit(one: OpenTrial) -> float:
-            return objective.merit(one.values([objective], level)[0])
-
-        others = [
-            merit(other)
-            for other in self.trials.values()
-            if other is not trial and other.n_ended >= level and other.metrics
-        ]
-        return is_among_best(merit(trial), others, CONTENDERS)
 
     def _complete(self, trial: OpenTrial) -> None:
         values = trial.values(self.contest.objectives)
@@ -340,28 +323,9 @@ class TrialBoard:
     def _judge(self, trial: OpenTrial) -> None:
         """Give a trial up if it has come to a rung where others are better."""
         while trial.is_running and (age := trial.due_rung()) is not None:
-            n_reached = trial.n_reached(age)
-            trial.judged |= {rung: n_reached for rung in trial.rungs if rung <= age}
-            objective, value = self.contest.first, trial.value_at(age)
-            assert self.contest.pruner is not None
-            assert value is not None
-            others = [
-                objective.merit(found)
-                for other in self.trials.values()
-                if other is not trial
-                and other.bracket == trial.bracket
-                and (found := other.value_at(age)) is not None
-            ]
-            merit = objective.merit(value)
-            if self.contest.pruner.keeps(merit, others):
-                continue
-            better = sum(other > merit for other in others)
-            self._prune(
-                trial,
-                f"pruned at epoch {age:g}: {objective.metric} {value:.4f} there, where {better} of "
-                f"{len(others)} others were better",
-                value,
-            )
+            verdict = judge(trial, age, self.trials.values(), self.contest)
+            if verdict is not None:
+                self._prune(trial, *verdict)
 
     def _prune(self, trial: OpenTrial, reason: str, value: float) -> None:
         """Give a trial up, with all its repetitions."""

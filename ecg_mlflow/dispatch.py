@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -10,29 +9,19 @@ from typing import Any
 
 from ecg_mlflow.account import Account
 from ecg_mlflow.board import TrialBoard, Withdrawal
-from ecg_mlflow.descriptions import dataset_infos, full_configuration, run_name, run_params
-from ecg_mlflow.errors import CheckpointError, StorageFullError, TrackingError
+from ecg_mlflow.children import Children
+from ecg_mlflow.errors import StorageFullError, TrackingError
 from ecg_mlflow.executors import Event, Executor, Job, Outcome, OutcomeState, count_oom_kills
-from ecg_mlflow.files import checkpoint_path, discard_checkpoint
+from ecg_mlflow.files import discard_checkpoint
 from ecg_mlflow.handover import pickle_for_worker
 from ecg_mlflow.interrupts import StopRequest
-from ecg_mlflow.job import RunJob, TrainJob
+from ecg_mlflow.job import TrainJob
 from ecg_mlflow.plan import PlannedRun, StudyPlan
 from ecg_mlflow.progress import StudyProgress
 from ecg_mlflow.resuming import Action, Standing
 from ecg_mlflow.run_queue import OpenRun, RunQueue
-from ecg_mlflow.scoring import ScoreJob
-from ecg_mlflow.tracking import DatasetInfo, EndStatus, RunLog, Study, log_datasets
-from ecg_mlflow.tracking.client import store_errors
-from ecg_mlflow.tracking.ledger import (
-    ATTEMPT_TAG,
-    CORPUS_TAG,
-    DIED_TAG,
-    IDENTITY_TAG,
-    PRUNED_TAG,
-    REPLACED_TAG,
-)
-from ecg_mlflow.training import load_checkpoint
+from ecg_mlflow.tracking import EndStatus, Study
+from ecg_mlflow.tracking.ledger import DIED_TAG, PRUNED_TAG, REPLACED_TAG
 
 #: A run whose processes die so often, without having got further in between, has failed.
 MOST_DEATHS = 3
@@ -85,12 +74,10 @@ class Dispatcher:
         self._progress = progress
         self._board = board
         self._branches = branches
-        self._scores_test = scores_test
+        self._children = Children(plan, study, scores_test=scores_test)
         self._on_turn = on_turn
-        self._run_ids: dict[str, str] = {}
         self._modules = modules
         self._save_every_s = save_every_s
-        self._datasets: dict[int, dict[str, DatasetInfo]] = {}
         self._waiting = RunQueue(branches)
         self._jobs: dict[str, dict[str, OpenRun]] = {}
         self._n_submitted = 0
@@ -102,14 +89,16 @@ class Dispatcher:
         entry, action = standing.entry, standing.action
         if action in (Action.SKIP, Action.REUSE, Action.LEAVE, Action.PRUNED):
             assert entry is not None
-            self._run_ids[standing.run.key] = entry.run_id
+            self._children.note(standing.run, entry.run_id)
             if action is Action.SKIP:
                 if entry.status != EndStatus.FINISHED:
                     self._study.finish_child(entry.run_id, EndStatus.FINISHED)
                 discard_checkpoint(entry.run_id)
             elif action is Action.PRUNED and (entry.status == "RUNNING" or not entry.is_pruned):
                 # The driver died between the decision and its execution.
-                self._end_pruned(entry.run_id, "its configuration was pruned in another session")
+                self._children.end_pruned(
+                    entry.run_id, "its configuration was pruned in another session"
+                )
             self._account.take_over(standing)
             return
         waiting = OpenRun(standing.run, attempt=entry.attempt if entry else 0)
@@ -178,14 +167,14 @@ class Dispatcher:
     def _submit(self, executor: Executor) -> None:
         group = self._waiting.take_group(executor.n_slots)
         for one in group:
-            self._open(one)
+            self._children.open(one)
             self._board.handed_out(one.run)
         self._n_submitted += 1
         key = f"{'+'.join(one.run.key for one in group)} #{self._n_submitted}"
         job = TrainJob(
             self._study.client.tracking_uri,
             self._plan.corpus.path,
-            tuple(self._run_job(one) for one in group),
+            tuple(self._children.job(one) for one in group),
             self._save_every_s,
         )
         self._jobs[key] = {one.run.key: one for one in group}
@@ -193,58 +182,9 @@ class Dispatcher:
         payload = pickle_for_worker(job, self._modules)
         executor.submit(Job(key, payload, cost, exclusive=group[0].exclusive))
 
-    def _open(self, one: OpenRun) -> None:
-        """Create the child run, or go on in the one that is there."""
-        run = one.run
-        one.attempt += 1
-        tags = {
-            IDENTITY_TAG: run.identity,
-            ATTEMPT_TAG: one.attempt,
-            CORPUS_TAG: self._plan.corpus.digest[:16],
-        }
-        if one.run_id is None:
-            one.run_id = self._study.create_child(run_name(run), run_params(run), tags)
-        else:
-            self._study.tag_child(one.run_id, {ATTEMPT_TAG: one.attempt})
-            if one.is_open:
-                return
-            self._study.reopen_child(one.run_id, run_params(run))
-        self._run_ids[run.key] = one.run_id
-        one.is_open = True
-        # Again for a run that is gone on with: its first driver may have died before it came here.
-        # Here and not in the workers, which would race for the first entry in MLflow's table.
-        log_datasets(self._study.client, one.run_id, self._describe_data(run))
-        self._write(one.run_id, "configuration.json", json.dumps(full_configuration(run), indent=2))
-
-    def _describe_data(self, run: PlannedRun) -> dict[str, DatasetInfo]:
-        index = run.config.index
-        if index not in self._datasets:  # the repetitions of a configuration share them
-            self._datasets[index] = dataset_infos(self._plan.corpus, run.config)
-        return self._datasets[index]
-
-    def _run_job(self, one: OpenRun) -> RunJob:
-        config = one.run.config
-        assert one.run_id is not None
-        return RunJob(
-            one.run.key,
-            one.run_id,
-            one.run.identity,
-            config.settings,
-            config.data.sides,
-            config.data.input_shape,
-            one.run.repetition,
-            config.n_iterations,
-            config.tests,
-            self._describe_data(one.run),
-            self._scores_test,
-        )
-
     def score_job(self, key: str, run: PlannedRun) -> Job:
         """Make the job that scores the test records of a finished run."""
-        one = OpenRun(run, self._run_ids[run.key])
-        uri, corpus = self._study.client.tracking_uri, self._plan.corpus.path
-        job = ScoreJob(uri, corpus, self._run_job(one))
-        return Job(key, pickle_for_worker(job, self._modules))
+        return Job(key, pickle_for_worker(self._children.score_job(run), self._modules))
 
     # --- Giving up -----------------------------------------------------------------------------
 
@@ -254,7 +194,7 @@ class Dispatcher:
         waiting = self._waiting.remove(run.key)
         if waiting is not None:
             if waiting.run_id is not None:
-                self._end_pruned(waiting.run_id, reason)
+                self._children.end_pruned(waiting.run_id, reason)
             if withdrawal.is_pruned:
                 self._account.pruned(run, reason)
             return
@@ -266,12 +206,6 @@ class Dispatcher:
                 # First in the store: whatever happens now, nobody goes on with it.
                 self._study.tag_child(one.run_id, {PRUNED_TAG: reason})
                 executor.send(key, {"prune": run.key, "reason": reason[:REASON_LIMIT]})
-
-    def _end_pruned(self, run_id: str, reason: str) -> None:
-        self._study.tag_child(run_id, {PRUNED_TAG: reason})
-        self._deliver_rest(run_id)
-        self._study.finish_child(run_id, EndStatus.KILLED, reason)
-        discard_checkpoint(run_id)
 
     # --- Watching ------------------------------------------------------------------------------
 
@@ -303,7 +237,7 @@ class Dispatcher:
             self._account.finished(one.run, {**data["figures"], **data["metrics"]})
             self._board.finished(one.run, {**data["figures"], **data["metrics"]})
         elif one.pruned is not None:
-            self._end_pruned(one.run_id, one.pruned)
+            self._children.end_pruned(one.run_id, one.pruned)
             self._account.pruned(one.run, one.pruned)
         elif data["ended"] == "lost":
             self._replace(one, data["reason"])
@@ -327,7 +261,7 @@ class Dispatcher:
                 self._study.finish_child(one.run_id, EndStatus.KILLED, reason)
                 self._progress.stopped(one.run)
             elif one.pruned is not None:
-                self._end_pruned(one.run_id, one.pruned)
+                self._children.end_pruned(one.run_id, one.pruned)
                 self._account.pruned(one.run, one.pruned)
             elif outcome.state is OutcomeState.DIED:
                 self._try_again(one, reason, error, exclusive=memory)
@@ -358,29 +292,18 @@ class Dispatcher:
         if one.deaths >= MOST_DEATHS:
             assert one.run_id is not None
             self._study.tag_child(one.run_id, {DIED_TAG: one.deaths})
-            self._deliver_rest(one.run_id)
+            self._children.deliver_rest(one.run_id)
             self._fail(one, f"{one.deaths} processes died under it; the last: {reason}", error)
             return  # with its checkpoint: it can go on when the reason is gone
         self._progress.note(one.run, f"{reason}; it goes on from iteration {one.saved}")
         self._waiting.put_first(one)
-
-    def _deliver_rest(self, run_id: str) -> None:
-        """Log what the last checkpoint of a run holds and its processes could not deliver."""
-        try:
-            checkpoint = load_checkpoint(checkpoint_path(run_id))
-        except CheckpointError:
-            return
-        if checkpoint is not None:
-            pending, patience = checkpoint.state["pending"], self._study.patience
-            with RunLog(self._study.client, run_id, pending=pending, patience=patience) as log:
-                log.flush()
 
     def _replace(self, one: OpenRun, reason: str) -> None:
         """Begin a run anew, in a new child: the curves of the old one can't be gone on with."""
         old = one.run_id
         assert old is not None
         one.run_id, one.saved = None, 0
-        self._open(one)
+        self._children.open(one)
         self._study.tag_child(old, {REPLACED_TAG: one.run_id})
         self._study.finish_child(old, EndStatus.KILLED, f"replaced by {one.run_id}: {reason}")
         discard_checkpoint(old)
@@ -390,11 +313,7 @@ class Dispatcher:
 
     def _fail(self, one: OpenRun, reason: str, error: str) -> None:
         assert one.run_id is not None
-        self._write(one.run_id, "error.txt", error)
+        self._children.write(one.run_id, "error.txt", error)
         self._study.finish_child(one.run_id, EndStatus.FAILED, reason)
         self._account.failed(one.run, reason)
         self._board.failed(one.run)
-
-    def _write(self, run_id: str, name: str, text: str) -> None:
-        with store_errors(f"write {name} of run {run_id}"):
-            self._study.client.log_text(run_id, text, name)

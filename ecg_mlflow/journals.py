@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecg_mlflow.files import cache_root
+from ecg_mlflow.files import cache_root, scratch_folder, write_whole
 from ecg_mlflow.tracking.client import environment, local_folder, store_errors
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ def fetch_journal(client: MlflowClient, run_id: str, path: Path) -> None:
         names = [item.path for item in client.list_artifacts(run_id, ARTIFACTS)]
         if f"{ARTIFACTS}/{path.name}" not in names:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"):
-            client.download_artifacts(run_id, f"{ARTIFACTS}/{path.name}", str(path.parent))
-    copied = path.parent / ARTIFACTS / path.name
-    copied.rename(path)
-    copied.parent.rmdir()
+        with (
+            scratch_folder(path.parent, path.name) as folder,
+            environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"),
+        ):
+            copy = client.download_artifacts(run_id, f"{ARTIFACTS}/{path.name}", str(folder))
+            write_whole(path, Path(copy).read_bytes())
 
 
 class JournalCopy:

@@ -86,14 +86,14 @@ def _standing(
     for entry in entries:
         if entry.is_finished:
             return Standing(run, Action.SKIP, entry)
+    current = [entry for entry in entries if not entry.is_replaced]
+    if current and current[-1].is_pruned:
+        return Standing(run, Action.PRUNED, current[-1])
     if reusable is not None:
         return Standing(run, Action.REUSE, reusable)
-    current = [entry for entry in entries if not entry.is_replaced]
     if not current:
         return Standing(run, Action.START)
     entry = current[-1]
-    if entry.is_pruned:
-        return Standing(run, Action.PRUNED, entry)
     if entry.status != "FAILED":
         return Standing(run, Action.CONTINUE, entry)
     if not retry_failed:

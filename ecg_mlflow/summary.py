@@ -81,7 +81,8 @@ def result_table(rows: Sequence[Mapping[str, object]], shown: int = 10) -> str:
         return "no run has finished"
     # Not those of the first row alone: a sum of grids has rows with different options.
     options = dict.fromkeys(n for row in rows for n in takewhile(lambda n: n != "runs", row))
-    metrics = [name for name in rows[0] if name in SHOWN_METRICS]
+    metrics = [name for name in (ranked_by(rows), *SHOWN_METRICS) if name in rows[0]]
+    metrics = list(dict.fromkeys(metrics))
     names = [*options, "runs", *metrics]
     table = [
         [
@@ -92,6 +93,12 @@ def result_table(rows: Sequence[Mapping[str, object]], shown: int = 10) -> str:
     ]
     more = [f"... and {len(rows) - shown} more"] if len(rows) > shown else []
     return "\n".join([*_aligned([names, *table]), *more])
+
+
+def ranked_by(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return the metric that a leaderboard is ranked by: the one behind the number of runs."""
+    names = list(rows[0])
+    return names[names.index("runs") + 1]
 
 
 def summarise(corpus: Corpus) -> str:

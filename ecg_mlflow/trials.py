@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any, TypeAlias
 
 from ecg_mlflow.grids import ConfigAlias
@@ -107,21 +106,21 @@ class OpenTrial:
             age = (iteration + 1) / self.config.iterations_per_epoch
             curve[age] = metrics.get(metric, math.nan)
 
-    def value_at(self, age: float) -> float | None:
-        """Return the mean over repetitions of the objective at an age.
+    def value_at(self, age: float, n_repetitions: int) -> float | None:
+        """Return the mean of the objective at an age over the first so many repetitions.
 
         Of a repetition that was not evaluated at this very age, the last value before it counts.
 
         Returns
         -------
-        None while no repetition has come so far.
+        None while fewer repetitions have come so far.
         """
         found = []
-        for curve in self.curves.values():
+        for _, curve in sorted(self.curves.items()):
             before = [one for one in curve if one <= age]
             if before and max(curve) >= age:
                 found.append(curve[max(before)])
-        return mean(found) if found else None
+        return mean(found[:n_repetitions]) if len(found) >= n_repetitions else None
 
     def n_reached(self, age: float) -> int:
         """Return how many repetitions have come so far."""
@@ -160,7 +159,7 @@ class OpenTrial:
         ]
         return [mean(m.get(one.metric, math.nan) for m in counted) for one in objectives]
 
-    def options(self) -> dict[str, object]:
+    def options(self) -> dict[str, str | float]:
         """Return what its configuration shows: numbers as numbers, all else by its alias."""
         return _cells(self.config.config)
 
@@ -176,17 +175,15 @@ class OpenTrial:
         }
 
 
-def _cells(config: ConfigAlias) -> dict[str, object]:
+def _cells(config: ConfigAlias) -> dict[str, str | float]:
     """Return what a configuration shows in a table: numbers as numbers, all else by its alias."""
+    cells: dict[str, str | float] = {}
     values = config.config()
-    return {
-        name: values[name] if str(values[name]) == alias and _is_number(values[name]) else alias
-        for name, alias in config.alias().items()
-    }
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+    for name, alias in config.alias().items():
+        value = values[name]
+        plain = isinstance(value, int | float) and not isinstance(value, bool)
+        cells[name] = value if plain and str(value) == alias else alias  # type: ignore[assignment]
+    return cells
 
 
 def open_trial(

@@ -160,6 +160,8 @@ class Lab:
         The store; by default a new sqlite file in the folder, a copy of `empty`.
     empty
         A store without studies.
+    grid
+        Text of the grid file.
     environment
         For all its processes.
     """
@@ -171,11 +173,12 @@ class Lab:
         *,
         uri: str | None = None,
         empty: Path | None = None,
+        grid: str = GRID,
         **environment: str,
     ) -> None:
         self.folder, self.records = folder, records
         self.mark = uuid.uuid4().hex
-        (folder / "grid.py").write_text(GRID)
+        (folder / "grid.py").write_text(grid)
         for name in ("mishaps", "tmp"):
             (folder / name).mkdir()
         if uri is None:
@@ -224,10 +227,13 @@ class Lab:
         return Driver(process, output)
 
     def run(self, *more: str, mishaps: Sequence[Mishap] = ()) -> Driver:
-        """Start the study, or go on with it if `more` says so; two workers, many checkpoints."""
+        """Start the study, or go on with it if `more` says so; two workers, many checkpoints.
+
+        What `more` says of these counts.
+        """
         chosen = more if "--resume" in more else ("grid.py", "--data", str(self.records), *more)
         often = ("--workers", "2", "--checkpoint-minutes", "0.02")
-        return self.start("run", *chosen, *often, mishaps=mishaps)
+        return self.start("run", *often, *chosen, mishaps=mishaps)
 
     def call(self, *arguments: str) -> tuple[int, str]:
         """Run a command to its end; return the exit status and what it said."""
@@ -328,6 +334,8 @@ class Portrait:
 
 #: Artifacts that are compared by their text; images differ in nothing but what is not looked at.
 TEXTS = ("configuration.json", "predictions/last.csv", "predictions/best.csv")
+#: ... of a search, whose runs leave the test records alone.
+SEARCH_TEXTS = (*TEXTS, "predictions/validation_best.csv")
 
 
 def portrait(client: MlflowClient, run: Run, scratch: Path) -> Portrait:
@@ -345,7 +353,7 @@ def portrait(client: MlflowClient, run: Run, scratch: Path) -> Portrait:
         texts = {
             name: Path(client.download_artifacts(run_id, name, str(scratch))).read_text()
             for name in names
-            if name in TEXTS
+            if name in SEARCH_TEXTS
         }
     query = f"source_run_id = '{run_id}'"
     models = client.search_logged_models([run.info.experiment_id], filter_string=query)

@@ -145,19 +145,22 @@ def test_nobody_is_judged_by_the_faster_of_two_repetitions():
     assert table.given_up() == late
 
 
-def test_with_the_second_repetition_a_trial_is_judged_again():
-    table = Table(layouts(2), exhaustive=True, repetitions=2, pruner=ASHA)
-    (a0, b0, a1, b1) = (one.run.key for one in table.open())
-    for key, f1 in ((a0, 0.5), (b0, 0.6)):
+def test_with_the_second_repetition_a_trial_is_judged_again_among_those_that_have_one():
+    table = Table(layouts(3), exhaustive=True, repetitions=2, pruner=ASHA)
+    (a0, b0, c0, a1, b1, _) = (one.run.key for one in table.open())
+    for key, f1 in ((a0, 0.5), (b0, 0.6), (c0, 0.7)):
         table.board.handed_out(table.run(key))
         table.test(key, 1, f1)
         table.finish(key, f1)
-    # b was better with its first repetition; with the second it is not.
+    # Less than each of the three first repetitions, but nobody else has a second one yet.
+    table.board.handed_out(table.run(a1))
+    table.test(a1, 1, 0.3)
+    assert table.given_up() == []
+    # b was better than a with the first repetition; the mean of both is not.
     table.board.handed_out(table.run(b1))
-    table.test(b1, 1, 0.2)
+    table.test(b1, 1, 0.1)
     assert table.given_up() == [b1]
-    assert table.sampler.told[1][0] == "pruned"
-    assert a1 not in table.given_up()
+    assert table.sampler.told[1][2].endswith("where 1 of 1 others were better")
 
 
 def test_a_trial_is_judged_at_the_first_evaluation_after_a_rung():

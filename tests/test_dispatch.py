@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import cloudpickle
 import pytest
 
-from ecg_mlflow import dispatch
+from ecg_mlflow import children, dispatch
 from ecg_mlflow.board import Withdrawal
 from ecg_mlflow.dispatch import MOST_DEATHS, Dispatcher
 from ecg_mlflow.errors import StorageFullError, TrackingError
@@ -169,9 +169,9 @@ def all_done(key, runs, n):
 def bench(monkeypatch):
     """Run planned runs, or standings, by a script; return what came of it."""
     for name in ("run_name", "run_params", "dataset_infos", "full_configuration"):
-        monkeypatch.setattr(dispatch, name, lambda *args: {})
-    monkeypatch.setattr(dispatch, "run_name", lambda run: run.key)
-    monkeypatch.setattr(dispatch, "log_datasets", lambda *args: None)
+        monkeypatch.setattr(children, name, lambda *args: {})
+    monkeypatch.setattr(children, "run_name", lambda run: run.key)
+    monkeypatch.setattr(children, "log_datasets", lambda *args: None)
     monkeypatch.setattr(dispatch, "count_oom_kills", lambda: 0)
 
     def go(

@@ -79,6 +79,8 @@ def test_finished_runs_of_other_studies_are_taken_over():
     assert stand([entry("FAILED")], {"a": other}) == (Action.REUSE, "other")
     assert stand([entry("FINISHED", run_id="own")], {"a": other}) == (Action.SKIP, "own")
     assert stand([], {"b": other})[0] is Action.START
+    # What was decided in this study stays so, whatever others have trained since.
+    assert stand([entry("KILLED", is_pruned=True)], {"a": other})[0] is Action.PRUNED
 
 
 def test_runs_that_nobody_goes_on_with_are_left_over():

@@ -24,7 +24,6 @@ from ecg_mlflow.search.journal import damaged, open_journal
 # User attributes of Optuna's trials.
 NUMBER = "number"  # among those that were handed out; written last, so that the others are there
 DIGEST = "digest"  # of the configuration
-TOLD = "told"  # of one that has failed for Optuna: what it is for us
 NOTE = "note"
 _GRID = "grid"  # of a study
 _TO_OPTUNA = {
@@ -136,10 +135,7 @@ class AskedTrials:
 
     def state(self, number: int) -> TrialState:
         """Return how far a trial has come."""
-        trial = self.trial(number)
-        if trial.state is OptunaState.FAIL:
-            return TrialState(trial.user_attrs[TOLD])
-        return _FROM_OPTUNA[trial.state]
+        return _FROM_OPTUNA[self.trial(number).state]
 
     def tell(self, number: int, state: TrialState, values: Sequence[float], note: str) -> None:
         """Write down what has become of a trial; see :meth:`Sampler.tell`.
@@ -156,19 +152,15 @@ class AskedTrials:
             assert len(values) == len(self._directions), f"trial {number} has values {values}"
             if not are_finite:
                 state, note = TrialState.FAILED, note or f"not finite: {[*map(float, values)]}"
-        theirs = _TO_OPTUNA[state]
-        if state is TrialState.PRUNED and len(self._directions) > 1:
-            theirs = OptunaState.FAIL  # there are no pruned trials with several objectives
-        elif state is TrialState.PRUNED and values and are_finite:
+        if state is TrialState.PRUNED and are_finite and len(values) == len(self._directions) == 1:
             # TPE ranks pruned trials by how far they came, and then by value. How far this one came
-            # is not known here, so all have come to step 0.
-            self._storage.set_trial_intermediate_value(place.trial_id, 0, float(values[-1]))
+            # is not known here, so all have come to step 0. With several objectives Optuna has no
+            # values of pruned trials; they are ranked last.
+            self._storage.set_trial_intermediate_value(place.trial_id, 0, float(values[0]))
         if note:
             self._storage.set_trial_user_attr(place.trial_id, NOTE, note)
-        if theirs is OptunaState.FAIL:
-            self._storage.set_trial_user_attr(place.trial_id, TOLD, state.value)
-        reached = [*map(float, values)] if theirs is OptunaState.COMPLETE else None
-        place.study.tell(place.index, reached, theirs)
+        reached = [*map(float, values)] if state is TrialState.COMPLETE else None
+        place.study.tell(place.index, reached, _TO_OPTUNA[state])
 
     def _read(self) -> None:
         """Find the trials that earlier sessions have handed out, and end the others."""

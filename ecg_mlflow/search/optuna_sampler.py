@@ -132,8 +132,8 @@ class OptunaSampler:
     ) -> None:
         """Write down what has become of a trial.
 
-        A COMPLETE one with a value that is not finite has failed. With several objectives samplers
-        learn nothing from a PRUNED one.
+        A COMPLETE one with a value that is not finite has failed. A PRUNED one counts with TPE as
+        worse than all that are complete, and with the other samplers for nothing.
         """
         with quiet():
             self._asked.tell(number, state, values, note)

@@ -169,9 +169,7 @@ def make_pruner(text: str) -> Pruner | None:
 def _spelt(pruner: Pruner) -> str:
     """Write a pruner as `make_pruner` reads it; what is 0 is left to the study."""
     (name,) = (name for name, kind in PRUNERS.items() if type(pruner) is kind)
-    given = [
-        f"{one.name}={value}" for one in fields(pruner) if (value := getattr(pruner, one.name))
-    ]  # type: ignore[arg-type]
+    given = [f"{key}={value}" for key, value in vars(pruner).items() if value]
     return f"{name}:{','.join(given)}"
 
 

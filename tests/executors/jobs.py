@@ -394,8 +394,8 @@ def terminated_in_a_letter(argument, report):
 
 def read_and_flush(argument, report):
     """Read as quickly as can be until told to stop, then flush into the file `argument`."""
-    report({"pid": os.getpid()})
     try:
+        report({"pid": os.getpid()})
         while True:
             received()
     except Terminated:

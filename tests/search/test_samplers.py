@@ -232,11 +232,14 @@ def ask_all_pairs(sampler):
 
 @pytest.mark.parametrize("name", REMEMBERING)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_value_that_is_not_finite_is_a_failure(make, name, value):
+def test_a_value_that_is_not_finite_is_a_failure(make, tmp_path, name, value):
     sampler = make(name)
     sampler.tell(sampler.ask().number, COMPLETE, [value])
     sampler.tell(sampler.ask().number, PRUNED, [value])
     assert [trial.state for trial in make(name).history()] == [FAILED, PRUNED]
+    failed, pruned = studies(tmp_path)["search"].trials
+    assert failed.user_attrs["note"] == f"not finite: [{value}]"
+    assert pruned.intermediate_values == {}
     assert len(ask_all(sampler)) == 24
 
 

@@ -1,0 +1,242 @@
+"""Searches from the command line to what stands in MLflow, on small records in this process."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from studies import grid_text, reason
+
+from ecg_mlflow.cli import main
+
+# Of NumPy 2, in Keras's way of saving a model.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+# Ten records to train on, five to validate, five to test; two iterations an epoch.
+SEARCH = grid_text(
+    grid="Option.product(Option('layout', ['c', 'ca']), Option('input_filters', [2, 3]))"
+    " * Option('rate', [0.01, 0.1]) + Option('layout', ['cna']) * Option('input_filters', [4])"
+    " * Option('rate', [1e-3, 2e-3, 3e-3, 4e-3])",
+    model_arguments="{'blocks': [1], 'filters': [4]}",
+    optimizer="Optimizer('adam', learning_rate=C('rate'))",
+    epochs="4",
+    split="Split((0.5, 0.25, 0.25), stratified=True, seed=0)",
+    repetitions="2",
+)
+N_CONFIGS = 8
+
+
+@pytest.fixture(scope="module")
+def searched(shared_workplace):
+    """Search a grid of eight with TPE and ASHA, six trials."""
+    with shared_workplace() as work:
+        grid = work.write_grid(SEARCH, "waves.py")
+        work.status = work.run(
+            grid, "--workers", "1", "--sampler", "tpe", "--trials", "6", "--pruner", "asha",
+            "--finalists", "2", "--objective", "validation_log_loss", experiment="searched",
+        )  # fmt: skip
+        yield work
+
+
+@pytest.fixture(scope="module")
+def parent(searched):
+    return searched.runs("searched")[0]
+
+
+@pytest.fixture(scope="module")
+def children(searched):
+    return searched.runs("searched")[1]
+
+
+def test_a_search_ends_well_though_runs_were_given_up(searched, parent, children):
+    assert searched.status == 0
+    assert parent.info.status == "FINISHED"
+    statuses = {run.info.status for run in children}
+    assert statuses == {"FINISHED", "KILLED"}
+    assert len({run.data.params["config"] for run in children}) == 6
+
+
+def test_no_configuration_is_tried_twice_and_none_that_there_is_not(children):
+    tried = {
+        run.data.params["config"]: tuple(
+            run.data.params[name] for name in ("layout", "input_filters", "rate")
+        )
+        for run in children
+    }
+    assert len(set(tried.values())) == 6
+    pairs = {("c", "2"), ("ca", "3"), ("cna", "4")}
+    assert {one[:2] for one in tried.values()} <= pairs
+    for layout, _, rate in tried.values():
+        assert rate in (
+            ["0.001", "0.002", "0.003", "0.004"] if layout == "cna" else ["0.01", "0.1"]
+        )
+
+
+def test_a_run_that_was_given_up_says_why_and_keeps_its_losses(searched, children):
+    pruned = [run for run in children if run.info.status == "KILLED"]
+    for run in pruned:
+        assert re.match(
+            r"pruned at epoch 1: validation_log_loss \d\.\d{4} there, where", reason(run)
+        )
+        assert run.data.tags["ecg_mlflow.pruned"] == reason(run)
+        assert 2 <= len(searched.losses(run)) < 8
+        assert "validation_f1" in run.data.metrics
+    by_config = {run.data.params["config"] for run in pruned}
+    finished = {run.data.params["config"] for run in children if run.info.status == "FINISHED"}
+    assert not by_config & finished, "all repetitions of a configuration are given up"
+
+
+def test_only_the_finalists_are_scored_on_the_test_records(searched, parent, children):
+    rows = searched.text(parent, "leaderboard.csv").splitlines()
+    names = rows[0].split(",")
+    ranked = [dict(zip(names, row.split(","), strict=True)) for row in rows[1:]]
+    assert all(row["test_f1"] not in ("", "nan") for row in ranked[:2])
+    assert all(row["test_f1"] in ("", "nan") for row in ranked[2:])
+    best = [tuple(row[name] for name in ("layout", "rate")) for row in ranked[:2]]
+    for run in children:
+        scored = [name for name in run.data.metrics if name.startswith("test_")]
+        is_finalist = (run.data.params["layout"], run.data.params["rate"]) in best
+        assert bool(scored) is is_finalist
+        assert ("predictions/best.csv" in searched.artifacts(run)) is is_finalist
+
+
+def test_the_parent_shows_how_the_search_went(searched, parent):
+    names = searched.artifacts(parent)
+    assert {
+        "search/trials.csv",
+        "search/best.py",
+        "search/optimisation_history.png",
+        "search/slices.png",
+        f"search/{parent.info.run_id}.journal",
+    } <= names
+    trials = searched.text(parent, "search/trials.csv").splitlines()
+    assert len(trials) == 7
+    assert parent.data.params["sampler"] == "tpe"
+    assert parent.data.params["pruner"] == "asha:eta=3"
+    assert parent.data.params["configurations"] == str(N_CONFIGS)
+    assert parent.data.metrics["runs_waiting"] == 0
+    assert "Chosen by sampler tpe, pruner asha:eta=3" in parent.data.tags["mlflow.note.content"]
+
+
+def test_the_best_configuration_is_a_grid_file_that_runs(searched, parent, capsys):
+    path = searched.folder / "best.py"
+    path.write_text(searched.text(parent, "search/best.py"))
+    assert main(["plan", str(path), "--data", str(searched.records)]) == 0
+    first = searched.text(parent, "leaderboard.csv").splitlines()[1].split(",")
+    out = capsys.readouterr().out
+    assert "waves best: 1 configurations x 2 repetitions" in out
+    assert f"ResNet {first[1]} {first[2]} {first[3]}" in out
+
+
+def test_a_search_that_is_over_has_nothing_left_to_do(searched, parent, children, capsys):
+    assert searched.resume(parent, "--workers", "0") == 0
+    parent_again, children_again = searched.runs("searched")
+    assert parent_again.info.status == "FINISHED"
+    assert [run.info for run in children_again] == [run.info for run in children]
+    assert [run.data.metrics for run in children_again] == [run.data.metrics for run in children]
+    assert "finished" in capsys.readouterr().err
+
+
+def test_what_is_known_is_told_and_not_trained_again(searched, children, capsys):
+    grid = searched.folder / "waves.py"
+    status = searched.run(
+        grid, "--workers", "0", "--sampler", "random", "--reps", "1", experiment="again"
+    )
+    assert status == 0
+    again, trained = searched.runs("again")
+    finished = {
+        run.data.tags["ecg_mlflow.identity"]
+        for run in children
+        if run.info.status == "FINISHED" and run.data.params["repetition"] == "0"
+    }
+    assert finished
+    assert not finished & {run.data.tags["ecg_mlflow.identity"] for run in trained}
+    assert len(finished) + len(trained) == N_CONFIGS
+    assert f"{N_CONFIGS} of {N_CONFIGS} runs finished" in again.data.tags["mlflow.note.content"]
+
+
+def test_a_grid_can_be_pruned_too_with_repetitions_for_the_best(workplace, experiment, capsys):
+    grid = workplace.write_grid(SEARCH)
+    more = ("--pruner", "median:min_trials=2", "--adaptive", "--objective", "validation_log_loss")
+    assert workplace.run(grid, *more, "--workers", "0", experiment=experiment) == 0
+    _, runs = workplace.runs(experiment)
+    first = [run for run in runs if run.data.params["repetition"] == "0"]
+    assert sorted(int(run.data.params["config"]) for run in first) == list(range(N_CONFIGS))
+    finished = [run for run in first if run.info.status == "FINISHED"]
+    assert len(finished) < N_CONFIGS
+    finished.sort(key=lambda run: run.data.metrics["validation_log_loss"])
+    contenders = {run.data.params["config"] for run in finished[: max(1, len(finished) // 3)]}
+    repeated = [run for run in runs if run.data.params["repetition"] == "1"]
+    assert {run.data.params["config"] for run in repeated} == contenders
+
+
+def test_ranges_are_searched_and_listed_as_numbers(workplace, experiment):
+    text = SEARCH.replace("Option('rate', [0.01, 0.1])", "Option('rate', LogUniform(1e-3, 1e-1))")
+    text = text.replace("import C,", "import LogUniform, C,")
+    grid = workplace.write_grid(text)
+    more = ("--sampler", "random", "--trials", "5", "--reps", "1", "--workers", "0")
+    assert workplace.run(grid, *more, "--epochs", "1", experiment=experiment) == 0
+    parent, runs = workplace.runs(experiment)
+    assert len(runs) == 5
+    assert parent.data.params["configurations"] == "unlimited"
+    for run in runs:
+        assert 1e-3 <= float(run.data.params["rate"]) <= 1e-1
+        assert len(run.data.params["rate"]) <= 9
+
+
+def test_a_range_in_a_plain_grid_says_to_choose_a_sampler(workplace, experiment, capsys):
+    text = SEARCH.replace("Option('rate', [0.01, 0.1])", "Option('rate', LogUniform(1e-3, 1e-1))")
+    grid = workplace.write_grid(text.replace("import C,", "import LogUniform, C,"))
+    assert workplace.run(grid, experiment=experiment) == 1
+    assert "sampler=tpe" in capsys.readouterr().err
+    assert workplace.runs(experiment) == (None, [])
+
+
+def test_several_objectives_give_a_front(workplace, experiment):
+    grid = workplace.write_grid(SEARCH)
+    more = ("--sampler", "nsgaii", "--trials", "4", "--reps", "1", "--workers", "0")
+    goals = ("--objective", "validation_f1,trainable_parameters")
+    assert workplace.run(grid, *more, *goals, "--epochs", "1", experiment=experiment) == 0
+    parent, _ = workplace.runs(experiment)
+    names = workplace.text(parent, "leaderboard.csv").splitlines()[0].split(",")
+    assert {"trainable_parameters", "pareto_front"} <= set(names)
+    assert "search/pareto_front.png" in workplace.artifacts(parent)
+    assert (
+        parent.data.params["objective"] == "maximize validation_f1, minimize trainable_parameters"
+    )
+
+
+def test_a_study_that_selects_by_its_test_records_is_warned(workplace, experiment, capsys):
+    grid = workplace.write_grid(SEARCH.replace("(0.5, 0.25, 0.25)", "0.5"))
+    more = ("--sampler", "random", "--trials", "2", "--reps", "1", "--epochs", "1")
+    assert workplace.run(grid, *more, "--workers", "0", experiment=experiment) == 0
+    parent, runs = workplace.runs(experiment)
+    assert (
+        "**Beware**: this study selects by its test records"
+        in (parent.data.tags["mlflow.note.content"])
+    )
+    assert "note: this study selects by its test records" in capsys.readouterr().err
+    assert all("test_f1" in run.data.metrics for run in runs)
+
+
+def test_a_grid_file_changes_its_grid_by_what_was_found(workplace, experiment, capsys):
+    text = grid_text(
+        before="""
+def update(results):
+    results.to_csv("seen.csv", mode="a")
+    best = results.loc[results["test_f1"].idxmax(), "layout"]
+    if len(results) > 2:
+        return None
+    return Option("layout", [best]) * Option("input_filters", [5, 6])
+""",
+        grid="Option('layout', ['c', 'ca']) * Option('input_filters', [2])",
+        model_arguments="{'blocks': [1], 'filters': [4]}",
+        update_grid="update",
+        epochs="1",
+    )
+    grid = workplace.write_grid(text)
+    assert workplace.run(grid, "--workers", "0", experiment=experiment) == 0
+    _, runs = workplace.runs(experiment)
+    assert [run.data.params["input_filters"] for run in runs] == ["2", "2", "5", "6"]
+    assert len({run.data.params["layout"] for run in runs[2:]}) == 1
+    assert "after 2 configurations the grid file has changed the grid" in capsys.readouterr().err

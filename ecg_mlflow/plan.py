@@ -166,7 +166,7 @@ class StudyPlan:
             "split": {name: [ids[row] for row in rows] for name, rows in self.parts.items()},
             "left_out": [vars(record) for record in self.bad],
             "notes": list(self.notes),
-            "runs": [
+            "examples" if self.sampled else "runs": [
                 {
                     "key": run.key,
                     "identity": run.identity,

@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 
 from ecg_mlflow.files import checkpoint_root, discard_checkpoint
 from ecg_mlflow.tracking import EndStatus, connect
-from ecg_mlflow.tracking.ledger import DIED_TAG, reap
+from ecg_mlflow.tracking.ledger import DIED_TAG, PRUNED_TAG, reap
 
 
 def reap_all() -> str:
@@ -45,4 +45,6 @@ def _is_over(client: MlflowClient, run_id: str) -> bool:
         return False
     if run.info.status == EndStatus.FAILED:
         return DIED_TAG not in run.data.tags
+    if run.info.status == EndStatus.KILLED:
+        return PRUNED_TAG in run.data.tags
     return bool(run.info.status == EndStatus.FINISHED)

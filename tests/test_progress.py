@@ -57,3 +57,15 @@ def test_nothing_but_lines_where_there_is_no_terminal(progress, capsys):
     progress.update(SHORT, {"iteration": 3})
     progress.refresh()
     assert capsys.readouterr().err == ""
+
+
+def test_what_was_given_up_is_told_and_of_a_loss_the_least_is_the_best(capsys):
+    with StudyProgress(Objective("test_log_loss", maximize=False), lambda: 3, 20.0) as progress:
+        progress.finished(SHORT, 0.7)
+        progress.finished(LONG, 0.5)
+        progress.pruned(planned("02-r0", 5.0), "pruned at epoch 1: worse")
+        progress.refresh()
+        assert progress._bar.desc == "2/3 runs, 1 pruned, best test_log_loss 0.5000 (01-r0)"
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "[3/3] 02-r0 net 02-r0: pruned at epoch 1: worse"
+    )

@@ -91,6 +91,7 @@ SAMPLER = "ecg_mlflow.search.optuna_sampler:OptunaSampler"
 ADD = "ecg_mlflow.search.asked:AskedTrials.add"
 #: Each line of the journal.
 APPEND = "ecg_mlflow.search.journal:_Journal.append_logs"
+PRUNE = "ecg_mlflow.board:TrialBoard._prune"
 WITHDRAW = "ecg_mlflow.training_run:TrainingRun.withdraw"
 SCORE = "ecg_mlflow.scoring:score"
 SCORED = "ecg_mlflow.account:Account.scored"
@@ -271,7 +272,8 @@ def test_what_was_pruned_stays_so_and_the_test_records_are_scored_once(lab, expe
         Mishap("worker", WITHDRAW, after=True),
         Mishap("driver", f"{STUDY}.finish_child", 8),
     )
-    search.die(Mishap("driver", "ecg_mlflow.board:TrialBoard.withdrawals", 1, only={}))
+    search.die(Mishap("driver", PRUNE, after=True))
+    search.die(Mishap("driver", f"{STUDY}.tag_child", 2, after=True, only={}))
     search.die_later(random.Random(f"{SEED} pruned {sampler}"))
     # While the finalists are scored.
     search.die(Mishap("worker", SCORE), Mishap("driver", SCORED, 1))

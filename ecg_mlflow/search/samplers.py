@@ -10,7 +10,7 @@ from pathlib import Path
 
 import optuna
 from optuna.distributions import FloatDistribution
-from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import create_trial
 
@@ -77,7 +77,7 @@ def make_sampler(
     short = _short(name)
     if name.lower() == "grid":
         return GridSampler(grid)
-    make = _maker(name, short, seed)
+    make = _maker(name, short)
     if make is not None:
         _try(name, make, directions)
     return OptunaSampler(
@@ -85,7 +85,7 @@ def make_sampler(
     )
 
 
-def _maker(name: str, short: str, seed: int) -> MakeSampler | None:
+def _maker(name: str, short: str) -> MakeSampler | None:
     """Return what makes the Optuna samplers of a name; None for random."""
     if short in _REFUSED:
         raise SearchError(f"sampler={name} is not for a search here: {_REFUSED[short]}")
@@ -100,11 +100,8 @@ def _maker(name: str, short: str, seed: int) -> MakeSampler | None:
         return None
     if short == "tpe":
         return _tpe
-    if short == "qmc":
-        # The sequence is one for the whole search, and not what it leaves to chance.
-        return lambda fresh, _: QMCSampler(seed=seed, independent_sampler=RandomSampler(fresh))
     make: Callable[..., BaseSampler] = known[short]
-    return lambda fresh, _: make(seed=fresh)
+    return lambda seed, _: make(seed=seed)
 
 
 def _tpe(seed: int, attempt: int) -> BaseSampler:

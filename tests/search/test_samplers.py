@@ -396,21 +396,23 @@ def test_optuna_is_quiet_and_its_settings_stay(make, name, capfd):
     assert optuna.logging.get_verbosity() == level
 
 
+def away_from_best(config):
+    return sum(abs(config[key] - best) for key, best in {"a": 3, "b": 7, "c": 1}.items())
+
+
 FIVE_HUNDRED = (
     Option("a", list(range(10))) * Option("b", list(range(10))) * Option("c", list(range(5)))
 )
 
 
 def test_tpe_finds_the_best_of_500_sooner_than_chance(tmp_path):
-    best = {"a": 3, "b": 7, "c": 1}
-
     def n_needed(name, seed):
         sampler = make_sampler(
             name, FIVE_HUNDRED, n_trials=120, directions=["minimize"], seed=seed,
             journal=tmp_path / f"{name}-{seed}.log",
         )  # fmt: skip
         while (trial := sampler.ask()) is not None:
-            away = sum(abs(trial.config[key] - value) for key, value in best.items())
+            away = away_from_best(trial.config)
             if away == 0:
                 return trial.number
             sampler.tell(trial.number, COMPLETE, [away])
@@ -420,6 +422,15 @@ def test_tpe_finds_the_best_of_500_sooner_than_chance(tmp_path):
         statistics.median(n_needed(name, seed) for seed in range(5)) for name in ("tpe", "random")
     )
     assert tpe < 70 < 120 < chance
+
+
+def test_tpe_has_another_suggestion_where_its_first_was_tried(make, tmp_path):
+    sampler = make("tpe", FIVE_HUNDRED, n_trials=50, directions=["minimize"])
+    while (trial := sampler.ask()) is not None:
+        sampler.tell(trial.number, COMPLETE, [away_from_best(trial.config)])
+    trials = studies(tmp_path)["search"].trials
+    assert sum("duplicate_of" in trial.user_attrs for trial in trials) > 10
+    assert sum("fixed_params" in trial.system_attrs for trial in trials) == 10  # only the first
 
 
 def test_names_of_samplers(make):

@@ -14,7 +14,13 @@ import pytest
 from mlflow import MlflowClient
 
 from ecg_mlflow.errors import EcgMlflowError, TrackingError
-from ecg_mlflow.tracking.client import absolute_uri, connect, environment, store_errors
+from ecg_mlflow.tracking.client import (
+    absolute_uri,
+    connect,
+    environment,
+    local_folder,
+    store_errors,
+)
 
 
 def test_opens_a_new_store_and_finds_it_again(store_uri, client):
@@ -207,3 +213,17 @@ def test_importing_loads_neither_tensorflow_nor_matplotlib():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder"),
+    [
+        ("sqlite:////home/me/mlflow.db", "/home/me"),
+        ("sqlite:///mlflow.db", None),
+        ("file:///home/me/mlruns", "/home/me/mlruns"),
+        ("http://localhost:5000", None),
+        ("postgresql://me@there/db", None),
+    ],
+)
+def test_a_store_that_is_a_file_has_a_folder(uri, folder):
+    assert local_folder(uri) == (folder and Path(folder))

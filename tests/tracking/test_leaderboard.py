@@ -60,3 +60,15 @@ def test_columns_in_order_of_appearance_with_gaps():
 def test_json_has_no_nan_and_plain_numbers():
     text = as_split_json({"f1": [math.nan, np.float32(0.5)], "n": [np.int64(3), None]})
     assert json.loads(text) == {"columns": ["f1", "n"], "data": [[None, 3], [0.5, None]]}
+
+
+def test_who_has_fewer_repetitions_comes_behind():
+    results = [
+        Result({"layout": "lucky"}, {"f1": 0.9}),
+        Result({"layout": "steady"}, {"f1": 0.6}),
+        Result({"layout": "steady"}, {"f1": 0.4}),
+        Result({"layout": "bad"}, {"f1": 0.1}),
+    ]
+    rows = leaderboard_rows(results, "f1", n_repetitions=2)
+    assert [row["layout"] for row in rows] == ["steady", "lucky", "bad"]
+    assert leaderboard_rows(results, "f1")[0]["layout"] == "lucky"

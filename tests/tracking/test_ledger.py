@@ -15,6 +15,7 @@ from ecg_mlflow.tracking.ledger import (
     DIED_TAG,
     IDENTITY_TAG,
     PLAN_TAG,
+    PRUNED_TAG,
     REPLACED_TAG,
     find_finished,
     living_process,
@@ -129,3 +130,10 @@ def test_the_dead_are_reaped_and_the_living_are_not(client, experiment, study):
     assert [status(client, run) for run in kept] == ["RUNNING"] * 3
     assert status(client, stranger) == "RUNNING", "it is not ours"
     assert "resumed" in client.get_run(dead[1]).data.tags["ecg_mlflow.reason"]
+
+
+def test_a_run_that_was_given_up_is_known_as_such(client, study):
+    run_id = study.create_child("1", {}, {IDENTITY_TAG: "a"})
+    study.tag_child(run_id, {PRUNED_TAG: "others are better"})
+    (found,) = read_children(client, study.experiment_id, study.run_id)
+    assert found.is_pruned

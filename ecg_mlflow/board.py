@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ecg_mlflow.errors import EcgMlflowError
@@ -38,14 +38,6 @@ class Withdrawal:
     run: PlannedRun
     reason: str
     is_pruned: bool = True
-
-
-@dataclass
-class _Changes:
-    """What the dispatcher has still to be told."""
-
-    standings: list[Standing] = field(default_factory=list)
-    withdrawals: list[Withdrawal] = field(default_factory=list)
 
 
 class TrialBoard:
@@ -94,7 +86,9 @@ class TrialBoard:
         self._is_open = False
         self._n_looked_at = self._n_narrowed = 0
         self._seen: set[int] = set()
-        self._changes = _Changes()
+        # What the dispatcher has still to be told.
+        self._standings: list[Standing] = []
+        self._withdrawals: list[Withdrawal] = []
 
     # --- What the dispatcher asks --------------------------------------------------------------
 
@@ -109,25 +103,25 @@ class TrialBoard:
         self._take_up()
         self._go_on()
         self._is_open = True
-        standings, self._changes.standings = self._changes.standings, []
+        standings, self._standings = self._standings, []
         if self._sampler.is_exhaustive:
             standings.sort(key=_first_pass)
         return standings
 
     def next_runs(self) -> list[Standing]:
         """Return runs to go on with where workers are free; none if there are none for now."""
-        while not self._changes.standings:
+        while not self._standings:
             trial = None if self._sampler.is_exhaustive else self._sampler.ask()
             if trial is None:
                 return []
             self._enter(trial)
             self._go_on()
-        standings, self._changes.standings = self._changes.standings, []
+        standings, self._standings = self._standings, []
         return standings
 
     def withdrawals(self) -> list[Withdrawal]:
         """Return what has been given up since the last call."""
-        withdrawals, self._changes.withdrawals = self._changes.withdrawals, []
+        withdrawals, self._withdrawals = self._withdrawals, []
         return withdrawals
 
     def handed_out(self, run: PlannedRun) -> None:
@@ -160,11 +154,6 @@ class TrialBoard:
         """How many runs the study is going to have, as far as is known now."""
         per_trial = 1 if self.contest.adaptive else self._plan.research.repetitions
         return self._n_coming * per_trial + sum(trial.n_runs for trial in self.trials.values())
-
-    @property
-    def identities(self) -> set[str]:
-        """What the study trains, as far as is known now."""
-        return {run.identity for trial in self.trials.values() for run in trial.runs}
 
     def rows(self, n_ended: int | None = None) -> list[dict[str, Any]]:
         """Describe the trials that have ended, in the order of their ends.
@@ -253,7 +242,7 @@ class TrialBoard:
 
     def _admit(self, trial: OpenTrial, standing: Standing) -> None:
         """Take note of what the ledger has of a run, and pass it on."""
-        self._changes.standings.append(standing)
+        self._standings.append(standing)
         repetition, entry = standing.run.repetition, standing.entry
         if entry is None:
             return
@@ -332,7 +321,7 @@ class TrialBoard:
         for run in trial.runs[: trial.granted]:
             if run.repetition not in trial.metrics and run.repetition not in trial.failed:
                 trial.withdrawn.add(run.repetition)
-                self._changes.withdrawals.append(Withdrawal(run, reason))
+                self._withdrawals.append(Withdrawal(run, reason))
         trial.at_gate = False
         self._end(trial, TrialState.PRUNED, reason, [value])
 
@@ -387,9 +376,8 @@ class TrialBoard:
                 continue
             del self.trials[trial.number]
             keys = {run.key for run in trial.runs}
-            standings = self._changes.standings
-            self._changes.standings = [one for one in standings if one.run.key not in keys]
-            self._changes.withdrawals += [Withdrawal(run, reason, False) for run in trial.runs]
+            self._standings = [one for one in self._standings if one.run.key not in keys]
+            self._withdrawals += [Withdrawal(run, reason, False) for run in trial.runs]
             self._sampler.tell(trial.number, TrialState.FAILED, note=reason)
 
 

@@ -117,12 +117,13 @@ def conclude_search(
         for trial in sorted(board.trials.values(), key=lambda one: one.number)
         if not trial.is_running
     ]
-    drawn = figures(results, [(one.metric, one.maximize) for one in objectives])
+    drawn = figures(results, objectives)
     best = finalists(board, design)
     with store_errors(f"write the results of the search into run {run_id}"):
         client.log_text(run_id, csv_text(as_columns(board.rows())), f"{ARTIFACTS}/trials.csv")
         for name, figure in drawn.items():
-            client.log_figure(run_id, figure, f"{ARTIFACTS}/{name}.png")
+            whole = {"bbox_inches": "tight", "dpi": 120}  # values' names stick out
+            client.log_figure(run_id, figure, f"{ARTIFACTS}/{name}.png", save_kwargs=whole)
         if best and (text := _best(plan, best[0], design, study, grid_file)) is not None:
             client.log_text(run_id, text, f"{ARTIFACTS}/best.py")
 

@@ -8,7 +8,7 @@ from ecg_mlflow.cli import main
 from ecg_mlflow.files import checkpoint_path, write_whole
 from ecg_mlflow.process_mark import ProcessMark
 from ecg_mlflow.tracking import Study
-from ecg_mlflow.tracking.ledger import DIED_TAG, IDENTITY_TAG, PLAN_TAG
+from ecg_mlflow.tracking.ledger import DIED_TAG, IDENTITY_TAG, PLAN_TAG, PRUNED_TAG
 
 
 def test_where_nothing_is_wrong_nothing_is_done(workplace, capsys):
@@ -34,6 +34,7 @@ def test_a_study_whose_driver_is_dead_is_ended_and_can_be_resumed(workplace, exp
         ("FAILED", {}, False),
         ("FAILED", {DIED_TAG: "3"}, True),
         ("KILLED", {}, True),
+        ("KILLED", {PRUNED_TAG: "others are better"}, False),
         (None, {}, True),
     ],
 )

@@ -1,19 +1,33 @@
-"""Pictures of a search, drawn from what its trials reached, whichever sampler chose them."""
+"""Pictures of a search, drawn by Optuna from what its trials reached, whichever sampler chose them.
+
+They are drawn from a study made for that: in a search's own study the parameters are called and
+spelt as suits the sampler, and a plain grid has none.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
-from ecg_mlflow.search import charts
 from ecg_mlflow.search.base import TrialState
-from ecg_mlflow.search.importances import importances
+from ecg_mlflow.search.objective import Objective
 
 if TYPE_CHECKING:
+    import optuna
     from matplotlib.figure import Figure
+    from optuna.distributions import BaseDistribution
+
+Options: TypeAlias = "Mapping[str, str | float]"
+
+_ABSENT = "-"
+"""The value of an option that a configuration doesn't have."""
+_LONGEST = 24
+"""Letters of a value that a picture has room for."""
+_WIDE = 100
+"""Ratio of the largest to the least number from which on a scale is logarithmic."""
 
 
 @dataclass(frozen=True)
@@ -25,22 +39,20 @@ class Result:
     number
         In the order of the asking.
     options
-        By option, the alias of its value, or the number where the option is a range.
+        By option, the alias of its value, or a number.
     values
         One per objective, or None.
     state
-        Only COMPLETE ones are compared with each other.
+        Only COMPLETE ones are drawn.
     """
 
     number: int
-    options: Mapping[str, str | float]
+    options: Options
     values: tuple[float, ...] | None
     state: TrialState
 
 
-def figures(
-    trials: Sequence[Result], objectives: Sequence[tuple[str, bool]], log: Container[str] = ()
-) -> dict[str, Figure]:
+def figures(trials: Sequence[Result], objectives: Sequence[Objective]) -> dict[str, Figure]:
     """Draw a search: each picture if there is something to see in it.
 
     Parameters
@@ -48,70 +60,123 @@ def figures(
     trials
         All of them, in any order.
     objectives
-        Name of each, and whether it is maximized.
-    log
-        Options that are shown on a logarithmic scale.
+        What their values are of.
 
     Returns
     -------
     dict
-        ``optimisation_history``, what the trials reached one after the other, if one is complete.
-        ``slices``, what they reached with each value of an option, and ``importances``, how far
-        the options decide it, if complete trials differ in what they reached. ``pareto_front``,
-        two or three objectives against each other, if two trials are complete.
+        By name: ``optimisation_history``, what was reached trial by trial; ``slices``, what was
+        reached with each value of an option, and ``importances``, how far the options decide it
+        (fANOVA, Hutter, Hoos and Leyton-Brown, ICML 2014), if trials differ in what they reached.
+        With several objectives there is one of each per objective, called
+        ``importances_<metric>``, and with two or three a ``pareto_front``.
     """
-    ordered = sorted(trials, key=lambda trial: trial.number)
-    done = [trial for trial in ordered if trial.state is TrialState.COMPLETE and trial.values]
+    done = [trial for trial in trials if trial.state is TrialState.COMPLETE and trial.values]
     if not done:
         return {}
-    numbers = np.array([trial.number for trial in done])
-    reached = np.array([trial.values for trial in done], dtype=np.float64)
-    others = {
-        state.value: [trial.number for trial in ordered if trial.state is state]
-        for state in (TrialState.PRUNED, TrialState.FAILED)
-    }
-    drawn = {"optimisation_history": charts.history(numbers, reached, others, objectives)}
-    columns = _columns(done)
-    shares = {
-        name: importances(columns, reached[:, i], log) for i, (name, _) in enumerate(objectives)
-    }
-    told = {name: one for name, one in shares.items() if one}
-    if told:
-        drawn["importances"] = charts.importances(told)
-        drawn["slices"] = charts.slices(numbers, reached, columns, objectives, log)
-    if len(objectives) in (2, 3) and len(done) > 1:
-        front = pareto_front(reached.tolist(), [is_maximized for _, is_maximized in objectives])
-        drawn["pareto_front"] = charts.pareto_front(numbers, reached, front, objectives)
-    return drawn
+    with _drawing() as draw:
+        from optuna.importance import FanovaImportanceEvaluator
+
+        study = _study(sorted(done, key=lambda trial: trial.number), objectives)
+        drawn = {}
+        for i, objective in enumerate(objectives):
+            suffix = f"_{objective.metric.replace('/', '_')}" if len(objectives) > 1 else ""
+            shown: dict[str, Any] = {"target_name": objective.metric}
+            if len(objectives) > 1:
+                shown["target"] = partial(_value, i)
+            drawn[f"optimisation_history{suffix}"] = draw("optimization_history", study, **shown)
+            reached = {trial.values[i] for trial in done if trial.values}
+            if len(reached) > 1 and study.trials[0].params:
+                drawn[f"slices{suffix}"] = draw("slice", study, **shown)
+                evaluator = FanovaImportanceEvaluator(seed=0)
+                try:
+                    found = draw("param_importances", study, evaluator=evaluator, **shown)
+                except RuntimeError:  # no tree has found a split: next to no variance
+                    continue
+                drawn[f"importances{suffix}"] = found
+        if len(objectives) in (2, 3):
+            names = [objective.metric for objective in objectives]
+            drawn["pareto_front"] = draw("pareto_front", study, target_names=names)
+        return drawn
 
 
-def pareto_front(values: Sequence[Sequence[float]], maximize: Sequence[bool]) -> list[int]:
-    """Find what nothing else beats: no other is as good in all objectives and better in one.
+def _value(i: int, trial: optuna.trial.FrozenTrial) -> float:
+    return float(trial.values[i])
 
-    Parameters
-    ----------
-    values
-        One row per candidate, one column per objective; NaN is the worst.
-    maximize
-        Whether more is better, for each objective.
 
-    Returns
-    -------
-    list of int
-        Indices of rows, ascending; equal ones are all among them or none.
+@contextmanager
+def _drawing() -> Iterator[Any]:
+    """Give a function that calls Optuna's plots by name and returns readable figures.
+
+    Optuna draws with pyplot, in a style of its own: what is drawn is taken out of pyplot's hands,
+    and the process's style is as it was afterwards.
     """
-    signs = np.where(maximize, 1.0, -1.0)
-    merits = np.asarray(values, dtype=np.float64).reshape(-1, len(signs)) * signs
-    merits = np.where(np.isnan(merits), -np.inf, merits)
-    return [
-        i
-        for i, merit in enumerate(merits)
-        if not ((merits >= merit).all(axis=1) & (merits > merit).any(axis=1)).any()
-    ]
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+    from optuna.visualization import matplotlib as plots
+
+    from ecg_mlflow.search.quiet import quiet
+
+    def draw(name: str, study: optuna.Study, **options: Any) -> Figure:
+        axes = getattr(plots, f"plot_{name}")(study, **options)
+        panels = list(axes.flat) if hasattr(axes, "flat") else [axes]
+        figure: Figure = panels[0].figure
+        plt.close(figure)
+        if name == "slice":
+            figure.set_size_inches(max(6.0, 3.2 * len(panels) + 1.0), 4.8)
+            for panel in panels:
+                for label in panel.get_xticklabels():
+                    label.set(rotation=35, ha="right")
+        return figure
+
+    with quiet(), mpl.rc_context():
+        yield draw
 
 
-def _columns(done: Sequence[Result]) -> dict[str, list[str | float | None]]:
-    """Collect what each option was in each trial, for the options that vary."""
+def _study(done: Sequence[Result], objectives: Sequence[Objective]) -> optuna.Study:
+    """Make a study of complete trials, with the options that vary as its parameters."""
+    import optuna
+    from optuna.study import StudyDirection
+    from optuna.trial import create_trial
+
     names = dict.fromkeys(name for trial in done for name in trial.options)
-    columns = {name: [trial.options.get(name) for trial in done] for name in names}
-    return {name: column for name, column in columns.items() if len(set(column)) > 1}
+    columns = {name: _column(trial.options.get(name) for trial in done) for name in names}
+    varied = {name: column for name, column in columns.items() if len(set(column)) > 1}
+    spaces = {name: _space(column) for name, column in varied.items()}
+    ways = (StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE)
+    study = optuna.create_study(directions=[ways[one.maximize] for one in objectives])
+    for place, trial in enumerate(done):
+        study.add_trial(
+            create_trial(
+                params={name: column[place] for name, column in varied.items()},
+                distributions=spaces,
+                values=list(trial.values or ()),
+            )
+        )
+    return study
+
+
+def _column(cells: Iterable[str | float | None]) -> list[Any]:
+    """Return numbers as they are where all are numbers, and short words otherwise."""
+    found = list(cells)
+    if all(isinstance(cell, int | float) for cell in found):
+        return found
+    words = {cell: _ABSENT if cell is None else str(cell) for cell in found}
+    short = {cell: _shortened(word) for cell, word in words.items()}
+    if len(set(short.values())) < len(set(words.values())):
+        short = words  # they differ in what was left out
+    return [short[cell] for cell in found]
+
+
+def _shortened(word: str) -> str:
+    half = _LONGEST // 2
+    return word if len(word) <= _LONGEST else f"{word[: half - 1]}…{word[-half:]}"
+
+
+def _space(column: Sequence[Any]) -> BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    if any(isinstance(cell, str) for cell in column):
+        return CategoricalDistribution(tuple(dict.fromkeys(column)))
+    low, high = float(min(column)), float(max(column))
+    return FloatDistribution(low, high, log=low > 0 and high / low >= _WIDE)

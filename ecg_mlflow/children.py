@@ -93,7 +93,12 @@ class Children:
         return ScoreJob(uri, corpus, self.job(one))
 
     def end_pruned(self, run_id: str, reason: str) -> None:
-        """End a run that is given up, with all that it has logged."""
+        """End a run that is given up, with all that it has logged.
+
+        A reason that stands in the store already is the better one.
+        """
+        with store_errors(f"read run {run_id}"):
+            reason = self._study.client.get_run(run_id).data.tags.get(PRUNED_TAG, reason)
         self._study.tag_child(run_id, {PRUNED_TAG: reason})
         self.deliver_rest(run_id)
         self._study.finish_child(run_id, EndStatus.KILLED, reason)

@@ -12,7 +12,7 @@ from ecg_mlflow.board import TrialBoard, Withdrawal
 from ecg_mlflow.children import Children
 from ecg_mlflow.errors import StorageFullError, TrackingError
 from ecg_mlflow.executors import Event, Executor, Job, Outcome, OutcomeState, count_oom_kills
-from ecg_mlflow.files import discard_checkpoint
+from ecg_mlflow.files import checkpoint_path, discard_checkpoint
 from ecg_mlflow.handover import pickle_for_worker
 from ecg_mlflow.interrupts import StopRequest
 from ecg_mlflow.job import TrainJob
@@ -94,8 +94,13 @@ class Dispatcher:
                 if entry.status != EndStatus.FINISHED:
                     self._study.finish_child(entry.run_id, EndStatus.FINISHED)
                 discard_checkpoint(entry.run_id)
-            elif action is Action.PRUNED and (entry.status == "RUNNING" or not entry.is_pruned):
-                # The driver died between the decision and its execution.
+            elif action is Action.PRUNED and (
+                entry.status == "RUNNING"
+                or not entry.is_pruned
+                or checkpoint_path(entry.run_id).exists()
+            ):
+                # The driver died between the decision and its execution, and somebody may have
+                # ended the run since, without what its checkpoint holds.
                 self._children.end_pruned(
                     entry.run_id, "its configuration was pruned in another session"
                 )

@@ -156,8 +156,10 @@ def _check_same_study(
     planned = {run.identity for run in plan.runs}
     if plan.sampled:
         assert options.run_id is not None
-        sampler = open_sampler(plan, client, options.design, options.run_id)
-        for trial in sampler.history():
+        history = open_sampler(plan, client, options.design, options.run_id).history()
+        if not history:  # the journal is lost: the search begins anew, with the runs that there are
+            return
+        for trial in history:
             with suppress(ResearchError):  # the board says so
                 config = plan.planner.plan(trial.number, trial.config)
                 planned |= {run.identity for run in plan.planner.runs(config)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import deque
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cloudpickle
@@ -14,8 +15,10 @@ from ecg_mlflow.board import Withdrawal
 from ecg_mlflow.dispatch import MOST_DEATHS, Dispatcher
 from ecg_mlflow.errors import StorageFullError, TrackingError
 from ecg_mlflow.executors import Event, Outcome, OutcomeState
+from ecg_mlflow.files import checkpoint_path
 from ecg_mlflow.resuming import Action, Standing
-from ecg_mlflow.tracking import LedgerEntry
+from ecg_mlflow.tracking import LedgerEntry, Patience
+from ecg_mlflow.training import Checkpoint, save_checkpoint
 
 
 class Executor:
@@ -49,10 +52,16 @@ class Study:
     """Keeps what happens to the child runs."""
 
     def __init__(self):
-        self.client = SimpleNamespace(tracking_uri="sqlite:///x", log_text=lambda *args: None)
+        self.client = SimpleNamespace(
+            tracking_uri="sqlite:///x", log_text=lambda *args: None, get_run=self.get_run
+        )
         self.tags: dict[str, dict] = {}
         self.ends: list[tuple[str, str]] = []
+        self.patience = Patience(limit_s=0.0)
         self.reopened: list[str] = []
+
+    def get_run(self, run_id):
+        return SimpleNamespace(data=SimpleNamespace(tags=self.tags.get(run_id, {})))
 
     def create_child(self, name, params, tags):
         run_id = f"{name.split()[0]} child {len(self.tags)}"
@@ -495,8 +504,20 @@ def test_a_pruned_run_that_another_driver_left_running_is_ended(bench):
     standing = Standing(planned(0), Action.PRUNED, ledger_entry("old", "RUNNING"))
     found = bench([standing])
     assert found.study.ends == [("old", "KILLED")]
+    assert "pruned in another session" in found.study.tags["old"]["ecg_mlflow.pruned"]
     assert found.executor.jobs == []
     assert found.books.taken == ["00-r0"]
+
+
+def test_a_pruned_run_that_was_reaped_still_delivers_what_its_checkpoint_holds(bench):
+    entry = replace(ledger_entry("old", "KILLED"), is_pruned=True)
+    found = bench([Standing(planned(0), Action.PRUNED, entry)])
+    assert found.study.ends == []
+    path = checkpoint_path("old")
+    save_checkpoint(path, Checkpoint({"pending": []}, {}))
+    found = bench([Standing(planned(0), Action.PRUNED, entry)])
+    assert found.study.ends == [("old", "KILLED")]
+    assert not path.exists()
 
 
 def test_the_board_hears_of_everything(bench):

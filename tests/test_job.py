@@ -527,6 +527,9 @@ def test_a_search_leaves_the_test_records_alone_until_its_end(desk):
     assert scored == {k: v for k, v in expected.items() if k.startswith("test_")}
     stored = desk.history(held_back)
     assert {name: stored[name] for name in scored} == {k: [(5, v)] for k, v in scored.items()}
+    # The process that scored it may have died before it could say so.
+    assert desk.score(held_back) == scored
+    assert desk.history(held_back) == stored
     texts = {desk.work.text(desk.loaded(r), "predictions/best.csv") for r in (usual, held_back)}
     assert len(texts) == 1
 

@@ -294,15 +294,17 @@ def test_what_was_pruned_stays_so_and_the_test_records_are_scored_once(lab, expe
         assert run.data.tags[PRUNED_TAG]
         assert run.data.tags[REASON_TAG]
         assert_prefix(look(lab, run), expected[run.data.tags[IDENTITY]])
-    best = sorted(finished, key=lambda run: run.data.metrics[OBJECTIVE])[:3]
-    assert_same_but_for_tests(lab, finished, best, expected)
+    candidates = finished
     if sampler == "tpe":
-        told = trials(search)
-        ends = {int(run.data.params["config"]): run.info.status for run in children}
-        names = {"FINISHED": "COMPLETE", "KILLED": "PRUNED"}
-        assert {n: one.state.name for n, one in told.items()} == {
-            n: names[status] for n, status in ends.items()
-        }
+        told = {number: one.state.name for number, one in trials(search).items()}
+        assert sorted(told) == sorted(int(run.data.params["config"]) for run in children)
+        assert {told[int(run.data.params["config"])] for run in pruned} == {"PRUNED"}
+        # A worker may come to its run's end while the driver dies that has just given it up.
+        candidates = [r for r in finished if told[int(r.data.params["config"])] == "COMPLETE"]
+        assert len(finished) - len(candidates) <= search.n_deaths
+        assert set(told.values()) == {"COMPLETE", "PRUNED"}
+    best = sorted(candidates, key=lambda run: run.data.metrics[OBJECTIVE])[:3]
+    assert_same_but_for_tests(lab, finished, best, expected)
 
 
 def test_further_repetitions_go_to_the_same_configurations(lab, expected):

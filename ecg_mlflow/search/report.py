@@ -6,6 +6,7 @@ spelt as suits the sampler, and a plain grid has none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -168,6 +169,14 @@ def _column(cells: Iterable[str | float | None]) -> list[Any]:
     return [short[cell] for cell in found]
 
 
+def _magnitude(word: str) -> float:
+    """Return what words are ordered by: numbers by their size, others as they came, behind."""
+    try:
+        return float(word)
+    except ValueError:
+        return math.inf
+
+
 def _shortened(word: str) -> str:
     half = _LONGEST // 2
     return word if len(word) <= _LONGEST else f"{word[: half - 1]}…{word[-half:]}"
@@ -177,6 +186,7 @@ def _space(column: Sequence[Any]) -> BaseDistribution:
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     if any(isinstance(cell, str) for cell in column):
-        return CategoricalDistribution(tuple(dict.fromkeys(column)))
+        words = sorted(dict.fromkeys(column), key=_magnitude)
+        return CategoricalDistribution(tuple(words))
     low, high = float(min(column)), float(max(column))
     return FloatDistribution(low, high, log=low > 0 and high / low >= _WIDE)

@@ -152,7 +152,7 @@ class Account:
             self._study.leaderboard(rows)
         reused = list(self._reused.values())
         text = describe_state(self._plan, self._design, rows, counts, reused)
-        self._study.describe(text, metric)
+        self._study.describe(text, metric, higher_is_better=self._objective.maximize)
 
 
 def as_float(value: object) -> float:

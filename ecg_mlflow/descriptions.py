@@ -54,7 +54,8 @@ def describe_study(
         if plan.bad:
             client.log_text(run_id, "\n".join(list_bad_records(plan.bad)), "left_out.txt")
     state = describe_state(plan, design, [], Counts(n_runs))
-    study.describe(state, design.contest.first.metric)
+    first = design.contest.first
+    study.describe(state, first.metric, higher_is_better=first.maximize)
 
 
 def study_params(plan: StudyPlan, design: SearchDesign, n_runs: int) -> dict[str, object]:

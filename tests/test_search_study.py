@@ -115,7 +115,9 @@ def test_the_parent_shows_how_the_search_went(searched, parent):
     assert parent.data.params["pruner"] == "asha:eta=3"
     assert parent.data.params["configurations"] == str(N_CONFIGS)
     assert parent.data.metrics["runs_waiting"] == 0
-    assert "Chosen by sampler tpe, pruner asha:eta=3" in parent.data.tags["mlflow.note.content"]
+    note = parent.data.tags["mlflow.note.content"]
+    assert "Chosen by sampler tpe, pruner asha:eta=3" in note
+    assert "orderByAsc=true" in note, "of a loss the least is the best"
 
 
 def test_the_best_configuration_is_a_grid_file_that_runs(searched, parent, capsys):

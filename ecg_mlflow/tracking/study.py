@@ -243,23 +243,24 @@ class Study:
                     self.run_id, mlflow_tags.MLFLOW_LOGGED_ARTIFACTS, json.dumps([*tables, entry])
                 )
 
-    def describe(self, markdown: str, metric: str) -> None:
+    def describe(self, markdown: str, metric: str, *, higher_is_better: bool = True) -> None:
         """Write the parent's description, under the link to all children, since the UI folds it.
 
         Parameters
         ----------
         markdown
             Cut where MLflow's limit for a tag demands it; the link always stays.
-        metric
+        metric, higher_is_better
             What the linked list of children is ordered by, best first.
         """
-        link = f"[All runs of this study with charts]({self.children_url(metric)})\n\n"
+        url = self.children_url(metric, higher_is_better=higher_is_better)
+        link = f"[All runs of this study with charts]({url})\n\n"
         room = TAG_LIMIT - len(link)
         text = markdown if len(markdown) <= room else f"{markdown[: room - 4]} ..."
         with store_errors(f"describe run {self.run_id}"):
             self.client.set_tag(self.run_id, mlflow_tags.MLFLOW_RUN_NOTE, link + text)
 
-    def children_url(self, metric: str) -> str:
+    def children_url(self, metric: str, *, higher_is_better: bool = True) -> str:
         """Return the link to all children as a flat list with charts, best first.
 
         It is relative to the MLflow UI's address: ``#/experiments/...``. The UI shows no charts
@@ -269,7 +270,8 @@ class Study:
         order = quote(f"metrics.`{metric}`", safe="")
         return (
             f"#/experiments/{self.experiment_id}/runs?searchFilter={search}"
-            f"&orderByKey={order}&orderByAsc=false&compareRunsMode=CHART"
+            f"&orderByKey={order}&orderByAsc={'false' if higher_is_better else 'true'}"
+            "&compareRunsMode=CHART"
         )
 
     def close(

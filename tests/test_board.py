@@ -163,6 +163,32 @@ def test_with_the_second_repetition_a_trial_is_judged_again_among_those_that_hav
     assert table.sampler.told[1][2].endswith("where 1 of 1 others were better")
 
 
+def test_who_has_failed_is_waited_for_no_longer_and_does_not_count():
+    table = Table(layouts(3), repetitions=2, pruner=ASHA)
+    table.open()
+    good, late, torn = table.next_keys(), table.next_keys(), table.next_keys()
+    for key in good:
+        table.test(key, 1, 0.5)
+    table.test(late[0], 1, 0.1)
+    table.fail(late[1])
+    assert table.given_up() == [late[0]]
+    table.test(torn[1], 1, 1.0)
+    table.fail(torn[1])
+    table.test(torn[0], 1, 0.1)  # the mean with the other would be 0.55
+    assert table.given_up() == [torn[0]]
+
+
+def test_who_has_come_further_is_judged_by_where_it_stands():
+    table = Table(layouts(2), pruner=ASHA)
+    table.open()
+    (first,), (second,) = table.next_keys(), table.next_keys()
+    table.test(first, 1, 0.5)
+    table.test(first, 3, 0.6)
+    # A run that is gone on with tells all its evaluations at once.
+    table.board.tested(table.run(second), [(9, {"f1": 0.1}), (29, {"f1": 0.9})])
+    assert table.given_up() == []
+
+
 def test_a_trial_is_judged_at_the_first_evaluation_after_a_rung():
     pruner = SuccessiveHalving(eta=2, min_epochs=1)  # rungs 1, 2, 4, 8
     table = Table(layouts(2), pruner=pruner, test_every="3 epochs")
@@ -437,6 +463,27 @@ def test_a_study_that_is_gone_on_with_changes_its_grid_as_it_did_before():
         ("03-r0", Action.START),
     ]
     assert calls == [["c1", "c0"]]
+
+
+def test_the_last_is_the_one_after_which_nothing_is_left_also_when_gone_on_with():
+    calls = []
+    stock = Stock([entry(f"layout_c{i} r0", metrics={"f1": 0.5}, ended_ms=i) for i in range(3)])
+    look = narrowing(lambda results: calls.append(len(results)))
+    Table(layouts(3), exhaustive=True, stock=stock, narrowing=look).open()
+    assert calls == [3]
+
+
+def test_what_was_begun_in_an_earlier_session_is_not_dropped():
+    stock = Stock([entry("layout_c2 r0", "KILLED")])
+    table = Table(
+        layouts(4),
+        exhaustive=True,
+        stock=stock,
+        narrowing=narrowing(lambda results: Grid(Option("layout", ["c0"])), 0),
+    )
+    table.open()
+    table.finish("00-r0", 0.5)
+    assert table.given_up() == ["01-r0", "03-r0"]
 
 
 def test_a_sampler_goes_on_with_the_new_grid():

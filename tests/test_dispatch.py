@@ -29,6 +29,7 @@ class Executor:
         self.n_slots = n_slots
         self.jobs = []
         self.letters = []
+        self.on_send = lambda: None
         self.reports = deque()
 
     @property
@@ -36,6 +37,7 @@ class Executor:
         return self.n_slots if not self.reports else 0
 
     def send(self, key, data):
+        self.on_send()
         self.letters.append((key, data))
 
     def submit(self, job):
@@ -192,15 +194,20 @@ def bench(monkeypatch):
         settle=False,
         given_up=None,
         at_once=False,
+        tags=None,
     ):
         standings = [
             one if isinstance(one, Standing) else Standing(one, Action.START) for one in runs
         ]
         corpus = SimpleNamespace(path=None, digest="c" * 64)
         study, books, executor = Study(), Books(), Executor(script, n_slots)
+        study.tags.update(tags or {})
+        executor.on_send = lambda: found.marked.append(
+            [run_id for run_id, one in study.tags.items() if "ecg_mlflow.pruned" in one]
+        )
         board = Board([] if at_once else standings)
         board.given_up = given_up or {}
-        found = SimpleNamespace(study=study, books=books, executor=executor, board=board)
+        found = SimpleNamespace(study=study, books=books, executor=executor, board=board, marked=[])
         dispatcher = Dispatcher(
             SimpleNamespace(corpus=corpus),
             study,
@@ -431,6 +438,7 @@ def test_a_run_under_way_is_marked_in_the_store_before_its_worker_is_told(bench)
     run = planned(0)
     found = bench([run], script, given_up={"00-r0": [Withdrawal(run, "worse")]})
     assert found.executor.letters == [("00-r0 #1", {"prune": "00-r0", "reason": "worse"})]
+    assert found.marked == [["00-r0 child 0"]]
     assert found.study.tags["00-r0 child 0"]["ecg_mlflow.pruned"] == "worse"
     assert found.study.ends == [("00-r0 child 0", "KILLED")]
     assert found.books.given_up == {"00-r0": "worse"}
@@ -505,6 +513,8 @@ def test_a_pruned_run_that_another_driver_left_running_is_ended(bench):
     found = bench([standing])
     assert found.study.ends == [("old", "KILLED")]
     assert "pruned in another session" in found.study.tags["old"]["ecg_mlflow.pruned"]
+    found = bench([standing], tags={"old": {"ecg_mlflow.pruned": "worse"}})
+    assert found.study.tags["old"]["ecg_mlflow.pruned"] == "worse"
     assert found.executor.jobs == []
     assert found.books.taken == ["00-r0"]
 

@@ -50,6 +50,10 @@ class BadRecordsError(EcgMlflowError, ValueError):
     """Some recordings of a corpus are unusable; the message lists all of them."""
 
 
+class ExtraMissingError(EcgMlflowError, ImportError):
+    """A package that only some commands need is not installed; the message says how to."""
+
+
 class DataNotFoundError(EcgMlflowError, FileNotFoundError):
     """No recordings, or no labels, where they were looked for."""
 
@@ -64,6 +68,10 @@ class DownloadError(EcgMlflowError, OSError):
 
 class DeviceError(EcgMlflowError, RuntimeError):
     """The devices asked for are not there, or can't be shared out as asked."""
+
+
+class PredictionsError(EcgMlflowError, ValueError):
+    """Predictions are incomplete, or can't be compared with each other."""
 
 
 class TrackingError(EcgMlflowError, ConnectionError):
@@ -84,3 +92,23 @@ class ResumeError(EcgMlflowError, RuntimeError):
 
 class DivergedError(EcgMlflowError, ArithmeticError):
     """A training loss turned NaN or infinite."""
+
+
+class AutologError(EcgMlflowError, ValueError):
+    """A training of the user's own can't be logged as asked."""
+
+
+class ResultsError(EcgMlflowError, ValueError):
+    """A study's results have no such metric or state, or can't be thinned out as asked."""
+
+
+class PromotionError(EcgMlflowError, RuntimeError):
+    """A model can't be promoted or rolled back."""
+
+
+class DatasetError(EcgMlflowError, ValueError):
+    """A data set can't be described to MLflow in the way that was asked for."""
+
+
+class BackendError(EcgMlflowError, ValueError):
+    """A project can't be run with this configuration of the backend."""

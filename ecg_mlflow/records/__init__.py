@@ -1,6 +1,7 @@
-"""Recordings: reading WFDB files and labels, and packing them into a memory-mapped corpus."""
+"""Recordings: WFDB and EDF files and their labels, packed into a memory-mapped corpus."""
 
 from ecg_mlflow.records.corpus import Corpus, Provenance, Signals, corpora_folder, packed_path
+from ecg_mlflow.records.reader import read_digital, read_record
 from ecg_mlflow.records.record import (
     BadRecord,
     DigitalRecord,
@@ -8,10 +9,11 @@ from ecg_mlflow.records.record import (
     bad_records_error,
     list_bad_records,
 )
+from ecg_mlflow.records.snomed import SNOMED
 from ecg_mlflow.records.sources import load_corpus
-from ecg_mlflow.records.wfdb_reader import read_digital, read_record
 
 __all__ = [
+    "SNOMED",
     "BadRecord",
     "Corpus",
     "DigitalRecord",

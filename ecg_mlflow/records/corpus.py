@@ -31,6 +31,15 @@ def packed_path(digest: str) -> Path:
     return corpora_folder() / digest
 
 
+#: Digest of the corpus that this process has opened last; MLflow's run context asks for it.
+_last_opened: str | None = None
+
+
+def last_opened() -> str | None:
+    """Return the digest of the corpus that this process has opened last; None before the first."""
+    return _last_opened
+
+
 @dataclass(frozen=True, eq=False)
 class Signals:
     """The samples of all records, as the kernels take them.
@@ -87,12 +96,15 @@ class Provenance:
         Records that were left out, and why.
     notes
         What the user should know about the search for records.
+    labels
+        Where the labels were said to be; None where they were looked for beside the records.
     """
 
     source: str = ""
     labels_sha256: str = ""
     bad: tuple[BadRecord, ...] = ()
     notes: tuple[str, ...] = ()
+    labels: str | None = None
 
 
 class Corpus:
@@ -156,6 +168,7 @@ class Corpus:
             If it is missing, damaged, or written in another version's form. The samples are
             checked by their number only; `verify` checks all of them.
         """
+        global _last_opened
         path = Path(path)
         index = read_index(path / INDEX_NAME)
         file = path / SIGNALS_NAME
@@ -176,6 +189,7 @@ class Corpus:
         signals = Signals(
             data, index.offset, index.n_samples, index.n_leads, index.gain, index.baseline
         )
+        _last_opened = index.digest
         return cls(path, index, signals, provenance or Provenance())
 
     @property

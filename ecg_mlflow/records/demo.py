@@ -11,20 +11,15 @@ positive class would say nothing.
 from __future__ import annotations
 
 import os
-import struct
+from math import inf
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ecg_mlflow.errors import RecordError
-from ecg_mlflow.files import move_folder, scratch_folder
-from ecg_mlflow.records.synthetic.recording import UNITS_PER_MV, Recording, synthesize
+from ecg_mlflow.records.synthetic.files import write_files
+from ecg_mlflow.records.synthetic.folder import MAX_RECORDS, check_arguments, corpus_folder
+from ecg_mlflow.records.synthetic.recording import Recording, synthesize
+from ecg_mlflow.records.synthetic.shares import RECORD_STREAM, seeds, spread_kinds
 
 BLOCK = {"N": 14, "O": 6, "A": 4, "~": 1}
-_LABEL_STREAM, _RECORD_STREAM = 0, 1
-_MAX_RECORDS = 99_999  # as many as five digits name
-_MAT_HEADER_BYTES = 24
 
 
 def demo_labels(n_records: int, seed: int) -> list[str]:
@@ -32,25 +27,14 @@ def demo_labels(n_records: int, seed: int) -> list[str]:
 
     The label of a record does not depend on `n_records`.
     """
-    labels: list[str] = []
-    block = 0
-    while len(labels) < n_records:
-        rng = _rng(seed, _LABEL_STREAM, block)
-        places = [
-            ((turn + rng.random()) / count, label)
-            for label, count in BLOCK.items()
-            for turn in range(count)
-        ]
-        labels += [label for _, label in sorted(places)]
-        block += 1
-    return labels[:n_records]
+    return spread_kinds(BLOCK, n_records, seed)
 
 
 def demo_recording(
     number: int, label: str, seed: int, fs: float = 300, n_leads: int = 1
 ) -> Recording:
     """Record number `number` (from 1) of the demo corpus, given its class."""
-    return synthesize(label, _seeds(seed, _RECORD_STREAM, number), fs, n_leads)
+    return synthesize(label, seeds(seed, RECORD_STREAM, number), fs, n_leads)
 
 
 def write_demo(
@@ -89,67 +73,20 @@ def write_demo(
     RecordError
         If an argument is out of range, or the folder holds something already.
     """
-    target = Path(folder)
-    _check(target, n_records, seed, fs, n_leads)
-    labels = demo_labels(n_records, seed)
-    names = [f"D{number:05d}" for number in range(1, n_records + 1)]
-    with scratch_folder(target.parent, target.name) as aside:
-        for number, (name, label) in enumerate(zip(names, labels, strict=True), start=1):
-            recording = demo_recording(number, label, seed, fs, n_leads)
-            (aside / f"{name}.hea").write_bytes(_header(name, recording, fs))
-            (aside / f"{name}.mat").write_bytes(_mat_v4(recording.samples))
-        lines = [f"{name},{label}\n" for name, label in zip(names, labels, strict=True)]
-        (aside / "REFERENCE.csv").write_bytes("".join(lines).encode())
-        if target.exists():
-            target.rmdir()
-        move_folder(aside, target)
-    return target
-
-
-def _check(target: Path, n_records: int, seed: int, fs: float, n_leads: int) -> None:
-    """Refuse arguments that no corpus can be made of."""
-    allowed = (
-        ("n_records", n_records, 1 <= n_records <= _MAX_RECORDS, f"1 to {_MAX_RECORDS}"),
-        ("seed", seed, seed >= 0, "a whole number >= 0"),
-        ("fs", fs, 100 <= fs <= 2000, "100 to 2000 Hz"),
-        ("n_leads", n_leads, 1 <= n_leads <= 12, "1 to 12"),
+    check_arguments(
+        n_records=(n_records, 1, MAX_RECORDS, f"1 to {MAX_RECORDS}"),
+        seed=(seed, 0, inf, "a whole number >= 0"),
+        fs=(fs, 100, 2000, "100 to 2000 Hz"),
+        n_leads=(n_leads, 1, 12, "1 to 12"),
     )
-    for name, value, is_allowed, what in allowed:
-        if not is_allowed:
-            raise RecordError(f"demo corpus: {name} is {value!r}; allowed is {what}")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise RecordError(
-            f"demo corpus: {target} holds something already; give a new or an empty folder"
-        )
-
-
-def _header(name: str, recording: Recording, fs: float) -> bytes:
-    """The WFDB header; the comment keeps a made-up record from passing for a patient's."""
-    samples = recording.samples
-    n_samples, n_leads = samples.shape
-    lines = [f"{name} {n_leads} {fs:g} {n_samples}"]
-    for lead, column in zip(recording.leads, samples.T, strict=True):
-        checksum = np.sum(column, dtype=np.int64).astype(np.int16)  # WFDB's, modulo 2**16
-        lines.append(
-            f"{name}.mat 16+{_MAT_HEADER_BYTES} {UNITS_PER_MV}/mV 16 0 {column[0]} {checksum} 0 "
-            f"{lead}"
-        )
-    lines.append(f"# synthetic ECG: {recording.rhythm}")
-    return "".join(f"{line}\n" for line in lines).encode()
-
-
-def _mat_v4(samples: NDArray[np.int16]) -> bytes:
-    """A MATLAB-v4 file with one int16 matrix `val`, shape `(n_leads, n_samples)`."""
-    n_samples, n_leads = samples.shape
-    # 30 is "little-endian, int16, full matrix"; 4 is the length of the name with its zero.
-    header = struct.pack("<5i4s", 30, n_leads, n_samples, 0, 4, b"val\0")
-    # Column-major (n_leads, n_samples) is the same order of bytes as row-major time first.
-    return header + np.ascontiguousarray(samples, dtype="<i2").tobytes()
-
-
-def _seeds(seed: int, *key: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence(entropy=seed, spawn_key=key)
-
-
-def _rng(seed: int, *key: int) -> np.random.Generator:
-    return np.random.default_rng(_seeds(seed, *key))
+    labels = demo_labels(n_records, seed)
+    lines = []
+    with corpus_folder(folder) as aside:
+        for number, label in enumerate(labels, start=1):
+            name = f"D{number:05d}"
+            recording = demo_recording(number, label, seed, fs, n_leads)
+            # The comment keeps a made-up record from passing for a patient's.
+            write_files(aside, name, recording, fs, [f"# synthetic ECG: {recording.rhythm}"])
+            lines.append(f"{name},{label}\n")
+        (aside / "REFERENCE.csv").write_bytes("".join(lines).encode())
+    return Path(folder)

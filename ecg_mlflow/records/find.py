@@ -1,15 +1,16 @@
-"""Finds the headers of the records that a folder or a glob names."""
+"""Finds the records that a folder or a glob names: WFDB headers, and EDF files."""
 
 from __future__ import annotations
 
 import glob
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ecg_mlflow.errors import DataNotFoundError
+from ecg_mlflow.records.edf_reader import is_edf
 from ecg_mlflow.records.record import BadRecord
 
 
@@ -20,7 +21,7 @@ class Found:
     Attributes
     ----------
     headers
-        Absolute paths of the ``.hea`` files, sorted by record name, then by path.
+        Absolute paths of the ``.hea`` and ``.edf`` files, sorted by record name, then by path.
     root
         The folder asked for, or the part of the glob before its first wildcard.
     note
@@ -35,8 +36,9 @@ class Found:
 def find_headers(data: str | Path) -> Found:
     """Find the records that a folder or a glob names.
 
-    A folder stands for the headers in it, or, where it has none, for those one level below. A
-    glob (``**`` included) stands for the headers that it matches.
+    A folder stands for the headers and EDF files in it, or, where it has none, for those one level
+    below. A glob (``**`` included) stands for those that it matches. An EDF file beside a header of
+    the same name is the same recording in another form, and is passed over.
 
     Parameters
     ----------
@@ -55,17 +57,17 @@ def find_headers(data: str | Path) -> Found:
     if not glob.has_magic(asked):
         what = "is a file" if folder.exists() else "doesn't exist"
         raise DataNotFoundError(
-            f"{asked} {what}. Give a folder of WFDB records, a glob such as 'folder/*.hea', "
-            "'demo' or 'cinc2017'."
+            f"{asked} {what}. Give a folder of WFDB records or EDF files, a glob such as "
+            "'folder/*.hea', 'demo', 'demo12' or 'cinc2017'."
         )
     matches = [Path(match) for match in glob.glob(asked, recursive=True)]
-    headers = [match for match in matches if match.suffix == ".hea"]
+    headers = [match for match in matches if _is_record(match)]
     if not headers:
         raise DataNotFoundError(
             f"the glob {asked} matches {len(matches)} files, none of them a header; "
-            "write a pattern for .hea files, such as 'folder/A*.hea'."
+            "write a pattern for .hea or .edf files, such as 'folder/A*.hea'."
         )
-    return Found(_sorted(headers), _fixed_part(asked))
+    return _found(headers, _fixed_part(asked))
 
 
 def split_twins(headers: Iterable[Path]) -> tuple[tuple[Path, ...], tuple[BadRecord, ...]]:
@@ -89,18 +91,33 @@ def split_twins(headers: Iterable[Path]) -> tuple[tuple[Path, ...], tuple[BadRec
 
 def _in_folder(folder: Path) -> Found:
     names = (entry.name for entry in os.scandir(folder))
-    headers = [folder / name for name in names if name.endswith(".hea")]
+    headers = [folder / name for name in names if name.lower().endswith((".hea", ".edf"))]
+    headers = [header for header in headers if _is_record(header)]
     if headers:
-        return Found(_sorted(headers), folder)
-    below = list(folder.glob("*/*.hea"))
+        return _found(headers, folder)
+    below = [*folder.glob("*/*.hea"), *folder.glob("*/*.[eE][dD][fF]")]
     if not below:
         raise DataNotFoundError(
-            f"no WFDB header (*.hea) in {folder}, nor one level below. Give the folder of the "
-            "records, or a glob such as 'folder/**/*.hea'."
+            f"no WFDB header (*.hea) or EDF file (*.edf) in {folder}, nor one level below. Give "
+            "the folder of the records, or a glob such as 'folder/**/*.hea'."
         )
     folders = sorted({header.parent.name for header in below})
     note = f"no header in {folder} itself: took {len(below)} from {', '.join(folders)} below it"
-    return Found(_sorted(below), folder, note)
+    return _found(below, folder, note)
+
+
+def _is_record(path: Path) -> bool:
+    return path.suffix == ".hea" or is_edf(path)
+
+
+def _found(records: Sequence[Path], root: Path, note: str | None = None) -> Found:
+    """Sort what was found, without EDF files that a header stands beside."""
+    described = {path.with_suffix("") for path in records if not is_edf(path)}
+    kept = [path for path in records if not is_edf(path) or path.with_suffix("") not in described]
+    if len(kept) < len(records):
+        more = f"passed over {len(records) - len(kept)} EDF files beside headers of their names"
+        note = more if note is None else f"{note}; {more}"
+    return Found(_sorted(kept), root, note)
 
 
 def _sorted(headers: Iterable[Path]) -> tuple[Path, ...]:

@@ -126,18 +126,26 @@ def find_label_files(folders: Iterable[Path], root: Path) -> tuple[Path, ...]:
     DataNotFoundError
         If a folder has no label file, or several and none is called ``REFERENCE.csv``.
     """
-    found: dict[Path, None] = {}
-    for folder in folders:
-        places = list(dict.fromkeys((folder, root)))
-        file = next((file for place in places if (file := _label_file(place))), None)
-        if file is None:
-            raise DataNotFoundError(
-                f"no label file: looked for {DEFAULT_NAME} or a single {_DEFAULT_PATTERN} in "
-                f"{' and '.join(map(str, places))}. Put a CSV of record,label there, "
-                "or name one with labels=<file>."
-            )
-        found[file] = None
-    return tuple(found)
+    found = {folder: _label_file_of(folder, root) for folder in folders}
+    without = [folder for folder, file in found.items() if file is None]
+    if without:
+        places = list(dict.fromkeys((without[0], root)))
+        raise DataNotFoundError(
+            f"no label file: looked for {DEFAULT_NAME} or a single {_DEFAULT_PATTERN} in "
+            f"{' and '.join(map(str, places))}. Put a CSV of record,label there, name one with "
+            "labels=<file>, or take the diagnoses of #Dx lines in the headers with labels=headers."
+        )
+    return tuple(dict.fromkeys(file for file in found.values() if file is not None))
+
+
+def has_label_file(folders: Iterable[Path], root: Path) -> bool:
+    """Tell whether any of these folders has a label file; see `find_label_files`."""
+    return any(_label_file_of(folder, root) is not None for folder in folders)
+
+
+def _label_file_of(folder: Path, root: Path) -> Path | None:
+    places = dict.fromkeys((folder, root))
+    return next((file for place in places if (file := _label_file(place))), None)
 
 
 def _label_file(folder: Path) -> Path | None:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ecg_mlflow.errors import RecordError
+from ecg_mlflow.records.edf_reader import is_edf
 from ecg_mlflow.records.find import split_twins
+from ecg_mlflow.records.header_comments import diagnoses
 from ecg_mlflow.records.labels import Labels
+from ecg_mlflow.records.reader import files_of, read_digital
 from ecg_mlflow.records.record import BadRecord, DigitalRecord
-from ecg_mlflow.records.wfdb_header import files_of
-from ecg_mlflow.records.wfdb_reader import read_digital
 
 Progress = Callable[[int, int], None]
 _RECORD_NAME = re.compile(r"[-\w]+")
@@ -25,7 +26,7 @@ class Reading:
     headers
         Sorted by record name.
     labels
-        What the label files say.
+        What the label files say; None takes each record's diagnoses from its header.
     on_progress
         Called with (records done, records in all).
 
@@ -35,34 +36,29 @@ class Reading:
         Every fault of every record, complete when `good` has come to its end.
     files
         Every file that was read or should have been, likewise.
+    in_headers
+        The label of each record that has one in its header, likewise; empty with label files.
     """
 
     def __init__(
-        self, headers: tuple[Path, ...], labels: Labels, on_progress: Progress | None
+        self, headers: tuple[Path, ...], labels: Labels | None, on_progress: Progress | None
     ) -> None:
         self._headers = headers
         self._labels = labels
         self._on_progress = on_progress
+        self._at_fault = {problem.id for problem in labels.problems} if labels else set()
         self.bad: list[BadRecord] = []
         self.files: list[Path] = []
+        self.in_headers: dict[str, str] = {}
 
     def good(self) -> Iterator[tuple[DigitalRecord, str]]:
         """Yield the usable records by name; `bad` and `files` are complete afterwards."""
         single, twins = split_twins(self._headers)
         self.bad.extend(twins)
-        asked = {path.stem for path in self._headers}
-        at_fault = {problem.id for problem in self._labels.problems}
-        self.bad.extend(
-            problem
-            for problem in self._labels.problems
-            # A line whose first column is no record name may belong to any record.
-            if problem.id in asked or not _RECORD_NAME.fullmatch(problem.id)
-        )
+        if self._labels is not None:
+            self.bad.extend(self._problems(self._labels))
         for done, path in enumerate(single, start=1):
-            label = self._labels.by_id.get(path.stem)
-            if label is None and path.stem not in at_fault:
-                files = ", ".join(file.name for file in self._labels.paths)
-                self.bad.append(BadRecord(path.stem, str(path), f"no label: not in {files}"))
+            label = self._label_in_files(path)
             try:
                 record = read_digital(path)
             except RecordError as error:
@@ -70,7 +66,35 @@ class Reading:
                 self.files.extend(files_of(path))
             else:
                 self.files.extend(record.files)
+                label = label or self._label_in_header(path, record)
                 if label is not None:
                     yield record, label
             if self._on_progress:
                 self._on_progress(done, len(single))
+
+    def _problems(self, labels: Labels) -> Iterator[BadRecord]:
+        asked = {path.stem for path in self._headers}
+        for problem in labels.problems:
+            # A line whose first column is no record name may belong to any record.
+            if problem.id in asked or not _RECORD_NAME.fullmatch(problem.id):
+                yield problem
+
+    def _label_in_files(self, path: Path) -> str | None:
+        if self._labels is None:
+            return None
+        label = self._labels.by_id.get(path.stem)
+        if label is None and path.stem not in self._at_fault:
+            files = ", ".join(file.name for file in self._labels.paths)
+            self.bad.append(BadRecord(path.stem, str(path), f"no label: not in {files}"))
+        return label
+
+    def _label_in_header(self, path: Path, record: DigitalRecord) -> str | None:
+        if self._labels is not None:
+            return None
+        label = diagnoses(record.comments)
+        if label is None:
+            where = "EDF files name no diagnoses" if is_edf(path) else "no #Dx in its header"
+            self.bad.append(BadRecord(path.stem, str(path), f"no label: {where}"))
+        else:
+            self.in_headers[path.stem] = label
+        return label

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_mlflow.errors import BadRecordsError
+from ecg_mlflow.errors import BadRecordsError, RecordError
 
 LISTED_AT_MOST = 50
+_PER_MILLIVOLT = {"mv": 1.0, "uv": 1e3, "nv": 1e6, "v": 1e-3}
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +68,8 @@ class DigitalRecord:
         Physical unit of each lead in the header; the values above are for mV already.
     files
         Every file that was read, the header first.
+    comments
+        What a WFDB header says beside that, a line each, without the ``#``.
     """
 
     id: str
@@ -78,6 +81,16 @@ class DigitalRecord:
     baseline: NDArray[np.float32]
     units: tuple[str, ...]
     files: tuple[Path, ...]
+    comments: tuple[str, ...] = ()
+
+    @classmethod
+    def from_millivolts(
+        cls, name: str, signal: NDArray[np.float32], fs: float, leads: tuple[str, ...]
+    ) -> DigitalRecord:
+        """Make a record of a signal in mV, ``(n_samples, n_leads)`` float32, that no file holds."""
+        ones = np.ones(len(leads), np.float32)
+        units = ("mV",) * len(leads)
+        return cls(name, fs, leads, None, signal, ones, np.zeros_like(ones), units, ())
 
     @property
     def samples(self) -> NDArray[np.int16] | NDArray[np.float32]:
@@ -113,6 +126,22 @@ class BadRecord:
     def kind(self) -> str:
         """The reason without its particulars, by which lists are grouped."""
         return self.reason.partition(":")[0]
+
+
+def units_per_millivolt(lead: str, unit: str) -> float:
+    """Return how many of a lead's physical units are 1 mV.
+
+    Raises
+    ------
+    RecordError
+        If the unit is no voltage.
+    """
+    try:
+        return _PER_MILLIVOLT[unit.lower()]
+    except KeyError:
+        raise RecordError(
+            f"unit that is no voltage: lead {lead!r} is in {unit!r}; allowed are V, mV, uV, nV"
+        ) from None
 
 
 def to_millivolts(

@@ -5,23 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 
-from ecg_mlflow.errors import BadRecordsError, DataNotFoundError
+from ecg_mlflow.errors import BadRecordsError
 from ecg_mlflow.files import cache_root, locked, write_whole
 from ecg_mlflow.records.corpus import Corpus, Provenance, corpora_folder, packed_path
+from ecg_mlflow.records.edf_reader import is_edf, require_edfio
 from ecg_mlflow.records.find import Found, find_headers
-from ecg_mlflow.records.labels import find_label_files, read_labels
+from ecg_mlflow.records.header_comments import (
+    have_diagnoses,
+    labels_digest,
+    read_header_groups,
+)
+from ecg_mlflow.records.label_table import read_groups
+from ecg_mlflow.records.labels import find_label_files, has_label_file, read_labels
+from ecg_mlflow.records.locating import HEADERS, absolute, locate
 from ecg_mlflow.records.packing import pack
 from ecg_mlflow.records.reading import Progress, Reading
 from ecg_mlflow.records.record import BadRecord, bad_records_error
 
-DEMO_RECORDS = 400
-DEMO_SEED = 0
 #: To be raised when the same files come to mean another corpus; older notes are then made anew.
 _NOTE_FORM = 2
 
@@ -40,11 +45,12 @@ def load_corpus(
     Parameters
     ----------
     data
-        ``demo``, ``demo:<records>``, ``demo:<records>:<seed>``, ``cinc2017``, a folder of WFDB
-        records, or a glob of their headers.
+        ``demo``, ``demo:<records>``, ``demo:<records>:<seed>``, the same with ``demo12``,
+        ``cinc2017``, a folder of WFDB records or EDF files, or a glob of these.
     labels
-        A CSV of ``record,label``, or with a header that may also name the column ``patient``; by
-        default the one beside the records.
+        A CSV of ``record,label``, or with a header that may also name the column ``patient``; or
+        ``headers`` for the diagnoses of ``#Dx`` lines in the headers, those of one record with
+        commas between. By default the CSV beside the records, or the headers where there is none.
     on_progress
         Called with (done, total): bytes while downloading, then records while packing.
 
@@ -56,17 +62,15 @@ def load_corpus(
         If not one of the records can be used.
     DownloadError
         If the Challenge's data can't be fetched.
+    ExtraMissingError
+        If there are EDF files, and the package that reads them is not installed.
     CorpusError
         If what was packed before is damaged.
     """
-    folder, source = _locate(data, on_progress)
+    folder, source = locate(data, on_progress)
     found = find_headers(folder)
-    label_files = (
-        (_absolute(labels),)
-        if labels is not None
-        else find_label_files(dict.fromkeys(path.parent for path in found.headers), found.root)
-    )
-    inputs = _Inputs(str(_absolute(folder)), found, label_files)
+    said = None if labels is None else str(labels if labels == HEADERS else absolute(labels))
+    inputs = _Inputs(str(absolute(folder)), found, _label_files(found, labels), said)
     note = cache_root() / "sources" / f"{inputs.key}.json"
     if corpus := _reopen(note, inputs, source):
         return corpus
@@ -75,20 +79,57 @@ def load_corpus(
         return _reopen(note, inputs, source) or _build(note, inputs, source, on_progress)
 
 
+def load_groups(data: str, labels: str | Path | None = None) -> dict[str, dict[str, str]]:
+    """Read what may describe groups of some data's records: age, sex, site.
+
+    Parameters
+    ----------
+    data, labels
+        As for `load_corpus`.
+
+    Returns
+    -------
+    For each column of the label files, or for ``Age`` and ``Sex`` where the labels are those of the
+    headers, the values by record.
+
+    Raises
+    ------
+    DataNotFoundError
+        If there are no records or no labels where they were looked for.
+    """
+    folder, _ = locate(data)
+    found = find_headers(folder)
+    files = _label_files(found, labels)
+    return read_header_groups(found.headers) if files is None else read_groups(files)
+
+
+def _label_files(found: Found, labels: str | Path | None) -> tuple[Path, ...] | None:
+    """Choose where labels come from: files, or None for the records' headers."""
+    if labels == HEADERS:
+        return None
+    if labels is not None:
+        return (absolute(labels),)
+    folders = tuple(dict.fromkeys(path.parent for path in found.headers))
+    if not has_label_file(folders, found.root) and have_diagnoses(found.headers):
+        return None
+    return find_label_files(folders, found.root)
+
+
 @dataclass(frozen=True)
 class _Inputs:
     """What a corpus is asked of: the folder or glob, and what was found there."""
 
     asked: str
     found: Found
-    label_files: tuple[Path, ...]
+    label_files: tuple[Path, ...] | None
+    #: Where the labels were said to be, if it was said.
+    labels: str | None = None
 
     @property
     def key(self) -> str:
         """Digest of the question: what a note is filed under."""
-        return hashlib.sha256(
-            "\0".join([self.asked, *map(str, self.label_files)]).encode()
-        ).hexdigest()
+        files = [HEADERS] if self.label_files is None else map(str, self.label_files)
+        return hashlib.sha256("\0".join([self.asked, *files]).encode()).hexdigest()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -97,57 +138,28 @@ class _Inputs:
 
     def stamps(self, signal_files: Iterable[str | Path]) -> dict[str, str]:
         """Size and time of every file found and of `signal_files`, by path."""
-        paths = (*self.found.headers, *self.label_files, *signal_files)
+        paths = (*self.found.headers, *(self.label_files or ()), *signal_files)
         return {path: _stamp(path) for path in dict.fromkeys(map(str, paths))}
-
-
-def _locate(data: str, on_progress: Progress | None) -> tuple[str | Path, str]:
-    """Make sure that the data is on this machine; return where, and what to call it."""
-    # Data from files needs neither the HTTP client nor scipy.signal, which these bring along.
-    if data == "cinc2017":
-        from ecg_mlflow.records.download import fetch_cinc2017
-
-        folder = fetch_cinc2017(cache_root(), on_progress=on_progress)
-        return folder, "cinc2017: PhysioNet/CinC Challenge 2017"
-    if data != "demo" and not data.startswith("demo:"):
-        return data, str(_absolute(data))
-    asked = re.fullmatch(r"demo(?::(\d+)(?::(\d+))?)?", data)
-    if asked is None:
-        raise DataNotFoundError(
-            f"data={data!r}: the demo corpus is written demo, demo:<records> or "
-            "demo:<records>:<seed>, such as demo:100:7."
-        )
-    from ecg_mlflow.records import demo
-
-    n_records, seed = int(asked[1] or DEMO_RECORDS), int(asked[2] or DEMO_SEED)
-    folder = cache_root() / "demo" / f"{n_records}-{seed}-{_code_digest(Path(demo.__file__))}"
-    with locked(folder):
-        if not folder.exists():
-            demo.write_demo(folder, n_records, seed)
-    return folder, f"demo: {n_records} made-up records, seed {seed}"
-
-
-def _code_digest(module: Path) -> str:
-    """Digest of the demo generator's code: another generator makes other records."""
-    code = [module, *sorted((module.parent / "synthetic").glob("*.py"))]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in code)).hexdigest()[:12]
 
 
 def _build(note: Path, inputs: _Inputs, source: str, on_progress: Progress | None) -> Corpus:
     before = inputs.stamps(())
-    labels = read_labels(inputs.label_files)
+    labels = None if inputs.label_files is None else read_labels(inputs.label_files)
+    if any(is_edf(path) for path in inputs.found.headers):
+        require_edfio()
     reading = Reading(inputs.found.headers, labels, on_progress)
     records = reading.good()
     first = next(records, None)
     if first is None:
         raise BadRecordsError(f"not one record can be used: {bad_records_error(reading.bad)}")
-    corpus = pack(chain([first], records), corpora_folder(), note.stem, patients=labels.patients)
+    patients = {} if labels is None else labels.patients
+    corpus = pack(chain([first], records), corpora_folder(), note.stem, patients=patients)
     # A header or label file that changed while it was read makes the note stale at once.
     stamps = inputs.stamps(reading.files) | before
     content = {
         "form": _NOTE_FORM,
         "digest": corpus.digest,
-        "labels_sha256": labels.sha256,
+        "labels_sha256": labels.sha256 if labels else labels_digest(reading.in_headers),
         "bad": [asdict(record) for record in reading.bad],
         "files": list(map(str, reading.files)),
         "stamps": _digest(stamps),
@@ -180,6 +192,7 @@ def _provenance(content: dict[str, object], inputs: _Inputs, source: str) -> Pro
         str(content["labels_sha256"]),
         tuple(BadRecord(**record) for record in bad),
         inputs.notes,
+        inputs.labels,
     )
 
 
@@ -194,7 +207,3 @@ def _stamp(path: str) -> str:
 def _digest(stamps: dict[str, str]) -> str:
     lines = "\n".join(f"{path} {stamp}" for path, stamp in stamps.items())
     return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def _absolute(path: str | Path) -> Path:
-    return Path(path).expanduser().absolute()

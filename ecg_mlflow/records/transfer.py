@@ -57,6 +57,8 @@ def fetch_file(
 
     Parameters
     ----------
+    url
+        Of the file.
     target
         Where the file will stand; appears only when it is complete and right.
     sha256

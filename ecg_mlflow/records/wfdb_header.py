@@ -123,7 +123,7 @@ def checked(path: Path, read: Any) -> Header:
     path
         The header.
     read
-        wfdb's ``Record`` or ``MultiRecord``.
+        What wfdb makes of it: a ``Record`` or ``MultiRecord``.
 
     Raises
     ------

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_mlflow.errors import RecordError
-from ecg_mlflow.records.record import DigitalRecord, Record
+from ecg_mlflow.records.record import DigitalRecord, units_per_millivolt
 from ecg_mlflow.records.wfdb_header import (
     WFDB_ERRORS,
     Header,
@@ -31,13 +31,12 @@ _INVALID_SAMPLE = {
     **dict.fromkeys(("24", "524"), -(2**23)),
     "32": -(2**31),
 }
-_PER_MILLIVOLT = {"mv": 1.0, "uv": 1e3, "nv": 1e6, "v": 1e-3}
 _INT16 = np.iinfo(np.int16)
 # float32 counts integers exactly up to here.
 _EXACT_IN_FLOAT32 = 2**24
 
 
-def read_digital(path: str | Path) -> DigitalRecord:
+def read_digital(path: str | Path, *, keep_invalid: bool = False) -> DigitalRecord:
     """Read a record as its files hold it.
 
     Leads with several samples per frame are read at their own, higher sampling frequency. A
@@ -47,6 +46,8 @@ def read_digital(path: str | Path) -> DigitalRecord:
     ----------
     path
         The ``.hea`` file.
+    keep_invalid
+        Whether samples that WFDB marks as invalid are NaN in mV, rather than an error.
 
     Raises
     ------
@@ -70,49 +71,54 @@ def read_digital(path: str | Path) -> DigitalRecord:
             checked(path, rdheader(name))
             raise RecordError(f"unreadable signal file: {error_text(error)}") from error
         if segmented:
-            return _from_segments(path, read, record_files(path, rdheader(name)))
-        return _from_signals(path, read)
+            files = record_files(path, rdheader(name))
+            return _from_segments(path, read, files, keep_invalid=keep_invalid)
+        return _from_signals(path, read, keep_invalid=keep_invalid)
 
 
-def read_record(path: str | Path, label: str | None = None) -> Record:
-    """Read a record in mV; see `read_digital` for what it raises."""
-    digital = read_digital(path)
-    return Record(digital.id, digital.millivolts(), digital.fs, digital.leads, label)
-
-
-def _from_signals(path: Path, read: Any) -> DigitalRecord:
+def _from_signals(path: Path, read: Any, *, keep_invalid: bool) -> DigitalRecord:
     """Check and convert what wfdb read from a record of one segment."""
     header = checked(path, read)
     digital = np.stack(read.e_d_signal, axis=1)
     invalid = np.array([_INVALID_SAMPLE.get(fmt, _INT16.min - 1) for fmt in read.fmt])
-    _refuse_invalid(digital == invalid, header.leads)
-    per_mv = np.array([_units_per_millivolt(lead, unit) for lead, unit in _lead_units(header)])
+    missing = digital == invalid
+    if not keep_invalid:
+        _refuse_invalid(missing, header.leads)
+    per_mv = np.array([units_per_millivolt(lead, unit) for lead, unit in _lead_units(header)])
     gain, baseline = np.asarray(read.adc_gain) * per_mv, np.asarray(read.baseline, np.float64)
     as_stored = (
-        digital.min() >= _INT16.min
+        not missing.any()
+        and digital.min() >= _INT16.min
         and digital.max() <= _INT16.max
         and np.abs(baseline).max() <= _EXACT_IN_FLOAT32
     )
+    physical = None if as_stored else ((digital - baseline) / gain).astype(np.float32)
+    if physical is not None:
+        physical[missing] = np.nan
     return DigitalRecord(
         id=header.id,
         fs=header.fs,
         leads=header.leads,
         digital=digital.astype(np.int16) if as_stored else None,
-        physical=None if as_stored else ((digital - baseline) / gain).astype(np.float32),
+        physical=physical,
         gain=(gain if as_stored else np.ones_like(gain)).astype(np.float32),
         baseline=(baseline if as_stored else np.zeros_like(baseline)).astype(np.float32),
         units=header.units,
         files=header.files,
+        comments=tuple(read.comments or ()),
     )
 
 
-def _from_segments(path: Path, read: Any, files: tuple[Path, ...]) -> DigitalRecord:
+def _from_segments(
+    path: Path, read: Any, files: tuple[Path, ...], *, keep_invalid: bool
+) -> DigitalRecord:
     """Check and convert what wfdb joined from several segments: their gains may differ."""
     header = Header(
         path.stem, float(read.fs), read.sig_len, lead_names(read), tuple(read.units), files
     )
-    _refuse_invalid(np.isnan(read.p_signal), header.leads)
-    per_mv = np.array([_units_per_millivolt(lead, unit) for lead, unit in _lead_units(header)])
+    if not keep_invalid:
+        _refuse_invalid(np.isnan(read.p_signal), header.leads)
+    per_mv = np.array([units_per_millivolt(lead, unit) for lead, unit in _lead_units(header)])
     ones = np.ones(len(per_mv), np.float32)
     return DigitalRecord(
         id=header.id,
@@ -124,6 +130,7 @@ def _from_segments(path: Path, read: Any, files: tuple[Path, ...]) -> DigitalRec
         baseline=np.zeros_like(ones),
         units=header.units,
         files=files,
+        comments=tuple(read.comments or ()),
     )
 
 
@@ -134,15 +141,6 @@ def _refuse_invalid(invalid: NDArray[np.bool_], leads: tuple[str, ...]) -> None:
             f"NaN among the samples: {int(invalid.any(axis=1).sum())} of {len(invalid)} samples, "
             f"the first is number {first} of lead {leads[lead]!r}"
         )
-
-
-def _units_per_millivolt(lead: str, unit: str) -> float:
-    try:
-        return _PER_MILLIVOLT[unit.lower()]
-    except KeyError:
-        raise RecordError(
-            f"unit that is no voltage: lead {lead!r} is in {unit!r}; allowed are V, mV, uV, nV"
-        ) from None
 
 
 def _lead_units(header: Header) -> Iterator[tuple[str, str]]:

@@ -60,11 +60,14 @@ def test_relative_paths_become_absolute(tree, monkeypatch):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("three", "three doesn't exist.*'demo' or 'cinc2017'"),
+        ("three", "three doesn't exist.*'demo', 'demo12' or 'cinc2017'"),
         ("one/A1.hea", "A1.hea is a file.*glob"),
         ("one/*.mat", "matches 1 files, none of them a header"),
         ("one/X*.hea", "matches 0 files"),
-        ("empty", r"no WFDB header \(\*\.hea\) in .*empty, nor one level below"),
+        (
+            "empty",
+            r"no WFDB header \(\*\.hea\) or EDF file \(\*\.edf\) in .*empty, nor one level below",
+        ),
     ],
 )
 def test_nothing_found(tree, data, message):

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.errors import RecordError
+from ecg_mlflow.records.reader import read_record
 from ecg_mlflow.records.wfdb_header import read_header
-from ecg_mlflow.records.wfdb_reader import read_digital, read_record
+from ecg_mlflow.records.wfdb_reader import read_digital
 
 
 def edit(header: Path, old: str, new: str, encoding: str = "utf-8") -> None:

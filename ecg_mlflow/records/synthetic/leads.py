@@ -33,6 +33,8 @@ def standard_leads(independent: Floats, n_leads: int) -> Floats:
     ----------
     independent
         Leads I, II, V1, ... as far as needed, shape `(n_samples, independent_leads(n_leads))`.
+    n_leads
+        1 to 12.
 
     Returns
     -------

@@ -87,8 +87,16 @@ def disturb(
 
     Parameters
     ----------
+    rng
+        Draws what is random in it.
     heart_mv
-        One lead from `LEAD_IN_S` before the recording's start on, shape `(n_samples,)`.
+        One lead from `LEAD_IN_S` before the recording's start on, in mV, shape `(n_samples,)`.
+    disturbance
+        How much of what there is.
+    breathing
+        Moves the baseline.
+    fs
+        Sampling frequency in Hz.
 
     Returns
     -------

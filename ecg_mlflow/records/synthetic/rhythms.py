@@ -161,6 +161,12 @@ def ectopic_beats(
 
     Parameters
     ----------
+    rng
+        Draws which beats come early, and how early.
+    base
+        The sinus rhythm.
+    ventricular
+        Whether they come from a ventricle, or from an atrium.
     every
         2 for bigeminy, 3 for trigeminy; none means that they come at random, about one in five.
     """

@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 # Source: size in mV and axis in degrees in the frontal plane, spread of the axis between people,
 # sizes in V1 to V6. R sets the axis of Q, S, late and T, theirs being the angle away from it.
-_SOURCES: dict[str, tuple[float, float, float, tuple[float, ...]]] = {
+SOURCES: dict[str, tuple[float, float, float, tuple[float, ...]]] = {
     "P": (0.15, 52.0, 12.0, (0.05, 0.07, 0.07, 0.06, 0.06, 0.05)),
     "Q": (0.11, 180.0, 25.0, (0.0, 0.0, 0.0, -0.03, -0.08, -0.08)),
     "R": (1.30, 38.0, 20.0, (0.25, 0.45, 0.85, 1.40, 1.35, 1.00)),
@@ -34,7 +34,7 @@ _SOURCES: dict[str, tuple[float, float, float, tuple[float, ...]]] = {
     "ventricular T": (0.45, 200.0, 30.0, (0.4, 0.5, 0.3, -0.2, -0.35, -0.4)),
     "atrial": (0.12, 60.0, 12.0, (0.11, 0.06, 0.04, 0.03, 0.03, 0.03)),
 }
-_NAMES = tuple(_SOURCES)
+_NAMES = tuple(SOURCES)
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def draw_heart(rng: np.random.Generator) -> Heart:
     """One person's heart, of the sizes that adults have."""
     overall = np.exp(rng.normal(0.0, 0.32))
     rows = []
-    r_axis = float(np.clip(rng.normal(_SOURCES["R"][1], _SOURCES["R"][2]), -25.0, 72.0))
-    for name, (size, axis, spread, chest) in _SOURCES.items():
+    r_axis = float(np.clip(rng.normal(SOURCES["R"][1], SOURCES["R"][2]), -25.0, 72.0))
+    for name, (size, axis, spread, chest) in SOURCES.items():
         angle = axis + rng.normal(0.0, spread)
         if name in ("Q", "S", "T", "late"):
             angle += r_axis
@@ -93,6 +93,10 @@ def bumps(
     centre_s, before_s, after_s, height
         Peak time from the first sample, widths (sigma) before and after the peak in s, and
         height of each; shapes `(n_bumps,)`.
+    fs
+        Sampling frequency in Hz.
+    n_samples
+        Length of the sum.
 
     Returns
     -------
@@ -122,6 +126,12 @@ def render_sources(
 
     Parameters
     ----------
+    rng
+        Draws how beats differ.
+    rhythm, heart, breathing
+        When the beats come, what they look like, and what turns the heart's axis.
+    fs
+        Sampling frequency in Hz.
     n_samples
         Samples from `LEAD_IN_S` before the recording's start on.
 

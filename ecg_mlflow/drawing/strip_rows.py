@@ -1,0 +1,161 @@
+"""A recording laid out in rows of paper: which samples stand where, in mm, before any is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+#: The usual speed and gain, at which a big box of 5 mm is 0.2 s by 0.5 mV (IEC 60601-2-25).
+MM_PER_S, MM_PER_MV = 25.0, 10.0
+BIG_BOX = 5.0
+ROW_S = 10.0
+#: Paper left of a row's first instant, for the calibration pulse, and right of its last one.
+BEFORE, AFTER = 3 * BIG_BOX, BIG_BOX
+#: The least paper above and below a trace's baseline: room for the pulse and the lead's name.
+LEAST_ABOVE, LEAST_BELOW = 3 * BIG_BOX, BIG_BOX
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """One lead's part of a row.
+
+    Attributes
+    ----------
+    lead
+        Its name.
+    x, y
+        ``(n_samples,)`` mm from the row's first instant, and from the lead's baseline; NaN in gaps.
+    limit
+        The trace is not drawn farther than so many mm from the baseline.
+    cut
+        x of each stretch that is beyond, and 1 where it is above, -1 below.
+    """
+
+    lead: str
+    x: Floats
+    y: Floats
+    limit: float
+    cut: tuple[tuple[float, int], ...]
+
+    @property
+    def above(self) -> float:
+        """Paper above the baseline in mm: whole big boxes."""
+        return max(LEAST_ABOVE, self._boxes(self.y))
+
+    @property
+    def below(self) -> float:
+        """Paper below the baseline in mm: whole big boxes."""
+        return max(LEAST_BELOW, self._boxes(-self.y))
+
+    def _boxes(self, heights: Floats) -> float:
+        highest = np.max(heights, initial=0.0, where=np.isfinite(heights))
+        return BIG_BOX * float(np.ceil(min(highest, self.limit) / BIG_BOX))
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A part of a recording that stands on one row of paper.
+
+    Attributes
+    ----------
+    start, end
+        In s from the recording's first sample.
+    traces
+        One for each lead.
+    """
+
+    start: float
+    end: float
+    traces: tuple[Trace, ...]
+
+    @property
+    def height(self) -> float:
+        """In mm."""
+        return sum(trace.above + trace.below for trace in self.traces)
+
+
+def lay_out(
+    values: Floats, fs: float, leads: Sequence[str], limit_mv: float, most_rows: int
+) -> list[Row]:
+    """Cut a recording into rows of 10 s.
+
+    What exceeds the last row by no more than a big box still stands there, on the paper that is
+    left at the right.
+
+    Parameters
+    ----------
+    values
+        ``(n_samples, n_leads)`` mV; NaN where there is no signal. A lead's baseline is its median.
+    fs
+        In Hz.
+    leads
+        Their names.
+    limit_mv
+        See `Trace`.
+    most_rows
+        Further ones are left out.
+    """
+    duration = len(values) / fs
+    n_rows = max(1, int(np.ceil(round((duration - AFTER / MM_PER_S) / ROW_S, 6))))
+    levels = np.array([_median(values[:, lead]) for lead in range(len(leads))])
+    rows = []
+    for number in range(min(n_rows, most_rows)):
+        start = ROW_S * number
+        end = duration if number == n_rows - 1 else start + ROW_S
+        first = int(np.ceil(round(start * fs, 6)))
+        # One sample more joins it to the next row.
+        part = values[first : int(np.ceil(round(end * fs, 6))) + 1] - levels
+        x = MM_PER_S * (np.arange(first, first + len(part)) / fs - start)
+        traces = (
+            _trace(name, x, MM_PER_MV * part[:, lead], MM_PER_MV * limit_mv)
+            for lead, name in enumerate(leads)
+        )
+        rows.append(Row(start, end, tuple(traces)))
+    return rows
+
+
+def importance_cells(
+    importance: npt.NDArray[np.floating[Any]], fs: float, start: float, end: float
+) -> Floats:
+    """Average importance over each mm of a row.
+
+    Parameters
+    ----------
+    importance
+        ``(n_samples,)``; a sample's lasts until the next sample.
+    fs
+        In Hz.
+    start, end
+        Of the row in s.
+
+    Returns
+    -------
+    ndarray
+        ``(n_cells,)``, the last of which may be narrower than a mm.
+    """
+    total = np.concatenate([[0.0], np.cumsum(importance, dtype=np.float64)])
+    n_cells = max(1, int(np.ceil(round((end - start) * MM_PER_S, 6))))
+    edges = np.minimum(start + np.arange(n_cells + 1) / MM_PER_S, end)
+    at = np.interp(edges * fs, np.arange(len(total)), total)
+    return np.asarray(np.clip(np.diff(at) / (np.diff(edges) * fs), 0, 1))
+
+
+def _median(values: Floats) -> float:
+    present = values[~np.isnan(values)]
+    return float(np.median(present)) if len(present) else 0.0
+
+
+def _trace(lead: str, x: Floats, y: Floats, limit: float) -> Trace:
+    cut: list[tuple[float, int]] = []
+    for side in (1, -1):
+        beyond = x[side * y > limit]
+        # One mark for stretches that are less than a big box apart.
+        breaks = np.flatnonzero(np.diff(beyond) > BIG_BOX) + 1
+        cut += [(float(run.mean()), side) for run in np.split(beyond, breaks) if len(run)]
+    return Trace(lead, x, y, limit, tuple(cut))

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecg_mlflow.building import build_model
-from ecg_mlflow.conclusion import prediction_columns
+from ecg_mlflow.conclusion import draw_confusion, prediction_columns
 from ecg_mlflow.data_plan import batch_sources
 from ecg_mlflow.executors import stop_requested
 from ecg_mlflow.splits import TEST
-from ecg_mlflow.tracking import Patience, RunLog, confusion_matrix, fetch_network
+from ecg_mlflow.tracking import Patience, RunLog, fetch_network
 from ecg_mlflow.training import Evaluation, Paused, evaluate
 from ecg_mlflow.training_run import Report
 
@@ -72,9 +72,8 @@ def score(run: RunJob, client: MlflowClient, corpus: Corpus, report: Report) -> 
     metrics = {f"{TEST}_{name}": value for name, value in evaluation.metrics.items()}
     title = f"best weights, {TEST} records"
     with RunLog(client, run.run_id, patience=patience) as log:
-        log.table("predictions/best.csv", prediction_columns(evaluation, corpus.ids))
-        matrix = confusion_matrix(evaluation.confusion, evaluation.classes, title=title)
-        log.figure("plots/confusion_matrix_test.png", matrix)
+        log.table("predictions/best.csv", prediction_columns(evaluation, corpus))
+        log.figure("plots/confusion_matrix_test.png", draw_confusion(evaluation, title))
         log.metrics(metrics, run.n_iterations - 1, time.time_ns() // 1_000_000)
         log.flush()
     return metrics
@@ -89,10 +88,18 @@ def _evaluate(
     model = build_model(settings, run.input_shape, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         model.load_weights(fetch_network(client, run.run_id, "best", Path(folder)))
-    step = CompiledStep(model, settings.optimizer.build(), settings.loss.build())
+    loss = settings.loss
+    step = CompiledStep(model, settings.optimizer.build(), loss.build(), activation=loss.activation)
     source = batch_sources(corpus, settings, {TEST: run.sides[TEST]})[TEST]
     epoch = source.epoch(settings.seed, run.repetition, 0, shuffle=False)
-    return evaluate(step.predict, epoch, settings.classes, settings.positive, go_on)
+    return evaluate(
+        step.predict,
+        epoch,
+        settings.classes,
+        settings.positive,
+        go_on,
+        multilabel=settings.multilabel,
+    )
 
 
 def _stop_if_asked() -> None:

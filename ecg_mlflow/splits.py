@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import SplitError
 from ecg_mlflow.grouping import divide_groups, groups_of
+from ecg_mlflow.label_sets import SEPARATOR
 from ecg_mlflow.patients import check_patients, rows_by_patient
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -33,8 +34,8 @@ class Split:
         The training fraction (the rest is the test set), or ``(train, test)``, or ``(train,
         validation, test)``, adding up to 1.
     stratified
-        Divide each class by itself; with patients, so that each class's records come close to the
-        fractions.
+        Divide each class by itself; with patients, or several labels a record, so that each
+        class's records come close to the fractions.
     seed
         Divide by chance. Without a seed the order of the sorted records decides: the first are the
         test set, then come validation and training.
@@ -169,9 +170,15 @@ def split_records(
         copies of one recording stand in different parts, which chance is never allowed to do.
     """
     by_patient = rows_by_patient(rows, patients)
+    several = any(SEPARATOR in labels[row] for row in rows)
+    if split.stratified and several and split.seed is None:
+        raise SplitError(
+            "records of several labels can't be divided class by class in their order: divide them "
+            f"by chance, {split.by_chance()}"
+        )
     if split.records is not None:
         places = _listed_parts(split.records, ids, rows)
-    elif split.seed is not None and by_patient:
+    elif split.seed is not None and (by_patient or (split.stratified and several)):
         place = {ids[row]: int(row) for row in rows}
         twins = [[place[name] for name in group if name in place] for group in copies]
         groups = groups_of(rows.tolist(), [*by_patient.values(), *twins])

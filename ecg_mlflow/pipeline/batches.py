@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import PipelineError
+from ecg_mlflow.label_sets import split_label
 from ecg_mlflow.pipeline.actions import Signal
 from ecg_mlflow.pipeline.windows import WindowMaker
 
@@ -30,7 +31,7 @@ class Batch:
     windows
         ``(n_windows, length, n_leads)`` float32, mV.
     targets
-        ``(n_windows, n_classes)`` float32, one-hot: each window has its record's label.
+        ``(n_windows, n_classes)`` float32, 0 or 1: each window has its record's labels.
     rows
         ``(n_records,)`` positions in the corpus.
     counts
@@ -53,20 +54,22 @@ class BatchSource:
         Makes the windows.
     rows
         ``(n,)`` positions of the records in the corpus.
-    classes
-        ``(n,)`` class index of each.
-    n_classes
-        Number of classes.
+    targets
+        ``(n, n_classes)`` float32, 0 or 1: which classes each is.
     batch_size
         Records in a batch.
     drop_last
         Leave out an epoch's last batch where it is smaller.
+
+    Raises
+    ------
+    PipelineError
+        If the records make no batch.
     """
 
     windows: WindowMaker
     rows: npt.NDArray[np.int64]
-    classes: npt.NDArray[np.int64]
-    n_classes: int
+    targets: npt.NDArray[np.float32]
     batch_size: int
     drop_last: bool = False
 
@@ -98,9 +101,7 @@ class BatchSource:
             chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             rows = self.rows[chosen]
             windows, counts = self.windows.make(rows, draws)
-            targets = np.eye(self.n_classes, dtype=np.float32)[
-                np.repeat(self.classes[chosen], counts)
-            ]
+            targets = self.targets[np.repeat(chosen, counts)]
             for array in (windows, targets, rows, counts):
                 array.flags.writeable = False
             yield Batch(windows, targets, rows, counts)
@@ -113,10 +114,11 @@ class BatchSource:
             epoch, skip = epoch + 1, 0
 
 
-def class_indices(labels: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Return each label's place among the classes."""
-    place = {name: i for i, name in enumerate(classes)}
-    return np.array([place[label] for label in labels], dtype=np.int64)
+def class_targets(labels: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Return ``(n, n_classes)``: 1 where a record has the class among its labels, else 0."""
+    sets = [frozenset(split_label(label)) for label in labels]
+    targets = [[name in found for name in classes] for found in sets]
+    return np.array(targets, np.float32).reshape(-1, len(classes))
 
 
 class Prefetch(Iterator[T]):

@@ -8,6 +8,7 @@ from typing import Any
 
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.grids import C
+from ecg_mlflow.label_sets import join_labels, split_label
 from ecg_mlflow.pipeline import actions
 from ecg_mlflow.pipeline.actions import (
     Action,
@@ -42,15 +43,27 @@ class Pipeline:
         return replace(self, actions=(*self.actions, action))
 
     def drop_labels(self, labels: Sequence[str] | C) -> Pipeline:
-        """Leave out the records with one of these labels."""
+        """Leave out the records with one of these labels; ``""`` are those without any."""
         return self._then(actions.DropLabels(_names(labels)))
 
     def keep_labels(self, labels: Sequence[str] | C) -> Pipeline:
         """Leave out the records with any other label."""
         return self._then(actions.KeepLabels(_names(labels)))
 
+    def select_labels(self, labels: Sequence[str] | C) -> Pipeline:
+        """Of the records' labels, consider only these.
+
+        All records stay. One that has none of them is, with several labels a record, none of the
+        classes; otherwise rename or drop it: its label is ``""``.
+        """
+        return self._then(actions.SelectLabels(_names(labels)))
+
     def rename_labels(self, names: Mapping[str, str] | C) -> Pipeline:
-        """Give labels new names, ``{old: new}``; two old ones may share a new one."""
+        """Give labels new names, ``{old: new}``; two old ones may share a new one.
+
+        Of the diagnoses in the ``#Dx`` lines of WFDB headers, ``ecg_mlflow.SNOMED`` names the
+        usual ones.
+        """
         return self._then(actions.RenameLabels(_copied(names)))
 
     def drop_short_signals(self, seconds: float | C) -> Pipeline:
@@ -196,13 +209,14 @@ class Stages:
         return any(isinstance(action, _RESAMPLERS) for action in (*self.once, *self.every))
 
     def label(self, label: str) -> str | None:
-        """Return a record's final label, or None where it is dropped."""
-        renamed: str | None = label
+        """Return a record's final label, or its labels as one; None where it is dropped."""
         for action in self.labels:
-            if renamed is None:
+            names = [action.label(one) for one in split_label(label)]
+            kept = [name for name in names if name is not None]
+            if len(kept) < len(names):
                 return None
-            renamed = action.label(renamed)
-        return renamed
+            label = join_labels(kept)
+        return join_labels(split_label(label))
 
 
 def _names(names: Sequence[str] | C) -> tuple[str, ...]:

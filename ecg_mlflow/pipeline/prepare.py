@@ -19,7 +19,14 @@ from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.files import cache_root, locked, write_whole
 from ecg_mlflow.pipeline.actions import ApplyStep, RecordAction, Signal
 from ecg_mlflow.pipeline.pipeline import Stages
-from ecg_mlflow.records import Corpus, DigitalRecord, Signals, corpora_folder, packed_path
+from ecg_mlflow.records import (
+    Corpus,
+    DigitalRecord,
+    Record,
+    Signals,
+    corpora_folder,
+    packed_path,
+)
 from ecg_mlflow.records.packing import pack
 
 #: Part of what a prepared corpus is known by; to be raised when an action computes something else.
@@ -140,7 +147,7 @@ def prepare(corpus: Corpus, stages: Stages, rows: npt.NDArray[np.int64]) -> Prep
         If an action fails on a record, or its result isn't finite; the message names the record.
     """
     leads = output_leads(corpus, stages, rows)
-    changing = tuple(a for a in stages.once if _changes_signal(a))
+    changing = changing_actions(stages)
     if not changing:
         return Prepared(corpus.signals, np.arange(len(corpus)), corpus.fs, leads, corpus.ids)
     key = digest([_VERSION, corpus.digest, changing, rows])
@@ -148,7 +155,9 @@ def prepare(corpus: Corpus, stages: Stages, rows: npt.NDArray[np.int64]) -> Prep
     with locked(note):
         prepared = _reopen(note)
         if prepared is None:
-            records = (_run_once(corpus, changing, int(row)) for row in rows)
+            records = (
+                (run_once(corpus.record(int(row)), changing), corpus.labels[row]) for row in rows
+            )
             prepared = pack(records, corpora_folder(), note.stem)
             write_whole(note, prepared.digest.encode())
     place = np.full(len(corpus), -1, dtype=np.int64)
@@ -156,6 +165,26 @@ def prepare(corpus: Corpus, stages: Stages, rows: npt.NDArray[np.int64]) -> Prep
     fs = corpus.fs.copy()
     fs[rows] = prepared.fs
     return Prepared(prepared.signals, place, fs, leads, corpus.ids)
+
+
+def changing_actions(stages: Stages) -> tuple[RecordAction, ...]:
+    """Return the actions that run once and change the signal."""
+    return tuple(a for a in stages.once if type(a).apply is not RecordAction.apply)
+
+
+def run_once(record: Record, actions: Iterable[RecordAction]) -> DigitalRecord:
+    """Run actions on one record; the result is in mV, float32.
+
+    Raises
+    ------
+    PipelineError
+        If an action fails, or its result isn't finite; the message names the record.
+    """
+    signal, fs, leads = record.signal, record.fs, record.leads
+    for action in actions:
+        signal = apply_checked(action, signal, fs, leads, record.id)
+        fs, leads = action.output_fs(fs), action.output_leads(leads)
+    return DigitalRecord.from_millivolts(record.id, signal, fs, leads)
 
 
 def apply_checked(
@@ -187,28 +216,3 @@ def _reopen(note: Path) -> Corpus | None:
     except FileNotFoundError:
         return None
     return Corpus.open(path) if path.exists() else None
-
-
-def _changes_signal(action: RecordAction) -> bool:
-    return type(action).apply is not RecordAction.apply
-
-
-def _run_once(corpus: Corpus, once: Iterable[RecordAction], row: int) -> tuple[DigitalRecord, str]:
-    record = corpus.record(row)
-    signal, fs, leads = record.signal, record.fs, record.leads
-    for action in once:
-        signal = apply_checked(action, signal, fs, leads, record.id)
-        fs, leads = action.output_fs(fs), action.output_leads(leads)
-    n_leads = signal.shape[1]
-    prepared = DigitalRecord(
-        record.id,
-        fs,
-        leads,
-        None,
-        signal,
-        np.ones(n_leads, np.float32),
-        np.zeros(n_leads, np.float32),
-        ("mV",) * n_leads,
-        (),
-    )
-    return prepared, corpus.labels[row]

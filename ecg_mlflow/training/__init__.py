@@ -7,7 +7,6 @@ from ecg_mlflow.training.checkpoint import Checkpoint, load_checkpoint, save_che
 from ecg_mlflow.training.declared import Loss, Optimizer
 from ecg_mlflow.training.evaluation import Evaluation, evaluate
 from ecg_mlflow.training.loop import Branch, Observer, Paused, TrainingLoop
-from ecg_mlflow.training.metrics import classification_metrics, confusion_matrix
 
 __all__ = [
     "Branch",
@@ -18,8 +17,6 @@ __all__ = [
     "Optimizer",
     "Paused",
     "TrainingLoop",
-    "classification_metrics",
-    "confusion_matrix",
     "evaluate",
     "load_checkpoint",
     "save_checkpoint",

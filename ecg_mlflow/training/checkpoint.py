@@ -16,7 +16,7 @@ from ecg_mlflow.errors import CheckpointError
 from ecg_mlflow.files import written_aside
 
 #: To be raised when a checkpoint's content means something else than before.
-VERSION = 1
+VERSION = 2
 _STATE = "state"
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ecg_mlflow.errors import ResearchError
 from ecg_mlflow.grids import references
@@ -43,11 +43,18 @@ OPTIMIZERS: Mapping[str, tuple[str, frozenset[str]]] = {
 }
 
 
-#: Losses over logits ``(n, n_classes)`` and one-hot targets of the same shape.
+#: Losses over logits ``(n, n_classes)`` and targets of the same shape: one-hot, or, for the
+#: losses of `MULTILABEL`, 0 or 1 for each class by itself.
 LOSSES: Mapping[str, tuple[str, frozenset[str]]] = {
     "softmax_cross_entropy": ("CategoricalCrossentropy", frozenset({"label_smoothing"})),
     "focal": ("CategoricalFocalCrossentropy", frozenset({"alpha", "gamma", "label_smoothing"})),
+    "sigmoid_cross_entropy": ("BinaryCrossentropy", frozenset({"label_smoothing"})),
+    "sigmoid_focal": (
+        "BinaryFocalCrossentropy",
+        frozenset({"apply_class_balancing", "alpha", "gamma", "label_smoothing"}),
+    ),
 }
+MULTILABEL = ("sigmoid_cross_entropy", "sigmoid_focal")
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -120,7 +127,10 @@ class Optimizer(_Declared):
 
 
 class Loss(_Declared):
-    """A loss over logits and one-hot targets, by name, with its arguments.
+    """A loss over logits, by name, with its arguments.
+
+    ``softmax_cross_entropy`` and ``focal`` are for records of one class each,
+    ``sigmoid_cross_entropy`` and ``sigmoid_focal`` for records that may be of several.
 
     Examples
     --------
@@ -138,6 +148,11 @@ class Loss(_Declared):
         **more: object,
     ) -> None:
         super().__init__(name, arguments, **more)
+
+    @property
+    def activation(self) -> Literal["softmax", "sigmoid"]:
+        """What makes probabilities of the logits."""
+        return "sigmoid" if self.name in MULTILABEL else "softmax"
 
     def build(self) -> keras.losses.Loss:
         """Make the Keras loss."""

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import DivergedError
 from ecg_mlflow.pipeline import Batch
+from ecg_mlflow.pipeline.chunks import Floats, predict_chunks, record_means
+from ecg_mlflow.stats.metrics import confusion_matrix
+from ecg_mlflow.stats.scores import (
+    Targets,
+    all_metrics,
+    is_multilabel,
+    label_texts,
+    objective_of,
+    said,
+)
 from ecg_mlflow.training.loop import DIVERGED_ADVICE
-from ecg_mlflow.training.metrics import classification_metrics, confusion_matrix
-
-Floats = npt.NDArray[np.float32]
-
-#: Windows of one prediction call; every call has this shape, so that none is traced or tuned anew.
-CHUNK = 128
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,10 @@ class Evaluation:
     rows
         ``(n_records,)`` positions in the corpus.
     targets
-        ``(n_records,)`` index of the true class.
+        ``(n_records,)`` index of the true class; ``(n_records, n_classes)`` bool where a record
+        may be of several.
     probabilities
-        ``(n_records, n_classes)``: mean over the record's windows of the softmax.
+        ``(n_records, n_classes)``: mean over the record's windows.
     counts
         ``(n_records,)`` number of windows.
     classes, positive
@@ -40,7 +44,7 @@ class Evaluation:
     """
 
     rows: npt.NDArray[np.int64]
-    targets: npt.NDArray[np.int64]
+    targets: Targets
     probabilities: npt.NDArray[np.float64]
     counts: npt.NDArray[np.int64]
     classes: tuple[str, ...]
@@ -49,18 +53,37 @@ class Evaluation:
     @cached_property
     def metrics(self) -> dict[str, float]:
         """All metrics, by name."""
-        return classification_metrics(self.targets, self.probabilities, self.classes, self.positive)
+        return all_metrics(self.targets, self.probabilities, self.classes, self.positive)
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether a record may be of several classes, or of none."""
+        return is_multilabel(self.targets)
 
     @property
     def objective(self) -> float:
-        """What "best" means: F1 of the positive class; 0 where none was found or to be found."""
-        return self.metrics.get("f1", 0.0)
+        """What "best" means, see `objective_of`; 0 where none was found or to be found."""
+        return self.metrics.get(objective_of(self.is_multilabel), 0.0)
+
+    @cached_property
+    def said(self) -> Targets:
+        """What each record is said to be, in the form of `targets`."""
+        return said(self.targets, self.probabilities, self.classes.index(self.positive))
+
+    @property
+    def labels(self) -> list[str]:
+        """The true labels, spelled out."""
+        return label_texts(self.targets, self.classes)
+
+    @property
+    def predicted_labels(self) -> list[str]:
+        """What the records are said to be, spelled out."""
+        return label_texts(self.said, self.classes)
 
     @property
     def confusion(self) -> npt.NDArray[np.int64]:
-        """Records by true class (row) and predicted class (column)."""
-        predicted = self.probabilities.argmax(axis=1)
-        return confusion_matrix(self.targets, predicted, len(self.classes))
+        """Records by true class (row) and predicted class (column), of one class a record."""
+        return confusion_matrix(self.targets, self.said, len(self.classes))
 
 
 def evaluate(
@@ -69,6 +92,8 @@ def evaluate(
     classes: tuple[str, ...],
     positive: str,
     on_progress: Callable[[], None] = lambda: None,
+    *,
+    multilabel: bool = False,
 ) -> Evaluation:
     """Score every record of `batches` once.
 
@@ -82,6 +107,8 @@ def evaluate(
         Names of the classes, and the one that F1 is of.
     on_progress
         Called after each batch; what it raises ends the evaluation.
+    multilabel
+        Whether a record may be of several classes.
 
     Raises
     ------
@@ -90,7 +117,7 @@ def evaluate(
     """
     seen: list[Batch] = []
     probabilities = np.concatenate(
-        list(_predict_chunks(predict, _collect(batches, seen, on_progress)))
+        list(predict_chunks(predict, _collect(batches, seen, on_progress)))
     )
     counts = np.concatenate([batch.counts for batch in seen])
     if not np.isfinite(probabilities).all():
@@ -99,24 +126,16 @@ def evaluate(
             f"the model returned NaN for {n_bad} of {len(probabilities)} windows of the "
             f"evaluation: its weights have diverged; {DIVERGED_ADVICE}"
         )
-    targets = np.concatenate([batch.targets for batch in seen]).argmax(axis=1)
     first = np.cumsum(counts) - counts
+    targets = np.concatenate([batch.targets for batch in seen])[first]
     return Evaluation(
         np.concatenate([batch.rows for batch in seen]),
-        targets[first],
+        targets > 0 if multilabel else targets.argmax(axis=1),
         record_means(probabilities, counts),
         counts,
         classes,
         positive,
     )
-
-
-def record_means(
-    values: npt.NDArray[Any], counts: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
-    """Average ``(n_windows, n_classes)`` over each record's windows: ``(n_records, n_classes)``."""
-    first = np.cumsum(counts) - counts
-    return np.add.reduceat(values.astype(np.float64), first) / counts[:, None]
 
 
 def _collect(
@@ -127,20 +146,3 @@ def _collect(
         seen.append(Batch(batch.windows[:0], batch.targets, batch.rows, batch.counts))
         yield batch.windows
         on_progress()
-
-
-def _predict_chunks(
-    predict: Callable[[Floats], Floats], windows: Iterable[Floats]
-) -> Iterator[Floats]:
-    """Predict in pieces of one size; the last is filled up with zeros, which are cut off again."""
-    rest: Floats | None = None
-    for more in windows:
-        rest = more if rest is None else np.concatenate([rest, more])
-        whole = len(rest) - len(rest) % CHUNK
-        for start in range(0, whole, CHUNK):
-            yield predict(rest[start : start + CHUNK])
-        rest = rest[whole:]
-    if rest is not None and len(rest):
-        filled = np.zeros((CHUNK, *rest.shape[1:]), dtype=np.float32)
-        filled[: len(rest)] = rest
-        yield predict(filled)[: len(rest)]

@@ -12,7 +12,7 @@ with that dimension open: padding rows would enter the batch norms' statistics.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -34,6 +34,8 @@ class CompiledStep:
         Takes windows ``(n, length, n_leads)``, returns logits ``(n, n_classes)``.
     optimizer, loss
         Keras objects.
+    activation
+        What makes probabilities of the logits: ``softmax`` or ``sigmoid``.
     fused
         False keeps Keras's own norm and update: slower, and the reference in tests.
 
@@ -49,11 +51,13 @@ class CompiledStep:
         optimizer: keras.optimizers.Optimizer,
         loss: keras.losses.Loss,
         *,
+        activation: Literal["softmax", "sigmoid"] = "softmax",
         fused: bool = True,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
         self._loss = loss
+        self._activation = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[activation]
         self._fused = fused
         optimizer.build(model.trainable_variables)
         windows = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)
@@ -134,7 +138,7 @@ class CompiledStep:
 
     def _probabilities(self, windows: Any) -> Any:
         with fused_norms(self.model):
-            return tf.nn.softmax(self.model(windows, training=False))
+            return self._activation(self.model(windows, training=False))
 
 
 def _is_plain_adam(optimizer: keras.optimizers.Optimizer, variables: list[keras.Variable]) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecg_mlflow.pipeline import BatchSource, Pipeline, WindowMaker, class_indices, prepare, select
+from ecg_mlflow.pipeline import BatchSource, Pipeline, WindowMaker, class_targets, prepare, select
 from ecg_mlflow.records import Corpus, DigitalRecord
 from ecg_mlflow.records.packing import pack
 
@@ -86,8 +86,7 @@ def make_source(make_windows: MakeWindows) -> MakeSource:
         return BatchSource(
             make_windows(corpus, pipeline, rows),
             selection.rows,
-            class_indices(selection.labels, ["N", "A"]),
-            2,
+            class_targets(selection.labels, ["N", "A"]),
             batch_size,
             drop_last,
         )

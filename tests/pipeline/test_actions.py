@@ -8,6 +8,7 @@ from scipy.signal import butter, sosfiltfilt
 
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.grids import C, resolve
+from ecg_mlflow.pipeline import Pipeline
 from ecg_mlflow.pipeline.actions import (
     ApplyStep,
     BandPassSignals,
@@ -40,6 +41,39 @@ def test_labels_are_dropped_kept_and_renamed():
     assert [DropLabels(("~",)).label(x) for x in "NA~"] == ["N", "A", None]
     assert [KeepLabels(("N", "A")).label(x) for x in "NA~"] == ["N", "A", None]
     assert [RenameLabels({"N": "NO", "O": "NO"}).label(x) for x in "NAO"] == ["NO", "A", "NO"]
+
+
+def labels_of(pipeline: Pipeline, *labels: str) -> list[str | None]:
+    stages = pipeline.split_signals(3, 3).stages()
+    return [stages.label(label) for label in labels]
+
+
+def test_each_of_several_labels_is_looked_at():
+    given = ("AF,RBBB", "RBBB", "PVC", "")
+    assert labels_of(Pipeline().drop_labels(["AF"]), *given) == [None, "RBBB", "PVC", ""]
+    assert labels_of(Pipeline().keep_labels(["AF", "RBBB"]), *given) == [
+        "AF,RBBB",
+        "RBBB",
+        None,
+        None,
+    ]
+    assert labels_of(Pipeline().select_labels(["AF"]), *given) == ["AF", "", "", ""]
+    renamed = Pipeline().rename_labels({"RBBB": "block", "AF": "block"})
+    assert labels_of(renamed, *given) == ["block", "block", "PVC", ""]
+    rest = Pipeline().select_labels(["AF"]).rename_labels({"": "other"})
+    assert labels_of(rest, *given) == ["AF", "other", "other", "other"]
+
+
+def test_several_labels_come_out_in_one_order_without_actions_too():
+    assert labels_of(Pipeline(), "RBBB,AF", "AF, RBBB") == ["AF,RBBB", "AF,RBBB"]
+
+
+def test_of_several_labels_the_one_with_most_windows_counts():
+    assert SplitSignals(10, {"AF": 5, "RBBB": 10}).value("AF,RBBB") == 5
+    assert RandomSplitSignals(10, {"AF": 6, "RBBB": 2, "": 1}).value("AF,RBBB") == 6
+    assert RandomSplitSignals(10, {"AF": 6, "": 1}).value("") == 1
+    with pytest.raises(PipelineError, match=r"label 'PVC' is not among \['AF'\]"):
+        SplitSignals(10, {"AF": 5}).value("AF,PVC")
 
 
 # --- Resampling --------------------------------------------------------------------------------

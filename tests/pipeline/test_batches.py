@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.errors import PipelineError
-from ecg_mlflow.pipeline import Batch, BatchSource, Pipeline, Prefetch, class_indices, map_ahead
+from ecg_mlflow.pipeline import Batch, BatchSource, Pipeline, Prefetch, class_targets, map_ahead
 from ecg_mlflow.records import Corpus
 
 MakeSource = Callable[..., BatchSource]
@@ -89,7 +89,7 @@ def test_without_records_there_are_no_batches(corpus, make_source: MakeSource):
     windows = make_source(corpus, TRAIN, 4).windows
     nothing = np.array([], dtype=np.int64)
     with pytest.raises(PipelineError, match=r"0 records make no batch of 4 records$"):
-        BatchSource(windows, nothing, nothing, 2, 4)
+        BatchSource(windows, nothing, np.empty((0, 2), np.float32), 4)
 
 
 def test_the_batch_size_and_the_order_of_asking_change_no_window(corpus, make_source: MakeSource):
@@ -137,8 +137,13 @@ def test_a_stream_is_shuffled_epochs_one_after_the_other(corpus, make_source: Ma
     assert equal(list(islice(source.stream(5, 1), 6)), epochs)
 
 
-def test_class_indices():
-    assert class_indices(["A", "N", "A"], ["N", "A"]).tolist() == [1, 0, 1]
+def test_class_targets():
+    assert class_targets(["A", "N", "A"], ["N", "A"]).tolist() == [[0, 1], [1, 0], [0, 1]]
+
+
+def test_a_record_may_be_of_several_classes_or_of_none():
+    found = class_targets(["AF,RBBB", "", "RBBB"], ["RBBB", "AF", "PVC"])
+    assert found.tolist() == [[1, 1, 0], [0, 0, 0], [1, 0, 0]]
 
 
 # --- Prepared ahead -----------------------------------------------------------------------------

@@ -7,8 +7,8 @@ import pytest
 
 from ecg_mlflow.errors import DivergedError
 from ecg_mlflow.pipeline import Batch
+from ecg_mlflow.pipeline.chunks import CHUNK, record_means
 from ecg_mlflow.training import Evaluation, evaluate
-from ecg_mlflow.training.evaluation import CHUNK, record_means
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -115,7 +115,7 @@ def test_real_windows_are_scored_once(tmp_path):
     rows = select(corpus, stages).rows
     prepared = prepare(corpus, stages, rows)
     maker = WindowMaker(stages, prepared, rows, corpus.labels, training=False)
-    source = BatchSource(maker, rows, np.zeros(13, np.int64), 2, batch_size=4)
+    source = BatchSource(maker, rows, np.eye(2, dtype=np.float32)[[0] * 13], batch_size=4)
 
     def level(windows: np.ndarray) -> np.ndarray:
         return np.concatenate([windows[:, 0], 1 - windows[:, 0]], axis=1)

@@ -65,6 +65,26 @@ def test_losses_and_weights_are_those_of_keras(
     assert max(np.abs(a - b).max() for a, b in zip(before, ours.get_weights(), strict=True)) > 0.01
 
 
+@pytest.mark.parametrize("name", ["sigmoid_cross_entropy", "sigmoid_focal"])
+def test_several_classes_a_record_are_trained_as_in_keras(
+    small_resnet: MakeModel, batches: Batches, name: str
+):
+    loss, (windows, targets) = Loss(name), batches[0]
+    several = np.maximum(targets, np.roll(targets, 1, axis=0))
+    several[0] = 0
+    ours, stock = small_resnet(), small_resnet()
+    step = CompiledStep(ours, Optimizer().build(), loss.build(), activation=loss.activation)
+    stock.compile(Optimizer().build(), loss.build(), jit_compile=False)
+    losses = step.fetch([step.train(windows, several) for _ in range(5)])
+    expected = []
+    for _ in range(5):
+        stock.reset_metrics()
+        expected.append(stock.train_on_batch(windows, several))
+    np.testing.assert_allclose(losses, expected, atol=1e-5)
+    logits = np.array(ours(windows, training=False))
+    np.testing.assert_allclose(step.predict(windows), 1 / (1 + np.exp(-logits)), atol=1e-5)
+
+
 def test_without_fusing_the_losses_are_those_of_keras(
     small_resnet: MakeModel, batches: Batches, in_keras: tuple[keras.Model, np.ndarray]
 ):

@@ -11,7 +11,13 @@ their docstrings state.
 
 from ecg_mlflow.pipeline.actions.base import Action, Signal, interpolate, resampled_length
 from ecg_mlflow.pipeline.actions.chance import CenterFlip, ChanceAction, RandomResampleSignals
-from ecg_mlflow.pipeline.actions.labels import DropLabels, KeepLabels, LabelAction, RenameLabels
+from ecg_mlflow.pipeline.actions.labels import (
+    DropLabels,
+    KeepLabels,
+    LabelAction,
+    RenameLabels,
+    SelectLabels,
+)
 from ecg_mlflow.pipeline.actions.records import (
     ApplyStep,
     BandPassSignals,
@@ -44,6 +50,7 @@ __all__ = [
     "RenameLabels",
     "ReorderLeads",
     "ResampleSignals",
+    "SelectLabels",
     "Signal",
     "SignalStep",
     "SplitAction",

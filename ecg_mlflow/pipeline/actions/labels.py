@@ -1,4 +1,8 @@
-"""Actions on labels, which never look at a signal."""
+"""Actions on labels, which never look at a signal.
+
+A record may have several labels (`ecg_mlflow.label_sets`). An action sees them one by one, and a
+record without any as the label ``""``.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,12 @@ class LabelAction(Action):
     """An action that changes or drops labels and never looks at the signal."""
 
     def label(self, label: str) -> str | None:
-        """Return the record's new label, or None where the record is dropped."""
+        """Say what becomes of one of a record's labels.
+
+        Returns
+        -------
+        Its new name, ``""`` where it is taken away, or None where the record is dropped.
+        """
         raise NotImplementedError
 
 
@@ -45,6 +54,21 @@ class KeepLabels(LabelAction):
     def label(self, label: str) -> str | None:
         """Return the label, or None where it is none of those to keep."""
         return label if label in self.labels else None
+
+
+@dataclass(frozen=True)
+class SelectLabels(LabelAction):
+    """Take all other labels away from the records, which stay, and may have no label then."""
+
+    name = "select_labels"
+    labels: tuple[str, ...]
+
+    def _check(self) -> None:
+        self._require_names("labels", self.labels, 1)
+
+    def label(self, label: str) -> str | None:
+        """Return the label, or "" where it is none of those to select."""
+        return label if label in self.labels else ""
 
 
 @dataclass(frozen=True)

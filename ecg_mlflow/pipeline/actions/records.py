@@ -198,7 +198,13 @@ class ApplyStep(RecordAction):
         self._require(callable(self.step), "step must be a function (signal, fs) -> signal")
 
     def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
-        """Return what the step makes of the signal, as float32."""
+        """Return what the step makes of the signal, as float32.
+
+        Raises
+        ------
+        PipelineError
+            If the step fails, or returns no signal of as many leads.
+        """
         assert callable(self.step)
         try:
             result = np.asarray(self.step(np.ascontiguousarray(signal), fs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import PipelineError
+from ecg_mlflow.label_sets import split_label
 from ecg_mlflow.pipeline.actions.base import Action, Signal, is_integer
 from ecg_mlflow.pipeline.actions.chance import ChanceAction
 
@@ -31,13 +32,24 @@ class SplitAction(Action):
         raise NotImplementedError
 
     def value(self, label: str) -> int:
-        """Return that number for one label."""
-        value = self.per_label()
-        if isinstance(value, Mapping):
-            if label not in value:
-                raise PipelineError(f"{self}: label {label!r} is not among {sorted(value)}")
-            return value[label]
-        return value
+        """Return that number for a record's label; of several labels, what gives most windows.
+
+        Raises
+        ------
+        PipelineError
+            If one of them has none.
+        """
+        given = self.per_label()
+        if not isinstance(given, Mapping):
+            return given
+        labels = split_label(label)
+        if unknown := [one for one in labels if one not in given]:
+            raise PipelineError(f"{self}: label {unknown[0]!r} is not among {sorted(given)}")
+        return self.most([given[one] for one in labels])
+
+    def most(self, values: Sequence[int]) -> int:
+        """Return the one among such numbers that gives most windows."""
+        raise NotImplementedError
 
     def _check_per_label(self, name: str) -> None:
         given = self.per_label()
@@ -73,6 +85,10 @@ class SplitSignals(SplitAction):
         """Return the step, in samples, or one for each label."""
         return self.step
 
+    def most(self, values: Sequence[int]) -> int:
+        """Return the shortest step."""
+        return min(values)
+
     def count(self, n_samples: int, label: str) -> int:
         """Return how many whole windows fit; a record that is too short gives one."""
         return max(0, n_samples - self.length) // self.value(label) + 1
@@ -97,6 +113,10 @@ class RandomSplitSignals(SplitAction, ChanceAction):
     def per_label(self) -> int | Mapping[str, int]:
         """Return the number of windows, or one for each label."""
         return self.n
+
+    def most(self, values: Sequence[int]) -> int:
+        """Return the greatest number of windows."""
+        return max(values)
 
     def count(self, n_samples: int, label: str) -> int:
         """Return the number of windows, which doesn't depend on the length."""

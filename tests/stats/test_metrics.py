@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from ecg_mlflow.training.metrics import (
+from ecg_mlflow.stats.metrics import (
     cinc2017_score,
     class_f1,
     class_suffix,
@@ -39,6 +39,7 @@ def test_metrics_equal_those_of_scikit_learn(classes):
             "log_loss": sk.log_loss(targets, probabilities),
             "roc_auc": sk.roc_auc_score(is_a, probabilities[:, a]),
             "average_precision": sk.average_precision_score(is_a, probabilities[:, a]),
+            "brier": sk.brier_score_loss(is_a, probabilities[:, a]),
             **{f"f1_{name}": each[i] for i, name in enumerate(classes)},
         }
     )
@@ -78,7 +79,7 @@ def test_metrics_that_the_records_do_not_define_are_left_out():
     # Nobody has A, and nobody is said to have it.
     targets, probabilities = np.array([0, 0]), np.array([[0.9, 0.1], [0.8, 0.2]])
     found = classification_metrics(targets, probabilities, ["NO", "A"], "A")
-    assert set(found) == {"accuracy", "specificity", "log_loss", "f1_NO"}
+    assert set(found) == {"accuracy", "specificity", "log_loss", "brier", "f1_NO"}
     assert found["accuracy"] == found["specificity"] == found["f1_NO"] == 1
 
 

@@ -1,0 +1,96 @@
+"""A pipeline on recordings in memory: what a model does that is given recordings one by one.
+
+The same code as on a packed corpus (`run_once`, `WindowMaker`), so that a recording has the same
+windows here and in a study.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_mlflow.pipeline.actions import Signal
+from ecg_mlflow.pipeline.pipeline import Stages
+from ecg_mlflow.pipeline.prepare import Prepared, changing_actions, run_once
+from ecg_mlflow.pipeline.windows import WindowMaker
+from ecg_mlflow.records import DigitalRecord, Record, Signals
+
+
+def prepare_record(record: DigitalRecord, stages: Stages) -> DigitalRecord:
+    """Run what runs once per record.
+
+    Raises
+    ------
+    PipelineError
+        If an action fails, or its result isn't finite.
+    """
+    changing = changing_actions(stages)
+    if not changing:
+        return record
+    signal = Record(record.id, record.millivolts(), record.fs, record.leads, None)
+    return run_once(signal, changing)
+
+
+def cut_windows(
+    records: Sequence[DigitalRecord], stages: Stages
+) -> tuple[Signal, npt.NDArray[np.int64]]:
+    """Cut prepared recordings as at test time; a recording's windows don't depend on the others.
+
+    Parameters
+    ----------
+    records
+        At least one, from `prepare_record`, all with the same leads.
+    stages
+        A pipeline that draws nothing by chance.
+
+    Returns
+    -------
+    windows
+        ``(n_windows, length, n_leads)`` float32, record by record.
+    counts
+        ``(n_records,)`` number of windows of each.
+
+    Raises
+    ------
+    PipelineError
+        If an action fails on a record.
+    """
+    rows = np.arange(len(records))
+    prepared = Prepared(
+        signals_of(records),
+        rows,
+        np.array([record.fs for record in records], np.float64),
+        records[0].leads,
+        tuple(record.id for record in records),
+    )
+    step = stages.split.per_label()
+    any_label = next(iter(step)) if isinstance(step, Mapping) else ""
+    maker = WindowMaker(stages, prepared, rows, [any_label] * len(rows), training=False)
+    return maker.make(rows, maker.draw(0, 0, 0))
+
+
+def signals_of(records: Sequence[DigitalRecord]) -> Signals:
+    """Lay recordings with the same leads one after the other, as a packed corpus does.
+
+    Among others in float32, int16 samples become float32 too, which holds them exactly.
+    """
+    n_samples = np.array([len(record.samples) for record in records], np.int64)
+    n_leads = np.array([len(record.leads) for record in records], np.int64)
+    ends = np.cumsum(n_samples * n_leads)
+    return Signals(
+        _joined(record.samples.reshape(-1) for record in records),
+        np.concatenate([[0], ends[:-1]]).astype(np.int64),
+        n_samples,
+        n_leads,
+        np.stack([record.gain for record in records]),
+        np.stack([record.baseline for record in records]),
+    )
+
+
+def _joined(
+    pieces: Iterable[npt.NDArray[np.int16] | npt.NDArray[np.float32]],
+) -> npt.NDArray[np.int16] | npt.NDArray[np.float32]:
+    joined: npt.NDArray[np.int16] | npt.NDArray[np.float32] = np.concatenate(list(pieces))
+    return joined

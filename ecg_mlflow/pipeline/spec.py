@@ -1,0 +1,182 @@
+"""A checked pipeline as plain JSON, and back: what a model keeps of its test pipeline.
+
+Functions of the user's own are kept by name, ``{"module": ..., "qualname": ...}``, so only those
+that stand at the top of a file can be; who reads the JSON says how they are found.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from functools import partial
+from operator import attrgetter
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from ecg_mlflow.errors import PipelineError
+from ecg_mlflow.pipeline import actions
+from ecg_mlflow.pipeline.actions import Action, ApplyStep, CenterFlip, SignalStep
+from ecg_mlflow.pipeline.pipeline import Pipeline, Stages
+
+#: Finds a function by its module and qualified name.
+FindFunction = Callable[[str, str], SignalStep]
+
+_INSTEAD = (
+    "write it with def at the top of the grid file, or of a file beside it, and name it there"
+)
+_KINDS: Mapping[str, type[Action]] = {
+    kind.name: kind
+    for kind in map(partial(getattr, actions), actions.__all__)
+    if isinstance(kind, type) and issubclass(kind, Action) and hasattr(kind, "name")
+}
+
+
+def stages_to_json(stages: Stages) -> list[dict[str, Any]]:
+    """Write a pipeline as plain JSON.
+
+    Returns
+    -------
+    list
+        For each action ``{"name": "split_signals", "arguments": {"length": 3000, ...}}``.
+
+    Raises
+    ------
+    PipelineError
+        If an argument has no JSON form: a lambda, a function within a function, a partial.
+    """
+    return [
+        {
+            "name": action.name,
+            "arguments": {
+                field.name: _to_json(getattr(action, field.name), action)
+                for field in fields(action)
+            },
+        }
+        for action in stages.actions
+    ]
+
+
+def stages_from_json(spec: Sequence[Mapping[str, Any]], find: FindFunction) -> Stages:
+    """Make a pipeline of what `stages_to_json` wrote; it equals the one that was written.
+
+    Parameters
+    ----------
+    spec
+        The actions.
+    find
+        Finds the functions of ``apply(f)``.
+
+    Raises
+    ------
+    PipelineError
+        If an action is not known, or has other arguments: another version wrote it.
+    """
+    return Pipeline(tuple(_action(one, find) for one in spec)).stages()
+
+
+def functions_of(spec: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """List the functions that a written pipeline names, as pairs of module and qualified name."""
+    steps = (one["arguments"]["step"] for one in spec if one["name"] == ApplyStep.name)
+    return [(step["module"], step["qualname"]) for step in steps]
+
+
+def check_deterministic(stages: Stages) -> None:
+    """Refuse a test pipeline whose windows depend on chance, or on the label that is asked for.
+
+    Raises
+    ------
+    PipelineError
+        With what to write instead.
+    """
+    split = stages.split
+    for action in stages.every:
+        if isinstance(action, CenterFlip):
+            if action.flip_at_test:
+                _refuse(action, "turns leads over by chance", "center_flip()")
+        elif isinstance(action, actions.RandomResampleSignals):
+            _refuse(action, "draws a sampling frequency", "resample_signals(fs), or nothing")
+        elif isinstance(action, actions.RandomSplitSignals):
+            _refuse(action, "cuts at places of chance", f"split_signals({split.length}, step)")
+    given = split.per_label()
+    if isinstance(given, Mapping) and len(set(given.values())) > 1:
+        _refuse(
+            split,
+            "depends on the label, which nobody knows of a new recording",
+            f"one step for all, such as split_signals({split.length}, {min(given.values())})",
+        )
+
+
+def _refuse(action: Action, why: str, instead: str) -> None:
+    raise PipelineError(
+        f"the test pipeline has {action}, which {why}: a model that reads recordings must give "
+        f"the same answer each time. Write {instead} in the test pipeline"
+    )
+
+
+def _to_json(value: object, action: Action) -> Any:
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(value)
+    if isinstance(value, tuple | list):
+        return [_to_json(one, action) for one in value]
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise PipelineError(f"{action}: the keys of {value} must be text to be kept")
+        return {key: _to_json(one, action) for key, one in value.items()}
+    if callable(value):
+        return _reference(value, action)
+    raise PipelineError(
+        f"{action}: {type(value).__name__} can't be kept with a model; write numbers, text, and "
+        "lists or dicts of them"
+    )
+
+
+def _reference(step: Callable[..., Any], action: Action) -> dict[str, str]:
+    """Name a function; one that numba compiled is the Python function under it."""
+    function = getattr(step, "py_func", step)
+    if not isinstance(function, FunctionType):
+        raise PipelineError(
+            f"{action}: a model keeps a function by its name, and {type(function).__name__} "
+            f"{function!r} has none of its own; {_INSTEAD}"
+        )
+    module, qualname = function.__module__, function.__qualname__
+    if "<" in qualname:
+        what = "a lambda" if qualname.endswith("<lambda>") else "defined within another function"
+        raise PipelineError(f"{action}: {qualname} is {what}, which no name leads to; {_INSTEAD}")
+    if module == "__main__":
+        raise PipelineError(f"{action}: {qualname} is of the program that runs; {_INSTEAD}")
+    try:
+        found = attrgetter(qualname)(sys.modules[module])
+    except (AttributeError, KeyError):
+        found = None
+    if found is not step:
+        raise PipelineError(
+            f"{action}: {module}.{qualname} is another object now, so the name doesn't lead to "
+            f"this function; {_INSTEAD}"
+        )
+    return {"module": module, "qualname": qualname}
+
+
+def _action(spec: Mapping[str, Any], find: FindFunction) -> Action:
+    name, arguments = spec["name"], spec["arguments"]
+    kind = _KINDS.get(name)
+    if kind is None or {field.name for field in fields(kind)} != set(arguments):
+        raise PipelineError(
+            f"this version of ecg_mlflow knows no action {name} with {sorted(arguments)}: another "
+            "version wrote the pipeline. Load the model in an environment of its own requirements"
+        )
+    if kind is ApplyStep:
+        step = arguments["step"]
+        return ApplyStep(find(step["module"], step["qualname"]))
+    return kind(**{key: _frozen(value) for key, value in arguments.items()})
+
+
+def _frozen(value: Any) -> Any:
+    """Make lists the tuples that actions hold."""
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,210 @@
+"""From a network's probabilities to ones that can be read as such, and to labels.
+
+All of it is chosen on validation records; test records only tell how good it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_mlflow.errors import PredictionsError
+from ecg_mlflow.stats.intervals import wilson_interval
+from ecg_mlflow.stats.metrics import log_loss_terms
+from ecg_mlflow.stats.multilabel import binary_loss_terms
+from ecg_mlflow.stats.predictions import Predictions
+from ecg_mlflow.stats.scores import Targets, is_multilabel
+
+Floats = npt.NDArray[np.float64]
+
+#: Temperatures that are looked at: beyond, a network says nothing, or certainty.
+_TEMPERATURES = (0.05, 20.0)
+#: Below, a probability is taken for this: 0 has no logarithm.
+_LEAST = 1e-30
+#: By which thresholds and shares may be off through rounding.
+_ROUNDING = 1e-12
+RULES = ("f1", "youden", "sensitivity=<share>", "specificity=<share>")
+
+
+def fit_temperature(targets: Targets, probabilities: Floats) -> float:
+    """Return the temperature that makes what is true of the records most likely.
+
+    One number can't turn an order round, and is fitted safely by few records; it mends networks
+    that are too sure, or not sure enough, of everything.
+
+    Parameters
+    ----------
+    targets
+        ``(n_records,)`` index of the true class, or ``(n_records, n_classes)`` bool where a record
+        may be of several.
+    probabilities
+        ``(n_records, n_classes)``.
+
+    Notes
+    -----
+    Source: Guo et al., ICML 2017, arXiv 1706.04599.
+    """
+    from scipy.optimize import minimize_scalar
+
+    activation = "sigmoid" if is_multilabel(targets) else "softmax"
+    terms: Any = binary_loss_terms if is_multilabel(targets) else log_loss_terms
+
+    def loss(log_temperature: float) -> float:
+        mended = calibrated(probabilities, float(np.exp(log_temperature)), activation)
+        return float(terms(targets, mended).mean())
+
+    bounds = tuple(np.log(_TEMPERATURES))
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
+
+
+def calibrated(
+    probabilities: npt.NDArray[Any], temperature: float, activation: str = "softmax"
+) -> Floats:
+    """Divide the logits behind some probabilities by a temperature; 1 changes nothing.
+
+    Parameters
+    ----------
+    probabilities
+        ``(n_records, n_classes)``.
+    temperature
+        Above 1 it moves them towards the middle, below towards 0 and 1.
+    activation
+        What has made them: ``sigmoid`` of each class by itself, or ``softmax``.
+    """
+    given = np.asarray(probabilities, dtype=np.float64)
+    if temperature == 1:
+        return given.copy()
+    if activation == "sigmoid":
+        odds = np.log(np.maximum(given, _LEAST)) - np.log(np.maximum(1 - given, _LEAST))
+        return np.asarray(1 / (1 + np.exp(-odds / temperature)))
+    scaled = np.log(np.maximum(given, _LEAST)) / temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def choose_threshold(predictions: Predictions, rule: str = "f1") -> float:
+    """Choose the probability from which on a record counts as positive.
+
+    It lies in the middle between two neighbouring scores; of several that are equally good, the
+    middle one is taken.
+
+    Parameters
+    ----------
+    predictions
+        Of validation records.
+    rule
+        ``f1`` or ``youden`` (sensitivity + specificity) make that the greatest;
+        ``sensitivity=0.95`` makes specificity the greatest among those that are as sensitive, and
+        ``specificity=0.95`` the other way round.
+
+    Raises
+    ------
+    PredictionsError
+        If the rule is none of these, or only one class occurs.
+    """
+    positive, scores = predictions.is_positive, predictions.scores
+    if not 0 < positive.sum() < len(positive):
+        raise PredictionsError(
+            f"a threshold needs records of both kinds; {int(positive.sum())} of {len(positive)} "
+            f"validation records are {predictions.positive}"
+        )
+    values, thresholds = np.unique(scores), _between(np.unique(scores))
+    hits = np.array([(positive & (scores >= value)).sum() for value in values] + [0])
+    alarms = np.array([(~positive & (scores >= value)).sum() for value in values] + [0])
+    merit = _merit(rule, hits, alarms, int(positive.sum()), int((~positive).sum()))
+    best = np.flatnonzero(merit == merit.max())
+    return float(thresholds[best[(len(best) - 1) // 2]])
+
+
+def _between(values: Floats) -> Floats:
+    """Return thresholds below, between and above ascending values."""
+    inner = (values[1:] + values[:-1]) / 2
+    # Two neighbours among floating-point numbers have no middle: the upper one parts them.
+    inner = np.where(inner > values[:-1], inner, values[1:])
+    return np.concatenate([[values[0] / 2], inner, [(1 + values[-1]) / 2 + _ROUNDING]])
+
+
+def _merit(
+    rule: str, hits: npt.NDArray[Any], alarms: npt.NDArray[Any], n_positive: int, n_negative: int
+) -> Floats:
+    sensitivity, specificity = hits / n_positive, 1 - alarms / n_negative
+    if rule == "f1":
+        return np.asarray(2 * hits / (n_positive + hits + alarms))
+    if rule == "youden":
+        return np.asarray(sensitivity + specificity)
+    name, _, text = rule.partition("=")
+    aimed, other = {
+        "sensitivity": (sensitivity, specificity),
+        "specificity": (specificity, sensitivity),
+    }.get(name, (None, None))
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if aimed is None or other is None or not 0 < share <= 1:
+        raise PredictionsError(
+            f"threshold={rule!r} is no rule; there are {', '.join(RULES)}, or none"
+        )
+    return np.where(aimed >= share - _ROUNDING, other, -np.inf)
+
+
+@dataclass(frozen=True, eq=False)
+class ReliabilityTable:
+    """How often records were positive among those of about one probability.
+
+    Attributes
+    ----------
+    edges
+        ``(n_bins + 1,)`` probabilities.
+    probability, observed
+        ``(n_bins,)`` mean probability and share of positive records.
+    low, high
+        ``(n_bins,)`` Wilson bounds of that share.
+    counts
+        ``(n_bins,)`` records.
+    """
+
+    edges: Floats
+    probability: Floats
+    observed: Floats
+    low: Floats
+    high: Floats
+    counts: npt.NDArray[np.int64]
+
+
+def reliability(
+    predictions: Predictions, n_bins: int = 10, level: float = 0.95
+) -> ReliabilityTable:
+    """Compare the positive class's probability with how often it was right.
+
+    The bins hold equally many records, as nearly as equal probabilities allow: of rare classes,
+    bins of equal width would leave all but the first nearly empty.
+    """
+    scores = np.sort(predictions.scores)
+    positive = predictions.is_positive[np.argsort(predictions.scores, kind="stable")]
+    places = np.linspace(0, len(scores), min(n_bins, len(scores)) + 1).round().astype(int)
+    # Equal probabilities stay together.
+    starts = np.unique(np.searchsorted(scores, scores[places[:-1]], side="left"))
+    ends = np.concatenate([starts[1:], [len(scores)]])
+    counts = ends - starts
+    observed = np.add.reduceat(positive.astype(np.int64), starts)
+    bounds = [wilson_interval(k, n, level) for k, n in zip(observed, counts, strict=True)]
+    return ReliabilityTable(
+        np.concatenate([scores[starts], scores[-1:]]),
+        np.add.reduceat(scores, starts) / counts,
+        observed / counts,
+        np.array([one.low for one in bounds]),
+        np.array([one.high for one in bounds]),
+        counts,
+    )
+
+
+def calibration_error(predictions: Predictions, n_bins: int = 10) -> float:
+    """Return the expected calibration error over the bins of `reliability`."""
+    table = reliability(predictions, n_bins)
+    gaps = np.abs(table.probability - table.observed)
+    return float((table.counts * gaps).sum() / table.counts.sum())

@@ -1,0 +1,219 @@
+"""Comparison of configurations by the predictions of their repetitions for the same records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_mlflow.errors import PredictionsError
+from ecg_mlflow.stats.bootstrap import (
+    defined_mean,
+    resample_weights,
+    resampled_metrics,
+    with_original,
+)
+from ecg_mlflow.stats.intervals import check_level, records_interval, t_interval
+from ecg_mlflow.stats.metrics import higher_is_better
+from ecg_mlflow.stats.pairs import SeedSpread, compare_pairs
+from ecg_mlflow.stats.predictions import Predictions, check_paired
+from ecg_mlflow.stats.standings import Comparison, Estimate, Pair, Standing
+from ecg_mlflow.stats.units import degrees_of_freedom, shared_groups
+
+__all__ = ["Candidate", "Comparison", "Estimate", "Pair", "Standing", "compare", "winner"]
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A configuration that is compared.
+
+    Attributes
+    ----------
+    name
+        Which no other one has.
+    repetitions
+        Predictions of each repetition, all of the same records.
+    parameters
+        Trainable parameters of its model; None where not known.
+    ms_per_record
+        Time that a record takes; None where not known.
+    """
+
+    name: str
+    repetitions: tuple[Predictions, ...]
+    parameters: float | None = None
+    ms_per_record: float | None = None
+
+
+def compare(
+    candidates: Sequence[Candidate],
+    metrics: Sequence[str],
+    decisive: str,
+    *,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare candidates by their predictions of the same records.
+
+    Parameters
+    ----------
+    candidates
+        At least one.
+    metrics
+        What is estimated; the decisive one need not be among them.
+    decisive
+        The metric that ranks them and tells them apart.
+    level
+        Confidence of all intervals, and of the group of the best.
+    n_resamples, seed
+        Of the bootstrap.
+
+    Raises
+    ------
+    PredictionsError
+        If the predictions are of other records, two candidates have one name, or there is no such
+        metric.
+    """
+    check_level(level)
+    _check(candidates)
+    everyone = [one for candidate in candidates for one in candidate.repetitions]
+    names = tuple(dict.fromkeys([decisive, *metrics]))
+    groups = shared_groups(everyone)
+    weights = with_original(resample_weights(len(everyone[0]), n_resamples, seed, groups))
+    estimates, means, spreads = [], [], []
+    for candidate in candidates:
+        each = [resampled_metrics(one, weights, names) for one in candidate.repetitions]
+        stacked = {name: np.stack([one[name] for one in each]) for name in names}
+        estimates.append({name: _estimate(candidate, name, stacked[name], level) for name in names})
+        means.append(defined_mean(stacked[decisive]))
+        spreads.append(_squares(stacked[decisive]))
+    resampled = np.stack(means)
+    best_first = np.where(higher_is_better(decisive), -1, 1) * resampled[:, 0]
+    order = np.argsort(best_first, kind="stable")
+    spread = _pooled(spreads)
+    pairs = compare_pairs(
+        resampled[order, 0],
+        resampled[order, 1:],
+        np.array([len(candidates[row].repetitions) for row in order]),
+        spread,
+        freedom=degrees_of_freedom(everyone),
+        level=level,
+        seed=seed,
+    )
+    standings = []
+    for row, p_value in zip(order, pairs.p_values[0], strict=True):
+        one = candidates[row]
+        standings.append(
+            Standing(
+                one.name,
+                one.parameters,
+                one.ms_per_record,
+                estimates[row],
+                float(p_value),
+                bool(p_value >= 1 - level),
+            )
+        )
+    notes = _notes(candidates, spread)
+    return Comparison(
+        decisive, names, level, len(everyone[0]), tuple(standings), pairs, spread, notes
+    )
+
+
+def winner(comparison: Comparison, rule: str = "lower_bound") -> Standing:
+    """Return the candidate that a rule takes.
+
+    Parameters
+    ----------
+    comparison
+        Of all candidates.
+    rule
+        ``lower_bound``: the highest lower bound of the interval over records (the lowest upper
+        bound where less is better); ``mean``: the best mean; ``smallest``: the fewest parameters
+        among those that can't be told from the best.
+
+    Raises
+    ------
+    PredictionsError
+        If there is no such rule, or ``smallest`` is asked for and no one's parameters are known.
+    """
+    if rule == "mean":
+        return comparison.leader
+    if rule == "lower_bound":
+        return max(comparison.standings, key=lambda one: _sure(one, comparison.decisive))
+    if rule != "smallest":
+        raise PredictionsError(f"rule={rule!r} is none of lower_bound, mean, smallest")
+    if comparison.smallest is None:
+        raise PredictionsError(
+            "rule='smallest' needs parameter counts, and none of the best has one; take the rule "
+            "'lower_bound' or 'mean'"
+        )
+    return comparison.smallest
+
+
+def _sure(standing: Standing, metric: str) -> float:
+    interval = standing.estimates[metric].over_records
+    bound = interval.low if higher_is_better(metric) else -interval.high
+    return float("-inf") if np.isnan(bound) else bound
+
+
+def _check(candidates: Sequence[Candidate]) -> None:
+    if not candidates or not all(one.repetitions for one in candidates):
+        raise PredictionsError("a comparison needs candidates, each with at least one repetition")
+    names = [one.name for one in candidates]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise PredictionsError(f"several candidates are called {', '.join(twice)}")
+    check_paired([one for candidate in candidates for one in candidate.repetitions])
+
+
+def _estimate(candidate: Candidate, name: str, values: Floats, level: float) -> Estimate:
+    """Return the estimate of ``(n_repetitions, 1 + n_resamples)`` values."""
+    each = values[:, 0]
+    known = each[~np.isnan(each)]
+    mean = defined_mean(values)
+    several = len(known) > 1
+    return Estimate(
+        mean=float(mean[0]),
+        sd=float(known.std(ddof=1)) if several else float("nan"),
+        over_repetitions=t_interval(known.tolist(), level) if several else None,
+        over_records=records_interval(candidate.repetitions, name, float(mean[0]), mean[1:], level),
+        each=tuple(each.tolist()),
+    )
+
+
+def _squares(values: Floats) -> tuple[float, float, int]:
+    """Return sums of squares between repetitions, as seen and due to the records, and freedom."""
+    known = values[~np.isnan(values[:, 0])]
+    freedom = max(len(known) - 1, 0)
+    if not freedom:
+        return 0.0, 0.0, 0
+    deviations = known[:, 1:] - known[:, :1]
+    deviations = deviations[:, ~np.isnan(deviations).any(axis=0)]
+    between = deviations.var(axis=0, ddof=1).mean() if deviations.size else 0.0
+    return float(known[:, 0].var(ddof=1)) * freedom, float(between) * freedom, freedom
+
+
+def _pooled(spreads: Sequence[tuple[float, float, int]]) -> SeedSpread:
+    total, by_records, freedom = np.sum(np.array(spreads), axis=0)
+    if not freedom:
+        return SeedSpread()
+    return SeedSpread(float(total / freedom), float(by_records / freedom), int(freedom))
+
+
+def _notes(candidates: Sequence[Candidate], spread: SeedSpread) -> tuple[str, ...]:
+    if not spread.freedom:
+        return (
+            "one repetition each: intervals and tests say what other records would do, not what "
+            "another seed of the training would",
+        )
+    single = sum(len(one.repetitions) == 1 for one in candidates)
+    if single:
+        return (
+            f"{single} of {len(candidates)} candidates have one repetition; what the seed does to "
+            "them is taken from the others",
+        )
+    return ()

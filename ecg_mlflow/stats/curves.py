@@ -1,0 +1,156 @@
+"""ROC and precision-recall curves with bands of what other records would show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_mlflow.errors import PredictionsError
+from ecg_mlflow.stats.bootstrap import blocks, defined_mean, with_original
+from ecg_mlflow.stats.intervals import check_level
+from ecg_mlflow.stats.predictions import Predictions
+from ecg_mlflow.stats.weighted import Ranks, ranks
+
+Floats = npt.NDArray[np.float64]
+
+#: Where curves are computed: in hundredths.
+GRID: Floats = np.linspace(0, 1, 101)
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """A curve, the mean over repetitions, with its pointwise band.
+
+    Attributes
+    ----------
+    x
+        ``(n_points,)``: false positive rate, or recall.
+    y
+        ``(n_points,)``: sensitivity, or precision.
+    low, high
+        ``(n_points,)`` percentiles of `y` over resamples of the records.
+    """
+
+    x: Floats
+    y: Floats
+    low: Floats
+    high: Floats
+
+
+def roc_band(
+    repetitions: Sequence[Predictions],
+    weights: npt.NDArray[Any],
+    grid: Floats = GRID,
+    level: float = 0.95,
+) -> Band:
+    """Return sensitivity by false positive rate.
+
+    Straight lines join the points of neighbouring thresholds, as the area under the curve has it;
+    where the curve rises at one false positive rate, its upper end counts.
+
+    Parameters
+    ----------
+    repetitions
+        Of one configuration; the curve is the mean of theirs.
+    weights
+        ``(n_resamples, n_records)`` from `ecg_mlflow.stats.bootstrap.resample_weights`.
+    grid
+        ``(n_points,)`` false positive rates from 0 to 1.
+    level
+        Of the band, at each point alone.
+
+    Raises
+    ------
+    PredictionsError
+        If all records are positive, or none is.
+    """
+    return _band(repetitions, weights, np.asarray(grid, np.float64), level, _sensitivities)
+
+
+def precision_recall_band(
+    repetitions: Sequence[Predictions],
+    weights: npt.NDArray[Any],
+    grid: Floats = GRID,
+    level: float = 0.95,
+) -> Band:
+    """Return precision by recall: that of the highest threshold which reaches the recall.
+
+    The area under these steps is the average precision. Nothing is drawn between thresholds, where
+    a straight line would promise what no threshold gives (Davis and Goadrich, ICML 2006,
+    doi:10.1145/1143844.1143874).
+
+    Parameters
+    ----------
+    repetitions, weights
+        See `roc_band`.
+    grid
+        ``(n_points,)`` recalls from 0 to 1; 0 stands for the first positive record found.
+    level
+        See `roc_band`.
+
+    Raises
+    ------
+    PredictionsError
+        If all records are positive, or none is.
+    """
+    return _band(repetitions, weights, np.asarray(grid, np.float64), level, _precisions)
+
+
+def _band(
+    repetitions: Sequence[Predictions],
+    weights: npt.NDArray[Any],
+    grid: Floats,
+    level: float,
+    curve: Callable[[Ranks, Floats], Floats],
+) -> Band:
+    check_level(level)
+    for one in repetitions:
+        if not 0 < one.is_positive.sum() < len(one):
+            raise PredictionsError(
+                f"a curve needs records of both kinds; {int(one.is_positive.sum())} of {len(one)} "
+                f"are {one.positive}"
+            )
+    both = with_original(weights)
+    curves = np.empty((len(both), len(grid)))
+    for block, columns in blocks(both, rows=len(grid)):
+        each = np.stack([curve(ranks(one, columns), grid) for one in repetitions])
+        curves[block] = defined_mean(each).T
+    # A resample of one class alone has no curve.
+    resampled = curves[1:][~np.isnan(curves[1:, 0])]
+    if not len(resampled):
+        nothing = np.full(len(grid), np.nan)
+        return Band(grid, curves[0], nothing, nothing)
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return Band(grid, curves[0], low, high)
+
+
+def _sensitivities(found: Ranks, grid: Floats) -> Floats:
+    """Return ``(n_points, n_weightings)``."""
+    ties = found.negative - found.above
+    curve = np.empty((len(grid), len(found.n_negative)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for row, rate in enumerate(grid):
+            # Positive records come when so many negative ones are passed; those that tie with
+            # negative ones come along with these, little by little. Rates times counts that are
+            # whole numbers may be rounded down.
+            beyond = rate * found.n_negative * (1 + 1e-12) - found.above
+            share = np.where(ties > 0, np.clip(beyond / ties, 0, 1), beyond >= 0)
+            curve[row] = np.einsum("ib,ib->b", found.here, share) / found.n_positive
+        curve[:, found.n_negative == 0] = np.nan
+    return curve
+
+
+def _precisions(found: Ranks, grid: Floats) -> Floats:
+    """Return ``(n_points, n_weightings)``."""
+    precision = found.positive / np.maximum(found.positive + found.negative, 1)
+    curve = np.empty((len(grid), len(found.n_positive)))
+    for row, recall in enumerate(grid):
+        needed = np.maximum(recall * found.n_positive * (1 - 1e-12), 1e-9)
+        place = np.minimum((found.positive < needed).sum(axis=0), len(precision) - 1)
+        curve[row] = precision[place, np.arange(len(place))]
+    curve[:, (found.n_positive == 0) | (found.n_negative == 0)] = np.nan
+    return curve

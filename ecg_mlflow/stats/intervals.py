@@ -1,0 +1,193 @@
+"""Intervals of values that were resampled or repeated, and of a proportion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_mlflow.errors import PredictionsError
+from ecg_mlflow.stats.metrics import class_suffix
+from ecg_mlflow.stats.predictions import Predictions
+from ecg_mlflow.stats.units import degrees_of_freedom
+
+#: Metrics that don't end at 1.
+UNBOUNDED = frozenset({"log_loss", "brier"})
+#: Resampled values that differ by less are the same.
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Interval:
+    """From `low` to `high`; NaN where nothing is known."""
+
+    low: float
+    high: float
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+def percentile_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
+    """Return the interval that holds the middle share `level` of resampled values.
+
+    NaN are left out; with nothing else there is no interval, NaN to NaN.
+    """
+    check_level(level)
+    given = np.asarray(values, dtype=np.float64)
+    known = given[~np.isnan(given)]
+    if not len(known):
+        return Interval(float("nan"), float("nan"))
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
+def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Return Student's interval of the mean of independent repetitions.
+
+    Raises
+    ------
+    PredictionsError
+        If there are fewer than two.
+    """
+    from scipy.special import stdtrit
+
+    check_level(level)
+    n = len(values)
+    if n < 2:
+        raise PredictionsError(f"an interval over repetitions needs at least two; given are {n}")
+    half = float(stdtrit(n - 1, (1 + level) / 2) * np.std(values, ddof=1) / np.sqrt(n))
+    mean = float(np.mean(values))
+    return Interval(mean - half, mean + half)
+
+
+def wilson_interval(part: float, whole: float, level: float = 0.95) -> Interval:
+    """Return Wilson's score interval of a proportion; NaN to NaN of nothing.
+
+    Source: Wilson, JASA 22 (1927) 209-212, doi:10.1080/01621459.1927.10502953.
+    """
+    check_level(level)
+    if not whole:
+        return Interval(float("nan"), float("nan"))
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share, spread = part / whole, z * z / whole
+    middle = share + spread / 2
+    half = z * float(np.sqrt(share * (1 - share) / whole + spread / whole / 4))
+    return Interval(
+        max((middle - half) / (1 + spread), 0.0), min((middle + half) / (1 + spread), 1.0)
+    )
+
+
+def records_interval(
+    repetitions: Sequence[Predictions],
+    name: str,
+    value: float,
+    resampled: npt.NDArray[np.float64],
+    level: float = 0.95,
+) -> Interval:
+    """Return the interval over records of a metric, or of its mean over repetitions.
+
+    - Losses: the percentile interval of the resampled values.
+    - Metrics between 0 and 1: Student's interval on the scale of ``log(m / (1 - m))`` with the
+      standard error of the resampled values. Percentiles are too high for metrics near 1: with 100
+      positive records and a ROC AUC of 0.99 they hold the truth in 88 % of test sets, these in 92 %
+      (and in 93 to 98 % elsewhere; ``tests/stats/test_coverage.py``).
+    - Where all resampled values are the same they say nothing: records without an error have no
+      resample with one. It is Wilson's interval then, of the share that the metric is or grows
+      with.
+
+    Parameters
+    ----------
+    repetitions
+        Predictions of the same records.
+    name
+        The metric.
+    value
+        The metric of the records as they are, mean over repetitions; NaN to NaN if it is NaN.
+    resampled
+        ``(n_resamples,)`` from `ecg_mlflow.stats.bootstrap.resampled_means`.
+    level
+        Confidence.
+
+    Notes
+    -----
+    Source of the scale: Pepe, *The Statistical Evaluation of Medical Tests* (2003), section 5.2.5.
+    """
+    from scipy.special import expit, logit, stdtrit
+
+    check_level(level)
+    known = resampled[~np.isnan(resampled)]
+    if np.isnan(value) or len(known) < 2:
+        return Interval(float("nan"), float("nan"))
+    if name in UNBOUNDED:
+        return percentile_interval(known, level)
+    if np.ptp(known) < _ROUNDING:
+        return _interval_of_share(repetitions[0], name, value, level) or Interval(value, value)
+    error = known.std(ddof=1) / (value * (1 - value))
+    half = stdtrit(degrees_of_freedom(repetitions), (1 + level) / 2) * error
+    return Interval(float(expit(logit(value) - half)), float(expit(logit(value) + half)))
+
+
+def _interval_of_share(
+    predictions: Predictions, name: str, value: float, level: float
+) -> Interval | None:
+    share = _share(predictions, name, value)
+    if share is None:
+        return None
+    part, whole = share
+    if predictions.groups is not None:  # records of one patient tell less than as many patients
+        fewer = len(np.unique(predictions.groups)) / len(predictions)
+        part, whole = part * fewer, whole * fewer
+    found = wilson_interval(part, whole, level)
+    if name.startswith("f1"):
+        return Interval(2 * found.low / (1 + found.low), 2 * found.high / (1 + found.high))
+    return found
+
+
+def _share(predictions: Predictions, name: str, value: float) -> tuple[float, float] | None:
+    """Return the two counts whose ratio the metric is, or grows with; None for others."""
+    labels = {f"f1_{class_suffix(one)}": i for i, one in enumerate(predictions.classes)}
+    place = labels.get(name, predictions.place)
+    truly, said = predictions.of_class(place)
+    sets = {
+        "accuracy": (predictions.is_right, np.ones_like(truly)),
+        "sensitivity": (truly & said, truly),
+        "specificity": (~truly & ~said, ~truly),
+        "precision": (truly & said, said),
+        # 1 is that each positive record stands above all others.
+        "roc_auc": (value * truly, truly),
+        "average_precision": (value * truly, truly),
+    }
+    if name == "f1" or name in labels:
+        sets[name] = (truly & said, truly | said)
+    if name not in sets:
+        return None
+    part, whole = sets[name]
+    return float(part.sum()), float(whole.sum())
+
+
+def as_normal(ratio: npt.ArrayLike, freedom: int) -> npt.NDArray[np.float64]:
+    """Return the normal value with the tail of a ratio to an *estimated* standard error.
+
+    The bootstrap's own deviations are measured by the standard error that they have; the observed
+    gain's is only an estimate of it, which Student's distribution allows for.
+    """
+    from scipy.special import ndtri, stdtr
+
+    return np.asarray(-ndtri(stdtr(freedom, -np.asarray(ratio))))
+
+
+def as_student(normal: npt.ArrayLike, freedom: int) -> npt.NDArray[np.float64]:
+    """Undo `as_normal`."""
+    from scipy.special import ndtr, stdtrit
+
+    return np.asarray(-stdtrit(freedom, ndtr(-np.asarray(normal))))
+
+
+def check_level(level: float) -> None:
+    """Raise a `PredictionsError` unless `level` lies between 0 and 1."""
+    if not 0 < level < 1:
+        raise PredictionsError(f"level={level}: a confidence lies between 0 and 1, such as 0.95")

@@ -1,0 +1,250 @@
+"""What one model says of labelled records: the one form in which all comparisons take it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_mlflow.errors import PredictionsError
+from ecg_mlflow.label_sets import split_label
+from ecg_mlflow.stats.scores import (
+    Targets,
+    all_metrics,
+    is_multilabel,
+    label_texts,
+    read_targets,
+    said,
+)
+
+#: Column of a table of predictions that holds a class's probability.
+PROBABILITY = "p_{}"
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Record-level predictions of one model.
+
+    Attributes
+    ----------
+    records
+        Names of the records.
+    targets
+        ``(n_records,)`` int64 index of the true class; ``(n_records, n_classes)`` bool where a
+        record may be of several.
+    probabilities
+        ``(n_records, n_classes)`` float64.
+    classes, positive
+        Names of the classes, and the one that F1, sensitivity and the curves are of.
+    threshold
+        A record counts as `positive` where that class's probability is at least this, else as the
+        most probable of the other classes; None takes the most probable class of all. Where a
+        record may be of several classes, it is of those with at least 0.5, which `threshold`
+        replaces for `positive`.
+    groups
+        ``(n_records,)`` int64: records of one group, such as a patient's, are not independent and
+        are drawn together; None where each record stands for itself.
+
+    Raises
+    ------
+    PredictionsError
+        If the shapes don't agree, `positive` is no class, or a probability is NaN or infinite.
+    """
+
+    records: tuple[str, ...]
+    targets: Targets
+    probabilities: npt.NDArray[np.float64]
+    classes: tuple[str, ...]
+    positive: str
+    threshold: float | None = None
+    groups: npt.NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        n, k = len(self.records), len(self.classes)
+        wanted = (n, k) if self.is_multilabel else (n,)
+        if self.targets.shape != wanted or self.probabilities.shape != (n, k) or n == 0:
+            raise PredictionsError(
+                f"{n} records and {k} classes need targets {wanted} and probabilities {(n, k)}, at "
+                f"least one record; given are {self.targets.shape} and {self.probabilities.shape}"
+            )
+        if self.positive not in self.classes:
+            raise PredictionsError(f"{self.positive!r} is none of the classes {self.classes}")
+        if not np.isfinite(self.probabilities).all():
+            bad = self.records[int(np.argmin(np.isfinite(self.probabilities).all(axis=1)))]
+            raise PredictionsError(f"record {bad} has a probability that is NaN or infinite")
+
+    @classmethod
+    def from_columns(
+        cls,
+        columns: Mapping[str, Sequence[Any]],
+        positive: str,
+        classes: Sequence[str] | None = None,
+        threshold: float | None = None,
+        *,
+        multilabel: bool = False,
+    ) -> Predictions:
+        """Read a table with the columns ``record``, ``label``, ``p_<class>``, maybe ``patient``.
+
+        Parameters
+        ----------
+        columns
+            A dict of equally long columns, or a DataFrame.
+        positive
+            The class that F1 is of.
+        classes
+            Their order; by default that of the columns.
+        threshold
+            See `Predictions`.
+        multilabel
+            Whether a record may be of several classes, ``AF,RBBB``, or of none.
+
+        Raises
+        ------
+        PredictionsError
+            If a column is missing, or a label is none of the classes.
+        """
+        head = PROBABILITY.format("")
+        names = [name.removeprefix(head) for name in columns if str(name).startswith(head)]
+        order = tuple(names if classes is None else classes)
+        wanted = ["record", "label", *(PROBABILITY.format(name) for name in order or ["<class>"])]
+        if missing := [name for name in wanted if name not in columns]:
+            raise PredictionsError(
+                f"a table of predictions has the columns record, label and p_<class>; there is no "
+                f"{', '.join(missing)} among {list(columns)}"
+            )
+        # pandas reads the empty cell of a record of no class as NaN.
+        labels = ["" if label != label else str(label) for label in columns["label"]]
+        found = {one for label in labels for one in split_label(label)} - {""}
+        if not multilabel:
+            found = set(labels)
+        if unknown := sorted(found - set(order)):
+            raise PredictionsError(f"labels {unknown} are none of the classes {list(order)}")
+        groups = None
+        if "patient" in columns:
+            groups = _group_numbers([str(one) for one in columns["patient"]])
+        return cls(
+            tuple(str(one) for one in columns["record"]),
+            read_targets(labels, order, multilabel=multilabel),
+            np.stack(
+                [np.asarray(columns[PROBABILITY.format(name)], np.float64) for name in order], 1
+            ),
+            order,
+            positive,
+            threshold,
+            groups,
+        )
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether a record may be of several classes, or of none."""
+        return is_multilabel(self.targets)
+
+    @property
+    def activation(self) -> str:
+        """What makes such probabilities of a network's outputs."""
+        return "sigmoid" if self.is_multilabel else "softmax"
+
+    @property
+    def place(self) -> int:
+        """Index of the positive class."""
+        return self.classes.index(self.positive)
+
+    @property
+    def is_positive(self) -> npt.NDArray[np.bool_]:
+        """``(n_records,)``: whether the record's true class is the positive one."""
+        return self.of_class(self.place)[0]
+
+    @property
+    def scores(self) -> npt.NDArray[np.float64]:
+        """``(n_records,)``: probability of the positive class."""
+        scores: npt.NDArray[np.float64] = self.probabilities[:, self.place]
+        return scores
+
+    @cached_property
+    def predicted(self) -> Targets:
+        """What each record is said to be, in the form of `targets`."""
+        return said(self.targets, self.probabilities, self.place, self.threshold)
+
+    @property
+    def said_positive(self) -> npt.NDArray[np.bool_]:
+        """``(n_records,)``: whether the record is said to be of the positive class."""
+        return self.of_class(self.place)[1]
+
+    def of_class(self, place: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Return which records are of a class and which are said to be, each ``(n_records,)``."""
+        if self.is_multilabel:
+            return np.asarray(self.targets[:, place]), np.asarray(self.predicted[:, place])
+        return np.asarray(self.targets == place), np.asarray(self.predicted == place)
+
+    @property
+    def is_right(self) -> npt.NDArray[np.bool_]:
+        """``(n_records,)``: whether all that is said of the record is true, and all of it said."""
+        same = self.predicted == self.targets
+        return np.asarray(same.all(axis=1) if self.is_multilabel else same)
+
+    @property
+    def labels(self) -> list[str]:
+        """The true labels, spelled out."""
+        return label_texts(self.targets, self.classes)
+
+    @property
+    def predicted_labels(self) -> list[str]:
+        """What the records are said to be, spelled out."""
+        return label_texts(self.predicted, self.classes)
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """All metrics, by name."""
+        return all_metrics(
+            self.targets, self.probabilities, self.classes, self.positive, self.threshold
+        )
+
+    def take(self, rows: npt.NDArray[np.integer[Any]]) -> Predictions:
+        """Return the predictions of some records, in that order."""
+        return Predictions(
+            tuple(self.records[row] for row in rows),
+            self.targets[rows],
+            self.probabilities[rows],
+            self.classes,
+            self.positive,
+            self.threshold,
+            None if self.groups is None else self.groups[rows],
+        )
+
+    def sorted(self) -> Predictions:
+        """Return them in the order of the records' names."""
+        return self.take(np.argsort(np.array(self.records), kind="stable"))
+
+
+def check_paired(predictions: Sequence[Predictions]) -> None:
+    """Raise a `PredictionsError` unless all are of the same records, labels and classes."""
+    first = predictions[0]
+    for one in predictions[1:]:
+        same = (
+            one.records == first.records
+            and one.classes == first.classes
+            and one.positive == first.positive
+            and np.array_equal(one.targets, first.targets)
+        )
+        if not same:
+            raise PredictionsError(
+                "predictions can be compared only where they are of the same records with the "
+                "same labels, in the same order"
+            )
+
+
+def _group_numbers(names: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Number the groups; an empty name is a group of its own."""
+    known: dict[str, int] = {}
+    numbers = []
+    for row, name in enumerate(names):
+        key = name if name and name != "nan" else f"\0{row}"
+        numbers.append(known.setdefault(key, len(known)))
+    return np.array(numbers, dtype=np.int64)

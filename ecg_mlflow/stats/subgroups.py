@@ -1,0 +1,195 @@
+"""Metrics of groups of records, such as those of one sex, site or quarter of the ages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_mlflow.errors import PredictionsError
+from ecg_mlflow.stats.bootstrap import resample_weights, resampled_metrics
+from ecg_mlflow.stats.intervals import Interval, records_interval
+from ecg_mlflow.stats.predictions import Predictions
+
+Value = str | float | None
+Floats = npt.NDArray[np.float64]
+
+#: Numbers with more different values are cut at their quartiles.
+MOST_NUMBERS = 6
+#: Words beyond the most frequent ones are put together.
+MOST_WORDS = 12
+UNKNOWN, OTHERS = "unknown", "other"
+#: Without a positive record they are 0 whatever the model does right.
+_OF_POSITIVES = frozenset({"f1", "precision"})
+
+
+@dataclass(frozen=True)
+class SubgroupRow:
+    """The metrics of one group of records.
+
+    Attributes
+    ----------
+    column, group
+        Such as ``age`` and ``45-61``.
+    n_records, n_positive
+        How many there are, and how many of them are of the positive class.
+    metrics
+        By name; NaN where these records don't define it.
+    intervals
+        Bootstrap intervals over the group's records by name; NaN to NaN where there is none.
+    """
+
+    column: str
+    group: str
+    n_records: int
+    n_positive: int
+    metrics: dict[str, float]
+    intervals: dict[str, Interval]
+
+    def cells(self) -> dict[str, object]:
+        """Return the row of a table: a metric's bounds stand behind it."""
+        found: dict[str, object] = {
+            "column": self.column,
+            "group": self.group,
+            "records": self.n_records,
+            "positive": self.n_positive,
+        }
+        for name, value in self.metrics.items():
+            interval = self.intervals[name]
+            found |= {name: value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        return found
+
+
+def subgroup_table(
+    predictions: Predictions,
+    values: Sequence[Value],
+    name: str,
+    metrics: Sequence[str],
+    *,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> list[SubgroupRow]:
+    """Compute metrics for each group of records that a column tells of.
+
+    Parameters
+    ----------
+    predictions
+        Of one model.
+    values
+        ``(n_records,)`` cells of the column. Numbers (as text, too) of more than 6 different values
+        are cut at their quartiles: ``<45``, ``45-61``, ``62-73``, ``>=74`` of whole numbers;
+        ``4.5-6.1`` of others is without 6.1. Everything else is a group by itself; of more than 12,
+        the rarest ones are together ``other``. None, NaN and empty text are ``unknown``.
+    name
+        Of the column.
+    metrics
+        Which ones. F1 and precision are not defined without positive records.
+    level
+        Of the intervals.
+    n_resamples, seed
+        Of the bootstrap, which is one of each group alone.
+
+    Returns
+    -------
+    list
+        Ascending; ``other`` and ``unknown`` come last.
+
+    Raises
+    ------
+    PredictionsError
+        If there are not as many values as records, or no such metric.
+    """
+    if len(values) != len(predictions):
+        raise PredictionsError(
+            f"{name} has {len(values)} values for {len(predictions)} records; give one each, None "
+            f"where it is unknown"
+        )
+    return [
+        _row(predictions.take(rows), name, label, metrics, level, n_resamples, seed)
+        for label, rows in _groups(values)
+    ]
+
+
+def _row(
+    part: Predictions,
+    column: str,
+    label: str,
+    metrics: Sequence[str],
+    level: float,
+    n_resamples: int,
+    seed: int,
+) -> SubgroupRow:
+    n_positive = int(part.is_positive.sum())
+    weights = resample_weights(len(part), n_resamples, seed, part.groups)
+    resampled = resampled_metrics(part, weights, metrics)
+    found: dict[str, float] = {}
+    intervals: dict[str, Interval] = {}
+    for name in metrics:
+        is_defined = name in part.metrics and (n_positive > 0 or name not in _OF_POSITIVES)
+        found[name] = part.metrics[name] if is_defined else math.nan
+        intervals[name] = records_interval([part], name, found[name], resampled[name], level)
+    return SubgroupRow(column, label, len(part), n_positive, found, intervals)
+
+
+def _groups(values: Sequence[Value]) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
+    """Yield each group's name and rows."""
+    known = np.array([not _is_missing(one) for one in values], bool)
+    rows = np.flatnonzero(known)
+    cells = [values[row] for row in rows.tolist()]
+    numbers = _numbers(cells)
+    if numbers is None:
+        labels, order = _by_word([str(one) for one in cells])
+    else:
+        labels, order = _by_number(numbers)
+    for label in order:
+        yield label, rows[np.array(labels) == label]
+    if not known.all():
+        yield UNKNOWN, np.flatnonzero(~known)
+
+
+def _is_missing(value: Value) -> bool:
+    if value is None or (isinstance(value, str) and value.strip().lower() in ("", "nan")):
+        return True
+    return not isinstance(value, str) and math.isnan(value)
+
+
+def _numbers(cells: Sequence[Value]) -> Floats | None:
+    """Return all cells as finite numbers; None if one is not."""
+    try:
+        numbers = np.array([float(one) for one in cells if one is not None], np.float64)
+    except ValueError:
+        return None
+    return numbers if np.isfinite(numbers).all() else None
+
+
+def _by_word(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return each record's group, and the groups in their order."""
+    names, counts = np.unique(np.array(words, dtype=np.str_), return_counts=True)
+    if len(names) <= MOST_WORDS:
+        return words, names.tolist()
+    kept = sorted(names[np.argsort(-counts, kind="stable")[: MOST_WORDS - 1]].tolist())
+    return [word if word in kept else OTHERS for word in words], [*kept, OTHERS]
+
+
+def _by_number(numbers: Floats) -> tuple[list[str], list[str]]:
+    """Return each record's group, and the groups in their order."""
+    different = np.unique(numbers)
+    if len(different) <= MOST_NUMBERS:
+        return [f"{one:.15g}" for one in numbers], [f"{one:.15g}" for one in different]
+    cuts = np.unique(np.quantile(numbers, [0.25, 0.5, 0.75], method="higher"))
+    # Where more than three quarters have the least value, they are a group, and the others one.
+    cuts = cuts[cuts > different[0]] if cuts[-1] > different[0] else different[1:2]
+    are_whole = bool((different == different.round()).all())
+    form = ".15g" if are_whole else ".6g"
+    between = [_span(low, high - are_whole, form) for low, high in pairwise(cuts)]
+    names = [f"<{cuts[0]:{form}}", *between, f">={cuts[-1]:{form}}"]
+    return [names[place] for place in np.searchsorted(cuts, numbers, "right")], names
+
+
+def _span(low: float, high: float, form: str) -> str:
+    return f"{low:{form}}" if low == high else f"{low:{form}}-{high:{form}}"

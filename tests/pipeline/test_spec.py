@@ -1,0 +1,199 @@
+"""A pipeline as JSON and back, and what no model can keep of one."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from functools import partial
+from operator import attrgetter
+
+import numpy as np
+import pytest
+from numba import njit
+
+from ecg_mlflow.errors import PipelineError
+from ecg_mlflow.pipeline import Pipeline
+from ecg_mlflow.pipeline.spec import (
+    check_deterministic,
+    functions_of,
+    stages_from_json,
+    stages_to_json,
+)
+
+
+def halve(signal, fs):
+    return signal / 2
+
+
+@njit
+def double(signal, fs):
+    return signal * 2
+
+
+class Filters:
+    @staticmethod
+    def invert(signal, fs):
+        return -signal
+
+
+def replaced(signal, fs):
+    return signal
+
+
+first_version = replaced
+
+
+def replaced(signal, fs):
+    return signal
+
+
+def make_inner():
+    def inner(signal, fs):
+        return signal
+
+    return inner
+
+
+def find(module: str, qualname: str):
+    return attrgetter(qualname)(importlib.import_module(module))
+
+
+CUT = {"split": lambda p: p.split_signals(3000, 1500)}
+PIPELINES = {
+    "labels": lambda p: p.drop_labels(["~"]).keep_labels(["A", "N"]).rename_labels({"N": "NO"}),
+    "limits": lambda p: p.drop_short_signals(9.5),
+    "leads": lambda p: (
+        p.keep_leads(["I", "II", "V1"]).drop_leads(["I"]).reorder_leads(["V1", "II"])
+    ),
+    "filter": lambda p: p.band_pass_signals(0.5, 40.0, 4).band_pass_signals(low=1),
+    "scale": lambda p: p.standardise_signals().resample_signals(250),
+    "center": lambda p: p.center_flip(),
+    "numpy numbers": lambda p: p.resample_signals(np.float32(0.1)),
+    "function": lambda p: p.apply(halve).apply(double).apply(Filters.invert),
+}
+
+
+@pytest.mark.parametrize("build", PIPELINES.values(), ids=PIPELINES)
+def test_a_pipeline_comes_back_equal(build):
+    stages = build(Pipeline()).split_signals(3000, 1500).stages()
+    text = json.dumps(stages_to_json(stages), allow_nan=False)
+    assert stages_from_json(json.loads(text), find) == stages
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda p: p.split_signals(100, {"A": 5, "N": 7}).standardise_signals(),
+        lambda p: p.random_split_signals(100, {"A": 2}),
+        lambda p: p.random_resample_signals("normal", loc=300, scale=10).split_signals(100, 100),
+        lambda p: p.center_flip(flip_at_test=True).split_signals(np.int64(100), 100).apply(halve),
+    ],
+)
+def test_actions_of_chance_come_back_too(build):
+    stages = build(Pipeline()).stages()
+    text = json.dumps(stages_to_json(stages))
+    assert stages_from_json(json.loads(text), find) == stages
+
+
+def test_what_is_written_is_what_a_reader_expects():
+    stages = Pipeline().center_flip().apply(double).split_signals(3000, step=1500).stages()
+    assert stages_to_json(stages) == [
+        {"name": "center_flip", "arguments": {"flip_at_test": False}},
+        {
+            "name": "apply",
+            "arguments": {"step": {"module": double.py_func.__module__, "qualname": "double"}},
+        },
+        {"name": "split_signals", "arguments": {"length": 3000, "step": 1500}},
+    ]
+    assert functions_of(stages_to_json(stages)) == [(double.py_func.__module__, "double")]
+
+
+class Callable:
+    def __call__(self, signal, fs):
+        return signal
+
+
+def of_main(signal, fs):
+    return signal
+
+
+of_main.__module__ = "__main__"
+
+
+@pytest.mark.parametrize(
+    ("step", "why"),
+    [
+        (lambda signal, fs: signal, "a lambda"),
+        (make_inner(), "within another function"),
+        (partial(halve, fs=300), "partial .* has none of its own"),
+        (Callable(), "Callable .* has none of its own"),
+        (of_main, "of the program that runs"),
+        (first_version, "another object now"),
+    ],
+)
+def test_functions_that_no_name_leads_to(step, why):
+    stages = Pipeline().apply(step).split_signals(10, 10).stages()
+    with pytest.raises(PipelineError, match=f"(?s){why}.*def at the top of the grid file"):
+        stages_to_json(stages)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "why"),
+    [
+        (Pipeline().split_signals(10, {1: 5}), "keys .* must be text"),
+        (
+            Pipeline().random_resample_signals("choice", a=np.arange(3)).split_signals(10, 10),
+            "ndarray can't be kept",
+        ),
+    ],
+)
+def test_arguments_that_json_has_no_form_for(pipeline, why):
+    with pytest.raises(PipelineError, match=why):
+        stages_to_json(pipeline.stages())
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        {"name": "wavelet", "arguments": {}},
+        {"name": "split_signals", "arguments": {"length": 10}},
+        {"name": "split_signals", "arguments": {"length": 10, "step": 10, "pad": 0}},
+    ],
+)
+def test_what_another_version_wrote_is_not_guessed_at(action):
+    with pytest.raises(PipelineError, match="another version wrote the pipeline"):
+        stages_from_json([action], find)
+
+
+def test_arguments_are_checked_again():
+    spec = [{"name": "split_signals", "arguments": {"length": 0, "step": 10}}]
+    with pytest.raises(PipelineError, match="at least 1"):
+        stages_from_json(spec, find)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "instead"),
+    [
+        (Pipeline().random_split_signals(10, 3), r"split_signals\(10, step\)"),
+        (
+            Pipeline().random_resample_signals("normal", loc=300).split_signals(10, 10),
+            r"resample_signals\(fs\)",
+        ),
+        (Pipeline().center_flip(flip_at_test=True).split_signals(10, 10), r"center_flip\(\)"),
+        (Pipeline().split_signals(10, {"A": 5, "N": 10}), r"split_signals\(10, 5\)"),
+    ],
+)
+def test_a_model_that_answers_draws_no_lots(pipeline, instead):
+    with pytest.raises(PipelineError, match=f"Write .*{instead}.* in the test pipeline"):
+        check_deterministic(pipeline.stages())
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        Pipeline().center_flip().split_signals(10, {"A": 5, "N": 5}),
+        Pipeline().drop_labels(["~"]).resample_signals(300).split_signals(10, 10),
+    ],
+)
+def test_pipelines_without_chance_pass(pipeline):
+    check_deterministic(pipeline.stages())

@@ -1,0 +1,125 @@
+"""Resamples of records and patients, and metrics of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from simulated import equal_models, four_classes
+
+from ecg_mlflow.errors import PredictionsError
+from ecg_mlflow.stats import bootstrap
+from ecg_mlflow.stats.bootstrap import (
+    blocks,
+    resample_weights,
+    resampled_means,
+    resampled_metrics,
+    with_original,
+)
+
+
+def test_each_resample_draws_as_many_records_as_there_are():
+    weights = resample_weights(50, 3000, seed=1)
+    assert weights.shape == (3000, 50)
+    assert (weights.sum(axis=1) == 50).all()
+    # Multinomial: mean 1, variance 1 - 1/n of each, covariance -1/n of two.
+    assert weights.mean(axis=0) == pytest.approx(np.ones(50), abs=0.1)
+    covariance = np.cov(weights, rowvar=False)
+    assert np.diag(covariance).mean() == pytest.approx(1 - 1 / 50, abs=0.02)
+    off = covariance[~np.eye(50, dtype=bool)].mean()
+    assert off == pytest.approx(-1 / 50, abs=0.001)
+
+
+def test_the_seed_decides_the_resamples():
+    np.testing.assert_array_equal(resample_weights(9, 20, 3), resample_weights(9, 20, 3))
+    assert (resample_weights(9, 20, 3) != resample_weights(9, 20, 4)).any()
+
+
+def test_records_of_a_patient_are_drawn_together():
+    groups = np.array([7, 3, 7, 7, 9])
+    weights = resample_weights(5, 500, groups=groups)
+    assert (weights[:, 0] == weights[:, 2]).all()
+    assert (weights[:, 0] == weights[:, 3]).all()
+    # Three patients are drawn, however many records they have.
+    assert (weights[:, [0, 1, 4]].sum(axis=1) == 3).all()
+    assert len(np.unique(weights.sum(axis=1))) > 1
+
+
+def test_strata_keep_their_sizes():
+    strata = np.array([0, 1, 0, 1, 1])
+    weights = resample_weights(5, 200, strata=strata)
+    assert (weights[:, strata == 0].sum(axis=1) == 2).all()
+    assert (weights[:, strata == 1].sum(axis=1) == 3).all()
+    assert len(np.unique(weights, axis=0)) > 10
+    both = resample_weights(4, 200, groups=np.array([0, 0, 1, 2]), strata=np.array([1, 1, 1, 5]))
+    assert (both[:, 3] == 1).all()
+    assert (both[:, [0, 2]].sum(axis=1) == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n": 0}, "at least 1"),
+        ({"n": 3, "n_resamples": 0}, "at least 1"),
+        ({"n": 3, "groups": np.zeros(2, int)}, "3 records need as many groups"),
+        ({"n": 3, "strata": np.zeros(4, int)}, "as many strata; given are 4"),
+        ({"n": 2, "groups": np.zeros(2, int), "strata": np.arange(2)}, "in two strata"),
+    ],
+)
+def test_what_can_not_be_drawn_is_an_error(arguments, message):
+    with pytest.raises(PredictionsError, match=message):
+        resample_weights(**arguments)
+
+
+def test_resampled_metrics_are_those_of_the_table_written_out():
+    one = four_classes(np.random.default_rng(0), 80, groups=np.arange(80) // 3)
+    weights = resample_weights(80, 25, seed=5, groups=one.groups)
+    names = list(one.metrics)
+    found = resampled_metrics(one, weights, names)
+    for row, counts in enumerate(weights):
+        written_out = one.take(np.repeat(np.arange(80), counts)).metrics
+        assert {name: found[name][row] for name in names} == pytest.approx(written_out, abs=1e-12)
+
+
+def test_blocks_change_nothing(monkeypatch):
+    one = four_classes(np.random.default_rng(0), 80)
+    weights = resample_weights(80, 50)
+    whole = resampled_metrics(one, weights, ["f1", "roc_auc", "log_loss"])
+    monkeypatch.setattr(bootstrap, "_BLOCK", 80 * 7)
+    assert [columns.shape[1] for _, columns in blocks(weights)] == [7] * 7 + [1]
+    in_blocks = resampled_metrics(one, weights, ["f1", "roc_auc", "log_loss"])
+    for name, values in whole.items():
+        np.testing.assert_allclose(in_blocks[name], values, rtol=1e-13)
+
+
+def test_the_original_stands_first():
+    one = four_classes(np.random.default_rng(0), 80)
+    found = resampled_metrics(one, with_original(resample_weights(80, 5)), list(one.metrics))
+    assert {name: values[0] for name, values in found.items()} == pytest.approx(one.metrics)
+
+
+def test_means_over_repetitions_are_of_the_same_resamples():
+    models = equal_models(np.random.default_rng(0), 3, 100)
+    weights = resample_weights(100, 30)
+    each = [resampled_metrics(one, weights, ["f1"])["f1"] for one in models]
+    np.testing.assert_allclose(resampled_means(models, weights, ["f1"])["f1"], np.mean(each, 0))
+
+
+def test_a_repetition_that_does_not_define_a_metric_is_left_out_of_the_mean():
+    good, other = equal_models(np.random.default_rng(0), 2, 100)
+    never = replace(other, probabilities=np.tile([1.0, 0.0], (100, 1)))
+    weights = resample_weights(100, 30)
+    found = resampled_means([good, never], weights, ["precision"])["precision"]
+    np.testing.assert_array_equal(
+        found, resampled_metrics(good, weights, ["precision"])["precision"]
+    )
+    assert np.isnan(resampled_means([never], weights, ["precision"])["precision"]).all()
+
+
+def test_unknown_metrics_and_other_records_are_errors():
+    one = four_classes(np.random.default_rng(0), 20)
+    with pytest.raises(PredictionsError, match="f2: no metric of these predictions; they have"):
+        resampled_metrics(one, resample_weights(20, 3), ["f1", "f2"])
+    with pytest.raises(PredictionsError, match="weights of 19 records don't fit 20"):
+        resampled_metrics(one, resample_weights(19, 3), ["f1"])

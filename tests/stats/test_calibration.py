@@ -1,0 +1,161 @@
+"""Calibration and thresholds against what they must be by hand, by SciPy and by brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit, softmax
+from sklearn.metrics import f1_score
+
+from ecg_mlflow.errors import PredictionsError
+from ecg_mlflow.stats.calibration import (
+    calibrated,
+    calibration_error,
+    choose_threshold,
+    fit_temperature,
+    reliability,
+)
+from ecg_mlflow.stats.predictions import Predictions
+
+
+def predictions(scores, positive) -> Predictions:
+    p = np.asarray(scores, np.float64)
+    names = tuple(f"r{i}" for i in range(len(p)))
+    targets = np.where(np.asarray(positive, bool), 0, 1)
+    return Predictions(names, targets, np.stack([p, 1 - p], 1), ("A", "N"), "A")
+
+
+def drawn(n: int, seed: int = 0, n_classes: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Draw logits, and classes with just these probabilities."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (n, n_classes))
+    places = rng.random((n, 1))
+    targets = (softmax(logits, axis=1).cumsum(axis=1) < places).sum(axis=1)
+    return logits, np.minimum(targets, n_classes - 1)
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
+def test_a_network_that_is_too_sure_or_not_sure_enough_is_mended(temperature, n_classes):
+    logits, targets = drawn(20_000, n_classes=n_classes)
+    given = softmax(logits / temperature, axis=1)
+    found = fit_temperature(targets, given)
+    assert found == pytest.approx(1 / temperature, rel=0.05)
+    truth = softmax(logits, axis=1)
+    np.testing.assert_allclose(calibrated(given, 1 / temperature), truth, atol=1e-9)
+    np.testing.assert_allclose(calibrated(given, found), truth, atol=0.02)
+
+
+@pytest.mark.parametrize("temperature", [0.4, 3.0])
+def test_of_several_classes_each_is_mended_by_itself(temperature):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(-1, 2, (10_000, 3))
+    targets = rng.random(logits.shape) < expit(logits)
+    given = expit(logits / temperature)
+    found = fit_temperature(targets, given)
+    assert found == pytest.approx(1 / temperature, rel=0.05)
+    np.testing.assert_allclose(
+        calibrated(given, 1 / temperature, "sigmoid"), expit(logits), atol=1e-9
+    )
+    edges = calibrated(np.array([[0.0, 1.0, 0.5]]), 5.0, "sigmoid")
+    assert np.isfinite(edges).all()
+    assert edges[0, 2] == 0.5
+
+
+def test_a_temperature_of_one_changes_nothing_and_no_temperature_changes_the_order():
+    given = np.array([[0.2, 0.8], [0.0, 1.0], [1.0, 0.0]])
+    assert calibrated(given, 1.0).tolist() == given.tolist()
+    soft = calibrated(given, 5.0)
+    np.testing.assert_allclose(soft.sum(axis=1), 1)
+    assert np.argsort(soft[:, 0]).tolist() == [1, 0, 2]
+    assert np.isfinite(soft).all()
+
+
+def test_certain_and_right_records_don_t_break_the_fit():
+    targets = np.array([0, 1, 0, 1])
+    assert np.isfinite(fit_temperature(targets, np.eye(2)[targets]))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("rule", ["f1", "youden", "sensitivity=0.9", "specificity=0.95"])
+def test_no_threshold_is_better(rule, seed):
+    rng = np.random.default_rng(seed)
+    positive = rng.random(80) < 0.3
+    # Rounded, so that scores tie.
+    scores = np.round(np.clip(rng.normal(0.3 + 0.3 * positive, 0.2), 0.01, 0.99), 2)
+    chosen = choose_threshold(predictions(scores, positive), rule)
+
+    def merit(threshold: float) -> float:
+        said = scores >= threshold
+        sensitivity, specificity = said[positive].mean(), (~said[~positive]).mean()
+        if rule == "f1":
+            return f1_score(positive, said, zero_division=0.0)
+        if rule == "youden":
+            return sensitivity + specificity
+        if rule == "sensitivity=0.9":
+            return specificity if sensitivity >= 0.9 else -1
+        return sensitivity if specificity >= 0.95 else -1
+
+    everything = np.arange(-0.005, 1.01, 0.01)
+    assert merit(chosen) == pytest.approx(max(map(merit, everything)))
+    assert chosen not in scores, "between two scores, not on one"
+
+
+def test_a_threshold_lies_in_the_middle():
+    assert choose_threshold(predictions([0.1, 0.2, 0.6, 0.9], [0, 0, 1, 1])) == pytest.approx(0.4)
+    given = predictions([0.1, 0.2, 0.6, 0.9], [0, 0, 1, 1])
+    assert choose_threshold(given, "specificity=1.0") == pytest.approx(0.4)
+
+
+def test_all_or_none_may_be_positive():
+    upside_down = predictions([0.9, 0.8, 0.3], [0, 0, 1])
+    everything = choose_threshold(upside_down, "sensitivity=1.0")
+    assert (upside_down.scores >= everything).all()
+    nothing = choose_threshold(upside_down, "specificity=1.0")
+    assert not (upside_down.scores >= nothing).any()
+
+
+@pytest.mark.parametrize("rule", ["f2", "sensitivity", "sensitivity=2", "specificity=", "=0.5"])
+def test_rules_that_are_none(rule):
+    with pytest.raises(PredictionsError, match=r"is no rule; there are f1, youden"):
+        choose_threshold(predictions([0.1, 0.9], [0, 1]), rule)
+
+
+def test_one_class_has_no_threshold():
+    with pytest.raises(PredictionsError, match="0 of 2 validation records are A"):
+        choose_threshold(predictions([0.1, 0.9], [0, 0]))
+
+
+def test_bins_hold_equally_many_records():
+    logits, targets = drawn(1000)
+    given = predictions(softmax(logits, axis=1)[:, 0], targets == 0)
+    table = reliability(given, 10)
+    assert table.counts.tolist() == [100] * 10
+    order = np.argsort(given.scores)
+    np.testing.assert_allclose(table.probability[3], given.scores[order][300:400].mean())
+    np.testing.assert_allclose(table.observed[3], given.is_positive[order][300:400].mean())
+    assert (table.low <= table.observed).all()
+    assert (table.observed <= table.high).all()
+    assert len(table.edges) == 11
+
+
+def test_equal_probabilities_are_one_bin():
+    table = reliability(predictions([0.0] * 60 + [0.5] * 40, [0] * 80 + [1] * 20))
+    assert table.counts.tolist() == [60, 40]
+    assert table.probability.tolist() == [0, 0.5]
+    assert table.observed.tolist() == [0, 0.5]
+
+
+def test_the_calibration_error_by_hand():
+    # Half of the records at 0.2, of which 0.4 are positive; half at 0.8, of which 0.7 are.
+    scores = [0.2] * 10 + [0.8] * 10
+    positive = [1] * 4 + [0] * 6 + [1] * 7 + [0] * 3
+    assert calibration_error(predictions(scores, positive)) == pytest.approx(0.15)
+
+
+def test_a_calibrated_network_has_a_small_error():
+    logits, targets = drawn(20_000)
+    true = softmax(logits, axis=1)
+    assert calibration_error(predictions(true[:, 0], targets == 0)) < 0.015
+    sharp = softmax(3 * logits, axis=1)
+    assert calibration_error(predictions(sharp[:, 0], targets == 0)) > 0.05

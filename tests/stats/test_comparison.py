@@ -1,0 +1,165 @@
+"""Comparisons: figures against those of the tables, groups and winners in domain terms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from simulated import answers, difficulties, equal_models
+
+from ecg_mlflow.errors import PredictionsError
+from ecg_mlflow.stats.comparison import Candidate, compare, winner
+
+
+def candidates(seed: int = 0, extras=(1.5, 0.0, 0.0), n: int = 600, repetitions: int = 3):
+    """Configurations that find more and alarm less by so much, three trainings each."""
+    rng = np.random.default_rng(seed)
+    records = difficulties(rng, n, share=0.2)
+    return [
+        Candidate(
+            f"net {i}",
+            tuple(
+                answers(rng, records, shift=3.2 + extra, bias=-2.1 - extra / 2)
+                for _ in range(repetitions)
+            ),
+            parameters=1000.0 * (i + 1),
+            ms_per_record=10.0 - i,
+        )
+        for i, extra in enumerate(extras)
+    ]
+
+
+def test_means_and_spreads_are_those_of_the_repetitions():
+    given = candidates()
+    found = compare(given, ["roc_auc", "log_loss"], "f1", n_resamples=200)
+    assert found.metrics == ("f1", "roc_auc", "log_loss")
+    for candidate in given:
+        one = found[candidate.name]
+        for name in found.metrics:
+            each = [repetition.metrics[name] for repetition in candidate.repetitions]
+            estimate = one.estimates[name]
+            assert estimate.mean == pytest.approx(np.mean(each))
+            assert estimate.sd == pytest.approx(np.std(each, ddof=1))
+            assert estimate.each == pytest.approx(each)
+            assert estimate.mean in estimate.over_records
+            assert estimate.mean in estimate.over_repetitions
+    assert found.leader.name == "net 0"
+    f1 = [one.estimates["f1"].mean for one in found.standings]
+    assert f1 == sorted(f1, reverse=True)
+
+
+def test_pairs_are_told_from_both_sides():
+    found = compare(candidates(), [], "f1", n_resamples=400)
+    one, other = found.pair("net 0", "net 1"), found.pair("net 1", "net 0")
+    assert one.difference > 0
+    assert one.difference == pytest.approx(-other.difference)
+    assert one.p_value == other.p_value
+    assert one.interval.low == pytest.approx(-other.interval.high)
+    means = [found[name].estimates["f1"].mean for name in ("net 0", "net 1")]
+    assert one.difference == pytest.approx(means[0] - means[1])
+
+
+def test_who_is_clearly_worse_is_not_in_the_group():
+    found = compare(candidates(extras=(2.0, 1.9, -0.5)), [], "f1", n_resamples=1000)
+    assert {one.name for one in found.group} == {"net 0", "net 1"}
+    assert found["net 2"].p_value < 0.05
+    assert found.smallest.name == "net 0"
+    assert found.fastest.name == "net 1"
+
+
+def test_rules_take_different_winners():
+    found = compare(candidates(extras=(0.0, 0.3, 0.3)), [], "f1", n_resamples=400)
+    assert winner(found, "mean") is found.leader
+    lows = {one.name: one.estimates["f1"].over_records.low for one in found.standings}
+    assert winner(found).name == max(lows, key=lows.get)
+    assert winner(found, "smallest") is found.smallest
+    with pytest.raises(PredictionsError, match="none of lower_bound, mean, smallest"):
+        winner(found, "largest")
+
+
+def test_less_is_better_for_a_loss():
+    found = compare(candidates(extras=(2.0, 0.0)), [], "log_loss", n_resamples=200)
+    losses = [one.estimates["log_loss"].mean for one in found.standings]
+    assert losses == sorted(losses)
+    highs = {one.name: one.estimates["log_loss"].over_records.high for one in found.standings}
+    assert winner(found).name == min(highs, key=highs.get)
+
+
+def test_one_repetition_says_nothing_of_the_seed_and_the_notes_say_so():
+    found = compare(candidates(repetitions=1), [], "f1", n_resamples=200)
+    assert "not what another seed of the training would" in found.notes[0]
+    estimate = found.leader.estimates["f1"]
+    assert np.isnan(estimate.sd)
+    assert estimate.over_repetitions is None
+
+
+def test_what_the_seed_does_widens_the_pairs_intervals():
+    """Trainings that differ in quality make differences less sure; copies of one do not."""
+    rng = np.random.default_rng(0)
+    records = difficulties(rng, 600, share=0.2)
+    steady, moody = [], []
+    for i in range(3):
+        first = answers(rng, records)
+        steady.append(Candidate(f"{i}", (first,) * 3))
+        moods = (-1.0, 0.0, 1.0)
+        each = tuple(replace(first, probabilities=tilted(first, mood)) for mood in moods)
+        moody.append(Candidate(f"{i}", each))
+    narrow, wide = (compare(one, [], "f1", n_resamples=1000) for one in (steady, moody))
+    assert wide.spread.freedom == narrow.spread.freedom == 6
+    width = [one.pair("0", "1").interval for one in (narrow, wide)]
+    assert width[1].high - width[1].low > 1.2 * (width[0].high - width[0].low)
+
+
+def tilted(predictions, mood: float):
+    odds = np.log(predictions.probabilities[:, 1] / predictions.probabilities[:, 0]) + mood
+    p = 1 / (1 + np.exp(-odds))
+    return np.stack([1 - p, p], axis=1)
+
+
+def test_the_order_of_the_candidates_changes_nothing():
+    given = candidates()
+    one = compare(given, [], "f1", n_resamples=300)
+    other = compare(given[::-1], [], "f1", n_resamples=300)
+    assert [s.name for s in one.standings] == [s.name for s in other.standings]
+    assert one.pair("net 0", "net 2").p_value == pytest.approx(
+        other.pair("net 0", "net 2").p_value, abs=0.02
+    )
+
+
+def test_what_can_not_be_compared_is_an_error():
+    given = candidates()
+    with pytest.raises(PredictionsError, match="several candidates are called net 0"):
+        compare([given[0], given[0]], [], "f1")
+    with pytest.raises(PredictionsError, match="at least one repetition"):
+        compare([Candidate("a", ())], [], "f1")
+    (short,) = candidates(extras=(0.0,), n=100)
+    with pytest.raises(PredictionsError, match="the same records"):
+        compare([given[0], replace(short, name="short")], [], "f1")
+
+
+@pytest.mark.slow
+def test_equal_configurations_are_seldom_told_apart():
+    """Ten configurations, equal but for the luck of each training, in 200 test sets."""
+    wrong = 0
+    for seed in range(200):
+        rng = np.random.default_rng([seed, 5])
+        records = difficulties(rng, 600, share=0.2)
+        given = [
+            Candidate(
+                str(i),
+                tuple(answers(rng, records, shift=3.2 + rng.normal(0, 0.15)) for _ in range(3)),
+            )
+            for i in range(10)
+        ]
+        found = compare(given, [], "f1", n_resamples=500, seed=seed)
+        wrong += len(found.group) < 10
+    print("a configuration put out of the group:", wrong / 200)
+    assert wrong / 200 <= 0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5
+
+
+def test_many_candidates_are_compared_within_memory():
+    models = equal_models(np.random.default_rng(0), 150, n=200, share=0.3)
+    given = [Candidate(str(i), (one,)) for i, one in enumerate(models)]
+    found = compare(given, [], "f1", n_resamples=200)
+    assert len(found.standings) == 150

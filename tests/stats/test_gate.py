@@ -1,0 +1,206 @@
+"""The test of a gain: against tables that are written out, and in simulations of luck."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+from simulated import answers, difficulties, equal_models, truth
+from sklearn.metrics import f1_score
+
+from ecg_mlflow.errors import PredictionsError
+from ecg_mlflow.stats.bootstrap import resample_weights
+from ecg_mlflow.stats.comparison import Candidate, compare, winner
+from ecg_mlflow.stats.gate import GainTest, gain_test, higher_is_better
+from ecg_mlflow.stats.predictions import Predictions
+
+
+def said(targets: np.ndarray, predicted: np.ndarray) -> Predictions:
+    names = tuple(map(str, range(len(targets))))
+    return Predictions(names, targets, np.eye(2)[predicted], ("NO", "A"), "A")
+
+
+def test_the_p_value_is_that_of_tables_written_out():
+    champion, *rivals = equal_models(np.random.default_rng(4), 4, 120, share=0.3)
+    found = gain_test(rivals[0], champion, candidates=rivals, n_resamples=300, seed=2)
+
+    def f1(one, rows):
+        return f1_score(one.targets[rows], one.predicted[rows])
+
+    everything = np.arange(120)
+    gains = np.array([f1(one, everything) - f1(champion, everything) for one in rivals])
+    drawn = [np.repeat(everything, w) for w in resample_weights(120, 300, 2)]
+    resampled = np.array([[f1(one, rows) - f1(champion, rows) for rows in drawn] for one in rivals])
+    errors = resampled.std(axis=1, ddof=1)
+    largest = ((resampled - gains[:, None]) / errors[:, None]).max(axis=0)
+    freedom = min(champion.is_positive.sum(), (~champion.is_positive).sum()) - 1
+    own = stats.norm.isf(stats.t.sf(gains[0] / errors[0], freedom))
+    assert found.gain == pytest.approx(gains[0])
+    assert found.p_value == pytest.approx((1 + (largest >= own).sum()) / 301)
+    assert (found.n_candidates, found.n_records) == (3, 120)
+    reach = stats.t.isf(stats.norm.sf(np.quantile(largest, 0.975)), freedom) * errors[0]
+    assert found.interval.low == pytest.approx(gains[0] - reach)
+
+
+@pytest.mark.parametrize("better", [3, 5, 8])
+def test_a_few_records_count_as_in_the_sign_test(better):
+    # The challenger is right where the champion is, and in a few records more. Resampled, their
+    # number is Poisson's.
+    targets = np.arange(1000) % 2
+    wrong = np.where(np.arange(1000) < 100, 1 - targets, targets)
+    less_wrong = np.where(np.arange(1000) < 100 - better, 1 - targets, targets)
+    found = gain_test(said(targets, less_wrong), said(targets, wrong), "accuracy", n_resamples=9999)
+    assert found.gain == pytest.approx(better / 1000)
+    assert found.p_value == pytest.approx(stats.poisson.sf(2 * better - 1, better), abs=0.01)
+    assert found.p_value == pytest.approx(0.5**better, abs=0.05)
+
+
+def test_the_same_answers_are_no_gain():
+    one, other = equal_models(np.random.default_rng(0), 2, 100)
+    found = gain_test(one, one, candidates=[one, other])
+    assert (found.gain, found.p_value) == (0, 1)
+
+
+def test_what_does_not_vary_is_no_evidence():
+    targets = np.arange(40) % 2
+    found = gain_test(said(targets, targets), said(targets, 1 - targets), "accuracy")
+    assert (found.gain, found.p_value) == (1, 1)
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "brier"])
+def test_a_gain_is_for_the_challenger_where_less_is_better(metric):
+    records = difficulties(np.random.default_rng(0), 500)
+    poor, good = (answers(np.random.default_rng(1), records, own=own) for own in (3.0, 0.1))
+    assert not higher_is_better(metric)
+    found = gain_test(good, poor, metric, n_resamples=500)
+    assert found.gain == pytest.approx(poor.metrics[metric] - good.metrics[metric])
+    assert found.gain > found.interval.low > 0
+    assert found.p_value == 1 / 501
+    assert gain_test(poor, good, metric, n_resamples=500).p_value == 1
+
+
+def test_who_was_picked_of_many_needs_a_larger_gain():
+    champion, *rivals = equal_models(np.random.default_rng(3), 21, 400)
+    best = max(rivals, key=lambda one: one.metrics["f1"])
+    found = [gain_test(best, champion, candidates=rivals[:n]) for n in (0, 5, 20)]
+    assert [one.p_value for one in found] == sorted(one.p_value for one in found)
+    assert found[2].p_value > 2 * found[0].p_value
+    widths = [one.interval.high - one.interval.low for one in found]
+    assert widths == sorted(widths)
+    assert {one.gain for one in found} == {found[0].gain}
+
+
+def test_the_challenger_is_one_of_the_candidates_anyway():
+    champion, *rivals = equal_models(np.random.default_rng(3), 6, 200)
+    assert gain_test(rivals[0], champion, candidates=rivals) == gain_test(
+        rivals[0], champion, candidates=rivals[1:]
+    )
+    again = replace(rivals[0], records=tuple(rivals[0].records))
+    found = gain_test(again, champion, candidates=rivals)
+    assert found.n_candidates == 5
+
+
+def test_records_of_one_patient_are_one_piece_of_evidence():
+    champion, rival = equal_models(np.random.default_rng(5), 2, 300)
+
+    def three_times(one):
+        tripled = one.take(np.repeat(np.arange(300), 3))
+        return replace(tripled, groups=np.repeat(np.arange(300), 3))
+
+    alone = gain_test(rival, champion)
+    assert gain_test(three_times(rival), three_times(champion)) == GainTest(
+        pytest.approx(alone.gain), alone.interval, alone.p_value, 1, 900
+    )
+    without = replace(three_times(rival), groups=None), replace(three_times(champion), groups=None)
+    assert gain_test(*without).p_value < alone.p_value
+
+
+def test_a_metric_that_is_not_defined_is_an_error():
+    champion, rival = equal_models(np.random.default_rng(0), 2, 50)
+    never = replace(rival, probabilities=np.tile([1.0, 0.0], (50, 1)))
+    with pytest.raises(PredictionsError, match=r"precision is not defined .* they have accuracy"):
+        gain_test(never, champion, "precision")
+    # Nor was such a candidate picked.
+    assert gain_test(rival, champion, "precision", candidates=[never]).p_value <= 1
+    with pytest.raises(PredictionsError, match="f3: no metric"):
+        gain_test(rival, champion, "f3")
+
+
+def test_other_records_are_an_error():
+    champion, rival = equal_models(np.random.default_rng(0), 2, 50)
+    with pytest.raises(PredictionsError, match="only where they are of the same records"):
+        gain_test(rival.take(np.arange(49)), champion)
+
+
+# Simulations: 40 configurations and a champion, on 1,000 test records with 100 positive ones.
+
+SEEDS, ALPHA = 200, 0.05
+#: What the share of false promotions may be by the luck of so many seeds.
+AT_MOST = ALPHA + 3 * (ALPHA * (1 - ALPHA) / SEEDS) ** 0.5
+
+
+def best_of(models) -> int:
+    """Which model the stated rule takes."""
+    candidates = [Candidate(str(i), (one,)) for i, one in enumerate(models)]
+    return int(winner(compare(candidates, [], "f1", n_resamples=400), "lower_bound").name)
+
+
+def better(extra: float) -> dict[str, float]:
+    """How a model answers that finds more and has fewer false alarms; 0 is equal to the others."""
+    return {"shift": 3.2 + extra, "bias": -2.1 - extra / 2}
+
+
+def promotions(extra: float) -> dict[str, float]:
+    """How often a promotion happens where one of 40 models may be better than the champion."""
+    models = [better(0)] * 39 + [better(extra)]
+    p_values: dict[str, list[float]] = {"corrected": [], "not corrected": [], "validated": []}
+    for seed in range(SEEDS):
+        rng = np.random.default_rng([seed, 7])
+        records, others = difficulties(rng, 1000), difficulties(rng, 500)
+        champion = answers(rng, records)
+        test = [answers(rng, records, **model) for model in models]
+        validation = [answers(rng, others, **model) for model in models]
+        picked = test[best_of(test)]
+        options = {"n_resamples": 1000, "seed": seed}
+        for name, challenger, candidates in (
+            ("corrected", picked, test),
+            ("not corrected", picked, ()),
+            ("validated", test[best_of(validation)], ()),
+        ):
+            found = gain_test(challenger, champion, candidates=candidates, **options)
+            p_values[name].append(found.p_value)
+    return {name: float(np.mean(np.array(p) <= ALPHA)) for name, p in p_values.items()}
+
+
+@pytest.mark.slow
+def test_of_equal_models_few_are_promoted():
+    shares = promotions(0)
+    print("equal:", shares)
+    assert shares["corrected"] <= AT_MOST
+    assert shares["validated"] <= AT_MOST
+    # What the correction is for.
+    assert shares["not corrected"] > 5 * ALPHA
+
+
+@pytest.mark.slow
+def test_a_difference_that_the_intervals_resolve_is_promoted():
+    shares = promotions(resolved())
+    print("an interval better:", shares)
+    assert shares["corrected"] >= 0.8
+    assert shares["validated"] >= 0.8
+
+
+def resolved() -> float:
+    """How much better a model is whose F1 is above the others' by the width of its own interval."""
+    extra, known = 0.0, np.linspace(0, 5, 5001)
+    f1 = [truth(**better(one))["f1"] for one in known]
+    for _ in range(5):
+        models = equal_models(np.random.default_rng(0), 20, **better(extra))
+        candidates = [Candidate(str(i), (one,)) for i, one in enumerate(models)]
+        found = compare(candidates, [], "f1", n_resamples=400).standings
+        intervals = [one.estimates["f1"].over_records for one in found]
+        width = float(np.mean([one.high - one.low for one in intervals]))
+        extra = float(np.interp(f1[0] + width, f1, known))
+    return extra

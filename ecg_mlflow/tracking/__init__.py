@@ -10,15 +10,20 @@ from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.datasets import DatasetInfo, log_datasets
 from ecg_mlflow.tracking.leaderboard import Result, leaderboard_rows
 from ecg_mlflow.tracking.ledger import LedgerEntry
-from ecg_mlflow.tracking.models import NetworkInfo, fetch_network, log_model, pinned_requirements
+from ecg_mlflow.tracking.models import (
+    NetworkInfo,
+    log_model,
+    log_saved,
+    pinned_requirements,
+)
 from ecg_mlflow.tracking.patience import Patience
-from ecg_mlflow.tracking.plots import confusion_matrix, learning_curve
-from ecg_mlflow.tracking.run_log import DEVICE_TAG, RunLog, log_tags
+from ecg_mlflow.tracking.plots import class_counts, confusion_matrix, learning_curve
+from ecg_mlflow.tracking.run_log import RunLog, log_tags
 from ecg_mlflow.tracking.runs import EndStatus
+from ecg_mlflow.tracking.stored_models import fetch_network
 from ecg_mlflow.tracking.study import Study
 
 __all__ = [
-    "DEVICE_TAG",
     "Chunk",
     "DatasetInfo",
     "EndStatus",
@@ -29,6 +34,7 @@ __all__ = [
     "Result",
     "RunLog",
     "Study",
+    "class_counts",
     "confusion_matrix",
     "connect",
     "fetch_network",
@@ -36,6 +42,7 @@ __all__ = [
     "learning_curve",
     "log_datasets",
     "log_model",
+    "log_saved",
     "log_tags",
     "metric_name",
     "pinned_requirements",

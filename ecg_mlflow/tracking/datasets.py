@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -12,10 +13,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.recordings_source import DIGEST_LIMIT, SOURCE_TYPE, RecordingsSource
 from ecg_mlflow.tracking.client import store_errors
 
-DIGEST_LIMIT = 36  # characters in MLflow's database
-NAME_LIMIT = 500
+NAME_LIMIT = 500  # characters in MLflow's database
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class DatasetInfo:
         Hash of the content: equal only where records and labels are. MLflow keeps one entry per
         name and digest in an experiment, so the parts of a split need digests of their own.
     source
-        Where the recordings come from: a folder, a URL, ``demo``.
+        Where the recordings come from, and which of them these are.
     n_records
         Number of recordings.
     class_counts
@@ -39,15 +40,18 @@ class DatasetInfo:
         Sampling rates that occur, Hz.
     leads
         Names of the leads.
+    durations_s
+        Shortest, median and longest duration in seconds; None where that isn't known.
     """
 
     name: str
     digest: str
-    source: str
+    source: RecordingsSource
     n_records: int
     class_counts: Mapping[str, int]
     fs: tuple[float, ...]
     leads: tuple[str, ...]
+    durations_s: tuple[float, float, float] | None = None
 
     @property
     def short_digest(self) -> str:
@@ -56,22 +60,38 @@ class DatasetInfo:
 
     def to_mlflow(self) -> Dataset:
         """Return MLflow's form of it: counts as the profile, leads and labels as the schema."""
-        source = {"uri": self.source}
-        schema = {
-            "signal": {"dtype": "float32", "unit": "mV", "shape": ["n_samples", len(self.leads)]},
-            "fs": list(self.fs),
-            "leads": list(self.leads),
-            "label": sorted(self.class_counts),
-        }
-        profile = {"n_records": self.n_records, "class_counts": dict(self.class_counts)}
         return Dataset(
             name=self.name[:NAME_LIMIT],
             digest=self.short_digest,
-            source_type="wfdb",
-            source=json.dumps(source),
-            schema=json.dumps({"ecg": schema}),
-            profile=json.dumps(profile),
+            source_type=SOURCE_TYPE,
+            source=self.source.to_json(),
+            schema=json.dumps(self.schema),
+            profile=json.dumps(self.profile),
         )
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """What one recording looks like, as plain data."""
+        signal = {"dtype": "float32", "unit": "mV", "shape": ["n_samples", len(self.leads)]}
+        return {
+            "ecg": {
+                "signal": signal,
+                "fs": list(self.fs),
+                "leads": list(self.leads),
+                "label": sorted(self.class_counts),
+            }
+        }
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        """How many recordings there are, of which classes and how long, as plain data."""
+        found: dict[str, Any] = {
+            "n_records": self.n_records,
+            "class_counts": dict(self.class_counts),
+        }
+        if self.durations_s is not None:
+            found["duration_s"] = dict(zip(("min", "median", "max"), self.durations_s, strict=True))
+        return found
 
 
 def log_datasets(client: MlflowClient, run_id: str, parts: Mapping[str, DatasetInfo]) -> None:

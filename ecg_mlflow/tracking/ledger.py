@@ -110,7 +110,7 @@ def read_children(client: MlflowClient, experiment_id: str, parent_id: str) -> l
     """
     query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'"
     with store_errors(f"read the runs of study {parent_id}"):
-        runs = list(_search(client, [experiment_id], query))
+        runs = list(search_runs(client, [experiment_id], query))
     runs.sort(key=lambda run: run.info.start_time)
     return [LedgerEntry.from_run(run) for run in runs if IDENTITY_TAG in run.data.tags]
 
@@ -134,7 +134,7 @@ def find_finished(client: MlflowClient, corpus: str) -> dict[str, LedgerEntry]:
     """
     query = f"attributes.status = 'FINISHED' AND tags.`{CORPUS_TAG}` = '{corpus}'"
     with store_errors("look for finished runs of earlier studies"):
-        runs = list(_search(client, _experiments(client), query))
+        runs = list(search_runs(client, all_experiments(client), query))
     runs.sort(key=lambda run: -run.info.start_time)
     entries = [LedgerEntry.from_run(run) for run in runs if IDENTITY_TAG in run.data.tags]
     return {entry.identity: entry for entry in entries}
@@ -169,8 +169,8 @@ def reap(client: MlflowClient, except_for: str | None = None) -> dict[str, str]:
     """
     ended = {}
     with store_errors("look for studies that have died"):
-        experiments = _experiments(client)
-        running = list(_search(client, experiments, "attributes.status = 'RUNNING'"))
+        experiments = all_experiments(client)
+        running = list(search_runs(client, experiments, "attributes.status = 'RUNNING'"))
     parents = {run.info.run_id: run for run in running if PLAN_TAG in run.data.tags}
     for parent_id, parent in parents.items():
         if parent_id == except_for or living_process(parent.data.tags):
@@ -192,7 +192,8 @@ def end_abandoned(client: MlflowClient, entry: LedgerEntry, reason: str) -> None
         end_run(client, entry.run_id, EndStatus.KILLED, reason)
 
 
-def _experiments(client: MlflowClient) -> list[str]:
+def all_experiments(client: MlflowClient) -> list[str]:
+    """Return the ids of all experiments that are not deleted."""
     found, token = [], None
     while True:
         page = client.search_experiments(max_results=_PAGE, page_token=token)
@@ -202,7 +203,8 @@ def _experiments(client: MlflowClient) -> list[str]:
             return found
 
 
-def _search(client: MlflowClient, experiments: list[str], query: str) -> Iterator[Run]:
+def search_runs(client: MlflowClient, experiments: list[str], query: str) -> Iterator[Run]:
+    """Yield all runs that a query finds, page by page."""
     token = None
     while True:
         page = client.search_runs(experiments, query, max_results=_PAGE, page_token=token)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -127,6 +127,53 @@ def log_model(
             f"the model {name!r} needs a network saved by Keras as a .keras file; {keras_file}"
             f" {'is another kind of file' if keras_file.is_file() else 'does not exist'}"
         )
+
+    def save(path: Path, description: Model) -> None:
+        _save(path, keras_file, network, description, pip_requirements)
+
+    metadata = {"classes": list(network.classes)}
+    model_id = log_saved(client, run_id, name, save, metadata, step=step, params=params, tags=tags)
+    if metrics:
+        now = time.time_ns() // 1_000_000 if time_ms is None else time_ms
+        with store_errors(f"log the metrics of model {name!r} of run {run_id}"):
+            client.log_batch(run_id, _linked(metrics, step, now, model_id, dataset, run_id))
+    return model_id
+
+
+def log_saved(
+    client: MlflowClient,
+    run_id: str,
+    name: str,
+    save: Callable[[Path, Model], None],
+    metadata: Mapping[str, object],
+    *,
+    step: int = 0,
+    params: Mapping[str, object] | None = None,
+    tags: Mapping[str, object] | None = None,
+) -> str:
+    """Log what `save` writes as a model of a run, unless the run has it already.
+
+    Parameters
+    ----------
+    client, run_id, name
+        Where, and what to call it.
+    save
+        ``save(folder, description)`` writes MLflow's form of the model into a folder that isn't
+        there yet.
+    metadata
+        Plain data that MLflow keeps in the model's own file.
+    step, params, tags
+        Iteration that the weights are of; more to keep with the model.
+
+    Returns
+    -------
+    The model's id.
+
+    Raises
+    ------
+    TrackingError
+        The store fails. A model that was begun is marked FAILED then.
+    """
     with store_errors(f"log the model {name!r} of run {run_id}"):
         experiment_id = client.get_run(run_id).info.experiment_id
         model = _find_whole(client, experiment_id, run_id, name)
@@ -146,43 +193,13 @@ def log_model(
                     run_id=run_id,
                     model_id=model.model_id,
                     model_uuid=model.model_id,
-                    metadata={"classes": list(network.classes)},
+                    metadata=dict(metadata),
                 )
-                _save(path, keras_file, network, description, pip_requirements)
+                save(path, description)
                 client.log_model_artifacts(model.model_id, str(path))
                 client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
                 client.finalize_logged_model(model.model_id, "READY")
-        if metrics:
-            now = time.time_ns() // 1_000_000 if time_ms is None else time_ms
-            client.log_batch(run_id, _linked(metrics, step, now, model.model_id, dataset, run_id))
     return str(model.model_id)
-
-
-def fetch_network(client: MlflowClient, run_id: str, name: str, folder: Path) -> Path:
-    """Copy the ``.keras`` file of a run's model into a folder; return its path there.
-
-    Raises
-    ------
-    TrackingError
-        The run has no such model, or the store fails.
-    """
-    query = f"source_run_id = '{run_id}' AND name = '{name}'"
-    with (
-        store_errors(f"fetch the model {name!r} of run {run_id}"),
-        environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"),
-    ):
-        experiment_id = client.get_run(run_id).info.experiment_id
-        found = client.search_logged_models([experiment_id], filter_string=query)
-        ready = [model for model in found if model.status == LoggedModelStatus.READY]
-        if not ready:
-            raise TrackingError(f"run {run_id} has no model {name!r}; was it deleted?")
-        return Path(
-            mlflow.artifacts.download_artifacts(
-                f"{ready[0].artifact_location}/artifacts/{name}.keras",
-                dst_path=str(folder),
-                tracking_uri=client.tracking_uri,
-            )
-        )
 
 
 def _find_whole(

@@ -23,6 +23,7 @@ def learning_curve(
     tests: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
     *,
     first_step: int = 1,
+    steps: ArrayLike | None = None,
     title: str = "",
 ) -> Figure:
     """Draw the loss of every iteration, its running median, and the test metrics below.
@@ -36,11 +37,15 @@ def learning_curve(
         Metrics between 0 and 1 are meant to share the axis.
     first_step
         Iteration of the first loss.
+    steps
+        Iterations of all losses, shape (n_iterations,), where some are left out.
     title
         Above the picture.
     """
     loss = np.asarray(losses, dtype=np.float64).ravel()
-    steps = np.arange(first_step, first_step + len(loss))
+    if steps is None:
+        steps = np.arange(first_step, first_step + len(loss))
+    steps = np.asarray(steps)
     figure = _figure((7.0, 5.5 if tests else 3.5))
     axes = figure.subplots(2 if tests else 1, 1, sharex=True, squeeze=False)[:, 0]
     every = max(1, len(loss) // MOST_POINTS)
@@ -107,6 +112,41 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, title: str = 
     axis.set_xlabel("predicted")
     axis.set_ylabel("label")
     axis.set_title(title)
+    return figure
+
+
+def class_counts(
+    targets: ArrayLike, said: ArrayLike, classes: Sequence[str], *, title: str = ""
+) -> Figure:
+    """Draw, for records that may be of several classes, how many were found, missed and invented.
+
+    Parameters
+    ----------
+    targets, said
+        Which classes the records are of and which they are said to be, bool, shape
+        (n_records, n_classes).
+    classes
+        Names in that order.
+    title
+        Above the picture.
+    """
+    truly, called = np.asarray(targets, bool), np.asarray(said, bool)
+    counts = ((truly & called).sum(0), (truly & ~called).sum(0), (~truly & called).sum(0))
+    n = len(classes)
+    figure = _figure((6.0, 1.6 + 0.4 * n))
+    axis = figure.subplots()
+    left = np.zeros(n)
+    looks = (("found", "C0"), ("missed", "0.8"), ("said without being it", "C3"))
+    for (name, color), count in zip(looks, counts, strict=True):
+        bars = axis.barh(range(n), count, left=left, color=color, label=name, height=0.7)
+        axis.bar_label(bars, [f"{one}" if one else "" for one in count], label_type="center")
+        left += count
+    axis.set_yticks(range(n), classes)
+    axis.invert_yaxis()
+    axis.set_xlabel("records")
+    axis.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    axis.set_title(title, pad=28)
+    _plain(axis)
     return figure
 
 

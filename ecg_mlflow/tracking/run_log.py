@@ -28,8 +28,6 @@ TAG_LIMIT = 8000
 
 #: The run's process has logged everything; whoever opened the run may close it as finished.
 COMPLETE_TAG = "ecg_mlflow.complete"
-#: Where the run trained: ``cpu`` or ``gpu:<id>``.
-DEVICE_TAG = "ecg_mlflow.device"
 
 Column = Sequence[object] | NDArray[Any]
 

@@ -18,6 +18,9 @@ REASON_TAG = "ecg_mlflow.reason"
 #: In place of the last heartbeat, of a process that has ended in order.
 ENDED = "ended"
 
+#: The UI shows an experiment of this kind as one of models, and not of prompts and traces.
+MLFLOW_EXPERIMENT_KIND, KIND = "mlflow.experimentKind", "custom_model_development"
+
 # The names that MLflow itself makes up for a run, as "bold-cat-123".
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 
@@ -82,7 +85,9 @@ def find_or_create_experiment(client: MlflowClient, name: str) -> str:
         if folder is not None:
             location = (folder / "mlruns" / re.sub(r"[^\w.-]+", "_", name)).as_uri()
         try:
-            created: str = client.create_experiment(name, artifact_location=location)
+            created: str = client.create_experiment(
+                name, artifact_location=location, tags={MLFLOW_EXPERIMENT_KIND: KIND}
+            )
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

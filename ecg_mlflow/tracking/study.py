@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
@@ -16,12 +16,15 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils import mlflow_tags
 
 from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.machine_tags import DEVICE_TAGS, MACHINE_TAGS, cluster_tags
 from ecg_mlflow.process_mark import HEARTBEAT_S, HEARTBEAT_TAG, ProcessMark, heartbeat
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.leaderboard import as_columns, as_split_json
 from ecg_mlflow.tracking.patience import Patience
 from ecg_mlflow.tracking.run_log import TAG_LIMIT, csv_text, fitting_tags, log_params, log_tags
 from ecg_mlflow.tracking.runs import ENDED, EndStatus, end_run, open_run, reopen_run
+from ecg_mlflow.tracking.ui_links import averages_url, averages_view, children_url
+from ecg_mlflow.version_tags import version_tags
 
 LEADERBOARD = "leaderboard"
 #: Tells one order to create a run from all others.
@@ -53,6 +56,7 @@ class Study:
         self._context = dict(context)
         self._open_children: dict[str, None] = {}
         self._closed = False
+        self._view: dict[str, str] = {}
         self._beaten = time.monotonic()
 
     @classmethod
@@ -92,8 +96,13 @@ class Study:
         TrackingError
             The experiment or run was deleted, there is no such run, or the store fails.
         """
+        # Where the package is not installed but run from its project's folder, MLflow doesn't find
+        # its run context.
+        own = {**cluster_tags(os.environ), **version_tags()}
         # It may run git, which takes a quarter of a second: once, not for each child.
-        context = resolve_tags()
+        context = {**own, **resolve_tags()}
+        # The driver trains nothing, and on what its workers do is theirs to say.
+        context = {key: tag for key, tag in context.items() if key not in DEVICE_TAGS}
         patience = patience or Patience(limit_s=0.0)
         marks = {**ProcessMark.own().tags(), **heartbeat()}
         all_tags = {**fitting_tags(tags or {}), **marks}
@@ -105,7 +114,8 @@ class Study:
             for key, value in run.data.tags.items()
             if key.startswith(("mlflow.source.", "mlflow.project.")) or key == "mlflow.user"
         }
-        return cls(client, run, {**context, **inherited}, patience)
+        elsewhere = {key: tag for key, tag in context.items() if key not in MACHINE_TAGS}
+        return cls(client, run, {**elsewhere, **inherited}, patience)
 
     def params(self, values: Mapping[str, object]) -> tuple[str, ...]:
         """Log params of the parent, except those that are there already.
@@ -243,35 +253,45 @@ class Study:
                     self.run_id, mlflow_tags.MLFLOW_LOGGED_ARTIFACTS, json.dumps([*tables, entry])
                 )
 
-    def describe(self, markdown: str, metric: str, *, higher_is_better: bool = True) -> None:
-        """Write the parent's description, under the link to all children, since the UI folds it.
+    def describe(
+        self,
+        markdown: str,
+        metric: str,
+        *,
+        higher_is_better: bool = True,
+        n_runs: int = 0,
+    ) -> None:
+        """Write the parent's description, under the links to its runs, since the UI folds it.
 
         Parameters
         ----------
         markdown
-            Cut where MLflow's limit for a tag demands it; the link always stays.
+            Cut where MLflow's limit for a tag demands it; the links always stay.
         metric, higher_is_better
             What the linked list of children is ordered by, best first.
+        n_runs
+            How many children there will be, for the charts in which repetitions are averaged.
         """
-        url = self.children_url(metric, higher_is_better=higher_is_better)
-        link = f"[All runs of this study with charts]({url})\n\n"
+        every = self.children_url(metric, higher_is_better=higher_is_better)
+        averages = averages_url(self.experiment_id, self.run_id)
+        link = (
+            f"[All runs of this study with charts]({every}) | "
+            f"[Averages over repetitions]({averages})\n\n"
+        )
         room = TAG_LIMIT - len(link)
         text = markdown if len(markdown) <= room else f"{markdown[: room - 4]} ..."
+        view = averages_view(self.run_id, metric, n_runs, higher_is_better=higher_is_better)
         with store_errors(f"describe run {self.run_id}"):
+            if view != self._view:
+                for key, value in view.items():
+                    self.client.set_experiment_tag(self.experiment_id, key, value)
+                self._view = view
             self.client.set_tag(self.run_id, mlflow_tags.MLFLOW_RUN_NOTE, link + text)
 
     def children_url(self, metric: str, *, higher_is_better: bool = True) -> str:
-        """Return the link to all children as a flat list with charts, best first.
-
-        It is relative to the MLflow UI's address: ``#/experiments/...``. The UI shows no charts
-        for children that are folded under their parent.
-        """
-        search = quote(f"tags.{mlflow_tags.MLFLOW_PARENT_RUN_ID} = '{self.run_id}'", safe="")
-        order = quote(f"metrics.`{metric}`", safe="")
-        return (
-            f"#/experiments/{self.experiment_id}/runs?searchFilter={search}"
-            f"&orderByKey={order}&orderByAsc={'false' if higher_is_better else 'true'}"
-            "&compareRunsMode=CHART"
+        """Return the link to all children; see `ecg_mlflow.tracking.ui_links.children_url`."""
+        return children_url(
+            self.experiment_id, self.run_id, metric, higher_is_better=higher_is_better
         )
 
     def close(

@@ -7,16 +7,18 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.recordings_source import RecordingsSource
 from ecg_mlflow.tracking import DatasetInfo, log_datasets
 
 TRAIN = DatasetInfo(
     name="cinc2017 train",
     digest="a" * 64,
-    source="/data/training2017",
+    source=RecordingsSource("/data/training2017", None, "c" * 64, (0, 1, 5)),
     n_records=5622,
     class_counts={"A": 590, "NO": 5032},
     fs=(300.0,),
     leads=("ECG",),
+    durations_s=(9.1, 30.0, 60.9),
 )
 TEST = dataclasses.replace(TRAIN, name="cinc2017 test", digest="b" * 64, n_records=1406)
 
@@ -29,10 +31,15 @@ def test_inputs_of_a_run(client, run_id):
     assert set(inputs) == {"train", "test"}
     train = inputs["train"]
     assert (train.name, train.digest, train.source_type) == ("cinc2017 train", "a" * 36, "wfdb")
-    assert json.loads(train.source) == {"uri": "/data/training2017"}
+    assert json.loads(train.source) == {
+        "data": "/data/training2017",
+        "digest": "c" * 64,
+        "rows": "0-1,5",
+    }
     assert json.loads(train.profile) == {
         "n_records": 5622,
         "class_counts": {"A": 590, "NO": 5032},
+        "duration_s": {"min": 9.1, "median": 30.0, "max": 60.9},
     }
     schema = json.loads(train.schema)["ecg"]
     assert (schema["fs"], schema["leads"], schema["label"]) == ([300.0], ["ECG"], ["A", "NO"])

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from ecg_mlflow.tracking import confusion_matrix, learning_curve
+from ecg_mlflow.tracking import class_counts, confusion_matrix, learning_curve
 
 
 def png(figure) -> bytes:
@@ -72,3 +72,14 @@ def test_pyplot_is_not_loaded():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_of_several_classes_each_shows_what_was_found_missed_and_invented():
+    targets = np.array([[1, 1], [1, 0], [1, 0], [0, 1]], bool)
+    said = np.array([[1, 0], [1, 1], [0, 1], [0, 0]], bool)
+    figure = class_counts(targets, said, ["AF", "RBBB"], title="best weights")
+    (axis,) = figure.axes
+    found, missed, invented = ([bar.get_width() for bar in bars] for bars in axis.containers)
+    assert (found, missed, invented) == ([2, 0], [1, 2], [0, 2])
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["AF", "RBBB"]
+    assert png(figure).startswith(b"\x89PNG")

@@ -10,6 +10,7 @@ import requests
 from mlflow import MlflowClient
 
 from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.machine_tags import MACHINE_TAGS
 from ecg_mlflow.tracking import EndStatus, Patience, Study
 
 
@@ -70,6 +71,19 @@ def test_child(client, study):
     study.finish_child(run_id, EndStatus.FAILED, "the loss is NaN at iteration 7")
     assert status(client, run_id) == "FAILED"
     assert tags(client, run_id)["ecg_mlflow.reason"] == "the loss is NaN at iteration 7"
+
+
+def test_the_machine_of_the_driver_is_not_said_to_be_its_childrens(client, experiment, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    with Study.open(client, experiment, "s") as study:
+        parent = tags(client, study.run_id)
+        child = tags(client, study.create_child("c", {}))
+    assert parent["ecg_mlflow.slurm_job_id"] == "4711"
+    assert parent["ecg_mlflow.host"]
+    # It trains nothing itself.
+    assert "ecg_mlflow.device" not in parent
+    assert not MACHINE_TAGS & child.keys()
+    assert child["ecg_mlflow.versions"] == parent["ecg_mlflow.versions"]
 
 
 def test_child_with_params_that_mlflow_refuses_does_not_stay_open(client, study):
@@ -166,6 +180,7 @@ def test_children_url_is_the_one_of_the_ui(study):
         ("orderByKey", "metrics.`best_test_f1`"),
         ("orderByAsc", "false"),
         ("compareRunsMode", "CHART"),
+        ("workflowType", "machine_learning"),
     ]
 
 
@@ -182,8 +197,13 @@ def test_the_filter_of_the_link_finds_the_children_and_nothing_else(client, stud
     assert {run.info.run_id for run in found} == children
 
 
-def test_description_begins_with_the_link_and_is_cut_to_fit(client, study):
-    link = f"[All runs of this study with charts]({study.children_url('best_test_f1')})\n\n"
+def test_description_begins_with_the_links_and_is_cut_to_fit(client, study):
+    averages = f"#/experiments/{study.experiment_id}/runs?viewStateShareKey={study.run_id}"
+    link = (
+        f"[All runs of this study with charts]({study.children_url('best_test_f1')}) | "
+        f"[Averages over repetitions]({averages}&compareRunsMode=CHART"
+        "&workflowType=machine_learning)\n\n"
+    )
     study.describe("# Design\n26 configurations", "best_test_f1")
     assert tags(client, study.run_id)["mlflow.note.content"] == f"{link}# Design\n26 configurations"
     study.describe("x" * 10_000, "best_test_f1")
@@ -191,6 +211,25 @@ def test_description_begins_with_the_link_and_is_cut_to_fit(client, study):
     assert len(note) <= 8000
     assert note.startswith(link)
     assert note.endswith("x ...")
+
+
+@pytest.mark.parametrize(
+    ("n_runs", "order"),
+    [
+        (100, ("metrics.`test_f1`", False)),
+        # The best page of them would make averages of the best runs.
+        (101, ("tags.`ecg_mlflow.configuration`", True)),
+    ],
+)
+def test_the_view_that_averages_repetitions(client, study, n_runs, order):
+    study.describe("", "test_f1", n_runs=n_runs)
+    found = client.get_experiment(study.experiment_id).tags
+    view = json.loads(found[f"mlflow.sharedViewState.{study.run_id}"])
+    assert view["searchFilter"] == f"tags.mlflow.parentRunId = '{study.run_id}'"
+    keys = view["groupBy"]["groupByKeys"]
+    assert keys == [{"mode": "tag", "groupByData": "ecg_mlflow.configuration"}]
+    assert (view["orderByKey"], view["orderByAsc"]) == order
+    assert found["mlflow.experimentKind"] == "custom_model_development"
 
 
 def test_a_child_that_is_gone_on_with_runs_again_and_has_the_params_that_were_missing(

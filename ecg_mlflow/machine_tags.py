@@ -1,0 +1,211 @@
+"""On what machine a run's process is: its devices and what a cluster calls its job, as tags.
+
+Nothing but the standard library is used: MLflow asks this in each of its processes.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import socket
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from ecg_mlflow.process_mark import HOST_TAG
+
+#: What trains: ``cpu`` or ``gpu:<id>`` in a study's runs; in others what the process could use.
+DEVICE_TAG = "ecg_mlflow.device"
+DEVICE_NAME_TAG = "ecg_mlflow.device_name"
+DEVICE_MEMORY_TAG = "ecg_mlflow.device_memory"
+DEVICE_TAGS = frozenset({DEVICE_TAG, DEVICE_NAME_TAG, DEVICE_MEMORY_TAG})
+
+#: Tags of batch systems by the variables that hold them.
+_SLURM = {
+    "ecg_mlflow.slurm_job_id": "SLURM_JOB_ID",
+    "ecg_mlflow.slurm_job_name": "SLURM_JOB_NAME",
+    "ecg_mlflow.slurm_array_job_id": "SLURM_ARRAY_JOB_ID",
+    "ecg_mlflow.slurm_array_task_id": "SLURM_ARRAY_TASK_ID",
+}
+_POD_TAG = "ecg_mlflow.kubernetes_pod"
+_NAMESPACE_TAG = "ecg_mlflow.kubernetes_namespace"
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+#: Tags that hold for one process, and not for another one that works in its name elsewhere.
+MACHINE_TAGS = DEVICE_TAGS | {HOST_TAG, *_SLURM, _POD_TAG, _NAMESPACE_TAG}
+
+#: A driver that has fallen asleep answers in a second; one that hangs must not hold up a run.
+_TIMEOUT_S = 3.0
+_QUERY = "--query-gpu=index,uuid,name,memory.total"
+_GPU_LINE = re.compile(r"^GPU \d+: (?P<name>.*) \(UUID: GPU-")
+_MIG_LINE = re.compile(
+    r"^\s+MIG (?P<profile>\S+)\s+Device\s+\d+: \(UUID: (?P<uuid>MIG-[^)]+)\)", re.MULTILINE
+)
+_CPU_INFO = Path("/proc/cpuinfo")
+_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+#: Name and memory of one device.
+Device = tuple[str, str]
+
+
+def machine_tags(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the tags of this process's machine: host, devices, ids of the cluster's job.
+
+    Parameters
+    ----------
+    environ
+        Where CUDA_VISIBLE_DEVICES and the cluster's variables are read.
+
+    Returns
+    -------
+    dict
+        ``ecg_mlflow.host``, ``.device`` and ``.device_memory``: the GPUs that the process may use
+        by ``nvidia-smi``'s words, or ``cpu`` with the model of the processor and the memory that
+        the process may fill. Ids of Slurm and Kubernetes only where there are any.
+    """
+    name, memory = device(environ)
+    found = {HOST_TAG: socket.gethostname(), DEVICE_TAG: name, DEVICE_MEMORY_TAG: memory}
+    return {key: text for key, text in {**found, **cluster_tags(environ)}.items() if text}
+
+
+def worker_tags(place: str) -> dict[str, str]:
+    """Return the tags of a process that trains at a place that its driver has a word for.
+
+    Parameters
+    ----------
+    place
+        ``cpu`` or ``gpu:<id>``: the device; its model is another tag, ``.device_name``.
+    """
+    found = machine_tags()
+    return {**found, DEVICE_TAG: place, DEVICE_NAME_TAG: found[DEVICE_TAG]}
+
+
+def device(environ: Mapping[str, str] = os.environ) -> Device:
+    """Return name and memory of what this process could train on.
+
+    Several equal GPUs are ``2 x NVIDIA A100-SXM4-40GB``, with the memory of each.
+    """
+    mask = environ.get("CUDA_VISIBLE_DEVICES")
+    try:
+        gpus = _gpus(mask)
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"unknown: nvidia-smi failed ({type(error).__name__})", ""
+    if not gpus:
+        return f"cpu: {_cpu_name()}", _memory()
+    counts = Counter(gpus)
+    names = [f"{n} x {name}" if n > 1 else name for (name, _), n in counts.items()]
+    return ", ".join(names), ", ".join(memory for _, memory in counts)
+
+
+def cluster_tags(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what Slurm or Kubernetes call this process's job; nothing outside of them."""
+    found = {tag: environ[name] for tag, name in _SLURM.items() if environ.get(name)}
+    if environ.get("KUBERNETES_SERVICE_HOST"):
+        found[_POD_TAG] = environ.get("POD_NAME") or environ.get("HOSTNAME", "")
+        found[_NAMESPACE_TAG] = environ.get("POD_NAMESPACE", "")
+        if not found[_NAMESPACE_TAG]:
+            with suppress(OSError):
+                found[_NAMESPACE_TAG] = _NAMESPACE_FILE.read_text().strip()
+    return {tag: text for tag, text in found.items() if text}
+
+
+@cache
+def _gpus(mask: str | None) -> tuple[Device, ...]:
+    """Ask ``nvidia-smi`` once; without that program, or with all GPUs hidden, there are none.
+
+    Raises
+    ------
+    OSError, subprocess.SubprocessError
+        The program is there, but fails or hangs.
+    """
+    if mask is not None and not mask.strip():
+        return ()
+    try:
+        table = _ask(_QUERY, "--format=csv,noheader")
+        listing = _ask("-L") if mask and "MIG-" in mask else ""
+    except FileNotFoundError:
+        return ()
+    return tuple(visible_gpus(table, listing, mask))
+
+
+def _ask(*arguments: str) -> str:
+    # The C locale: a number's decimal point and the table's commas must not be one sign.
+    return subprocess.run(
+        ["nvidia-smi", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "LC_ALL": "C"},
+    ).stdout
+
+
+def visible_gpus(table: str, listing: str, mask: str | None) -> list[Device]:
+    """Read what ``nvidia-smi`` says, and keep what CUDA_VISIBLE_DEVICES leaves.
+
+    Parameters
+    ----------
+    table
+        Of index, UUID, name and total memory, comma-separated, one GPU a line.
+    listing
+        What ``nvidia-smi -L`` prints; needed for MIG instances only.
+    mask
+        CUDA_VISIBLE_DEVICES: indices, or UUIDs of GPUs (their beginnings do) and MIG instances;
+        what follows a name that is not there doesn't count, as CUDA has it. None leaves all.
+    """
+    rows = [[cell.strip() for cell in line.split(",")] for line in table.splitlines()]
+    rows = [row for row in rows if len(row) == 4]
+    if mask is None:
+        return [(name, memory) for _, _, name, memory in rows]
+    instances = dict(_mig_instances(listing))
+    found: list[Device] = []
+    for wanted in (part.strip() for part in mask.split(",")):
+        gpus = [
+            (name, memory)
+            for index, uuid, name, memory in rows
+            if wanted == index or (wanted.startswith("GPU-") and uuid.startswith(wanted))
+        ]
+        if not gpus and wanted in instances:
+            gpus = [instances[wanted]]
+        if not gpus:
+            break
+        found += gpus[:1]
+    return found
+
+
+def _mig_instances(listing: str) -> Iterable[tuple[str, Device]]:
+    """Yield each MIG instance's UUID, with its GPU's name and the memory that its profile names."""
+    gpu = ""
+    for line in listing.splitlines():
+        if match := _GPU_LINE.match(line):
+            gpu = match["name"]
+        elif match := _MIG_LINE.match(line):
+            profile = match["profile"]
+            memory = re.search(r"(\d+)gb", profile)
+            yield match["uuid"], (f"{gpu} MIG {profile}", f"{memory[1]} GB" if memory else "")
+
+
+@cache
+def _cpu_name() -> str:
+    with suppress(OSError), _CPU_INFO.open() as lines:
+        for line in lines:
+            name, _, text = line.partition(":")
+            if name.strip() == "model name":
+                return text.strip()
+    return platform.machine()
+
+
+@cache
+def _memory() -> str:
+    """Return the memory that the process may fill: the machine's, or its container's limit."""
+    limits = []
+    with suppress(OSError, ValueError, AttributeError):  # no such names, or no such function
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    with suppress(OSError, ValueError):  # no cgroup (version 2), or "max"
+        limits.append(int(_MEMORY_LIMIT.read_text()))
+    return f"{min(limits) / 2**30:.1f} GiB RAM" if limits else ""

@@ -1,0 +1,121 @@
+"""A run's curves as one file, and how they are read back from it or from the store."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+
+from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.tracking import RunLog
+from ecg_mlflow.tracking.artifacts import fetch_files
+from ecg_mlflow.tracking.study_runs import StudyRun
+from ecg_mlflow.tracking.trace import TRACE, Trace, log_trace
+from ecg_mlflow.tracking.trace_reader import read_traces
+
+LOSSES = np.array([0.7, 0.5, 0.1 + 0.2, 0.25], np.float32)
+TESTS = [(1, {"test_f1": 0.1 + 0.2}), (3, {"test_f1": 0.75, "test_f1_tilde": 0.5})]
+
+
+def study_run(client, run_id):
+    run = client.get_run(run_id)
+    return StudyRun(run_id, "FINISHED", {}, 0, 0, dict(run.data.metrics), run.info.artifact_uri)
+
+
+def log_metrics(client, run_id, losses=LOSSES, tests=TESTS):
+    with RunLog(client, run_id) as log:
+        log.losses(losses, 0)
+        for iteration, metrics in tests:
+            log.metrics(metrics, iteration)
+
+
+def there_and_back(trace, folder):
+    path = folder / TRACE
+    path.write_bytes(trace.to_bytes())
+    return Trace.read(path)
+
+
+def test_a_trace_comes_back_as_it_was(tmp_path):
+    found = there_and_back(Trace.of([LOSSES[:1], LOSSES[1:]], TESTS), tmp_path)
+    assert found.losses.dtype == np.float32
+    assert found.losses.tolist() == LOSSES.tolist()
+    assert found.iterations.tolist() == [1, 3]
+    assert found.metrics["test_f1"].tolist() == [0.1 + 0.2, 0.75]
+    np.testing.assert_array_equal(found.metrics["test_f1_tilde"], [np.nan, 0.5])
+
+
+def test_equal_traces_are_equal_bytes():
+    assert (
+        Trace.of([LOSSES], TESTS).to_bytes() == Trace.of([LOSSES[:2], LOSSES[2:]], TESTS).to_bytes()
+    )
+
+
+def test_what_was_found_at_one_iteration_is_one_test():
+    trace = Trace.of([LOSSES], [(3, {"validation_f1": 0.5}), (3, {"test_f1": 0.25})])
+    assert trace.iterations.tolist() == [3]
+    assert {name: one.tolist() for name, one in trace.metrics.items()} == {
+        "validation_f1": [0.5],
+        "test_f1": [0.25],
+    }
+
+
+def test_a_run_that_ends_before_its_first_iteration_has_an_empty_trace(tmp_path):
+    trace = there_and_back(Trace.of([], []), tmp_path)
+    assert (len(trace.losses), len(trace.iterations), dict(trace.metrics)) == (0, 0, {})
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"loss,0.5\n", "cut", "other"])
+def test_a_damaged_trace_says_what_to_do(tmp_path, damage):
+    path = tmp_path / TRACE
+    whole = Trace.of([LOSSES], TESTS).to_bytes()
+    other = io.BytesIO()
+    np.savez(other, weights=LOSSES)
+    path.write_bytes({"cut": whole[:-30], "other": other.getvalue()}.get(damage, damage))
+    with pytest.raises(TrackingError, match=r"trace\.npz can't be read .* delete it"):
+        Trace.read(path)
+
+
+def test_a_trace_is_read_from_the_artifacts(client, run_id, tmp_path):
+    log_metrics(client, run_id)
+    with RunLog(client, run_id) as log:
+        log_trace(log, Trace.of([LOSSES + 1], TESTS))
+        log_trace(log, Trace.of([LOSSES + 2], TESTS))
+    (trace,) = read_traces(client, [study_run(client, run_id)], ["loss", "test_f1"])
+    assert trace.losses.tolist() == (LOSSES + 2).tolist()
+    assert list(trace.metrics) == ["test_f1"]
+    (copy,) = fetch_files(client, run_id, "", ".npz", tmp_path)
+    assert copy.name == TRACE
+
+
+def test_a_run_without_a_trace_is_read_from_its_metrics(client, run_id):
+    log_metrics(client, run_id)
+    wanted = ["loss", "test_f1", "test_f1_tilde"]
+    (trace,) = read_traces(client, [study_run(client, run_id)], wanted)
+    expected = Trace.of([LOSSES], TESTS)
+    assert trace.to_bytes() == expected.to_bytes()
+
+
+def test_what_a_trace_lacks_is_read_from_the_metrics(client, run_id):
+    log_metrics(client, run_id)
+    with RunLog(client, run_id) as log:
+        log_trace(log, Trace.of([LOSSES], [(1, {"test_f1": 0.5})]))
+        log.metrics({"test_roc_auc": 0.9}, 3)
+    (trace,) = read_traces(client, [study_run(client, run_id)], ["test_f1", "test_roc_auc"])
+    assert trace.iterations.tolist() == [1, 3]
+    np.testing.assert_array_equal(trace.metrics["test_f1"], [0.5, np.nan])
+    np.testing.assert_array_equal(trace.metrics["test_roc_auc"], [np.nan, 0.9])
+    assert len(trace.losses) == 0
+
+
+def test_a_gap_in_the_losses_is_no_number(client, run_id):
+    log_metrics(client, run_id, LOSSES[:2], [])
+    with RunLog(client, run_id) as log:
+        log.losses([0.125], 3)
+    (trace,) = read_traces(client, [study_run(client, run_id)], ["loss"])
+    np.testing.assert_array_equal(trace.losses, np.array([0.7, 0.5, np.nan, 0.125], np.float32))
+
+
+def test_a_run_that_has_logged_nothing(client, run_id):
+    (trace,) = read_traces(client, [study_run(client, run_id)], ["loss", "test_f1"])
+    assert (len(trace.losses), len(trace.iterations)) == (0, 0)

@@ -1,0 +1,198 @@
+"""The model that MLflow loads and serves: a table of recordings in, a table of answers out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+
+from ecg_mlflow.errors import ModelError
+from ecg_mlflow.pipeline.chunks import Floats
+from ecg_mlflow.pipeline.spec import check_deterministic, stages_from_json
+from ecg_mlflow.records import DigitalRecord
+from ecg_mlflow.serving.adapt import Expected
+from ecg_mlflow.serving.engine import ERROR, Engine, Item
+from ecg_mlflow.serving.inputs import COLUMNS, from_signal, read_row, row_name
+from ecg_mlflow.serving.manifest import Manifest, code_digest, package_version
+from ecg_mlflow.serving.steps import StepFiles
+from ecg_mlflow.serving.table import answer_table
+
+with warnings.catch_warnings():
+    # About MLflow's own classes of agents.
+    warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType.*")
+    from mlflow.pyfunc.model import PythonModel
+
+#: What the self-test may differ by: float32 sums in another order give some 1e-7.
+TOLERANCE = 1e-5
+
+_logger = logging.getLogger(__name__)
+
+
+class RawEcgClassifier(PythonModel):
+    """Recordings of any length and sampling frequency to class probabilities.
+
+    The artifacts are ``network`` (a ``.keras`` file), ``manifest`` (JSON), ``example`` (the
+    samples of the self-test, ``.npy``) and, where the pipeline has functions of the user's own,
+    ``steps`` (a folder of Python files).
+    """
+
+    def load_context(self, context: Any) -> None:
+        """Load the network and the pipeline, and try them on the recording of the self-test.
+
+        That takes the compiling that the first prediction would take otherwise.
+
+        Raises
+        ------
+        ModelError
+            If another version of the package runs than made the model, and computes otherwise.
+        """
+        artifacts: Mapping[str, str] = context.artifacts
+        self.manifest = Manifest.from_json(Path(artifacts["manifest"]).read_text("utf-8"))
+        steps = artifacts.get("steps")
+        self._engine = open_engine(
+            self.manifest, Path(artifacts["network"]), None if steps is None else Path(steps)
+        )
+        if self.manifest.self_test is not None:
+            samples = np.load(artifacts["example"], allow_pickle=False)
+            _compare(self.manifest, self._engine, samples)
+
+    # MLflow looks at the annotations itself, and warns where it finds none or text.
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Answer for each row.
+
+        Parameters
+        ----------
+        context
+            Not used after loading.
+        model_input
+            One recording per row, in the columns that `ecg_mlflow.serving.inputs` describes.
+        params
+            ``windows=True`` adds the probabilities of every window.
+
+        Returns
+        -------
+        DataFrame
+            ``record``; ``prediction``, the class at the model's threshold; ``p_<class>``, the mean
+            over windows; ``calibrated_<class>``; ``windows``, their number; ``status``: ``ok``,
+            ``flag: ...`` where something was changed or supposed, ``error: ...`` where there is no
+            answer (NaN, over HTTP null); on request ``window_probabilities``, for each window a
+            list with one number per class.
+
+        Raises
+        ------
+        MlflowException
+            If the table has none of the columns.
+        """
+        if isinstance(model_input, Mapping):
+            model_input = pd.DataFrame([dict(model_input)])
+        columns = [name for name in COLUMNS if name in getattr(model_input, "columns", ())]
+        if not columns:
+            raise MlflowException.invalid_parameter_value(
+                "the input must be a table with one recording per row, in the column record, or "
+                "header and signal_file, or signal, fs and leads; "
+                f"it is {_described(model_input)}"
+            )
+        answers = self._engine.answer(self._items(model_input, columns))
+        return answer_table(self.manifest, answers, bool((params or {}).get("windows")))
+
+    def _items(self, table: pd.DataFrame, columns: Sequence[str]) -> Iterator[Item]:
+        cells = zip(*(table[name] for name in columns), strict=True)
+        for number, values in enumerate(cells):
+            row = dict(zip(columns, values, strict=True))
+            read = partial(read_row, row, number, self.manifest.leads)
+            yield Item(row_name(row, number), read)
+
+
+def open_engine(manifest: Manifest, network: Path, steps: Path | None) -> Engine:
+    """Load a network and the pipeline before it.
+
+    Raises
+    ------
+    ModelError
+        If the network takes other windows than the manifest says, or a function can't be found.
+    PipelineError
+        If the pipeline is not known, or depends on chance or labels.
+    """
+    stages = stages_from_json(manifest.pipeline, StepFiles(steps).find)
+    check_deterministic(stages)
+    predict = _load_network(network, manifest)
+    return Engine(stages, Expected.of(manifest, stages), predict, len(manifest.classes))
+
+
+def _load_network(file: Path, manifest: Manifest) -> Callable[[Floats], Floats]:
+    """Load a network without its optimizer, and without running any code stored in it."""
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    import keras
+
+    network = keras.saving.load_model(file, compile=False, safe_mode=True)
+    takes, n_classes = tuple(network.input_shape[1:]), network.output_shape[-1]
+    length, n_leads = manifest.input_shape
+    if takes not in ((length, n_leads), (None, n_leads)) or n_classes != len(manifest.classes):
+        raise ModelError(
+            f"the network takes windows {takes} and knows {n_classes} classes; the manifest says "
+            f"{manifest.input_shape} and {list(manifest.classes)}"
+        )
+    # As while training: XLA would take seconds to compile what runs for milliseconds.
+    network.compile(jit_compile=False)
+    activation = keras.activations.get(manifest.activation)
+
+    def predict(windows: Floats) -> Floats:
+        return np.asarray(activation(network.predict_on_batch(windows)), dtype=np.float32)
+
+    return predict
+
+
+def probabilities_of(engine: Engine, record: DigitalRecord) -> Any:
+    """Return ``(n_classes,)`` of one recording that must have an answer.
+
+    Raises
+    ------
+    ModelError
+        If it has none.
+    """
+    (answer,) = engine.answer([Item(record.id, lambda: record)])
+    if answer.status.startswith(ERROR):
+        raise ModelError(f"the model can't answer its example {record.id}: {answer.status}")
+    return answer.probabilities
+
+
+def _compare(manifest: Manifest, engine: Engine, samples: Floats) -> None:
+    """Answer the self-test, and compare with the answer of the process that made the model."""
+    test = manifest.self_test
+    assert test is not None
+    record = from_signal(test.record, samples, test.fs, list(test.leads), manifest.leads)
+    found = probabilities_of(engine, record)
+    difference = float(np.abs(found - np.array(test.probabilities)).max())
+    if difference <= TOLERANCE:
+        return
+    if code_digest() != manifest.code:
+        raise ModelError(
+            f"the model was made by ecg_mlflow {manifest.version or '(a copy)'}, and the one that "
+            f"runs here ({package_version() or 'a copy'}) computes otherwise: for {test.record} "
+            f"the probabilities differ by {difference:.2g}. Load the model in a process that has "
+            "not imported ecg_mlflow, so that its own copy runs, or install the version that made "
+            "it"
+        )
+    _logger.warning(
+        "the probabilities for %s differ by %.2g from those when the model was made: other "
+        "versions of libraries, or another device",
+        test.record,
+        difference,
+    )
+
+
+def _described(value: Any) -> str:
+    columns = getattr(value, "columns", None)
+    if columns is None:
+        return f"a {type(value).__name__}"
+    return f"a table with the columns {[str(name) for name in columns]}"

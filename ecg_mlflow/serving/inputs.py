@@ -1,0 +1,197 @@
+"""From one row of an input table to a recording.
+
+A row holds one of three things: ``record``, the path of a WFDB record on this machine; ``header``
+and ``signal_file``, the bytes of one; or ``signal`` in mV with ``fs`` and, unless there are as many
+leads as the model was trained on, ``leads``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_mlflow.errors import ExtraMissingError, RecordError
+from ecg_mlflow.records import DigitalRecord, read_digital
+
+#: The columns of an input table, all of them optional.
+COLUMNS = ("record", "header", "signal_file", "signal", "fs", "leads")
+
+#: A file's name and no path: neither a separator, nor a beginning that means another place.
+_PLAIN_NAME = re.compile(r"\w[-\w.]{0,99}")
+_KINDS = {"record": ("record",), "header": ("header", "signal_file"), "signal": ("signal", "fs")}
+
+
+def is_given(value: object) -> bool:
+    """Say whether a cell of a table holds something: None and NaN are nothing."""
+    if value is None or type(value).__name__ == "NAType":
+        return False
+    return not (isinstance(value, float | np.floating) and np.isnan(value))
+
+
+def row_name(row: Mapping[str, Any], number: int) -> str:
+    """Return what to call a row's recording before it is read."""
+    if is_given(record := row.get("record")) and isinstance(record, str):
+        return _header_path(record).stem
+    return f"row {number}"
+
+
+def read_row(row: Mapping[str, Any], number: int, trained_leads: Sequence[str]) -> DigitalRecord:
+    """Read the recording that a row holds.
+
+    Parameters
+    ----------
+    row
+        Cells by column.
+    number
+        Of the row; names a recording that has no name of its own.
+    trained_leads
+        What the columns of a `signal` without `leads` are, where there are as many.
+
+    Raises
+    ------
+    RecordError
+        If the row holds none of the three kinds, or several, or its recording can't be read.
+    """
+    given = {name for name in COLUMNS if is_given(row.get(name))}
+    kinds = [kind for kind in _KINDS if kind in given]
+    if len(kinds) != 1:
+        raise RecordError(
+            f"{'several recordings' if kinds else 'no recording'} in this row ({sorted(given)} "
+            "given): give either record (a path), or header and signal_file (bytes), or signal "
+            "and fs (and leads)"
+        )
+    needed = _KINDS[kinds[0]]
+    if missing := [name for name in needed if name not in given]:
+        raise RecordError(f"{kinds[0]} needs {' and '.join(missing)} beside it")
+    allowed = {*needed, *(["leads"] if kinds == ["signal"] else [])}
+    if surplus := sorted(given - allowed):
+        raise RecordError(f"{', '.join(surplus)} can't be given with {kinds[0]}: leave it out")
+    if kinds == ["record"]:
+        return _from_path(row["record"])
+    if kinds == ["header"]:
+        return _from_bytes(row["header"], row["signal_file"])
+    leads = row["leads"] if "leads" in given else None
+    return from_signal(f"row {number}", row["signal"], row["fs"], leads, trained_leads)
+
+
+def from_signal(
+    name: str, signal: Any, fs: Any, leads: Any, trained_leads: Sequence[str]
+) -> DigitalRecord:
+    """Make a recording of samples in mV, ``(n_samples, n_leads)`` or ``(n_samples,)``.
+
+    Raises
+    ------
+    RecordError
+        If they are no such samples, or `fs` no frequency, or the leads' names don't fit.
+    """
+    samples = _samples(signal)
+    names = tuple(trained_leads) if leads is None else _lead_names(leads)
+    if len(names) != samples.shape[1]:
+        turned = "; it seems to be turned: time comes first"
+        raise RecordError(
+            f"signal has {samples.shape[1]} columns, and leads are {list(names)}"
+            + (" as trained on: name them in leads" if leads is None else "")
+            + (turned if samples.shape[0] == len(names) else "")
+        )
+    return DigitalRecord.from_millivolts(name, samples, _frequency(fs), names)
+
+
+def _from_path(path: object) -> DigitalRecord:
+    if not isinstance(path, str) or "\0" in path:
+        raise RecordError(
+            "record must be the path of a WFDB record or an EDF file, as text, one row per record; "
+            f"it is {path!r}"
+        )
+    try:
+        return read_digital(_header_path(path))
+    except ExtraMissingError as error:  # the answers to other records stand
+        raise RecordError(str(error)) from error
+
+
+def _header_path(path: str) -> Path:
+    return Path(path if path.lower().endswith((".hea", ".edf")) else f"{path}.hea")
+
+
+def _from_bytes(header: object, signal: object) -> DigitalRecord:
+    """Read a record from the bytes of its two files, in a folder that is gone afterwards."""
+    header_bytes, signal_bytes = _bytes("header", header), _bytes("signal_file", signal)
+    record, file = _names_in(header_bytes)
+    with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as folder:
+        path = Path(folder, f"{record}.hea")
+        path.write_bytes(header_bytes)
+        if (target := Path(folder, file)) == path:
+            raise RecordError("broken header: it names itself as signal file")
+        target.write_bytes(signal_bytes)
+        return read_digital(path)
+
+
+def _names_in(header: bytes) -> tuple[str, str]:
+    """Return the names of the record and of its one signal file, both without any path."""
+    text = header.decode("latin-1")
+    stripped = (line.strip() for line in text.splitlines())
+    lines = [line.split() for line in stripped if line and not line.startswith("#")]
+    if not lines:
+        raise RecordError("broken header: it is empty")
+    record, files = lines[0][0], sorted({line[0] for line in lines[1:]})
+    if "/" in record and _PLAIN_NAME.fullmatch(record.partition("/")[0]):
+        raise RecordError("a record of several segments can't be given as bytes; join it first")
+    if len(files) != 1:
+        raise RecordError(
+            f"a record given as bytes has one signal file; this header names {files or 'none'}"
+        )
+    for name in (record, files[0]):
+        if not _PLAIN_NAME.fullmatch(name):
+            raise RecordError(f"broken header: {name!r} is no plain file name")
+    return record, files[0]
+
+
+def _bytes(column: str, value: object) -> bytes:
+    """Return bytes as they are, and text, the form of bytes in JSON, decoded."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, str):
+        try:
+            return base64.b64decode("".join(value.split()), validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise RecordError(f"{column} is text, but no base64: {error}") from error
+    raise RecordError(f"{column} must be bytes, or base64 text; it is {type(value).__name__}")
+
+
+def _samples(signal: Any) -> npt.NDArray[np.float32]:
+    if isinstance(signal, np.ndarray) and signal.dtype == object:
+        signal = signal.tolist()  # rows of a table come as arrays of arrays
+    try:
+        samples = np.asarray(signal, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise RecordError(
+            f"signal must be numbers in mV, (n_samples, n_leads) or (n_samples,): {error}"
+        ) from error
+    samples = samples[:, None] if samples.ndim == 1 else samples
+    if samples.ndim != 2 or not samples.size:
+        raise RecordError(
+            f"signal must be (n_samples, n_leads) or (n_samples,); it is {samples.shape}"
+        )
+    with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite, and is refused
+        return samples.astype(np.float32)
+
+
+def _lead_names(leads: Any) -> tuple[str, ...]:
+    names = tuple(leads) if isinstance(leads, list | tuple | np.ndarray) else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise RecordError(f"leads must be a list of names, one per column of signal; it is {leads}")
+    return names
+
+
+def _frequency(fs: Any) -> float:
+    is_number = isinstance(fs, int | float | np.integer | np.floating)
+    if not is_number or isinstance(fs, bool) or not np.isfinite(fs) or fs <= 0:
+        raise RecordError(f"fs must be a positive sampling frequency in Hz; it is {fs!r}")
+    return float(fs)

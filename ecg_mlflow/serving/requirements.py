@@ -1,0 +1,64 @@
+"""What an environment needs to run a model, pinned to what is installed here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+
+from ecg_mlflow.errors import ModelError
+from ecg_mlflow.serving.steps import imported_modules
+
+#: Distributions that reading recordings and predicting import; of a tuple, the one there is.
+NEEDED: tuple[str | tuple[str, ...], ...] = (
+    "mlflow",
+    "keras",
+    ("tensorflow", "tensorflow-cpu"),
+    "numpy",
+    "numba",
+    "scipy",
+    "pandas",
+    "wfdb",
+    "filelock",
+)
+
+
+def pinned_requirements(step_files: Iterable[Path] = ()) -> tuple[str, ...]:
+    """Return ``name==version`` of all that a model needs to predict.
+
+    Parameters
+    ----------
+    step_files
+        Python files of the user's own that run with the model: what they import is needed too.
+
+    Raises
+    ------
+    ModelError
+        If one of the packages is not installed under a name that pip knows.
+    """
+    found = [_pinned((names,) if isinstance(names, str) else names) for names in NEEDED]
+    files = list(step_files)
+    own = {"ecg_mlflow", *(file.stem for file in files), *sys.stdlib_module_names}
+    homes = packages_distributions()
+    for module in sorted({name for file in files for name in imported_modules(file)} - own):
+        if module not in homes:
+            raise ModelError(
+                f"{module}, which {', '.join(map(str, files))} import, belongs to no installed "
+                "package, so an environment for the model can't be described. Put it beside the "
+                "grid file, as one file, or install it"
+            )
+        found.append(_pinned(homes[module]))
+    return tuple(dict.fromkeys(found))
+
+
+def _pinned(names: Sequence[str]) -> str:
+    for name in names:
+        try:
+            return f"{name}=={version(name)}"
+        except PackageNotFoundError:
+            continue
+    raise ModelError(
+        f"no installed package is called {' or '.join(names)}, so the model's requirements can't "
+        "be pinned; give them in requirements"
+    )

@@ -1,0 +1,201 @@
+"""Writes a model that reads recordings as a folder in MLflow's form, and tries it once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import AnyType, Array
+
+from ecg_mlflow.errors import ModelError
+from ecg_mlflow.pipeline.spec import functions_of
+from ecg_mlflow.records import Record
+from ecg_mlflow.serving.classifier import open_engine, probabilities_of
+from ecg_mlflow.serving.inputs import COLUMNS, from_signal
+from ecg_mlflow.serving.manifest import Manifest, SelfTest, code_digest, package_version
+from ecg_mlflow.serving.requirements import pinned_requirements
+from ecg_mlflow.serving.steps import needed_files
+from ecg_mlflow.serving.table import CALIBRATED, WINDOW_PROBABILITIES
+from ecg_mlflow.stats.predictions import PROBABILITY
+
+#: Seconds of the example, where the model takes as short a recording.
+EXAMPLE_S = 10.0
+#: Digits after the point of the example's mV: below what any converter resolves.
+EXAMPLE_DIGITS = 5
+
+PYFUNC_FILE = Path(__file__).with_name("classifier_pyfunc.py")
+_PACKAGE = Path(__file__).parents[1]
+
+
+def save_classifier(
+    folder: Path,
+    keras_file: Path,
+    manifest: Manifest,
+    example: Record,
+    *,
+    modules: Sequence[Path] = (),
+    trained_on: Mapping[str, Any] | None = None,
+    requirements: Sequence[str] | None = None,
+    mlflow_model: Model | None = None,
+) -> Manifest:
+    """Save a model that reads recordings.
+
+    The folder holds the network, the manifest, this package's code and the user's own functions,
+    so that an environment of the requirements alone can run it, without any pickle.
+
+    Parameters
+    ----------
+    folder
+        Where; it must not be there yet, or be empty.
+    keras_file
+        The network as a ``.keras`` file of stock layers.
+    manifest
+        What it is; `version`, `code` and `self_test` are filled in here.
+    example
+        A real recording: its first 10 s, or as much as the shortest one trained on, become
+        MLflow's input example and the model's self-test.
+    modules
+        Python files in which the pipeline's own functions stand, such as the grid file, and those
+        that they import from beside them.
+    trained_on
+        Plain data to keep with the model, as ``trained_on.json``.
+    requirements
+        What the model needs to predict; by default `pinned_requirements`.
+    mlflow_model
+        MLflow's description to complete.
+
+    Returns
+    -------
+    Manifest
+        As it was written.
+
+    Raises
+    ------
+    ModelError
+        If a part is missing, or the model can't answer the example.
+    """
+    if keras_file.suffix != ".keras" or not keras_file.is_file():
+        raise ModelError(f"{keras_file} must be a network that Keras saved as a .keras file")
+    with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as scratch:
+        place = Path(scratch)
+        files = needed_files(functions_of(manifest.pipeline), modules)
+        artifacts = {"network": keras_file.absolute(), "manifest": place / "manifest.json"}
+        if files:
+            artifacts["steps"] = _copied(files, place / "steps")
+        samples = _cut(example, manifest)
+        artifacts["example"] = place / "example.npy"
+        np.save(artifacts["example"], samples, allow_pickle=False)
+        manifest = _tried(manifest, example, samples, keras_file, artifacts.get("steps"))
+        artifacts["manifest"].write_text(manifest.to_json(), "utf-8")
+        if trained_on is not None:
+            artifacts["trained_on"] = place / "trained_on.json"
+            artifacts["trained_on"].write_text(json.dumps(trained_on), "utf-8")
+        with _quiet_mlflow():
+            mlflow.pyfunc.save_model(
+                str(folder),
+                python_model=str(PYFUNC_FILE),
+                artifacts={name: str(path) for name, path in artifacts.items()},
+                code_paths=[str(_PACKAGE)],
+                signature=signature(manifest),
+                input_example=input_example(example, samples),
+                pip_requirements=list(requirements or pinned_requirements(files)),
+                mlflow_model=mlflow_model,
+            )
+    return manifest
+
+
+def signature(manifest: Manifest) -> ModelSignature:
+    """Return the columns of tables in and out, and the parameters.
+
+    All but `record` are of any type for MLflow, and checked row by row: of an array of arrays of
+    float64 it would look at every sample (0.1 s a recording), and refuse float32, whole numbers
+    and a single lead; `fs` could be no whole number; and bytes would be needed in each row.
+    """
+    anything: Any = AnyType  # it has no types
+    kinds = {name: anything() for name in COLUMNS} | {"record": DataType.string}
+    numbers = [name.format(one) for name in (PROBABILITY, CALIBRATED) for one in manifest.classes]
+    return ModelSignature(
+        inputs=Schema([ColSpec(kind, name, required=False) for name, kind in kinds.items()]),
+        outputs=Schema(
+            [
+                ColSpec(DataType.string, "record"),
+                ColSpec(DataType.string, "prediction", required=False),
+                *(ColSpec(DataType.double, name, required=False) for name in numbers),
+                ColSpec(DataType.long, "windows"),
+                ColSpec(DataType.string, "status"),
+                ColSpec(Array(Array(DataType.double)), WINDOW_PROBABILITIES, required=False),
+            ]
+        ),
+        params=ParamSchema([ParamSpec("windows", DataType.boolean, False)]),
+    )
+
+
+def input_example(record: Record, samples: Any) -> pd.DataFrame:
+    """Return a table of one recording, as anybody would send it."""
+    signal = np.round(samples.astype(np.float64), EXAMPLE_DIGITS).tolist()
+    return pd.DataFrame({"signal": [signal], "fs": [float(record.fs)], "leads": [[*record.leads]]})
+
+
+def _cut(example: Record, manifest: Manifest) -> Any:
+    """Return the beginning of a recording, rounded as its text form is."""
+    seconds = max(EXAMPLE_S, manifest.shortest_s)
+    n_samples = int(np.ceil(seconds * example.fs))
+    return np.round(example.signal[:n_samples], EXAMPLE_DIGITS).astype(np.float32)
+
+
+def _copied(files: Sequence[Path], folder: Path) -> Path:
+    folder.mkdir()
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+    return folder
+
+
+def _tried(
+    manifest: Manifest, example: Record, samples: Any, network: Path, steps: Path | None
+) -> Manifest:
+    """Complete a manifest with what the model answers to its example."""
+    engine = open_engine(manifest, network, steps)
+    names = list(example.leads)
+    record = from_signal(example.id, samples, example.fs, names, manifest.leads)
+    found = tuple(map(float, probabilities_of(engine, record)))
+    test = SelfTest(example.id, float(example.fs), tuple(names), found)
+    return replace(manifest, version=package_version(), code=code_digest(), self_test=test)
+
+
+@contextmanager
+def _quiet_mlflow() -> Iterator[None]:
+    """Keep MLflow from what is not wanted here.
+
+    A progress bar for copying files would run through others; uv's files of the folder that one
+    happens to be in are not the model's; what it warns of is its own.
+    """
+    settings = {
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_UV_AUTO_DETECT": "false",
+    }
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        with warnings.catch_warnings():
+            # Of pandas 3.1, about how MLflow makes the example's JSON.
+            warnings.filterwarnings("ignore", message="Operation with range is deprecated")
+            yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,243 @@
+"""Tables of recordings in, tables of answers out; the numbers are the study's own."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.exceptions import MlflowException
+
+from ecg_mlflow.errors import ModelError, PipelineError
+from ecg_mlflow.pipeline import BatchSource, Pipeline, WindowMaker, class_targets, prepare, select
+from ecg_mlflow.records import load_corpus
+from ecg_mlflow.serving import classifier
+from ecg_mlflow.serving.classifier import RawEcgClassifier, open_engine
+from ecg_mlflow.serving.inputs import from_signal
+from ecg_mlflow.serving.manifest import SelfTest, code_digest
+from ecg_mlflow.training import evaluate
+
+LENGTH = 120
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+def without_drift(signal, fs):
+    """Take the mean of 0.2 s away from every sample."""
+    width = int(0.2 * fs)
+    means = [np.convolve(lead, np.ones(width) / width, mode="same") for lead in signal.T]
+    return (signal - np.stack(means, axis=1)).astype(np.float32)
+
+
+@pytest.fixture
+def step_files(tmp_path: Path) -> Path:
+    """Return a folder with this file, in which a function stands."""
+    folder = tmp_path / "steps"
+    folder.mkdir()
+    name = without_drift.__module__
+    (folder / f"{name}.py").write_bytes(Path(__file__).read_bytes())
+    return folder
+
+
+@pytest.fixture
+def load(make_manifest, network, tmp_path) -> Callable[..., RawEcgClassifier]:
+    """Load a classifier as MLflow does."""
+
+    def make(
+        pipeline: Pipeline | None = None, n_leads: int = 1, steps: Path | None = None, **fields
+    ) -> RawEcgClassifier:
+        manifest = make_manifest(pipeline, n_leads, **fields)
+        (tmp_path / "manifest.json").write_text(manifest.to_json())
+        artifacts = {"network": str(network(n_leads)), "manifest": str(tmp_path / "manifest.json")}
+        if steps is not None:
+            artifacts["steps"] = str(steps)
+        if manifest.self_test is not None:
+            np.save(tmp_path / "example.npy", example_samples())
+            artifacts["example"] = str(tmp_path / "example.npy")
+        model = RawEcgClassifier()
+        model.load_context(SimpleNamespace(artifacts=artifacts))
+        return model
+
+    return make
+
+
+def example_samples() -> np.ndarray:
+    return np.random.default_rng(8).normal(0, 1, (400, 1)).astype(np.float32)
+
+
+def write_records(folder: Path, write_record, n_leads: int, n_records: int = 12) -> Path:
+    rng = np.random.default_rng(2)
+    for i in range(n_records):
+        n_samples = int(rng.integers(100, 700))
+        wave = np.sin(np.arange(n_samples) / rng.uniform(3, 30))[:, None]
+        signal = wave * rng.uniform(0.2, 2) + rng.normal(0, 0.2, (n_samples, n_leads))
+        write_record(folder, f"S{i:02}", signal, gain=813, baseline=-37)
+    labels = "".join(f"S{i:02},{'A' if i % 2 else 'NO'}\n" for i in range(n_records))
+    (folder / "REFERENCE.csv").write_text(labels)
+    return folder
+
+
+def as_the_study_does(folder: Path, pipeline: Pipeline, network: Path):
+    """Score all records as a study scores its test records: packed, in batches, compiled."""
+    import keras
+
+    from ecg_mlflow.training.step import CompiledStep
+
+    corpus, stages = load_corpus(str(folder)), pipeline.stages()
+    selection = select(corpus, stages)
+    prepared = prepare(corpus, stages, selection.rows)
+    windows = WindowMaker(stages, prepared, selection.rows, selection.labels, training=False)
+    targets = class_targets(selection.labels, ["A", "NO"])
+    source = BatchSource(windows, selection.rows, targets, batch_size=5)
+    model = keras.saving.load_model(network)
+    step = CompiledStep(model, keras.optimizers.Adam(), keras.losses.CategoricalCrossentropy())
+    evaluation = evaluate(step.predict, source.epoch(0, 0, 0, shuffle=False), ("A", "NO"), "A")
+    return [corpus.ids[row] for row in evaluation.rows], evaluation
+
+
+PIPELINES = {
+    "plain": lambda p: p.center_flip().split_signals(LENGTH, 60),
+    "much of it": lambda p: (
+        p.band_pass_signals(0.5, 40).resample_signals(200).center_flip().split_signals(LENGTH, 100)
+    ),
+    "function": lambda p: (
+        p.resample_signals(300)
+        .apply(without_drift)
+        .center_flip()
+        .split_signals(LENGTH, {"A": 70, "NO": 70})
+        .standardise_signals()
+    ),
+}
+
+
+@pytest.mark.parametrize("n_leads", [1, 2])
+@pytest.mark.parametrize("build", PIPELINES.values(), ids=PIPELINES)
+def test_probabilities_are_those_of_the_study(
+    load, network, write_record, tmp_path, step_files, build, n_leads
+):
+    folder = write_records(tmp_path / "records", write_record, n_leads)
+    pipeline = build(Pipeline())
+    ids, evaluation = as_the_study_does(folder, pipeline, network(n_leads))
+    model = load(pipeline, n_leads, step_files, shortest_s=0.3)
+    paths = [str(folder / name) for name in ids]
+    found = model.predict(None, pd.DataFrame({"record": paths}))
+    assert found["record"].tolist() == ids
+    assert found["windows"].tolist() == evaluation.counts.tolist()
+    np.testing.assert_allclose(found[["p_A", "p_NO"]], evaluation.probabilities, atol=1e-6)
+    assert np.ptp(evaluation.probabilities[:, 0]) > 0.05, "a test that any number would pass"
+    # The same samples as numbers in mV: float32 in place of the converter's units.
+    corpus = load_corpus(str(folder))
+    signals = pd.DataFrame({"signal": [corpus.record(i).signal for i in range(len(ids))]})
+    found = model.predict(None, signals.assign(fs=250.0))
+    np.testing.assert_allclose(found[["p_A", "p_NO"]], evaluation.probabilities, atol=1e-5)
+
+
+def test_all_kinds_of_rows_in_one_table(load, write_record, tmp_path):
+    header = write_record(tmp_path, "R1")
+    data = header.with_suffix(".dat").read_bytes()
+    table = pd.DataFrame(
+        [
+            {"record": str(header)},
+            {"header": header.read_bytes(), "signal_file": data},
+            {"signal": np.ones(300), "fs": 250},
+            {"record": str(tmp_path / "gone")},
+            {"fs": 3},
+        ]
+    )
+    found = load().predict(None, table)
+    assert found["record"].tolist() == ["R1", "R1", "row 2", "gone", "row 4"]
+    assert found["status"].str.partition(":")[0].tolist() == ["ok", "ok", *["error"] * 3]
+    assert found["p_A"][0] == found["p_A"][1]
+    assert found.loc[2:, ["p_A", "p_NO", "calibrated_A", "calibrated_NO"]].isna().all(axis=None)
+    assert found["windows"].tolist() == [4, 4, 0, 0, 0]
+    assert found["prediction"].isna().tolist() == [False, False, True, True, True]
+
+
+def test_windows_on_request(load, write_record, tmp_path):
+    header = write_record(tmp_path, "R1")
+    table = pd.DataFrame({"record": [str(header), "gone"]})
+    model = load()
+    found = model.predict(None, table, {"windows": True})
+    first, second = found["window_probabilities"]
+    assert np.shape(first) == (4, 2)
+    np.testing.assert_allclose(np.mean(first, axis=0), found.loc[0, ["p_A", "p_NO"]], atol=1e-7)
+    assert second == []
+    for params in (None, {}, {"windows": False}):
+        assert "window_probabilities" not in model.predict(None, table, params)
+
+
+@pytest.mark.parametrize("wrong", [pd.DataFrame({"age": [3]}), ["a.hea"], pd.DataFrame()])
+def test_what_is_no_table_of_recordings(load, wrong):
+    with pytest.raises(MlflowException, match="a table with one recording per row"):
+        load().predict(None, wrong)
+
+
+def test_a_table_without_rows(load):
+    assert load().predict(None, pd.DataFrame({"record": []})).empty
+
+
+def test_a_dict_is_one_row(load, write_record, tmp_path):
+    header = write_record(tmp_path, "R1")
+    assert load().predict(None, {"record": str(header)})["status"].tolist() == ["ok"]
+
+
+# --- Loading -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def self_test(make_manifest, network) -> SelfTest:
+    engine = open_engine(make_manifest(), network(1), None)
+    record = from_signal("E1", example_samples(), 250, ["L1"], ["L1"])
+    found = classifier.probabilities_of(engine, record)
+    return SelfTest("E1", 250.0, ("L1",), tuple(map(float, found)))
+
+
+def shifted(test: SelfTest, by: float) -> SelfTest:
+    return replace(test, probabilities=tuple(p + by for p in test.probabilities))
+
+
+def test_the_model_tries_itself_when_loaded(load, self_test):
+    load(self_test=self_test, code="made by other code")
+    load(self_test=shifted(self_test, 9e-6), code="made by other code")
+
+
+def test_other_code_that_computes_otherwise_is_refused(load, self_test):
+    with pytest.raises(ModelError, match=r"ecg_mlflow 0\.9, and .*for E1 .* differ by 2e-05"):
+        load(self_test=shifted(self_test, 2e-5), code="made by other code", version="0.9")
+
+
+def test_the_same_code_with_other_libraries_only_warns(load, self_test, caplog):
+    with caplog.at_level(logging.WARNING):
+        load(self_test=shifted(self_test, 2e-5), code=code_digest())
+    assert "differ by 2e-05" in caplog.text
+
+
+def test_a_pipeline_of_chance_is_refused(load):
+    with pytest.raises(PipelineError, match="cuts at places of chance"):
+        load(Pipeline().random_split_signals(LENGTH, 3))
+
+
+def test_a_network_for_other_windows_is_refused(load):
+    with pytest.raises(ModelError, match=r"takes windows \(120, 1\) .*\(90, 1\)"):
+        load(Pipeline().split_signals(90, 90), input_shape=(90, 1))
+
+
+def test_importing_it_loads_nothing_that_predicting_does_not_need():
+    program = (
+        "import sys, ecg_mlflow.serving.classifier\n"
+        "print({n.split('.')[0] for n in sys.modules} & {'keras', 'tensorflow', 'matplotlib', "
+        "'optuna', 'ray', 'sklearn', 'wfdb'})\n"
+        "print([n for n in sys.modules if n.startswith(('ecg_mlflow.training', 'ecg_mlflow.dr', "
+        "'ecg_mlflow.tracking', 'ecg_mlflow.search', 'ecg_mlflow.executors'))])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split("\n")[:2] == ["set()", "[]"]

@@ -1,0 +1,164 @@
+"""Many recordings, some of them bad, through one network that can be worked out by hand."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from ecg_mlflow.errors import RecordError
+from ecg_mlflow.pipeline import Pipeline
+from ecg_mlflow.pipeline.chunks import CHUNK
+from ecg_mlflow.serving import engine as engine_module
+from ecg_mlflow.serving.adapt import Expected
+from ecg_mlflow.serving.engine import Engine, Item
+
+LENGTH = 120
+
+
+def fails_on_large(signal, fs):
+    if signal.max() > 9:
+        raise ValueError("too large for me")
+    return signal
+
+
+class Network:
+    """The first class has the share of samples above zero; notes the shapes that it was given."""
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        self.shapes.append(windows.shape)
+        share = (windows > 0).mean(axis=(1, 2), dtype=np.float64)
+        share = np.where(np.abs(windows).max(axis=(1, 2)) > 1e30, np.nan, share)
+        return np.stack([share, 1 - share], axis=1).astype(np.float32)
+
+
+@pytest.fixture
+def make_engine(make_manifest):
+    def make(pipeline: Pipeline | None = None, **fields) -> Engine:
+        pipeline = pipeline or Pipeline().center_flip().split_signals(LENGTH, LENGTH)
+        stages = pipeline.stages()
+        expected = Expected.of(make_manifest(**fields), stages)
+        return Engine(stages, expected, Network(), 2)
+
+    return make
+
+
+def items(records) -> list[Item]:
+    return [Item(record.id, lambda record=record: record) for record in records]
+
+
+def by_hand(record) -> np.ndarray:
+    """Centre, cut, count what is above zero, and average over windows."""
+    signal = record.millivolts().astype(np.float64)
+    signal = signal - signal.mean(axis=0)
+    windows = [signal[i : i + LENGTH] for i in range(0, len(signal) - LENGTH + 1, LENGTH)]
+    share = np.mean([np.mean(window > 0) for window in windows])
+    return np.array([share, 1 - share])
+
+
+@pytest.fixture
+def records(make_record):
+    rng = np.random.default_rng(5)
+    found = []
+    for i in range(300):
+        samples = rng.normal(0, 1, (int(rng.integers(250, 900)), 1)).cumsum(axis=0) / 20
+        if i % 3:
+            samples = (samples * 1000).clip(-30_000, 30_000).astype(np.int16)
+        found.append(
+            make_record(samples.astype(samples.dtype if i % 3 else np.float32), name=f"R{i}")
+        )
+    return found
+
+
+def test_each_answer_is_its_own_recordings(make_engine, records):
+    engine = make_engine()
+    answers = engine.answer(items(records))
+    assert [answer.record for answer in answers] == [record.id for record in records]
+    found = np.array([answer.probabilities for answer in answers])
+    np.testing.assert_allclose(found, [by_hand(record) for record in records], atol=1e-6)
+    assert [len(a.windows) for a in answers] == [len(r.samples) // LENGTH for r in records]
+    for answer in answers[:5]:
+        np.testing.assert_allclose(answer.windows.mean(axis=0), answer.probabilities, atol=1e-6)
+    n_windows = sum(len(answer.windows) for answer in answers)
+    assert set(engine.predict.shapes) == {(CHUNK, LENGTH, 1)}
+    assert len(engine.predict.shapes) == -(-n_windows // CHUNK)
+
+
+def test_an_answer_does_not_depend_on_the_others(make_engine, records):
+    engine = make_engine()
+    together = engine.answer(items(records))
+    (alone,) = engine.answer(items(records[7:8]))
+    np.testing.assert_array_equal(together[7].windows, alone.windows)
+    np.testing.assert_array_equal(together[7].probabilities, alone.probabilities)
+
+
+def test_bad_recordings_leave_the_others(make_engine, records, make_record):
+    def unreadable():
+        raise RecordError("no file")
+
+    huge = make_record(np.float32([[1e38], [-1e38]] * 300), name="huge")
+    flat = make_record(np.ones((300, 1), np.float32), name="flat")
+    asked = items([records[3], flat, records[4], make_record(fs=500, name="fast")])
+    asked.insert(1, Item("nothing", unreadable))
+    answers = make_engine().answer(asked)
+    assert [answer.record for answer in answers] == ["R3", "nothing", "flat", "R4", "fast"]
+    ok, unread, flat_answer, ok_too, fast = answers
+    assert (ok.status, ok_too.status) == ("ok", "ok")
+    assert unread.status == "error: no file"
+    assert flat_answer.status.startswith("error: flat signal")
+    assert fast.status == "flag: resampled from 500 to 250 Hz"
+    for bad in (unread, flat_answer):
+        assert np.isnan(bad.probabilities).all()
+        assert bad.windows.shape == (0, 2)
+    for good in (ok, ok_too, fast):
+        assert np.isfinite(good.probabilities).all()
+    (huge_answer,) = make_engine().answer(items([huge]))
+    assert huge_answer.status.startswith("error: the network's output is NaN")
+    assert np.isnan(huge_answer.probabilities).all()
+    assert len(huge_answer.windows) == 0
+
+
+def test_a_function_that_fails_in_a_block_is_blamed_on_its_recording(make_engine, make_record):
+    rng = np.random.default_rng(0)
+    calm = [
+        make_record(rng.normal(0, 1, (300, 1)).astype(np.float32), name=f"C{i}") for i in (0, 1)
+    ]
+    wild = make_record(rng.normal(0, 9, (300, 1)).astype(np.float32), name="wild")
+    pipeline = Pipeline().center_flip().apply(fails_on_large).split_signals(LENGTH, LENGTH)
+    answers = make_engine(pipeline).answer(items([calm[0], wild, calm[1]]))
+    assert [answer.status for answer in answers[::2]] == ["ok", "ok"]
+    assert answers[1].status.startswith("error: record wild: apply(step=fails_on_large) failed")
+
+
+def test_nothing_asked_nothing_answered(make_engine):
+    assert make_engine().answer([]) == []
+
+
+def test_errors_of_our_own_are_not_hidden(make_engine):
+    def broken():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        make_engine().answer([Item("x", broken)])
+
+
+def test_memory_does_not_grow_with_the_number_of_recordings(make_engine, make_record, monkeypatch):
+    """Each has 2 MB, all of them 400 MB: what is held at once is a few blocks."""
+    monkeypatch.setattr(engine_module, "BLOCK_VALUES", 2**19)
+    rng = np.random.default_rng(0)
+    samples = rng.normal(0, 1, (2**19, 1)).astype(np.float32)
+    asked = [Item(str(i), lambda: make_record(samples + np.float32(0))) for i in range(200)]
+    engine = make_engine(Pipeline().split_signals(LENGTH, 4 * LENGTH))
+    engine.answer(asked[:1])
+    tracemalloc.start()
+    try:
+        answers = engine.answer(asked)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert all(answer.status == "ok" for answer in answers)
+    assert peak < 80e6

@@ -1,0 +1,154 @@
+"""A saved model: what is in it, and that it runs where there is nothing but its requirements."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.models import Model
+from saved_models import HIDE, Saved, elsewhere, save_example
+
+from ecg_mlflow.errors import ModelError
+from ecg_mlflow.pipeline import Pipeline
+from ecg_mlflow.records import Record
+from ecg_mlflow.serving.manifest import Manifest, code_digest
+from ecg_mlflow.serving.requirements import pinned_requirements
+from ecg_mlflow.serving.saving import save_classifier
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, network, make_manifest, write_record) -> Saved:
+    return save_example(tmp_path_factory.mktemp("saved"), network(1), make_manifest, write_record)
+
+
+def test_what_is_in_the_folder(saved):
+    files = {path.relative_to(saved.folder).as_posix() for path in saved.folder.rglob("*")}
+    assert {
+        "MLmodel",
+        "classifier_pyfunc.py",
+        "requirements.txt",
+        "input_example.json",
+        "serving_input_example.json",
+        "artifacts/network1.keras",
+        "artifacts/manifest.json",
+        "artifacts/trained_on.json",
+        "artifacts/example.npy",
+        "artifacts/steps/grid_of_test.py",
+        "artifacts/steps/strength_of_test.py",
+        "code/ecg_mlflow/serving/classifier.py",
+    } <= files
+    assert not [file for file in files if file.endswith((".pkl", ".pyc")) or "__pycache" in file]
+    found = Manifest.from_json((saved.folder / "artifacts/manifest.json").read_text())
+    assert found == saved.manifest
+    assert found.code == code_digest()
+    assert json.loads((saved.folder / "artifacts/trained_on.json").read_text()) == {
+        "digests": ["abc"]
+    }
+    requirements = (saved.folder / "requirements.txt").read_text().split()
+    assert requirements == list(pinned_requirements())
+
+
+def test_the_signature_states_columns_and_parameters(saved):
+    signature = Model.load(str(saved.folder)).signature
+    assert signature.inputs.input_names() == [
+        *("record", "header", "signal_file", "signal", "fs", "leads")
+    ]
+    assert signature.inputs.required_input_names() == []
+    assert signature.outputs.input_names() == [
+        *("record", "prediction", "p_A", "p_NO", "calibrated_A", "calibrated_NO", "windows"),
+        *("status", "window_probabilities"),
+    ]
+    (windows,) = signature.params.params
+    assert (windows.name, windows.dtype.name, windows.default) == ("windows", "boolean", False)
+
+
+def test_the_example_is_a_real_recording_that_the_model_answers(saved):
+    loaded = mlflow.pyfunc.load_model(str(saved.folder))
+    example = loaded.input_example
+    assert example["fs"].tolist() == [250]
+    assert example["leads"].tolist() == [["L1"]]
+    np.testing.assert_allclose(np.array(example["signal"][0]), saved.example.signal, atol=1e-5)
+    found = loaded.predict(example)
+    assert found["status"].tolist() == ["ok"]
+    test = saved.manifest.self_test
+    assert test.record == "R4"
+    np.testing.assert_allclose(found[["p_A", "p_NO"]], [test.probabilities], atol=1e-6)
+
+
+def test_the_example_is_ten_seconds_or_what_the_model_takes(tmp_path, network, make_manifest):
+    signal = np.random.default_rng(0).normal(0, 1, (5000, 1)).astype(np.float32)
+    record = Record("long", signal, 250.0, ("L1",), None)
+    for name, shortest_s, n_samples in (("a", 1.0, 2500), ("b", 12.0, 3000)):
+        manifest = make_manifest(shortest_s=shortest_s)
+        save_classifier(tmp_path / name, network(1), manifest, record)
+        example = Model.load(str(tmp_path / name)).load_input_example(str(tmp_path / name))
+        assert len(example["signal"][0]) == n_samples
+
+
+USE = """
+import json, os
+os.chdir(sys.argv[2])
+import mlflow, pandas as pd
+model = mlflow.pyfunc.load_model(sys.argv[1])
+import ecg_mlflow
+assert Path(ecg_mlflow.__file__).is_relative_to(sys.argv[1]), ecg_mlflow.__file__
+assert not {"optuna", "ray"} & set(sys.modules)
+assert not [n for n in sys.modules if n.startswith("ecg_mlflow.tracking")]
+answers = model.predict(pd.DataFrame({"record": sys.argv[3:]}), params={"windows": True})
+print(json.dumps(answers.to_dict("list")))
+"""
+
+
+def test_it_runs_without_this_package_and_without_pickle(saved, tmp_path):
+    """The function of the grid file too, which no other process knows."""
+    records = [str(saved.records / f"R{i}") for i in range(5)]
+    here = mlflow.pyfunc.load_model(str(saved.folder)).predict(pd.DataFrame({"record": records}))
+    done = subprocess.run(
+        [sys.executable, "-c", HIDE + USE, str(saved.folder), str(tmp_path), *records],
+        capture_output=True,
+        text=True,
+        env=elsewhere(),
+        cwd=tmp_path,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    there = pd.DataFrame(json.loads(done.stdout.splitlines()[-1]))
+    assert there["record"].tolist() == ["R0", "R1", "R2", "R3", "R4"]
+    assert there["prediction"].tolist() == here["prediction"].tolist()
+    numbers = ["p_A", "p_NO", "calibrated_A", "calibrated_NO"]
+    np.testing.assert_allclose(there[numbers], here[numbers], atol=1e-6)
+    assert [len(one) for one in there["window_probabilities"]] == [2, 3, 4, 5, 5]
+
+
+def test_mlflow_is_quiet(saved, tmp_path, network, make_manifest, capsys):
+    manifest = make_manifest(Pipeline().split_signals(120, 120))
+    save_classifier(tmp_path / "model", network(1), manifest, saved.example)
+    assert capsys.readouterr().out == ""
+
+
+def test_only_keras_files(saved, tmp_path, make_manifest):
+    with pytest.raises(ModelError, match=r"saved as a \.keras file"):
+        save_classifier(tmp_path / "model", Path("weights.h5"), make_manifest(), saved.example)
+
+
+def test_a_function_without_its_file(saved, tmp_path, network):
+    with pytest.raises(ModelError, match=r"stand in \['grid_of_test.py'\], which a model must"):
+        save_classifier(tmp_path / "model", network(1), saved.manifest, saved.example)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [({"leads": ("V1", "V2")}, "lead 'V1', 'V2' is missing"), ({"shortest_s": 60.0}, "too short")],
+)
+def test_an_example_without_an_answer(saved, tmp_path, network, make_manifest, fields, why):
+    with pytest.raises(ModelError, match=f"can't answer its example R4: error: {why}"):
+        save_classifier(tmp_path / "model", network(1), make_manifest(**fields), saved.example)
+    assert not (tmp_path / "model").exists()

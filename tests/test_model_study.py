@@ -1,0 +1,308 @@
+"""From a finished study to a model in the registry, by the commands that a user types."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import write_beats
+from studies import grid_text
+
+from ecg_mlflow.cli import main
+from ecg_mlflow.tracking.artifacts import read_table
+
+# Of NumPy 2, in Keras's way of saving a model.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+SPLIT = "Split((0.4, 0.2, 0.4), stratified=True, seed=0)"
+GOOD = grid_text(grid="Option('layout', ['cna', 'cac'])", epochs="8", split=SPLIT, repetitions="2")
+#: Learns nothing.
+POOR = grid_text(
+    grid="Option('layout', ['cna'])",
+    epochs="1",
+    split=SPLIT,
+    optimizer="Optimizer('sgd', learning_rate=1e-9)",
+)
+WITHOUT_VALIDATION = grid_text(
+    grid="Option('layout', ['cna', 'cac'])", split="Split(0.6, stratified=True, seed=1)"
+)
+OTHER_SPLIT = grid_text(
+    grid="Option('layout', ['cna'])", split="Split((0.4, 0.2, 0.4), stratified=True, seed=1)"
+)
+
+
+@pytest.fixture(scope="module")
+def work(shared_workplace, write_record):
+    """Four studies of 120 recordings: a good and a poor one, and two that differ in their split."""
+    with shared_workplace() as place:
+        data = place.folder / "many"
+        write_beats(data, write_record, 120)
+        labels = [line.split(",") for line in (data / "REFERENCE.csv").read_text().split()]
+        rows = [f"{record},{label},{40 + i % 40},{'FM'[i % 3 == 0]}" for i, (record, label) in
+                enumerate(labels)]  # fmt: skip
+        (data / "REFERENCE.csv").write_text("\n".join(["record,label,age,sex", *rows]))
+        place.data = data
+        place.parents = {}
+        for name, text in (
+            ("good", GOOD),
+            ("poor", POOR),
+            ("tested", WITHOUT_VALIDATION),
+            ("other", OTHER_SPLIT),
+        ):
+            grid = place.write_grid(text, f"{name}.py")
+            status = place.run(grid, "--workers", "1", experiment=name, data=str(data))
+            assert status == 0
+            place.parents[name] = place.runs(name)[0].info.run_id
+        yield place
+
+
+def artifacts(work, run_id: str, folder: str) -> set[str]:
+    return {item.path for item in work.client.list_artifacts(run_id, folder)}
+
+
+def text_of(work, run_id: str, path: str) -> str:
+    return mlflow.artifacts.load_text(f"{work.client.get_run(run_id).info.artifact_uri}/{path}")
+
+
+def read_csv(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def aliases_of(work, name: str) -> dict[str, str]:
+    return {key: str(one) for key, one in work.client.get_registered_model(name).aliases.items()}
+
+
+def version(work, name: str, number: int):
+    return work.client.get_model_version(name, str(number))
+
+
+# --- compare -------------------------------------------------------------------------------------
+
+
+def test_a_comparison_is_printed_and_logged(work, capsys):
+    assert main(["compare", work.parents["good"], "--resamples", "200"]) == 0
+    told = capsys.readouterr().out
+    assert "layout cna" in told
+    assert "layout cac" in told
+    assert "can't be told from the best" in told or "is better than every other" in told
+    parent = work.parents["good"]
+    names = ("report.html", "configurations.csv", "pairs.csv", "intervals.png", "curves.png",
+             "calibration.png", "size.png")  # fmt: skip
+    assert {f"comparison/{name}" for name in names} <= artifacts(work, parent, "comparison")
+    table = read_csv(text_of(work, parent, "comparison/configurations.csv"))
+    runs = work.runs("good")[1]
+    for row in table:
+        layout = row["configuration"].removeprefix("layout ")
+        logged = [r.data.metrics["test_f1"] for r in runs if r.data.params["layout"] == layout]
+        assert float(row["f1"]) == pytest.approx(np.mean(logged))
+        assert float(row["f1_low"]) <= float(row["f1"]) <= float(row["f1_high"])
+        assert row["runs"] == "2"
+
+
+def test_studies_compare_where_their_test_records_are_the_same(work, capsys, tmp_path):
+    names = [work.parents[name] for name in ("good", "poor", "other")]
+    assert main(["compare", *names, "--resamples", "200", "--output", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "poor: layout cna" in told
+    assert "other: layout cna is not compared: its test records are other ones" in told
+    assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
+    assert "poor: layout cna" not in told.partition("\n\n")[0].partition("*  ")[0]
+
+
+def test_without_validation_records_the_last_weights_are_compared(work, capsys):
+    assert main(["compare", "tested", "--resamples", "200"]) == 0
+    told = capsys.readouterr().out
+    assert "no validation records: the weights of the last iteration are compared" in told
+    text = text_of(work, work.parents["tested"], "comparison/configurations.csv")
+    by_name = {row["configuration"]: row for row in read_csv(text)}
+    (run,) = (r for r in work.runs("tested")[1] if r.data.params["layout"] == "cac")
+    last = read_table(work.client, run.info.run_id, "predictions/last.csv")
+    said = np.array(last["prediction"]) == "A"
+    truly = np.array(last["label"]) == "A"
+    f1 = 2 * (said & truly).sum() / (said.sum() + truly.sum())
+    assert float(by_name["layout cac"]["f1"]) == pytest.approx(f1)
+
+
+def test_what_can_not_be_compared_is_an_error(work, capsys):
+    assert main(["compare", "good", "--metric", "f2"]) == 1
+    assert "metric='f2' is none of these predictions' metrics: accuracy" in capsys.readouterr().err
+    assert main(["compare", "nothing like it"]) == 1
+    assert work.parents["good"] in capsys.readouterr().err
+
+
+# --- promote -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def promoted(work):
+    """Promote the poor study's model, then the good one's over it."""
+    assert main(["promote", "poor", "--name", "waves", "--resamples", "500"]) == 0
+    assert main(["promote", work.parents["good"], "--name", "waves", "--resamples", "500"]) == 0
+    return work
+
+
+def test_the_first_model_and_a_better_one_are_promoted(promoted):
+    aliases = aliases_of(promoted, "waves")
+    assert aliases["champion"] == "2"
+    first, second = version(promoted, "waves", 1), version(promoted, "waves", 2)
+    assert first.tags["ecg_mlflow.decision"] == "promoted"
+    assert first.tags["ecg_mlflow.reason"] == "there was no champion"
+    assert second.tags["ecg_mlflow.decision"] == "promoted"
+    assert second.tags["ecg_mlflow.previous"] == "1"
+    assert float(second.tags["ecg_mlflow.p_value"]) <= 0.05
+    assert float(second.tags["ecg_mlflow.gain"]) > 0
+    assert second.description.startswith("Promoted to champion: f1 +")
+    report = text_of(promoted, promoted.parents["good"], "promotions/waves-v2.md")
+    assert report == second.description or report.startswith(second.description[:1000])
+
+
+def test_the_promoted_model_says_of_recordings_what_its_study_has_logged(promoted):
+    found = version(promoted, "waves", 2)
+    table = read_table(promoted.client, found.run_id, "predictions/best.csv")
+    paths = [str(promoted.data / f"{record}.hea") for record in table["record"]]
+    model = mlflow.pyfunc.load_model("models:/waves@champion")
+    answers = model.predict(pd.DataFrame({"record": paths}))
+    for name in ("p_A", "p_N"):
+        np.testing.assert_allclose(answers[name], table[name], atol=1e-5)
+    threshold = float(found.tags["ecg_mlflow.threshold"])
+    said = ["A" if p >= threshold else "N" for p in answers["p_A"]]
+    assert answers["prediction"].tolist() == said
+
+
+def test_threshold_and_temperature_are_chosen_on_validation_records(promoted):
+    from ecg_mlflow.stats.calibration import choose_threshold, fit_temperature
+    from ecg_mlflow.stats.predictions import Predictions
+
+    found = version(promoted, "waves", 2)
+    table = read_table(promoted.client, found.run_id, "predictions/validation_best.csv")
+    validation = Predictions.from_columns(table, "A").sorted()
+    expected = choose_threshold(validation, "f1")
+    assert float(found.tags["ecg_mlflow.threshold"]) == pytest.approx(expected)
+    temperature = fit_temperature(validation.targets, validation.probabilities)
+    assert float(found.tags["ecg_mlflow.temperature"]) == pytest.approx(temperature, rel=1e-3)
+
+
+def test_a_model_that_is_no_better_is_refused_and_stays_as_challenger(promoted, capsys):
+    runs = promoted.runs("good")[1]
+    champion = version(promoted, "waves", 2).run_id
+    other = next(run.info.run_id for run in runs if run.info.run_id != champion)
+    assert main(["promote", "good", "--name", "waves", "--run", other, "--resamples", "500"]) == 3
+    assert "is not promoted: not better than the champion" in capsys.readouterr().out
+    aliases = aliases_of(promoted, "waves")
+    number = aliases["challenger"]
+    assert aliases["champion"] == "2"
+    refused = version(promoted, "waves", int(number))
+    assert refused.tags["ecg_mlflow.decision"] == "refused"
+    # Chosen by hand among four models whose test figures everybody can see.
+    assert "picked from 4 models" in refused.description
+
+
+def test_the_champion_itself_is_not_promoted_again(promoted, capsys):
+    before = len(promoted.client.search_model_versions("name='waves'"))
+    assert main(["promote", "good", "--name", "waves"]) == 1
+    assert "this very model is the champion already" in capsys.readouterr().err
+    assert len(promoted.client.search_model_versions("name='waves'")) == before + 1
+    assert aliases_of(promoted, "waves")["champion"] == "2"
+
+
+def test_the_first_model_too_has_to_meet_what_is_asked_for(work, capsys):
+    command = ["promote", "poor", "--name", "strict", "--max-size-mb", "0.001"]
+    command += ["--min-specificity", "0.9", "--min-sensitivity", "0.9", "--resamples", "200"]
+    assert main(command) == 3
+    told = capsys.readouterr().out
+    assert "is sure at 95%; asked for is 0.9" in told
+    assert "allowed is 0.001 MB" in told
+    assert aliases_of(work, "strict") == {"challenger": "1"}
+
+
+def test_the_best_of_many_picked_on_test_records_is_judged_as_such(work, capsys, monkeypatch):
+    assert main(["promote", "poor", "--name", "corrected", "--resamples", "200"]) == 0
+    # Its test records are others, of which the poor champion was trained on some.
+    assert main(["promote", "tested", "--name", "corrected", "--resamples", "200"]) == 1
+    assert "only 18 of 48 are new to it and answered" in capsys.readouterr().err
+    assert aliases_of(work, "corrected") == {"champion": "1"}
+    monkeypatch.setattr("ecg_mlflow.promoting.LEAST_RECORDS", 10)
+    status = main(["promote", "tested", "--name", "corrected", "--resamples", "200"])
+    found = version(work, "corrected", 3)
+    assert status == (0 if found.tags["ecg_mlflow.decision"] == "promoted" else 3)
+    assert "picked from 2 models with a look at these records" in found.description
+    assert "left out of the comparison: the champion was trained on them" in found.description
+    assert found.tags["ecg_mlflow.held_out_records"] == "18"
+    assert found.tags["ecg_mlflow.threshold"] == "none"
+
+
+def test_a_run_that_is_none_of_the_study_is_an_error(work, capsys):
+    run = work.runs("poor")[1][0].info.run_id
+    assert main(["promote", "good", "--name", "never", "--run", run]) == 1
+    assert "is no run of good that was scored on the test records" in capsys.readouterr().err
+    assert not work.client.search_registered_models("name='never'")
+
+
+def test_recordings_that_have_changed_are_an_error_before_anything_is_registered(
+    work, capsys, tmp_path, write_record
+):
+    write_beats(tmp_path / "others", write_record, 24)
+    command = ["promote", "good", "--name", "never", "--data", str(tmp_path / "others")]
+    assert main(command) == 1
+    assert "are not those that the study was run on" in capsys.readouterr().err
+    assert not work.client.search_registered_models("name='never'")
+
+
+def test_the_run_of_mlflow_run_is_named_and_ended(work, monkeypatch):
+    made = work.client.create_run(work.client.create_experiment("project"))
+    monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+    assert main(["promote", "poor", "--name", "by project", "--resamples", "200"]) == 0
+    run = work.client.get_run(made.info.run_id)
+    assert run.info.status == "FINISHED"
+
+
+# --- rollback, predict, errors -------------------------------------------------------------------
+
+
+def test_a_rollback_gives_the_alias_back(work, capsys):
+    for study in ("poor", "good"):
+        assert main(["promote", study, "--name", "back", "--resamples", "500"]) == 0
+    capsys.readouterr()
+    assert main(["rollback", "--name", "back"]) == 0
+    assert "champion of back is version 1 of back again" in capsys.readouterr().out
+    assert aliases_of(work, "back")["champion"] == "1"
+    assert main(["rollback", "--name", "back"]) == 1
+    assert "ecg-mlflow: error: " in capsys.readouterr().err
+
+
+def test_recordings_are_classified_into_a_csv(promoted, tmp_path):
+    out = tmp_path / "answers.csv"
+    names = [str(promoted.data / f"S{i:02d}.hea") for i in (1, 2, 3)]
+    assert main(["predict", "models:/waves@champion", *names, "--output", str(out)]) == 0
+    rows = read_csv(out.read_text())
+    assert [row["record"] for row in rows] == ["S01", "S02", "S03"]
+    assert [row["prediction"] for row in rows] == ["A", "N", "A"]
+
+
+def test_errors_are_drawn_and_groups_are_told_apart(work, capsys, tmp_path):
+    command = ["errors", "poor", "--worst", "3", "--resamples", "200", "--output", str(tmp_path)]
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    assert "test records are wrong" in told
+    (run,) = work.runs("poor")[1]
+    strips = artifacts(work, run.info.run_id, "errors/strips")
+    assert len(strips) == 3
+    groups = read_csv((tmp_path / "groups.csv").read_text())
+    assert {row["column"] for row in groups} == {"age", "sex"}
+    assert sum(int(row["records"]) for row in groups if row["column"] == "sex") == 48
+    records = read_csv((tmp_path / "records.csv").read_text())
+    losses = [float(row["log_loss"]) for row in records]
+    assert losses == sorted(losses, reverse=True)
+    wrong = [row["record"] for row in records if row["label"] != row["prediction"]]
+    assert [path.rpartition("_")[2].removesuffix(".png") for path in sorted(strips)] == wrong[:3]
+
+
+def test_the_configuration_keeps_the_pipeline_of_the_model(work):
+    run = work.runs("good")[1][0].info.run_id
+    kept = json.loads(text_of(work, run, "configuration.json"))["test_pipeline"]
+    assert [one["name"] for one in kept] == ["center_flip", "split_signals"]

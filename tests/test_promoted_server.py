@@ -1,0 +1,127 @@
+"""From real recordings to answers over HTTP, in an environment of the model's own requirements."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import requests
+from servers import model_server
+from studies import grid_text
+
+from ecg_mlflow.cli import main
+from ecg_mlflow.records import read_record
+from ecg_mlflow.tracking.artifacts import read_table
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.server,
+    pytest.mark.timeout(1800),
+    # Of NumPy 2, in Keras's way of saving a model.
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
+
+STUDY = grid_text(
+    before="labels = {'N': 'NO', 'O': 'NO'}",
+    grid="Option('layout', ['cna', 'cnacna']) * Option('input_filters', [4, 8])",
+    model_arguments="{'blocks': [1] * 5, 'filters': [8] * 5}",
+    train="root.drop_labels(['~']).rename_labels(labels).random_split_signals(3000, 3)",
+    test="root.drop_labels(['~']).rename_labels(labels).split_signals(3000, step=3000)",
+    classes="['A', 'NO']",
+    batch_size="16",
+    epochs="6",
+    split="Split((0.5, 0.25, 0.25), stratified=True, seed=0)",
+    repetitions="3",
+)
+
+
+@pytest.fixture(scope="module")
+def promoted(shared_workplace, sample_records):
+    """Train four small nets three times each on 300 real recordings; promote the winner."""
+    with shared_workplace() as work:
+        grid = work.write_grid(STUDY, "real.py")
+        assert work.run(grid, experiment="real", data=str(sample_records)) == 0
+        assert main(["compare", "real"]) == 0
+        assert main(["promote", "real", "--name", "real"]) == 0
+        yield work
+
+
+@pytest.fixture(scope="module")
+def fresh_folder(tmp_path_factory) -> Iterator[Path]:
+    """Give a folder that is removed however its use ends: an environment takes three gigabytes."""
+    folder = tmp_path_factory.mktemp("fresh")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def fresh_python(promoted, fresh_folder) -> Path:
+    """Make a virtual environment with the model's requirements, and nothing else."""
+    uri = promoted.client.get_model_version_download_uri("real", "1")
+    if uri.startswith("models:/"):
+        uri = promoted.client.get_logged_model(uri.removeprefix("models:/")).artifact_location
+    needed = mlflow.artifacts.download_artifacts(
+        f"{uri}/requirements.txt", dst_path=str(fresh_folder)
+    )
+    subprocess.run([sys.executable, "-m", "venv", str(fresh_folder / "venv")], check=True)
+    python = fresh_folder / "venv" / "bin" / "python"
+    install = [str(python), "-m", "pip", "install", "--quiet", "-r", needed]
+    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    if done.returncode:
+        if any(sign in done.stderr for sign in ("ConnectionError", "No matching distribution")):
+            pytest.skip(f"the model's requirements can't be installed here: {done.stderr[-500:]}")
+        pytest.fail(done.stderr)
+    return python
+
+
+def test_the_served_model_says_what_the_study_has_logged(
+    promoted, fresh_python, sample_records, tmp_path
+):
+    missing = subprocess.run(
+        [str(fresh_python), "-c", "import ecg_mlflow"],
+        capture_output=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert missing.returncode, "the environment must not have this package"
+    run_id = promoted.client.get_model_version("real", "1").run_id
+    logged = read_table(promoted.client, run_id, "predictions/best.csv")
+    environment = {
+        "MLFLOW_TRACKING_URI": os.environ["MLFLOW_TRACKING_URI"],
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "CUDA_VISIBLE_DEVICES": "",
+        "HOME": str(tmp_path),
+    }
+    paths = [str(sample_records / f"{name}.hea") for name in logged["record"]]
+    with model_server(fresh_python, "models:/real@champion", tmp_path, environment) as url:
+        by_path = ask(url, [{"record": path} for path in paths])
+        records = [read_record(path) for path in paths[:20]]
+        by_array = ask(
+            url,
+            [
+                {"signal": one.signal.tolist(), "fs": one.fs, "leads": list(one.leads)}
+                for one in records
+            ],
+        )
+    assert len(by_path) == len(logged["record"]) > 60
+    for name in ("p_A", "p_NO"):
+        expected = np.array(logged[name])
+        np.testing.assert_allclose([one[name] for one in by_path], expected, atol=1e-5)
+        np.testing.assert_allclose([one[name] for one in by_array], expected[:20], atol=1e-5)
+    # A thousand times the tolerance: how much so few epochs teach depends on the processor.
+    assert np.ptp([one["p_A"] for one in by_path]) > 0.01, "answers that differ tell more"
+
+
+def ask(url: str, rows: list[dict[str, object]]) -> list[dict[str, float]]:
+    answer = requests.post(url, json={"dataframe_records": rows}, timeout=300)
+    answer.raise_for_status()
+    found: list[dict[str, float]] = answer.json()["predictions"]
+    return found

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ecg_mlflow import Pipeline, ResNet, ResNet18
-from ecg_mlflow.pipeline import Batch, BatchSource, WindowMaker, class_indices, map_ahead
+from ecg_mlflow.pipeline import Batch, BatchSource, WindowMaker, class_targets, map_ahead
 from ecg_mlflow.pipeline.prepare import prepare, select
 from ecg_mlflow.records import Corpus, load_corpus
 from ecg_mlflow.records.find import find_headers
@@ -81,9 +81,9 @@ def load(data: str, batch_size: int = RECORDS) -> Material:
     windows = WindowMaker(
         stages, prepare(corpus, stages, chosen.rows), chosen.rows, chosen.labels, training=True
     )
-    places = class_indices(chosen.labels, CLASSES)
+    targets = class_targets(chosen.labels, CLASSES)
     # Batches of one size, as a comparison per iteration needs.
-    source = BatchSource(windows, chosen.rows, places, len(CLASSES), batch_size, drop_last=True)
+    source = BatchSource(windows, chosen.rows, targets, batch_size, drop_last=True)
     files = {path.stem: path for path in find_headers(data).headers}
     return Material({int(row): files[corpus.ids[row]] for row in chosen.rows}, source)
 

@@ -1,0 +1,151 @@
+"""The true loss of each iteration of ``model.fit``, which tells the mean over the epoch so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+
+#: Losses that may wait on the device.
+RING = 1024
+
+
+class LossTap:
+    """Copies each training loss into a ring on the device, inside the compiled step.
+
+    Keras's `compute_loss` is where every training step gets its loss from, penalties of the layers
+    included. The copy of it is the very number that is minimised: no running mean has to be taken
+    apart. Nothing waits for the device before `fetch`, or before the ring is full.
+
+    A training step of a model's own that does not ask `compute_loss` once for each batch, and one
+    that is spread over several devices, leave what the step reports as ``loss``.
+
+    Parameters
+    ----------
+    model
+        A compiled network, in `fit` and before its first batch.
+    on_step
+        Called after each call of the compiled step.
+
+    Attributes
+    ----------
+    batch_size
+        The largest batch so far; 0 if none was seen.
+    reported
+        Whether the losses are those that Keras reports.
+    """
+
+    def __init__(self, model: keras.Model, on_step: Callable[[], None]) -> None:
+        import keras
+
+        self.batch_size = 0
+        self.reported = False
+        self._model = model
+        self._per_call = int(model.steps_per_execution)
+        self._ring = max(RING, self._per_call)
+        self._seen = 0
+        self._waiting: list[tuple[Any, int]] = []
+        self._values: list[float] = []
+        self._times_ms: list[int] = []
+
+        def variable(shape: tuple[int, ...], dtype: str) -> Any:
+            zeros = np.zeros(shape, dtype)
+            return keras.Variable(zeros, trainable=False, dtype=dtype, autocast=False)
+
+        # The ring, and behind it how many losses there were. In one variable, because a step that
+        # finds no more data must change neither, and what doesn't depend on them is computed.
+        self._state = variable((self._ring + 1,), "float64")
+        self._examples = variable((), "int32")
+        self._own_compute_loss = vars(model).get("compute_loss")
+        if model.distribute_strategy.num_replicas_in_sync == 1:
+            model.compute_loss = self._recording(model.compute_loss)
+        # What was compiled before knows nothing of the copy.
+        model.make_train_function(force=True)
+        model.train_function = self._telling(model.train_function, on_step)
+
+    def _recording(self, compute_loss: Callable[..., Any]) -> Callable[..., Any]:
+        def recording(*args: Any, **kwargs: Any) -> Any:
+            loss = compute_loss(*args, **kwargs)
+            if kwargs.get("training", args[4] if len(args) > 4 else True):
+                self._record(loss, kwargs.get("y_pred", args[2] if len(args) > 2 else None))
+            return loss
+
+        return recording
+
+    def _record(self, loss: Any, outputs: Any) -> None:
+        from keras import ops, tree
+
+        state, places = self._state.value, np.arange(self._ring + 1)
+        now = ops.mod(ops.cast(state[-1], "int32"), self._ring)
+        number = ops.mean(ops.cast(loss, "float64"))
+        copied = ops.where(ops.equal(places, now), number, state)
+        self._state.assign(ops.where(places == self._ring, copied + 1, copied))
+        parts = tree.flatten(outputs)
+        if parts and parts[0] is not None:
+            size = ops.cast(ops.shape(parts[0])[0], "int32")
+            self._examples.assign(ops.maximum(self._examples.value, size))
+
+    def _telling(
+        self, train_function: Callable[[Any], Any], on_step: Callable[[], None]
+    ) -> Callable[[Any], Any]:
+        def telling(iterator: Any) -> Any:
+            if (len(self._waiting) + 1) * self._per_call > self._ring:
+                self._collect()
+            logs = train_function(iterator)
+            told = logs.get("loss") if isinstance(logs, dict) else None
+            self._waiting.append((told, time.time_ns() // 1_000_000))
+            on_step()
+            return logs
+
+        return telling
+
+    @property
+    def n_waiting(self) -> int:
+        """Calls of the step since the last `fetch`."""
+        return len(self._values) + len(self._waiting)
+
+    def fetch(self) -> tuple[list[float], list[int]]:
+        """Bring the losses since the last call from the device, with their times in ms."""
+        self._collect()
+        values, times_ms = self._values, self._times_ms
+        self._values, self._times_ms = [], []
+        return values, times_ms
+
+    def _collect(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        state = self._state.numpy()
+        count = int(state[-1])
+        new = count - self._seen
+        # A call ends early where the data do; it computes one loss for each batch otherwise.
+        as_expected = len(waiting) <= new <= len(waiting) * self._per_call
+        self.reported = self.reported or not as_expected
+        if self.reported:
+            told = [(value, when) for value, when in waiting if value is not None]
+            self._values += [float(value) for value, _ in told]
+            self._times_ms += [when for _, when in told]
+        else:
+            times = [when for _, when in waiting]
+            self._values += state[np.arange(self._seen, count) % self._ring].tolist()
+            self._times_ms += np.repeat(times, self._per_call)[:new].tolist()
+        self._seen = count
+        self.batch_size = int(self._examples.numpy())
+
+    def resume(self) -> None:
+        """Leave out what was computed since the last `fetch`: losses of a validation."""
+        self._seen = int(self._state.numpy()[-1])
+
+    def remove(self) -> None:
+        """Give the network back its own training step."""
+        if self._own_compute_loss is not None:
+            self._model.compute_loss = self._own_compute_loss
+        elif "compute_loss" in vars(self._model):
+            del self._model.compute_loss
+        self._model.train_function = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 
@@ -12,6 +13,8 @@ from ecg_mlflow.resuming import Action, Standing
 from ecg_mlflow.search.objective import pareto_front
 from ecg_mlflow.search_design import SearchDesign
 from ecg_mlflow.tracking import LedgerEntry, Result, Study, leaderboard_rows
+from ecg_mlflow.tracking.client import store_errors
+from ecg_mlflow.tracking.study_reader import REUSED
 
 #: Beginnings of the metrics that the leaderboard has.
 SHOWN = ("test_", "validation_", "best_")
@@ -152,7 +155,16 @@ class Account:
             self._study.leaderboard(rows)
         reused = list(self._reused.values())
         text = describe_state(self._plan, self._design, rows, counts, reused)
-        self._study.describe(text, metric, higher_is_better=self._objective.maximize)
+        self._study.describe(
+            text,
+            metric,
+            higher_is_better=self._objective.maximize,
+            n_runs=counts.n_runs,
+        )
+        if self._reused:
+            taken = {entry.identity: entry.run_id for entry in reused}
+            with store_errors(f"write {REUSED} of run {self._study.run_id}"):
+                self._study.client.log_text(self._study.run_id, json.dumps(taken), REUSED)
 
 
 def as_float(value: object) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,3 +55,19 @@ def build_model(settings: Settings, input_shape: tuple[int, int], seed: int) -> 
 def weight_seed(seed: int, repetition: int) -> int:
     """Return the seed of the initial weights and dropout, for Keras: below 2**32."""
     return int(np.random.SeedSequence([seed, repetition]).generate_state(1)[0])
+
+
+def load_network(file: Path) -> keras.Model:
+    """Load a network as it was logged: without its optimizer, and running no code stored in it.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, or needs layers that aren't Keras's own.
+    """
+    import keras
+
+    try:
+        return keras.saving.load_model(file, compile=False, safe_mode=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"the network {file.name} can't be loaded: {error}") from error

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import json
 
-from ecg_mlflow.descriptions import dataset_infos, full_configuration, run_name, run_params
+from ecg_mlflow.descriptions import (
+    configuration_name,
+    dataset_infos,
+    full_configuration,
+    run_name,
+    run_params,
+)
 from ecg_mlflow.errors import CheckpointError
 from ecg_mlflow.files import checkpoint_path, discard_checkpoint
 from ecg_mlflow.job import RunJob
@@ -14,6 +20,7 @@ from ecg_mlflow.scoring import ScoreJob
 from ecg_mlflow.tracking import DatasetInfo, EndStatus, RunLog, Study, log_datasets
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.ledger import ATTEMPT_TAG, CORPUS_TAG, IDENTITY_TAG, PRUNED_TAG
+from ecg_mlflow.tracking.ui_links import CONFIGURATION_TAG
 from ecg_mlflow.training import load_checkpoint
 
 
@@ -47,6 +54,7 @@ class Children:
             IDENTITY_TAG: run.identity,
             ATTEMPT_TAG: one.attempt,
             CORPUS_TAG: self._plan.corpus.digest[:16],
+            CONFIGURATION_TAG: configuration_name(run),
         }
         if one.run_id is None:
             one.run_id = self._study.create_child(run_name(run), run_params(run), tags)

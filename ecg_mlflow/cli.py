@@ -1,4 +1,7 @@
-"""The command line: ``ecg-mlflow run | plan | data | reap``, and the MLproject's entry points."""
+"""The command line, and the MLproject's entry points.
+
+`cli_data` has what looks at data, `cli_models` what follows a study.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,25 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ecg_mlflow.cli_data import DATA, LABELS, add_data_commands
+from ecg_mlflow.cli_models import add_model_commands
+from ecg_mlflow.cli_values import (
+    amount,
+    callers_folder,
+    count,
+    flag_option,
+    minutes,
+    spellings,
+    text,
+    whole,
+)
 from ecg_mlflow.errors import EcgMlflowError
 
 RUN_HELP = "train every configuration of a grid file as nested MLflow runs"
 PLAN_HELP = "show what `run` would do, and how long it would take; train nothing"
-DATA_HELP = "show what is in a data set: classes, lengths, leads, bad records, copies"
 REAP_HELP = "end the runs of studies whose driver has died; remove checkpoints that nobody needs"
 
 
@@ -22,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status.
 
     0: all went well. 1: the command can't be carried out; the message says why. 2: wrong usage.
-    3: the study ended, but some of its runs failed. 130: stopped by Ctrl-C or SIGTERM.
+    3: it was carried out, but some runs failed, a model was not promoted, or some recordings
+    could not be classified. 130: stopped by Ctrl-C or SIGTERM.
     """
     given = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = given.command
@@ -52,55 +66,43 @@ def _parser() -> argparse.ArgumentParser:
     _add_search(run)
     _add_machine(run)
     _add_ledger(run)
-    _add_flag(run, "--dry-run", "show the plan and stop")
+    flag_option(run, "--dry-run", "show the plan and stop")
     run.set_defaults(command=_run, usage_error=run.error)
     plan = commands.add_parser("plan", help=PLAN_HELP, description=PLAN_HELP)
     _add_design(plan)
     _add_search(plan)
     _add_machine(plan)
     plan.set_defaults(command=_run, dry_run=True, usage_error=plan.error)
-    data = commands.add_parser("data", help=DATA_HELP, description=DATA_HELP)
-    data.add_argument("data", type=_text, nargs="?", default="demo", help=_DATA)
-    data.add_argument("--labels", type=_text, help=_LABELS)
-    data.set_defaults(command=_data)
+    add_data_commands(commands)
     reap = commands.add_parser("reap", help=REAP_HELP, description=REAP_HELP)
     reap.set_defaults(command=_reap)
+    add_model_commands(commands)
     return parser
-
-
-_DATA = (
-    "demo (made-up records, the default), cinc2017 (downloads the Challenge's training set), a "
-    "folder of WFDB records, or a glob of their headers"
-)
-_LABELS = (
-    "CSV file of record,label, or with a header that may also name patient; REFERENCE.csv beside "
-    "the records by default"
-)
 
 
 def _add_design(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "grid",
-        type=_text,
+        type=text,
         nargs="?",
         help="a grid file, or the name of a shipped example; with --resume the study's by default",
     )
-    parser.add_argument("--data", type=_text, help=_DATA)
-    parser.add_argument("--labels", type=_text, help=_LABELS)
-    parser.add_argument("--epochs", type=_whole, metavar="N", help="in place of the grid file's")
-    parser.add_argument("--reps", type=_whole, metavar="N", help="repetitions, likewise")
+    parser.add_argument("--data", type=text, help=DATA)
+    parser.add_argument("--labels", type=text, help=LABELS)
+    parser.add_argument("--epochs", type=whole, metavar="N", help="in place of the grid file's")
+    parser.add_argument("--reps", type=whole, metavar="N", help="repetitions, likewise")
     parser.add_argument(
         "--configs",
-        type=_text,
+        type=text,
         metavar="WHICH",
         help="only these configurations: 0,3,5-8 or 'model=ResNet18 & layout=cna'",
     )
     parser.add_argument(
-        "--limit", type=_whole, metavar="N", help="use at most N records, evenly spread"
+        "--limit", type=whole, metavar="N", help="use at most N records, evenly spread"
     )
     parser.add_argument(
-        *_spellings("--on-bad-record"),
-        type=_text,
+        *spellings("--on-bad-record"),
+        type=text,
         choices=["error", "skip"],
         help="refuse to start (the default), or leave bad records out and log their list",
     )
@@ -109,35 +111,35 @@ def _add_design(parser: argparse.ArgumentParser) -> None:
 def _add_search(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sampler",
-        type=_text,
+        type=text,
         help="grid (every configuration, the default), random, tpe, or another of Optuna's",
     )
     parser.add_argument(
-        "--trials", type=_whole, metavar="N", help="how many configurations a sampler tries"
+        "--trials", type=whole, metavar="N", help="how many configurations a sampler tries"
     )
     parser.add_argument(
-        *_spellings("--search-seed"),
-        type=_count,
+        *spellings("--search-seed"),
+        type=count,
         metavar="N",
         help="seed of the sampler; by default the grid file's seed, which is also the networks'",
     )
     parser.add_argument(
         "--pruner",
-        type=_text,
+        type=text,
         help="give configurations up early: asha, hyperband, median or none (the default); with "
         "arguments as in asha:eta=4,min_epochs=2",
     )
     parser.add_argument(
         "--objective",
-        type=_text,
+        type=text,
         metavar="METRIC",
         help="what configurations are chosen by: validation_f1, or test_f1 without validation "
         "records; several, with commas between them, give a Pareto front",
     )
     parser.add_argument(
-        "--direction", type=_text, help="maximize or minimize, one for each objective"
+        "--direction", type=text, help="maximize or minimize, one for each objective"
     )
-    _add_flag(
+    flag_option(
         parser,
         "--adaptive",
         "one repetition for every configuration, more for those still in contention",
@@ -145,7 +147,7 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--finalists",
-        type=_whole,
+        type=whole,
         metavar="N",
         help="how many configurations a search scores on the test records, at its end (3)",
     )
@@ -154,147 +156,79 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
-        type=_count,
+        type=count,
         metavar="N",
         help="processes that train; by default one per core or GPU; 0 trains in this process",
     )
-    parser.add_argument("--gpus", type=_text, help="such as 0,1 or 0:2,1 (two workers on GPU 0)")
+    parser.add_argument("--gpus", type=text, help="such as 0,1 or 0:2,1 (two workers on GPU 0)")
     parser.add_argument(
         "--threads",
-        type=_whole,
+        type=whole,
         metavar="N",
         help="threads of each worker; by default 1 on the CPU, an equal share beside a GPU",
     )
     parser.add_argument(
         "--executor",
-        type=_text,
+        type=text,
         choices=["processes", "ray"],
         default="processes",
         help="processes on this machine (the default), or a Ray cluster",
     )
     parser.add_argument(
-        *_spellings("--ray-address"),
-        type=_text,
+        *spellings("--ray-address"),
+        type=text,
         help="of the cluster; by default RAY_ADDRESS, or a new one on this machine",
     )
     parser.add_argument(
-        *_spellings("--gpus-per-worker"),
-        type=_share,
+        *spellings("--gpus-per-worker"),
+        type=amount,
         default=0.0,
         metavar="N",
         help="with Ray: each worker's share, such as 1 or 0.5",
     )
     parser.add_argument(
         "--branches",
-        type=_whole,
+        type=whole,
         default=1,
         metavar="K",
         help="train up to K configurations together in one process, on one stream of batches",
     )
     parser.add_argument(
-        "--experiment", type=_text, help="MLflow experiment; by default the study's name"
+        "--experiment",
+        type=text,
+        default=os.environ.get("MLFLOW_EXPERIMENT_NAME"),
+        help="MLflow experiment; by default that of MLFLOW_EXPERIMENT_NAME, or the study's name",
     )
 
 
 def _add_ledger(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
-        type=_text,
+        type=text,
         metavar="RUN_ID",
         help="go on with the study of this parent run: what is finished is not run again",
     )
-    _add_flag(parser, "--retry-failed", "with --resume: try runs again that failed")
-    _add_flag(
+    flag_option(parser, "--retry-failed", "with --resume: try runs again that failed")
+    flag_option(
         parser,
         "--reuse",
         "take over finished runs of earlier studies that are the same (a sampler does anyway)",
         default=None,
     )
     parser.add_argument(
-        *_spellings("--checkpoint-minutes"),
-        type=_minutes,
+        *spellings("--checkpoint-minutes"),
+        type=minutes,
         default=1.0,
         metavar="N",
         help="save each run at least so often (1); it is saved at each test too",
     )
     parser.add_argument(
-        *_spellings("--hang-minutes"),
-        type=_minutes,
+        *spellings("--hang-minutes"),
+        type=minutes,
         default=15.0,
         metavar="N",
         help="end and restart a worker that gives no sign of life for so long (15)",
     )
-
-
-def _add_flag(
-    parser: argparse.ArgumentParser, name: str, meaning: str, default: bool | None = False
-) -> None:
-    parser.add_argument(
-        *_spellings(name),
-        type=_flag,
-        default=default,
-        nargs="?",
-        const=True,
-        metavar="true|false",
-        help=meaning,
-    )
-
-
-def _spellings(name: str) -> tuple[str, str]:
-    """Return an option's name and the one that ``mlflow run -P a_name=...`` makes of it."""
-    return name, "--" + name.removeprefix("--").replace("-", "_")
-
-
-def _text(text: str) -> str | None:
-    """Read a text; ``mlflow run`` hands over an empty one for what was not given."""
-    return text.strip() or None
-
-
-def _count(text: str) -> int | None:
-    if not text.strip():
-        return None
-    number = int(text)
-    if number < 0:
-        raise ValueError
-    return number
-
-
-def _whole(text: str) -> int | None:
-    number = _count(text)
-    if number == 0:
-        raise ValueError
-    return number
-
-
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0 <= share < float("inf"):
-        raise ValueError
-    return share
-
-
-def _minutes(text: str) -> float:
-    minutes = float(text)
-    if not 0 < minutes < float("inf"):
-        raise ValueError
-    return minutes
-
-
-_share.__name__ = "number of at least 0"
-_minutes.__name__ = "positive number of minutes"
-_count.__name__ = "whole number of at least 0"
-_whole.__name__ = "whole number of at least 1"
-
-
-def _flag(text: str) -> bool:
-    if text.lower() in ("", "false", "no", "0"):
-        return False
-    if text.lower() in ("true", "yes", "1"):
-        return True
-    raise ValueError
-
-
-_flag.__name__ = "true or false"
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -330,7 +264,7 @@ def _run(given: argparse.Namespace) -> int:
         executor=given.executor or "processes",
         ray_address=given.ray_address,
         gpus_per_worker=given.gpus_per_worker,
-        folders=(*_callers_folder(), Path.cwd()),
+        folders=(*callers_folder(), Path.cwd()),
         **_ledger_options(given),
     )
     if "MLFLOW_RUN_ID" in os.environ:
@@ -349,33 +283,8 @@ def _ledger_options(given: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def _callers_folder() -> list[Path]:
-    """Return where ``mlflow run`` was typed: paths that a user gives mean that folder.
-
-    MLflow runs an entry point in the project's folder and does not say from where it was called;
-    its own working directory does. The shell that it starts may stand in between.
-    """
-    if "MLFLOW_RUN_ID" not in os.environ:
-        return []
-    caller = os.getppid()
-    with suppress(OSError, ValueError, IndexError):
-        while Path(f"/proc/{caller}/comm").read_text().strip() in ("bash", "sh"):
-            # "pid (name) state parent ...", and a shell's name has no spaces
-            caller = int(Path(f"/proc/{caller}/stat").read_text().split()[3])
-        return [Path(f"/proc/{caller}/cwd").resolve(strict=True)]
-    return []
-
-
 def _reap(given: argparse.Namespace) -> int:
     from ecg_mlflow.reaping import reap_all
 
     print(reap_all())
-    return 0
-
-
-def _data(given: argparse.Namespace) -> int:
-    from ecg_mlflow.records import load_corpus
-    from ecg_mlflow.summary import summarise
-
-    print(summarise(load_corpus(given.data or "demo", given.labels)))
     return 0

@@ -19,12 +19,21 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.splits import TEST, VALIDATION
-from ecg_mlflow.tracking import NetworkInfo, confusion_matrix, learning_curve, log_model
+from ecg_mlflow.tracking import (
+    NetworkInfo,
+    class_counts,
+    confusion_matrix,
+    learning_curve,
+    log_model,
+)
+from ecg_mlflow.tracking.trace import Trace, log_trace
 from ecg_mlflow.training import Evaluation
 
 if TYPE_CHECKING:
     import keras
+    from matplotlib.figure import Figure
 
+    from ecg_mlflow.records import Corpus
     from ecg_mlflow.training_run import TrainingRun
 
 #: The metrics drawn beside the losses.
@@ -56,11 +65,13 @@ def conclude(run: TrainingRun) -> dict[str, Any]:
     tests = {name: value for name, value in chosen.items() if name.startswith(f"{TEST}_")}
     run.log.metrics({**tests, **conclusion["speed"]}, iteration, conclusion["time_ms"])
     models = _save_models(run, conclusion["time_ms"])
-    if side == TEST:
-        _log_predictions(run, {"last": last, "best": best})
-    else:
-        _log_predictions(run, {f"{side}_best": best})
+    evaluations = {"last": last, "best": best} if side == TEST else {}
+    if job.monitored == VALIDATION:
+        # What a threshold is chosen by, and a winner.
+        evaluations[f"{VALIDATION}_best"] = state.best
+    _log_predictions(run, evaluations)
     _log_plots(run, best, side)
+    keep_trace(run, tests)
     return {
         "metrics": conclusion["metrics"],
         "figures": {
@@ -79,7 +90,7 @@ def _final_metrics(run: TrainingRun, tested: Evaluation | None) -> dict[str, flo
     assert state.best is not None
     final = {
         **_prefixed(name, state.last.metrics),
-        f"best_{name}_f1": state.best.objective,
+        f"best_{name}_{run.job.settings.objective}": state.best.objective,
     }
     if name == TEST or tested is None:
         return final
@@ -94,13 +105,15 @@ def _speed(run: TrainingRun) -> dict[str, float]:
         "system/time_outside_step": 1 - branch.step_seconds / branch.seconds,
         "system/setup_seconds": run.setup_seconds,
         "system/worker_peak_memory_mb": _peak_memory_mb(),
+        "system/ms_per_record": run.state.ms_per_record,
     }
 
 
 def _save_models(run: TrainingRun, time_ms: int) -> dict[str, str]:
     """Log the last and the best weights as models; return their ids."""
     job, model, state = run.job, run.step.model, run.state
-    network = NetworkInfo(job.input_shape, job.settings.classes)
+    settings = job.settings
+    network = NetworkInfo(job.input_shape, settings.classes, settings.loss.activation)
     assert state.last is not None
     assert state.best is not None
     states = (
@@ -120,7 +133,7 @@ def _save_models(run: TrainingRun, time_ms: int) -> dict[str, str]:
                 name,
                 path,
                 network,
-                metrics={f"{name}_{job.monitored}_f1": evaluation.objective},
+                metrics={f"{name}_{job.monitored}_{job.settings.objective}": evaluation.objective},
                 step=iteration,
                 time_ms=time_ms,
                 dataset=job.datasets.get(job.monitored),
@@ -141,19 +154,20 @@ def _weights(model: keras.Model, weights: Sequence[npt.NDArray[Any]]) -> Iterato
 
 def _log_predictions(run: TrainingRun, evaluations: Mapping[str, Evaluation]) -> None:
     for name, evaluation in evaluations.items():
-        run.log.table(f"predictions/{name}.csv", prediction_columns(evaluation, run.record_ids))
+        run.log.table(f"predictions/{name}.csv", prediction_columns(evaluation, run.corpus))
 
 
-def prediction_columns(evaluation: Evaluation, record_ids: Sequence[str]) -> dict[str, Any]:
-    """Return a table of predictions: one row per record."""
-    classes, predicted = evaluation.classes, evaluation.probabilities.argmax(axis=1)
-    columns: dict[str, Any] = {
-        "record": [record_ids[row] for row in evaluation.rows],
-        "label": [classes[i] for i in evaluation.targets],
-        "prediction": [classes[i] for i in predicted],
+def prediction_columns(evaluation: Evaluation, corpus: Corpus) -> dict[str, Any]:
+    """Return a table of predictions: one row per record, with its patient where that is known."""
+    columns: dict[str, Any] = {"record": [corpus.ids[row] for row in evaluation.rows]}
+    if corpus.patients is not None:
+        columns["patient"] = [corpus.patients[row] for row in evaluation.rows]
+    columns |= {
+        "label": evaluation.labels,
+        "prediction": evaluation.predicted_labels,
         "windows": evaluation.counts,
     }
-    for i, label in enumerate(classes):
+    for i, label in enumerate(evaluation.classes):
         columns[f"p_{label}"] = evaluation.probabilities[:, i]
     return columns
 
@@ -168,8 +182,29 @@ def _log_plots(run: TrainingRun, best: Evaluation, side: str) -> None:
     }
     losses = np.concatenate(run.state.losses)
     run.log.figure("plots/learning_curve.png", learning_curve(losses, tests, first_step=0))
-    matrix = confusion_matrix(best.confusion, best.classes, title=f"best weights, {side} records")
-    run.log.figure("plots/confusion_matrix.png", matrix)
+    title = f"best weights, {side} records"
+    run.log.figure("plots/confusion_matrix.png", draw_confusion(best, title))
+
+
+def draw_confusion(evaluation: Evaluation, title: str) -> Figure:
+    """Draw what was taken for what, or, of several classes a record, each class by itself."""
+    if evaluation.is_multilabel:
+        return class_counts(evaluation.targets, evaluation.said, evaluation.classes, title=title)
+    return confusion_matrix(evaluation.confusion, evaluation.classes, title=title)
+
+
+def keep_trace(run: TrainingRun, conclusion: Mapping[str, float] | None = None) -> None:
+    """Log the curves of a run that ends as one file; `conclusion` is what was found at its end."""
+    name, best, tests = run.job.monitored, 0.0, []
+    objective = run.job.settings.objective
+    for iteration, metrics in run.state.tests:
+        best = max(best, metrics.get(objective, 0.0))
+        tests.append((iteration, {**_prefixed(name, metrics), f"best_{name}_{objective}": best}))
+    if conclusion is not None:
+        assert run.state.last is not None
+        last = {f"last_{name}_{objective}": run.state.last.objective}
+        tests.append((run.job.n_iterations - 1, {**conclusion, **last}))
+    log_trace(run.log, Trace.of(run.state.losses, tests))
 
 
 def _prefixed(side: str, metrics: Mapping[str, float]) -> dict[str, float]:

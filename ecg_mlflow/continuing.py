@@ -11,13 +11,13 @@ from dataclasses import replace
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from ecg_mlflow.driver import REQUEST_TAG
 from ecg_mlflow.errors import EcgMlflowError, ResumeError, TrackingError
 from ecg_mlflow.process_mark import ProcessMark
 from ecg_mlflow.study_request import DESIGN, StudyRequest
 from ecg_mlflow.tracking import EndStatus, Study
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.ledger import PLAN_TAG, living_process, reap
+from ecg_mlflow.tracking.study_reader import REQUEST_TAG
 
 
 def resumed(
@@ -30,6 +30,13 @@ def resumed(
     Returns
     -------
     The parent run to work in, None for a new one; and the request.
+
+    Raises
+    ------
+    ResumeError
+        If that run is no study's parent run.
+    TrackingError
+        If the store has no such run, or fails.
     """
     run_id = request.resume or project_run
     if run_id is None:

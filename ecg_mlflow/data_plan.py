@@ -10,17 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import EcgMlflowError, PipelineError, ResearchError
+from ecg_mlflow.label_sets import split_label
 from ecg_mlflow.pipeline import (
     BatchSource,
     Prepared,
     Selection,
     Stages,
     WindowMaker,
-    class_indices,
+    class_targets,
     output_leads,
     prepare,
     select,
 )
+from ecg_mlflow.pipeline.spec import check_deterministic, stages_to_json
 from ecg_mlflow.records import BadRecord, Corpus
 from ecg_mlflow.settings import Settings
 from ecg_mlflow.splits import TRAIN, Parts
@@ -65,11 +67,21 @@ def uncovered_labels(
 def _uncovered(label: str, settings: Settings) -> str | None:
     for stages in (settings.train, settings.test):
         final = stages.label(label)
-        if final is not None and final not in settings.classes:
-            renamed = f" (from {label!r})" if final != label else ""
+        if final is None:
+            continue
+        found = split_label(final)
+        renamed = f" (from {label!r})" if final != label else ""
+        if len(found) > 1 and not settings.multilabel:
             return (
-                f"a label that no class covers: {final!r}{renamed}; classes are "
+                f"several labels: {final!r}{renamed}, where each record is of one class. Say "
+                "multilabel=True, or select_labels or rename_labels so that one remains"
+            )
+        allowed = {*settings.classes, *([""] if settings.multilabel else [])}
+        if unknown := [one for one in found if one not in allowed]:
+            return (
+                f"a label that no class covers: {unknown[0]!r}{renamed}; classes are "
                 f"{list(settings.classes)}. Rename it, drop it, or add the class"
+                + ("; select_labels(classes) passes over the others" if settings.multilabel else "")
             )
     return None
 
@@ -118,7 +130,7 @@ def _stages(settings: Settings, side: str) -> Stages:
 def _check_side(corpus: Corpus, settings: Settings, name: str, selection: Selection) -> int:
     """Check one side; return its number of leads."""
     stages = _stages(settings, name)
-    counts = Counter(selection.labels)
+    counts = Counter(one for label in selection.labels for one in split_label(label))
     missing = [label for label in settings.classes if not counts[label]]
     if missing:
         raise PipelineError(
@@ -126,7 +138,7 @@ def _check_side(corpus: Corpus, settings: Settings, name: str, selection: Select
             f"{'learnt' if name == TRAIN else 'scored'}; there are {dict(counts)}. Take more "
             "records, another split (Split(0.8, stratified=True)), or fewer classes"
         )
-    for label in counts:
+    for label in set(selection.labels):
         stages.split.value(label)
     return len(output_leads(corpus, stages, selection.rows))
 
@@ -153,6 +165,11 @@ def _notes(corpus: Corpus, settings: Settings, sides: Mapping[str, Selection]) -
                 f"records have {', '.join(f'{fs:g}' for fs in sorted(found))} Hz. "
                 "resample_signals(fs) would make them equal."
             )
+    try:
+        check_deterministic(settings.test)
+        stages_to_json(settings.test)
+    except PipelineError as error:
+        yield f"the study runs, but its models can't be promoted: {error}"
     n_train = len(sides[TRAIN].rows)
     rest = n_train % settings.batch_size
     if settings.drop_last and rest:
@@ -173,8 +190,7 @@ def batch_sources(
         sources[name] = BatchSource(
             WindowMaker(stages, prepared, selection.rows, selection.labels, training=training),
             selection.rows,
-            class_indices(selection.labels, settings.classes),
-            len(settings.classes),
+            class_targets(selection.labels, settings.classes),
             settings.batch_size,
             drop_last=settings.drop_last and training,
         )

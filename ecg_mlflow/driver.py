@@ -40,9 +40,8 @@ from ecg_mlflow.tracking.ledger import (
     find_finished,
     read_children,
 )
+from ecg_mlflow.tracking.study_reader import REQUEST_TAG
 
-#: What the user asked for, as JSON, so that a resumed study is the same one; on parents.
-REQUEST_TAG = "ecg_mlflow.request"
 #: Seconds between two words on a store that stays away.
 WORD_S = 60.0
 
@@ -95,6 +94,12 @@ class StudyOptions:
     hang_s: float = 900.0
     log_dir: Path | None = None
     design: SearchDesign = field(default_factory=SearchDesign)
+
+    @property
+    def files(self) -> list[Path]:
+        """The grid file, and those that it imports from beside it."""
+        others = (Path(module.__file__) for module in self.modules if module.__file__)
+        return [self.grid_file, *(file for file in others if file != self.grid_file)]
 
 
 @dataclass(frozen=True)
@@ -224,7 +229,7 @@ def _run(
         end_abandoned(study.client, entry, "no planned run goes on with it")
     mean_seconds = plan.seconds / len(plan.runs)
     with StudyProgress(design.contest.first, lambda: board.n_runs, mean_seconds) as progress:
-        describe_study(study, plan, design, options.grid_file, board.n_runs)
+        describe_study(study, plan, design, options.files, board.n_runs)
         log_datasets(study.client, study.run_id, dataset_infos(plan.corpus, plan.configs[0]))
         account = Account(plan, design, study, progress, lambda: board.n_runs)
         dispatcher = Dispatcher(

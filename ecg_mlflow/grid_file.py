@@ -11,8 +11,8 @@ from types import ModuleType
 
 from ecg_mlflow.errors import DataNotFoundError, EcgMlflowError, ResearchError
 from ecg_mlflow.research import Research
+from ecg_mlflow.serving.steps import GRID_PREFIX
 
-_PREFIX = "ecg_mlflow_grid_"
 _PACKAGE = Path(__file__).parent
 #: The shipped grids: in a checkout beside the package, in an installation inside it.
 EXAMPLES = (_PACKAGE.parent / "examples", _PACKAGE / "examples")
@@ -39,7 +39,9 @@ def find_grid_file(name: str, folders: Sequence[Path]) -> Path:
     for place in places:
         if place.is_file():
             return place.resolve()
-    shipped = sorted({path.name for folder in EXAMPLES for path in folder.glob("*.py")})
+    files = {path for folder in EXAMPLES for path in folder.glob("*.py")}
+    # One of the examples is a script that does without a grid.
+    shipped = sorted({path.name for path in files if "research = " in path.read_text()})
     raise DataNotFoundError(
         f"no grid file {name!r}; looked for "
         + ", ".join(dict.fromkeys(str(place) for place in places))
@@ -75,7 +77,7 @@ def load_grid_file(path: Path) -> GridFile:
     ResearchError
         If the file fails, with the line at fault, or defines no `research`.
     """
-    name = f"{_PREFIX}{path.stem}"
+    name = f"{GRID_PREFIX}{path.stem}"
     module = ModuleType(name)
     module.__file__ = str(path)
     # By name, so that sources can be found, and functions sent to workers.
@@ -108,7 +110,7 @@ def _neighbours(folder: Path) -> list[ModuleType]:
         if (file := getattr(module, "__file__", None))
         and Path(file).parent == folder
         and name != "__main__"
-        and not name.startswith(_PREFIX)
+        and not name.startswith(GRID_PREFIX)
     ]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ecg_mlflow.label_sets import split_label
+
 
 def groups_of(rows: Sequence[int], bonds: Iterable[Sequence[int]]) -> list[list[int]]:
     """Join rows by bonds; what two bonds share joins all of both.
@@ -56,6 +58,8 @@ def divide_groups(
        brought some.
     4. Cut the shuffled groups where the stratum's records come nearest to that.
 
+    A record of several labels counts in each of their strata.
+
     A part then has its share of a stratum to within one group's records, unless groups of several
     strata have brought it more before. Groups of one record are divided as records are without
     groups.
@@ -65,7 +69,7 @@ def divide_groups(
     groups
         Rows that stay together, each row in one group.
     strata
-        The stratum of each record of the corpus.
+        The stratum of each record of the corpus; several as `ecg_mlflow.label_sets` spells them.
     seed
         Of the chance.
     counts
@@ -76,12 +80,13 @@ def divide_groups(
     dict
         The rows of each part, by its name.
     """
-    totals = Counter(strata[row] for group in groups for row in group)
+    strata_of = {row: split_label(strata[row]) for group in groups for row in group}
+    totals = Counter(one for found in strata_of.values() for one in found)
     parts: dict[str, list[int]] = defaultdict(list)
     placed: Counter[tuple[str, str]] = Counter()
     waiting = list(groups)
     for stratum in sorted(totals, key=lambda name: (totals[name], name)):
-        sizes = [sum(strata[row] == stratum for row in group) for group in waiting]
+        sizes = [sum(stratum in strata_of[row] for row in group) for group in waiting]
         chosen = [place for place, size in enumerate(sizes) if size]
         if not chosen:
             continue
@@ -93,7 +98,7 @@ def divide_groups(
         for part, start, end in zip(wanted, [0, *borders], borders, strict=False):
             for row in (row for place in order[start:end] for row in waiting[place]):
                 parts[part].append(row)
-                placed[part, strata[row]] += 1
+                placed.update((part, one) for one in strata_of[row])
         waiting = [group for group, size in zip(waiting, sizes, strict=True) if not size]
     return parts
 

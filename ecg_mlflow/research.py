@@ -11,6 +11,7 @@ from typing import Any
 
 from ecg_mlflow.errors import EcgMlflowError, ResearchError
 from ecg_mlflow.grids import C, ConfigAlias, Grid, Option, references, resolve
+from ecg_mlflow.label_sets import SEPARATOR
 from ecg_mlflow.model_arguments import (
     ModelBuilder,
     builder_name,
@@ -24,6 +25,7 @@ from ecg_mlflow.schedule import Schedule
 from ecg_mlflow.settings import Rules, Settings
 from ecg_mlflow.splits import Split
 from ecg_mlflow.training import Loss, Optimizer
+from ecg_mlflow.training.declared import LOSSES, MULTILABEL
 
 #: What MLflow takes as the name of a param.
 _PARAM = re.compile(r"[\w\-. :/]{1,250}", re.ASCII)
@@ -85,6 +87,10 @@ class Research:
         Labels that the pipelines end with; the order of the model's outputs.
     positive
         The class that F1 is of; the first by default.
+    multilabel
+        Whether a record may be of several classes, or of none. Its labels stand in one text then,
+        ``AF,RBBB``; "best" means the mean F1 over the classes, and the loss is
+        ``sigmoid_cross_entropy`` unless it is said to be ``sigmoid_focal``.
     model
         A function ``(input_shape, n_classes, **options) -> keras.Model`` that ends in logits.
     model_arguments
@@ -128,6 +134,7 @@ class Research:
     test: Pipeline | C
     classes: Sequence[str]
     positive: str | None = None
+    multilabel: bool = False
     model: ModelBuilder | C = field(default_factory=lambda: C("model"))
     model_arguments: Mapping[str, Any] = field(default_factory=dict)
     epochs: int | C = 1
@@ -137,7 +144,7 @@ class Research:
     repetitions: int = 1
     seed: int | C = 0
     optimizer: Optimizer | C = field(default_factory=Optimizer)
-    loss: Loss | C = field(default_factory=Loss)
+    loss: Loss | C | None = None
     split: Split | float | tuple[float, ...] = 0.8
     update_grid: UpdateGrid | None = None
     update_every: Rules = "last"
@@ -157,6 +164,9 @@ class Research:
         object.__setattr__(self, "classes", tuple(self.classes))
         if self.positive is None:
             object.__setattr__(self, "positive", self.classes[0] if self.classes else None)
+        if self.loss is None:
+            usual = MULTILABEL[0] if self.multilabel is True else "softmax_cross_entropy"
+            object.__setattr__(self, "loss", Loss(usual))
         self._check_kinds()
         self._check_option_names()
         check_whole("repetitions", self.repetitions, 1)
@@ -183,13 +193,20 @@ class Research:
             "grid": Grid,
             "demo": DemoBudget,
             "model_arguments": Mapping,
+            "multilabel": bool,
         }
         for name, kind in kinds.items():
             _check_kind(name, getattr(self, name), kind)
         if self.name is not None and (not isinstance(self.name, str) or not self.name.strip()):
             raise ResearchError(f"name={self.name!r} must be a text, or left out")
-        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
-            raise ResearchError(f"classes={list(self.classes)} must name two or more, each once")
+        fewest, word = (1, "one") if self.multilabel else (2, "two")
+        if len(self.classes) < fewest or len(set(self.classes)) < len(self.classes):
+            raise ResearchError(f"classes={list(self.classes)} must name {word} or more, each once")
+        if self.multilabel and any(not one or SEPARATOR in one for one in self.classes):
+            raise ResearchError(
+                f"classes={list(self.classes)}: with several labels a record, a class has a name "
+                f"without {SEPARATOR!r}"
+            )
         if self.positive not in self.classes:
             raise ResearchError(
                 f"positive={self.positive!r} is not among classes={list(self.classes)}"
@@ -227,8 +244,20 @@ class Research:
         for name, kind in kinds.items():
             if not isinstance(values[name], C):
                 _check_kind(name, values[name], kind)
+        loss = values["loss"]
+        if isinstance(loss, Loss) and not references(loss):
+            self._check_loss(loss)
         if not references(values["test_every"]):
             Schedule.parse(values["test_every"], iterations_per_epoch=1)
+
+    def _check_loss(self, loss: Loss) -> None:
+        if (loss.name in MULTILABEL) != self.multilabel:
+            kind = "of several classes" if self.multilabel else "of one class each"
+            allowed = [name for name in LOSSES if (name in MULTILABEL) == self.multilabel]
+            raise ResearchError(
+                f"multilabel={self.multilabel} means records {kind}, for which the loss is "
+                f"{' or '.join(map(repr, allowed))}, not {loss.name!r}"
+            )
 
     def settings(self, config: ConfigAlias) -> Settings:
         """Put a configuration's values in their places.

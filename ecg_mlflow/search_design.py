@@ -14,21 +14,25 @@ from ecg_mlflow.plan import StudyPlan
 from ecg_mlflow.search.objective import Objective, parse_objectives
 from ecg_mlflow.search.pruners import Pruner, make_pruner
 from ecg_mlflow.splits import TEST, VALIDATION
-from ecg_mlflow.training.metrics import class_suffix
+from ecg_mlflow.stats.metrics import class_suffix
+from ecg_mlflow.stats.scores import objective_of
 from ecg_mlflow.trials import rungs_of
 
 GRID = "grid"
 #: Names of the metrics that every evaluation has, but for those of the classes.
 _SCORES = (
     *("f1", "f1_macro", "accuracy", "sensitivity", "specificity", "precision"),
-    *("roc_auc", "average_precision", "log_loss", "cinc2017"),
+    *("roc_auc", "average_precision", "log_loss", "brier", "cinc2017"),
 )
+#: Where a record may be of several classes.
+_MULTILABEL_SCORES = ("f1_micro", "roc_auc_macro", "average_precision_macro")
 #: What is known of a run at its end only.
 _FIGURES = (
     "loss",
     "trainable_parameters",
     "system/iterations_per_second",
     "system/setup_seconds",
+    "system/ms_per_record",
     "system/time_outside_step",
     "system/worker_peak_memory_mb",
 )
@@ -120,7 +124,8 @@ def design_search(
         validation records, or the parts don't go together.
     """
     side = VALIDATION if len(plan.parts.validation) else TEST
-    objectives = parse_objectives(objective or f"{side}_f1", direction)
+    usual = objective_of(plan.research.multilabel)
+    objectives = parse_objectives(objective or f"{side}_{usual}", direction)
     contest = Contest(objectives, make_pruner(pruner), adaptive)
     design = SearchDesign(sampler, trials, contest, finalists, search_seed)
     _check_metrics(plan, design, side)
@@ -165,8 +170,11 @@ def _check_sampler(plan: StudyPlan, design: SearchDesign) -> None:
 
 def _check_metrics(plan: StudyPlan, design: SearchDesign, side: str) -> None:
     classes = plan.research.classes
-    scores = [*_SCORES, *(f"f1_{class_suffix(name)}" for name in classes)]
-    known = [*(f"{side}_{name}" for name in scores), f"best_{side}_f1", *_FIGURES]
+    multilabel = plan.research.multilabel
+    more = _MULTILABEL_SCORES if multilabel else ()
+    scores = [*_SCORES, *more, *(f"f1_{class_suffix(name)}" for name in classes)]
+    best = f"best_{side}_{objective_of(multilabel)}"
+    known = [*(f"{side}_{name}" for name in scores), best, *_FIGURES]
     for one in design.contest.objectives:
         if one.metric in known:
             continue

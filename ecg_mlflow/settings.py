@@ -8,6 +8,7 @@ from typing import Any
 
 from ecg_mlflow.model_arguments import ModelBuilder, builder_name
 from ecg_mlflow.pipeline import Stages
+from ecg_mlflow.stats.scores import objective_of
 from ecg_mlflow.training import Loss, Optimizer
 
 #: One rule of a `Schedule`, or a list of them.
@@ -31,6 +32,16 @@ class Settings:
     seed: int
     optimizer: Optimizer
     loss: Loss
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a record may be of several classes, or of none: the loss says so."""
+        return self.loss.activation == "sigmoid"
+
+    @property
+    def objective(self) -> str:
+        """The metric that "best" means."""
+        return objective_of(self.multilabel)
 
     @property
     def model_name(self) -> str:

@@ -19,6 +19,7 @@ from ecg_mlflow.networks import probe_networks
 from ecg_mlflow.plan import StudyPlan
 from ecg_mlflow.planning import Overrides, plan_study
 from ecg_mlflow.records import Corpus, load_corpus
+from ecg_mlflow.records.locating import DEMO_RECORDS, is_demo
 from ecg_mlflow.research import Research
 from ecg_mlflow.search_design import GRID, SearchDesign, design_search, selection_warnings
 from ecg_mlflow.study_request import SEARCH, StudyRequest, design_of, located
@@ -94,9 +95,9 @@ def _plan(request: StudyRequest, research: Research) -> StudyPlan:
         limit=request.limit,
         skip_bad_records=bool(request.skip_bad_records),
     )
-    if data == "demo":
-        data = f"demo:{research.demo.records}"
-    if data.startswith("demo:"):
+    if data in DEMO_RECORDS:
+        data = f"{data}:{research.demo.records}"
+    if is_demo(data):
         overrides = _within_demo_budget(research, overrides)
     corpus = _load_corpus(data, request.labels and located(request.labels, request.folders))
     sampled = (request.sampler or GRID) != GRID

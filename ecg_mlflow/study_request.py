@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ecg_mlflow.records.locating import HEADERS, is_demo
+
 
 @dataclass(frozen=True)
 class StudyRequest:
@@ -81,7 +83,7 @@ def design_of(request: StudyRequest) -> dict[str, object]:
 
 def located(text: str, folders: Sequence[Path]) -> str:
     """Make a relative path, or glob, start where it leads to something; keep other words."""
-    if text in ("demo", "cinc2017") or text.startswith("demo:") or Path(text).is_absolute():
+    if text in ("cinc2017", HEADERS) or is_demo(text) or Path(text).is_absolute():
         return text
     for folder in folders:
         if any(folder.glob(text)) if set(text) & set("*?[") else (folder / text).exists():

@@ -1,20 +1,15 @@
-"""Plain-text tables: a plan, a leaderboard, a corpus."""
+"""Plain-text tables: a plan, a leaderboard."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
-import numpy as np
-
 from ecg_mlflow.descriptions import n_configs
 from ecg_mlflow.plan import StudyPlan
-from ecg_mlflow.records import Corpus, list_bad_records
 from ecg_mlflow.search_design import SearchDesign
 
-SHOWN_COPIES = 10
 SHOWN_METRICS = tuple(
     f"{side}_{name}" for side in ("validation", "test") for name in ("f1", "accuracy", "roc_auc")
 )
@@ -49,7 +44,7 @@ def plan_table(plan: StudyPlan, design: SearchDesign, n_workers: int) -> str:
     early = ", less what is given up early" if design.selects else ""
     return "\n".join(
         [
-            *_aligned([header, *rows]),
+            *aligned([header, *rows]),
             "",
             f"{plan.research.name}: {what} x "
             f"{plan.research.repetitions} repetitions = {n_planned} runs, plan "
@@ -92,36 +87,13 @@ def result_table(rows: Sequence[Mapping[str, object]], shown: int = 10) -> str:
         for row in rows[:shown]
     ]
     more = [f"... and {len(rows) - shown} more"] if len(rows) > shown else []
-    return "\n".join([*_aligned([names, *table]), *more])
+    return "\n".join([*aligned([names, *table]), *more])
 
 
 def ranked_by(rows: Sequence[Mapping[str, object]]) -> str:
     """Return the metric that a leaderboard is ranked by: the one behind the number of runs."""
     names = list(rows[0])
     return names[names.index("runs") + 1]
-
-
-def summarise(corpus: Corpus) -> str:
-    """Describe a corpus: classes, lengths, leads, copies and bad records."""
-    seconds = corpus.n_samples / corpus.fs
-    labels = Counter(corpus.labels)
-    fs = Counter(f"{value:g} Hz" for value in corpus.fs)
-    leads = Counter(", ".join(names) for names in corpus.leads)
-    lines = [
-        f"{len(corpus)} records from {corpus.source} (digest {corpus.digest[:12]})",
-        "labels:   " + ", ".join(f"{name} {n}" for name, n in labels.most_common()),
-        "sampled:  " + ", ".join(f"{name} ({n})" for name, n in fs.most_common()),
-        "leads:    " + "; ".join(f"{names} ({n})" for names, n in leads.most_common(5)),
-        f"lengths:  {seconds.min():.1f} to {seconds.max():.1f} s, median "
-        f"{np.median(seconds):.1f} s, {seconds.sum() / 3600:.1f} h in all",
-    ]
-    for group in corpus.copies[:SHOWN_COPIES]:
-        lines.append(f"copies:   {' = '.join(group)} hold the same signal")
-    if len(corpus.copies) > SHOWN_COPIES:
-        lines.append(f"          ... and {len(corpus.copies) - SHOWN_COPIES} more groups of copies")
-    if corpus.bad:
-        lines += [f"bad:      {len(corpus.bad)} records", *list_bad_records(corpus.bad)]
-    return "\n".join(lines)
 
 
 def _mean_and_std(mean: object, std: object) -> str:
@@ -132,7 +104,8 @@ def _mean_and_std(mean: object, std: object) -> str:
     return f"{mean:.4f} ± {std:.4f}" if spread else f"{mean:.4f}"
 
 
-def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+def aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    """Write a table as lines of text, numbers to the right; the first row is the header."""
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     lines = []
     for row in table:

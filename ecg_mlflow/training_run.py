@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.building import build_model, weight_seed
-from ecg_mlflow.conclusion import conclude
+from ecg_mlflow.conclusion import conclude, keep_trace
 from ecg_mlflow.errors import CheckpointError, StorageFullError
 from ecg_mlflow.executors import DEVICE_VARIABLE, describe_error, stop_requested
 from ecg_mlflow.files import checkpoint_path, locked, remove_unfinished
+from ecg_mlflow.machine_tags import worker_tags
 from ecg_mlflow.pipeline import BatchSource
 from ecg_mlflow.process_mark import HEARTBEAT_S, ProcessMark, heartbeat
-from ecg_mlflow.tracking import DEVICE_TAG, Patience, RunLog, log_tags
+from ecg_mlflow.tracking import Patience, RunLog, log_tags
 from ecg_mlflow.training import (
     Branch,
     Checkpoint,
@@ -110,7 +111,7 @@ class TrainingRun:
         job, settings = self.job, self.job.settings
         patient = self.patience.client(client)
         device = os.environ.get(DEVICE_VARIABLE, "cpu")
-        marks = {**ProcessMark.own().tags(), DEVICE_TAG: device, **heartbeat()}
+        marks = {**worker_tags(device), **ProcessMark.own().tags(), **heartbeat()}
         log_tags(patient, job.run_id, marks)
         checkpoint = load_checkpoint(self._path)
         if checkpoint is None and patient.get_run(job.run_id).data.metrics:
@@ -134,7 +135,7 @@ class TrainingRun:
         if self.state.failure is not None:
             self._deliver_failure(self.state.failure)
             return False
-        self.record_ids, self.sources = corpus.ids, sources
+        self.corpus, self.sources = corpus, sources
         self._build(checkpoint)
         if self.state.tests:
             self._report_tests(self.state.tests)
@@ -148,7 +149,10 @@ class TrainingRun:
         model = build_model(settings, job.input_shape, weight_seed(settings.seed, job.repetition))
         self.n_parameters = count_parameters(model)
         self.step: CompiledStep = CompiledStep(
-            model, settings.optimizer.build(), settings.loss.build()
+            model,
+            settings.optimizer.build(),
+            settings.loss.build(),
+            activation=settings.loss.activation,
         )
         if checkpoint is None:
             self.log.metrics({"trainable_parameters": self.n_parameters}, 0)
@@ -193,7 +197,7 @@ class TrainingRun:
             state.best, state.best_iteration = evaluation, iteration
             state.best_weights = self.step.model.get_weights()
         state.tests.append((iteration, evaluation.metrics))
-        best = {f"best_{name}_f1": state.best.objective}
+        best = {f"best_{name}_{self.job.settings.objective}": state.best.objective}
         metrics = {f"{name}_{key}": value for key, value in evaluation.metrics.items()}
         self.log.metrics({**metrics, **best}, iteration)
         self._report_tests(state.tests[-1:])
@@ -267,6 +271,7 @@ class TrainingRun:
         The driver has marked it as pruned before it said so: nobody goes on from its checkpoint.
         """
         self._deliver_all()
+        keep_trace(self)
         self._path.unlink(missing_ok=True)
         self.report({"ended": "pruned", "reason": reason})
 
@@ -300,9 +305,19 @@ class TrainingRun:
         """
         settings, source = self.job.settings, self.sources[side]
         epoch = source.epoch(settings.seed, self.job.repetition, 0, shuffle=False)
-        return evaluate(
-            self.step.predict, epoch, settings.classes, settings.positive, self._give_sign
+        began = time.perf_counter()
+        evaluation = evaluate(
+            self.step.predict,
+            epoch,
+            settings.classes,
+            settings.positive,
+            self._give_sign,
+            multilabel=settings.multilabel,
         )
+        spent_ms = 1e3 * (time.perf_counter() - began)
+        # The first evaluation compiles, others may share the machine: the quickest tells the most.
+        self.state.ms_per_record = min(self.state.ms_per_record, spent_ms / len(evaluation.rows))
+        return evaluation
 
     def _give_sign(self) -> None:
         """Tell the driver that this is a slow evaluation and no hang; stop if it wants that."""

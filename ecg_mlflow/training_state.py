@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -27,6 +28,8 @@ class RunState:
     ----------
     iteration, tested, seconds, step_seconds
         As of a `Branch`.
+    ms_per_record
+        What the quickest evaluation so far took for a record, in milliseconds.
     losses
         Of each iteration so far, in pieces of shape ``(n,)``.
     tests
@@ -47,6 +50,7 @@ class RunState:
     tested: int = -1
     seconds: float = 0.0
     step_seconds: float = 0.0
+    ms_per_record: float = math.inf
     losses: list[npt.NDArray[np.float32]] = field(default_factory=list)
     tests: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     last: Evaluation | None = None
@@ -68,6 +72,7 @@ class RunState:
             "tested": self.tested,
             "seconds": self.seconds,
             "step_seconds": self.step_seconds,
+            "ms_per_record": self.ms_per_record,
             "tests": self.tests,
             "best_iteration": self.best_iteration,
             "conclusion": self.conclusion,
@@ -107,6 +112,7 @@ class RunState:
             tested=state["tested"],
             seconds=state["seconds"],
             step_seconds=state["step_seconds"],
+            ms_per_record=state["ms_per_record"],
             losses=[checkpoint.arrays["losses"]],
             tests=[(iteration, metrics) for iteration, metrics in state["tests"]],
             last=evaluation("last"),

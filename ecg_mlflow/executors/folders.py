@@ -32,8 +32,10 @@ def read_folder(folder: Path, store: Callable[[bytes], Any]) -> list[FolderFile]
 
     Raises
     ------
+    FileNotFoundError
+        If the folder is gone.
     OSError
-        A file can't be read.
+        If a file can't be read.
     """
     if not folder.is_dir():  # or it would arrive empty, and be trusted for good
         raise FileNotFoundError(f"the folder {folder} is not there any more")

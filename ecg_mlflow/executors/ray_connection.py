@@ -31,7 +31,13 @@ def check_share(n_workers: int, num_cpus: float, num_gpus: float) -> None:
 
 
 def connect(address: str | None) -> bool:
-    """Connect to Ray unless this process is; return whether that has to be undone."""
+    """Connect to Ray unless this process is; return whether that has to be undone.
+
+    Raises
+    ------
+    ExecutorError
+        If there is no Ray at the address.
+    """
     if ray.is_initialized():
         return False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -11,7 +11,10 @@ from ecg_mlflow.errors import SearchError
 
 DIRECTIONS = ("maximize", "minimize")
 #: Words in the names of metrics of which less is better, where no direction is given.
-_LESS_IS_BETTER = ("loss", "parameters", "seconds", "memory", "time_outside")
+_LESS_IS_BETTER = (
+    *("loss", "brier", "parameters", "seconds", "ms_per_record", "memory"),
+    "time_outside",
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ def pareto_front(values: Sequence[Sequence[float]], objectives: Sequence[Objecti
     ----------
     values
         ``(n, n_objectives)``; one with a NaN is never on the front.
+    objectives
+        Which of them are better high, and which low.
     """
     merits = [
         tuple(o.merit(value) for o, value in zip(objectives, row, strict=True)) for row in values

@@ -1,0 +1,155 @@
+"""The documentation builds without a warning, and says something of every public name."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from numpydoc.hooks.validate_docstrings import parse_config, process_file
+
+import ecg_mlflow
+
+PROJECT = Path(__file__).parents[1]
+DOCS = PROJECT / "docs"
+PACKAGE = PROJECT / "ecg_mlflow"
+PAGES = sorted(DOCS.rglob("*.rst"))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the pages in a process of their own: Sphinx leaves its loggers behind."""
+    folder = tmp_path_factory.mktemp("html")
+    places = ["-d", str(folder.parent / "doctrees"), str(DOCS), str(folder)]
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-b", "html", "-W", "-n", "-q", "--keep-going", *places],
+        env={**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def inventory(folder: Path) -> set[str]:
+    """Return the names of all Python objects that the pages describe."""
+    from sphinx.util.inventory import InventoryFile
+
+    found = InventoryFile.loads((folder / "objects.inv").read_bytes(), uri="")
+    return {name for kind, items in found.data.items() if kind[:3] == "py:" for name in items}
+
+
+@pytest.mark.slow
+def test_the_pages_build_and_describe_every_public_name(built):
+    missing = {f"ecg_mlflow.{name}" for name in ecg_mlflow.__all__} - inventory(built)
+    assert not missing, f"docs/api says nothing of {sorted(missing)}"
+
+
+@pytest.mark.slow
+def test_every_method_of_a_pipeline_is_described(built):
+    methods = {name for name in vars(ecg_mlflow.Pipeline) if not name.startswith("_")}
+    described = inventory(built)
+    assert {f"ecg_mlflow.Pipeline.{name}" for name in methods - {"actions"}} <= described
+
+
+def test_every_example_has_its_place():
+    page = (DOCS / "examples.rst").read_text()
+    shipped = {path.name for path in (PROJECT / "examples").glob("[0-9]*.py")}
+    assert {Path(one).name for one in re.findall(r"literalinclude:: (\S+)", page)} >= shipped
+
+
+def test_every_command_has_its_place():
+    from ecg_mlflow.cli import _parser
+
+    (commands,) = (action.choices for action in _parser()._actions if action.choices)
+    page = (DOCS / "commands.rst").read_text()
+    assert set(re.findall(r"command-help:: (\S+)", page)) == set(commands)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_is_in_a_table_of_contents(page):
+    name = page.relative_to(DOCS).with_suffix("").as_posix()
+    assert name == "index" or f"   {name}\n" in (DOCS / "index.rst").read_text()
+
+
+def test_docstrings_have_the_form_of_numpydoc():
+    config = parse_config(PROJECT)
+    files = sorted(PACKAGE.rglob("*.py"))
+    wrong = [fault for path in files for fault in process_file(path, config)]
+    assert not wrong
+
+
+# --- What no tool checks: that a section names what the code has ----------------------------------
+
+
+def public(tree: ast.AST, inside: str = "") -> list[tuple[str, ast.FunctionDef, str]]:
+    """List functions and methods with their names and the docstrings that speak for them."""
+    found = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            for name, function, text in public(node, f"{inside}{node.name}."):
+                of_class = function.name in {"__init__", "__post_init__"}
+                found.append((name, function, ast.get_docstring(node) or "" if of_class else text))
+        elif isinstance(node, ast.FunctionDef):
+            made = node.name in {"__init__", "__post_init__"} and bool(inside)
+            if made or not node.name.startswith("_"):
+                found.append((f"{inside}{node.name}", node, ast.get_docstring(node) or ""))
+    return found
+
+
+def raised(function: ast.FunctionDef) -> set[str]:
+    """Return the errors that a function's own body raises by name."""
+    found: set[str] = set()
+    waiting: list[Any] = list(function.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            what = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+            found.add(ast.unparse(what))
+        waiting += ast.iter_child_nodes(node)
+    return {name for name in found if re.fullmatch(r"[A-Z]\w*Error", name)}
+
+
+def parameters(docstring: str) -> set[str]:
+    """Return the names in a docstring's section of parameters."""
+    section = re.search(r"^Parameters\n-+\n(.*?)(?:\n\n\w+\n-+\n|\Z)", docstring, re.S | re.M)
+    lines = re.findall(r"^(\*{0,2}\w[\w, *]*?)(?: :.*)?$", section[1], re.M) if section else []
+    return {name.strip().lstrip("*") for line in lines for name in line.split(",")}
+
+
+def functions() -> list[tuple[str, ast.FunctionDef, str]]:
+    return [
+        (f"{path.relative_to(PROJECT)}:{function.lineno} {name}", function, text)
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for name, function, text in public(ast.parse(path.read_text()))
+    ]
+
+
+def test_docstrings_name_what_is_raised():
+    #: Of our own bugs, and of a base class that is to be filled in.
+    apart = {"AssertionError", "NotImplementedError"}
+    wrong = {
+        name: sorted(missing)
+        for name, function, text in functions()
+        if (missing := {error for error in raised(function) - apart if error not in text})
+    }
+    assert not wrong
+
+
+def test_docstrings_that_list_parameters_list_all_of_them():
+    wrong = {}
+    for name, function, text in functions():
+        arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+        taken = {one.arg for one in arguments} - {"self", "cls"}
+        if function.name not in {"__init__", "__post_init__"} and (listed := parameters(text)):
+            wrong |= {name: sorted(taken ^ listed)} if taken - listed else {}
+    assert not wrong

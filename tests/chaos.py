@@ -118,7 +118,7 @@ class Driver:
         """The arguments of the command that goes on with the study, as it was told."""
         return commands(self.said)[-1]
 
-    def wait(self, seconds: float = 200) -> int:
+    def wait(self, seconds: float = 400) -> int:
         """Return the exit status."""
         try:
             return self.process.wait(seconds)

@@ -29,6 +29,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     return folder
 
 
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """No test leaves variables to the next one, as studies in this process would their own."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of the Challenge's archives: $ECG_MLFLOW_TEST_DATA, else ../shared/data."""

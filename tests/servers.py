@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import requests
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking import connect
@@ -187,3 +188,57 @@ class MlflowServer:
         finally:
             done.set()
             keeper.join()
+
+
+@contextmanager
+def model_server(
+    python: Path, model: str, folder: Path, environment: dict[str, str]
+) -> Iterator[str]:
+    """Serve a model as ``mlflow models serve`` does; give the address for recordings.
+
+    Parameters
+    ----------
+    python
+        Interpreter of an environment with the model's requirements.
+    model
+        The model's URI, or its folder.
+    folder
+        Where the server runs, and leaves its log.
+    environment
+        Its environment variables.
+    """
+    port = free_port()
+    command = [
+        *(str(python), "-m", "mlflow", "models", "serve", "-m", model),
+        *("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)),
+    ]
+    # The server calls uvicorn by its name.
+    path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
+    log = folder / "server.log"
+    with log.open("wb") as file:
+        server = subprocess.Popen(
+            command,
+            stdout=file,
+            stderr=file,
+            cwd=folder,
+            env={**environment, "PATH": path},
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + UP_S
+        while not _is_up(f"http://127.0.0.1:{port}/ping"):
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.3)
+        yield f"http://127.0.0.1:{port}/invocations"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
+
+
+def _is_up(url: str) -> bool:
+    try:
+        with requests.get(url, timeout=5) as answer:
+            return answer.ok
+    except requests.RequestException:
+        return False

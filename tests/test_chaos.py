@@ -25,7 +25,7 @@ from chaos import (
     wait_for,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 #: Of the random moments; another one for another try.
 SEED = int(os.environ.get("CHAOS_SEED", "0"))
@@ -80,7 +80,6 @@ def go_on(lab, parent, *more, mishaps=()):
     return lab.run("--resume", parent, *more, mishaps=mishaps)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("branches", [1, 3])
 def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(lab, expected, branches):
     # Three runs that share a process take no longer than one.

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from studies import grid_text, reason
 
-from ecg_mlflow.cli import _callers_folder, main
+from ecg_mlflow.cli import main
+from ecg_mlflow.cli_values import callers_folder
 from ecg_mlflow.records.sources import load_corpus
 
 
@@ -303,14 +304,27 @@ def test_parameters_of_mlflow_run_may_be_empty(workplace, experiment):
     assert workplace.run(grid, *more, "--on_bad_record", "skip", experiment=experiment) == 0
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_the_experiment_is_that_of_mlflows_environment(workplace, experiment, monkeypatch):
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", experiment)
+    grid = workplace.write_grid(grid_text(epochs="1"))
+    more = ("--data", str(workplace.records), "--configs", "0", "--workers", "0")
+    assert main(["run", str(grid), *more]) == 0
+    parent, children = workplace.runs(experiment)
+    assert parent.info.status == "FINISHED"
+    assert len(children) == 1
+    assert workplace.run(grid, *more, experiment=f"not {experiment}") == 0
+    assert workplace.runs(experiment)[0].info.run_id == parent.info.run_id
+
+
 def test_the_callers_folder_is_known_only_under_mlflow_run(monkeypatch, tmp_path):
     caller = subprocess.Popen(["sleep", "60"], cwd=tmp_path)
     try:
         monkeypatch.setattr(os, "getppid", lambda: caller.pid)
         monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-        assert _callers_folder() == []
+        assert callers_folder() == []
         monkeypatch.setenv("MLFLOW_RUN_ID", "0")
-        assert _callers_folder() == [tmp_path]
+        assert callers_folder() == [tmp_path]
     finally:
         caller.kill()
         caller.wait()

@@ -9,6 +9,7 @@ import pytest
 from ecg_mlflow import KV, C, Optimizer, Option, Pipeline, Research, ResNet, load_corpus
 from ecg_mlflow.descriptions import (
     Counts,
+    configuration_name,
     dataset_infos,
     describe_state,
     full_configuration,
@@ -55,6 +56,21 @@ def test_params_tell_repetitions_apart_and_configurations(plan):
     assert [p["repetition"] for p in params] == [0, 0, 1, 1]
     assert len({p["weight_seed"] for p in params}) == 2
     assert params[0]["trainable_parameters"] == plan.configs[0].network.parameters
+
+
+def test_repetitions_share_a_name(plan):
+    names = [configuration_name(run) for run in plan.runs]
+    assert names == ["00 ResNet slow|steady c", "01 ResNet fast c"] * 2
+
+
+def test_long_params_are_cut_and_still_differ(beats):
+    ways = ["c" * 400, "c" * 401]
+    plan = make_plan(beats, grid=Option("layout", ways), optimizer=Optimizer())
+    cut = [str(run_params(run)["layout"]) for run in plan.runs[:2]]
+    assert cut[0] != cut[1]
+    assert all(len(one) <= 100 and one.startswith("ccccc") for one in cut)
+    assert full_configuration(plan.runs[0])["options"]["layout"] == ways[0]
+    assert run_params(plan.runs[0])["epochs"] == plan.runs[0].config.settings.epochs
 
 
 def test_what_a_model_takes_can_not_hide_what_a_run_is(beats):
@@ -127,10 +143,14 @@ def test_the_note_tells_state_and_best(plan):
     ]
     counts = Counts(4, finished=3, failed=1)
     lines = describe_state(plan, SearchDesign(), rows, counts).splitlines()
-    assert lines[0].startswith("**waves**: 2 configurations x 2 repetitions on ")
-    assert "16 train, 4 test records" in lines[0]
-    assert "F1 is of 'A' against the rest" in lines[0]
-    assert "3 of 4 runs finished, 1 failed." in lines
+    assert lines[:3] == [
+        "3 of 4 runs finished, 1 failed.",
+        r"Best so far: test_f1 0.7500 of optimizer slow\|steady, layout c (mean of 2 runs).",
+        "",
+    ]
+    assert lines[3].startswith("**waves**: 2 configurations x 2 repetitions on ")
+    assert "16 train, 4 test records" in lines[3]
+    assert "F1 is of 'A' against the rest" in lines[3]
     assert lines[-2:] == [
         r"| 1 | optimizer slow\|steady, layout c | 2 | 0.7500 | 0.0100 |",
         "| 2 | layout c | 1 | 0.5000 | - |",

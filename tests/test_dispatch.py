@@ -243,6 +243,7 @@ def test_a_run_is_opened_with_all_that_the_ledger_needs(bench):
     assert found.study.tags["03-r0 child 0"] == {
         "ecg_mlflow.identity": "03-r0",
         "ecg_mlflow.attempt": 1,
+        "ecg_mlflow.configuration": "03 net",
         "ecg_mlflow.corpus": "c" * 16,
     }
     assert found.study.ends == [("03-r0 child 0", "FINISHED")]

@@ -22,7 +22,7 @@ from studies import grid_text, reason
 
 from ecg_mlflow import load_corpus
 from ecg_mlflow.grid_file import load_grid_file
-from ecg_mlflow.pipeline import BatchSource, WindowMaker, class_indices, prepare, select
+from ecg_mlflow.pipeline import BatchSource, WindowMaker, class_targets, prepare, select
 
 PROJECT = Path(__file__).parents[1]
 MLFLOW = (sys.executable, "-m", "mlflow")
@@ -207,8 +207,7 @@ def test_models_predict_what_the_tables_say(studies, children, monkeypatch):
     source = BatchSource(
         WindowMaker(settings.test, prepared, selection.rows, selection.labels, training=False),
         selection.rows,
-        class_indices(selection.labels, settings.classes),
-        2,
+        class_targets(selection.labels, settings.classes),
         batch_size=4,
     )
     (batch,) = source.epoch(0, 0, 0, shuffle=False)
@@ -257,7 +256,7 @@ def mlflow_run(work, *arguments, entry_point="main"):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=500,
     )
 
 

@@ -31,7 +31,8 @@ def test_an_unknown_grid_lists_the_examples_and_the_places(tmp_path):
     with pytest.raises(DataNotFoundError) as error:
         find_grid_file("resnett.py", [tmp_path])
     assert str(tmp_path / "resnett.py") in str(error.value)
-    assert "one of the examples: quickstart.py, resnet.py" in str(error.value)
+    assert "one of the examples: 01_first_study.py, " in str(error.value)
+    assert "08_promotion.py, quickstart.py, resnet.py" in str(error.value)
 
 
 def test_a_research_is_named_after_its_file_unless_it_has_a_name(tmp_path):

@@ -71,3 +71,14 @@ def test_a_class_that_came_with_others_needs_no_turn_of_its_own():
         [[0, 1, 2], [3, 4, 5]], ["A", "N", "N"] * 2, 0, lambda n: {"a": n // 2, "b": n // 2}
     )
     assert sorted(map(len, parts.values())) == [3, 3]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_record_counts_for_each_of_its_labels(seed):
+    # 40 AF, of which 8 are RBBB too, 8 RBBB alone, 52 of neither.
+    labels = ["AF"] * 32 + ["AF,RBBB"] * 8 + ["RBBB"] * 8 + [""] * 52
+    parts = divide_groups([[row] for row in range(100)], labels, seed, quarter)
+    found = Counter(one for row in parts["test"] for one in labels[row].split(","))
+    assert found["RBBB"] == 4
+    assert found["AF"] == 10
+    assert abs(len(parts["test"]) - 25) <= 2

@@ -1,7 +1,14 @@
-"""What the wheel holds, as `pyproject.toml` lists it."""
+"""What wheel and source distribution hold."""
 
+import shutil
+import subprocess
+import sys
+import tarfile
 import tomllib
+import zipfile
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -22,3 +29,29 @@ def test_conda_environment_pins_every_dependency() -> None:
     }
     required = {text.partition(">")[0] for text in PROJECT["project"]["dependencies"]}
     assert pinned == required
+
+
+@pytest.mark.slow
+def test_the_built_distributions_hold_what_they_should(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    leave = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "mlruns", "*.db")
+    shutil.copytree(ROOT, source, ignore=leave)
+    command = [sys.executable, "-m", "build", "--outdir", str(tmp_path), str(source)]
+    subprocess.run(command, check=True, capture_output=True, timeout=250)
+    (wheel,), (archive,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "ecg_mlflow").rglob("*.py")}
+    examples = {path.name for path in (ROOT / "examples").glob("*.py")}
+    with zipfile.ZipFile(wheel) as file:
+        held = {name for name in file.namelist() if ".dist-info/" not in name}
+        (metadata,) = (name for name in file.namelist() if name.endswith("/METADATA"))
+        described = file.read(metadata).decode()
+    shipped = {f"ecg_mlflow/examples/{name}" for name in examples}
+    assert held == modules | shipped | {"ecg_mlflow/py.typed"}
+    assert "Provides-Extra: edf" in described
+    with tarfile.open(archive) as file:
+        packed = {name.partition("/")[2] for name in file.getnames()}
+    wanted = {"MLproject", "conda.yaml", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"}
+    wanted |= {"docs/conf.py", "docs/tutorial.ipynb", "tests/conftest.py", "tests/studies.py"}
+    assert packed >= modules | {f"examples/{name}" for name in examples} | wanted
+    unwanted = [name for name in packed if name.endswith((".pyc", ".db", ".dat", ".mat"))]
+    assert not unwanted

@@ -36,7 +36,7 @@ from ecg_mlflow.tracking.runs import REASON_TAG
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
 ]
 
 #: Of the random moments; another one for another try.

@@ -5,7 +5,9 @@ import pytest
 from ecg_mlflow.study_request import StudyRequest, design_of, located
 
 
-@pytest.mark.parametrize("text", ["demo", "demo:20", "demo:20:3", "cinc2017"])
+@pytest.mark.parametrize(
+    "text", ["demo", "demo:20", "demo:20:3", "demo12", "demo12:9", "cinc2017", "headers"]
+)
 def test_words_are_no_paths(tmp_path, text):
     (tmp_path / text.replace(":", "_")).mkdir()
     (tmp_path / "demo").mkdir(exist_ok=True)

@@ -7,7 +7,7 @@ import pytest
 from ecg_mlflow import Option, Pipeline, Research, ResNet, load_corpus
 from ecg_mlflow.planning import Overrides, plan_study
 from ecg_mlflow.search_design import SearchDesign
-from ecg_mlflow.summary import plan_table, result_table, summarise
+from ecg_mlflow.summary import plan_table, result_table
 
 
 @pytest.fixture
@@ -66,20 +66,3 @@ def test_a_long_leaderboard_is_cut():
     rows = [row(i, {"layout": str(i)}, 0.5) for i in range(1, 14)]
     assert result_table(rows).splitlines()[-1] == "... and 3 more"
     assert result_table([]) == "no run has finished"
-
-
-def test_a_corpus_in_words(small_folder):
-    for ending in ("hea", "dat"):
-        content = (small_folder / f"R1.{ending}").read_bytes()
-        (small_folder / f"R9.{ending}").write_bytes(content.replace(b"R1", b"R9"))
-    with (small_folder / "REFERENCE.csv").open("a") as file:
-        file.write("R9,N\n")
-    (small_folder / "R2.dat").unlink()
-    text = summarise(load_corpus(str(small_folder)))
-    assert text.startswith(f"6 records from {small_folder} (digest ")
-    assert "labels:   N 4, A 2" in text
-    assert "sampled:  250 Hz (6)" in text
-    assert "lengths:  1.8 to 2.8 s" in text
-    assert "copies:   R1 = R9 hold the same signal" in text
-    assert "bad:      1 records" in text
-    assert "R2" in text

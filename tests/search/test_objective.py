@@ -15,6 +15,7 @@ from ecg_mlflow.search.objective import Objective, mean, pareto_front, parse_obj
     [
         ("test_f1", None, [("test_f1", True)]),
         ("test_log_loss", None, [("test_log_loss", False)]),
+        ("validation_brier", None, [("validation_brier", False)]),
         ("trainable_parameters", None, [("trainable_parameters", False)]),
         ("test_f1, loss", None, [("test_f1", True), ("loss", False)]),
         ("test_f1,speed", "maximize, minimize", [("test_f1", True), ("speed", False)]),

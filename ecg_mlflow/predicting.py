@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import io
 import json
-import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from ecg_mlflow.errors import DataNotFoundError, ModelError
 from ecg_mlflow.files import written_aside
 from ecg_mlflow.records.find import find_headers
+from ecg_mlflow.registered_name import RegisteredName
 from ecg_mlflow.tracking.client import environment, store_errors
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 BATCH = 256
 #: As for ``run``: what was asked for is done, but not all of it went well.
 SOME_FAILED = 3
-
-_VERSION = re.compile(r"models:/([^/@]+)(?:@(?P<alias>.+)|/(?P<version>\d+))")
 
 
 def predict_files(
@@ -116,10 +114,10 @@ def check_exists(model_uri: str, client: MlflowClient) -> None:
 
     What is no name of a registered model is left to MLflow.
     """
-    match = _VERSION.fullmatch(model_uri)
-    if match is None:
+    wanted = RegisteredName.from_uri(model_uri)
+    if wanted is None:
         return
-    name, alias, version = match.groups()
+    name, alias = wanted.name, wanted.alias
     aliases = dict(_registered(name, client).aliases)
     if alias is not None:
         if alias not in aliases:
@@ -132,8 +130,8 @@ def check_exists(model_uri: str, client: MlflowClient) -> None:
     with store_errors(f"look for the versions of {name!r}"):
         quoted = name.replace("'", "''")
         versions = [int(one.version) for one in client.search_model_versions(f"name='{quoted}'")]
-    if int(version) not in versions:
-        raise ModelError(f"{name!r} has no version {version}; it has {sorted(versions)}")
+    if wanted.version not in versions:
+        raise ModelError(f"{name!r} has no version {wanted.version}; it has {sorted(versions)}")
 
 
 def _registered(name: str, client: MlflowClient) -> Any:

@@ -13,16 +13,18 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ecg_mlflow"
 
 FOUNDATION = {"errors", "canonical", "files", "label_sets", "process_mark"}
-FOUNDATION |= {"machine_tags", "recordings_source", "version_tags"}
+FOUNDATION |= {"installed", "machine_tags", "recordings_source", "registered_name", "version_tags"}
 #: What each part may import beside the foundation and itself; the top-level modules may all.
 ALLOWED = {
     "errors": set(),
     "canonical": {"errors"},
     "files": {"errors"},
+    "installed": {"errors"},
     "label_sets": set(),
     "process_mark": set(),
     "machine_tags": {"process_mark"},
     "recordings_source": set(),
+    "registered_name": set(),
     "version_tags": set(),
     "cli_values": set(),
     "schedule": set(),

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 
 from ecg_mlflow.errors import ModelError
+from ecg_mlflow.registered_name import RegisteredName
 from ecg_mlflow.serving.classifier import RawEcgClassifier
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_ALIAS = re.compile(r"models:/([^/@]+)@(.+)")
-_VERSION = re.compile(r"models:/([^/@]+)/(\d+)")
 _LOGGED = re.compile(r"models:/(m-[0-9a-f]+)")
 
 
@@ -61,11 +60,11 @@ def _location(uri: str, client: MlflowClient) -> str:
 
     MLflow would look names up in the store of the environment, whatever store is meant.
     """
-    if match := _ALIAS.fullmatch(uri):
-        version = client.get_model_version_by_alias(*match.groups())
-        uri = client.get_model_version_download_uri(version.name, version.version)
-    elif match := _VERSION.fullmatch(uri):
-        uri = client.get_model_version_download_uri(*match.groups())
+    if named := RegisteredName.from_uri(uri):
+        version = str(named.version)
+        if named.alias is not None:
+            version = client.get_model_version_by_alias(named.name, named.alias).version
+        uri = client.get_model_version_download_uri(named.name, version)
     if match := _LOGGED.fullmatch(uri):
         uri = client.get_logged_model(match.group(1)).artifact_location
     return uri

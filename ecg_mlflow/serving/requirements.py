@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from collections.abc import Iterable
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from ecg_mlflow.errors import ModelError
+from ecg_mlflow.installed import pinned
 from ecg_mlflow.serving.steps import imported_modules
 
 #: Distributions that reading recordings and predicting import; of a tuple, the one there is.
-NEEDED: tuple[str | tuple[str, ...], ...] = (
-    "mlflow",
-    "keras",
+NEEDED = (
+    ("mlflow",),
+    ("keras",),
     ("tensorflow", "tensorflow-cpu"),
-    "numpy",
-    "numba",
-    "scipy",
-    "pandas",
-    "wfdb",
-    "filelock",
+    ("numpy",),
+    ("numba",),
+    ("scipy",),
+    ("pandas",),
+    ("wfdb",),
+    ("filelock",),
 )
 
 
@@ -37,7 +38,7 @@ def pinned_requirements(step_files: Iterable[Path] = ()) -> tuple[str, ...]:
     ModelError
         If one of the packages is not installed under a name that pip knows.
     """
-    found = [_pinned((names,) if isinstance(names, str) else names) for names in NEEDED]
+    found = [pinned(*names) for names in NEEDED]
     files = list(step_files)
     own = {"ecg_mlflow", *(file.stem for file in files), *sys.stdlib_module_names}
     homes = packages_distributions()
@@ -48,17 +49,5 @@ def pinned_requirements(step_files: Iterable[Path] = ()) -> tuple[str, ...]:
                 "package, so an environment for the model can't be described. Put it beside the "
                 "grid file, as one file, or install it"
             )
-        found.append(_pinned(homes[module]))
+        found.append(pinned(*homes[module]))
     return tuple(dict.fromkeys(found))
-
-
-def _pinned(names: Sequence[str]) -> str:
-    for name in names:
-        try:
-            return f"{name}=={version(name)}"
-        except PackageNotFoundError:
-            continue
-    raise ModelError(
-        f"no installed package is called {' or '.join(names)}, so the model's requirements can't "
-        "be pinned; give them in requirements"
-    )

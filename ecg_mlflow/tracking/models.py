@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +27,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from ecg_mlflow.errors import ModelError, TrackingError
+from ecg_mlflow.errors import ModelError
+from ecg_mlflow.installed import pinned
 from ecg_mlflow.tracking.client import environment, store_errors
 from ecg_mlflow.tracking.datasets import DatasetInfo
 
@@ -221,11 +221,11 @@ def pinned_requirements() -> tuple[str, ...]:
 
     Raises
     ------
-    TrackingError
+    ModelError
         One of them is not installed under a name that pip knows.
     """
-    names = ("mlflow", "keras", ("tensorflow", "tensorflow-cpu"), "numpy")
-    return tuple(_pinned(name) for name in names)
+    names = (("mlflow",), ("keras",), ("tensorflow", "tensorflow-cpu"), ("numpy",))
+    return tuple(pinned(*one) for one in names)
 
 
 def _save(
@@ -289,15 +289,3 @@ def _linked(
         )
         for key, value in metrics.items()
     ]
-
-
-def _pinned(names: str | tuple[str, ...]) -> str:
-    for name in (names,) if isinstance(names, str) else names:
-        try:
-            return f"{name}=={version(name)}"
-        except PackageNotFoundError:
-            continue
-    raise TrackingError(
-        f"no installed package is called {names}, so a model's requirements can't be pinned;"
-        " give pip_requirements"
-    )

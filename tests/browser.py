@@ -28,7 +28,7 @@ OPTIONS = [
     "--disable-sync",
 ]
 #: Milliseconds to wait for something to appear: the pages are large, and machines busy.
-PATIENCE_MS = 60_000
+PATIENCE_MS = 200_000
 
 
 def browser_program() -> str:

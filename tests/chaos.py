@@ -118,14 +118,14 @@ class Driver:
         """The arguments of the command that goes on with the study, as it was told."""
         return commands(self.said)[-1]
 
-    def wait(self, seconds: float = 400) -> int:
+    def wait(self, seconds: float = 1000) -> int:
         """Return the exit status."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it goes on and on: {self.said}") from None
 
-    def wait_for(self, condition: Callable[[], Any], seconds: float = 100) -> Any:
+    def wait_for(self, condition: Callable[[], Any]) -> Any:
         """Return what the condition returns, once that is true, while the driver lives."""
 
         def met() -> Any:
@@ -133,7 +133,7 @@ class Driver:
             assert found or self.process.poll() is None, f"it ended too soon: {self.said}"
             return found
 
-        return wait_for(met, seconds)
+        return wait_for(met)
 
     def kill(self) -> None:
         self.process.kill()
@@ -503,9 +503,9 @@ def _check_whole(one: Portrait) -> None:
     assert len(one.datasets) == 2
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 100, pause: float = 0.1) -> Any:
-    """Return what the condition returns, once that is true."""
-    deadline = time.monotonic() + seconds
+def wait_for(condition: Callable[[], Any], pause: float = 0.1) -> Any:
+    """Return what the condition returns, once that is true, however slow the machine is."""
+    deadline = time.monotonic() + 300
     while not (found := condition()):
         assert time.monotonic() < deadline, "it does not come about"
         time.sleep(pause)

@@ -233,7 +233,7 @@ def model_server(
         yield f"http://127.0.0.1:{port}/invocations"
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=30)
+        server.wait(timeout=200)
 
 
 def _is_up(url: str) -> bool:

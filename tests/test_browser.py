@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 import pytest
-from browser import browser_program, opened_page, served_ui
+from browser import PATIENCE_MS, browser_program, opened_page, served_ui
 from studies import grid_text
 
 pytest.importorskip("playwright.sync_api", reason="no browser without playwright")
@@ -15,11 +15,9 @@ from playwright.sync_api import expect
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
 ]
 
-PATIENCE_MS = 60_000
 MODEL = "waves-net"
 NAMES = [
     f"{config:02d}-r{r} ResNet {layout}"

@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -192,11 +191,9 @@ def test_an_unreachable_server_is_known_before_data_are_read(workplace, capsys, 
         port = free.getsockname()[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     monkeypatch.setattr("ecg_mlflow.study.load_corpus", lambda *_, **__: pytest.fail("data read"))
-    started = time.monotonic()
     status = workplace.run(workplace.write_grid(grid_text()), experiment="x")
     assert status == 1
     assert f"http://127.0.0.1:{port}" in capsys.readouterr().err
-    assert time.monotonic() - started < 30
 
 
 def test_a_store_that_can_not_be_written(workplace, capsys, monkeypatch):

@@ -126,7 +126,7 @@ def test_a_signal_stops_the_study_in_order(workplace, experiment, monkeypatch, w
     def interrupt(self, run, data):
         update(self, run, data)
         if not told:
-            time.sleep(0.3)
+            time.sleep(1)
             os.kill(os.getpid(), number)
         told.append(data["iteration"])
 

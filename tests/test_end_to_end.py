@@ -256,7 +256,7 @@ def mlflow_run(work, *arguments, entry_point="main"):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=1000,
     )
 
 
@@ -353,7 +353,7 @@ def test_mlflow_run_that_is_stopped_leaves_nothing_running(workplace, experiment
     assert workplace.losses(children[0])
 
 
-def wait_for(condition, seconds=100):
+def wait_for(condition, seconds=300):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -150,7 +150,7 @@ def test_it_runs_on_ray(work, monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     (path,) = (path for path in NUMBERED if path.name == RAY)
     command = [sys.executable, "-m", "ecg_mlflow", "run", path.name, *quick(path)]
-    done = subprocess.run(command, cwd=work.folder, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(command, cwd=work.folder, capture_output=True, text=True, timeout=1000)
     assert done.returncode == 0, done.stderr
     _, children = work.runs("ray")
     assert [run.info.status for run in children] == ["FINISHED"] * 4
@@ -161,7 +161,7 @@ def test_the_script_without_a_grid_file_runs(tmp_path):
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
     command = [sys.executable, str(SCRIPT)]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1000
     )
     assert done.returncode == 0, done.stderr
     client = MlflowClient(environment["MLFLOW_TRACKING_URI"])
@@ -185,7 +185,7 @@ def test_the_first_one_runs_by_its_own_commands(work, by):
         more = ["--data", "demo:40", "--dry-run"]
     done = subprocess.run(
         [str(folder / words[0]), *words[1:], *more],
-        cwd=work.folder, env=environment, capture_output=True, text=True, timeout=300,
+        cwd=work.folder, env=environment, capture_output=True, text=True, timeout=1000,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "6 configurations x 2 repetitions = 12 runs" in done.stdout

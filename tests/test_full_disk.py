@@ -133,7 +133,7 @@ def test_checkpoints_of_before_the_disk_was_full_serve_a_resumed_study(lab, disk
     old = saved(disk)
     assert old
     driver.kill()
-    wait_for(lambda: not lab.processes(), 12)
+    wait_for(lambda: not lab.processes())
     iterations = [
         checkpoint.state["iteration"]
         for path in saved(disk)
@@ -259,7 +259,7 @@ def test_without_room_for_what_is_prepared_a_study_opens_no_run(
     assert driver.wait() == 1, driver.said
     check_message(driver.said.replace(f"{disk.folder}/", f"{disk.folder} "), disk)
     assert driver.parent is None
-    wait_for(lambda: not lab.processes(), 5)
+    wait_for(lambda: not lab.processes())
     left = os.listdir(disk.folder / "corpora")
     assert raw in left
     assert not [name for name in disk.names() if ".part" in name], "nothing half done is left"

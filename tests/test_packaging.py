@@ -37,7 +37,7 @@ def test_the_built_distributions_hold_what_they_should(tmp_path: Path) -> None:
     leave = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "mlruns", "*.db")
     shutil.copytree(ROOT, source, ignore=leave)
     command = [sys.executable, "-m", "build", "--outdir", str(tmp_path), str(source)]
-    subprocess.run(command, check=True, capture_output=True, timeout=250)
+    subprocess.run(command, check=True, capture_output=True, timeout=1000)
     (wheel,), (archive,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "ecg_mlflow").rglob("*.py")}
     examples = {path.name for path in (ROOT / "examples").glob("*.py")}

@@ -121,7 +121,7 @@ def test_the_served_model_says_what_the_study_has_logged(
 
 
 def ask(url: str, rows: list[dict[str, object]]) -> list[dict[str, float]]:
-    answer = requests.post(url, json={"dataframe_records": rows}, timeout=300)
+    answer = requests.post(url, json={"dataframe_records": rows}, timeout=1000)
     answer.raise_for_status()
     found: list[dict[str, float]] = answer.json()["predictions"]
     return found

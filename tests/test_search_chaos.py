@@ -82,7 +82,7 @@ N_CONFIGS = 26
 N_ITERATIONS = 18
 #: Has other values in all runs, so that there is always a best one.
 OBJECTIVE = "validation_log_loss"
-ALWAYS = ("--workers", "4", "--objective", OBJECTIVE)
+ALWAYS = ("--workers", "2", "--objective", OBJECTIVE)
 
 CLIENT = "mlflow.tracking.client:MlflowClient"
 STUDY = "ecg_mlflow.tracking.study:Study"
@@ -127,7 +127,7 @@ def expected(tmp_path_factory, beats):
     """The runs of an undisturbed study of the whole grid, by identity."""
     folder, empty = tmp_path_factory.mktemp("grid"), empty_store(tmp_path_factory.mktemp)
     with opened_lab(folder, beats, empty=empty, grid=GRID, UNHURRIED_S="0") as lab:
-        driver = lab.run("--workers", "4")
+        driver = lab.run("--workers", "2")
         assert driver.wait() == 0, driver.said
         found = {run.data.tags[IDENTITY]: look(lab, run) for run in lab.children(driver.parent)}
     assert len(found) == N_CONFIGS
@@ -165,7 +165,7 @@ class Search:
         """Begin the search, or go on with it."""
         if self.parent is None:
             return self.lab.run(*ALWAYS, *self.options, mishaps=mishaps)
-        return self.lab.run("--resume", self.parent, "--workers", "4", mishaps=mishaps)
+        return self.lab.run("--resume", self.parent, "--workers", "2", mishaps=mishaps)
 
     def die(self, *mishaps):
         """Have a session that ends with a mishap."""
@@ -186,7 +186,7 @@ class Search:
         assert "Traceback" not in driver.said, driver.said
         self.n_deaths += 1
         self.parent = self.parent or driver.parent
-        wait_for(lambda: not self.lab.processes(), 20)  # its workers
+        wait_for(lambda: not self.lab.processes())  # its workers
         self.check()
 
     def finish(self):
@@ -194,7 +194,7 @@ class Search:
         driver = self.go()
         assert driver.wait() == 0, driver.said
         assert "Traceback" not in driver.said
-        wait_for(lambda: not self.lab.processes(), 5)
+        wait_for(lambda: not self.lab.processes())
         self.check()
         assert self.lab.client.get_run(self.parent).info.status == "FINISHED"
         assert not self.lab.running(), self.lab.running()

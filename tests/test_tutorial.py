@@ -38,7 +38,7 @@ def executed(shared_workplace):
         notebook = read()
         NotebookClient(
             notebook,
-            timeout=600,  # of one cell
+            timeout=1200,  # of one cell
             kernel_name="python3",
             resources={"metadata": {"path": str(work.folder)}},
         ).execute(env=environment)
@@ -46,7 +46,7 @@ def executed(shared_workplace):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 # Of ipykernel and the loop that nbclient makes.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_every_cell_runs_and_shows_what_its_text_says(executed):

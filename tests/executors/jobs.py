@@ -19,6 +19,9 @@ from ecg_mlflow.executors import Terminated, received, shielded, stop_requested
 
 Report = Callable[[dict[str, Any]], None]
 
+#: Seconds, more than any test lasts.
+FOREVER = 3600
+
 
 class OwnError(Exception):
     pass
@@ -148,7 +151,7 @@ def leave_hard(argument, report):
 def kill_self(argument, report):
     print("last words")
     os.kill(os.getpid(), getattr(signal, argument))
-    time.sleep(60)
+    time.sleep(FOREVER)
 
 
 def segfault(argument, report):
@@ -158,7 +161,7 @@ def segfault(argument, report):
 def tick(argument, report):
     """Report until told to stop, then flush into the file `argument`."""
     try:
-        for i in range(3000):
+        for i in itertools.count():
             report({"i": i, "pid": os.getpid()})
             time.sleep(0.01)
     except Terminated:
@@ -172,7 +175,7 @@ def stop_at_a_boundary(argument, report):
     """Ask at the end of every iteration; finish it, write a checkpoint, and only then end."""
     try:
         with shielded():
-            for i in range(3000):
+            for i in itertools.count():
                 with shielded():
                     report({"i": i, "stop": stop_requested()})
                     time.sleep(0.01)
@@ -253,7 +256,7 @@ def hang(argument, report):
     if argument:
         signal.signal(signal.SIGABRT, signal.SIG_IGN)
     report({"pid": os.getpid()})
-    time.sleep(60)
+    time.sleep(FOREVER)
 
 
 def finish_anyway(argument, report):
@@ -274,16 +277,16 @@ def stubborn(argument, report):
     """Go on after having been told to stop."""
     try:
         report({"stubborn": True, "pid": os.getpid()})
-        time.sleep(20)
+        time.sleep(FOREVER)
     except Terminated:
         report({"ignored": True})
-    time.sleep(20)
+    time.sleep(FOREVER)
 
 
 def late(argument, report):
-    """Report once more after the driver has lost its patience."""
+    """Report once more some seconds later, though told to stop in between."""
     report({"pid": os.getpid()})
-    end = time.monotonic() + 0.6
+    end = time.monotonic() + float(argument)
     while time.monotonic() < end:
         with contextlib.suppress(Terminated):
             time.sleep(0.05)
@@ -294,7 +297,7 @@ def late(argument, report):
 def hold_lock(argument, report):
     """Keep every other thread and the handling of signals from running."""
     report({"holding": True})
-    sum(itertools.repeat(1, 10**10))
+    sum(itertools.repeat(1, 10**14))
 
 
 def slow_exit(argument, report):
@@ -305,7 +308,14 @@ def slow_exit(argument, report):
 
 def sleep(argument, report):
     report({"pid": os.getpid()})
-    time.sleep(float(argument))
+    time.sleep(float(argument or FOREVER))
+
+
+def wait_for_file(argument, report):
+    """Say nothing until there is a file."""
+    report({"pid": os.getpid()})
+    while not Path(argument).exists():
+        time.sleep(0.01)
 
 
 def terminate_twice(argument, report):
@@ -342,6 +352,19 @@ def read(argument, report):
     while not (found and found[-1].get("last")):
         found += received()
         time.sleep(0.001)
+    return found
+
+
+def read_after(argument, report):
+    """Read, as `read` does, once there is a file."""
+    wait_for_file(argument, report)
+    return read("", report)
+
+
+def read_and_tell(argument, report):
+    """Read, as `read` does, and say so in a file."""
+    found = read("", report)
+    Path(argument).write_text("read")
     return found
 
 
@@ -403,18 +426,10 @@ def read_and_flush(argument, report):
         raise
 
 
-def time_reading(argument, report):
-    """Return the microseconds that a look takes which finds nothing."""
-    start = time.perf_counter()
-    for _ in range(10_000):
-        received()
-    return (time.perf_counter() - start) * 100
-
-
 def with_child(argument, report):
-    child = subprocess.Popen(["sleep", "120"])
+    child = subprocess.Popen(["sleep", str(FOREVER)])
     report({"pid": os.getpid(), "child": child.pid})
-    time.sleep(60)
+    time.sleep(FOREVER)
 
 
 def flood(argument, report):

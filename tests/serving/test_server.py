@@ -40,7 +40,7 @@ def url(saved, tmp_path_factory):
 
 
 def ask(url: str, rows: list[dict], **params) -> pd.DataFrame:
-    with requests.post(url, json={"dataframe_records": rows, "params": params}, timeout=60) as got:
+    with requests.post(url, json={"dataframe_records": rows, "params": params}, timeout=300) as got:
         assert got.status_code == 200, got.text
 
         def refuse(constant: str) -> None:
@@ -98,7 +98,7 @@ def test_rows_of_all_kinds_and_bad_ones_together(saved, url):
 def test_the_saved_example_can_be_sent_as_it_is(saved, url):
     body = (saved.folder / "serving_input_example.json").read_text()
     headers = {"Content-Type": "application/json"}
-    with requests.post(url, data=body, headers=headers, timeout=60) as answer:
+    with requests.post(url, data=body, headers=headers, timeout=300) as answer:
         (found,) = answer.json()["predictions"]
     test = saved.manifest.self_test
     assert [found["p_A"], found["p_NO"]] == pytest.approx(test.probabilities, abs=1e-6)
@@ -106,6 +106,6 @@ def test_the_saved_example_can_be_sent_as_it_is(saved, url):
 
 def test_what_holds_no_recording_is_a_bad_request(url):
     body = {"dataframe_records": [{"age": 3}]}
-    with requests.post(url, json=body, timeout=60) as answer:
+    with requests.post(url, json=body, timeout=300) as answer:
         assert answer.status_code == 400
         assert "one recording per row" in answer.json()["message"]

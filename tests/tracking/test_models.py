@@ -59,7 +59,7 @@ def run_python(code: str, *arguments: str, **environment: str) -> str:
         capture_output=True,
         text=True,
         env={**os.environ, **quiet, **environment},
-        timeout=200,
+        timeout=1000,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -38,7 +38,7 @@ def server_uri(store_uri, tmp_path_factory):
         )
     uri = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(60):
+        for _ in range(200):
             try:
                 connect(uri, timeout_s=3)
                 break
@@ -48,7 +48,7 @@ def server_uri(store_uri, tmp_path_factory):
         yield uri
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=30)
+        server.wait(timeout=200)
 
 
 def test_a_study_over_http(server_uri, tmp_path, experiment, capsys):

@@ -76,10 +76,5 @@ class MlflowUi(MlflowServer):
 @contextmanager
 def served_ui(store_uri: str, folder: Path) -> Iterator[str]:
     """Serve MLflow's pages; give their address."""
-    ui = MlflowUi(store_uri, folder)
-    ui.start()
-    try:
-        ui.wait_until_up()
+    with MlflowUi(store_uri, folder).running() as ui:
         yield ui.uri
-    finally:
-        ui.kill()

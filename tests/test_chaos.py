@@ -82,7 +82,7 @@ def go_on(lab, parent, *more, reaps=True, mishaps=()):
     return lab.run("--resume", parent, *more, mishaps=mishaps)
 
 
-@pytest.mark.parametrize("branches", [1, 3])
+@pytest.mark.parametrize("branches", [1, pytest.param(3, marks=pytest.mark.soak)])
 def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(lab, expected, branches):
     # Three runs that share a process take no longer than one.
     lab.environment["UNHURRIED_S"] = str(0.001 * branches)

@@ -28,6 +28,7 @@ from ecg_mlflow.files import CHECKPOINT_VARIABLE, ENVIRONMENT_VARIABLE
 from ecg_mlflow.training import load_checkpoint
 
 slow = pytest.mark.slow
+soak = pytest.mark.soak
 
 SIZE = 4 << 20
 #: Half of its pipeline runs once per record: 20 records of 310 to 500 samples, doubled.
@@ -154,7 +155,7 @@ def test_checkpoints_of_before_the_disk_was_full_serve_a_resumed_study(lab, disk
     "call",
     [
         "ecg_mlflow.tracking.run_log:RunLog.complete",
-        "mlflow.tracking.client:MlflowClient.log_text",
+        pytest.param("mlflow.tracking.client:MlflowClient.log_text", marks=soak),
     ],
 )
 def test_a_worker_that_dies_at_the_end_of_a_run_it_could_not_save_doubles_nothing(
@@ -245,7 +246,9 @@ def portraits(lab, parent):
 
 
 @slow
-@pytest.mark.parametrize("room", [0, 12 << 10, 44 << 10])
+@pytest.mark.parametrize(
+    "room", [pytest.param(0, marks=soak), 12 << 10, pytest.param(44 << 10, marks=soak)]
+)
 def test_without_room_for_what_is_prepared_a_study_opens_no_run(
     lab, disk, prepared, monkeypatch, beats, room
 ):

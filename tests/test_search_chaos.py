@@ -39,6 +39,8 @@ pytestmark = [
     pytest.mark.timeout(1800),
 ]
 
+soak = pytest.mark.soak
+
 #: Of the random moments; another one for another try.
 SEED = int(os.environ.get("CHAOS_SEED", "0"))
 
@@ -215,7 +217,9 @@ class Search:
             assert self.ended.setdefault(run.info.run_id, now) == now, "it was gone on with"
 
 
-@pytest.mark.parametrize("sampler", DEATHS)
+@pytest.mark.parametrize(
+    "sampler", ["tpe", pytest.param("random", marks=soak), pytest.param("grid", marks=soak)]
+)
 def test_no_configuration_is_run_twice_or_lost(lab, expected, sampler):
     chance = random.Random(f"{SEED} {sampler}")
     search = Search(lab, ("--sampler", sampler))
@@ -263,7 +267,7 @@ def test_a_search_outlives_the_loss_of_its_journal(lab, expected):
     assert Path(copy).read_bytes() == journal_of(search).read_bytes()
 
 
-@pytest.mark.parametrize("sampler", ["grid", "tpe"])
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("grid", marks=soak)])
 def test_what_was_pruned_stays_so_and_the_test_records_are_scored_once(lab, expected, sampler):
     search = Search(lab, ("--sampler", sampler, "--pruner", "asha:eta=2,min_epochs=3"))
     # Two workers die where they give up a run, before and after; the driver, where it has decided

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-
 import pytest
+from servers import MlflowServer
 
-from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking import NetworkInfo, RunLog, Study, connect, log_model
 
 pytestmark = [
@@ -23,32 +16,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def server_uri(store_uri, tmp_path_factory):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("server")
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri),
-        *("--artifacts-destination", str(folder), "--host", "127.0.0.1"),
-        *("--port", str(port), "--workers", "1"),
-    ]
-    with (folder / "server.log").open("wb") as output:
-        server = subprocess.Popen(
-            command, stdout=output, stderr=output, cwd=folder, start_new_session=True
-        )
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(200):
-            try:
-                connect(uri, timeout_s=3)
-                break
-            except TrackingError:
-                assert server.poll() is None, (folder / "server.log").read_text()
-                time.sleep(0.5)
-        yield uri
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=200)
+    with MlflowServer(store_uri, tmp_path_factory.mktemp("server")).running() as server:
+        yield server.uri
 
 
 def test_a_study_over_http(server_uri, tmp_path, experiment, capsys):

@@ -34,22 +34,31 @@ FINISHED = {"status": "FINISHED"}
 
 COMPLETE = "ecg_mlflow.tracking.run_log:RunLog.complete"
 
-#: Deaths at moments that chance would hardly find, one session of the study after the other: of
-#: the driver, where it has created a child without params, reopened one, not yet closed a run
-#: whose worker was done with it, closed one; of workers with a checkpoint half written, and with
-#: one just written.
-DEATHS = (
-    [Mishap("driver", f"{CLIENT}.create_run", 4, after=True)],
-    [Mishap("driver", "ecg_mlflow.tracking.study:reopen_run", 1, after=True)],
-    [
-        Mishap("worker", "os:fsync", 3),
-        Mishap("driver", f"{CLIENT}.set_terminated", 1, only=FINISHED),
-    ],
-    [
-        Mishap("worker", "ecg_mlflow.training_run:save_checkpoint", 3, after=True),
-        Mishap("driver", f"{CLIENT}.set_terminated", 2, only=FINISHED, after=True),
-    ],
-)
+
+def deaths(branches):
+    """List deaths at moments that chance would hardly find, one session after the other.
+
+    Of the driver, where it has created a child without params, reopened one, not yet closed a run
+    whose worker was done with it, closed one; of workers with a checkpoint half written, and with
+    one just written.
+    """
+    # Two workers had no more in hand than this, so the next run that ends has begun in the same
+    # session, and the worker has died by then.
+    in_hand = 2 * branches
+    return (
+        [Mishap("driver", f"{CLIENT}.create_run", 4, after=True)],
+        [Mishap("driver", "ecg_mlflow.tracking.study:reopen_run", 1, after=True)],
+        [
+            Mishap("worker", "os:fsync", 3),
+            Mishap("driver", f"{CLIENT}.set_terminated", 1, only=FINISHED),
+        ],
+        [
+            Mishap("worker", "ecg_mlflow.training_run:save_checkpoint", 3, after=True),
+            Mishap("driver", f"{CLIENT}.set_terminated", in_hand + 1, only=FINISHED, after=True),
+        ],
+    )
+
+
 #: Deaths of workers while a model is made, between two models, before the store has everything,
 #: and after. The driver follows a little later.
 WORKERS_DEATHS = (
@@ -91,14 +100,16 @@ def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(lab, e
     reaps = branches == 1  # before each session; the other time the sessions see to the dead
     kills = Counter()
 
-    driver, parent = lab.run(*more, mishaps=DEATHS[0]), None
-    for deaths in DEATHS[1:]:
+    first, *others = deaths(branches)
+    driver, parent = lab.run(*more, mishaps=first), None
+    for mishaps in others:
         assert driver.wait() == -signal.SIGKILL, driver.said
         parent = parent or driver.parent
-        driver = go_on(lab, parent, *more, reaps=reaps, mishaps=deaths)
+        driver = go_on(lab, parent, *more, reaps=reaps, mishaps=mishaps)
     assert driver.wait() == -signal.SIGKILL, driver.said
-    assert lab.happened() == {death.name for deaths in DEATHS for death in deaths}
-    kills.update(death.role for deaths in DEATHS for death in deaths)
+    happened = [death for mishaps in (first, *others) for death in mishaps]
+    assert lab.happened() == {death.name for death in happened}
+    kills.update(death.role for death in happened)
 
     # No more than two workers in a session: a run is given up after three deaths on the spot.
     for death in WORKERS_DEATHS:

@@ -12,14 +12,23 @@ from ecg_mlflow.cli import main
 # Of NumPy 2, in Keras's way of saving a model.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-# Ten records to train on, five to validate, five to test; two iterations an epoch.
+# Ten records to train on, five to validate, five to test; two iterations an epoch. A run is
+# given up after the first or the third of eight epochs, and hears of it long before the last one.
 SEARCH = grid_text(
+    before="""
+import os, time
+
+def unhurried(signal, fs):
+    time.sleep(float(os.environ.get("UNHURRIED_S", "0")))
+    return signal
+""",
+    train="root.random_split_signals(128, 2).apply(unhurried)",
     grid="Option.product(Option('layout', ['c', 'ca']), Option('input_filters', [2, 3]))"
     " * Option('rate', [0.01, 0.1]) + Option('layout', ['cna']) * Option('input_filters', [4])"
     " * Option('rate', [1e-3, 2e-3, 3e-3, 4e-3])",
     model_arguments="{'blocks': [1], 'filters': [4]}",
     optimizer="Optimizer('adam', learning_rate=C('rate'))",
-    epochs="4",
+    epochs="8",
     split="Split((0.5, 0.25, 0.25), stratified=True, seed=0)",
     repetitions="2",
 )
@@ -29,12 +38,14 @@ N_CONFIGS = 8
 @pytest.fixture(scope="module")
 def searched(shared_workplace):
     """Search a grid of eight with TPE and ASHA, six trials."""
-    with shared_workplace() as work:
+    with shared_workplace() as work, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNHURRIED_S", "0.02")
         grid = work.write_grid(SEARCH, "waves.py")
         work.status = work.run(
             grid, "--workers", "1", "--sampler", "tpe", "--trials", "6", "--pruner", "asha",
             "--finalists", "2", "--objective", "validation_log_loss", experiment="searched",
         )  # fmt: skip
+        patch.undo()
         yield work
 
 
@@ -79,20 +90,27 @@ def test_a_run_that_was_given_up_says_why_and_keeps_its_losses(searched, childre
             r"pruned at epoch [13]: validation_log_loss \d\.\d{4} there, where", reason(run)
         )
         assert run.data.tags["ecg_mlflow.pruned"] == reason(run)
-        assert 2 <= len(searched.losses(run)) < 8
+        assert 2 <= len(searched.losses(run)) < 16
         assert "validation_f1" in run.data.metrics
     by_config = {run.data.params["config"] for run in pruned}
     finished = {run.data.params["config"] for run in children if run.info.status == "FINISHED"}
     assert not by_config & finished, "all repetitions of a configuration are given up"
 
 
+def n_complete(searched, parent):
+    return searched.text(parent, "search/trials.csv").count(",complete,")
+
+
 def test_only_the_finalists_are_scored_on_the_test_records(searched, parent, children):
     rows = searched.text(parent, "leaderboard.csv").splitlines()
     names = rows[0].split(",")
     ranked = [dict(zip(names, row.split(","), strict=True)) for row in rows[1:]]
-    assert all(row["test_f1"] not in ("", "nan") for row in ranked[:2])
-    assert all(row["test_f1"] in ("", "nan") for row in ranked[2:])
-    best = [tuple(row[name] for name in ("layout", "rate")) for row in ranked[:2]]
+    # Of six, one may be so much better than the others that it alone is not given up.
+    n = min(2, n_complete(searched, parent))
+    assert n
+    assert all(row["test_f1"] not in ("", "nan") for row in ranked[:n])
+    assert all(row["test_f1"] in ("", "nan") for row in ranked[n:])
+    best = [tuple(row[name] for name in ("layout", "rate")) for row in ranked[:n]]
     for run in children:
         scored = [name for name in run.data.metrics if name.startswith("test_")]
         is_finalist = (run.data.params["layout"], run.data.params["rate"]) in best
@@ -106,11 +124,11 @@ def test_the_parent_shows_how_the_search_went(searched, parent):
         "search/trials.csv",
         "search/best.py",
         "search/optimisation_history.png",
-        "search/slices.png",
         f"search/{parent.info.run_id}.journal",
     } <= names
     trials = searched.text(parent, "search/trials.csv").splitlines()
     assert len(trials) == 7
+    assert ("search/slices.png" in names) is (n_complete(searched, parent) > 1)
     assert parent.data.params["sampler"] == "tpe"
     assert parent.data.params["pruner"] == "asha:eta=3"
     assert parent.data.params["configurations"] == str(N_CONFIGS)

@@ -16,7 +16,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import uuid
 import zipfile
 from collections import Counter
@@ -31,6 +30,7 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import LoggedModel, Run
 from studies import PARENT_TAG, grid_text
+from waiting import wait_for
 
 from ecg_mlflow.tracking import connect
 from ecg_mlflow.tracking.client import environment
@@ -501,15 +501,6 @@ def _check_whole(one: Portrait) -> None:
     ]
     assert all(one.artifacts[name] for name in TEXTS)
     assert len(one.datasets) == 2
-
-
-def wait_for(condition: Callable[[], Any], pause: float = 0.1) -> Any:
-    """Return what the condition returns, once that is true, however slow the machine is."""
-    deadline = time.monotonic() + 300
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it does not come about"
-        time.sleep(pause)
-    return found
 
 
 def _all_processes() -> list[int]:

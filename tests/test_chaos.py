@@ -22,8 +22,8 @@ from chaos import (
     empty_store,
     opened_lab,
     undisturbed,
-    wait_for,
 )
+from waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import mlflow
 import numpy as np
 import pytest
 from studies import grid_text, reason
+from waiting import wait_for
 
 from ecg_mlflow import load_corpus
 from ecg_mlflow.grid_file import load_grid_file
@@ -351,10 +351,3 @@ def test_mlflow_run_that_is_stopped_leaves_nothing_running(workplace, experiment
     assert reason(parent).startswith("KeyboardInterrupt: stopped by SIG")
     assert [run.info.status for run in children] == ["KILLED"]
     assert workplace.losses(children[0])
-
-
-def wait_for(condition, seconds=300):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.3)

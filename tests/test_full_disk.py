@@ -17,9 +17,9 @@ from chaos import (
     opened_lab,
     portrait,
     undisturbed,
-    wait_for,
 )
 from studies import grid_text
+from waiting import wait_for
 
 from ecg_mlflow import load_corpus
 from ecg_mlflow.cli import main

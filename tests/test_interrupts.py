@@ -5,9 +5,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
+from waiting import wait_for
 
 from ecg_mlflow.interrupts import StopRequest, sigterm_as_interrupt, stop_on_signals
 
@@ -97,14 +97,7 @@ def test_a_driver_ends_with_its_parent(tmp_path):
         "time.sleep(3600)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", parent, child, str(mark)])
-    _wait_for(lambda: mark.exists() and mark.read_text())
+    wait_for(lambda: mark.exists() and mark.read_text())
     process.kill()
     process.wait()
-    _wait_for(lambda: mark.read_text() == "ended in order")
-
-
-def _wait_for(condition):
-    deadline = time.monotonic() + 200
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for(lambda: mark.read_text() == "ended in order")

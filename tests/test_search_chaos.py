@@ -26,9 +26,9 @@ from chaos import (
     empty_store,
     opened_lab,
     portrait,
-    wait_for,
 )
 from studies import grid_text
+from waiting import wait_for
 
 from ecg_mlflow.search.journal import open_journal
 from ecg_mlflow.tracking.ledger import ATTEMPT_TAG, PRUNED_TAG

@@ -10,8 +10,9 @@ import time
 import mlflow
 import numpy as np
 import pytest
-from chaos import Mishap, assert_same, commands, first_repetition, opened_lab, undisturbed, wait_for
+from chaos import Mishap, assert_same, commands, first_repetition, opened_lab, undisturbed
 from servers import MlflowServer, Postgres
+from waiting import wait_for
 
 pytestmark = [
     pytest.mark.server,

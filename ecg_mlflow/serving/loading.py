@@ -61,8 +61,9 @@ def _location(uri: str, client: MlflowClient) -> str:
     MLflow would look names up in the store of the environment, whatever store is meant.
     """
     if named := RegisteredName.from_uri(uri):
-        version = str(named.version)
-        if named.alias is not None:
+        if named.alias is None:
+            version = str(named.version)
+        else:
             version = client.get_model_version_by_alias(named.name, named.alias).version
         uri = client.get_model_version_download_uri(named.name, version)
     if match := _LOGGED.fullmatch(uri):

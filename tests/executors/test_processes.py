@@ -14,6 +14,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
+from waiting import ends, is_alive
 
 from ecg_mlflow.executors import (
     Event,
@@ -30,23 +31,6 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc or a pidfd")
-
-
-def is_alive(pid):
-    """Whether a process is there and no zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
-
-
-def ends(pid):
-    """Whether a process ends in time."""
-    end = time.monotonic() + 120
-    while is_alive(pid) and time.monotonic() < end:
-        time.sleep(0.02)
-    return not is_alive(pid)
 
 
 def is_event(report):

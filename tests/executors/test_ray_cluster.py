@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("ray")
 
 import ray
+from waiting import ends
 
 from ecg_mlflow.errors import DeviceError
 from ecg_mlflow.executors import Event, ExecutorError, Job, Outcome, OutcomeState, Started
@@ -32,20 +33,6 @@ def is_outcome(report):
 
 def is_started(report):
     return isinstance(report, Started)
-
-
-def ends(pid):
-    """Whether a process ends in time."""
-    end = time.monotonic() + 120
-    while time.monotonic() < end:
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if stat.rpartition(")")[2].split()[0] in "ZX":
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def first_events(bench, executor, *jobs):

@@ -8,13 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from mlflow.exceptions import ExecutionException
 from mlflow.projects.backend.loader import load_backend
 from studies import grid_text, reason
+from waiting import is_alive, wait_for
 
 from ecg_mlflow.plugins.backend import EcgBackend, backend_builder
 
@@ -70,20 +70,6 @@ def descendants(pid: int) -> set[int]:
             found.add(child)
             waiting.append(child)
     return found
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def wait_for(condition, seconds=300):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def run(workplace, config, entry_point="main", uri=ROOT, **params):

@@ -12,6 +12,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from servers import free_port
 
 from ecg_mlflow.errors import EcgMlflowError, TrackingError
 from ecg_mlflow.tracking.client import (
@@ -69,14 +70,8 @@ def test_default_is_mlflows_own(store_uri, monkeypatch):
     assert connect().tracking_uri == store_uri
 
 
-def closed_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 def test_server_that_is_not_there():
-    uri = f"http://127.0.0.1:{closed_port()}"
+    uri = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(TrackingError) as caught:
         connect(uri)
     assert uri in str(caught.value)
@@ -95,7 +90,7 @@ def test_server_that_never_answers():
 
 
 def test_something_else_answers_http(tmp_path):
-    port = closed_port()
+    port = free_port()
     server = subprocess.Popen(
         [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"],
         cwd=tmp_path,
@@ -116,7 +111,7 @@ def test_something_else_answers_http(tmp_path):
 
 
 def test_database_server_that_is_not_there():
-    uri = f"mysql+pymysql://me:secret@127.0.0.1:{closed_port()}/mlflow"
+    uri = f"mysql+pymysql://me:secret@127.0.0.1:{free_port()}/mlflow"
     with pytest.raises(TrackingError) as caught:
         connect(uri)
     assert "refused" in str(caught.value)

@@ -31,14 +31,15 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 from mlflow.entities import Metric, Param
 
 from ecg_mlflow import C, Optimizer, Option, Pipeline, Research, ResNet, load_corpus
-from ecg_mlflow.descriptions import run_name, run_params
-from ecg_mlflow.driver import StudyOptions, run_study
 from ecg_mlflow.executors import Event, ProcessExecutor, Report, Started, plan_slots
-from ecg_mlflow.plan import PlannedRun
-from ecg_mlflow.planning import Overrides, plan_study
-from ecg_mlflow.resuming import Action, take_stock
-from ecg_mlflow.tracking import Study, connect
+from ecg_mlflow.study.descriptions import run_name, run_params
+from ecg_mlflow.study.driver import StudyOptions, run_study
+from ecg_mlflow.study.plan import PlannedRun
+from ecg_mlflow.study.planning import Overrides, plan_study
+from ecg_mlflow.study.resuming import Action, take_stock
+from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.ledger import ATTEMPT_TAG, IDENTITY_TAG, read_children
+from ecg_mlflow.tracking.study_run import Study
 
 N_RUNS, N_CONFIGS, REPEATS = 12, 1000, 5
 
@@ -80,7 +81,7 @@ def between_runs(folder: Path) -> dict[str, list[float]]:
                     ended.append(time.time())
                 yield report
 
-    with patch("ecg_mlflow.handover.ProcessExecutor", Watched):
+    with patch("ecg_mlflow.executors.factory.ProcessExecutor", Watched):
         options = StudyOptions("overhead", None, plan_slots(1, None, 1), Path(__file__))
         result = run_study(plan, client, options)
     assert result.finished == N_RUNS

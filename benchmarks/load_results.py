@@ -25,8 +25,10 @@ import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
-from ecg_mlflow.tracking import RunLog, Study, connect
+from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.ledger import IDENTITY_TAG, PLAN_TAG
+from ecg_mlflow.tracking.run_log import RunLog
+from ecg_mlflow.tracking.study_run import Study
 from ecg_mlflow.tracking.trace import Trace, log_trace
 
 TESTS = ("f1", "f1_A", "f1_NO", "f1_macro", "accuracy", "sensitivity", "specificity", "precision")

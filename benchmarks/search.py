@@ -40,19 +40,19 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from ecg_mlflow import C, Optimizer, Option, Pipeline, Research, ResNet, Split
-from ecg_mlflow.board import TrialBoard
-from ecg_mlflow.plan import PlannedRun, StudyPlan
-from ecg_mlflow.planning import Overrides, plan_study
 from ecg_mlflow.records import load_corpus
-from ecg_mlflow.resuming import Stock
 from ecg_mlflow.search.objective import Objective
 from ecg_mlflow.search.pruners import make_pruner
 from ecg_mlflow.search.quiet import quiet
 from ecg_mlflow.search.samplers import make_sampler
 from ecg_mlflow.search.space import Space
-from ecg_mlflow.search_design import Contest
-from ecg_mlflow.tracking import LedgerEntry, connect
-from ecg_mlflow.tracking.ledger import read_children
+from ecg_mlflow.study.plan import PlannedRun, StudyPlan
+from ecg_mlflow.study.planning import Overrides, plan_study
+from ecg_mlflow.study.resuming import Stock
+from ecg_mlflow.study.search_config import Contest
+from ecg_mlflow.study.trial_scheduler import TrialBoard
+from ecg_mlflow.tracking.client import connect
+from ecg_mlflow.tracking.ledger import LedgerEntry, read_children
 
 DATA = "demo:1000"
 EPOCHS = 9

@@ -10,14 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ecg_mlflow.autologging import RunLogger, autolog, start_run
     from ecg_mlflow.grids import KV, C, Grid, IntUniform, LogUniform, Option, Uniform
+    from ecg_mlflow.integrations.autolog import RunLogger, autolog, start_run
     from ecg_mlflow.models import ResNet, ResNet18, ResNet34
     from ecg_mlflow.pipeline import Pipeline
     from ecg_mlflow.records import SNOMED, load_corpus, read_record
-    from ecg_mlflow.research import DemoBudget, Research
-    from ecg_mlflow.results import load_results
-    from ecg_mlflow.splits import Split
+    from ecg_mlflow.records.splits import Split
+    from ecg_mlflow.reports.dataframe import load_results
+    from ecg_mlflow.study.research import DemoBudget, Research
     from ecg_mlflow.training import Loss, Optimizer
 
 __all__ = [
@@ -47,14 +47,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "autologging": ("RunLogger", "autolog", "start_run"),
+    "integrations.autolog": ("RunLogger", "autolog", "start_run"),
     "grids": ("KV", "C", "Grid", "IntUniform", "LogUniform", "Option", "Uniform"),
     "models": ("ResNet", "ResNet18", "ResNet34"),
     "pipeline": ("Pipeline",),
     "records": ("SNOMED", "load_corpus", "read_record"),
-    "research": ("DemoBudget", "Research"),
-    "results": ("load_results",),
-    "splits": ("Split",),
+    "study.research": ("DemoBudget", "Research"),
+    "reports.dataframe": ("load_results",),
+    "records.splits": ("Split",),
     "training": ("Loss", "Optimizer"),
 }
 

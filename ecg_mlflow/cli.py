@@ -240,9 +240,9 @@ def _run(given: argparse.Namespace) -> int:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     # MLflow's own retries repeat what must not be done twice, and last for minutes in silence.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    from ecg_mlflow.interrupts import end_with_parent
-    from ecg_mlflow.study import run_request
-    from ecg_mlflow.study_request import SEARCH, StudyRequest
+    from ecg_mlflow.study.launch import run_request
+    from ecg_mlflow.study.request import SEARCH, StudyRequest
+    from ecg_mlflow.study.signals import end_with_parent
 
     request = StudyRequest(
         grid=given.grid or "",
@@ -284,7 +284,7 @@ def _ledger_options(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _reap(given: argparse.Namespace) -> int:
-    from ecg_mlflow.reaping import reap_all
+    from ecg_mlflow.study.reaping import reap_all
 
     print(reap_all())
     return 0

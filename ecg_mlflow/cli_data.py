@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ecg_mlflow.cli_values import amount, callers_folder, text
 
 if TYPE_CHECKING:
-    from ecg_mlflow.data_summary import CorpusSummary
+    from ecg_mlflow.reports.data_summary import CorpusSummary
 
 DATA_HELP = "show what is in a data set: classes, lengths, leads, bad records, copies"
 SHOW_HELP = "draw a recording on millimetre paper into a PNG file, and say what it is"
@@ -77,9 +77,9 @@ def add_data_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
 
 
 def _data(given: argparse.Namespace) -> int:
-    from ecg_mlflow.data_summary import CorpusSummary, summary_text
     from ecg_mlflow.records import load_corpus
-    from ecg_mlflow.study_request import located
+    from ecg_mlflow.records.locating import located
+    from ecg_mlflow.reports.data_summary import CorpusSummary, summary_text
 
     folders = (*callers_folder(), Path.cwd())
     words = [word for word in given.data if word]
@@ -98,8 +98,8 @@ def _data(given: argparse.Namespace) -> int:
 
 
 def _show(given: argparse.Namespace) -> int:
-    from ecg_mlflow.showing import View, show_record
-    from ecg_mlflow.study_request import located
+    from ecg_mlflow.records.locating import located
+    from ecg_mlflow.reports.record import View, show_record
 
     if given.record is None:
         given.usage_error("name a recording")
@@ -118,8 +118,8 @@ def _show(given: argparse.Namespace) -> int:
 
 
 def _write_pages(summary: CorpusSummary, html: Path | None, folder: Path | None) -> None:
-    from ecg_mlflow.data_page import data_page, records_table
     from ecg_mlflow.output_files import write_output
+    from ecg_mlflow.reports.data_page import data_page, records_table
 
     page = data_page(summary).encode()
     files = {} if html is None else {html: page}

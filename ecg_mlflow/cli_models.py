@@ -177,9 +177,9 @@ def _quiet() -> None:
 
 
 def _compare(given: argparse.Namespace) -> int:
-    from ecg_mlflow.comparing import compare_studies
-    from ecg_mlflow.question import Question
-    from ecg_mlflow.tracking import connect
+    from ecg_mlflow.reports.compare import compare_studies
+    from ecg_mlflow.reports.options import Question
+    from ecg_mlflow.tracking.client import connect
 
     client = connect(base_dir=_folders()[0])
     print(compare_studies(client, given.studies, Question.of(given), given.output))
@@ -188,10 +188,10 @@ def _compare(given: argparse.Namespace) -> int:
 
 def _errors(given: argparse.Namespace) -> int:
     _quiet()
-    from ecg_mlflow.error_analysis import analyse_errors
-    from ecg_mlflow.question import Question
-    from ecg_mlflow.study_corpus import Place
-    from ecg_mlflow.tracking import connect
+    from ecg_mlflow.reports.error_analysis import analyse_errors
+    from ecg_mlflow.reports.options import Question
+    from ecg_mlflow.reports.study_corpus import Place
+    from ecg_mlflow.tracking.client import connect
 
     client = connect(base_dir=_folders()[0])
     print(
@@ -211,9 +211,9 @@ def _errors(given: argparse.Namespace) -> int:
 
 def _promote(given: argparse.Namespace) -> int:
     _quiet()
-    from ecg_mlflow.promoting import promote
-    from ecg_mlflow.promotion_request import PromotionRequest
-    from ecg_mlflow.tracking import connect
+    from ecg_mlflow.serving.promote import promote
+    from ecg_mlflow.serving.promotion_request import PromotionRequest
+    from ecg_mlflow.tracking.client import connect
 
     folders = _folders()
     client = connect(base_dir=folders[0])
@@ -222,7 +222,7 @@ def _promote(given: argparse.Namespace) -> int:
 
 
 def _rollback(given: argparse.Namespace) -> int:
-    from ecg_mlflow.tracking import connect
+    from ecg_mlflow.tracking.client import connect
     from ecg_mlflow.tracking.registry import rollback
 
     client = connect(base_dir=_folders()[0])
@@ -234,8 +234,8 @@ def _rollback(given: argparse.Namespace) -> int:
 
 def _predict(given: argparse.Namespace) -> int:
     _quiet()
-    from ecg_mlflow.predicting import predict_files
-    from ecg_mlflow.tracking import connect
+    from ecg_mlflow.serving.predict import predict_files
+    from ecg_mlflow.tracking.client import connect
 
     client = connect(base_dir=_folders()[0])
     return predict_files(
@@ -250,7 +250,7 @@ def _project_run(client: MlflowClient, name: str) -> Iterator[None]:
     if run_id is None:
         yield
         return
-    from ecg_mlflow.tracking import Study
+    from ecg_mlflow.tracking.study_run import Study
 
     with Study.open(client, "", name, run_id=run_id):
         yield

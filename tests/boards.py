@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-from ecg_mlflow.board import TrialBoard
 from ecg_mlflow.errors import ResearchError
 from ecg_mlflow.grids import ConfigAlias, Grid
-from ecg_mlflow.plan import PlannedRun
-from ecg_mlflow.resuming import Stock
-from ecg_mlflow.schedule import Schedule
-from ecg_mlflow.search.base import Trial, TrialState
 from ecg_mlflow.search.grid_sampler import GridSampler
 from ecg_mlflow.search.objective import Objective
-from ecg_mlflow.search_design import Contest
-from ecg_mlflow.tracking import LedgerEntry
+from ecg_mlflow.search.sampler import Trial, TrialState
+from ecg_mlflow.study.plan import PlannedRun
+from ecg_mlflow.study.resuming import Stock
+from ecg_mlflow.study.search_config import Contest
+from ecg_mlflow.study.trial_scheduler import TrialBoard
+from ecg_mlflow.tracking.ledger import LedgerEntry
+from ecg_mlflow.training.schedule import Schedule
 
 F1 = Objective("f1", maximize=True)
 ITERATIONS_PER_EPOCH = 10

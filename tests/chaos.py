@@ -32,8 +32,7 @@ from mlflow.entities import LoggedModel, Run
 from studies import PARENT_TAG, grid_text
 from waiting import wait_for
 
-from ecg_mlflow.tracking import connect
-from ecg_mlflow.tracking.client import environment
+from ecg_mlflow.tracking.client import connect, environment
 
 MARK = "ECG_MLFLOW_TEST_MARK"
 IDENTITY = "ecg_mlflow.identity"

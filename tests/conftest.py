@@ -140,7 +140,7 @@ def write_beats(folder: Path, write_record: WriteRecord, n_records: int = 20) ->
 @pytest.fixture(scope="session")
 def tracking_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """URI of one sqlite store for all studies: to create one takes seconds."""
-    from ecg_mlflow.tracking import connect
+    from ecg_mlflow.tracking.client import connect
 
     uri = f"sqlite:///{tmp_path_factory.mktemp('studies') / 'mlflow.db'}"
     connect(uri)
@@ -160,7 +160,7 @@ def open_workplace(
     tracking_store: str, beats: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[pytest.MonkeyPatch], Workplace]:
     """Make a folder to run commands in, with an environment for them."""
-    from ecg_mlflow.tracking import connect
+    from ecg_mlflow.tracking.client import connect
 
     def open_one(monkeypatch: pytest.MonkeyPatch) -> Workplace:
         folder = tmp_path_factory.mktemp("work")
@@ -170,7 +170,7 @@ def open_workplace(
         monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
         monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
         # It would tie the tests' own process to the shell that has started them.
-        monkeypatch.setattr("ecg_mlflow.interrupts.end_with_parent", lambda: None)
+        monkeypatch.setattr("ecg_mlflow.study.signals.end_with_parent", lambda: None)
         return Workplace(folder, beats, connect(tracking_store))
 
     return open_one

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg_mlflow.grid_file import load_grid_file
 from ecg_mlflow.pipeline import Pipeline
 from ecg_mlflow.records import Record, read_record
 from ecg_mlflow.serving.manifest import Manifest
 from ecg_mlflow.serving.saving import save_classifier
+from ecg_mlflow.study.grid_file import load_grid_file
 
 GRID = """
 from ecg_mlflow import Option, Pipeline, Research, ResNet

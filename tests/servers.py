@@ -20,7 +20,7 @@ import pytest
 import requests
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.tracking import connect
+from ecg_mlflow.tracking.client import connect
 
 UP_S = 600.0
 #: Of a tracking server: the jobs of its own, that nothing here asks for, take five more processes.

@@ -47,13 +47,13 @@ def deaths(branches):
     in_hand = 2 * branches
     return (
         [Mishap("driver", f"{CLIENT}.create_run", 4, after=True)],
-        [Mishap("driver", "ecg_mlflow.tracking.study:reopen_run", 1, after=True)],
+        [Mishap("driver", "ecg_mlflow.tracking.study_run:reopen_run", 1, after=True)],
         [
             Mishap("worker", "os:fsync", 3),
             Mishap("driver", f"{CLIENT}.set_terminated", 1, only=FINISHED),
         ],
         [
-            Mishap("worker", "ecg_mlflow.training_run:save_checkpoint", 3, after=True),
+            Mishap("worker", "ecg_mlflow.study.worker.training_run:save_checkpoint", 3, after=True),
             Mishap("driver", f"{CLIENT}.set_terminated", in_hand + 1, only=FINISHED, after=True),
         ],
     )

@@ -21,8 +21,8 @@ from studies import grid_text, reason
 from waiting import wait_for
 
 from ecg_mlflow import load_corpus
-from ecg_mlflow.grid_file import load_grid_file
 from ecg_mlflow.pipeline import BatchSource, WindowMaker, class_targets, prepare, select
+from ecg_mlflow.study.grid_file import load_grid_file
 
 PROJECT = Path(__file__).parents[1]
 MLFLOW = (sys.executable, "-m", "mlflow")

@@ -15,8 +15,8 @@ import pytest
 from mlflow import MlflowClient
 
 from ecg_mlflow.cli import _parser, main
-from ecg_mlflow.grid_file import find_grid_file, load_grid_file
 from ecg_mlflow.records.demo import write_demo
+from ecg_mlflow.study.grid_file import find_grid_file, load_grid_file
 
 # Of NumPy 2, in Keras's way of saving a model.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

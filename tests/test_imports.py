@@ -136,9 +136,9 @@ HEAVY = "[m for m in ('tensorflow', 'keras', 'jax', 'torch') if m in sys.modules
     "program",
     [
         "import ecg_mlflow; [getattr(ecg_mlflow, name) for name in ecg_mlflow.__all__]",
-        "import ecg_mlflow.cli, ecg_mlflow.study, ecg_mlflow.driver, ecg_mlflow.job",
+        "import ecg_mlflow.cli, ecg_mlflow.study.launch, ecg_mlflow.study.driver, ecg_mlflow.study.worker.main",
         "from pathlib import Path\n"
-        "from ecg_mlflow.grid_file import load_grid_file\n"
+        "from ecg_mlflow.study.grid_file import load_grid_file\n"
         "from ecg_mlflow.search.space import Space\n"
         f"for path in Path({str(ROOT / 'examples')!r}).glob('*.py'):\n"
         "    if 'research =' not in path.read_text(): continue\n"

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from studies import grid_text, reason
 
-from ecg_mlflow.continuing import stand_in
 from ecg_mlflow.files import checkpoint_root
 from ecg_mlflow.process_mark import ProcessMark, _birth
+from ecg_mlflow.study.resume import stand_in
 from ecg_mlflow.tracking.ledger import ATTEMPT_TAG, IDENTITY_TAG, PLAN_TAG
 
 # Of NumPy 2, in Keras's way of saving a model.

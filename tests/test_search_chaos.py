@@ -87,17 +87,17 @@ OBJECTIVE = "validation_log_loss"
 ALWAYS = ("--workers", "2", "--objective", OBJECTIVE)
 
 CLIENT = "mlflow.tracking.client:MlflowClient"
-STUDY = "ecg_mlflow.tracking.study:Study"
+STUDY = "ecg_mlflow.tracking.study_run:Study"
 SAMPLER = "ecg_mlflow.search.optuna_sampler:OptunaSampler"
 #: Where a trial of Optuna's, which has its parameters, gets its number in the journal.
 ADD = "ecg_mlflow.search.asked:AskedTrials.add"
 #: Each line of the journal.
 APPEND = "ecg_mlflow.search.journal:_Journal.append_logs"
-PRUNE = "ecg_mlflow.board:TrialBoard._prune"
+PRUNE = "ecg_mlflow.study.trial_scheduler:TrialBoard._prune"
 SEND = "ecg_mlflow.executors.processes:ProcessExecutor.send"
-WITHDRAW = "ecg_mlflow.training_run:TrainingRun.withdraw"
-SCORE = "ecg_mlflow.scoring:score"
-SCORED = "ecg_mlflow.account:Account.scored"
+WITHDRAW = "ecg_mlflow.study.worker.training_run:TrainingRun.withdraw"
+SCORE = "ecg_mlflow.study.worker.score_test_records:score"
+SCORED = "ecg_mlflow.study.status:Account.scored"
 
 #: Deaths of the driver, one session after the other.
 DEATHS = {

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ecg_mlflow.executors.base import ExecutorError
-from ecg_mlflow.executors.calls import encode_dict
+from ecg_mlflow.executors.messages import encode_dict
 
 LETTER_LIMIT = 16_000  # bytes; a connection writes so much in one piece, and so do sockets
 

@@ -26,10 +26,10 @@ from ecg_mlflow.executors.base import (
     check_hang_timeout,
     check_submission,
 )
-from ecg_mlflow.executors.calls import Answer, Message, check_import_path, to_outcome
 from ecg_mlflow.executors.devices import Slot, build_env
 from ecg_mlflow.executors.mailbox import encode_letter
-from ecg_mlflow.executors.queueing import EndIdle, JobQueue, SlotState
+from ecg_mlflow.executors.messages import Answer, Message, check_import_path, to_outcome
+from ecg_mlflow.executors.pool import EndIdle, JobQueue, SlotState
 from ecg_mlflow.executors.worker import Worker
 
 _POLL = 0.1  # seconds between looks at a process without a sentinel, or for room for letters

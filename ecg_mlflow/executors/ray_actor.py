@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ecg_mlflow.executors.base import Job, Outcome
-from ecg_mlflow.executors.calls import Answer, Message, call, encode_report, exit_outcome
 from ecg_mlflow.executors.devices import DEVICE_VARIABLE, REMOVED_VARIABLES
 from ecg_mlflow.executors.folders import FolderFile, find_missing, write_folder
 from ecg_mlflow.executors.mailbox import reading
-from ecg_mlflow.executors.termination import ThreadStop
+from ecg_mlflow.executors.messages import Answer, Message, call, encode_report, exit_outcome
+from ecg_mlflow.executors.stopping import ThreadStop
 
 _OUTBOX_LIMIT = 64 * 2**20  # bytes, after which `report` waits for the driver
 _GATHER = 0.02  # seconds for more reports to come, so that quick ones travel together

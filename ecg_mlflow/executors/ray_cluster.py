@@ -25,7 +25,6 @@ from ecg_mlflow.executors.base import (
     check_hang_timeout,
     check_submission,
 )
-from ecg_mlflow.executors.calls import Answer, Message, check_import_path, to_outcome
 from ecg_mlflow.executors.devices import (
     GPU_ENV,
     NO_GPU_ENV,
@@ -35,7 +34,8 @@ from ecg_mlflow.executors.devices import (
 )
 from ecg_mlflow.executors.folders import FolderFile, read_folder
 from ecg_mlflow.executors.mailbox import encode_letter
-from ecg_mlflow.executors.queueing import UNKNOWN, EndIdle, JobQueue, SlotState
+from ecg_mlflow.executors.messages import Answer, Message, check_import_path, to_outcome
+from ecg_mlflow.executors.pool import UNKNOWN, EndIdle, JobQueue, SlotState
 from ecg_mlflow.executors.ray_actor import JobActor
 from ecg_mlflow.executors.ray_connection import check_room, check_share, connect
 from ecg_mlflow.executors.ray_worker import Began, RayWorker, refusal

@@ -12,10 +12,10 @@ import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
 
 from ecg_mlflow.executors.base import Job, Outcome, OutcomeState
-from ecg_mlflow.executors.calls import Message, type_name
 from ecg_mlflow.executors.folders import FolderFile
 from ecg_mlflow.executors.mailbox import take_all
-from ecg_mlflow.executors.queueing import UNKNOWN
+from ecg_mlflow.executors.messages import Message, type_name
+from ecg_mlflow.executors.pool import UNKNOWN
 from ecg_mlflow.executors.ray_actor import Introduction
 
 _STACKS_GRACE = 1.5  # seconds to tell where it hangs

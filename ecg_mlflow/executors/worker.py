@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from ecg_mlflow.executors.base import Job, Outcome, OutcomeState
-from ecg_mlflow.executors.calls import Message
+from ecg_mlflow.executors.messages import Message
 
 _LOG_TAIL = 8000  # characters; the stacks of a dozen threads
 _ABORT_GRACE = 1.5  # seconds to write down where it hangs

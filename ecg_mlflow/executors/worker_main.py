@@ -21,9 +21,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from ecg_mlflow.executors.base import Job
-from ecg_mlflow.executors.calls import Answer, Message, call, encode_report
 from ecg_mlflow.executors.mailbox import reading
-from ecg_mlflow.executors.termination import TERM_SIGNAL, Terminated, shielded
+from ecg_mlflow.executors.messages import Answer, Message, call, encode_report
+from ecg_mlflow.executors.stopping import TERM_SIGNAL, Terminated, shielded
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _LOOK = 1000  # milliseconds

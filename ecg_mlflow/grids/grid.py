@@ -14,7 +14,7 @@ from ecg_mlflow.errors import GridError
 from ecg_mlflow.grids.base import Range
 from ecg_mlflow.grids.configurations import Configurations, Cube, size
 from ecg_mlflow.grids.kv import KV
-from ecg_mlflow.grids.narrowing import narrowed
+from ecg_mlflow.grids.selection import narrowed
 
 
 class Operand(Configurations):

@@ -8,7 +8,6 @@ from typing import Any
 
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.grids import C
-from ecg_mlflow.label_sets import join_labels, split_label
 from ecg_mlflow.pipeline import actions
 from ecg_mlflow.pipeline.actions import (
     Action,
@@ -18,6 +17,7 @@ from ecg_mlflow.pipeline.actions import (
     SignalStep,
     SplitAction,
 )
+from ecg_mlflow.records.label_sets import join_labels, split_label
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -96,3 +96,13 @@ def _code_digest(module: ModuleType) -> str:
     file = Path(module.__file__)
     code = [file, *sorted((file.parent / "synthetic").glob("*.py"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in code)).hexdigest()[:12]
+
+
+def located(text: str, folders: Sequence[Path]) -> str:
+    """Make a relative path, or glob, start where it leads to something; keep other words."""
+    if text in ("cinc2017", HEADERS) or is_demo(text) or Path(text).is_absolute():
+        return text
+    for folder in folders:
+        if any(folder.glob(text)) if set(text) & set("*?[") else (folder / text).exists():
+            return str(folder / text)
+    return text

@@ -18,8 +18,8 @@ from optuna.trial import TrialState as OptunaState
 from ecg_mlflow.canonical import digest
 from ecg_mlflow.errors import SearchError
 from ecg_mlflow.grids import Grid
-from ecg_mlflow.search.base import TrialState
 from ecg_mlflow.search.journal import damaged, open_journal
+from ecg_mlflow.search.sampler import TrialState
 
 # User attributes of Optuna's trials.
 NUMBER = "number"  # among those that were handed out; written last, so that the others are there

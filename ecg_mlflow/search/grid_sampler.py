@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from ecg_mlflow.grids import ConfigAlias, Grid
-from ecg_mlflow.search.base import Trial, TrialState
+from ecg_mlflow.search.sampler import Trial, TrialState
 
 
 class GridSampler:

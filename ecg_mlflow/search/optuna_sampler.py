@@ -24,8 +24,8 @@ from optuna.trial import TrialState as OptunaState
 from ecg_mlflow.errors import SearchError
 from ecg_mlflow.grids import ConfigAlias, Grid
 from ecg_mlflow.search.asked import DIGEST, AskedTrials
-from ecg_mlflow.search.base import Trial, TrialState
 from ecg_mlflow.search.quiet import quiet
+from ecg_mlflow.search.sampler import Trial, TrialState
 from ecg_mlflow.search.space import Space
 
 N_STARTUP = 10

@@ -16,10 +16,10 @@ from optuna.trial import create_trial
 
 from ecg_mlflow.errors import SearchError
 from ecg_mlflow.grids import Grid
-from ecg_mlflow.search.base import Sampler
 from ecg_mlflow.search.grid_sampler import GridSampler
 from ecg_mlflow.search.optuna_sampler import N_STARTUP, MakeSampler, OptunaSampler
 from ecg_mlflow.search.quiet import quiet
+from ecg_mlflow.search.sampler import Sampler
 
 _OURS = ("grid", "random", "tpe")
 _REFUSED = {

@@ -19,7 +19,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ecg_mlflow.grids import ConfigAlias, Grid
-from ecg_mlflow.search.branches import Asked, Branch, Choice, Dimension, Params, branches
+from ecg_mlflow.search.products import Asked, Branch, Choice, Dimension, Params, branches
 
 __all__ = ["Asked", "Dimension", "Params", "Space"]
 

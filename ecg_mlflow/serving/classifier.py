@@ -17,12 +17,12 @@ from mlflow.exceptions import MlflowException
 from ecg_mlflow.errors import ModelError
 from ecg_mlflow.pipeline.chunks import Floats
 from ecg_mlflow.pipeline.spec import check_deterministic, stages_from_json
+from ecg_mlflow.pipeline.user_code import StepFiles
 from ecg_mlflow.records import DigitalRecord
 from ecg_mlflow.serving.adapt import Expected
 from ecg_mlflow.serving.engine import ERROR, Engine, Item
 from ecg_mlflow.serving.inputs import COLUMNS, from_signal, read_row, row_name
 from ecg_mlflow.serving.manifest import Manifest, code_digest, package_version
-from ecg_mlflow.serving.steps import StepFiles
 from ecg_mlflow.serving.table import answer_table
 
 with warnings.catch_warnings():

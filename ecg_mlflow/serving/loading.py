@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 
 from ecg_mlflow.errors import ModelError
-from ecg_mlflow.registered_name import RegisteredName
 from ecg_mlflow.serving.classifier import RawEcgClassifier
+from ecg_mlflow.tracking.registered_name import RegisteredName
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ecg_mlflow.errors import ModelError
 from ecg_mlflow.installed import pinned
-from ecg_mlflow.serving.steps import imported_modules
+from ecg_mlflow.pipeline.user_code import imported_modules
 
 #: Distributions that reading recordings and predicting import; of a tuple, the one there is.
 NEEDED = (

@@ -22,12 +22,12 @@ from mlflow.types.schema import AnyType, Array
 
 from ecg_mlflow.errors import ModelError
 from ecg_mlflow.pipeline.spec import functions_of
+from ecg_mlflow.pipeline.user_code import needed_files
 from ecg_mlflow.records import Record
 from ecg_mlflow.serving.classifier import open_engine, probabilities_of
 from ecg_mlflow.serving.inputs import COLUMNS, from_signal
 from ecg_mlflow.serving.manifest import Manifest, SelfTest, code_digest, package_version
 from ecg_mlflow.serving.requirements import pinned_requirements
-from ecg_mlflow.serving.steps import needed_files
 from ecg_mlflow.serving.table import CALIBRATED, WINDOW_PROBABILITIES
 from ecg_mlflow.stats.predictions import PROBABILITY
 

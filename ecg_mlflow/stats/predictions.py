@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import PredictionsError
-from ecg_mlflow.label_sets import split_label
+from ecg_mlflow.records.label_sets import split_label
 from ecg_mlflow.stats.scores import (
     Targets,
     all_metrics,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.label_sets import join_labels, split_label
+from ecg_mlflow.records.label_sets import join_labels, split_label
 from ecg_mlflow.stats.metrics import classification_metrics, predicted_classes
 from ecg_mlflow.stats.multilabel import multilabel_metrics, predicted_labels
 

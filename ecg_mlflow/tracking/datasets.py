@@ -13,8 +13,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.recordings_source import DIGEST_LIMIT, SOURCE_TYPE, RecordingsSource
 from ecg_mlflow.tracking.client import store_errors
+from ecg_mlflow.tracking.recordings_source import DIGEST_LIMIT, SOURCE_TYPE, RecordingsSource
 
 NAME_LIMIT = 500  # characters in MLflow's database
 

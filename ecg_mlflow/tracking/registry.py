@@ -1,7 +1,7 @@
 """The model registry: find the champion, and take back what was promoted.
 
 A model is registered for promotion in `ecg_mlflow.tracking.entering`; how several promotions take
-turns is in `ecg_mlflow.tracking.tickets`.
+turns is in `ecg_mlflow.tracking.promotion_lock`.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Param, RunTag
 from numpy.typing import ArrayLike, NDArray
 
-from ecg_mlflow.tracking.buffer import Chunk, MetricBuffer
 from ecg_mlflow.tracking.client import store_errors
-from ecg_mlflow.tracking.patience import Patience
+from ecg_mlflow.tracking.metric_buffer import Chunk, MetricBuffer
+from ecg_mlflow.tracking.retry import Patience
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,8 +14,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from ecg_mlflow.tracking.artifacts import read_text, read_texts
 from ecg_mlflow.tracking.ledger import IDENTITY_TAG, LedgerEntry
 from ecg_mlflow.tracking.runs import EndStatus
+from ecg_mlflow.tracking.stored_study import CONFIGURATION, PLAN, begun_runs, taken_over
 from ecg_mlflow.tracking.study_names import find_parent
-from ecg_mlflow.tracking.study_reader import CONFIGURATION, PLAN, begun_runs, taken_over
 
 #: A run that a pruner has given up; MLflow calls it ``KILLED``.
 PRUNED = "PRUNED"

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import DivergedError, StorageFullError, TrackingError
-from ecg_mlflow.schedule import Schedule
+from ecg_mlflow.training.schedule import Schedule
 
 #: Longest time between two fetches of losses: how late a diverged loss is noticed.
 FETCH_SECONDS = 2.0

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from ecg_mlflow.executors import Job, Outcome
-from ecg_mlflow.executors.calls import Answer
 from ecg_mlflow.executors.mailbox import encode_letter
+from ecg_mlflow.executors.messages import Answer
 from ecg_mlflow.executors.ray_actor import JobActor
 
 

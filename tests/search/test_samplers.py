@@ -16,7 +16,7 @@ import pytest
 
 from ecg_mlflow.errors import GridError, SearchError
 from ecg_mlflow.grids import KV, Grid, IntUniform, LogUniform, Option
-from ecg_mlflow.search.base import Trial, TrialState
+from ecg_mlflow.search.sampler import Trial, TrialState
 from ecg_mlflow.search.samplers import known_samplers, make_sampler
 
 COMPLETE, PRUNED, FAILED = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED

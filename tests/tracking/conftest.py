@@ -7,7 +7,8 @@ import uuid
 import pytest
 from mlflow import MlflowClient
 
-from ecg_mlflow.tracking import Study, connect
+from ecg_mlflow.tracking.client import connect
+from ecg_mlflow.tracking.study_run import Study
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -7,8 +7,8 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.recordings_source import RecordingsSource
-from ecg_mlflow.tracking import DatasetInfo, log_datasets
+from ecg_mlflow.tracking.datasets import DatasetInfo, log_datasets
+from ecg_mlflow.tracking.recordings_source import RecordingsSource
 
 TRAIN = DatasetInfo(
     name="cinc2017 train",

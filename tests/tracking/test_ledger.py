@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ecg_mlflow.process_mark import HEARTBEAT_TAG, ProcessMark, seconds_since
-from ecg_mlflow.tracking import LedgerEntry, RunLog, Study
 from ecg_mlflow.tracking.ledger import (
     ATTEMPT_TAG,
     CORPUS_TAG,
@@ -17,11 +16,14 @@ from ecg_mlflow.tracking.ledger import (
     PLAN_TAG,
     PRUNED_TAG,
     REPLACED_TAG,
+    LedgerEntry,
     find_finished,
     living_process,
     read_children,
     reap,
 )
+from ecg_mlflow.tracking.run_log import RunLog
+from ecg_mlflow.tracking.study_run import Study
 
 DEAD = replace(ProcessMark.own(), pid=2**22 + 1, birth="1").tags()
 

@@ -17,11 +17,11 @@ from servers import MlflowServer, free_port
 
 from ecg_mlflow.errors import PromotionError, TrackingError
 from ecg_mlflow.process_mark import HEARTBEAT_TAG, ProcessMark
-from ecg_mlflow.tracking import connect
+from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.entering import enter
+from ecg_mlflow.tracking.promotion_lock import fitting
 from ecg_mlflow.tracking.registry import champion, rollback
 from ecg_mlflow.tracking.settling import lives
-from ecg_mlflow.tracking.tickets import fitting
 from ecg_mlflow.tracking.versions import (
     CHALLENGER,
     GUARD_TAG,
@@ -214,7 +214,7 @@ def test_waiting_can_be_ended(client, name):
 
 
 def test_who_waits_gives_signs_of_life(client, name, monkeypatch):
-    monkeypatch.setattr("ecg_mlflow.tracking.tickets.HEARTBEAT_S", 0.0)
+    monkeypatch.setattr("ecg_mlflow.tracking.promotion_lock.HEARTBEAT_S", 0.0)
     first, second = enter_one(client, name), enter_one(client, name)
     long_ago = "2020-01-01T00:00:00+00:00"
     for one in (first, second):
@@ -225,7 +225,7 @@ def test_who_waits_gives_signs_of_life(client, name, monkeypatch):
         looks.append(version(client, name, 2).tags[HEARTBEAT_TAG])
         first.decide(promoted=False, reason="", against=None)
 
-    monkeypatch.setattr("ecg_mlflow.tracking.tickets.time.sleep", sleep)
+    monkeypatch.setattr("ecg_mlflow.tracking.promotion_lock.time.sleep", sleep)
     second.wait_for_turn()
     assert len(looks) == 1
     assert looks[0] > long_ago
@@ -587,7 +587,7 @@ def test_a_store_that_is_gone(name, monkeypatch):
 PROMOTER = """
 import sys, time
 from pathlib import Path
-from ecg_mlflow.tracking import connect
+from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.entering import enter
 
 uri, name, score, go, holds = sys.argv[1:]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.tracking import RunLog, confusion_matrix
-from ecg_mlflow.tracking.run_log import csv_text
+from ecg_mlflow.reports.figures.training_plots import confusion_matrix
+from ecg_mlflow.tracking.run_log import RunLog, csv_text
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 from mlflow import MlflowClient
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.tracking import Study
 from ecg_mlflow.tracking.runs import find_or_create_experiment
+from ecg_mlflow.tracking.study_run import Study
 
 
 def status(client: MlflowClient, run_id: str) -> str:

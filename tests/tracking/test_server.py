@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 from servers import MlflowServer
 
-from ecg_mlflow.tracking import NetworkInfo, RunLog, Study, connect, log_model
+from ecg_mlflow.tracking.client import connect
+from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
+from ecg_mlflow.tracking.run_log import RunLog
+from ecg_mlflow.tracking.study_run import Study
 
 pytestmark = [
     pytest.mark.server,

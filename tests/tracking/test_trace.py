@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.tracking import RunLog
 from ecg_mlflow.tracking.artifacts import fetch_files
+from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.study_runs import StudyRun
 from ecg_mlflow.tracking.trace import TRACE, Trace, log_trace
 from ecg_mlflow.tracking.trace_reader import read_traces

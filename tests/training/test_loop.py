@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.errors import DivergedError, StorageFullError
-from ecg_mlflow.schedule import Schedule
 from ecg_mlflow.training import Branch, Paused, TrainingLoop
 from ecg_mlflow.training import loop as loop_module
+from ecg_mlflow.training.schedule import Schedule
 
 
 class Step:

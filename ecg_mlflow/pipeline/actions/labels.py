@@ -1,7 +1,7 @@
 """Actions on labels, which never look at a signal.
 
-A record may have several labels (`ecg_mlflow.label_sets`). An action sees them one by one, and a
-record without any as the label ``""``.
+A record may have several labels (`ecg_mlflow.records.label_sets`). An action sees them one by one,
+and a record without any as the label ``""``.
 """
 
 from __future__ import annotations

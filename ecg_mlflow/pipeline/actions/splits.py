@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import PipelineError
-from ecg_mlflow.label_sets import split_label
 from ecg_mlflow.pipeline.actions.base import Action, Signal, is_integer
 from ecg_mlflow.pipeline.actions.chance import ChanceAction
+from ecg_mlflow.records.label_sets import split_label
 
 
 @dataclass(frozen=True)

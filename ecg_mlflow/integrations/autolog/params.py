@@ -1,0 +1,68 @@
+"""What a compiled network says of its training, as params of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ecg_mlflow.integrations.autolog.fit_settings import FitSettings
+
+if TYPE_CHECKING:
+    import keras
+
+
+def describe(
+    model: keras.Model, fit_params: Mapping[str, Any] | None, settings: FitSettings
+) -> dict[str, Any]:
+    """Return params, by the names that a study's runs have where they are the same.
+
+    Parameters
+    ----------
+    model
+        Built and compiled.
+    fit_params
+        What Keras tells callbacks: ``epochs``, and ``steps`` of an epoch where they are known.
+    settings
+        How it is tested.
+    """
+    from ecg_mlflow.models.counting import count_parameters
+
+    told = fit_params or {}
+    records = settings.records
+    tests = {}
+    if records is not None:
+        tests = {
+            "classes": ", ".join(records.classes),
+            "positive": records.positive,
+            "test_every": settings.test_every,
+            "test_records": len(records.names),
+        }
+    return {
+        "model": model.name,
+        "epochs": told.get("epochs"),
+        "iterations_per_epoch": told.get("steps") or "unknown",
+        **_optimizer(model.optimizer),
+        "loss_function": _name(model.loss),
+        **tests,
+        "trainable_parameters": count_parameters(model),
+        "total_parameters": model.count_params(),
+    }
+
+
+def _optimizer(optimizer: Any) -> dict[str, Any]:
+    if optimizer is None:
+        return {"optimizer": "none"}
+    rate = optimizer.get_config().get("learning_rate")
+    # A schedule tells its class and arguments.
+    shown = f"{rate['class_name']}({rate['config']})" if isinstance(rate, dict) else f"{rate:.6g}"
+    # Its name would be numbered, from the second one of a process on.
+    return {"optimizer": type(optimizer).__name__.lower(), "learning_rate": shown}
+
+
+def _name(loss: Any) -> str:
+    """Name a loss as it was given to `compile`: text, a function, an object, or several of them."""
+    if isinstance(loss, dict):
+        return ", ".join(f"{key}: {_name(one)}" for key, one in loss.items())
+    if isinstance(loss, list | tuple):
+        return ", ".join(map(_name, loss))
+    return str(getattr(loss, "name", None) or getattr(loss, "__name__", None) or loss)

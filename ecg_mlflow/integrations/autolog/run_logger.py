@@ -1,0 +1,282 @@
+"""A Keras callback that logs `model.fit` of any script with the layout of a study's runs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ecg_mlflow.errors import AutologError, TrackingError
+from ecg_mlflow.integrations.autolog.fit_settings import FitSettings
+from ecg_mlflow.integrations.autolog.live_run import LiveRun
+from ecg_mlflow.integrations.autolog.loss_queue import FETCH_S
+from ecg_mlflow.integrations.autolog.losses import LossTap
+from ecg_mlflow.integrations.autolog.network import Activation
+from ecg_mlflow.integrations.autolog.params import describe
+from ecg_mlflow.integrations.autolog.scorer import Scorer
+from ecg_mlflow.integrations.autolog.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    import keras
+
+log = logging.getLogger(__name__)
+
+#: Says that the losses are no losses of single iterations.
+REPORTED_TAG = "ecg_mlflow.loss"
+#: Classes as Keras's callbacks, by what they are without Keras.
+_CALLBACKS: dict[type, type[RunLogger]] = {}
+
+
+class RunLogger:
+    """Logs one training at a time: ``model.fit(..., callbacks=[RunLogger(...)])``.
+
+    It is a `keras.callbacks.Callback`. The run is the active MLflow run, if there is one and no
+    training was logged in it before, and one of its own otherwise, which ends with `fit`.
+
+    Parameters
+    ----------
+    test
+        ``(windows, labels, records)`` to score: an array of shape (n_windows, ...), for each
+        window a name or an index of a class or a row of 0 and 1, and for each the name of its
+        record (None: each window is a record of its own). A record is scored once, by the mean
+        over its windows.
+    classes
+        Names of the network's outputs, in their order. One output is the probability of the
+        second of two classes.
+    positive
+        The class that F1 is of; by default the first.
+    test_every
+        When to test: ``"2 epochs"``, ``"%100"``, an iteration, ``"last"``, or a list; the end is
+        always tested.
+    activation
+        What turns the outputs into probabilities, ``"softmax"`` or ``"sigmoid"`` of logits,
+        ``"linear"`` of probabilities; by default the last layer tells. Where several outputs are
+        sigmoids, each class is a question of its own.
+    name
+        Name of the run; MLflow makes one up for None.
+    params
+        More params to log.
+    log_models
+        Log the last and the best weights as models.
+
+    Raises
+    ------
+    AutologError
+        The arguments don't fit together.
+    ScheduleError
+        `test_every` can't be read.
+    """
+
+    if TYPE_CHECKING:
+        model: keras.Model
+        params: Mapping[str, Any]
+
+    def __new__(cls, *_: object, **__: object) -> RunLogger:
+        """Make a Keras callback of it, so that this module loads without Keras."""
+        return super().__new__(_as_callback(cls))
+
+    def __init__(
+        self,
+        test: tuple[Any, Any, Sequence[object] | None] | None = None,
+        classes: Sequence[str] | None = None,
+        positive: str | None = None,
+        test_every: str | int | Sequence[str | int] = "epoch",
+        *,
+        activation: Activation | None = None,
+        name: str | None = None,
+        params: Mapping[str, object] | None = None,
+        log_models: bool = True,
+    ) -> None:
+        super().__init__()
+        self._settings = FitSettings.of(test, classes, positive, test_every, activation)
+        self._name, self._more = name, dict(params or {})
+        self._log_models = log_models
+        self._run: LiveRun | None = None
+        self._is_open = False
+        _watch_fit()
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run that was logged last, or is being logged.
+
+        Raises
+        ------
+        AutologError
+            There was none yet.
+        """
+        if self._run is None:
+            raise AutologError("no training was logged yet: pass this to fit(callbacks=[...])")
+        return self._run.run_id
+
+    # --- What Keras tells ----------------------------------------------------------------------
+
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """Check what can be known to be wrong, and open the run."""
+        self._began = time.perf_counter()
+        settings, model = self._settings, self.model
+        self._scorer = Scorer(model, settings) if settings.records else None
+        told = describe(model, self.params, settings)
+        run = LiveRun(self._name, {**told, **self._more}, joins=True)
+        self._tap = LossTap(model, self._on_step)
+        with ExitStack() as on_error:
+            on_error.callback(self._tap.remove)
+            run.__enter__()
+            on_error.pop_all()
+        self._run, self._is_open = run, True
+        run.log_models = self._log_models
+        run.metrics({name: told[name] for name in ("trainable_parameters", "total_parameters")})
+        self._watch, self._n_first = Stopwatch(), 0
+        self._settled, self._looked_at, self._tested_at = time.monotonic(), 0, -1
+
+    def _on_step(self) -> None:
+        """Take note of a call of the compiled step."""
+        if not self._watch.has_begun:
+            setup_seconds = time.perf_counter() - self._began
+            self._settle()
+            self._live.speed["system/setup_seconds"] = setup_seconds
+            self._n_first = self._live.iteration
+            self._watch.go()
+        elif time.monotonic() - self._settled > FETCH_S or self.model.steps_per_execution > 1:
+            # Of a call of several iterations only the device knows how many there were.
+            self._settle()
+        now = self._live.iteration + self._tap.n_waiting
+        if self._scorer and self._settings.tests_between(self._looked_at, now):
+            self._test()
+        self._looked_at = now
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Log what Keras has found in this epoch, and test if that is due."""
+        self._settle()
+        # The mean over the epoch would stand among the losses of the iterations.
+        self._live.metrics({name: value for name, value in (logs or {}).items() if name != "loss"})
+        # The end is tested when it has come: weights may be restored or averaged before that.
+        is_last = self.model.stop_training or epoch + 1 >= self.params["epochs"]
+        is_due = self._settings.tests_after_epoch(epoch) and not is_last
+        if self._scorer and is_due and self._tested_at != self._live.last_iteration:
+            self._test()
+
+    def on_test_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """Stop the clock while Keras validates."""
+        if self._is_open:
+            self._settle()
+            self._watch.halt()
+
+    def on_test_end(self, logs: Mapping[str, float] | None = None) -> None:
+        """Go on after a validation."""
+        if self._is_open:
+            self._tap.resume()
+            self._watch.go()
+
+    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
+        """Test what the training ends with, log it, and end the run."""
+        self._settle()
+        self._watch.halt()
+        run = self._live
+        if self._scorer and run.iteration:
+            self._test_the_end()
+        if run.iteration > self._n_first:
+            rate = (run.iteration - self._n_first) / self._watch.seconds
+            run.speed["system/iterations_per_second"] = rate
+        self._close(None)
+
+    # --- The end -------------------------------------------------------------------------------
+
+    def fail(self, error: BaseException) -> None:
+        """End the run of a `fit` that has raised an error; without one it does nothing."""
+        if self._is_open:
+            try:
+                self._settle()
+            finally:
+                self._close(error)
+
+    def _close(self, error: BaseException | None) -> None:
+        self._is_open = False
+        self._tap.remove()
+        try:
+            self._say_how_it_was_fed()
+            if error is None and self._log_models and self._scorer is None:
+                self._live.model(self.model)
+        except TrackingError as lost:
+            self._warn(lost)
+        try:
+            self._live.__exit__(None if error is None else type(error), error, None)
+        except TrackingError as lost:
+            self._warn(lost)
+
+    def _say_how_it_was_fed(self) -> None:
+        """Log what only the training itself tells."""
+        if self._tap.batch_size:
+            self._live.params({"batch_size": self._tap.batch_size})
+        if self._tap.reported:
+            told = "as Keras reports it, as a rule the mean over the epoch so far"
+            self._live.log.tags({REPORTED_TAG: told})
+
+    def _warn(self, lost: TrackingError) -> None:
+        # The trained network is worth more than what is told of it.
+        log.warning("run %s lacks what was to be logged at its end: %s", self.run_id, lost)
+
+    # --- Losses and tests ----------------------------------------------------------------------
+
+    @property
+    def _live(self) -> LiveRun:
+        assert self._run is not None
+        return self._run
+
+    def _settle(self) -> None:
+        """Hand over the losses that are known by now."""
+        self._settled = time.monotonic()
+        self._live.losses(*self._tap.fetch())
+
+    def _test(self) -> None:
+        """Score the records with the present weights."""
+        assert self._scorer is not None
+        self._watch.halt()
+        self._settle()
+        self._tested_at = self._live.last_iteration
+        evaluation = self._scorer.evaluate()
+        if evaluation is None:
+            log.warning(
+                "no test after iteration %d: the network says NaN, its weights have diverged",
+                self._tested_at,
+            )
+        else:
+            self._live.take(evaluation, self._scorer.records, self.model, self._scorer.head)
+            self._live.speed["system/ms_per_record"] = self._scorer.ms_per_record
+        self._watch.go()
+
+    def _test_the_end(self) -> None:
+        """Test, unless the last test was of these very weights."""
+        last = self._live.curves.last
+        if last and last.weights and last.iteration == self._live.last_iteration:
+            tested = zip(last.weights, self.model.get_weights(), strict=True)
+            if all(np.array_equal(before, now) for before, now in tested):
+                return
+        self._test()
+        self._watch.halt()
+
+
+def _as_callback(cls: type[RunLogger]) -> type[RunLogger]:
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise AutologError(
+            f"Keras runs on {keras.backend.backend()!r}; trainings are logged on 'tensorflow' "
+            "only (KERAS_BACKEND=tensorflow). For a loop of your own there is ecg_mlflow.start_run"
+        )
+    if issubclass(cls, keras.callbacks.Callback):
+        return cls
+    if cls not in _CALLBACKS:
+        own = {"__module__": cls.__module__, "__doc__": cls.__doc__}
+        _CALLBACKS[cls] = type(cls.__name__, (cls, keras.callbacks.Callback), own)
+    return _CALLBACKS[cls]
+
+
+def _watch_fit() -> None:
+    """See to it that the run of a `fit` that fails is ended."""
+    from ecg_mlflow.integrations.autolog.fit_patch import watch_fit
+
+    watch_fit()

@@ -1,0 +1,116 @@
+"""Metrics, tables and pictures of one model's predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ecg_mlflow.integrations.evaluator_config import TableSettings
+from ecg_mlflow.stats.predictions import PROBABILITY, Predictions
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from matplotlib.figure import Figure
+
+    from ecg_mlflow.reports.figures import Curve
+    from ecg_mlflow.stats.curves import Band
+
+#: Resamples of the curves' bands: each is many numbers, and their width needs no more.
+BAND_RESAMPLES = 500
+
+
+def metrics_with_intervals(predictions: Predictions, settings: TableSettings) -> dict[str, float]:
+    """Return all metrics, each with the bounds of its bootstrap interval over records.
+
+    Returns
+    -------
+    dict
+        ``f1``, ``f1_low``, ``f1_high`` and so on; ``calibration_error``; ``records`` and
+        ``positive_records``, and ``threshold`` where there is one. What these records don't define
+        is left out.
+    """
+    from ecg_mlflow.stats.bootstrap import resample_weights, resampled_metrics
+    from ecg_mlflow.stats.calibration import calibration_error
+    from ecg_mlflow.stats.intervals import records_interval
+
+    weights = resample_weights(
+        len(predictions), settings.resamples, settings.seed, groups=predictions.groups
+    )
+    resampled = resampled_metrics(predictions, weights, list(predictions.metrics))
+    found: dict[str, float] = {}
+    for name, value in predictions.metrics.items():
+        interval = records_interval(
+            [predictions], name, value=value, resampled=resampled[name], level=settings.level
+        )
+        found |= {name: value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    found["calibration_error"] = calibration_error(predictions)
+    found["records"] = float(len(predictions))
+    found["positive_records"] = float(predictions.is_positive.sum())
+    if predictions.threshold is not None:
+        found["threshold"] = predictions.threshold
+    return {name: value for name, value in found.items() if np.isfinite(value)}
+
+
+def tables_of(
+    predictions: Predictions, metrics: Mapping[str, float]
+) -> dict[str, Mapping[str, Sequence[object] | npt.NDArray[Any]]]:
+    """Return the predictions, with the class that each record was given, and the metrics."""
+    classes = predictions.classes
+    read: dict[str, Sequence[object] | npt.NDArray[Any]] = {
+        "record": predictions.records,
+        "label": predictions.labels,
+        "prediction": predictions.predicted_labels,
+    }
+    for i, name in enumerate(classes):
+        read[PROBABILITY.format(name)] = predictions.probabilities[:, i]
+    names = [name for name in metrics if not name.endswith(("_low", "_high"))]
+    bounds = {end: [metrics.get(f"{name}_{end}") for name in names] for end in ("low", "high")}
+    values = [metrics[name] for name in names]
+    return {"predictions": read, "metrics": {"metric": names, "value": values, **bounds}}
+
+
+def figures_of(
+    predictions: Predictions, metrics: Mapping[str, float], settings: TableSettings
+) -> dict[str, Figure]:
+    """Draw confusion matrix and calibration, and the curves of records of both kinds."""
+    from ecg_mlflow.reports.figures import ranking_plot, reliability_plot
+    from ecg_mlflow.reports.figures.calibration_curve import calibration_curve
+    from ecg_mlflow.reports.figures.training_plots import confusion_matrix as draw_matrix
+    from ecg_mlflow.stats.bootstrap import resample_weights
+    from ecg_mlflow.stats.curves import precision_recall_band, roc_band
+    from ecg_mlflow.stats.metrics import confusion_matrix
+
+    level, classes = settings.level, predictions.classes
+    counts = confusion_matrix(predictions.targets, predictions.predicted, len(classes))
+    kept = calibration_curve(f"probability of {predictions.positive}", predictions, level)
+    found = {
+        "confusion_matrix": draw_matrix(counts, classes),
+        "calibration": reliability_plot([kept], level=level, title="calibration"),
+    }
+    if 0 < predictions.is_positive.sum() < len(predictions):
+        n = min(settings.resamples, BAND_RESAMPLES)
+        weights = resample_weights(len(predictions), n, settings.seed, groups=predictions.groups)
+        found["curves"] = ranking_plot(
+            [_curve(roc_band([predictions], weights, level=level), metrics, "roc_auc")],
+            [
+                _curve(
+                    precision_recall_band([predictions], weights, level=level),
+                    metrics,
+                    "average_precision",
+                )
+            ],
+            float(predictions.is_positive.mean()),
+            title=f"{predictions.positive} against the rest",
+            level=level,
+        )
+    return found
+
+
+def _curve(band: Band, metrics: Mapping[str, float], area: str) -> Curve:
+    from ecg_mlflow.reports.figures import Curve
+
+    bounds = [metrics.get(f"{area}{end}", np.nan) for end in ("", "_low", "_high")]
+    told = "{:.3f} [{:.3f}, {:.3f}]".format(*bounds)
+    return Curve("", band.x, band.y, band.low, band.high, told)

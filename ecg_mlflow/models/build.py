@@ -1,0 +1,78 @@
+"""A configuration's model, built from a seed and checked against what the pipelines make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ecg_mlflow.errors import ModelError
+from ecg_mlflow.models.arguments import ModelBuilder, builder_name
+
+if TYPE_CHECKING:
+    import keras
+
+
+def build_model(
+    builder: ModelBuilder,
+    input_shape: tuple[int, int],
+    n_classes: int,
+    arguments: Mapping[str, Any],
+    seed: int,
+) -> keras.Model:
+    """Build a configuration's model from a seed.
+
+    Raises
+    ------
+    ModelError
+        If it doesn't take these windows, doesn't return one value per class, or ends in
+        probabilities where logits are needed.
+    """
+    import keras
+
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    model = builder(input_shape, n_classes, **arguments)
+    name = builder_name(builder)
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"{name} returned {type(model).__name__}, not a keras.Model")
+    shapes = (tuple(model.input_shape), tuple(model.output_shape))
+    if shapes != ((None, *input_shape), (None, n_classes)):
+        raise ModelError(
+            f"{name} takes {shapes[0]} and returns {shapes[1]}; the pipelines and "
+            f"classes need {(None, *input_shape)} and {(None, n_classes)}"
+        )
+    # The loss would apply a second softmax, and the net learn badly without any error.
+    activation = getattr(model.layers[-1], "activation", None)
+    if isinstance(model.layers[-1], keras.layers.Softmax) or activation in (
+        keras.activations.softmax,
+        keras.activations.sigmoid,
+    ):
+        raise ModelError(
+            f"{name} ends in probabilities; leave the softmax or sigmoid out, for "
+            "losses and metrics are computed from logits"
+        )
+    return model
+
+
+def weight_seed(seed: int, repetition: int) -> int:
+    """Return the seed of the initial weights and dropout, for Keras: below 2**32."""
+    return int(np.random.SeedSequence([seed, repetition]).generate_state(1)[0])
+
+
+def load_network(file: Path) -> keras.Model:
+    """Load a network as it was logged: without its optimizer, and running no code stored in it.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, or needs layers that aren't Keras's own.
+    """
+    import keras
+
+    try:
+        return keras.saving.load_model(file, compile=False, safe_mode=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"the network {file.name} can't be loaded: {error}") from error

@@ -1,0 +1,283 @@
+"""Which records train, validate and test, decided once for a whole study."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from numbers import Integral, Real
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_mlflow.errors import SplitError
+from ecg_mlflow.records.grouping import divide_groups, groups_of
+from ecg_mlflow.records.label_sets import SEPARATOR
+from ecg_mlflow.records.patients import check_patients, rows_by_patient
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+#: How many names an error lists.
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Split:
+    """A rule that divides records.
+
+    Where the labels name patients, the records of one patient stand on one side: by chance they are
+    divided together; a border, or a list of records, that tears a patient apart is an error.
+
+    Parameters
+    ----------
+    fractions
+        The training fraction (the rest is the test set), or ``(train, test)``, or ``(train,
+        validation, test)``, adding up to 1.
+    stratified
+        Divide each class by itself; with patients, or several labels a record, so that each
+        class's records come close to the fractions.
+    seed
+        Divide by chance. Without a seed the order of the sorted records decides: the first are the
+        test set, then come validation and training.
+    records
+        Instead of `fractions`: ``{"test": [ids], "validation": [ids]}``; all others train.
+
+    Raises
+    ------
+    SplitError
+        If the fractions don't add up to 1, `records` names an unknown part or a record twice, or
+        `records` comes with what decides a division by fractions.
+    """
+
+    fractions: float | tuple[float, ...] = 0.8
+    stratified: bool = False
+    seed: int | None = None
+    records: Mapping[str, Sequence[str]] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.stratified, bool):
+            raise SplitError(f"stratified={self.stratified!r} must be True or False")
+        if self.seed is not None and not (_is(self.seed, Integral) and self.seed >= 0):
+            raise SplitError(f"the split's seed={self.seed!r} must be a whole number of at least 0")
+        if self.records is not None:
+            self._check_records(self.records)
+            return
+        shares = self.shares().values()
+        if not all(share > 0 for share in shares) or abs(sum(shares) - 1) > 1e-9:
+            raise self._unreadable()
+
+    def __str__(self) -> str:
+        if self.records is not None:
+            listed = ", ".join(f"{len(names)} {part}" for part, names in self.records.items())
+            return f"by name: {listed}"
+        how = "the first test" if self.seed is None else f"by chance, seed {self.seed}"
+        shares = ", ".join(f"{name} {share:g}" for name, share in self.shares().items())
+        return f"{shares}; {'each class by itself, ' if self.stratified else ''}{how}"
+
+    def _unreadable(self) -> SplitError:
+        return SplitError(
+            f"split={self.fractions!r} must be the training fraction, (train, test) or (train, "
+            "validation, test), all above 0 and adding up to 1"
+        )
+
+    def _check_records(self, records: Mapping[str, Sequence[str]]) -> None:
+        if self.stratified or self.seed is not None:
+            raise SplitError(
+                "a split that lists its records leaves nothing to stratified and seed: leave these "
+                "out, or divide by fractions"
+            )
+        if not isinstance(records, Mapping) or any(isinstance(p, str) for p in records.values()):
+            raise SplitError('records must be lists of names by part, as in {"test": ["A1", "A2"]}')
+        unknown = sorted(set(records) - {TEST, VALIDATION})
+        if unknown or not records.get(TEST):
+            raise SplitError(
+                f"records={{{', '.join(map(repr, records))}: ...}} must name the records of "
+                f"'test' and may name those of 'validation'; all others train"
+            )
+        counts = Counter(name for part in records.values() for name in part)
+        twice = sorted(name for name, count in counts.items() if count > 1)
+        if twice:
+            raise SplitError(f"the split lists records twice: {_few(twice)}")
+
+    def shares(self) -> dict[str, float]:
+        """Return the fraction of each part."""
+        given = self.fractions
+        if _is(given, Real):
+            given = (float(given), 1 - float(given))  # type: ignore[arg-type]
+        names = {2: (TRAIN, TEST), 3: (TRAIN, VALIDATION, TEST)}
+        if (
+            not isinstance(given, list | tuple)
+            or len(given) not in names
+            or not all(_is(share, Real) for share in given)
+        ):
+            raise self._unreadable()
+        return dict(zip(names[len(given)], given, strict=True))
+
+    def by_chance(self) -> str:
+        """Write this split as it would divide by chance, for advice."""
+        fractions = 0.8 if self.records is not None else self.fractions
+        stratified = ", stratified=True" if self.stratified else ""
+        return f"split=Split({fractions!r}{stratified}, seed=0)"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The records of each part of a split, as ascending positions in the corpus.
+
+    Attributes
+    ----------
+    validation
+        Empty where the split has no such part.
+    """
+
+    train: npt.NDArray[np.int64]
+    validation: npt.NDArray[np.int64]
+    test: npt.NDArray[np.int64]
+
+    def items(self) -> list[tuple[str, npt.NDArray[np.int64]]]:
+        """Return the parts that hold records, by name."""
+        named = ((TRAIN, self.train), (VALIDATION, self.validation), (TEST, self.test))
+        return [(name, rows) for name, rows in named if len(rows)]
+
+
+def split_records(
+    split: Split,
+    ids: Sequence[str],
+    labels: Sequence[str],
+    copies: Sequence[Sequence[str]],
+    rows: npt.NDArray[np.int64],
+    patients: Sequence[str] | None = None,
+) -> Parts:
+    """Divide the records at `rows` by the rule.
+
+    Parameters
+    ----------
+    split
+        The rule.
+    ids, labels
+        Of the whole corpus, sorted by id.
+    copies
+        Groups of ids that hold the same signal.
+    rows
+        ``(n,)`` positions of the records to divide, ascending.
+    patients
+        Whose the records of the whole corpus are, '' where that isn't known; or None.
+
+    Raises
+    ------
+    SplitError
+        If a part stays empty, a listed record doesn't exist, or two records of one patient or two
+        copies of one recording stand in different parts, which chance is never allowed to do.
+    """
+    by_patient = rows_by_patient(rows, patients)
+    several = any(SEPARATOR in labels[row] for row in rows)
+    if split.stratified and several and split.seed is None:
+        raise SplitError(
+            "records of several labels can't be divided class by class in their order: divide them "
+            f"by chance, {split.by_chance()}"
+        )
+    if split.records is not None:
+        places = _listed_parts(split.records, ids, rows)
+    elif split.seed is not None and (by_patient or (split.stratified and several)):
+        place = {ids[row]: int(row) for row in rows}
+        twins = [[place[name] for name in group if name in place] for group in copies]
+        groups = groups_of(rows.tolist(), [*by_patient.values(), *twins])
+        strata = labels if split.stratified else [""] * len(ids)
+        places = divide_groups(groups, strata, split.seed, partial(_counts, split.shares()))
+    else:
+        places = _fraction_parts(split, ids, labels, copies, rows)
+    parts = Parts(
+        *(np.array(sorted(places[name]), dtype=np.int64) for name in (TRAIN, VALIDATION, TEST))
+    )
+    wanted = [TRAIN, TEST] if split.records is not None else list(split.shares())
+    empty = [name for name in wanted if not places[name]]
+    if empty:
+        message = f"{len(rows)} records leave nothing for {' and '.join(empty)}"
+        if by_patient:
+            message += f", as their {len(by_patient)} patients stay whole. Try another seed or "
+            message += "other fractions"
+        raise SplitError(message)
+    check_patients(parts, ids, by_patient, split.by_chance())
+    _check_copies(parts, ids, copies, split.by_chance())
+    return parts
+
+
+def _listed_parts(
+    records: Mapping[str, Sequence[str]], ids: Sequence[str], rows: npt.NDArray[np.int64]
+) -> dict[str, list[int]]:
+    place = {ids[row]: int(row) for row in rows}
+    missing = [name for part in records.values() for name in part if name not in place]
+    if missing:
+        raise SplitError(
+            f"the split lists records that the corpus doesn't have (or that were left out): "
+            f"{_few(missing)}"
+        )
+    parts: dict[str, list[int]] = defaultdict(list)
+    for name, listed in records.items():
+        parts[name] = [place[record] for record in listed]
+    taken = set(parts[TEST]) | set(parts[VALIDATION])
+    parts[TRAIN] = [int(row) for row in rows if int(row) not in taken]
+    return parts
+
+
+def _fraction_parts(
+    split: Split,
+    ids: Sequence[str],
+    labels: Sequence[str],
+    copies: Sequence[Sequence[str]],
+    rows: npt.NDArray[np.int64],
+) -> dict[str, list[int]]:
+    strata: dict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        strata[labels[row] if split.stratified else ""].append(int(row))
+    parts: dict[str, list[int]] = defaultdict(list)
+    twin_of = {name: group[0] for group in copies for name in group}
+    moved: dict[str, str] = {}
+    for label in sorted(strata):
+        order = strata[label]
+        if split.seed is not None:
+            rng = np.random.default_rng([split.seed, len(order)])
+            order = rng.permutation(order).tolist()
+        start = 0
+        for name, count in _counts(split.shares(), len(order)).items():
+            part, start = order[start : start + count], start + count
+            for row in part:
+                # Copies follow the first of their group, also from another stratum.
+                group = twin_of.get(ids[row]) if split.seed is not None else None
+                parts[moved.setdefault(group, name) if group else name].append(row)
+    return parts
+
+
+def _counts(shares: Mapping[str, float], n_records: int) -> dict[str, int]:
+    """Return how many records each part gets, in the order in which they are dealt out."""
+    n_train = round(shares[TRAIN] * n_records)
+    n_validation = round(shares.get(VALIDATION, 0.0) * n_records)
+    n_test = n_records - n_train - n_validation
+    return {TEST: n_test, VALIDATION: n_validation, TRAIN: n_train}
+
+
+def _check_copies(
+    parts: Parts, ids: Sequence[str], copies: Sequence[Sequence[str]], advice: str
+) -> None:
+    part_of = {ids[row]: name for name, rows in parts.items() for row in rows}
+    torn = []
+    for group in copies:
+        found = {name: part_of[name] for name in group if name in part_of}
+        if len(set(found.values())) > 1:
+            torn.append(_few([f"{name} ({part})" for name, part in found.items()], " = "))
+    if torn:
+        raise SplitError(
+            f"the same recording stands on two sides of the split under different names: "
+            f"{_few(torn, '; ')}. Leave all but one out, or divide by chance, which keeps copies "
+            f"together: {advice}"
+        )
+
+
+def _is(value: object, kind: type) -> bool:
+    """Say whether a value is such a number; True and False are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _few(names: Sequence[str], between: str = ", ") -> str:
+    shown = between.join(names[:SHOWN])
+    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

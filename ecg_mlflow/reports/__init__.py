@@ -1,0 +1,1 @@
+"""Reports of studies: comparison, errors, data; tables, figures and pages."""

@@ -1,0 +1,149 @@
+"""``ecg-mlflow compare``: which configurations are better than others, as far as can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ecg_mlflow.errors import PredictionsError
+from ecg_mlflow.records.splits import TEST
+from ecg_mlflow.reports.comparison_report import write_report
+from ecg_mlflow.reports.options import Question
+from ecg_mlflow.reports.study_results import Results, read_results
+from ecg_mlflow.reports.text_tables import aligned
+from ecg_mlflow.stats.comparison import Comparison, compare
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+#: Metrics of every comparison, beside the one that decides.
+METRICS = (
+    "f1",
+    "roc_auc",
+    "average_precision",
+    "sensitivity",
+    "specificity",
+    "accuracy",
+    "log_loss",
+)
+#: Rows of the printed table.
+SHOWN = 30
+
+
+def compare_studies(
+    client: MlflowClient, names: Sequence[str], question: Question, output: Path | None = None
+) -> str:
+    """Compare all configurations of some studies; log the report, and return the printed table.
+
+    Parameters
+    ----------
+    client
+        The store.
+    names
+        Studies; the report goes to the first one's parent run.
+    question
+        What is asked.
+    output
+        A folder that gets a copy.
+
+    Raises
+    ------
+    TrackingError
+        If a study isn't found, or has nothing to compare.
+    PredictionsError
+        If the metric isn't one of these predictions'.
+    """
+    results = read_results(client, names)
+    question = question.about(results.usual_metric)
+    comparison = compare_side(results, TEST, question)
+    words = in_words(comparison, results)
+    written = write_report(client, results, comparison, question, words, output)
+    more = len(comparison.standings) - SHOWN
+    return "\n".join(
+        [
+            *aligned(_table(comparison)),
+            *([f"... and {more} more, in the report"] if more > 0 else []),
+            "",
+            *(f"{line}." for line in words),
+            f"report: {written}",
+        ]
+    )
+
+
+def compare_side(results: Results, side: str, question: Question) -> Comparison:
+    """Compare the configurations by their predictions of one side's records.
+
+    Raises
+    ------
+    PredictionsError
+        If the metric isn't one of these predictions'.
+    """
+    candidates = [one.candidate(side) for one in results.configurations]
+    known = [one for one in candidates if one is not None]
+    defined = known[0].repetitions[0].metrics
+    if question.metric not in defined:
+        raise PredictionsError(
+            f"metric={question.metric!r} is none of these predictions' metrics: "
+            f"{', '.join(sorted(defined))}"
+        )
+    metrics = [name for name in (*METRICS, "cinc2017") if name in defined]
+    return compare(
+        known,
+        metrics,
+        question.metric,
+        level=question.level,
+        n_resamples=question.resamples,
+        seed=question.seed,
+    )
+
+
+def _table(comparison: Comparison) -> list[list[str]]:
+    """Write the configurations as rows, those that can't be told from the best with a star."""
+    metric = comparison.decisive
+    head = ["", "configuration", "runs", metric, "sd", f"{comparison.level:.0%} over records"]
+    rows = [[*head, "p", "parameters", "ms/record"]]
+    for one in comparison.standings[:SHOWN]:
+        estimate = one.estimates[metric]
+        interval = estimate.over_records
+        rows.append(
+            [
+                "*" if one.in_group else "",
+                one.name,
+                str(len(estimate.each)),
+                f"{estimate.mean:.4f}",
+                f"{estimate.sd:.4f}" if np.isfinite(estimate.sd) else "-",
+                f"{interval.low:.4f} to {interval.high:.4f}",
+                f"{one.p_value:.3f}",
+                "-" if one.parameters is None else f"{one.parameters:,.0f}",
+                "-" if one.ms_per_record is None else f"{one.ms_per_record:.2f}",
+            ]
+        )
+    return rows
+
+
+def in_words(comparison: Comparison, results: Results) -> list[str]:
+    """Say what the comparison means, and what it leaves out, in sentences without full stops."""
+    group, metric = comparison.group, comparison.decisive
+    told = f"in {metric} on {comparison.n_records} test records, at {comparison.level:.0%}"
+    if len(comparison.standings) == 1:
+        lines = ["There is one configuration, and nothing to compare it with"]
+    elif len(group) == 1:
+        lines = [f"{group[0].name} is better than every other configuration {told}"]
+    else:
+        lines = [
+            f"{len(group)} of {len(comparison.standings)} configurations (marked) can't be told "
+            f"from the best {told}"
+        ]
+    if len(group) > 1 and comparison.smallest is not None:
+        lines.append(f"The smallest of them is {comparison.smallest.name}")
+    if len(group) > 1 and comparison.fastest is not None:
+        lines.append(f"The fastest of them is {comparison.fastest.name}")
+    lines.append("p is of the difference from the first one, corrected for all pairs")
+    return [*lines, *(_sentence(note) for note in (*comparison.notes, *results.notes))]
+
+
+def _sentence(note: str) -> str:
+    return f"Note: {note}"

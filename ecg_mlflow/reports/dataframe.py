@@ -1,0 +1,178 @@
+"""A study's results as a DataFrame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ecg_mlflow.errors import ResultsError
+from ecg_mlflow.reports.result_columns import run_columns
+from ecg_mlflow.tracking.client import connect
+from ecg_mlflow.tracking.study_runs import STATUSES, StudyRun, StudyRuns, read_study_runs
+from ecg_mlflow.tracking.trace import Trace
+from ecg_mlflow.tracking.trace_reader import LOSS, read_traces
+
+#: Metrics that are no curves; `final` has them, and whoever names them.
+_NO_CURVES = ("system/", "trainable_parameters")
+
+
+def load_results(
+    study: str,
+    tracking_uri: str | None = None,
+    *,
+    metrics: Iterable[str] | None = None,
+    every: int = 1,
+    final: bool = False,
+    status: str | Iterable[str] | None = None,
+) -> pd.DataFrame:
+    """Return what a study has found, as a table.
+
+    Parameters
+    ----------
+    study
+        Its parent run's id, six or more characters of the id's beginning, its name, or the name of
+        the study.
+    tracking_uri
+        Its store; by default that of ``MLFLOW_TRACKING_URI``, else ``mlflow.db``.
+    metrics
+        Which metrics; by default all, but the figures of the machine (``system/...``) and
+        ``trainable_parameters``, which are no curves, only with `final`. Without ``loss``
+        there are rows for those iterations alone at which one of the others was found.
+    every
+        Take one iteration in so many: with 100, iterations 99, 199, ... Those after which a test
+        was made are always among them.
+    final
+        One row for each run, with the last value of each metric, instead of one for each iteration.
+        It takes a second where curves take longer.
+    status
+        Only runs with this status, or one of these: ``FINISHED``, ``PRUNED``, ``RUNNING``,
+        ``FAILED``, ``KILLED``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        In order of configuration, repetition and iteration, with the columns
+
+        - each option by its name, as a categorical in the grid's order. Its values are numbers
+          where all of the option's aliases are, and the aliases otherwise; missing where the
+          configuration has no such option. An option that is named like another column is
+          ``option_NAME``;
+        - ``config``, the configuration's index; ``repetition``; ``run``, the run's id; ``status``;
+        - ``iteration``, from 0, not with `final`;
+        - each metric. ``loss`` is float32, as it was computed, and the others are float64, NaN at
+          iterations without a test.
+
+        Runs that were taken over from other studies are among them, and those that were pruned,
+        failed or still run.
+
+    Raises
+    ------
+    TrackingError
+        If there is no such study, or several; the message lists them. Or the store fails.
+    ResultsError
+        If there is no such metric or status, or `every` is no number of iterations.
+
+    Examples
+    --------
+    The mean over repetitions of each test, a line for each layout::
+
+        frame = load_results("resnet", metrics=["test_f1"])
+        frame.groupby(["layout", "iteration"])["test_f1"].mean().unstack("layout").plot()
+
+    As an array with a dimension for each option::
+
+        frame.set_index(["layout", "filters", "repetition", "iteration"]).to_xarray()
+    """
+    if not isinstance(every, int | np.integer) or every < 1:
+        raise ResultsError(f"every={every!r} is no number of iterations: give 1, 2, 3, ...")
+    if final and every != 1:
+        raise ResultsError(
+            f"final=True takes one row of each run, and every={every} one of so many iterations: "
+            "give one of them"
+        )
+    client = connect(tracking_uri)
+    found = read_study_runs(client, study)
+    runs = _chosen(found, status)
+    names = _metric_names(found, metrics, final)
+    if final:
+        columns = run_columns(found, runs, np.ones(len(runs), np.int64))
+        for name in names:
+            values = [run.metrics.get(name, math.nan) for run in runs]
+            columns[name] = np.array(values, _dtype(name))
+        return pd.DataFrame(columns, copy=False)
+    traces = read_traces(client, runs, names)
+    return pd.DataFrame(_curves(found, runs, traces, names, every), copy=False)
+
+
+def _chosen(found: StudyRuns, status: str | Iterable[str] | None) -> list[StudyRun]:
+    if status is None:
+        return list(found.runs)
+    wanted = [status] if isinstance(status, str) else list(status)
+    for one in wanted:
+        if one not in STATUSES:
+            raise ResultsError(f"status={one!r} is none that a run has: {', '.join(STATUSES)}")
+    return [run for run in found.runs if run.status in wanted]
+
+
+def _metric_names(found: StudyRuns, metrics: Iterable[str] | None, final: bool) -> list[str]:
+    """Return the names of the metrics that are wanted, the loss first."""
+    known = sorted({name for run in found.runs for name in run.metrics}, key=_loss_first)
+    if metrics is None:
+        return [name for name in known if final or not name.startswith(_NO_CURVES)]
+    wanted = [metrics] if isinstance(metrics, str) else list(dict.fromkeys(metrics))
+    for name in wanted:
+        if name not in known:
+            raise ResultsError(
+                f"metrics={name!r} is none of study {found.name} ({found.run_id}), which has "
+                + (", ".join(known) or "none yet")
+            )
+    return wanted
+
+
+def _loss_first(name: str) -> tuple[bool, str]:
+    return name != LOSS, name
+
+
+def _curves(
+    found: StudyRuns,
+    runs: Sequence[StudyRun],
+    traces: Sequence[Trace],
+    names: Sequence[str],
+    every: int,
+) -> dict[str, Any]:
+    """Return the columns of a frame with a row for each iteration."""
+    rows = [_iterations(trace, every) for trace in traces]
+    lengths = np.array([len(one) for one in rows], np.int64)
+    columns = run_columns(found, runs, lengths)
+    columns["iteration"] = np.concatenate([np.empty(0, np.int32), *rows])
+    total = int(lengths.sum())
+    for name in names:
+        columns[name] = np.full(total, np.nan, _dtype(name))
+    ends = np.cumsum(lengths)
+    for trace, iterations, end in zip(traces, rows, ends.tolist(), strict=True):
+        begin = end - len(iterations)
+        if len(trace.losses):
+            there = iterations[: np.searchsorted(iterations, len(trace.losses))]
+            columns[LOSS][begin : begin + len(there)] = trace.losses[there]
+        places = begin + np.searchsorted(iterations, trace.iterations)
+        for name, values in trace.metrics.items():
+            columns[name][places] = values
+    return columns
+
+
+def _iterations(trace: Trace, every: int) -> npt.NDArray[np.int32]:
+    """Return the iterations that get a row: one in `every`, and those of tests."""
+    n = len(trace.losses)
+    wanted = np.zeros(max(n, int(trace.iterations.max(initial=-1)) + 1), np.bool_)
+    wanted[every - 1 : n : every] = True
+    wanted[trace.iterations] = True
+    return np.flatnonzero(wanted).astype(np.int32)
+
+
+def _dtype(metric: str) -> type[np.floating[Any]]:
+    return np.float32 if metric == LOSS else np.float64

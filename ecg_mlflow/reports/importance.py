@@ -1,0 +1,91 @@
+"""What a run's network looked at in a recording, along the recording's own time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_mlflow.models.build import load_network
+from ecg_mlflow.pipeline import Stages
+from ecg_mlflow.pipeline.actions import ResampleSignals, SplitSignals, resampled_length
+from ecg_mlflow.pipeline.memory import cut_windows, prepare_record
+from ecg_mlflow.pipeline.spec import functions_of, stages_from_json
+from ecg_mlflow.pipeline.user_code import StepFiles
+from ecg_mlflow.records import DigitalRecord, Record
+from ecg_mlflow.reports.study_results import TrainedRun
+from ecg_mlflow.tracking.stored_models import fetch_network
+from ecg_mlflow.tracking.stored_study import StudyRecord
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from ecg_mlflow.training.saliency import GradientTimesInput
+
+#: Seconds over which it is smoothed: about a QRS complex.
+SMOOTH_S = 0.1
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """A network and the pipeline before it, to be asked what it looks at.
+
+    Attributes
+    ----------
+    shares
+        See `ecg_mlflow.training.saliency.GradientTimesInput`.
+    stages
+        A pipeline that draws nothing by chance.
+    """
+
+    shares: GradientTimesInput
+    stages: Stages
+
+    def importance(self, record: Record, place: int) -> npt.NDArray[np.float32]:
+        """Return ``(n_samples,)`` in [0, 1]: how much each moment counted for a class."""
+        from ecg_mlflow.training.saliency import along_record
+
+        given = DigitalRecord.from_millivolts(record.id, record.signal, record.fs, record.leads)
+        prepared = prepare_record(given, self.stages)
+        windows, _ = cut_windows([prepared], self.stages)
+        n_samples, fs = len(prepared.samples), prepared.fs
+        for action in self.stages.every:
+            if isinstance(action, ResampleSignals):
+                n_samples, fs = resampled_length(n_samples, fs, action.fs), action.fs
+        split = self.stages.split
+        assert isinstance(split, SplitSignals)
+        step = split.per_label()
+        starts = split.starts(n_samples, "" if isinstance(step, int) else next(iter(step)))
+        shares = self.shares(windows, place)
+        found = along_record(shares, starts, n_samples, round(SMOOTH_S * fs))
+        # The pipeline may have resampled: back to the recording's own samples.
+        here = np.linspace(0, 1, len(record.signal))
+        return np.interp(here, np.linspace(0, 1, n_samples), found).astype(np.float32)
+
+
+def open_viewer(
+    client: MlflowClient, study: StudyRecord, run: TrainedRun, folder: Path
+) -> Viewer | None:
+    """Fetch a run's network and pipeline; None where the pipeline draws by chance.
+
+    Raises
+    ------
+    TrackingError
+        If they can't be fetched.
+    ModelError, PipelineError
+        If they can't be used here.
+    """
+    spec = run.record.configuration.get("test_pipeline")
+    if spec is None:
+        return None
+    code = folder / "design"
+    if functions_of(spec):
+        study.fetch_code(code)
+    stages = stages_from_json(spec, StepFiles(code).find)
+    network = load_network(fetch_network(client, run.record.run_id, run.weights, folder))
+    from ecg_mlflow.training.saliency import GradientTimesInput
+
+    return Viewer(GradientTimesInput(network, multilabel=run.is_multilabel), stages)

@@ -1,0 +1,215 @@
+"""Shows one recording: its picture, and in words what it is and what is wrong with it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ecg_mlflow.errors import DataNotFoundError, RecordError
+from ecg_mlflow.output_files import write_output
+from ecg_mlflow.records import DigitalRecord, Record, read_digital
+from ecg_mlflow.records.find import find_headers
+from ecg_mlflow.records.header_comments import diagnoses, read_header_groups
+from ecg_mlflow.records.label_sets import split_label
+from ecg_mlflow.records.labels import find_label_files, has_label_file, read_labels
+from ecg_mlflow.records.locating import HEADERS, absolute, locate
+from ecg_mlflow.records.quality import lead_faults
+from ecg_mlflow.records.snomed import in_words
+from ecg_mlflow.reports.figures import png
+from ecg_mlflow.reports.record_picture import draw_record
+
+_ENDINGS = (".hea", ".edf", ".EDF")
+
+
+@dataclass(frozen=True)
+class View:
+    """What is to be seen of a recording.
+
+    Attributes
+    ----------
+    start_s, seconds
+        Where it begins and how long it is, in s; None for all the rest.
+    leads
+        Names of leads; empty for all.
+    layout
+        See `draw_record`.
+    """
+
+    start_s: float = 0.0
+    seconds: float | None = None
+    leads: tuple[str, ...] = ()
+    layout: str | None = None
+
+
+def show_record(
+    name: str,
+    *,
+    data: str | None = None,
+    labels: str | None = None,
+    view: View | None = None,
+    out: Path | None = None,
+) -> str:
+    """Draw a recording into a PNG file, and describe it.
+
+    Parameters
+    ----------
+    name
+        Path of its header or EDF file, with or without the ending; or its name, with `data`.
+    data
+        A folder, a glob, or a word such as ``demo12``, as for `load_corpus`.
+    labels
+        A label file, or ``headers``; by default the file beside the record, or its header.
+    view
+        Which part is drawn.
+    out
+        The picture; by default the record's name with ``.png`` in the current folder.
+
+    Raises
+    ------
+    DataNotFoundError
+        If there is no such record, or label file.
+    RecordError
+        If the record can't be read, or has no such part or lead.
+    StorageFullError
+        If the picture can't be written.
+    ExtraMissingError
+        If it is an EDF file, and the package that reads these is not installed.
+    """
+    path, root = find_record(name, data)
+    digital = read_digital(path, keep_invalid=True)
+    label = _label(path, root, labels, digital)
+    view = view or View()
+    whole = Record(digital.id, digital.millivolts(), digital.fs, digital.leads, label)
+    figure = draw_record(_seen(whole, view), start_s=view.start_s, layout=view.layout)
+    target = out or Path(f"{digital.id}.png")
+    write_output(target, png(figure))
+    return "\n".join([*describe_record(path, digital, label), f"picture:  {target}"])
+
+
+def find_record(name: str, data: str | None = None) -> tuple[Path, Path]:
+    """Return the path of a record, and the folder where its label file may be.
+
+    Raises
+    ------
+    DataNotFoundError
+        If there is no such record; the message names those that are called alike.
+    """
+    if data is None:
+        path = Path(os.path.normpath(absolute(name)))
+        tried = [path] if path.suffix in _ENDINGS else []
+        tried += [Path(f"{path}{ending}") for ending in _ENDINGS]
+        if path.suffix in (".mat", ".dat"):
+            tried.append(path.with_suffix(".hea"))
+        for file in tried:
+            if file.is_file():
+                return file, file.parent
+        raise DataNotFoundError(
+            f"no recording {path}: give the path of a header (.hea) or an EDF file (.edf), with or "
+            "without its ending, or the record's name and --data FOLDER"
+        )
+    folder, source = locate(data)
+    found = find_headers(folder)
+    paths = [path for path in found.headers if path.stem == name]
+    if not paths:
+        alike = difflib.get_close_matches(name, [path.stem for path in found.headers])
+        raise DataNotFoundError(
+            f"no record {name!r} among the {len(found.headers)} of {source}; "
+            + (f"called alike: {', '.join(alike)}" if alike else f"one is {found.headers[0].stem}")
+        )
+    if len(paths) > 1:
+        raise DataNotFoundError(
+            f"several records are called {name!r}: {', '.join(map(str, paths))}. Give the path of "
+            "one instead of --data"
+        )
+    return paths[0], found.root
+
+
+def describe_record(path: Path, record: DigitalRecord, label: str | None) -> list[str]:
+    """Write what a record is, and what is wrong with it, as lines of text."""
+    n_samples, n_leads = record.samples.shape
+    signal = record.millivolts()
+    labels = ", ".join(map(in_words, split_label(label))) if label else "unknown"
+    lines = [
+        f"{record.id}: {n_samples} samples at {record.fs:g} Hz, {n_samples / record.fs:.1f} s "
+        f"({path})",
+        f"leads:    {n_leads}: {', '.join(record.leads)}",
+        f"label:    {labels}",
+    ]
+    groups = read_header_groups([path])
+    if groups:
+        told = (f"{column} {values[path.stem]}" for column, values in groups.items())
+        lines.append(f"patient:  {', '.join(told)}")
+    low, high = np.nanmin(signal, initial=np.inf), np.nanmax(signal, initial=-np.inf)
+    return [
+        *lines,
+        f"gain:     {_gains(record)}",
+        f"range:    {low:.2f} to {high:.2f} mV",
+        *(f"warning:  {fault}" for fault in lead_faults(record.samples, record.fs, record.leads)),
+    ]
+
+
+def _gains(record: DigitalRecord) -> str:
+    if record.digital is None:
+        return "none: samples are kept in mV"
+    values = [f"{gain:g}" for gain in record.gain.tolist()]
+    if len(set(values)) == 1:
+        return f"{values[0]} units per mV"
+    told = ", ".join(f"{lead} {gain}" for lead, gain in zip(record.leads, values, strict=True))
+    return f"{told} units per mV"
+
+
+def _label(path: Path, root: Path, labels: str | None, record: DigitalRecord) -> str | None:
+    if labels == HEADERS:
+        return diagnoses(record.comments)
+    if labels is not None:
+        return read_labels(absolute(labels)).by_id.get(record.id)
+    try:
+        if has_label_file((path.parent,), root):
+            return read_labels(find_label_files((path.parent,), root)).by_id.get(record.id)
+    except DataNotFoundError:  # several that can't be told apart, or no text: it can be shown still
+        return None
+    return diagnoses(record.comments)
+
+
+def _seen(record: Record, view: View) -> Record:
+    """Cut out what is to be seen.
+
+    Raises
+    ------
+    RecordError
+        If the record has no such part or lead.
+    """
+    n_samples = len(record.signal)
+    first = round(view.start_s * record.fs)
+    if view.seconds is not None and not view.seconds > 0:
+        raise RecordError(f"{view.seconds:g} s of record {record.id} show nothing: give more")
+    if first >= n_samples:
+        raise RecordError(
+            f"record {record.id} is {n_samples / record.fs:.1f} s long; there is nothing to show "
+            f"from {view.start_s:g} s on"
+        )
+    length = n_samples if view.seconds is None else max(1, round(view.seconds * record.fs))
+    columns = _columns(record, view.leads)
+    return replace(
+        record,
+        signal=record.signal[first : first + length, columns],
+        leads=tuple(record.leads[column] for column in columns),
+    )
+
+
+def _columns(record: Record, leads: Sequence[str]) -> list[int]:
+    if not leads:
+        return list(range(len(record.leads)))
+    places = {lead.casefold(): place for place, lead in enumerate(record.leads)}
+    missing = [lead for lead in leads if lead.casefold() not in places]
+    if missing:
+        raise RecordError(
+            f"record {record.id} has no lead {', '.join(map(repr, missing))}; its leads are "
+            f"{', '.join(record.leads)}"
+        )
+    return [places[lead.casefold()] for lead in leads]

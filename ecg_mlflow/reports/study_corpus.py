@@ -1,0 +1,118 @@
+"""The recordings of a study that was run before, and which of them its networks have seen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_mlflow.errors import CorpusError
+from ecg_mlflow.records import Corpus, load_corpus, packed_path
+from ecg_mlflow.records.locating import asked_for, located
+from ecg_mlflow.records.splits import TEST
+
+#: Hex digits of a recording's digest: enough to tell any two apart that are not the same.
+DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a study's recordings and labels are now; None where they were then.
+
+    Attributes
+    ----------
+    data, labels
+        As for ``ecg-mlflow run``.
+    folders
+        Where relative paths start, the first that fits.
+    """
+
+    data: str | None = None
+    labels: str | None = None
+    folders: tuple[Path, ...] = field(default_factory=lambda: (Path.cwd(),))
+
+    def located(
+        self, plan: Mapping[str, Any], request: Mapping[str, Any]
+    ) -> tuple[str, str | None]:
+        """Return data and labels; what isn't given is the study's."""
+        data = self.data or str(request.get("data") or asked_for(plan["corpus"]["source"]))
+        labels = self.labels or request.get("labels")
+        return located(data, self.folders), labels and located(str(labels), self.folders)
+
+
+def open_study_corpus(
+    plan: Mapping[str, Any], request: Mapping[str, Any], place: Place | None = None
+) -> Corpus:
+    """Open the corpus that a study was run on.
+
+    Parameters
+    ----------
+    plan
+        The study's ``design/plan.json``.
+    request
+        What the study was asked for: where its recordings were.
+    place
+        Where they are now, if somewhere else.
+
+    Raises
+    ------
+    CorpusError
+        If what is found isn't what the study was run on.
+    DataNotFoundError
+        If nothing is found.
+    """
+    wanted = plan["corpus"]["digest"]
+    place = place or Place()
+    if place.data is None and packed_path(wanted).exists():
+        return Corpus.open(packed_path(wanted))
+    found = load_corpus(*place.located(plan, request))
+    if found.digest != wanted:
+        raise CorpusError(
+            f"the recordings of {found.source} are not those that the study was run on (digest "
+            f"{found.digest[:16]}, the study's is {wanted[:16]}; it had them from "
+            f"{plan['corpus']['source']}): files or labels have changed, or were added. Give the "
+            "place of the recordings as they were with data and labels"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class SeenRecords:
+    """Which recordings a network was trained on, or its threshold chosen by.
+
+    Attributes
+    ----------
+    digests
+        Of their signals: they hold for a copy under another name too.
+    shortest_s
+        Duration of the shortest one, in seconds.
+    """
+
+    digests: frozenset[str]
+    shortest_s: float
+
+    @classmethod
+    def of_study(cls, plan: Mapping[str, Any], corpus: Corpus) -> SeenRecords:
+        """Find all records of a study but its test records."""
+        names = (name for side, part in plan["split"].items() if side != TEST for name in part)
+        rows = [corpus.index(name) for name in names]
+        durations = corpus.n_samples[rows] / corpus.fs[rows]
+        return cls(frozenset(record_digests(corpus, rows)), float(durations.min()))
+
+
+def record_digests(corpus: Corpus, rows: Iterable[int]) -> list[str]:
+    """Return a digest of each recording's signal in mV, whatever form it is packed in."""
+    return [
+        hashlib.sha256(corpus.signals.millivolts(int(row)).tobytes()).hexdigest()[:DIGITS]
+        for row in rows
+    ]
+
+
+def unseen(corpus: Corpus, rows: npt.NDArray[np.int64], seen: frozenset[str]) -> npt.NDArray[Any]:
+    """Say for each record whether a network has not seen it, ``(n,)`` bool."""
+    return np.array([digest not in seen for digest in record_digests(corpus, rows)], dtype=bool)

@@ -1,0 +1,93 @@
+"""Which run of a study is its winner, and among how many it was picked on the test records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ecg_mlflow.errors import PromotionError
+from ecg_mlflow.records.splits import VALIDATION
+from ecg_mlflow.reports.compare import compare_side
+from ecg_mlflow.reports.options import Question
+from ecg_mlflow.reports.study_results import Configuration, Results, TrainedRun
+from ecg_mlflow.stats.comparison import winner
+from ecg_mlflow.stats.metrics import higher_is_better
+from ecg_mlflow.stats.predictions import Predictions
+
+#: The rules in words.
+RULES = {
+    "lower_bound": "the best lower bound of the interval over records",
+    "mean": "the best mean over its repetitions",
+    "smallest": "the smallest model of those that can't be told from the best",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A run that was chosen.
+
+    Attributes
+    ----------
+    configuration, run
+        It.
+    how
+        In words.
+    candidates
+        Predictions of the test records by all runs that it was picked from by these records; none
+        where it was picked without them.
+    """
+
+    configuration: Configuration
+    run: TrainedRun
+    how: str
+    candidates: tuple[Predictions, ...]
+
+    def __str__(self) -> str:
+        repetition = f"repetition {self.run.record.repetition}"
+        return f"{self.configuration.name}, {repetition} ({self.how})"
+
+
+def choose_run(results: Results, question: Question, run_id: str | None = None) -> Choice:
+    """Choose a study's winner, or take the run that a user has chosen.
+
+    A configuration is chosen by the rule, on validation records where the study has some; of its
+    repetitions the one with the best metric on these.
+
+    Raises
+    ------
+    PromotionError
+        If there is no such run.
+    PredictionsError
+        If the metric isn't one of these predictions'.
+    """
+    everything = tuple(
+        run.test for one in results.configurations for run in one.runs if run.test is not None
+    )
+    if run_id is not None:
+        # Whoever chooses by hand has seen all test figures in the UI.
+        return Choice(*_of_run(results, run_id), "chosen by hand", everything)
+    validated = results.side == VALIDATION
+    comparison = compare_side(results, results.side, question)
+    best = winner(comparison, question.rule)
+    (configuration,) = (one for one in results.configurations if one.name == best.name)
+    sign = 1 if higher_is_better(question.metric) else -1
+
+    def merit(run: TrainedRun) -> float:
+        predictions = run.validation if validated else run.test
+        assert predictions is not None
+        return sign * predictions.metrics.get(question.metric, -float("inf") * sign)
+
+    run = max(configuration.runs, key=merit)
+    how = f"{RULES[question.rule]} of {question.metric} on {results.side} records"
+    return Choice(configuration, run, how, () if validated else everything)
+
+
+def _of_run(results: Results, run_id: str) -> tuple[Configuration, TrainedRun]:
+    for configuration in results.configurations:
+        for run in configuration.runs:
+            if run.record.run_id == run_id:
+                return configuration, run
+    listed = ", ".join(run.record.run_id for one in results.configurations for run in one.runs[:1])
+    raise PromotionError(
+        f"run {run_id} is no run of {results.studies[0].name} that was scored on the test records; "
+        f"such are {listed}"
+    )

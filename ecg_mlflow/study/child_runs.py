@@ -1,0 +1,132 @@
+"""The child runs of a study as the driver opens them, hands them to workers and ends them early."""
+
+from __future__ import annotations
+
+import json
+
+from ecg_mlflow.errors import CheckpointError
+from ecg_mlflow.files import checkpoint_path, discard_checkpoint
+from ecg_mlflow.study.descriptions import (
+    configuration_name,
+    dataset_infos,
+    full_configuration,
+    run_name,
+    run_params,
+)
+from ecg_mlflow.study.plan import PlannedRun, StudyPlan
+from ecg_mlflow.study.run_queue import OpenRun
+from ecg_mlflow.study.worker.main import RunJob
+from ecg_mlflow.study.worker.score_test_records import ScoreJob
+from ecg_mlflow.tracking.client import store_errors
+from ecg_mlflow.tracking.datasets import DatasetInfo, log_datasets
+from ecg_mlflow.tracking.ledger import ATTEMPT_TAG, CORPUS_TAG, IDENTITY_TAG, PRUNED_TAG
+from ecg_mlflow.tracking.run_log import RunLog
+from ecg_mlflow.tracking.runs import EndStatus
+from ecg_mlflow.tracking.study_run import Study
+from ecg_mlflow.tracking.ui_links import CONFIGURATION_TAG
+from ecg_mlflow.training import load_checkpoint
+
+
+class Children:
+    """The child runs of a study.
+
+    Parameters
+    ----------
+    plan, study
+        The study and its parent run.
+    scores_test
+        Runs score the test records at their end.
+    """
+
+    def __init__(self, plan: StudyPlan, study: Study, *, scores_test: bool) -> None:
+        self._plan = plan
+        self._study = study
+        self._scores_test = scores_test
+        self._run_ids: dict[str, str] = {}
+        self._datasets: dict[int, dict[str, DatasetInfo]] = {}
+
+    def note(self, run: PlannedRun, run_id: str) -> None:
+        """Note the child of a run that has ended before."""
+        self._run_ids[run.key] = run_id
+
+    def open(self, one: OpenRun) -> None:
+        """Create the child run, or go on in the one that is there."""
+        run = one.run
+        one.attempt += 1
+        tags = {
+            IDENTITY_TAG: run.identity,
+            ATTEMPT_TAG: one.attempt,
+            CORPUS_TAG: self._plan.corpus.digest[:16],
+            CONFIGURATION_TAG: configuration_name(run),
+        }
+        if one.run_id is None:
+            one.run_id = self._study.create_child(run_name(run), run_params(run), tags)
+        else:
+            self._study.tag_child(one.run_id, {ATTEMPT_TAG: one.attempt})
+            if one.is_open:
+                return
+            self._study.reopen_child(one.run_id, run_params(run))
+        self._run_ids[run.key] = one.run_id
+        one.is_open = True
+        # Again for a run that is gone on with: its first driver may have died before it came here.
+        # Here and not in the workers, which would race for the first entry in MLflow's table.
+        log_datasets(self._study.client, one.run_id, self._describe_data(run))
+        self.write(one.run_id, "configuration.json", json.dumps(full_configuration(run), indent=2))
+
+    def _describe_data(self, run: PlannedRun) -> dict[str, DatasetInfo]:
+        index = run.config.index
+        if index not in self._datasets:  # the repetitions of a configuration share them
+            self._datasets[index] = dataset_infos(self._plan.corpus, run.config)
+        return self._datasets[index]
+
+    def job(self, one: OpenRun) -> RunJob:
+        """Return what a worker needs to know of a run."""
+        config = one.run.config
+        assert one.run_id is not None
+        return RunJob(
+            one.run.key,
+            one.run_id,
+            one.run.identity,
+            config.settings,
+            config.data.sides,
+            config.data.input_shape,
+            one.run.repetition,
+            config.n_iterations,
+            config.tests,
+            self._describe_data(one.run),
+            self._scores_test,
+        )
+
+    def score_job(self, run: PlannedRun) -> ScoreJob:
+        """Return what a worker needs to score the test records of a finished run."""
+        one = OpenRun(run, self._run_ids[run.key])
+        uri, corpus = self._study.client.tracking_uri, self._plan.corpus.path
+        return ScoreJob(uri, corpus, self.job(one))
+
+    def end_pruned(self, run_id: str, reason: str) -> None:
+        """End a run that is given up, with all that it has logged.
+
+        A reason that stands in the store already is the better one.
+        """
+        with store_errors(f"read run {run_id}"):
+            reason = self._study.client.get_run(run_id).data.tags.get(PRUNED_TAG, reason)
+        self._study.tag_child(run_id, {PRUNED_TAG: reason})
+        self.deliver_rest(run_id)
+        self._study.finish_child(run_id, EndStatus.KILLED, reason)
+        discard_checkpoint(run_id)
+
+    def deliver_rest(self, run_id: str) -> None:
+        """Log what the last checkpoint of a run holds and its processes could not deliver."""
+        try:
+            checkpoint = load_checkpoint(checkpoint_path(run_id))
+        except CheckpointError:
+            return
+        if checkpoint is not None:
+            pending, patience = checkpoint.state["pending"], self._study.patience
+            with RunLog(self._study.client, run_id, pending=pending, patience=patience) as log:
+                log.flush()
+
+    def write(self, run_id: str, name: str, text: str) -> None:
+        """Write a text artifact of a run."""
+        with store_errors(f"write {name} of run {run_id}"):
+            self._study.client.log_text(run_id, text, name)

@@ -1,0 +1,325 @@
+"""Hand runs to workers, watch them, and decide what becomes of a run when its job ends early."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from ecg_mlflow.errors import StorageFullError, TrackingError
+from ecg_mlflow.executors import Event, Executor, Job, Outcome, OutcomeState, count_oom_kills
+from ecg_mlflow.executors.factory import pickle_for_worker
+from ecg_mlflow.files import checkpoint_path, discard_checkpoint
+from ecg_mlflow.study.child_runs import Children
+from ecg_mlflow.study.plan import PlannedRun, StudyPlan
+from ecg_mlflow.study.progress import StudyProgress
+from ecg_mlflow.study.resuming import Action, Standing
+from ecg_mlflow.study.run_queue import OpenRun, RunQueue
+from ecg_mlflow.study.signals import StopRequest
+from ecg_mlflow.study.status import Account
+from ecg_mlflow.study.trial_scheduler import TrialBoard, Withdrawal
+from ecg_mlflow.study.worker.main import TrainJob
+from ecg_mlflow.tracking.ledger import DIED_TAG, PRUNED_TAG, REPLACED_TAG
+from ecg_mlflow.tracking.runs import EndStatus
+from ecg_mlflow.tracking.study_run import Study
+
+#: A run whose processes die so often, without having got further in between, has failed.
+MOST_DEATHS = 3
+#: So much of a reason goes into a letter to a worker.
+REASON_LIMIT = 500
+#: Errors in a worker that are the machine's, after which the other runs would fail as well.
+MACHINE_ERRORS = {
+    f"{kind.__module__}.{kind.__qualname__}": kind for kind in (StorageFullError, TrackingError)
+}
+
+
+class Dispatcher:
+    """Keeps every slot busy until all runs have ended.
+
+    Parameters
+    ----------
+    plan, study, account, progress
+        The study, its parent run and its books.
+    board
+        Says what is next, and what is given up.
+    modules
+        Those whose code workers get by value.
+    branches
+        How many runs may share a process and a stream of batches.
+    save_every_s
+        Longest time between two checkpoints.
+    scores_test
+        Runs score the test records at their end.
+    on_turn
+        Called about once a second.
+    """
+
+    def __init__(
+        self,
+        plan: StudyPlan,
+        study: Study,
+        account: Account,
+        progress: StudyProgress,
+        board: TrialBoard,
+        *,
+        modules: Sequence[ModuleType],
+        branches: int,
+        save_every_s: float,
+        scores_test: bool = True,
+        on_turn: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._plan = plan
+        self._study = study
+        self._account = account
+        self._progress = progress
+        self._board = board
+        self._branches = branches
+        self._children = Children(plan, study, scores_test=scores_test)
+        self._on_turn = on_turn
+        self._modules = modules
+        self._save_every_s = save_every_s
+        self._waiting = RunQueue(branches)
+        self._jobs: dict[str, dict[str, OpenRun]] = {}
+        self._n_submitted = 0
+        self._settling = False
+        self._n_oom_kills = count_oom_kills()
+
+    def take(self, standing: Standing) -> None:
+        """Take a run on: to be trained, or as one that has ended before."""
+        entry, action = standing.entry, standing.action
+        if action in (Action.SKIP, Action.REUSE, Action.LEAVE, Action.PRUNED):
+            assert entry is not None
+            self._children.note(standing.run, entry.run_id)
+            if action is Action.SKIP:
+                if entry.status != EndStatus.FINISHED:
+                    self._study.finish_child(entry.run_id, EndStatus.FINISHED)
+                discard_checkpoint(entry.run_id)
+            elif action is Action.PRUNED and (
+                entry.status == "RUNNING"
+                or not entry.is_pruned
+                or checkpoint_path(entry.run_id).exists()
+            ):
+                # The driver died between the decision and its execution, and somebody may have
+                # ended the run since, without what its checkpoint holds.
+                self._children.end_pruned(
+                    entry.run_id, "its configuration was pruned in another session"
+                )
+            self._account.take_over(standing)
+            return
+        waiting = OpenRun(standing.run, attempt=entry.attempt if entry else 0)
+        if entry is not None and action is Action.CONTINUE:
+            waiting.run_id = entry.run_id
+        self._waiting.append(waiting)
+
+    # --- The loop ------------------------------------------------------------------------------
+
+    def run(self, executor: Executor, stop: StopRequest) -> None:
+        """Run everything that is waiting.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If `stop` was asked for.
+        StorageFullError, TrackingError
+            If a worker could not go on for these reasons.
+        """
+        self._ask(executor)
+        while self._waiting or self._jobs:
+            self._attend(executor, timeout=1.0)
+            self._ask(executor)
+            while self._waiting and executor.free_slots:
+                stop.check()
+                self._submit(executor)
+            stop.check()
+            # After the next runs were handed out: no worker waits for the books.
+            self.turn()
+
+    def turn(self) -> None:
+        """Keep the books, and show that the study is alive."""
+        self._account.write()
+        self._on_turn()
+        self._study.beat()
+        self._progress.refresh()
+
+    def _ask(self, executor: Executor) -> None:
+        """Ask the board for more runs where more could start than wait."""
+        while len(self._waiting) < executor.free_slots * self._branches:
+            standings = self._board.next_runs()
+            if not standings:
+                return
+            for standing in standings:
+                self.take(standing)
+
+    def settle(self, executor: Executor) -> None:
+        """Take note of how the runs ended that the executor has stopped."""
+        self._waiting.clear()
+        self._settling = True
+        self._attend(executor, timeout=0.0)
+        self._account.write()
+
+    def _attend(self, executor: Executor, timeout: float) -> None:
+        for report in executor.events(timeout):
+            if isinstance(report, Event):
+                self._note(self._jobs[report.key], report.data)
+            elif isinstance(report, Outcome):
+                self._end_job(report)
+            if not self._settling:
+                for withdrawal in self._board.withdrawals():
+                    self._withdraw(executor, withdrawal)
+
+    # --- Handing out ---------------------------------------------------------------------------
+
+    def _submit(self, executor: Executor) -> None:
+        group = self._waiting.take_group(executor.n_slots)
+        for one in group:
+            self._children.open(one)
+            self._board.handed_out(one.run)
+        self._n_submitted += 1
+        key = f"{'+'.join(one.run.key for one in group)} #{self._n_submitted}"
+        job = TrainJob(
+            self._study.client.tracking_uri,
+            self._plan.corpus.path,
+            tuple(self._children.job(one) for one in group),
+            self._save_every_s,
+        )
+        self._jobs[key] = {one.run.key: one for one in group}
+        cost = sum(one.run.config.seconds for one in group)
+        payload = pickle_for_worker(job, self._modules)
+        executor.submit(Job(key, payload, cost, exclusive=group[0].exclusive))
+
+    def score_job(self, key: str, run: PlannedRun) -> Job:
+        """Make the job that scores the test records of a finished run."""
+        return Job(key, pickle_for_worker(self._children.score_job(run), self._modules))
+
+    # --- Giving up -----------------------------------------------------------------------------
+
+    def _withdraw(self, executor: Executor, withdrawal: Withdrawal) -> None:
+        """Give up a run: at once where it waits, by a letter where it is trained."""
+        run, reason = withdrawal.run, withdrawal.reason
+        waiting = self._waiting.remove(run.key)
+        if waiting is not None:
+            if waiting.run_id is not None:
+                self._children.end_pruned(waiting.run_id, reason)
+            if withdrawal.is_pruned:
+                self._account.pruned(run, reason)
+            return
+        for key, runs in self._jobs.items():
+            if run.key in runs:
+                one = runs[run.key]
+                assert one.run_id is not None
+                one.pruned = reason
+                # First in the store: whatever happens now, nobody goes on with it.
+                self._study.tag_child(one.run_id, {PRUNED_TAG: reason})
+                executor.send(key, {"prune": run.key, "reason": reason[:REASON_LIMIT]})
+
+    # --- Watching ------------------------------------------------------------------------------
+
+    def _note(self, runs: dict[str, OpenRun], data: dict[str, Any]) -> None:
+        """Take note of what a worker says of one of its runs."""
+        one = runs[data["run"]]
+        if "saved" in data:
+            if data["saved"] > one.saved:
+                one.deaths = 0
+            one.saved = data["saved"]
+        if "iteration" in data:
+            self._progress.update(one.run, data)
+        if "tests" in data:
+            self._board.tested(one.run, data["tests"])
+        if "note" in data:
+            self._progress.note(one.run, data["note"])
+        if "waiting" in data:
+            self._progress.waiting(one.run, data["waiting"], data["for"])
+        if "ended" in data:
+            del runs[data["run"]]
+            self._end_run(one, data)
+
+    def _end_run(self, one: OpenRun, data: Mapping[str, Any]) -> None:
+        """Decide what becomes of a run that has ended in its worker."""
+        assert one.run_id is not None
+        if data["ended"] == "done":
+            self._study.finish_child(one.run_id, EndStatus.FINISHED)
+            discard_checkpoint(one.run_id)
+            self._account.finished(one.run, {**data["figures"], **data["metrics"]})
+            self._board.finished(one.run, {**data["figures"], **data["metrics"]})
+        elif one.pruned is not None:
+            self._children.end_pruned(one.run_id, one.pruned)
+            self._account.pruned(one.run, one.pruned)
+        elif data["ended"] == "lost":
+            self._replace(one, data["reason"])
+        elif data["ended"] in ("memory", "busy"):
+            memory = data["ended"] == "memory"
+            self._try_again(one, data["reason"], data["error"], exclusive=memory)
+        else:
+            self._fail(one, data["reason"], data["error"])
+            discard_checkpoint(one.run_id)
+
+    def _end_job(self, outcome: Outcome) -> None:
+        """Decide what becomes of the runs that were still open when their job ended."""
+        runs = self._jobs.pop(outcome.key)
+        memory = self._was_out_of_memory(outcome)
+        reason = outcome.reason or "its process ended the job without a word on this run"
+        error = outcome.error or reason
+        for one in runs.values():
+            assert one.run_id is not None
+            kind = MACHINE_ERRORS.get(outcome.error_type or "")
+            if outcome.state is OutcomeState.CANCELLED or (kind and self._settling):
+                self._study.finish_child(one.run_id, EndStatus.KILLED, reason)
+                self._progress.stopped(one.run)
+            elif one.pruned is not None:
+                self._children.end_pruned(one.run_id, one.pruned)
+                self._account.pruned(one.run, one.pruned)
+            elif outcome.state is OutcomeState.DIED:
+                self._try_again(one, reason, error, exclusive=memory)
+            elif kind:
+                raise kind(reason)
+            elif len(runs) > 1:
+                # Whose error it was shows when each of them is tried alone.
+                one.alone = True
+                self._waiting.put_first(one)
+            else:
+                self._fail(one, reason, error)
+                discard_checkpoint(one.run_id)
+
+    def _was_out_of_memory(self, outcome: Outcome) -> bool:
+        """Say whether a process died for want of memory, or may have."""
+        if "OutOfMemory" in (outcome.error or ""):  # Ray's own guard of a node's memory
+            return True
+        if outcome.exitcode != -signal.SIGKILL:
+            return False
+        before, self._n_oom_kills = self._n_oom_kills, count_oom_kills()
+        return before is None or self._n_oom_kills is None or self._n_oom_kills > before
+
+    def _try_again(self, one: OpenRun, reason: str, error: str, *, exclusive: bool) -> None:
+        """Let a run go on from its last checkpoint, unless its processes die again and again."""
+        one.deaths += 1
+        one.alone = True
+        one.exclusive = one.exclusive or exclusive
+        if one.deaths >= MOST_DEATHS:
+            assert one.run_id is not None
+            self._study.tag_child(one.run_id, {DIED_TAG: one.deaths})
+            self._children.deliver_rest(one.run_id)
+            self._fail(one, f"{one.deaths} processes died under it; the last: {reason}", error)
+            return  # with its checkpoint: it can go on when the reason is gone
+        self._progress.note(one.run, f"{reason}; it goes on from iteration {one.saved}")
+        self._waiting.put_first(one)
+
+    def _replace(self, one: OpenRun, reason: str) -> None:
+        """Begin a run anew, in a new child: the curves of the old one can't be gone on with."""
+        old = one.run_id
+        assert old is not None
+        one.run_id, one.saved = None, 0
+        self._children.open(one)
+        self._study.tag_child(old, {REPLACED_TAG: one.run_id})
+        self._study.finish_child(old, EndStatus.KILLED, f"replaced by {one.run_id}: {reason}")
+        discard_checkpoint(old)
+        one.attempt -= 1  # counted again when it is handed out
+        self._progress.note(one.run, f"begins anew: {reason}")
+        self._waiting.put_first(one)
+
+    def _fail(self, one: OpenRun, reason: str, error: str) -> None:
+        assert one.run_id is not None
+        self._children.write(one.run_id, "error.txt", error)
+        self._study.finish_child(one.run_id, EndStatus.FAILED, reason)
+        self._account.failed(one.run, reason)
+        self._board.failed(one.run)

@@ -1,0 +1,312 @@
+"""The driver: opens or resumes the study, runs what is left of it, and closes it.
+
+It decides and logs; it never trains, loads no TensorFlow and holds no GPU.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mlflow import MlflowClient
+from tqdm import tqdm
+
+from ecg_mlflow.errors import ResearchError, ResumeError
+from ecg_mlflow.executors import Executor, Slot
+from ecg_mlflow.executors.factory import RayShare, make_executor
+from ecg_mlflow.files import cache_root, locked
+from ecg_mlflow.study.descriptions import dataset_infos, describe_study
+from ecg_mlflow.study.dispatcher import Dispatcher
+from ecg_mlflow.study.finalists import finalists, is_scored, score_finalists
+from ecg_mlflow.study.journals import JournalCopy, journal_path
+from ecg_mlflow.study.plan import StudyPlan
+from ecg_mlflow.study.progress import StudyProgress
+from ecg_mlflow.study.resuming import Stock, summary, superfluous
+from ecg_mlflow.study.search_config import SearchDesign
+from ecg_mlflow.study.search_results import conclude_search, make_board, open_sampler
+from ecg_mlflow.study.signals import StopRequest, stop_on_signals
+from ecg_mlflow.study.status import Account
+from ecg_mlflow.tracking.datasets import log_datasets
+from ecg_mlflow.tracking.ledger import (
+    CORPUS_TAG,
+    PLAN_TAG,
+    LedgerEntry,
+    end_abandoned,
+    find_finished,
+    read_children,
+)
+from ecg_mlflow.tracking.retry import Patience
+from ecg_mlflow.tracking.runs import EndStatus
+from ecg_mlflow.tracking.stored_study import REQUEST_TAG
+from ecg_mlflow.tracking.study_run import Study
+
+#: Seconds between two words on a store that stays away.
+WORD_S = 60.0
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """How a study is run, as opposed to what it computes.
+
+    Attributes
+    ----------
+    experiment
+        MLflow experiment for a new parent run.
+    run_id
+        Parent run to go on in: one that ``mlflow run`` has created, or a study to resume.
+    where
+        Where runs train: slots of this machine, none for this process, or a share of a cluster.
+    grid_file, modules
+        Where the research comes from, and the modules whose code workers get by value.
+    request
+        What the user asked for, to be found again when the study is resumed.
+    how_to_resume
+        A command, with ``{run_id}`` in it.
+    retry_failed
+        Try runs again that failed.
+    reuse
+        Take over finished runs of earlier studies with the same identity.
+    branches
+        How many runs may share a process and a stream of batches.
+    save_every_s
+        Longest time between two checkpoints.
+    hang_s
+        Seconds without a sign of life after which a worker counts as hung.
+    log_dir
+        For the workers' output.
+    design
+        How the study chooses among its configurations.
+    """
+
+    experiment: str
+    run_id: str | None
+    where: Sequence[Slot] | RayShare
+    grid_file: Path
+    modules: Sequence[ModuleType] = ()
+    request: Mapping[str, Any] = field(default_factory=dict)
+    how_to_resume: str = "ecg-mlflow run ... --resume {run_id}"
+    retry_failed: bool = False
+    reuse: bool = False
+    branches: int = 1
+    save_every_s: float = 60.0
+    hang_s: float = 900.0
+    log_dir: Path | None = None
+    design: SearchDesign = field(default_factory=SearchDesign)
+
+    @property
+    def files(self) -> list[Path]:
+        """The grid file, and those that it imports from beside it."""
+        others = (Path(module.__file__) for module in self.modules if module.__file__)
+        return [self.grid_file, *(file for file in others if file != self.grid_file)]
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """How a study ended: its runs by end, and the leaderboard."""
+
+    run_id: str
+    finished: int
+    failed: int
+    leaderboard: list[dict[str, object]]
+    pruned: int = 0
+
+
+def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> StudyResult:
+    """Run what the ledger lacks of the planned runs, each once, and return how it went.
+
+    Runs that fail don't stop the others.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C or SIGTERM: the workers have finished their iterations and saved them, their
+        runs and the study have ended as KILLED. A second signal of the same kind leaves the
+        workers no time.
+    ResumeError
+        If the study to go on in is still being run, or is another one.
+    StorageFullError, TrackingError
+        If a disk is full or the store stays away; the study can be resumed.
+    """
+    with stop_on_signals() as stop:
+        patience = Patience(on_wait=_Waiting(stop))
+        patient = patience.client(client)
+        stock = _look_up(plan, patient, options)
+        with _only_driver(options.run_id):
+            if options.run_id is not None:
+                # While nothing has been touched: it may be another study.
+                _check_same_study(plan, patient, options, stock)
+            with _opened(plan, client, options, patience) as study:
+                return _run(plan, study, options, stock, stop)
+
+
+def _look_up(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> Stock:
+    """Read what the ledger has of the study, and what it may take over from others."""
+    entries: list[LedgerEntry] = []
+    if options.run_id is not None:
+        parent = client.get_run(options.run_id)
+        entries = read_children(client, parent.info.experiment_id, options.run_id)
+    reusable = find_finished(client, plan.corpus.digest[:16]) if options.reuse else {}
+    if not options.design.holds_test_back(plan):
+        # Runs of a search may lack what is wanted here: their score on the test records.
+        reusable = {key: one for key, one in reusable.items() if is_scored(one.metrics)}
+    return Stock(entries, reusable, retry_failed=options.retry_failed)
+
+
+def _check_same_study(
+    plan: StudyPlan, client: MlflowClient, options: StudyOptions, stock: Stock
+) -> None:
+    """Raise a `ResumeError` if nothing that the study has trained is among what is planned."""
+    planned = {run.identity for run in plan.runs}
+    if plan.sampled:
+        assert options.run_id is not None
+        history = open_sampler(plan, client, options.design, options.run_id).history()
+        if not history:  # the journal is lost: the search begins anew, with the runs that there are
+            return
+        for trial in history:
+            with suppress(ResearchError):  # the board says so
+                config = plan.planner.plan(trial.number, trial.config)
+                planned |= {run.identity for run in plan.planner.runs(config)}
+    if stock.identities and not stock.identities & planned:
+        raise ResumeError(
+            f"study {options.run_id} has {len(stock.identities)} runs, and not one of them is "
+            f"among the {len(planned)} that are planned now: the grid file, the recordings or the "
+            "options have changed in what every run depends on. Undo that, or start a new "
+            "study without resume"
+        )
+
+
+@contextmanager
+def _only_driver(run_id: str | None) -> Iterator[None]:
+    """Hold the study against other drivers on this machine."""
+    if run_id is None:
+        yield
+        return
+    try:
+        with locked(cache_root() / "studies" / run_id, timeout_s=0):
+            yield
+    except TimeoutError as error:
+        raise ResumeError(f"study {run_id} is being run by another process") from error
+
+
+@contextmanager
+def _opened(
+    plan: StudyPlan, client: MlflowClient, options: StudyOptions, patience: Patience
+) -> Iterator[Study]:
+    """Open the parent run; whatever ends the study early says how to resume it."""
+    tags = {
+        PLAN_TAG: plan.digest[:16],
+        CORPUS_TAG: plan.corpus.digest[:16],
+        REQUEST_TAG: json.dumps(options.request),
+    }
+    name = plan.research.name or "study"
+    how = ""
+    try:
+        with Study.open(
+            client, options.experiment, name, run_id=options.run_id, tags=tags, patience=patience
+        ) as study:
+            how = options.how_to_resume.format(run_id=study.run_id)
+            print(f"study {name}: parent run {study.run_id}", file=sys.stderr)
+            yield study
+    except BaseException as error:  # that of closing too: a Ctrl-C while the store is away
+        if how:
+            error.add_note(f"What was finished is kept. Go on with: {how}")
+        raise
+
+
+def _run(
+    plan: StudyPlan, study: Study, options: StudyOptions, stock: Stock, stop: StopRequest
+) -> StudyResult:
+    design = options.design
+    sampler = open_sampler(plan, study.client, design, study.run_id)
+    journal = JournalCopy(study.client, study.run_id, journal_path(study.client, study.run_id))
+    board = make_board(plan, sampler, stock, design, study.client)
+    standings = board.open()
+    if found := summary(standings):
+        print(found, file=sys.stderr)
+    for entry in superfluous(standings, stock.entries):
+        end_abandoned(study.client, entry, "no planned run goes on with it")
+    mean_seconds = plan.seconds / len(plan.runs)
+    with StudyProgress(design.contest.first, lambda: board.n_runs, mean_seconds) as progress:
+        describe_study(study, plan, design, options.files, board.n_runs)
+        log_datasets(study.client, study.run_id, dataset_infos(plan.corpus, plan.configs[0]))
+        account = Account(plan, design, study, progress, lambda: board.n_runs)
+        dispatcher = Dispatcher(
+            plan,
+            study,
+            account,
+            progress,
+            board,
+            modules=options.modules,
+            branches=options.branches,
+            save_every_s=options.save_every_s,
+            scores_test=not design.holds_test_back(plan),
+            on_turn=journal.update,
+        )
+        for standing in standings:
+            dispatcher.take(standing)
+        executor: Executor = make_executor(
+            "ecg_mlflow.study.worker.main:work",
+            options.where,
+            corpus=plan.corpus.path,
+            log_dir=options.log_dir,
+            hang_s=options.hang_s,
+        )
+        n_unscored = 0
+        try:
+            with executor:
+                dispatcher.run(executor, stop)
+                if design.holds_test_back(plan):
+                    n_unscored = score_finalists(
+                        finalists(board, design), dispatcher, account, executor, stop
+                    )
+        except BaseException:
+            dispatcher.settle(executor)
+            raise
+        finally:
+            journal.update(now=True)
+        account.write()
+        if design.selects:
+            conclude_search(study, plan, board, design, options.grid_file)
+        result = StudyResult(
+            study.run_id,
+            account.n_finished,
+            account.n_failed,
+            account.leaderboard(),
+            account.n_pruned,
+        )
+        failures = [
+            *([f"{result.failed} of {board.n_runs} runs failed"] if result.failed else []),
+            *([f"{n_unscored} runs could not be scored on the test records"] if n_unscored else []),
+        ]
+        study.close(
+            EndStatus.FAILED if failures else EndStatus.FINISHED, "; ".join(failures) or None
+        )
+    return result
+
+
+class _Waiting:
+    """What the driver does while the store is away: say so now and then, and listen for Ctrl-C."""
+
+    def __init__(self, stop: StopRequest) -> None:
+        self._stop = stop
+        self._told_s = self._before_s = 0.0
+
+    def __call__(self, waited_s: float, error: BaseException) -> None:
+        if waited_s < self._before_s:  # another outage
+            self._told_s = 0.0
+        self._before_s = waited_s
+        if waited_s >= self._told_s:
+            self._told_s += WORD_S
+            what = str(error).partition("\n")[0][:300]
+            tqdm.write(
+                f"the store is away, waiting for it ({waited_s:.0f} s so far; workers train on): "
+                f"{what}",
+                file=sys.stderr,
+            )
+        self._stop.check()

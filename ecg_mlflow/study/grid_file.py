@@ -1,0 +1,130 @@
+"""Finding and loading a grid file: a Python file that defines ``research = Research(...)``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+from ecg_mlflow.errors import DataNotFoundError, EcgMlflowError, ResearchError
+from ecg_mlflow.pipeline.user_code import GRID_PREFIX
+from ecg_mlflow.study.research import Research
+
+_PACKAGE = Path(__file__).parents[1]
+#: The shipped grids: in a checkout beside the package, in an installation inside it.
+EXAMPLES = (_PACKAGE.parent / "examples", _PACKAGE / "examples")
+
+
+def find_grid_file(name: str, folders: Sequence[Path]) -> Path:
+    """Find a grid file by path, or by the name of a shipped one.
+
+    Parameters
+    ----------
+    name
+        ``resnet.py``, ``resnet``, or a path.
+    folders
+        Where a relative path may start.
+
+    Raises
+    ------
+    DataNotFoundError
+        If there is none; the message lists where it was looked for and what there is.
+    """
+    given = str(Path(name).expanduser())
+    names = [given] if given.endswith(".py") else [given, f"{given}.py"]
+    places = [folder / one for folder in (*folders, *EXAMPLES) for one in names]
+    for place in places:
+        if place.is_file():
+            return place.resolve()
+    files = {path for folder in EXAMPLES for path in folder.glob("*.py")}
+    # One of the examples is a script that does without a grid.
+    shipped = sorted({path.name for path in files if "research = " in path.read_text()})
+    raise DataNotFoundError(
+        f"no grid file {name!r}; looked for "
+        + ", ".join(dict.fromkeys(str(place) for place in places))
+        + f". Give a path, or one of the examples: {', '.join(shipped)}"
+    )
+
+
+@dataclass(frozen=True)
+class GridFile:
+    """A grid file that has been run.
+
+    Attributes
+    ----------
+    path
+        Where it is.
+    research
+        What it declares, named after the file if it has no name.
+    modules
+        The file as a module, and those that it imported from beside itself: no other process can
+        import them.
+    """
+
+    path: Path
+    research: Research
+    modules: tuple[ModuleType, ...]
+
+
+def load_grid_file(path: Path) -> GridFile:
+    """Run a grid file; it is code, and runs with the user's rights, in this process only.
+
+    Raises
+    ------
+    ResearchError
+        If the file fails, with the line at fault, or defines no `research`.
+    """
+    name = f"{GRID_PREFIX}{path.stem}"
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    # By name, so that sources can be found, and functions sent to workers.
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        # Not by an import: that would leave a __pycache__ beside the file.
+        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise ResearchError(f"{_where(path, error)}: {_what(error)}") from error
+    finally:
+        with suppress(ValueError):  # the file may have changed the list itself
+            sys.path.remove(str(path.parent))
+    research = getattr(module, "research", None)
+    if not isinstance(research, Research):
+        raise ResearchError(
+            f"{path} must define research = Research(...); it has "
+            + ("none" if research is None else f"research = {research!r}")
+        )
+    research = research if research.name else replace(research, name=path.stem)
+    return GridFile(path, research, (module, *_neighbours(path.parent)))
+
+
+def _neighbours(folder: Path) -> list[ModuleType]:
+    """List the modules that were imported from a folder, other grid files left out."""
+    return [
+        module
+        for name, module in list(sys.modules.items())
+        if (file := getattr(module, "__file__", None))
+        and Path(file).parent == folder
+        and name != "__main__"
+        and not name.startswith(GRID_PREFIX)
+    ]
+
+
+def _what(error: BaseException) -> str:
+    return str(error) if isinstance(error, EcgMlflowError) else f"{type(error).__name__}: {error}"
+
+
+def _where(path: Path, error: BaseException) -> str:
+    """Return ``file:line`` of the last place in the grid file that the error passed."""
+    if isinstance(error, SyntaxError) and error.filename == str(path) and error.lineno:
+        return f"{path}:{error.lineno}"
+    line, trace = None, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return str(path) if line is None else f"{path}:{line}"

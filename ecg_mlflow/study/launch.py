@@ -1,0 +1,210 @@
+"""From a user's request to a study: load, plan, show, run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+
+from tqdm import tqdm
+
+from ecg_mlflow.errors import DeviceError, ResumeError
+from ecg_mlflow.executors import Slot, count_cores, find_gpus, plan_slots
+from ecg_mlflow.executors.factory import RayShare
+from ecg_mlflow.records import Corpus, load_corpus
+from ecg_mlflow.records.locating import DEMO_RECORDS, is_demo, located
+from ecg_mlflow.reports.text_tables import result_table
+from ecg_mlflow.study.driver import StudyOptions, StudyResult, run_study
+from ecg_mlflow.study.grid_file import find_grid_file, load_grid_file
+from ecg_mlflow.study.model_costs import probe_networks
+from ecg_mlflow.study.plan import StudyPlan
+from ecg_mlflow.study.plan_table import plan_table
+from ecg_mlflow.study.planning import Overrides, plan_study
+from ecg_mlflow.study.request import SEARCH, StudyRequest, design_of
+from ecg_mlflow.study.research import Research
+from ecg_mlflow.study.resume import end_project_run, reap_dead_studies, resumed, stand_in
+from ecg_mlflow.study.search_config import GRID, SearchDesign, design_search, selection_warnings
+from ecg_mlflow.study.signals import sigterm_as_interrupt
+from ecg_mlflow.tracking.client import connect
+
+
+def run_request(request: StudyRequest) -> int:
+    """Carry out a request; return the exit status, see `ecg_mlflow.cli.main`.
+
+    Raises
+    ------
+    EcgMlflowError
+        If it can't be carried out. Whatever is wrong is found before the first run starts; the
+        run that ``mlflow run`` has created ends as FAILED then, with the reason.
+    """
+    project_run = os.environ.pop("MLFLOW_RUN_ID", None)
+    with_store = project_run or request.resume or not request.dry_run
+    # First, so that a store that can't be reached is known before anything is read or computed.
+    client = connect(base_dir=request.folders[0]) if with_store else None
+    try:
+        with sigterm_as_interrupt():
+            run_id = project_run
+            if client is not None:
+                run_id, request = resumed(client, request, project_run)
+                reap_dead_studies(client, run_id)
+            where = _where(request)
+            grid = load_grid_file(find_grid_file(request.grid, request.folders))
+            request = replace(request, grid=str(grid.path))
+            plan = _plan(request, grid.research)
+            design = _design(request, plan)
+            plan = probe_networks(plan, grid.modules)
+    except BaseException as error:
+        # A study that could not be resumed, since another process runs it, is not ours to end.
+        is_anothers = isinstance(error, ResumeError) and not request.resume
+        if client and project_run and not is_anothers:
+            end_project_run(client, project_run, error)
+        raise
+    for note in (*plan.notes, *selection_warnings(plan, design)):
+        print(f"note: {note}", file=sys.stderr)
+    if plan.bad:
+        print(f"note: {len(plan.bad)} bad records are left out", file=sys.stderr)
+    if client is None or request.dry_run:
+        n_workers = where.workers if isinstance(where, RayShare) else len(where)
+        print(plan_table(plan, design, max(1, n_workers)))
+        return 0
+    options = StudyOptions(
+        request.experiment or grid.research.name or "ecg-mlflow",
+        run_id,
+        where,
+        grid.path,
+        grid.modules,
+        request=design_of(request),
+        how_to_resume=request.how_to_resume,
+        retry_failed=request.retry_failed,
+        # A search that asks for what is known already is told, and nothing is trained twice.
+        reuse=design.sampler != GRID if request.reuse is None else request.reuse,
+        branches=request.branches,
+        save_every_s=60 * request.checkpoint_minutes,
+        hang_s=60 * request.hang_minutes,
+        design=design,
+    )
+    with stand_in(client, project_run, run_id):
+        return _report(run_study(plan, client, options), client.tracking_uri)
+
+
+def _plan(request: StudyRequest, research: Research) -> StudyPlan:
+    data = located(request.data or "demo", request.folders)
+    overrides = Overrides(
+        epochs=request.epochs,
+        repetitions=request.repetitions,
+        configs=request.configs,
+        limit=request.limit,
+        skip_bad_records=bool(request.skip_bad_records),
+    )
+    if data in DEMO_RECORDS:
+        data = f"{data}:{research.demo.records}"
+    if is_demo(data):
+        overrides = _within_demo_budget(research, overrides)
+    corpus = _load_corpus(data, request.labels and located(request.labels, request.folders))
+    sampled = (request.sampler or GRID) != GRID
+    return plan_study(research, corpus, overrides, sampled=sampled)
+
+
+def _design(request: StudyRequest, plan: StudyPlan) -> SearchDesign:
+    """Read how the study chooses among its configurations."""
+    given = {name: value for name in SEARCH if (value := getattr(request, name)) is not None}
+    return design_search(plan, **given)
+
+
+def _within_demo_budget(research: Research, overrides: Overrides) -> Overrides:
+    """Fill in the grid file's smaller numbers where the user gave none, and say so in one line."""
+    budget = research.demo
+    names = {"epochs": "epochs", "repetitions": "reps", "test_every": "test_every"}
+    smaller = {
+        name: value
+        for name in names
+        if getattr(overrides, name) is None
+        and (value := getattr(budget, name)) not in (None, getattr(research, name))
+    }
+    if smaller:
+        changed = ", ".join(
+            f"{names[name]}={value} instead of {getattr(research, name)!r}"
+            for name, value in smaller.items()
+        )
+        print(
+            f"note: on the demo corpus of made-up records {research.name} runs with {changed}; "
+            "data=FOLDER runs the whole study",
+            file=sys.stderr,
+        )
+    return replace(overrides, **smaller)
+
+
+def _load_corpus(data: str, labels: str | None) -> Corpus:
+    with tqdm(desc=f"reading {data}", leave=False, delay=1.0, disable=None) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return load_corpus(data, labels, on_progress=show)
+
+
+def _report(result: StudyResult, tracking_uri: str) -> int:
+    """Say how a study ended and where to look; return the exit status."""
+    print(result_table(result.leaderboard))
+    pruned = f", {result.pruned} pruned" if result.pruned else ""
+    print(
+        f"{result.finished} runs finished, {result.failed} failed{pruned}; "
+        f"parent run {result.run_id}\n"
+        f"Look at them with: mlflow ui --backend-store-uri {tracking_uri}"
+    )
+    return 3 if result.failed else 0
+
+
+def _where(request: StudyRequest) -> list[Slot] | RayShare:
+    """Say where runs train.
+
+    Raises
+    ------
+    DeviceError
+        If what was asked for isn't there, or doesn't go together.
+    """
+    if request.executor != "ray":
+        return _slots(request)
+    if not request.workers:
+        raise DeviceError(
+            "executor=ray needs workers=N, the number of runs that train at once; with "
+            "gpus_per_worker each of them has GPUs, or a part of one"
+        )
+    if request.gpus:
+        raise DeviceError(
+            f"gpus={request.gpus!r} names GPUs of this machine; Ray shares out those of its "
+            "cluster: say gpus_per_worker=1, or 0.5 for two workers on each"
+        )
+    cpus = float(request.threads or 1)
+    return RayShare(
+        request.workers,
+        request.ray_address,
+        cpus,
+        request.gpus_per_worker,
+        request.visible_devices,
+    )
+
+
+def _slots(request: StudyRequest) -> list[Slot]:
+    """Plan where runs train; one thread each on a CPU, whatever the number of workers.
+
+    One worker per core is what small nets are fastest with, and the same number of threads in
+    every study is what makes its results independent of the number of workers.
+    """
+    if request.workers == 0 and request.gpus:
+        raise DeviceError(
+            f"workers=0 trains in this process, which never holds a GPU, and gpus={request.gpus!r} "
+            "asks for one: leave workers out, which makes one worker per GPU"
+        )
+    threads = request.threads or (None if request.gpus else 1)
+    if request.workers == 0:
+        (slot,) = plan_slots(1, None, count_cores(), threads=threads)
+        os.environ.update(slot.env)  # read by TensorFlow and numba when they are imported
+        return []
+    environ = dict(os.environ)
+    environ.pop("CUDA_VISIBLE_DEVICES", None)
+    if request.visible_devices is not None:
+        environ["CUDA_VISIBLE_DEVICES"] = request.visible_devices
+    visible = find_gpus(environ) if request.gpus else []
+    return plan_slots(request.workers, request.gpus, count_cores(), visible, threads)

@@ -1,0 +1,80 @@
+"""What a user asks for, and what a study that is gone on with began with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ecg_mlflow.records.locating import located
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """What a user asks for; None where they left the choice to the grid file or the defaults.
+
+    Attributes
+    ----------
+    visible_devices
+        CUDA_VISIBLE_DEVICES as it was when the command was typed.
+    folders
+        Where relative paths start, the first that fits.
+    how_to_resume
+        The command that goes on with the study, with ``{run_id}`` in it.
+
+    The others are the options of ``ecg-mlflow run``.
+    """
+
+    grid: str
+    data: str | None = None
+    labels: str | None = None
+    epochs: int | None = None
+    repetitions: int | None = None
+    configs: str | None = None
+    limit: int | None = None
+    skip_bad_records: bool | None = None
+    sampler: str | None = None
+    trials: int | None = None
+    search_seed: int | None = None
+    pruner: str | None = None
+    objective: str | None = None
+    direction: str | None = None
+    adaptive: bool | None = None
+    finalists: int | None = None
+    workers: int | None = None
+    gpus: str | None = None
+    threads: int | None = None
+    visible_devices: str | None = None
+    experiment: str | None = None
+    dry_run: bool = False
+    resume: str | None = None
+    retry_failed: bool = False
+    reuse: bool | None = None
+    branches: int = 1
+    checkpoint_minutes: float = 1.0
+    hang_minutes: float = 15.0
+    executor: str = "processes"
+    ray_address: str | None = None
+    gpus_per_worker: float = 0.0
+    how_to_resume: str = "ecg-mlflow run --resume {run_id}"
+    folders: tuple[Path, ...] = field(default_factory=lambda: (Path.cwd(),))
+
+
+#: How a study chooses among its configurations.
+SEARCH = (
+    *("sampler", "trials", "search_seed", "pruner", "objective", "direction", "adaptive"),
+    "finalists",
+)
+#: What a resumed study keeps of the request that it was started with, where nothing else is said.
+DESIGN = (
+    *("grid", "data", "labels", "epochs", "repetitions", "configs", "limit", "skip_bad_records"),
+    *SEARCH,
+)
+
+
+def design_of(request: StudyRequest) -> dict[str, object]:
+    """Return what a resumed study needs to know, with paths that hold from anywhere."""
+    design = {name: getattr(request, name) for name in DESIGN}
+    for name in ("data", "labels"):
+        if design[name]:
+            design[name] = located(str(design[name]), request.folders)
+    return {name: value for name, value in design.items() if value is not None}

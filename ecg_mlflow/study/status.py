@@ -1,0 +1,174 @@
+"""A study's books: which runs have ended and how, and what the parent run shows of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+
+from ecg_mlflow.search.objective import pareto_front
+from ecg_mlflow.study.descriptions import Counts, describe_state
+from ecg_mlflow.study.plan import PlannedRun, StudyPlan
+from ecg_mlflow.study.progress import StudyProgress
+from ecg_mlflow.study.resuming import Action, Standing
+from ecg_mlflow.study.search_config import SearchDesign
+from ecg_mlflow.tracking.client import store_errors
+from ecg_mlflow.tracking.leaderboard import Result, leaderboard_rows
+from ecg_mlflow.tracking.ledger import LedgerEntry
+from ecg_mlflow.tracking.stored_study import REUSED
+from ecg_mlflow.tracking.study_run import Study
+
+#: Beginnings of the metrics that the leaderboard has.
+SHOWN = ("test_", "validation_", "best_")
+
+
+class Account:
+    """The results of a study, in the terminal and in the parent run.
+
+    Parameters
+    ----------
+    plan, design
+        The study, and how it chooses.
+    study, progress
+        Where it is shown.
+    n_runs
+        Returns how many runs it is going to have.
+    """
+
+    def __init__(
+        self,
+        plan: StudyPlan,
+        design: SearchDesign,
+        study: Study,
+        progress: StudyProgress,
+        n_runs: Callable[[], int],
+    ) -> None:
+        self._plan = plan
+        self._design = design
+        self._study = study
+        self._progress = progress
+        self._n_runs = n_runs
+        self._objective = design.contest.first
+        self._pruned: set[str] = set()
+        self._results: dict[str, Result] = {}
+        self._failed: dict[str, str] = {}
+        self._reused: dict[str, LedgerEntry] = {}
+        self._written: Counts | None = None
+
+    @property
+    def n_finished(self) -> int:
+        """How many runs have finished, those of earlier sessions and studies included."""
+        return len(self._results)
+
+    @property
+    def n_failed(self) -> int:
+        """How many runs have failed."""
+        return len(self._failed)
+
+    @property
+    def n_pruned(self) -> int:
+        """How many runs were given up."""
+        return len(self._pruned)
+
+    def take_over(self, standing: Standing) -> None:
+        """Enter a run that has ended before this session."""
+        run, entry = standing.run, standing.entry
+        assert entry is not None
+        if standing.action is Action.PRUNED:
+            self._pruned.add(run.key)
+            return
+        if standing.action is Action.LEAVE:
+            self._failed[run.key] = "failed before"
+            self._progress.failed(run, "failed before; retry_failed=true would try it again")
+            return
+        if standing.action is Action.REUSE:
+            self._reused[run.key] = entry
+        self._enter(run, entry.metrics)
+        self._progress.found(run, self._value(entry.metrics))
+
+    def finished(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
+        """Enter a run that has finished."""
+        self._enter(run, metrics)
+        self._progress.finished(run, self._value(metrics))
+
+    def failed(self, run: PlannedRun, reason: str) -> None:
+        """Enter a run that has failed for good."""
+        self._failed[run.key] = reason
+        self._progress.failed(run, reason)
+
+    def pruned(self, run: PlannedRun, reason: str) -> None:
+        """Enter a run that was given up, for others are better."""
+        self._pruned.add(run.key)
+        self._progress.pruned(run, reason)
+
+    def scored(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
+        """Add what a run has reached on the test records."""
+        before = self._results[run.key]
+        self._results[run.key] = Result(before.config, {**before.metrics, **metrics})
+        self._written = None
+
+    def _enter(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
+        objectives = {one.metric for one in self._design.contest.objectives}
+        shown = {n: v for n, v in metrics.items() if n.startswith(SHOWN) or n in objectives}
+        self._results[run.key] = Result(run.config.config.alias(), shown)
+
+    def _value(self, metrics: Mapping[str, float]) -> float:
+        return metrics.get(self._objective.metric, math.nan)
+
+    def leaderboard(self) -> list[dict[str, object]]:
+        """Rank the configurations by what has finished so far.
+
+        Of several objectives the first decides; a column says which are on the Pareto front.
+        """
+        rows = leaderboard_rows(
+            list(self._results.values()),
+            self._objective.metric,
+            higher_is_better=self._objective.maximize,
+            n_repetitions=self._plan.research.repetitions if self._design.selects else 1,
+        )
+        objectives = self._design.contest.objectives
+        if len(objectives) > 1:
+            values = [[as_float(row.get(one.metric)) for one in objectives] for row in rows]
+            front = set(pareto_front(values, objectives))
+            for place, row in enumerate(rows):
+                row["pareto_front"] = place in front
+        return rows
+
+    def write(self) -> None:
+        """Bring the parent run up to date, where anything has ended since the last time."""
+        counts = Counts(self._n_runs(), self.n_finished, self.n_failed, len(self._pruned))
+        if self._written == counts:
+            return
+        self._written = counts
+        rows = self.leaderboard()
+        metric = self._objective.metric
+        best = as_float(rows[0][metric]) if rows else math.nan
+        progress: dict[str, float] = {
+            "runs_done": counts.finished,
+            "runs_failed": counts.failed,
+            "runs_waiting": counts.waiting,
+        }
+        if self._design.selects:
+            progress["runs_pruned"] = counts.pruned
+        if math.isfinite(best):
+            progress[f"best_mean_{metric}"] = best
+        self._study.progress(progress)
+        if rows:
+            self._study.leaderboard(rows)
+        reused = list(self._reused.values())
+        text = describe_state(self._plan, self._design, rows, counts, reused)
+        self._study.describe(
+            text,
+            metric,
+            higher_is_better=self._objective.maximize,
+            n_runs=counts.n_runs,
+        )
+        if self._reused:
+            taken = {entry.identity: entry.run_id for entry in reused}
+            with store_errors(f"write {REUSED} of run {self._study.run_id}"):
+                self._study.client.log_text(self._study.run_id, json.dumps(taken), REUSED)
+
+
+def as_float(value: object) -> float:
+    """Return a number of a table; NaN for what is none."""
+    return float(value) if isinstance(value, float | int) else math.nan

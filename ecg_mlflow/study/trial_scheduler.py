@@ -1,0 +1,385 @@
+"""The board of a study's trials: which runs are next, which trials are given up, and what is told.
+
+It decides and acts on nothing: the dispatcher brings it what happens to runs, and carries out what
+it answers. All it knows can be found again in the store and in the sampler's history, so a driver
+that takes over comes to the same board.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ecg_mlflow.errors import EcgMlflowError
+from ecg_mlflow.search.sampler import Sampler, Trial, TrialState
+from ecg_mlflow.study.grid_update import Narrowing
+from ecg_mlflow.study.judging import is_contender, judge
+from ecg_mlflow.study.plan import ConfigPlan, PlannedRun, StudyPlan
+from ecg_mlflow.study.resuming import Action, Standing, Stock
+from ecg_mlflow.study.search_config import Contest
+from ecg_mlflow.study.trials import OpenTrial, Tests, open_trial
+from ecg_mlflow.tracking.ledger import LedgerEntry
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """A run that is not to be trained, or not any further.
+
+    Attributes
+    ----------
+    run, reason
+        Which one, and why.
+    is_pruned
+        Others are better; otherwise its configuration has left the grid before it began.
+    """
+
+    run: PlannedRun
+    reason: str
+    is_pruned: bool = True
+
+
+class TrialBoard:
+    """All trials of a study.
+
+    Parameters
+    ----------
+    plan
+        The study.
+    sampler
+        Chooses the configurations.
+    stock
+        What the ledger has of them.
+    contest
+        How they are compared.
+    narrowing
+        The grid file's function that changes the grid, if it has one.
+    read_tests
+        Returns the evaluations of a run that has ended before.
+    note
+        Tells the user something.
+    """
+
+    def __init__(
+        self,
+        plan: StudyPlan,
+        sampler: Sampler,
+        stock: Stock,
+        contest: Contest,
+        *,
+        narrowing: Narrowing | None = None,
+        read_tests: Callable[[LedgerEntry], Tests] = lambda entry: (),
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.trials: dict[int, OpenTrial] = {}
+        self.contest = contest
+        self._plan = plan
+        self._sampler = sampler
+        self._stock = stock
+        self._narrowing = narrowing
+        self._read_tests = read_tests
+        self._say = note
+        self._known = {one.config.digest: one for one in plan.configs}
+        self._by_run: dict[str, OpenTrial] = {}
+        self._ended: list[OpenTrial] = []
+        self._is_open = False
+        self._n_looked_at = self._n_narrowed = 0
+        self._seen: set[int] = set()
+        # What the dispatcher has still to be told.
+        self._standings: list[Standing] = []
+        self._withdrawals: list[Withdrawal] = []
+
+    # --- What the dispatcher asks --------------------------------------------------------------
+
+    def open(self) -> list[Standing]:
+        """Take up the trials of earlier sessions, and all others if the sampler lists them.
+
+        Returns
+        -------
+        What is to be done about their runs; those to be trained in the order of their start: the
+        first pass over a grid ends early, and within it the longest runs start first.
+        """
+        self._take_up()
+        self._go_on()
+        self._is_open = True
+        standings, self._standings = self._standings, []
+        if self._sampler.is_exhaustive:
+            standings.sort(key=_first_pass)
+        return standings
+
+    def next_runs(self) -> list[Standing]:
+        """Return runs to go on with where workers are free; none if there are none for now."""
+        while not self._standings:
+            trial = None if self._sampler.is_exhaustive else self._sampler.ask()
+            if trial is None:
+                return []
+            self._enter(trial)
+            self._go_on()
+        standings, self._standings = self._standings, []
+        return standings
+
+    def withdrawals(self) -> list[Withdrawal]:
+        """Return what has been given up since the last call."""
+        withdrawals, self._withdrawals = self._withdrawals, []
+        return withdrawals
+
+    def handed_out(self, run: PlannedRun) -> None:
+        """Note that a worker has a run in hand."""
+        self._by_run[run.key].under_way.add(run.repetition)
+
+    def tested(self, run: PlannedRun, tests: Tests) -> None:
+        """Note evaluations of a run; its trial may be given up for them."""
+        trial = self._by_run[run.key]
+        trial.note_tests(run.repetition, tests, self.contest.first.metric)
+        self._judge(trial)
+        self._go_on()
+
+    def finished(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
+        """Note what a run has reached."""
+        self._by_run[run.key].metrics[run.repetition] = metrics
+        self._go_on()
+
+    def failed(self, run: PlannedRun) -> None:
+        """Note that a run has failed for good."""
+        trial = self._by_run[run.key]
+        trial.failed.add(run.repetition)
+        trial.under_way.discard(run.repetition)
+        trial.curves.pop(run.repetition, None)
+        self._judge(trial)
+        self._go_on()
+
+    @property
+    def n_runs(self) -> int:
+        """How many runs the study is going to have, as far as is known now."""
+        per_trial = 1 if self.contest.adaptive else self._plan.research.repetitions
+        return self._n_coming * per_trial + sum(trial.n_runs for trial in self.trials.values())
+
+    def rows(self, n_ended: int | None = None) -> list[dict[str, Any]]:
+        """Describe the trials that have ended, in the order of their ends.
+
+        Parameters
+        ----------
+        n_ended
+            Only the first so many.
+
+        Returns
+        -------
+        A row per trial: ``trial``, ``state``, its options (by alias, numbers where the grid has a
+        range), ``runs`` (how many have finished), and the mean of each metric over these.
+        """
+        return [trial.row() for trial in self._ended[:n_ended]]
+
+    # --- Trials come ---------------------------------------------------------------------------
+
+    @property
+    def _n_coming(self) -> int:
+        """How many trials the sampler is still going to choose."""
+        return 0 if self._sampler.is_exhaustive else self._sampler.n_trials - len(self._seen)
+
+    def _take_up(self) -> None:
+        """Enter the trials of the sampler's history, and all that it lists."""
+        for trial in self._sampler.history():
+            if trial.number not in self._seen:
+                self._enter(trial)
+        if self._sampler.is_exhaustive:
+            while (asked := self._sampler.ask()) is not None:
+                # The user may have chosen a part of the grid; what the grid file has made of it
+                # since is whole.
+                if self._n_narrowed or asked.config.digest in self._known:
+                    self._enter(asked)
+
+    def _enter(self, asked: Trial) -> None:
+        """Begin a trial, or go on with it."""
+        self._seen.add(asked.number)
+        try:
+            config = self._plan_config(asked)
+        except EcgMlflowError as error:
+            self._say(f"trial {asked.number} can't be trained: {error}")
+            if asked.state is TrialState.RUNNING:
+                self._sampler.tell(asked.number, TrialState.FAILED, note=str(error))
+            return
+        runs = self._plan.planner.runs(config)
+        trial = open_trial(asked.number, config, runs, self.contest.pruner)
+        self.trials[trial.number] = trial
+        self._by_run |= {run.key: trial for run in runs}
+        trial.is_told = asked.state is not TrialState.RUNNING
+        standings = [self._stock.standing(run) for run in runs]
+        if trial.is_told or any(one.action is Action.PRUNED for one in standings):
+            self._take_over(trial, asked.state, standings)
+        else:
+            trial.is_known = any(one.entry for one in standings)
+            self._grant(trial, 1 if self.contest.adaptive else len(runs))
+
+    def _plan_config(self, trial: Trial) -> ConfigPlan:
+        known = self._known.get(trial.config.digest)
+        if known is not None:
+            return replace(known, index=trial.number)
+        return self._plan.planner.plan(trial.number, trial.config)
+
+    def _take_over(
+        self, trial: OpenTrial, state: TrialState, standings: Sequence[Standing]
+    ) -> None:
+        """Enter a trial that had ended before this session, with those runs of it that there are.
+
+        A driver may have died after it had marked the first run of a trial as pruned.
+        """
+        if state is TrialState.RUNNING:
+            state = TrialState.PRUNED
+        for one in standings:
+            if one.entry is not None:
+                pruned = state is TrialState.PRUNED and one.action is Action.CONTINUE
+                self._admit(trial, replace(one, action=Action.PRUNED) if pruned else one)
+        trial.granted = len(trial.runs)
+        self._end(trial, state, "pruned in an earlier session")
+
+    def _grant(self, trial: OpenTrial, n_repetitions: int) -> None:
+        """Let a trial have so many repetitions."""
+        for run in trial.runs[trial.granted : n_repetitions]:
+            self._admit(trial, self._stock.standing(run))
+        trial.granted = n_repetitions
+        trial.at_gate = False
+
+    def _admit(self, trial: OpenTrial, standing: Standing) -> None:
+        """Take note of what the ledger has of a run, and pass it on."""
+        self._standings.append(standing)
+        repetition, entry = standing.run.repetition, standing.entry
+        if entry is None:
+            return
+        trial.ended_ms = max(trial.ended_ms, entry.ended_ms)
+        if standing.action in (Action.SKIP, Action.REUSE):
+            trial.metrics[repetition] = entry.metrics
+        elif standing.action is Action.LEAVE:
+            trial.failed.add(repetition)
+        elif standing.action is Action.PRUNED:
+            trial.withdrawn.add(repetition)
+        else:
+            return
+        if trial.rungs and standing.action is not Action.LEAVE:
+            trial.note_tests(repetition, self._read_tests(entry), self.contest.first.metric)
+
+    # --- Trials go -----------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """End trials whose runs have, and decide which of them get further repetitions."""
+        changed = True
+        while changed:
+            changed = False
+            for trial in [one for one in self.trials.values() if one.is_running]:
+                if trial.n_ended < trial.granted or trial.at_gate:
+                    continue
+                if self.contest.adaptive and trial.metrics and trial.granted < len(trial.runs):
+                    trial.at_gate = True
+                else:
+                    self._complete(trial)
+            for trial in [one for one in self.trials.values() if one.at_gate]:
+                if not self._may_decide(trial):
+                    continue
+                changed = True
+                if is_contender(trial, self.trials.values(), self.contest.first):
+                    self._grant(trial, trial.granted + 1)
+                else:
+                    self._complete(trial)
+
+    def _may_decide(self, trial: OpenTrial) -> bool:
+        """Say whether all that are to be compared have come so far.
+
+        Of a grid all configurations come so far; of a search nobody knows which are still to come,
+        so each is held against those that came before it.
+        """
+        return not self._sampler.is_exhaustive or all(
+            other.at_gate or other.granted > trial.granted
+            for other in self.trials.values()
+            if other.is_running
+        )
+
+    def _complete(self, trial: OpenTrial) -> None:
+        values = trial.values(self.contest.objectives)
+        missing = [
+            one.metric
+            for one, value in zip(self.contest.objectives, values, strict=True)
+            if not math.isfinite(value)
+        ]
+        trial.at_gate = False
+        if not trial.metrics:
+            self._end(trial, TrialState.FAILED, f"all {len(trial.failed)} runs failed")
+        elif missing:
+            reason = f"its runs have no value of {', '.join(missing)}"
+            self._end(trial, TrialState.FAILED, reason)
+        else:
+            self._end(trial, TrialState.COMPLETE, values=values)
+
+    def _judge(self, trial: OpenTrial) -> None:
+        """Give a trial up if it has come to a rung where others are better."""
+        while trial.is_running and (age := trial.due_rung()) is not None:
+            verdict = judge(trial, age, self.trials.values(), self.contest)
+            if verdict is not None:
+                self._prune(trial, *verdict)
+
+    def _prune(self, trial: OpenTrial, reason: str, value: float) -> None:
+        """Give a trial up, with all its repetitions."""
+        for run in trial.runs[: trial.granted]:
+            if run.repetition not in trial.metrics and run.repetition not in trial.failed:
+                trial.withdrawn.add(run.repetition)
+                self._withdrawals.append(Withdrawal(run, reason))
+        trial.at_gate = False
+        self._end(trial, TrialState.PRUNED, reason, [value])
+
+    def _end(
+        self, trial: OpenTrial, state: TrialState, note: str = "", values: Sequence[float] = ()
+    ) -> None:
+        trial.state = state
+        self._ended.append(trial)
+        if not trial.is_told:
+            trial.is_told = True
+            self._sampler.tell(trial.number, state, values, note)
+
+    # --- The grid changes ----------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        """Draw the conclusions of what has happened, until there are none left.
+
+        When a study is taken up, the grid changes as it did in earlier sessions: after the same
+        trials, in the order in which they have ended then.
+        """
+        self._settle()
+        while self._n_looked_at < len(self._ended):
+            if not self._is_open:
+                rest = self._ended[self._n_looked_at :]
+                rest.sort(key=lambda one: one.ended_ms)
+                self._ended[self._n_looked_at :] = rest
+            self._n_looked_at += 1
+            self._narrow(self._n_looked_at)
+            self._settle()
+
+    def _narrow(self, n_ended: int) -> None:
+        """Let the grid file change the grid, if it is time to after so many trials."""
+        if self._narrowing is None:
+            return
+        nothing_left = self._n_coming <= 0 and not any(t.is_running for t in self.trials.values())
+        last = nothing_left and n_ended == len(self._ended)
+        grid = self._narrowing.next_grid(n_ended, last, lambda: self.rows(n_ended))
+        if grid is None:
+            return
+        self._n_narrowed += 1
+        self._say(f"after {n_ended} configurations the grid file has changed the grid")
+        if self._sampler.is_exhaustive:
+            self._drop_all_but({config.digest for config in grid.unique()[0]})
+        self._sampler.update(grid)
+        self._take_up()
+
+    def _drop_all_but(self, digests: Container[str]) -> None:
+        """Forget the trials that have not begun and are no longer in the grid."""
+        reason = "no longer in the grid: the grid file has changed it"
+        for trial in list(self.trials.values()):
+            if trial.has_begun or not trial.is_running or trial.config.config.digest in digests:
+                continue
+            del self.trials[trial.number]
+            keys = {run.key for run in trial.runs}
+            self._standings = [one for one in self._standings if one.run.key not in keys]
+            self._withdrawals += [Withdrawal(run, reason, False) for run in trial.runs]
+            self._sampler.tell(trial.number, TrialState.FAILED, note=reason)
+
+
+def _first_pass(standing: Standing) -> tuple[int, float]:
+    return standing.run.repetition, -standing.run.config.seconds

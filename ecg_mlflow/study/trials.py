@@ -1,0 +1,209 @@
+"""One trial of a study: a configuration, its repetitions, and how they come along."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from ecg_mlflow.grids import ConfigAlias
+from ecg_mlflow.search.objective import Objective, mean
+from ecg_mlflow.search.pruners import Pruner
+from ecg_mlflow.search.sampler import TrialState
+from ecg_mlflow.study.plan import ConfigPlan, PlannedRun
+
+#: Evaluations of a run: iteration, counted from zero, and metrics.
+Tests: TypeAlias = "Iterable[tuple[int, Mapping[str, float]]]"
+
+
+@dataclass
+class OpenTrial:
+    """A configuration under way, or one that has ended.
+
+    Attributes
+    ----------
+    number
+        As its sampler counts.
+    config, runs
+        What it trains: a run per repetition.
+    state
+        How far it has come.
+    granted
+        How many of its repetitions may be trained.
+    at_gate
+        These have ended, and it is to be decided whether it gets another.
+    rungs
+        Ages, in epochs, at which it is judged; each is one at which it is evaluated.
+    bracket
+        The group that it is compared with.
+    under_way
+        Repetitions that a worker has in hand, or has had.
+    curves
+        By repetition, the objective by age.
+    metrics
+        By repetition, what the finished ones have reached.
+    failed
+        Repetitions that have failed.
+    judged
+        By rung, how many repetitions had come so far when it was judged there last.
+    ended_ms
+        When the last of its runs ended, as far as that was before this session.
+    is_told
+        The sampler knows how it has ended.
+    is_known
+        The store has a run of it from before this session.
+    withdrawn
+        Repetitions that were given up, unless they came to their end before they heard of it.
+    """
+
+    number: int
+    config: ConfigPlan
+    runs: tuple[PlannedRun, ...]
+    state: TrialState = TrialState.RUNNING
+    granted: int = 0
+    at_gate: bool = False
+    rungs: tuple[float, ...] = ()
+    bracket: int = 0
+    under_way: set[int] = field(default_factory=set)
+    curves: dict[int, dict[float, float]] = field(default_factory=dict)
+    metrics: dict[int, Mapping[str, float]] = field(default_factory=dict)
+    failed: set[int] = field(default_factory=set)
+    judged: dict[float, int] = field(default_factory=dict)
+    ended_ms: int = 0
+    is_told: bool = False
+    is_known: bool = False
+    withdrawn: set[int] = field(default_factory=set)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self.state is TrialState.RUNNING
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything was trained of it."""
+        return bool(self.is_known or self.under_way or self.n_ended)
+
+    @property
+    def n_ended(self) -> int:
+        """How many repetitions have finished or failed."""
+        return len(self.metrics) + len(self.failed)
+
+    @property
+    def n_runs(self) -> int:
+        """How many runs it has, as far as is known now."""
+        return (
+            self.granted
+            if self.is_running
+            else self.n_ended + len(self.withdrawn - self.metrics.keys())
+        )
+
+    def note_tests(self, repetition: int, tests: Tests, metric: str) -> None:
+        """Take note of evaluations of one repetition."""
+        curve = self.curves.setdefault(repetition, {})
+        for iteration, metrics in tests:
+            age = (iteration + 1) / self.config.iterations_per_epoch
+            curve[age] = metrics.get(metric, math.nan)
+
+    def value_at(self, age: float, n_repetitions: int) -> float | None:
+        """Return the mean of the objective at an age over the first so many repetitions.
+
+        Of a repetition that was not evaluated at this very age, the last value before it counts.
+
+        Returns
+        -------
+        None while fewer repetitions have come so far.
+        """
+        found = []
+        for _, curve in sorted(self.curves.items()):
+            before = [one for one in curve if one <= age]
+            if before and max(curve) >= age:
+                found.append(curve[max(before)])
+        return mean(found[:n_repetitions]) if len(found) >= n_repetitions else None
+
+    def n_reached(self, age: float) -> int:
+        """Return how many repetitions have come so far."""
+        return sum(bool(curve) and max(curve) >= age for curve in self.curves.values())
+
+    def due_rung(self) -> float | None:
+        """Return the highest age at which it can be judged anew, if any.
+
+        All repetitions that are under way have to have come so far: a mean over the fastest of
+        them would be another one a moment later.
+        """
+        for age in reversed(self.rungs):
+            n = self.n_reached(age)
+            slowest = [
+                max(self.curves.get(repetition, {0.0: 0.0}), default=0.0)
+                for repetition in self.under_way
+            ]
+            if n > self.judged.get(age, 0) and all(one >= age for one in slowest):
+                return age
+        return None
+
+    def values(self, objectives: Sequence[Objective], first: int | None = None) -> list[float]:
+        """Return the mean of each objective over the repetitions that have finished.
+
+        Parameters
+        ----------
+        objectives
+            Of the study.
+        first
+            Only over the first so many repetitions.
+        """
+        counted = [
+            metrics
+            for repetition, metrics in self.metrics.items()
+            if first is None or repetition < first
+        ]
+        return [mean(m.get(one.metric, math.nan) for m in counted) for one in objectives]
+
+    def options(self) -> dict[str, str | float]:
+        """Return what its configuration shows: numbers as numbers, all else by its alias."""
+        return _cells(self.config.config)
+
+    def row(self) -> dict[str, Any]:
+        """Describe it in a row of a table; see `trial_scheduler.TrialBoard.rows`."""
+        names = dict.fromkeys(name for metrics in self.metrics.values() for name in metrics)
+        return {
+            "trial": self.number,
+            "state": self.state.value,
+            **self.options(),
+            "runs": len(self.metrics),
+            **{name: mean(m[name] for m in self.metrics.values() if name in m) for name in names},
+        }
+
+
+def _cells(config: ConfigAlias) -> dict[str, str | float]:
+    """Return what a configuration shows in a table: numbers as numbers, all else by its alias."""
+    cells: dict[str, str | float] = {}
+    values = config.config()
+    for name, alias in config.alias().items():
+        value = values[name]
+        plain = isinstance(value, int | float) and not isinstance(value, bool)
+        cells[name] = value if plain and str(value) == alias else alias  # type: ignore[assignment]
+    return cells
+
+
+def open_trial(
+    number: int, config: ConfigPlan, runs: tuple[PlannedRun, ...], pruner: Pruner | None
+) -> OpenTrial:
+    """Begin a trial, with the rungs that a pruner sets and the evaluations allow.
+
+    A rung is moved to the first evaluation at its age or after, for only there is a value.
+    """
+    trial = OpenTrial(number, config, runs)
+    if pruner is not None:
+        epochs = config.settings.epochs
+        trial.rungs = rungs_of(config, pruner.rungs(number, epochs))
+        trial.bracket = pruner.bracket(number, epochs)
+    return trial
+
+
+def rungs_of(config: ConfigPlan, ages: Iterable[float]) -> tuple[float, ...]:
+    """Move ages to the evaluations of a configuration; its end is none, nothing being left."""
+    tests = config.tests.iterations(config.n_iterations)
+    evaluated = [(test + 1) / config.iterations_per_epoch for test in tests][:-1]
+    moved = (next((one for one in evaluated if one >= age), None) for age in ages)
+    return tuple(sorted({one for one in moved if one is not None}))

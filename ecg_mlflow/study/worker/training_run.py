@@ -1,0 +1,351 @@
+"""One run while it trains: what the loop tells it, its checkpoints, how it goes on from them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_mlflow.errors import CheckpointError, StorageFullError
+from ecg_mlflow.executors import DEVICE_VARIABLE, describe_error, stop_requested
+from ecg_mlflow.files import checkpoint_path, locked, remove_unfinished
+from ecg_mlflow.models.build import build_model, weight_seed
+from ecg_mlflow.pipeline import BatchSource
+from ecg_mlflow.process_mark import HEARTBEAT_S, ProcessMark, heartbeat
+from ecg_mlflow.provenance import worker_tags
+from ecg_mlflow.study.worker.run_artifacts import conclude, keep_trace
+from ecg_mlflow.study.worker.run_state import RunState, versions
+from ecg_mlflow.tracking.retry import Patience
+from ecg_mlflow.tracking.run_log import RunLog, log_tags
+from ecg_mlflow.training import (
+    Branch,
+    Checkpoint,
+    Evaluation,
+    Paused,
+    evaluate,
+    load_checkpoint,
+    save_checkpoint,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from ecg_mlflow.records import Corpus
+    from ecg_mlflow.study.worker.main import RunJob
+    from ecg_mlflow.training.step import CompiledStep
+
+Report = Callable[[dict[str, Any]], None]
+
+#: Seconds to wait for a process that still holds a run's checkpoint, on its way out.
+LOCK_S = 60.0
+#: Seconds between two signs of life while nothing else is reported.
+SIGN_S = 2.0
+
+
+class TrainingRun:
+    """One run of a job: a branch's observer, with a log, a checkpoint and a lock on it.
+
+    As a context manager it holds the lock. What it reports to the driver are dicts with the run's
+    key under ``run``; ``tests`` are its evaluations, as pairs of iteration and metrics, those of
+    earlier sessions too. The last one of a run has ``ended``: ``done``, ``failed``, ``pruned``,
+    ``memory`` (it was at its end), ``lost`` (the checkpoint was) or ``busy`` (another process has
+    the run).
+
+    Parameters
+    ----------
+    job
+        What to train.
+    report
+        Tells the driver.
+    """
+
+    def __init__(self, job: RunJob, report: Report) -> None:
+        self.job = job
+        self.state = RunState()
+        self.patience = Patience(on_wait=self._wait)
+        self.setup_seconds = 0.0
+        self._started = time.perf_counter()
+        self._send = report
+        self._told = 0.0
+        self._is_covered = True
+        self._path = checkpoint_path(job.run_id)
+        self._resources = ExitStack()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the worker took this run up."""
+        return time.perf_counter() - self._started
+
+    def __enter__(self) -> Self:
+        # Whoever trained it before may be on the way out, with a last checkpoint to write.
+        self._resources.enter_context(locked(self._path, LOCK_S))
+        remove_unfinished(self._path)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._resources.close()
+
+    # --- The beginning -------------------------------------------------------------------------
+
+    def open(
+        self, client: MlflowClient, corpus: Corpus, sources: Mapping[str, BatchSource]
+    ) -> bool:
+        """Go on from the checkpoint if there is one, open the log and build the model.
+
+        Returns
+        -------
+        Whether there is something to train: not where the run had failed, and its process died
+        before that was told.
+
+        Raises
+        ------
+        CheckpointError
+            If the run has been trained, and the checkpoint to go on from is missing or damaged.
+        ModelError
+            If the model can't be built.
+        """
+        job, settings = self.job, self.job.settings
+        patient = self.patience.client(client)
+        device = os.environ.get(DEVICE_VARIABLE, "cpu")
+        marks = {**worker_tags(device), **ProcessMark.own().tags(), **heartbeat()}
+        log_tags(patient, job.run_id, marks)
+        checkpoint = load_checkpoint(self._path)
+        if checkpoint is None and patient.get_run(job.run_id).data.metrics:
+            raise CheckpointError(
+                f"run {job.run_id} has losses in the store, but no checkpoint in {self._path}"
+            )
+        if checkpoint is not None:
+            self.state = RunState.from_checkpoint(
+                checkpoint, job.identity, settings.classes, settings.positive
+            )
+            self._compare_versions(checkpoint.state["versions"])
+        self.log = RunLog(
+            client,
+            job.run_id,
+            held=True,
+            heartbeat_s=HEARTBEAT_S,
+            pending=self.state.pending,
+            patience=self.patience,
+        )
+        self._resources.callback(self.log.abandon)
+        if self.state.failure is not None:
+            self._deliver_failure(self.state.failure)
+            return False
+        self.corpus, self.sources = corpus, sources
+        self._build(checkpoint)
+        if self.state.tests:
+            self._report_tests(self.state.tests)
+        return True
+
+    def _build(self, checkpoint: Checkpoint | None) -> None:
+        from ecg_mlflow.models.counting import count_parameters
+        from ecg_mlflow.training.step import CompiledStep
+
+        job, settings, state = self.job, self.job.settings, self.state
+        seed = weight_seed(settings.seed, job.repetition)
+        n_classes = len(settings.classes)
+        model = build_model(settings.builder, job.input_shape, n_classes, settings.arguments, seed)
+        self.n_parameters = count_parameters(model)
+        self.step: CompiledStep = CompiledStep(
+            model,
+            settings.optimizer.build(),
+            settings.loss.build(),
+            activation=settings.loss.activation,
+        )
+        if checkpoint is None:
+            self.log.metrics({"trainable_parameters": self.n_parameters}, 0)
+        else:
+            self.step.restore(checkpoint.part("network"))
+        self.branch = Branch(
+            self,
+            job.n_iterations,
+            job.tests,
+            state.iteration,
+            state.tested,
+            state.seconds,
+            state.step_seconds,
+        )
+
+    def _compare_versions(self, before: Mapping[str, str]) -> None:
+        changed = {
+            name: f"{before.get(name)} to {now}"
+            for name, now in versions().items()
+            if before.get(name) != now
+        }
+        if changed:
+            listed = ", ".join(f"{name} {change}" for name, change in changed.items())
+            self.report({"note": f"goes on under other versions, not bit for bit: {listed}"})
+
+    # --- What the loop tells -------------------------------------------------------------------
+
+    def losses(
+        self, first_iteration: int, values: npt.NDArray[np.float32], times_ms: list[int]
+    ) -> None:
+        """Keep, log and report the losses of consecutive iterations."""
+        self.state.losses.append(values)
+        self.log.losses(values, first_iteration, times_ms)
+        self.report({"iteration": first_iteration + len(values), "loss": float(values[-1])})
+
+    def test(self, iteration: int) -> None:
+        """Evaluate after this iteration, and keep the weights if they are the best so far."""
+        state, name = self.state, self.job.monitored
+        evaluation = self.evaluate(name)
+        state.last = evaluation
+        if state.best is None or evaluation.objective > state.best.objective:
+            state.best, state.best_iteration = evaluation, iteration
+            state.best_weights = self.step.model.get_weights()
+        state.tests.append((iteration, evaluation.metrics))
+        best = {f"best_{name}_{self.job.settings.objective}": state.best.objective}
+        metrics = {f"{name}_{key}": value for key, value in evaluation.metrics.items()}
+        self.log.metrics({**metrics, **best}, iteration)
+        self._report_tests(state.tests[-1:])
+
+    def _report_tests(self, tests: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Tell the driver of evaluations."""
+        name = self.job.monitored
+        found = [
+            (iteration, {f"{name}_{key}": value for key, value in metrics.items()})
+            for iteration, metrics in tests
+        ]
+        self.report({"iteration": tests[-1][0] + 1, "tests": found})
+
+    def save(self) -> None:
+        """Write a checkpoint, and let go of the metrics that it covers.
+
+        Without room for it the training goes on: the metrics wait for the next checkpoint, or for
+        the run's end.
+        """
+        state, branch = self.state, self.branch
+        state.iteration, state.tested = branch.iteration, branch.tested
+        state.seconds, state.step_seconds = branch.seconds, branch.step_seconds
+        self._is_covered = self._write(self.step.state())
+        if self._is_covered:
+            self.log.release()
+            self.report({"saved": branch.iteration})
+
+    def _write(self, network: Mapping[str, npt.NDArray[Any]]) -> bool:
+        checkpoint = self.state.to_checkpoint(self.job.identity, network, self.log.pending())
+        try:
+            save_checkpoint(self._path, checkpoint)
+        except StorageFullError as error:
+            if self._is_covered:  # said once, and not at each further try
+                note = f"no checkpoint at iteration {self.state.iteration}: {error}"
+                self.report({"note": note})
+            return False
+        return True
+
+    def end(self) -> None:
+        """Log what the run ends with, and report that it is done.
+
+        Once the store has everything, the run is marked as complete and the checkpoint is gone: a
+        driver that dies before it closes the run finds it finished.
+        """
+        result = conclude(self)
+        self.log.release()
+        self.log.flush()
+        self.log.complete()
+        self._path.unlink(missing_ok=True)
+        self.report({"ended": "done", **result})
+
+    def fail(self, error: Exception) -> None:
+        """Deliver the losses before the error, and report it.
+
+        Out of memory is no fault of the run's: it may go on from its checkpoint.
+        """
+        if is_out_of_memory(error):
+            self.report({"ended": "memory", **described(error)})
+            return
+        self.state.failure = described(error)
+        self._is_covered = self._write({})
+        self._deliver_failure(self.state.failure)
+
+    def _deliver_failure(self, failure: Mapping[str, str]) -> None:
+        self._deliver_all()
+        self.report({"ended": "failed", **failure})
+
+    def withdraw(self, reason: str) -> None:
+        """Deliver the losses so far, and report that the run ends here.
+
+        The driver has marked it as pruned before it said so: nobody goes on from its checkpoint.
+        """
+        self._deliver_all()
+        keep_trace(self)
+        self._path.unlink(missing_ok=True)
+        self.report({"ended": "pruned", "reason": reason})
+
+    def _deliver_all(self) -> None:
+        self.burn_bridges()
+        self.log.release()
+        self.log.flush()
+
+    def burn_bridges(self) -> None:
+        """Remove a checkpoint that does not cover all metrics, for want of room.
+
+        To be called before the last of them go to the store: who went on from that checkpoint
+        would log them again. Without it, the run would begin anew in another child.
+        """
+        if not self._is_covered:
+            self._path.unlink(missing_ok=True)
+
+    def pause(self) -> None:
+        """Deliver what the last checkpoint covers, for as long as the driver gives."""
+        self.log.flush()
+
+    # --- For this and for the conclusion -------------------------------------------------------
+
+    def evaluate(self, side: str) -> Evaluation:
+        """Score the records of one side with the present weights.
+
+        Raises
+        ------
+        Paused
+            If the driver wants the run to stop.
+        """
+        settings, source = self.job.settings, self.sources[side]
+        epoch = source.epoch(settings.seed, self.job.repetition, 0, shuffle=False)
+        began = time.perf_counter()
+        evaluation = evaluate(
+            self.step.predict,
+            epoch,
+            settings.classes,
+            settings.positive,
+            self._give_sign,
+            multilabel=settings.multilabel,
+        )
+        spent_ms = 1e3 * (time.perf_counter() - began)
+        # The first evaluation compiles, others may share the machine: the quickest tells the most.
+        self.state.ms_per_record = min(self.state.ms_per_record, spent_ms / len(evaluation.rows))
+        return evaluation
+
+    def _give_sign(self) -> None:
+        """Tell the driver that this is a slow evaluation and no hang; stop if it wants that."""
+        if stop_requested():
+            raise Paused
+        if time.monotonic() - self._told > SIGN_S:
+            self.report({})
+
+    def _wait(self, waited_s: float, error: BaseException) -> None:
+        self.report({"waiting": waited_s, "for": str(error).partition("\n")[0]})
+        if stop_requested():
+            raise Paused
+
+    def report(self, data: dict[str, Any]) -> None:
+        """Tell the driver something of this run."""
+        self._told = time.monotonic()
+        self._send({"run": self.job.key, **data})
+
+
+def described(error: BaseException) -> dict[str, str]:
+    """Return an error as the driver wants it: one line, all of it, and its type."""
+    return describe_error(error, error.__traceback__)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether memory, the machine's or the device's, was at its end."""
+    # TensorFlow's own class can't be named here: this module loads without TensorFlow.
+    return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"

@@ -1,0 +1,351 @@
+"""The parent run of a study and the child runs under it, all opened and closed by the driver."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from types import TracebackType
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Run
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils import mlflow_tags
+
+from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.process_mark import HEARTBEAT_S, HEARTBEAT_TAG, ProcessMark, heartbeat
+from ecg_mlflow.provenance import DEVICE_TAGS, MACHINE_TAGS, cluster_tags
+from ecg_mlflow.tracking.client import store_errors
+from ecg_mlflow.tracking.leaderboard import as_columns, as_split_json
+from ecg_mlflow.tracking.retry import Patience
+from ecg_mlflow.tracking.run_log import TAG_LIMIT, csv_text, fitting_tags, log_params, log_tags
+from ecg_mlflow.tracking.runs import ENDED, EndStatus, end_run, open_run, reopen_run
+from ecg_mlflow.tracking.ui_links import averages_url, averages_view, children_url
+from ecg_mlflow.version_tags import version_tags
+
+LEADERBOARD = "leaderboard"
+#: Tells one order to create a run from all others.
+ORDER_TAG = "ecg_mlflow.order"
+
+
+class Study:
+    """A parent run and its children: whoever opens it closes all of them.
+
+    Use `Study.open` as a context manager. On leaving, runs that are still open end too: FINISHED
+    for the parent after a normal end, FAILED after an error, KILLED after Ctrl-C or a signal.
+
+    Attributes
+    ----------
+    client, experiment_id, run_id
+        Where the parent run is.
+    patience
+        What the client does while the store is away.
+    """
+
+    def __init__(
+        self, client: MlflowClient, run: Run, context: Mapping[str, str], patience: Patience
+    ) -> None:
+        self.client = patience.client(client)
+        self.patience = patience
+        self.experiment_id: str = run.info.experiment_id
+        self.run_id: str = run.info.run_id
+        self._started_ms: int = run.info.start_time or _now_ms()
+        self._context = dict(context)
+        self._open_children: dict[str, None] = {}
+        self._closed = False
+        self._view: dict[str, str] = {}
+        self._beaten = time.monotonic()
+
+    @classmethod
+    def open(
+        cls,
+        client: MlflowClient,
+        experiment: str,
+        name: str,
+        *,
+        run_id: str | None = None,
+        tags: Mapping[str, object] | None = None,
+        patience: Patience | None = None,
+    ) -> Study:
+        """Create the parent run, or go on in the one that ``mlflow run`` created.
+
+        The run carries the mark of this process and, while the study is open and `beat` is
+        called, a heartbeat.
+
+        Parameters
+        ----------
+        client
+            From `ecg_mlflow.tracking.connect`.
+        experiment
+            Name of the experiment, made where there is none; not looked at with `run_id`, whose
+            own experiment counts.
+        name
+            Name of the parent run. A name that the user chose with ``--run-name`` stays.
+        run_id
+            The run to go on in (MLFLOW_RUN_ID of an MLproject entry point).
+        tags
+            More tags for the parent.
+        patience
+            What to do while the store is away; by default nothing but raise.
+
+        Raises
+        ------
+        TrackingError
+            The experiment or run was deleted, there is no such run, or the store fails.
+        """
+        # Where the package is not installed but run from its project's folder, MLflow doesn't find
+        # its run context.
+        own = {**cluster_tags(os.environ), **version_tags()}
+        # It may run git, which takes a quarter of a second: once, not for each child.
+        context = {**own, **resolve_tags()}
+        # The driver trains nothing, and on what its workers do is theirs to say.
+        context = {key: tag for key, tag in context.items() if key not in DEVICE_TAGS}
+        patience = patience or Patience(limit_s=0.0)
+        marks = {**ProcessMark.own().tags(), **heartbeat()}
+        all_tags = {**fitting_tags(tags or {}), **marks}
+        patient = patience.client(client)
+        run = open_run(patient, experiment, name, run_id, context, all_tags)
+        # Children are the parent's: "mlflow run" knows project, commit and user better.
+        inherited = {
+            key: value
+            for key, value in run.data.tags.items()
+            if key.startswith(("mlflow.source.", "mlflow.project.")) or key == "mlflow.user"
+        }
+        elsewhere = {key: tag for key, tag in context.items() if key not in MACHINE_TAGS}
+        return cls(client, run, {**elsewhere, **inherited}, patience)
+
+    def params(self, values: Mapping[str, object]) -> tuple[str, ...]:
+        """Log params of the parent, except those that are there already.
+
+        ``mlflow run`` has logged what it was given under the same names, and MLflow refuses a
+        second value for a param.
+
+        Returns
+        -------
+        The keys that were left as they were.
+        """
+        return self._missing_params(self.run_id, values)
+
+    def _missing_params(self, run_id: str, values: Mapping[str, object]) -> tuple[str, ...]:
+        with store_errors(f"read run {run_id}"):
+            there = self.client.get_run(run_id).data.params
+        log_params(self.client, run_id, {k: v for k, v in values.items() if k not in there})
+        return tuple(key for key in values if key in there)
+
+    def tags(self, values: Mapping[str, object]) -> None:
+        """Set tags of the parent."""
+        log_tags(self.client, self.run_id, values)
+
+    def create_child(
+        self,
+        name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, object] | None = None,
+    ) -> str:
+        """Open a child run and return its id; `finish_child` or `close` ends it.
+
+        Exactly one: where the store's answer is lost, the run is looked for before another one
+        is made.
+
+        Raises
+        ------
+        TrackingError
+            The store fails; no run stays open then.
+        """
+        # With the run, not after it: a driver that dies in between leaves no child without the
+        # tags by which it is found again.
+        all_tags = {
+            **self._context,
+            **fitting_tags(tags or {}),
+            mlflow_tags.MLFLOW_PARENT_RUN_ID: self.run_id,
+            ORDER_TAG: uuid.uuid4().hex,
+        }
+        with store_errors(f"create the child run {name!r}"):
+            run_id = self.patience.call(self._create_once, name, all_tags)
+        self._open_children[run_id] = None
+        try:
+            log_params(self.client, run_id, params)
+        except TrackingError as error:
+            self.finish_child(run_id, EndStatus.FAILED, str(error))
+            raise
+        return run_id
+
+    def _create_once(self, name: str, tags: Mapping[str, str]) -> str:
+        query = f"tags.`{ORDER_TAG}` = '{tags[ORDER_TAG]}'"
+        found = self.client.search_runs([self.experiment_id], query, max_results=1)
+        run = found[0] if found else None
+        if run is None:
+            run = self.client.create_run(self.experiment_id, tags=dict(tags), run_name=name)
+        run_id: str = run.info.run_id
+        return run_id
+
+    def reopen_child(self, run_id: str, params: Mapping[str, object]) -> None:
+        """Go on in a child run that ended, or whose process died, without being finished.
+
+        The driver that created it may have died before it had logged all params: those that are
+        not there are logged. The others stay, for a number in a grid that has grown may be another.
+        """
+        with store_errors(f"go on in run {run_id}"):
+            reopen_run(self.client, run_id)
+        self._open_children[run_id] = None
+        self._missing_params(run_id, params)
+
+    def tag_child(self, run_id: str, tags: Mapping[str, object]) -> None:
+        """Set tags of a child."""
+        log_tags(self.client, run_id, tags)
+
+    def beat(self) -> None:
+        """Give a sign of life, now and then; between two beats it costs nothing."""
+        now = time.monotonic()
+        if now - self._beaten >= HEARTBEAT_S:
+            self._beaten = now
+            self.tags(heartbeat())
+
+    def finish_child(self, run_id: str, status: EndStatus | str, reason: str | None = None) -> None:
+        """End a child run.
+
+        Parameters
+        ----------
+        run_id
+            From `create_child`.
+        status
+            FINISHED, FAILED or KILLED.
+        reason
+            Why it did not finish; the tag ``ecg_mlflow.reason``.
+        """
+        end_run(self.client, run_id, EndStatus(status), reason)
+        self._open_children.pop(run_id, None)
+
+    def progress(self, values: Mapping[str, float]) -> None:
+        """Log live metrics of the study, such as ``runs_done``.
+
+        The step is the number of seconds since the parent run began: it grows, in a study that is
+        continued too.
+        """
+        now = _now_ms()
+        step = max(0, (now - self._started_ms) // 1000)
+        metrics = [Metric(key, float(value), now, step) for key, value in values.items()]
+        with store_errors(f"log the progress of run {self.run_id}"):
+            self.client.log_batch(self.run_id, metrics=metrics)
+
+    def leaderboard(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Write the leaderboard as CSV and as an MLflow table, in place of the last one.
+
+        Parameters
+        ----------
+        rows
+            In the order to show, for example from `leaderboard_rows`.
+        """
+        columns = as_columns(rows)
+        table = f"{LEADERBOARD}.json"
+        with store_errors(f"write the leaderboard of run {self.run_id}"):
+            self.client.log_text(self.run_id, csv_text(columns), f"{LEADERBOARD}.csv")
+            # Not log_table: it appends to the table that is there.
+            self.client.log_text(self.run_id, as_split_json(columns), table)
+            tags = self.client.get_run(self.run_id).data.tags
+            tables = json.loads(tags.get(mlflow_tags.MLFLOW_LOGGED_ARTIFACTS, "[]"))
+            entry = {"path": table, "type": "table"}
+            if entry not in tables:
+                self.client.set_tag(
+                    self.run_id, mlflow_tags.MLFLOW_LOGGED_ARTIFACTS, json.dumps([*tables, entry])
+                )
+
+    def describe(
+        self,
+        markdown: str,
+        metric: str,
+        *,
+        higher_is_better: bool = True,
+        n_runs: int = 0,
+    ) -> None:
+        """Write the parent's description, under the links to its runs, since the UI folds it.
+
+        Parameters
+        ----------
+        markdown
+            Cut where MLflow's limit for a tag demands it; the links always stay.
+        metric, higher_is_better
+            What the linked list of children is ordered by, best first.
+        n_runs
+            How many children there will be, for the charts in which repetitions are averaged.
+        """
+        every = self.children_url(metric, higher_is_better=higher_is_better)
+        averages = averages_url(self.experiment_id, self.run_id)
+        link = (
+            f"[All runs of this study with charts]({every}) | "
+            f"[Averages over repetitions]({averages})\n\n"
+        )
+        room = TAG_LIMIT - len(link)
+        text = markdown if len(markdown) <= room else f"{markdown[: room - 4]} ..."
+        view = averages_view(self.run_id, metric, n_runs, higher_is_better=higher_is_better)
+        with store_errors(f"describe run {self.run_id}"):
+            if view != self._view:
+                for key, value in view.items():
+                    self.client.set_experiment_tag(self.experiment_id, key, value)
+                self._view = view
+            self.client.set_tag(self.run_id, mlflow_tags.MLFLOW_RUN_NOTE, link + text)
+
+    def children_url(self, metric: str, *, higher_is_better: bool = True) -> str:
+        """Return the link to all children; see `ecg_mlflow.tracking.ui_links.children_url`."""
+        return children_url(
+            self.experiment_id, self.run_id, metric, higher_is_better=higher_is_better
+        )
+
+    def close(
+        self, status: EndStatus | str = EndStatus.FINISHED, reason: str | None = None
+    ) -> None:
+        """End the parent, and as KILLED the children that are still open; once.
+
+        Raises
+        ------
+        TrackingError
+            A run could not be ended; the others were.
+        """
+        if self._closed:
+            return
+        status = EndStatus(status)
+        failures: list[str] = []
+        with suppress(TrackingError):  # told below, by what matters more
+            self.tags({HEARTBEAT_TAG: ENDED})
+        unfinished = [
+            (run_id, EndStatus.KILLED, reason or "the study ended before this run did")
+            for run_id in self._open_children
+        ]
+        for run_id, how, why in [*unfinished, (self.run_id, status, reason)]:
+            try:
+                end_run(self.client, run_id, how, why)
+            except TrackingError as error:
+                failures.append(str(error))
+        self._open_children.clear()
+        self._closed = True
+        if failures:
+            raise TrackingError(
+                f"{len(failures)} run(s) could not be ended and still look RUNNING:\n"
+                + "\n".join(failures)
+            )
+
+    def __enter__(self) -> Study:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        # Ctrl-C, SystemExit from a signal handler: not the study's fault.
+        status = EndStatus.FAILED if isinstance(error, Exception) else EndStatus.KILLED
+        try:
+            self.close(status, f"{type(error).__name__}: {error}".rstrip(": "))
+        except TrackingError as closing:
+            error.add_note(str(closing))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

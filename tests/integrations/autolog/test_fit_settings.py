@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ecg_mlflow.errors import AutologError, ScheduleError
+from ecg_mlflow.integrations.autolog.fit_settings import FitSettings
+
+WINDOWS = np.zeros((4, 8, 1), np.float32)
+LABELS = [0, 1, 0, 1]
+
+
+def settings(test_every="epoch", test=(WINDOWS, LABELS, None), classes=("A", "N"), **more):
+    told = {"positive": None, "activation": None} | more
+    return FitSettings.of(test, classes, test_every=test_every, **told)
+
+
+@pytest.mark.parametrize(
+    ("rules", "epochs", "iterations"),
+    [
+        ("epoch", [0, 1, 2, 3, 4], []),
+        ("2 epochs", [1, 3], []),
+        ("%4", [], [3, 7]),
+        (5, [], [5]),
+        ("last", [], []),
+        (["2 epochs", "%4", 0], [1, 3], [0, 3, 7]),
+    ],
+)
+def test_when(rules, epochs, iterations):
+    found = settings(rules)
+    assert [e for e in range(5) if found.tests_after_epoch(e)] == epochs
+    assert [i for i in range(10) if found.tests_between(i, i + 1)] == iterations
+
+
+def test_several_iterations_of_one_call():
+    assert settings("%4").tests_between(2, 5)
+    assert not settings("%4").tests_between(4, 7)
+
+
+@pytest.mark.parametrize("rules", ["weekly", "%0", [], "0 epochs", -2])
+def test_a_wrong_schedule(rules):
+    with pytest.raises(ScheduleError):
+        settings(rules)
+
+
+def test_without_a_test_there_is_nothing_to_say_about_it():
+    assert settings(test=None, classes=None).records is None
+    with pytest.raises(AutologError, match="nothing to score"):
+        settings(test=None)
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        ((WINDOWS, LABELS), "given is tuple of 2"),
+        (WINDOWS, "given is ndarray"),
+        ((WINDOWS[:3], LABELS, None), r"4 labels came with windows of shape \(3, 8, 1\)"),
+        ((np.zeros(4), LABELS, None), r"windows of shape \(4,\)"),
+    ],
+)
+def test_a_wrong_test(test, message):
+    with pytest.raises(AutologError, match=message):
+        settings(test=test)
+
+
+def test_an_unknown_activation():
+    with pytest.raises(AutologError, match="activation='relu'"):
+        settings(activation="relu")

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import csv
+import io
+
+import mlflow
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ecg_mlflow.errors import AutologError, TrackingError
+from ecg_mlflow.integrations.autolog import start_run
+
+CLASSES = ["A", "N"]
+GOOD = [[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]
+BAD = [[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]
+LABELS = ["A", "A", "N"]
+RECORDS = ["R1", "R2", "R3"]
+
+#: Keras's own, when it saves.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+def test_a_loop_of_ones_own(store, waves, network):
+    model = network()
+    with start_run("by hand", {"depth": 3}) as log:
+        assert mlflow.active_run().info.run_id == log.run_id
+        for i in range(4):
+            log.loss(tf.constant(4.0 - i) if i % 2 else np.float32(4 - i))
+            if i == 1:
+                found = log.test(RECORDS, LABELS, GOOD, classes=CLASSES, model=model)
+        assert found["f1"] == 1
+        log.test(RECORDS, LABELS, BAD, classes=CLASSES, model=model)
+        log.metric("F1 ~", 0.5)
+        log.params({"depth": 4, "width": 2})
+    run = store.run()
+    assert (run.info.run_name, run.info.status) == ("by hand", "FINISHED")
+    assert store.history("loss") == [(0, 4.0), (1, 3.0), (2, 2.0), (3, 1.0)]
+    assert store.history("test_f1") == [(1, 1.0), (3, pytest.approx(2 / 3))]
+    assert run.data.metrics["best_test_f1"] == 1
+    assert store.history("F1 tilde") == [(3, 0.5)]
+    assert {"depth": "3", "width": "2"}.items() <= run.data.params.items()
+    assert store.files() == {"plots", "predictions", "trace.npz"}
+    for name, expected in (("best", "0.9"), ("last", "0.1")):
+        rows = list(csv.DictReader(io.StringIO(store.text(f"predictions/{name}.csv"))))
+        assert rows[0]["p_A"] == expected
+    models = store.models()
+    assert models["best"].metrics[0].step == 1
+    assert models["last"].metrics[0].step == 3
+    assert mlflow.active_run() is None
+
+
+def test_iterations_of_ones_own(store):
+    with start_run() as log:
+        for i in (0, 10, 11, 20):
+            log.loss(1.0 + i, iteration=i)
+            log.metric("rate", 0.1)
+        with pytest.raises(AutologError, match="iteration 20 came after that of iteration 20"):
+            log.loss(1.0, iteration=20)
+    assert store.history("loss") == [(0, 1.0), (10, 11.0), (11, 12.0), (20, 21.0)]
+    assert [step for step, _ in store.history("rate")] == [0, 10, 11, 20]
+    assert store.files() == {"plots"}
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ZeroDivisionError(), "FAILED"), (KeyboardInterrupt(), "KILLED")]
+)
+def test_an_error_ends_the_run_and_the_losses_are_there(store, error, status):
+    def loop():
+        with start_run() as log:
+            log.loss(0.5)
+            log.loss(0.25)
+            raise error
+
+    with pytest.raises(type(error)):
+        loop()
+    assert store.run().info.status == status
+    assert store.history("loss") == [(0, 0.5), (1, 0.25)]
+    assert mlflow.active_run() is None
+
+
+def test_what_cannot_be_delivered_ends_the_run_as_failed(store, monkeypatch):
+    from ecg_mlflow.integrations.autolog import live_run
+
+    def away(self, *_, **__):
+        raise TrackingError("the disk is full")
+
+    monkeypatch.setattr(live_run.RunLog, "figure", away)
+    with pytest.raises(TrackingError, match="the disk is full"), start_run() as log:
+        log.loss(0.5)
+    assert store.run().info.status == "FAILED"
+    assert store.history("loss") == [(0, 0.5)]
+
+
+def test_a_loss_that_is_no_number(store):
+    message = "the loss of iteration 0 is no number: str"
+    with pytest.raises(AutologError, match=message), start_run() as log:
+        log.loss("much")
+    assert store.run().info.status == "FAILED"
+
+
+def test_under_an_active_run(store):
+    with mlflow.start_run() as outer, start_run("inner") as log:
+        log.metric("x", 1)
+    inner = store.client.get_run(log.run_id)
+    assert inner.data.tags["mlflow.parentRunId"] == outer.info.run_id
+
+
+def test_a_model_when_it_is_wanted(store, waves, network):
+    model = network()
+    with start_run() as log:
+        log.loss(1.0)
+        model_id = log.model(model)
+        with pytest.raises(AutologError, match="has a model 'last'"):
+            log.model(model)
+    loaded = mlflow.pyfunc.load_model(f"models:/{model_id}")
+    expected = model.predict(waves.windows, verbose=0)
+    np.testing.assert_allclose(loaded.predict(waves.windows), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_windows_of_records_and_several_labels(store):
+    with start_run() as log:
+        found = log.test(
+            ["R1", "R1", "R2"], ["A,N", "A,N", ""], [[0.9, 0.4], [0.9, 0.8], [0.1, 0.3]],
+            classes=CLASSES, multilabel=True,
+        )  # fmt: skip
+        assert found["accuracy"] == 1
+    assert "best_test_f1_macro" in store.run().data.metrics
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "message"),
+    [
+        (LABELS, GOOD[:2], r"need probabilities of shape \(3, 2\)"),
+        (LABELS, [[2.0, -1.0]] * 3, "take the softmax first"),
+        (LABELS, [[0.5, 0.4]] * 3, "must add up to 1"),
+        (["A,N", "A", "N"], GOOD, "several labels or none"),
+    ],
+)
+def test_what_does_not_fit_is_said(labels, probabilities, message):
+    log = start_run()
+    with pytest.raises(AutologError, match=message):
+        log.test(RECORDS, labels, probabilities, classes=CLASSES)
+
+
+def test_the_question_stays_the_same(store):
+    with start_run() as log:
+        log.test(RECORDS, LABELS, GOOD, classes=CLASSES)
+        with pytest.raises(AutologError, match="must ask one thing"):
+            log.test(RECORDS, LABELS, GOOD, classes=CLASSES, positive="N")
+
+
+def test_outside_of_the_block():
+    log = start_run()
+    for call in (lambda: log.loss(1.0), lambda: log.metric("x", 1), lambda: log.run_id):
+        with pytest.raises(AutologError, match="is not open"):
+            call()

@@ -1,0 +1,210 @@
+"""Recordings as MLflow's data sets: made, logged, found again, and opened from what was logged."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from studies import grid_text
+
+from ecg_mlflow import load_corpus
+from ecg_mlflow.errors import BadRecordsError, CorpusError, DataNotFoundError, DatasetError
+from ecg_mlflow.integrations.datasets import WfdbDataset, from_wfdb
+from ecg_mlflow.integrations.wfdb_source import WfdbSource
+
+
+@pytest.fixture
+def logged(monkeypatch, tracking_store, experiment):
+    """Log a data set as a script does, and return the run's input."""
+
+    def log(dataset):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_store)
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", experiment)
+        with mlflow.start_run() as run:
+            mlflow.log_input(dataset, context="training")
+        (found,) = MlflowClient(tracking_store).get_run(run.info.run_id).inputs.dataset_inputs
+        return found
+
+    return log
+
+
+def test_what_mlflow_keeps_of_a_folder(small_folder):
+    dataset = mlflow.data.from_wfdb(str(small_folder))
+    assert isinstance(dataset, WfdbDataset)
+    corpus = load_corpus(str(small_folder))
+    kept = dataset.to_dict()
+    assert (kept["name"], kept["digest"]) == ("small", corpus.digest[:36])
+    assert kept["source_type"] == "wfdb"
+    assert json.loads(kept["source"]) == {"data": str(small_folder), "digest": corpus.digest}
+    # Six records of 250 Hz, of 450, 500, ... 700 samples
+    assert json.loads(kept["profile"]) == {
+        "n_records": 6,
+        "class_counts": {"A": 3, "N": 3},
+        "duration_s": {"min": 1.8, "median": 2.3, "max": 2.8},
+    }
+    schema = json.loads(kept["schema"])["ecg"]
+    assert (schema["fs"], schema["leads"], schema["label"]) == ([250.0], ["L1"], ["A", "N"])
+    assert dataset.corpus.ids == ("R1", "R2", "R3", "R4", "R5", "R6")
+
+
+def test_diagnoses_of_one_record_count_one_by_one(small_folder):
+    (small_folder / "REFERENCE.csv").write_text(
+        'R1,AF\nR2,"AF,RBBB"\nR3,RBBB\nR4,RBBB\nR5,AF\nR6,AF\n'
+    )
+    assert from_wfdb(small_folder).profile["class_counts"] == {"AF": 4, "RBBB": 3}
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [("demo:12", "demo"), ("{folder}", "small"), ("{folder}/*.hea", "small")],
+)
+def test_names(small_folder, data, name):
+    assert from_wfdb(data.format(folder=small_folder)).name == name
+
+
+def test_name_and_digest_of_ones_own(small_folder):
+    dataset = from_wfdb(small_folder, name="ward 7", digest="version-2")
+    assert (dataset.name, dataset.digest) == ("ward 7", "version-2")
+
+
+def test_a_digest_that_mlflow_would_refuse(small_folder):
+    with pytest.raises(DatasetError, match="37 characters, and MLflow keeps 36"):
+        from_wfdb(small_folder, digest="a" * 37)
+
+
+def test_bad_records_are_listed(small_folder):
+    (small_folder / "R2.dat").write_bytes(b"")
+    with pytest.raises(BadRecordsError, match="R2") as error:
+        from_wfdb(small_folder)
+    assert "on_bad_record=skip" in str(error.value)
+    dataset = from_wfdb(small_folder, on_bad_record="skip")
+    assert dataset.profile["n_records"] == 5
+
+
+def test_another_word_for_bad_records(small_folder):
+    with pytest.raises(DatasetError, match="say 'error' or 'skip'"):
+        from_wfdb(small_folder, on_bad_record="ignore")
+
+
+def test_no_folder():
+    with pytest.raises(DataNotFoundError, match="doesn't exist"):
+        from_wfdb("/no/such/folder")
+
+
+def test_a_logged_data_set_is_opened_again(small_folder, logged):
+    dataset = from_wfdb(small_folder)
+    found = logged(dataset)
+    assert (found.dataset.digest, found.tags[0].value) == (dataset.digest, "training")
+    source = mlflow.data.get_source(found)
+    assert isinstance(source, WfdbSource)
+    assert source.rows is None
+    corpus = source.load()
+    assert (corpus.digest, corpus.labels) == (dataset.corpus.digest, dataset.corpus.labels)
+
+
+def test_a_label_file_elsewhere_is_found_again(small_folder, tmp_path, logged):
+    labels = tmp_path / "mine.csv"
+    (small_folder / "REFERENCE.csv").rename(labels)
+    source = mlflow.data.get_source(logged(from_wfdb(small_folder, labels)))
+    assert source.labels == str(labels)
+    assert Counter(source.load().labels) == {"A": 3, "N": 3}
+
+
+def test_a_relative_path_is_found_from_another_folder(small_folder, tmp_path, monkeypatch, logged):
+    monkeypatch.chdir(small_folder.parent)
+    found = logged(from_wfdb("small"))
+    monkeypatch.chdir("/")
+    assert len(mlflow.data.get_source(found).load()) == 6
+
+
+def test_made_up_records_are_asked_for_by_their_number_and_seed(logged):
+    source = mlflow.data.get_source(logged(from_wfdb("demo:12")))
+    assert source.data == "demo:12:0"
+    assert len(source.load()) == 12
+
+
+def test_files_that_have_changed_are_told(small_folder, write_record, cache):
+    dataset = from_wfdb(small_folder)
+    source = WfdbSource.from_json(dataset.source.to_json())
+    write_record(small_folder, "R3", np.zeros((500, 1)))
+    with pytest.raises(CorpusError, match="have changed since they were logged") as error:
+        source.load()
+    packed = cache / "corpora" / dataset.corpus.digest
+    assert f"Corpus.open({str(packed)!r})" in str(error.value)
+
+
+def test_a_record_more_is_told_without_the_packed_copy(small_folder, write_record, monkeypatch):
+    source = from_wfdb(small_folder).source
+    write_record(small_folder, "R7")
+    with (small_folder / "REFERENCE.csv").open("a") as labels:
+        labels.write("R7,A\n")
+    monkeypatch.setattr("ecg_mlflow.records.packed_path", lambda digest: small_folder / "none")
+    with pytest.raises(CorpusError, match=r"of 7 records.*load\(data, labels\)"):
+        source.load()
+
+
+def test_recordings_that_were_moved_are_opened_where_they_are(small_folder):
+    source = from_wfdb(small_folder).source
+    moved = small_folder.rename(small_folder.with_name("moved"))
+    with pytest.raises(DataNotFoundError):
+        source.load()
+    assert source.load(str(moved)).digest == source.digest
+
+
+def test_what_earlier_versions_have_logged_is_opened(small_folder):
+    source = WfdbSource.from_json(json.dumps({"uri": str(small_folder)}))
+    assert source.load().ids[0] == "R1"
+    made_up = WfdbSource.from_dict({"uri": "demo: 12 made-up records, seed 3"})
+    assert made_up.data == "demo:12:3"
+
+
+def test_rows_that_could_not_be_kept_are_an_error_and_not_all(small_folder):
+    source = WfdbSource.from_dict({"data": str(small_folder), "n_unkept": 40_000})
+    with pytest.raises(DatasetError, match="40000 records"):
+        _ = source.rows
+    assert "40000 records of it" in repr(source)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_the_inputs_of_a_study_are_opened_again(workplace, experiment):
+    grid = workplace.write_grid(grid_text(grid="Option('layout', ['cna'])", epochs="1"))
+    assert workplace.run(grid, "--workers", "0", experiment=experiment) == 0
+    parent, (child,) = workplace.runs(experiment)
+    for run in (parent, child):
+        parts = {one.tags[0].value: one for one in run.inputs.dataset_inputs}
+        assert set(parts) == {"train", "test"}
+        source = mlflow.data.get_source(parts["test"])
+        corpus = source.load()
+        assert len(corpus) == 20
+        assert [corpus.ids[row] for row in source.rows] == ["S01", "S02", "S03", "S04"]
+        assert len(mlflow.data.get_source(parts["train"]).rows) == 16
+        assert json.loads(parts["test"].dataset.profile)["duration_s"]["min"] == 310 / 250
+
+
+def test_a_corpus_can_be_a_source(small_folder):
+    from mlflow.data.dataset_source_registry import resolve_dataset_source
+
+    corpus = load_corpus(str(small_folder))
+    assert resolve_dataset_source(corpus, [WfdbSource]).to_dict() == {
+        "data": str(small_folder),
+        "digest": corpus.digest,
+    }
+    # A path may be anything.
+    assert not WfdbSource._can_resolve(str(small_folder))
+
+
+def test_a_process_that_imports_mlflow_loads_nothing_heavy():
+    program = (
+        "import sys, mlflow.data; assert mlflow.data.from_wfdb\n"
+        "print([m for m in sys.modules if m.startswith(('ecg_mlflow.records.', 'numba', 'keras'))])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

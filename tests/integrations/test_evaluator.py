@@ -1,0 +1,294 @@
+"""``mlflow.models.evaluate(..., evaluators="ecg")``, for models of anybody."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.metrics as sk
+from mlflow import MlflowClient
+
+from ecg_mlflow.errors import PredictionsError
+from ecg_mlflow.integrations.evaluator import EcgEvaluator
+from ecg_mlflow.integrations.evaluator_config import TableSettings
+from ecg_mlflow.integrations.evaluator_report import metrics_with_intervals
+from ecg_mlflow.stats.predictions import Predictions
+from ecg_mlflow.tracking.runs import find_or_create_experiment
+
+N = 240
+ARTIFACTS = ["calibration", "confusion_matrix", "curves", "metrics", "predictions"]
+
+pytestmark = [
+    # MLflow's own: metrics linked to a data set, and its use of pandas and matplotlib.
+    pytest.mark.filterwarnings("ignore::FutureWarning:mlflow"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow"),
+    pytest.mark.filterwarnings("ignore:.*inferred as AnyType:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*input example was not provided:UserWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def scores():
+    rng = np.random.default_rng(3)
+    is_af = rng.random(N) < 0.3
+    return is_af, 1 / (1 + np.exp(1 - 2 * is_af - rng.normal(0, 1, N)))
+
+
+@pytest.fixture
+def table(scores):
+    is_af, p = scores
+    return pd.DataFrame(
+        {
+            "record": [f"A{i:05d}" for i in range(N)],
+            "label": np.where(is_af, "A", "N"),
+            "p_A": p,
+            "p_N": 1 - p,
+        }
+    )
+
+
+@pytest.fixture(autouse=True)
+def store(tracking_store, experiment, monkeypatch, tmp_path):
+    """MLflow as who calls it finds it: a store, an experiment, and the evaluator registered."""
+    # Not above: it loads MLflow's models, which warn of their own type hints.
+    from mlflow.models.evaluation.evaluator_registry import _model_evaluation_registry as registry
+
+    monkeypatch.setattr(registry, "_registry", {**registry._registry, "ecg": EcgEvaluator})
+    # By the environment: what is set in MLflow itself stays set for all later tests.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_store)
+    experiment_id = find_or_create_experiment(MlflowClient(tracking_store), experiment)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment_id)
+    monkeypatch.chdir(tmp_path)  # beside which the artifacts of such an experiment lie
+
+
+def evaluate(data, *, targets="label", **kwargs):
+    config = {"positive": "A", "resamples": 200, **kwargs.pop("config", {})}
+    return mlflow.models.evaluate(
+        data=data,
+        targets=targets,
+        model_type="classifier",
+        evaluators="ecg",
+        evaluator_config=config,
+        **kwargs,
+    )
+
+
+def test_the_metrics_are_scikit_learns(table, scores):
+    is_af, p = scores
+    found = evaluate(table, config={"threshold": 0.4}).metrics
+    said = p >= 0.4
+    expected = {
+        "f1": sk.f1_score(is_af, said),
+        "f1_N": sk.f1_score(~is_af, ~said),
+        "sensitivity": sk.recall_score(is_af, said),
+        "specificity": sk.recall_score(~is_af, ~said),
+        "precision": sk.precision_score(is_af, said),
+        "accuracy": sk.accuracy_score(is_af, said),
+        "roc_auc": sk.roc_auc_score(is_af, p),
+        "average_precision": sk.average_precision_score(is_af, p),
+        "log_loss": sk.log_loss(is_af, p),
+        "brier": sk.brier_score_loss(is_af, p),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    assert (found["records"], found["positive_records"], found["threshold"]) == (
+        N,
+        is_af.sum(),
+        0.4,
+    )
+    for name in expected:
+        assert found[f"{name}_low"] < found[name] < found[f"{name}_high"]
+
+
+def test_intervals_by_hand(table, scores):
+    is_af, p = scores
+    found = evaluate(table, config={"resamples": 4000, "level": 0.9}).metrics
+    rng = np.random.default_rng(99)  # another bootstrap than ours
+    rows = [rng.integers(0, N, N) for _ in range(2000)]
+    auc = [sk.roc_auc_score(is_af[one], p[one]) for one in rows]
+    assert found["roc_auc_low"] == pytest.approx(np.quantile(auc, 0.05), abs=0.012)
+    assert found["roc_auc_high"] == pytest.approx(np.quantile(auc, 0.95), abs=0.012)
+
+
+def test_what_is_in_the_run(table):
+    found = evaluate(table)
+    client = MlflowClient()
+    run = client.get_run(found.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics == pytest.approx(found.metrics)
+    assert len(client.get_metric_history(found.run_id, "f1")) == 1
+    names = sorted(item.path for item in client.list_artifacts(found.run_id, "ecg"))
+    assert names == [f"ecg/{name}.{'csv' if name[0] in 'mp' else 'png'}" for name in ARTIFACTS]
+    logged = pd.read_csv(Path(run.info.artifact_uri.removeprefix("file://"), "ecg/predictions.csv"))
+    assert list(logged.columns) == ["record", "label", "prediction", "p_A", "p_N"]
+    assert logged["p_A"].tolist() == table["p_A"].tolist()
+    assert logged["prediction"].tolist() == np.where(table["p_A"] > 0.5, "A", "N").tolist()
+
+
+def test_the_result_holds_all_of_it_and_can_be_saved(table, tmp_path):
+    found = evaluate(table, config={"metric_prefix": "holter_"})
+    assert sorted(found.artifacts) == [f"holter_{name}" for name in ARTIFACTS]
+    assert found.metrics["holter_f1_low"] < found.metrics["holter_f1"]
+    figures = found.artifacts["holter_metrics"].content.set_index("metric")
+    assert figures.loc["f1", "low"] == pytest.approx(found.metrics["holter_f1_low"])
+    assert np.isnan(figures.loc["records", "low"])
+    assert found.artifacts["holter_curves"].content.size[0] > 500
+    found.save(str(tmp_path / "saved"))
+    assert mlflow.models.EvaluationResult.load(str(tmp_path / "saved")).metrics == found.metrics
+
+
+def test_predicted_labels_and_names_of_columns(table):
+    renamed = table.rename(columns={"record": "id", "p_A": "AF", "p_N": "other"})
+    renamed["said"] = np.where(renamed["AF"] >= 0.3, "A", "N")
+    config = {"probabilities": {"A": "AF", "N": "other"}, "record": "id"}
+    found = evaluate(renamed, predictions="said", config=config)
+    assert found.metrics["threshold"] == renamed["AF"][renamed["AF"] >= 0.3].min()
+    said = renamed["said"] == "A"
+    assert found.metrics["sensitivity"] == sk.recall_score(renamed["label"] == "A", said)
+    assert found.artifacts["predictions"].content["record"][0] == "A00000"
+
+
+def test_a_column_of_scores_is_enough(table, scores):
+    is_af, p = scores
+    plain = pd.DataFrame({"score": p, "truth": is_af.astype(int)})
+    found = mlflow.models.evaluate(
+        data=plain,
+        targets="truth",
+        predictions="score",
+        model_type="classifier",
+        evaluators="ecg",
+        evaluator_config={"level": 0.9},
+    )
+    assert found.metrics["roc_auc"] == pytest.approx(sk.roc_auc_score(is_af, p))
+    assert found.metrics["f1"] == pytest.approx(sk.f1_score(is_af, p > 0.5))
+
+
+def test_patients_are_drawn_together(table):
+    copies = pd.concat([table] * 4, ignore_index=True)
+    copies["patient"] = copies["record"]
+    copies["record"] = [f"R{i}" for i in range(len(copies))]
+    alone, together = evaluate(table).metrics, evaluate(copies).metrics
+    apart = evaluate(copies.drop(columns="patient")).metrics
+    width = {id(m): m["roc_auc_high"] - m["roc_auc_low"] for m in (alone, together, apart)}
+    assert width[id(together)] == pytest.approx(width[id(alone)], rel=0.15)
+    assert width[id(apart)] == pytest.approx(width[id(alone)] / 2, rel=0.3)
+
+
+def test_records_of_one_class_have_no_curves(table):
+    found = evaluate(table[table["label"] == "N"])
+    assert "roc_auc" not in found.metrics
+    assert found.metrics["specificity"] > 0.8
+    assert "curves" not in found.artifacts
+
+
+# --- Models ---------------------------------------------------------------------------------------
+
+
+def test_a_model_answers_in_place_of_a_table(table, scores):
+    def model(inputs):
+        answer = pd.DataFrame({"p_A": inputs["x"], "p_N": 1 - inputs["x"]})
+        return answer.assign(prediction=np.where(answer["p_A"] >= 0.4, "A", "N"))
+
+    data = pd.DataFrame({"x": scores[1], "record": table["record"], "label": table["label"]})
+    found = evaluate(data, model=model)
+    static = evaluate(table, config={"threshold": found.metrics["threshold"]})
+    assert found.metrics == pytest.approx(static.metrics)
+    assert found.artifacts["predictions"].content["record"][7] == "A00007"
+
+
+def test_a_model_that_this_project_did_not_train(scores, tmp_path):
+    is_af, p = scores
+
+    class Stranger(mlflow.pyfunc.PythonModel):
+        def predict(self, context, model_input: np.ndarray, params=None) -> np.ndarray:
+            return np.concatenate([1 - model_input, model_input], axis=1)
+
+    path = str(tmp_path / "model")
+    signature = mlflow.models.infer_signature(p[:2, None], np.zeros((2, 2)))
+    mlflow.pyfunc.save_model(
+        path, python_model=Stranger(), signature=signature, pip_requirements=["mlflow"]
+    )
+    found = evaluate(
+        p[:, None],
+        targets=np.where(is_af, "A", "N"),
+        model=path,
+        config={"classes": ["N", "A"]},
+    )
+    assert found.metrics["roc_auc"] == pytest.approx(sk.roc_auc_score(is_af, p))
+    with pytest.raises(PredictionsError, match="name the classes of its columns"):
+        evaluate(p[:, None], targets=np.where(is_af, "A", "N"), model=path)
+
+
+def test_metrics_of_a_logged_model_are_linked_to_it_once(table):
+    client = MlflowClient()
+    with mlflow.start_run() as run:
+        model = client.create_logged_model(run.info.experiment_id, name="m")
+        found = evaluate(table, model_id=model.model_id)
+    assert len(client.get_metric_history(run.info.run_id, "f1")) == 1
+    linked = {one.key: one.value for one in client.get_logged_model(model.model_id).metrics}
+    assert linked == pytest.approx(found.metrics)
+
+
+# --- Who is asked, and what goes wrong ------------------------------------------------------------
+
+
+def test_what_cannot_be_evaluated_leaves_nothing_behind(table):
+    client = MlflowClient()
+    with mlflow.start_run() as run:
+        with pytest.raises(PredictionsError, match=r"labels \['~'\]"):
+            evaluate(table.assign(label="~"))
+        with pytest.raises(PredictionsError, match="'postive'"):
+            evaluate(table, config={"postive": "A"})
+    assert client.get_run(run.info.run_id).data.metrics == {}
+    assert client.list_artifacts(run.info.run_id) == []
+
+
+def test_who_is_told_nothing_does_nothing(table, caplog):
+    with pytest.raises(mlflow.MlflowException, match="could not be evaluated by any"):
+        mlflow.models.evaluate(
+            data=table, targets="label", model_type="classifier", evaluators="ecg"
+        )
+    assert "evaluator_config={'positive': 'A'}" in caplog.text
+
+
+@pytest.mark.parametrize(("model_type", "can"), [("classifier", True), ("regressor", False)])
+def test_it_is_for_classifiers(model_type, can):
+    assert EcgEvaluator.can_evaluate(model_type=model_type, evaluator_config={}) is can
+
+
+def test_records_without_an_error():
+    p = np.array([[0.9, 0.1]] * 5 + [[0.1, 0.9]] * 15)
+    perfect = Predictions(
+        tuple(map(str, range(20))), p.argmax(axis=1).astype(np.int64), p, ("A", "N"), "A"
+    )
+    found = metrics_with_intervals(perfect, TableSettings(positive="A", resamples=50))
+    assert (found["sensitivity"], found["sensitivity_high"]) == (1.0, 1.0)
+    # Wilson's interval of 5 of 5: 5 / (5 + 1.96 ** 2)
+    assert found["sensitivity_low"] == pytest.approx(0.5655, abs=1e-4)
+
+
+def test_the_entry_point_is_found_and_loads_nothing_heavy(tmp_path):
+    info = tmp_path / "stand_in-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stand-in\nVersion: 1\n")
+    entry = "[mlflow.model_evaluator]\necg = ecg_mlflow.integrations.evaluator:EcgEvaluator\n"
+    (info / "entry_points.txt").write_text(entry)
+    heavy = ("tensorflow", "keras", "ecg_mlflow.reports", "ecg_mlflow.tracking.client")
+    program = (
+        "import sys, mlflow.models\n"
+        "print('ecg' in mlflow.models.list_evaluators(), 'ecg_mlflow.integrations.evaluator' in sys.modules)\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["True True", "[]"]

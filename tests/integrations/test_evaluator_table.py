@@ -1,0 +1,223 @@
+"""Tables as people have them, and what can't be evaluated."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ecg_mlflow.errors import PredictionsError
+from ecg_mlflow.integrations.evaluator_config import TableSettings
+from ecg_mlflow.integrations.evaluator_table import answered_table, read_predictions
+
+LABELS = ["A", "N", "O", "N"]
+TABLE = pd.DataFrame(
+    {
+        "record": ["R1", "R2", "R3", "R4"],
+        "p_A": [0.7, 0.2, 0.3, 0.4],
+        "p_N": [0.2, 0.7, 0.3, 0.35],
+        "p_O": [0.1, 0.1, 0.4, 0.25],
+    }
+)
+BINARY = ["A", "N", "N", "A"]
+
+
+def read(table=TABLE, labels=LABELS, predicted=None, **config):
+    return read_predictions(table, labels, predicted, TableSettings.from_config(config))
+
+
+def test_columns_by_class():
+    found = read(positive="A")
+    assert found.records == ("R1", "R2", "R3", "R4")
+    assert found.classes == ("A", "N", "O")
+    assert found.targets.tolist() == [0, 1, 2, 1]
+    assert found.probabilities.tolist() == TABLE[["p_A", "p_N", "p_O"]].to_numpy().tolist()
+    assert (found.positive, found.threshold, found.groups) == ("A", None, None)
+    assert found.predicted.tolist() == [0, 1, 2, 0]
+
+
+def test_columns_with_names_of_their_own():
+    table = TABLE.rename(columns={"record": "id", "p_A": "AF", "p_N": "normal", "p_O": "other"})
+    table["subject"] = ["x", None, "x", np.nan]
+    found = read(
+        table,
+        positive="N",
+        probabilities={"N": "normal", "A": "AF", "O": "other"},
+        record="id",
+        patient="subject",
+        threshold=0.34,
+    )
+    assert found.classes == ("N", "A", "O")
+    assert found.records[0] == "R1"
+    assert found.groups.tolist() == [0, 1, 0, 2], "who is nobody's stands alone"
+    assert found.predicted.tolist() == [1, 0, 2, 0]
+
+
+def test_rows_without_names_are_numbered_and_patients_found():
+    table = TABLE.drop(columns="record").assign(patient=[7, 7.0, 8, 9])
+    found = read(table, positive="A")
+    assert found.records == ("row 0", "row 1", "row 2", "row 3")
+    assert found.groups.tolist() == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("table", "config"),
+    [
+        ({"p_A": [0.9, 0.2, 0.4, 0.6]}, {}),
+        ({"score": [0.9, 0.2, 0.4, 0.6]}, {"probabilities": {"A": "score"}}),
+        ({"score": [0.9, 0.2, 0.4, 0.6]}, {"probabilities": "score", "positive": "A"}),
+        ({"score": [0.1, 0.8, 0.6, 0.4]}, {"probabilities": {"N": "score"}, "positive": "A"}),
+    ],
+)
+def test_two_classes_and_one_column(table, config):
+    found = read(pd.DataFrame(table), BINARY, **config)
+    assert found.positive == "A"
+    assert set(found.classes) == {"A", "N"}
+    assert found.scores == pytest.approx([0.9, 0.2, 0.4, 0.6])
+    assert found.is_positive.tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "labels", [[1, 0, 0, 1], [1.0, 0.0, 0.0, 1.0], np.array([True, False, False, True])]
+)
+def test_labels_without_names(labels):
+    table = pd.DataFrame({"probability": [0.9, 0.2, 0.4, 0.6]})
+    found = read(table, labels, probabilities="probability")
+    assert found.positive in ("1", "True")
+    assert found.is_positive.tolist() == [True, False, False, True]
+    assert found.scores == pytest.approx([0.9, 0.2, 0.4, 0.6])
+
+
+def test_predictions_that_are_probabilities():
+    found = read(pd.DataFrame(index=range(4)), BINARY, np.array([0.9, 0.2, 0.4, 0.6]), positive="A")
+    assert found.scores == pytest.approx([0.9, 0.2, 0.4, 0.6])
+
+
+def test_one_class_alone():
+    found = read(pd.DataFrame({"p_A": [0.9, 0.4]}), ["A", "A"])
+    assert found.classes == ("A", "not A")
+
+
+# --- Labels that were predicted -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("predicted", "threshold"),
+    [
+        (["A", "N", "O", "A"], None),
+        (["A", "N", "O", "N"], 0.7),
+        (["A", "N", "A", "A"], 0.3),
+        (["N", "N", "O", "N"], np.nextafter(1, 2)),
+    ],
+)
+def test_predicted_labels_tell_the_threshold(predicted, threshold):
+    table = TABLE.assign(p_N=[0.25, 0.7, 0.3, 0.35], p_O=[0.05, 0.1, 0.4, 0.25])
+    found = read(table, predicted=predicted, positive="A")
+    assert found.threshold == threshold
+    assert [found.classes[i] for i in found.predicted] == predicted
+
+
+def test_a_threshold_that_was_asked_for_counts_more():
+    found = read(predicted=["A", "N", "O", "A"], positive="A", threshold=0.25)
+    assert found.predicted.tolist() == [0, 1, 0, 0]
+
+
+def test_predicted_labels_that_follow_from_nothing():
+    with pytest.raises(PredictionsError, match=r"1 of 4 records follow neither.*: R1"):
+        read(predicted=["N", "N", "A", "A"], positive="A")
+
+
+# --- What can't be evaluated ----------------------------------------------------------------------
+
+
+def changed(column, row, value):
+    table = TABLE.copy()
+    table[column] = table[column].astype(object)
+    table.loc[row, column] = value
+    return table
+
+
+@pytest.mark.parametrize(
+    ("table", "labels", "config", "message"),
+    [
+        (TABLE, ["A", "N", "~", "N"], {"positive": "A"}, r"labels \['~'\] are none of the classes"),
+        (
+            TABLE,
+            ["A", None, "O", np.nan],
+            {"positive": "A"},
+            "2 of 4 .* no label: R2, R4",
+        ),
+        (TABLE, ["A", "N"], {"positive": "A"}, "4 records need as many labels"),
+        (TABLE, LABELS, {"level": 0.9}, "which class is positive.*'positive': 'A'"),
+        (TABLE, LABELS, {"positive": "AF"}, "positive='AF' is none of the classes"),
+        (TABLE, LABELS, {"positive": "A", "record": "id"}, "no column 'id'"),
+        (TABLE, LABELS, {"positive": "A", "patient": "id"}, "no column 'id'; there are .*'p_A'"),
+        (TABLE, LABELS, {"probabilities": {"A": "a", "N": "p_N"}}, "no column 'a'"),
+        (
+            changed("p_N", 2, np.nan),
+            LABELS,
+            {"positive": "A"},
+            "infinite, in 1 of 4 records: R3",
+        ),
+        (
+            changed("p_N", 2, None),
+            LABELS,
+            {"positive": "A"},
+            "infinite, in 1 of 4 records: R3",
+        ),
+        (changed("p_N", 2, "high"), LABELS, {"positive": "A"}, "'p_N' has no probabilities"),
+        (changed("p_N", 0, -2.0), LABELS, {"positive": "A"}, "are these logits"),
+        (changed("p_N", 0, 20), LABELS, {"positive": "A"}, "above 1 .are these logits, or percent"),
+        (
+            changed("p_N", 0, 0.3),
+            LABELS,
+            {"positive": "A"},
+            "add up to 1, in 1 of 4 records: R1",
+        ),
+        (changed("record", 1, "R1"), LABELS, {"positive": "A"}, "R1 are there more than once"),
+        (TABLE[["record"]], LABELS, {"positive": "A"}, "there are no probabilities"),
+        (TABLE[["p_A"]], LABELS, {}, r"one column .* labels \['N', 'O'\] beside 'A'"),
+        (TABLE[["p_A"]], BINARY, {"positive": "X"}, "positive='X' is none of the classes"),
+    ],
+)
+def test_tables_that_cannot_be_evaluated(table, labels, config, message):
+    with pytest.raises(PredictionsError, match=message):
+        read(table, labels, **config)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"postive": "A"}, "'postive'; the ecg evaluator knows positive, "),
+        ({"threshold": 40}, "threshold=40 is no probability"),
+        ({"level": 95}, "level=95"),
+        ({"resamples": 0}, "resamples=0"),
+    ],
+)
+def test_configurations_that_cannot_be(config, message):
+    with pytest.raises(PredictionsError, match=message):
+        TableSettings.from_config(config)
+
+
+# --- Answers of models ----------------------------------------------------------------------------
+
+
+def test_answers_of_models():
+    frame = pd.DataFrame({"p_A": [0.5]}, index=["x"])
+    assert answered_table(frame, TableSettings()).index.tolist() == [0]
+    array = np.array([[0.1, 0.9], [0.5, 0.5]], dtype=np.float32)
+    named = answered_table(array, TableSettings(classes=["A", "N"]))
+    assert named.to_dict("list") == {
+        "p_A": pytest.approx([0.1, 0.5]),
+        "p_N": pytest.approx([0.9, 0.5]),
+    }
+    one = answered_table(array[:, 0], TableSettings(positive="A"))
+    assert list(one.columns) == ["p_A"]
+
+
+@pytest.mark.parametrize(
+    "answer", [np.zeros((4, 2)), np.zeros((4, 3, 2)), np.array(["A", "N"]), np.array([0, 1])]
+)
+def test_answers_that_say_too_little(answer):
+    with pytest.raises(PredictionsError, match="name the classes of its columns"):
+        answered_table(answer, TableSettings(positive="A", classes=["A", "N", "O"]))

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+
+from ecg_mlflow import Option, Pipeline, Research
+from ecg_mlflow.errors import ModelError
+from ecg_mlflow.models.build import build_model, weight_seed
+
+
+def test_every_repetition_has_its_own_weights():
+    seeds = {weight_seed(seed, repetition) for seed in range(5) for repetition in range(5)}
+    assert len(seeds) == 25
+    assert all(0 <= seed < 2**32 for seed in seeds)
+    assert weight_seed(3, 1) == weight_seed(3, 1)
+
+
+@pytest.fixture(scope="module")
+def build():
+    def make(model, seed=0):
+        research = Research(
+            grid=Option("width", [3]),
+            model=model,
+            train=Pipeline().random_split_signals(64, 1),
+            test=Pipeline().split_signals(64, 64),
+            classes=["A", "N"],
+        )
+        settings = research.settings(research.grid[0])
+        return build_model(settings.builder, (64, 2), 2, settings.arguments, seed)
+
+    return make
+
+
+def net(input_shape, n_classes, width, activation=None, softmax=False, rank=2):
+    import keras
+
+    inputs = keras.Input(input_shape[:rank])
+    x = keras.layers.Dense(width)(keras.layers.Flatten()(inputs))
+    x = keras.layers.Dense(n_classes, activation=activation)(x)
+    return keras.Model(inputs, keras.layers.Softmax()(x) if softmax else x)
+
+
+def test_the_same_seed_gives_the_same_weights(build):
+    first, again, other = (build(net, seed).get_weights() for seed in (1, 1, 2))
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert not all((a == b).all() for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"activation": "softmax"}, "net ends in probabilities"),
+        ({"activation": "sigmoid"}, "net ends in probabilities"),
+        ({"softmax": True}, "net ends in probabilities"),
+        ({"n_classes": 5}, r"returns \(None, 5\); .* need .* \(None, 2\)"),
+        ({"input_shape": (32, 2)}, r"takes \(None, 32, 2\)"),
+    ],
+)
+def test_models_that_do_not_fit(build, changes, message):
+    def model(input_shape, n_classes, width):
+        return net(**{"input_shape": input_shape, "n_classes": n_classes, "width": width} | changes)
+
+    model.__name__ = "net"
+    with pytest.raises(ModelError, match=message):
+        build(model)
+
+
+def test_a_builder_has_to_return_a_model(build):
+    with pytest.raises(ModelError, match=r"returned int, not a keras\.Model"):
+        build(lambda input_shape, n_classes, width: 7)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from ecg_mlflow.reports.figures.scores import Score, interval_ends, ranked, told
+from ecg_mlflow.reports.figures.sheet import place, sheet, shorten, size_mm, text_width, wrap, write
+
+
+def test_places_are_in_mm():
+    figure = sheet(200, 100)
+    assert size_mm(figure) == pytest.approx((200, 100))
+    box = place(figure, 20, 10, 50, 25).get_position()
+    assert box.bounds == pytest.approx((0.1, 0.1, 0.25, 0.25))
+
+
+@pytest.mark.parametrize("size", [7, 8, 10])
+@pytest.mark.parametrize("weight", ["normal", "bold"])
+@pytest.mark.parametrize(
+    "text", ["layout=cna, filters=[16, 32]", "illicit", "0.812 [0.751, 0.864]"]
+)
+def test_a_text_is_no_wider_than_is_said(text, size, weight):
+    figure = sheet(200, 20)
+    drawn = write(figure, 1, 10, text, fontsize=size, weight=weight).get_window_extent().width
+    mm = drawn / figure.dpi * 25.4
+    assert mm <= text_width(text, size, weight) + 0.1
+    assert mm > 0.85 * text_width(text, size, weight)
+
+
+def test_shortened_texts_keep_both_ends_and_fit():
+    text = "layout=cna, filters=[8, 8, 16, 16, 32, 32], learning_rate=0.001"
+    short = shorten(text, 40)
+    assert text_width(short) <= 40
+    assert text_width(short) > 36
+    head, tail = short.split("…")
+    assert text.startswith(head)
+    assert text.endswith(tail)
+    assert abs(len(head) - len(tail)) <= 2
+    assert shorten(text, 500) == text
+    assert shorten("one\nline", 500) == "one line"
+    assert shorten(text, 0.1) == "…"
+
+
+def test_wrapped_texts_keep_their_words():
+    text = "blank, where there is no signal: I 0.5 s, II 4.7 s"
+    lines = wrap(text, 30)
+    assert " ".join(lines) == text
+    assert len(lines) > 1
+    assert all(text_width(line) <= 30 for line in lines)
+    assert wrap(text, 500) == [text]
+    assert wrap(text, 0) == text.split()
+
+
+def test_ranking_and_telling():
+    given = [Score("a", 0.2), Score("b", float("nan")), Score("c", 0.9)]
+    assert [(rank, one.name) for rank, one in ranked(given)] == [(1, "c"), (2, "a"), (3, "b")]
+    assert [one.name for _, one in ranked(given, False)] == ["a", "c", "b"]
+    assert told(0.8123, (0.75, 0.8649)) == "0.812 [0.750, 0.865]"
+    assert told(0.8123) == "0.812"
+    assert told(float("nan"), (0, 1)) == "not defined"
+    assert interval_ends((0.5, 0.9), 0.8) == pytest.approx((0.3, 0.1))
+    assert interval_ends(None, 0.8) == (0, 0)
+
+
+def test_matplotlib_is_loaded_when_something_is_drawn_and_pyplot_never():
+    code = (
+        "import sys; import numpy as np; from ecg_mlflow.reports.figures import draw_strip, png;"
+        "print('matplotlib' in sys.modules);"
+        "png(draw_strip(np.zeros((30, 1)), 30.0, ['ECG']));"
+        "print('matplotlib.pyplot' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

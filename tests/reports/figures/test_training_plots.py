@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ecg_mlflow.reports.figures.training_plots import class_counts, confusion_matrix, learning_curve
+
+
+def png(figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file)
+    return file.getvalue()
+
+
+def test_learning_curve_shows_losses_and_tests():
+    losses = 1 / np.arange(1, 101)
+    figure = learning_curve(
+        losses, {"test_f1": ([50, 100], [0.5, 0.75])}, first_step=1, title="ResNet"
+    )
+    above, below = figure.axes
+    points = above.get_lines()[0]
+    assert points.get_xdata().tolist() == list(range(1, 101))
+    np.testing.assert_array_equal(points.get_ydata(), losses)
+    test = below.get_lines()[0]
+    assert test.get_label() == "test_f1"
+    assert (test.get_xdata().tolist(), test.get_ydata().tolist()) == ([50, 100], [0.5, 0.75])
+    assert below.get_xlabel() == "iteration"
+    assert png(figure).startswith(b"\x89PNG")
+
+
+def test_median_is_of_neighbouring_iterations():
+    figure = learning_curve(np.repeat([4.0, 1.0], 500), first_step=0)
+    median = figure.axes[0].get_lines()[1]
+    assert median.get_ydata().tolist() == [4.0] * 25 + [1.0] * 25
+    assert median.get_xdata()[0] == 9.5
+
+
+def test_long_history_is_thinned():
+    points = learning_curve(np.ones(100_000)).axes[0].get_lines()[0]
+    assert len(points.get_xdata()) == 2000
+    assert points.get_label() == "one iteration in 50"
+
+
+@pytest.mark.parametrize("losses", [[], [0.5], [float("nan"), 1.0], [np.inf] * 3])
+def test_short_and_diverged_histories_are_drawn(losses):
+    assert png(learning_curve(losses, {"test_f1": ([], [])}))
+
+
+def test_confusion_matrix_shows_counts_and_shares():
+    figure = confusion_matrix([[8, 2], [0, 0]], ["A", "NO"])
+    (axis,) = figure.axes
+    assert [text.get_text() for text in axis.texts] == ["8\n80%", "2\n20%", "0\n0%", "0\n0%"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["A", "NO"]
+    assert (axis.get_ylabel(), axis.get_xlabel()) == ("label", "predicted")
+    assert png(figure)
+
+
+def test_confusion_matrix_of_another_shape():
+    with pytest.raises(ValueError, match=r"\(2, 2\)"):
+        confusion_matrix([[1, 2, 3]], ["A", "NO"])
+
+
+def test_pyplot_is_not_loaded():
+    code = (
+        "from ecg_mlflow.reports.figures.training_plots import confusion_matrix, learning_curve;"
+        "confusion_matrix([[1]], ['A']); learning_curve([1.0]);"
+        "print('matplotlib.pyplot' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_of_several_classes_each_shows_what_was_found_missed_and_invented():
+    targets = np.array([[1, 1], [1, 0], [1, 0], [0, 1]], bool)
+    said = np.array([[1, 0], [1, 1], [0, 1], [0, 0]], bool)
+    figure = class_counts(targets, said, ["AF", "RBBB"], title="best weights")
+    (axis,) = figure.axes
+    found, missed, invented = ([bar.get_width() for bar in bars] for bars in axis.containers)
+    assert (found, missed, invented) == ([2, 0], [1, 2], [0, 2])
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["AF", "RBBB"]
+    assert png(figure).startswith(b"\x89PNG")

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from ecg_mlflow import load_corpus
+from ecg_mlflow.reports import data_summary
+from ecg_mlflow.reports.data_page import data_page, records_table
+from ecg_mlflow.reports.data_summary import CorpusSummary, summarise, summary_text
+
+
+def relabel(folder, text):
+    (folder / "REFERENCE.csv").write_text(text)
+
+
+def copy_record(folder, name, new):
+    for ending in ("hea", "dat"):
+        content = (folder / f"{name}.{ending}").read_bytes()
+        (folder / f"{new}.{ending}").write_bytes(content.replace(name.encode(), new.encode()))
+
+
+def test_a_corpus_in_words(small_folder):
+    copy_record(small_folder, "R1", "R9")
+    with (small_folder / "REFERENCE.csv").open("a") as file:
+        file.write("R9,N\n")
+    (small_folder / "R2.dat").unlink()
+    text = summarise(load_corpus(str(small_folder)))
+    assert text.startswith(f"6 records from {small_folder} (digest ")
+    assert "labels:   N 4, A 2" in text
+    assert "sampled:  250 Hz (6)" in text
+    assert "lengths:  1.8 to 2.8 s" in text
+    assert "copies:   R1 = R9 hold the same signal" in text
+    assert "different labels" not in text
+    assert "bad:      1 records" in text
+    assert "R2" in text
+
+
+def test_lengths_as_a_histogram(small_folder):
+    lines = summarise(load_corpus(str(small_folder))).splitlines()
+    at = lines.index(next(line for line in lines if line.startswith("lengths:")))
+    bins = [line.split() for line in lines[at + 1 :] if " to " in line]
+    assert [(words[0], words[2], words[4]) for words in bins] == [
+        ("1.8", "1.9", "1"),
+        ("1.9", "2", "0"),
+        ("2", "2.1", "1"),
+        ("2.1", "2.2", "0"),
+        ("2.2", "2.3", "1"),
+        ("2.3", "2.4", "0"),
+        ("2.4", "2.5", "1"),
+        ("2.5", "2.6", "0"),
+        ("2.6", "2.7", "1"),
+        ("2.7", "2.8", "1"),
+    ]
+
+
+def test_copies_whose_labels_differ_come_first(small_folder):
+    copy_record(small_folder, "R1", "R8")
+    copy_record(small_folder, "R2", "R9")
+    relabel(small_folder, 'R1,"N,A"\nR2,A\nR3,N\nR4,A\nR5,N\nR6,A\nR8,"A,N"\nR9,N\n')
+    summary = CorpusSummary.of(load_corpus(str(small_folder)))
+    assert [group.disagree for group in summary.copies] == [False, True]
+    copies = [line for line in summary_text(summary).splitlines() if line.startswith("copies:")]
+    assert copies == [
+        "copies:   R2 = R9 hold the same signal, with different labels: A, N",
+        "copies:   R1 = R8 hold the same signal",
+    ]
+
+
+def test_several_diagnoses_are_counted_one_by_one(small_folder):
+    af, rbbb = "164889003", "59118001"
+    relabel(small_folder, f'R1,"{af},{rbbb}"\nR2,{af}\nR3,"{af},{rbbb}"\nR4,N\nR5,N\nR6,N\n')
+    summary = CorpusSummary.of(load_corpus(str(small_folder)))
+    assert summary.diagnoses == {af: 3, "N": 3, rbbb: 2}
+    assert (summary.several, summary.labels[f"{af},{rbbb}"]) == (2, 2)
+    lines = summary_text(summary).splitlines()
+    assert lines[1] == f"labels:   {af} (AF) 3, N 3, {rbbb} (RBBB) 2"
+    assert lines[2].split("have ")[1] == "several, in 1 combinations: AF,RBBB 2"
+
+
+def test_patients_are_counted(small_folder):
+    relabel(small_folder, "record,label,patient\nR1,N,P\nR2,N,P\nR3,N,Q\nR4,N,\nR5,N,P\nR6,N,\n")
+    text = summarise(load_corpus(str(small_folder)))
+    assert "patients: 2, 1 to 3 records each; 2 records name none" in text
+
+
+def test_faulty_leads_of_usable_records(small_folder, write_record, monkeypatch):
+    signal = np.random.default_rng(0).normal(0, 0.2, (500, 2))
+    signal[:, 1] = 0.1
+    write_record(small_folder, "R7", signal, leads=["I", "II"])
+    with (small_folder / "REFERENCE.csv").open("a") as file:
+        file.write("R7,N\n")
+    corpus = load_corpus(str(small_folder))
+    text = summarise(corpus)
+    assert "signals:  1 usable records have faulty leads\n  R7: lead II is flat" in text
+    monkeypatch.setattr(data_summary, "MOST_SAMPLES", 2000)
+    assert "only 3 of 7 records, evenly spread, were looked at" in summarise(corpus)
+
+
+def test_a_page_with_an_example_of_each_class(small_folder):
+    copy_record(small_folder, "R2", "R9")
+    relabel(small_folder, "R1,N\nR2,A\nR3,164889003\nR4,A\nR5,N\nR6,A\nR9,N\nR0,N\n")
+    (small_folder / "R6.dat").unlink()
+    page = data_page(CorpusSummary.of(load_corpus(str(small_folder))))
+    for words in (
+        "164889003 (AF): record R3, label 164889003",
+        "N: record R1, label N",
+        "R2 = R9",
+        "missing signal file: R6.dat",
+        "Exact copies",
+        "Lengths and leads",
+    ):
+        assert words in page
+    assert page.count("<img") == 5  # classes, lengths, and three examples
+    assert "Faulty leads" not in page
+
+
+def test_records_of_equal_lengths_and_twelve_leads(write_record, tmp_path):
+    from ecg_mlflow.records.synthetic.leads import STANDARD_LEADS
+
+    for name in ("R1", "R2"):
+        write_record(
+            tmp_path / "few",
+            name,
+            leads=STANDARD_LEADS,
+            n_samples=1000,
+            signal=np.random.default_rng(len(name)).normal(0, 0.1, (1000, 12)),
+        )
+    relabel(tmp_path / "few", 'R1,N\nR2,"N,A"\n')
+    page = data_page(CorpusSummary.of(load_corpus(str(tmp_path / "few"))))
+    assert "All records are 4 s long." in page
+    assert "1 records have several" in page
+    assert "N,A" in page
+
+
+def test_a_table_of_all_records(small_folder):
+    relabel(small_folder, 'record,label,patient\nR1,"N,A",P\nR2,N,\nR3,N,\nR4,N,\nR5,N,\nR6,N,\n')
+    text = records_table(CorpusSummary.of(load_corpus(str(small_folder))))
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["record"] for row in rows] == ["R1", "R2", "R3", "R4", "R5", "R6"]
+    assert (rows[0]["label"], rows[0]["patient"], rows[0]["faults"]) == ("N,A", "P", "")
+    assert (float(rows[1]["seconds"]), float(rows[1]["fs"])) == (2.0, 250.0)
+
+
+def test_the_made_up_twelve_leads_are_faultless():
+    summary = CorpusSummary.of(load_corpus("demo12:25"))
+    assert (summary.several, summary.faults, summary.copies) == (14, {}, ())
+    assert summary.diagnoses["426783006"] == 10
+    assert summary.seconds.tolist() == [pytest.approx(10.0)] * 25

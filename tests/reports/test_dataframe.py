@@ -1,0 +1,328 @@
+"""A study's results as a DataFrame: of studies written by hand, and of one that was trained."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from studies import grid_text
+
+from ecg_mlflow import load_results
+from ecg_mlflow.errors import ResultsError, TrackingError
+from ecg_mlflow.tracking.client import connect
+from ecg_mlflow.tracking.ledger import CORPUS_TAG, IDENTITY_TAG, PLAN_TAG, PRUNED_TAG, REPLACED_TAG
+from ecg_mlflow.tracking.run_log import RunLog
+from ecg_mlflow.tracking.stored_study import REUSED
+from ecg_mlflow.tracking.study_run import Study
+from ecg_mlflow.tracking.trace import Trace, log_trace
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+N_ITERATIONS = 10
+#: Configurations of the grid: layouts in an order that is not the alphabet's, numbers as text.
+GRID = [
+    {"layout": layout, "filters": filters}
+    for layout in ("cnacna", "cna")
+    for filters in ("8", "16")
+]
+
+
+def losses(run_id, n=N_ITERATIONS):
+    """Make losses that only this run can have."""
+    return np.random.default_rng(int(run_id[:8], 16)).random(n, np.float32)
+
+
+class Writer:
+    """Writes studies as drivers and workers leave them."""
+
+    def __init__(self, client, experiment):
+        self.client, self.experiment = client, experiment
+
+    def study(self, name="curves", grid=GRID, repetitions=2, planned=True):
+        tags = {PLAN_TAG: "p", CORPUS_TAG: self.experiment}
+        study = Study.open(self.client, self.experiment, name, tags=tags)
+        runs = [
+            {
+                "key": f"{config:02d}-r{repetition}",
+                "identity": self.identity(options, repetition),
+                "config": options,
+                "repetition": repetition,
+            }
+            for repetition in range(repetitions)
+            for config, options in enumerate(grid)
+        ]
+        plan = {"runs" if planned else "examples": runs}
+        self.client.log_text(study.run_id, json.dumps(plan), "design/plan.json")
+        return study
+
+    @staticmethod
+    def identity(options, repetition):
+        return f"{json.dumps(options)} {repetition}"
+
+    def run(self, study, options, repetition, status="FINISHED", *, trace=True, config=0, **tags):
+        """Write a run with a test at iterations 4 and 9; without a trace its losses alone."""
+        tags = {
+            IDENTITY_TAG: self.identity(options, repetition),
+            CORPUS_TAG: self.experiment,
+            **tags,
+        }
+        run_id = study.create_child(f"{config:02d}-r{repetition}", options, tags)
+        configuration = {"options": options, "config": config, "repetition": repetition}
+        self.client.log_text(run_id, json.dumps(configuration), "configuration.json")
+        values = losses(run_id)
+        tests = [(i, {"test_f1": i / 10, "test_roc_auc": 0.1 + 0.2}) for i in (4, 9)]
+        with RunLog(self.client, run_id) as log:
+            if trace:
+                log_trace(log, Trace.of([values], tests))
+                log.metrics({"loss": float(values[-1])}, N_ITERATIONS - 1)
+            else:
+                log.losses(values, 0)
+            log.metrics(tests[-1][1], 9)
+            log.metrics({"trainable_parameters": 1234, "system/ms_per_record": 0.5}, 0)
+        if status != "RUNNING":
+            study.finish_child(run_id, status)
+        time.sleep(0.002)  # their order is that of their beginnings
+        return run_id
+
+
+@pytest.fixture
+def writer(tracking_store, experiment, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_store)
+    return Writer(connect(tracking_store), experiment)
+
+
+@pytest.fixture
+def whole(writer):
+    """Write a study of four configurations, two repetitions each; return its id and its runs'."""
+    with writer.study() as study:
+        runs = {
+            (config, repetition): writer.run(study, options, repetition)
+            for repetition in range(2)
+            for config, options in enumerate(GRID)
+        }
+    return study.run_id, runs
+
+
+def test_a_row_for_each_iteration_of_each_run(whole):
+    study, runs = whole
+    frame = load_results(study)
+    assert list(frame.columns) == [
+        *("layout", "filters", "config", "repetition", "run", "status", "iteration"),
+        *("loss", "test_f1", "test_roc_auc"),
+    ]
+    assert len(frame) == 8 * N_ITERATIONS
+    assert frame["iteration"].tolist() == list(range(N_ITERATIONS)) * 8
+    assert frame["config"].unique().tolist() == [0, 1, 2, 3]
+    for (config, repetition), run_id in runs.items():
+        own = frame[frame["run"] == run_id]
+        assert (own["config"] == config).all()
+        assert (own["repetition"] == repetition).all()
+        assert (own["layout"] == GRID[config]["layout"]).all()
+        np.testing.assert_array_equal(own["loss"], losses(run_id))
+        tested = own.dropna()
+        assert tested["iteration"].tolist() == [4, 9]
+        assert tested["test_f1"].tolist() == [0.4, 0.9]
+        assert tested["test_roc_auc"].tolist() == [0.1 + 0.2] * 2
+    assert set(frame["status"]) == {"FINISHED"}
+    assert frame.dtypes[["loss", "test_f1"]].tolist() == [np.float32, np.float64]
+
+
+def test_options_are_in_the_grids_order_and_numbers_are_numbers(whole):
+    frame = load_results(whole[0], metrics=["test_f1"])
+    assert frame["layout"].cat.categories.tolist() == ["cnacna", "cna"]
+    assert frame["filters"].cat.categories.tolist() == [8, 16]
+    means = frame.groupby(["layout", "filters"], observed=True)["test_f1"].mean()
+    assert means.index.tolist() == [("cnacna", 8), ("cnacna", 16), ("cna", 8), ("cna", 16)]
+
+
+def test_it_becomes_an_array_with_a_dimension_for_each_option(whole):
+    study, runs = whole
+    names = ["layout", "filters", "repetition", "iteration"]
+    array = load_results(study).set_index(names).to_xarray()
+    assert dict(array.sizes) == {"layout": 2, "filters": 2, "repetition": 2, "iteration": 10}
+    one = array["loss"].sel(layout="cna", filters=16, repetition=1)
+    np.testing.assert_array_equal(one, losses(runs[3, 1]))
+    assert array["test_f1"].sel(iteration=9).values.ravel().tolist() == [0.9] * 8
+
+
+def test_chosen_metrics(whole):
+    study, _ = whole
+    frame = load_results(study, metrics=["test_f1"])
+    assert list(frame.columns)[-2:] == ["iteration", "test_f1"]
+    assert frame["iteration"].tolist() == [4, 9] * 8
+    assert frame["test_f1"].tolist() == [0.4, 0.9] * 8
+    machine = load_results(study, metrics="system/ms_per_record")
+    assert machine["system/ms_per_record"].tolist() == [0.5] * 8
+
+
+def test_one_iteration_in_three_and_those_of_tests(whole):
+    study, runs = whole
+    frame = load_results(study, every=3)
+    assert frame["iteration"].tolist() == [2, 4, 5, 8, 9] * 8
+    own = frame[frame["run"] == runs[2, 1]]
+    np.testing.assert_array_equal(own["loss"], losses(runs[2, 1])[[2, 4, 5, 8, 9]])
+    assert own["test_f1"].isna().tolist() == [True, False, True, True, False]
+
+
+def test_last_values(whole):
+    study, runs = whole
+    frame = load_results(study, final=True)
+    assert "iteration" not in frame
+    assert frame["run"].tolist() == [runs[c, r] for c in range(4) for r in range(2)]
+    assert frame["test_f1"].tolist() == [0.9] * 8
+    assert frame["trainable_parameters"].tolist() == [1234] * 8
+    assert frame["loss"].tolist() == [losses(run_id)[-1] for run_id in frame["run"]]
+
+
+def test_runs_that_did_not_finish(writer):
+    with writer.study(repetitions=1) as study:
+        pruned = writer.run(study, GRID[0], 0, "KILLED", **{PRUNED_TAG: "worse"})
+        failed = writer.run(study, GRID[1], 0, "FAILED", trace=False)
+        writer.run(study, GRID[2], 0, "KILLED", **{REPLACED_TAG: "x"})
+        killed = writer.run(study, GRID[2], 0, "KILLED", trace=False)
+        running = writer.run(study, GRID[3], 0, "RUNNING", trace=False)
+        frame = load_results(study.run_id)
+        last = load_results(study.run_id, final=True, status=["FAILED", "PRUNED"])
+        none = load_results(study.run_id, status="FINISHED")
+    states = dict(zip(frame["run"], frame["status"], strict=True))
+    assert states == {pruned: "PRUNED", failed: "FAILED", killed: "KILLED", running: "RUNNING"}
+    for run_id in states:
+        np.testing.assert_array_equal(frame["loss"][frame["run"] == run_id], losses(run_id))
+    assert last["status"].tolist() == ["PRUNED", "FAILED"]
+    assert none.empty
+    assert none["layout"].cat.categories.tolist() == ["cnacna", "cna"]
+
+
+def test_of_a_run_that_was_tried_again_the_finished_one_counts(writer):
+    with writer.study(repetitions=1) as study:
+        writer.run(study, GRID[0], 0, "FAILED")
+        finished = writer.run(study, GRID[0], 0)
+        writer.run(study, GRID[1], 0, "FAILED")
+        last = writer.run(study, GRID[1], 0, "FAILED")
+    assert load_results(study.run_id, final=True)["run"].tolist() == [finished, last]
+
+
+def test_runs_that_were_taken_over(writer):
+    with writer.study("earlier", GRID[::-1], repetitions=1) as earlier:
+        taken = writer.run(earlier, GRID[3], 0)
+    with writer.study("later", repetitions=1) as later:
+        own = writer.run(later, GRID[0], 0)
+        reused = {writer.identity(GRID[3], 0): taken}
+        writer.client.log_text(later.run_id, json.dumps(reused), REUSED)
+    frame = load_results(later.run_id, final=True)
+    assert frame["run"].tolist() == [own, taken]
+    assert frame["config"].tolist() == [0, 3]
+    assert frame["layout"].tolist() == ["cnacna", "cna"]
+
+
+def test_a_sampled_studys_runs_say_what_they_are(writer):
+    with writer.study("earlier", [], repetitions=0) as earlier:
+        taken = writer.run(earlier, {"lr": "0.003", "layout": "cna"}, 0, config=0)
+    with writer.study("search", [{"lr": "0.5", "layout": "x"}], planned=False) as study:
+        first = writer.run(study, {"lr": "0.1", "layout": "cna"}, 0, config=0)
+        second = writer.run(study, {"lr": "1e-05", "layout": "cnacna"}, 0, config=1)
+        identity = writer.identity({"lr": "0.003", "layout": "cna"}, 0)
+        writer.client.log_text(study.run_id, json.dumps({identity: taken}), REUSED)
+    frame = load_results(study.run_id, final=True)
+    assert frame["run"].tolist() == [first, second, taken]
+    assert frame["config"].tolist() == [0, 1, 2]
+    assert frame["lr"].tolist() == [0.1, 1e-5, 0.003]
+    assert frame["lr"].cat.categories.tolist() == [1e-5, 0.003, 0.1]
+    assert frame["layout"].cat.categories.tolist() == ["cna", "cnacna"]
+
+
+@pytest.mark.parametrize(
+    ("aliases", "categories"),
+    [
+        (["2", "10"], [2, 10]),
+        (["0.5", "1"], [0.5, 1.0]),
+        (["1", "1.0"], ["1", "1.0"]),
+        (["1", "one"], ["1", "one"]),
+        (["nan", "1"], ["nan", "1"]),
+        (["[8, 16]", "[8]"], ["[8, 16]", "[8]"]),
+    ],
+)
+def test_aliases_are_numbers_where_all_of_them_are(writer, aliases, categories):
+    grid = [{"width": alias} for alias in aliases]
+    with writer.study(grid=grid, repetitions=1) as study:
+        writer.run(study, grid[0], 0)
+    frame = load_results(study.run_id, final=True)
+    assert frame["width"].cat.categories.tolist() == categories
+    assert frame["width"].tolist() == categories[:1]
+
+
+def test_an_option_of_another_product_is_missing(writer):
+    grid = [{"model": "net", "width": "8"}, {"model": "tree"}]
+    with writer.study(grid=grid, repetitions=1) as study:
+        for config, options in enumerate(grid):
+            writer.run(study, options, 0, config=config)
+    frame = load_results(study.run_id, final=True)
+    assert frame["width"].isna().tolist() == [False, True]
+    counts = frame.groupby(["model", "width"], dropna=False, observed=True).size()
+    assert counts.tolist() == [1, 1]
+
+
+def test_options_named_like_other_columns(writer):
+    grid = [{"loss": "focal", "run": "fast"}]
+    with writer.study(grid=grid, repetitions=1) as study:
+        run_id = writer.run(study, grid[0], 0)
+    frame = load_results(study.run_id, final=True)
+    assert frame[["option_loss", "option_run", "run"]].iloc[0].tolist() == ["focal", "fast", run_id]
+
+
+def test_a_study_without_runs_or_options_is_a_table(writer):
+    with writer.study(grid=[{}], repetitions=1) as study:
+        assert load_results(study.run_id).empty
+        writer.run(study, {}, 0)
+    frame = load_results(study.run_id)
+    assert frame["config"].tolist() == [0] * N_ITERATIONS
+    assert len(frame.set_index(["repetition", "iteration"]).to_xarray()["iteration"]) == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metrics": ["test_f2"]}, r"'test_f2' is none of study curves \(.*test_f1, test_roc_auc"),
+        ({"every": 0}, "every=0 is no number of iterations: give 1, 2, 3"),
+        ({"every": 2.5}, "every=2.5 is no number"),
+        ({"every": 5, "final": True}, "give one of them"),
+        ({"status": "DONE"}, "'DONE' is none that a run has: FINISHED, PRUNED, RUNNING"),
+    ],
+)
+def test_what_is_not_there(writer, options, message):
+    with writer.study(repetitions=1) as study:
+        writer.run(study, GRID[0], 0)
+    with pytest.raises(ResultsError, match=message):
+        load_results(study.run_id, **options)
+
+
+def test_a_study_that_is_not_there(writer):
+    with pytest.raises(TrackingError, match="there is no study 'nowhere'"):
+        load_results("nowhere")
+
+
+def test_the_traces_of_a_training_are_what_the_store_has(workplace, experiment, tracking_store):
+    path = workplace.write_grid(grid_text(split="(0.5, 0.25, 0.25)"))
+    assert workplace.run(path, "--workers", "0", experiment=experiment) == 0
+    parent, children = workplace.runs(experiment)
+    frame = load_results(parent.info.run_id, tracking_store)
+    assert frame["layout"].cat.categories.tolist() == ["cna", "cac"]
+    for child in children:
+        assert "trace.npz" in workplace.artifacts(child)
+        own = frame[frame["run"] == child.info.run_id].set_index("iteration")
+        assert own["loss"].tolist() == workplace.losses(child)
+        path = workplace.client.download_artifacts(child.info.run_id, "trace.npz")
+        assert {"validation_f1", "best_validation_f1", "last_validation_f1", "test_f1"} <= set(
+            Trace.read(Path(path)).metrics
+        )
+        names = {name for name in child.data.metrics if not name.startswith(("system/", "train"))}
+        assert names == set(own.columns[own.columns.get_loc("loss") :])
+        for name in names - {"loss"}:
+            history = workplace.client.get_metric_history(child.info.run_id, name)
+            expected = pd.Series({metric.step: metric.value for metric in history})
+            found = own[name].dropna()
+            assert found.to_dict() == expected.dropna().to_dict(), name

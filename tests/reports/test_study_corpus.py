@@ -1,0 +1,86 @@
+"""The recordings of an earlier study, and which of them its networks have seen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ecg_mlflow.errors import CorpusError
+from ecg_mlflow.records import load_corpus, packed_path
+from ecg_mlflow.reports.study_corpus import (
+    Place,
+    SeenRecords,
+    open_study_corpus,
+    record_digests,
+    unseen,
+)
+
+
+@pytest.fixture
+def folder(tmp_path, write_record):
+    rng = np.random.default_rng(0)
+    for i, seconds in enumerate((12, 9, 30, 20)):
+        write_record(tmp_path / "data", f"r{i}", rng.normal(0, 0.3, (250 * seconds, 1)))
+    (tmp_path / "data" / "REFERENCE.csv").write_text("r0,A\nr1,N\nr2,A\nr3,N\n")
+    return tmp_path / "data"
+
+
+def plan_of(corpus):
+    return {
+        "corpus": {"digest": corpus.digest, "source": corpus.source},
+        "split": {"train": ["r0", "r1"], "validation": ["r2"], "test": ["r3"]},
+    }
+
+
+def test_the_packed_corpus_is_enough(folder):
+    plan = plan_of(load_corpus(str(folder)))
+    for file in folder.iterdir():
+        file.unlink()
+    assert open_study_corpus(plan, {"data": str(folder)}).ids == ("r0", "r1", "r2", "r3")
+
+
+def test_without_the_cache_the_recordings_are_read_where_the_study_had_them(folder, monkeypatch):
+    plan = plan_of(load_corpus(str(folder)))
+    monkeypatch.setenv("ECG_MLFLOW_CACHE", str(folder.parent / "elsewhere"))
+    assert not packed_path(plan["corpus"]["digest"]).exists()
+    assert len(open_study_corpus(plan, {"data": str(folder)})) == 4
+    moved = folder.rename(folder.parent / "moved")
+    monkeypatch.setenv("ECG_MLFLOW_CACHE", str(folder.parent / "another"))
+    place = Place("moved", None, (folder.parent,))
+    assert open_study_corpus(plan, {"data": str(folder)}, place).ids[0] == "r0"
+    assert moved.exists()
+
+
+def test_made_up_recordings_are_made_again(monkeypatch, tmp_path):
+    corpus = load_corpus("demo:12:3")
+    plan = {"corpus": {"digest": corpus.digest, "source": corpus.source}}
+    monkeypatch.setenv("ECG_MLFLOW_CACHE", str(tmp_path / "elsewhere"))
+    assert open_study_corpus(plan, {}).digest == corpus.digest
+
+
+def test_other_recordings_are_refused(folder):
+    plan = plan_of(load_corpus(str(folder)))
+    plan["corpus"]["digest"] = "0" * 64
+    with pytest.raises(CorpusError, match="not those that the study was run on"):
+        open_study_corpus(plan, {"data": str(folder)})
+
+
+def test_what_was_trained_or_validated_on_was_seen(folder, write_record):
+    corpus = load_corpus(str(folder))
+    seen = SeenRecords.of_study(plan_of(corpus), corpus)
+    assert len(seen.digests) == 3
+    assert seen.shortest_s == 9
+    assert unseen(corpus, np.arange(4), seen.digests).tolist() == [False, False, False, True]
+
+
+def test_a_copy_under_another_name_and_in_another_form_was_seen_too(folder, tmp_path, write_record):
+    corpus = load_corpus(str(folder))
+    other = tmp_path / "other"
+    # A recording beside it that needs 32 bits makes the whole corpus one of float32.
+    write_record(other, "big", np.arange(3000)[:, None] * 1.0, fmt="32")
+    signal = corpus.signals.samples(0) / 1000
+    write_record(other, "copy", signal)
+    (other / "REFERENCE.csv").write_text("big,A\ncopy,A\n")
+    again = load_corpus(str(other))
+    assert again.signals.data.dtype != corpus.signals.data.dtype
+    assert record_digests(again, [again.index("copy")]) == record_digests(corpus, [0])

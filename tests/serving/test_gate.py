@@ -1,0 +1,96 @@
+"""The gate: who may take the champion's place, and all that stands against the others."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ecg_mlflow.serving.gate import Machine, Requirements, judge
+from ecg_mlflow.stats.predictions import Predictions
+
+FAST = Machine(size_mb=0.5, ms_per_record=1.0)
+ASKED = Requirements(resamples=400)
+
+
+def predictions(n_wrong: int, n: int = 400, seed: int = 0) -> Predictions:
+    """Classify 100 A and 300 N, and err in some of them, half in each class."""
+    rng = np.random.default_rng(seed)
+    targets = np.repeat([0, 1], [n // 4, n - n // 4])
+    wrong = np.concatenate(
+        [rng.choice(n // 4, n_wrong // 2, False), n // 4 + rng.choice(n // 2, n_wrong // 2, False)]
+    )
+    said = targets.copy()
+    said[wrong] = 1 - said[wrong]
+    p = np.where(said == 0, 0.9, 0.1)
+    names = tuple(f"r{i:03d}" for i in range(n))
+    return Predictions(names, targets, np.stack([p, 1 - p], 1), ("A", "N"), "A", 0.5)
+
+
+def test_the_first_is_promoted_where_nothing_is_asked_for():
+    verdict = judge(predictions(40), None, ASKED, FAST)
+    assert verdict.promoted
+    assert verdict.test is None
+    assert str(verdict) == "there was no champion"
+
+
+def test_who_is_better_beyond_chance_is_promoted():
+    verdict = judge(predictions(10), predictions(60, seed=1), ASKED, FAST)
+    assert verdict.promoted
+    assert verdict.test is not None
+    assert verdict.figures["p_value"] == verdict.test.p_value <= 0.05
+    assert "against the champion, 95% interval +" in str(verdict)
+
+
+def test_who_is_a_little_better_is_not():
+    verdict = judge(predictions(38), predictions(40, seed=1), ASKED, FAST)
+    assert verdict.figures["gain"] > 0
+    assert not verdict.promoted
+    assert str(verdict).startswith("not better than the champion beyond chance: f1 +0.0")
+
+
+def test_the_best_of_many_has_to_be_better_by_more():
+    champion, best = predictions(48, seed=99), predictions(30)
+    alone = judge(best, champion, ASKED, FAST)
+    many = tuple(predictions(48, seed=seed) for seed in range(1, 40))
+    among = judge(best, champion, ASKED, FAST, candidates=(best, *many))
+    assert alone.promoted
+    assert not among.promoted
+    assert among.figures["p_value"] > alone.figures["p_value"]
+    assert "corrected: the best of 40 models" in str(among)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"min_sensitivity": 0.85}, r"sensitivity 0\.870, but only 0\.7\d\d is sure at 95%"),
+        ({"min_specificity": 0.99}, r"specificity 0\.957, but only 0\.9\d\d is sure at 95%"),
+        ({"max_calibration_error": 0.001}, r"calibration_error 0\.0\d+; allowed is 0\.001"),
+        ({"max_size_mb": 0.4}, r"size_mb 0\.5 MB; allowed is 0\.4 MB"),
+        ({"max_ms_per_record": 0.5}, r"ms_per_record 1 ms; allowed is 0\.5 ms"),
+    ],
+)
+def test_what_is_asked_for_and_not_reached_is_said(asked, said):
+    verdict = judge(predictions(26), None, replace(ASKED, **asked), FAST)
+    assert not verdict.promoted
+    (reason,) = verdict.reasons
+    assert re.search(said, reason), reason
+    name = next(iter(asked))
+    enough = 0.75 if name.startswith("min") else 100.0
+    assert judge(predictions(26), None, replace(ASKED, **{name: enough}), FAST).promoted
+
+
+def test_all_that_stands_against_a_model_is_said_at_once():
+    asked = replace(ASKED, min_sensitivity=0.99, max_size_mb=0.1)
+    verdict = judge(predictions(40), predictions(40, seed=1), asked, FAST)
+    assert len(verdict.reasons) == 3
+
+
+def test_calibration_is_judged_by_the_calibrated_probabilities():
+    raw = judge(predictions(40), None, ASKED, FAST)
+    # At 0.9 and 0.1 the labels are right in 90 % of the records: softer is worse.
+    soft = judge(predictions(40), None, ASKED, FAST, temperature=4.0)
+    assert soft.figures["calibration_error"] > raw.figures["calibration_error"] + 0.1
+    assert soft.figures["f1"] == raw.figures["f1"]

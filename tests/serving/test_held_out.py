@@ -1,0 +1,96 @@
+"""Models asked about held-out recordings, and the labels that they gave."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ecg_mlflow.errors import PromotionError
+from ecg_mlflow.records import load_corpus
+from ecg_mlflow.serving.held_out import Answers, as_said, ask
+from ecg_mlflow.stats.predictions import Predictions
+
+
+@pytest.fixture
+def corpus(small_folder):
+    return load_corpus(str(small_folder))
+
+
+def by_length(table: pd.DataFrame) -> pd.DataFrame:
+    """Answer with a probability that tells which recording was asked about."""
+    seconds = [len(signal) / fs for signal, fs in zip(table["signal"], table["fs"], strict=True)]
+    p = np.array(seconds) / 10
+    return pd.DataFrame({"prediction": np.where(p > 0.25, "A", "N"), "p_N": 1 - p, "p_A": p})
+
+
+def test_recordings_are_asked_about_in_their_order_and_in_blocks(corpus, monkeypatch):
+    monkeypatch.setattr("ecg_mlflow.serving.held_out.BLOCK", 4)
+    seen, beats = [], []
+
+    def predict(table):
+        seen.append(len(table))
+        assert table["signal"][0].dtype == np.float32
+        assert list(table["leads"][0]) == ["L1"]
+        return by_length(table)
+
+    rows = np.array([5, 0, 1, 2, 3])
+    found = ask(predict, corpus, rows, ["A", "N"], "it", lambda: beats.append(1))
+    assert seen == [4, 1]
+    assert len(beats) == 2
+    expected = (400 + 50 * np.array([6, 1, 2, 3, 4])) / 250 / 10
+    np.testing.assert_allclose(found.probabilities[:, 0], expected)
+    assert found.predicted.tolist() == ["A", "N", "N", "N", "N"]
+    assert found.known.all()
+    assert found.ms_per_record > 0
+
+
+def test_a_model_with_other_classes_can_not_be_compared(corpus):
+    with pytest.raises(PromotionError, match=r"version 3.* lack p_O"):
+        ask(by_length, corpus, np.array([0]), ["A", "O"], "version 3")
+    with pytest.raises(PromotionError, match="lack prediction"):
+        ask(lambda table: np.zeros(len(table)), corpus, np.array([0]), ["A", "N"], "it")
+
+
+def test_recordings_without_an_answer_are_not_known(corpus):
+    def predict(table):
+        answer = by_length(table)
+        answer.loc[1, ["p_N", "p_A"]] = np.nan
+        answer.loc[1, "prediction"] = None
+        return answer
+
+    found = ask(predict, corpus, np.array([0, 1, 2]), ["A", "N"], "it")
+    assert found.known.tolist() == [True, False, True]
+    assert found.predicted[1] == ""
+
+
+def said(scores: list[float], labels: str) -> tuple[Answers, Predictions]:
+    p = np.array(scores)
+    answers = Answers(np.array(list(labels), dtype=object), np.stack([p, 1 - p], 1), 1.0)
+    n = len(p)
+    truth = Predictions(
+        tuple(map(str, range(n))), np.arange(n) % 2, np.full((n, 2), 0.5), ("A", "N"), "A"
+    )
+    return answers, truth
+
+
+@pytest.mark.parametrize("labels", ["AANN", "AAAN", "AAAA", "NNNN"])
+def test_labels_tell_the_threshold_that_made_them(labels):
+    answers, truth = said([0.9, 0.7, 0.4, 0.1], labels)
+    found = as_said(answers, truth)
+    assert "".join("AN"[place] for place in found.predicted) == labels
+    np.testing.assert_array_equal(found.targets, truth.targets)
+
+
+@pytest.mark.parametrize("texts", [["A,N", "N", "", "N"], ["A,N", "A,N", "A", "N"]])
+def test_labels_of_several_classes_tell_it_too(texts):
+    p = np.array([0.9, 0.7, 0.4, 0.1])
+    answers = Answers(np.array(texts, dtype=object), np.stack([p, [0.8, 0.7, 0.2, 0.9]], 1), 1.0)
+    targets = np.array([[1, 1], [0, 1], [0, 0], [0, 1]], bool)
+    truth = Predictions(tuple("abcd"), targets, np.full((4, 2), 0.5), ("A", "N"), "A")
+    assert as_said(answers, truth).predicted_labels == texts
+
+
+def test_labels_that_follow_from_no_threshold_are_refused():
+    with pytest.raises(PromotionError, match="follow neither from a threshold"):
+        as_said(*said([0.9, 0.7, 0.4, 0.1], "ANAN"))

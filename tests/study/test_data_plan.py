@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ecg_mlflow import C, Option, Pipeline, Research, ResNet, load_corpus
+from ecg_mlflow.errors import ResearchError
+from ecg_mlflow.records.splits import Split, split_records
+from ecg_mlflow.study.data_plan import batch_sources, plan_data, try_batches, uncovered_labels
+
+ROOT = Pipeline().center_flip()
+
+
+def settings(**changes):
+    design = {
+        "grid": Option("layout", ["c"]),
+        "model": ResNet,
+        "model_arguments": {"blocks": [1], "filters": [4], "input_filters": 4},
+        "train": ROOT.random_split_signals(100, {"A": 3, "N": 1}),
+        "test": ROOT.split_signals(100, 50),
+        "classes": ["A", "N"],
+        "batch_size": 5,
+    }
+    research = Research(**{**design, **changes})
+    return research.settings(research.grid[0])
+
+
+@pytest.fixture
+def corpus(beats):
+    return load_corpus(str(beats))
+
+
+def parts_of(corpus, split=None):
+    rows = np.arange(len(corpus))
+    return split_records(split or Split(0.8), corpus.ids, corpus.labels, corpus.copies, rows)
+
+
+def test_each_side_has_its_own_pipeline(corpus):
+    one = settings()
+    plan = plan_data(corpus, parts_of(corpus, Split((0.5, 0.2, 0.3))), one)
+    assert {name: len(side.rows) for name, side in plan.sides.items()} == {
+        "train": 10,
+        "validation": 4,
+        "test": 6,
+    }
+    # Half of the training records are A.
+    assert plan.windows_per_epoch == 5 * 3 + 5 * 1
+    sources = batch_sources(corpus, one, plan.sides)
+    (batch, *_) = sources["validation"].epoch(0, 0, 0, shuffle=False)
+    assert batch.counts.tolist() == [(int(corpus.n_samples[r]) - 100) // 50 + 1 for r in batch.rows]
+
+
+def test_an_epoch_of_tests_shows_every_record_once(corpus):
+    one = settings(drop_last=True)
+    plan = plan_data(corpus, parts_of(corpus, Split(0.35)), one)
+    source = batch_sources(corpus, one, plan.sides)["test"]
+    rows = np.concatenate([b.rows for b in source.epoch(0, 0, 0, shuffle=False)])
+    assert rows.tolist() == plan.sides["test"].rows.tolist()
+    assert len(rows) == 13
+
+
+def test_uncovered_labels_name_the_renaming(corpus):
+    one = settings(
+        train=Pipeline().rename_labels({"N": "NO"}).random_split_signals(100, 1), classes=["A", "N"]
+    )
+    found = uncovered_labels(corpus, np.arange(len(corpus)), one)
+    assert {record.id for record in found} == {
+        name for name, label in zip(corpus.ids, corpus.labels, strict=True) if label == "N"
+    }
+    assert "'NO' (from 'N'); classes are ['A', 'N']" in found[0].reason
+
+
+def test_different_frequencies_are_noted(tmp_path, write_record):
+    for i in range(8):
+        write_record(tmp_path, f"R{i}", fs=250 if i < 6 else 500, n_samples=300)
+    labels = "".join(f"R{i},{'AN'[i % 2]}\n" for i in range(8))
+    (tmp_path / "REFERENCE.csv").write_text(labels)
+    corpus = load_corpus(str(tmp_path))
+    plan = plan_data(corpus, parts_of(corpus, Split(0.5)), settings())
+    (note,) = plan.notes
+    assert note.startswith("train windows of 100 samples span different times")
+    assert "250, 500 Hz" in note
+    even = settings(
+        train=Pipeline().resample_signals(250).random_split_signals(100, 1),
+        test=Pipeline().resample_signals(250).split_signals(100, 50),
+    )
+    assert plan_data(corpus, parts_of(corpus, Split(0.5)), even).notes == ()
+
+
+def test_different_leads_can_not_share_a_model(tmp_path, write_record):
+    for i in range(8):
+        write_record(tmp_path, f"R{i}", leads=["I"] if i else ["V1"], n_samples=300)
+    labels = "".join(f"R{i},{'AN'[i % 2]}\n" for i in range(8))
+    (tmp_path / "REFERENCE.csv").write_text(labels)
+    corpus = load_corpus(str(tmp_path))
+    with pytest.raises(ResearchError, match=r"the test records: .*do not have the same leads"):
+        plan_data(corpus, parts_of(corpus, Split(0.5)), settings())
+
+
+def test_a_step_that_changes_the_windows_is_found(corpus):
+    def shorter(signal, fs):
+        return signal[:50] if len(signal) == 100 else signal
+
+    one = settings(train=ROOT.random_split_signals(100, 1).apply(shorter))
+    plan = plan_data(corpus, parts_of(corpus), one)
+    with pytest.raises(
+        ResearchError, match=r"the train pipeline: record S05: .*the shape must stay"
+    ):
+        try_batches(corpus, one, plan)
+
+
+def test_windows_that_are_not_finite_are_found(corpus):
+    def hole(signal, fs):
+        return signal * np.float32("nan")
+
+    one = settings(test=ROOT.split_signals(100, 50).apply(hole))
+    plan = plan_data(corpus, parts_of(corpus), one)
+    with pytest.raises(ResearchError, match=r"the test pipeline: record S01: .* NaN or infinite"):
+        try_batches(corpus, one, plan)
+
+
+def test_lengths_may_be_options(corpus):
+    one = settings(
+        grid=Option("length", [64]) * Option("layout", ["c"]),
+        train=ROOT.random_split_signals(C("length"), 1),
+        test=ROOT.split_signals(C("length"), C("length")),
+    )
+    assert plan_data(corpus, parts_of(corpus), one).input_shape == (64, 1)

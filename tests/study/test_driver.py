@@ -1,0 +1,180 @@
+"""What the driver does when runs, workers or the user end things early."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+import pytest
+from studies import grid_text, reason, worker_pids
+
+from ecg_mlflow.study.progress import StudyProgress
+
+# Eight training records of ten; batches of four make two iterations an epoch.
+MISHAPS = grid_text(
+    grid="""Option.product(
+        Option("learning_rate", [1e-2, 1e30, 2e-2, 3e-2]), Option("n_epochs", [2, 3, 5000, 2])
+    )""",
+    model_arguments="{'blocks': [1], 'filters': [2], 'input_filters': 2, 'layout': 'c'}",
+    optimizer="Optimizer('sgd', learning_rate=C('learning_rate'))",
+    epochs="C('n_epochs')",
+    test_every="'1 epoch'",
+    split="(0.6, 0.2, 0.2)",
+)
+GOOD, DIVERGES, IS_KILLED, GOOD_TOO = 0, 1, 2, 3
+
+
+@pytest.fixture(scope="module")
+def mishaps(shared_workplace):
+    """Run four configurations: one's loss turns NaN, and one's worker is killed in the middle."""
+    update = StudyProgress.update
+
+    def kill_worker(self, run, data):
+        update(self, run, data)
+        if run.config.index == IS_KILLED and data["iteration"] >= 10:
+            for pid in worker_pids():
+                os.kill(pid, signal.SIGKILL)
+
+    with shared_workplace() as work, pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(StudyProgress, "update", kill_worker)
+        grid = work.write_grid(MISHAPS)
+        work.status = work.run(grid, "--workers", "1", experiment="mishaps")
+        work.left = worker_pids()
+    return work
+
+
+@pytest.fixture(scope="module")
+def runs(mishaps):
+    return mishaps.runs("mishaps")[1]
+
+
+def test_runs_that_fail_do_not_stop_the_others(mishaps, runs):
+    assert [run.info.status for run in runs] == ["FINISHED", "FAILED", "FAILED", "FINISHED"]
+    assert mishaps.status == 3
+
+
+def test_the_parent_is_closed_and_says_how_many_failed(mishaps):
+    parent, _ = mishaps.runs("mishaps")
+    assert parent.info.status == "FAILED"
+    assert reason(parent) == "2 of 4 runs failed"
+    assert parent.data.metrics["runs_failed"] == 2
+    assert "2 of 4 runs finished, 2 failed." in parent.data.tags["mlflow.note.content"]
+
+
+def test_a_diverged_loss_is_the_reason(mishaps, runs):
+    assert "DivergedError" in reason(runs[DIVERGES])
+    assert "a smaller learning rate" in reason(runs[DIVERGES])
+    assert "Traceback" in mishaps.text(runs[DIVERGES], "error.txt")
+
+
+def test_a_killed_worker_is_the_reason(mishaps, runs):
+    assert "SIGKILL" in reason(runs[IS_KILLED])
+    assert "SIGKILL" in mishaps.text(runs[IS_KILLED], "error.txt")
+    # Those of the last test at least: they were flushed with it.
+    assert len(mishaps.losses(runs[IS_KILLED])) >= 9
+
+
+def test_losses_before_the_divergence_are_kept(mishaps, runs):
+    losses = mishaps.losses(runs[DIVERGES])
+    assert losses
+    assert all(loss < float("inf") for loss in losses)
+
+
+def test_no_worker_is_left(mishaps):
+    assert mishaps.left == []
+
+
+def test_a_study_that_validates_is_ranked_by_validation(mishaps, runs):
+    parent, _ = mishaps.runs("mishaps")
+    assert parent.data.params["objective"] == "maximize validation_f1"
+    metrics = runs[GOOD].data.metrics
+    assert {"validation_f1", "best_validation_f1", "test_f1"} <= set(metrics)
+    assert "best_test_f1" not in metrics, "the test set chooses nothing"
+    steps = {m.step for m in history(mishaps, runs[GOOD], "validation_f1")}
+    assert steps == {2, 5}
+    assert {m.step for m in history(mishaps, runs[GOOD], "test_f1")} == {5}
+
+
+def test_a_study_that_validates_still_tells_of_its_test_records(mishaps, runs):
+    plan = json.loads(mishaps.text(mishaps.runs("mishaps")[0], "design/plan.json"))
+    for name in ("best", "last"):
+        lines = mishaps.text(runs[GOOD_TOO], f"predictions/{name}.csv").splitlines()[1:]
+        assert [line.partition(",")[0] for line in lines] == plan["split"]["test"]
+    matrix = [one.path for one in mishaps.client.list_artifacts(runs[GOOD].info.run_id, "plots")]
+    assert len(matrix) == 2
+
+
+def history(work, run, key):
+    return work.client.get_metric_history(run.info.run_id, key)
+
+
+LONG = grid_text(
+    grid="Option('layout', ['c', 'ca'])",
+    model_arguments="{'blocks': [1], 'filters': [2], 'input_filters': 2}",
+    epochs="100_000",
+    test_every="'last'",
+)
+
+
+@pytest.mark.parametrize(("workers", "number"), [("1", signal.SIGTERM), ("0", signal.SIGINT)])
+def test_a_signal_stops_the_study_in_order(workplace, experiment, monkeypatch, workers, number):
+    told = []
+    update = StudyProgress.update
+
+    def interrupt(self, run, data):
+        update(self, run, data)
+        if not told:
+            time.sleep(1)
+            os.kill(os.getpid(), number)
+        told.append(data["iteration"])
+
+    monkeypatch.setattr(StudyProgress, "update", interrupt)
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    grid = workplace.write_grid(LONG)
+
+    status = workplace.run(grid, "--workers", workers, experiment=experiment)
+
+    assert status == 130
+    parent, children = workplace.runs(experiment)
+    assert parent.info.status == "KILLED"
+    assert reason(parent) == f"KeyboardInterrupt: stopped by {number.name}"
+    (child,) = children
+    assert child.info.status == "KILLED"
+    assert reason(child) == "stopped as asked"
+    # The loop hands losses over every two seconds; those since the last time are kept as well.
+    assert len(workplace.losses(child)) > told[0] + 10
+    assert worker_pids() == []
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+HANGS = grid_text(
+    before="""
+def net(input_shape, n_classes, layout):
+    import time
+    from pathlib import Path
+    if not Path(MARK).exists():
+        Path(MARK).touch()
+        time.sleep(10_000)
+    return ResNet(input_shape, n_classes, blocks=[1], filters=[2], input_filters=2, layout=layout)
+net.describe = lambda *args, **options: ResNet.describe(
+    (128, 1), 2, blocks=[1], filters=[2], input_filters=2, layout="c")
+""",
+    grid="Option('layout', ['c'])",
+    model="net",
+    model_arguments="",
+)
+
+
+@pytest.mark.slow
+def test_a_run_that_hangs_is_tried_again(workplace, experiment, capsys):
+    mark = workplace.folder / "has hung"
+    grid = workplace.write_grid(HANGS.replace("MARK", repr(str(mark))))
+    words = ("--workers", "1", "--hang-minutes", "0.4")
+    assert workplace.run(grid, *words, experiment=experiment) == 0
+    assert "gave no sign of life for 24 s" in capsys.readouterr().err
+    (child,) = workplace.runs(experiment)[1]
+    assert child.info.status == "FINISHED"
+    assert child.data.tags["ecg_mlflow.attempt"] == "2"
+    assert len(workplace.losses(child)) == 12

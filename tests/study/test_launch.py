@@ -1,0 +1,91 @@
+"""From a request to a study: places of files, slots, and what is printed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from studies import grid_text
+
+from ecg_mlflow.errors import DeviceError, TrackingError
+from ecg_mlflow.study import launch as study
+from ecg_mlflow.study.driver import StudyResult
+from ecg_mlflow.study.launch import _report, _slots, run_request
+from ecg_mlflow.study.request import StudyRequest
+
+
+def test_workers_have_one_thread_each_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(study, "count_cores", lambda: 6)
+    slots = _slots(StudyRequest("x"))
+    assert len(slots) == 6
+    assert {slot.env["TF_NUM_INTRAOP_THREADS"] for slot in slots} == {"1"}
+    assert {slot.device for slot in slots} == {"cpu"}
+    (slot,) = _slots(StudyRequest("x", workers=1))
+    assert slot.env["TF_NUM_INTRAOP_THREADS"] == "1", "the results must not depend on `workers`"
+    (slot,) = _slots(StudyRequest("x", workers=1, threads=4))
+    assert slot.env["TF_NUM_INTRAOP_THREADS"] == "4"
+
+
+def test_gpus_are_looked_for_where_the_user_let_them_be_seen(monkeypatch):
+    asked = []
+
+    def find(environ):
+        asked.append(environ.get("CUDA_VISIBLE_DEVICES"))
+        return ["0", "1"]
+
+    monkeypatch.setattr(study, "find_gpus", find)
+    monkeypatch.setattr(study, "count_cores", lambda: 8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as the command line sets it for itself
+    slots = _slots(StudyRequest("x", gpus="0:2,1"))
+    assert [slot.device for slot in slots] == ["gpu:0", "gpu:1", "gpu:0"]
+    assert slots[0].env["TF_NUM_INTRAOP_THREADS"] == "2", "an equal share of the cores"
+    _slots(StudyRequest("x", gpus="1", visible_devices="1"))
+    assert asked == [None, "1"]
+
+
+def test_training_in_this_process_sets_its_threads(monkeypatch):
+    for name in list(os.environ):
+        if name.endswith("_THREADS"):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    assert _slots(StudyRequest("x", workers=0)) == []
+    assert os.environ["TF_NUM_INTRAOP_THREADS"] == "1"
+
+
+def test_this_process_never_holds_a_gpu():
+    with pytest.raises(DeviceError, match="workers=0 trains in this process"):
+        _slots(StudyRequest("x", workers=0, gpus="0"))
+
+
+@pytest.mark.parametrize(("failed", "status"), [(0, 0), (1, 3)])
+def test_a_study_with_failures_ends_with_3(capsys, failed, status):
+    row = {"rank": 1, "layout": "c", "runs": 1, "test_f1": 0.9}
+    assert _report(StudyResult("abc", 1, failed, [row]), "sqlite:////tmp/x.db") == status
+    out = capsys.readouterr().out
+    assert f"1 runs finished, {failed} failed; parent run abc" in out
+    assert "mlflow ui --backend-store-uri sqlite:////tmp/x.db" in out
+
+
+def test_a_relative_store_is_the_callers(workplace, monkeypatch):
+    """Under `mlflow run` the command stands in the project's folder; the store is elsewhere."""
+    caller = workplace.folder / "caller"
+    caller.mkdir()
+    grid = workplace.write_grid(grid_text())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///own.db")
+    monkeypatch.setattr(study, "_plan", lambda *_: (_ for _ in ()).throw(DeviceError("enough")))
+    with pytest.raises(DeviceError, match="enough"):
+        run_request(StudyRequest(str(grid), folders=(caller, workplace.folder)))
+    assert (caller / "own.db").exists()
+    assert not Path("own.db").exists()
+
+
+def test_an_end_that_can_not_be_written_does_not_hide_the_error(workplace, monkeypatch):
+    def fail(*args, **options):
+        raise TrackingError("MLflow could not go on in run 000")
+
+    monkeypatch.setenv("MLFLOW_RUN_ID", workplace.client.create_run("0").info.run_id)
+    monkeypatch.setattr("ecg_mlflow.study.resume.Study.open", fail)
+    with pytest.raises(FileNotFoundError, match="no grid file") as error:
+        run_request(StudyRequest("nosuch.py"))
+    assert "go on in run 000" in "".join(error.value.__notes__)

@@ -1,0 +1,132 @@
+"""The reference study, planned: semantics of the grid, of schedules and of the models' sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from ecg_mlflow import load_corpus
+from ecg_mlflow.study.grid_file import load_grid_file
+from ecg_mlflow.study.planning import Overrides, plan_study
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def trainable_parameters(*, blocks, filters, layout, input_filters, leads=1, classes=2):
+    """Count by the formula for residual networks, written down apart from the package."""
+    total, width = 7 * leads * input_filters + 2 * input_filters, input_filters
+    for group, (n_blocks, n_filters) in enumerate(zip(blocks, filters, strict=True)):
+        for block in range(n_blocks):
+            if (group and not block) or width != n_filters:
+                total += width * n_filters  # the shortcut's convolution
+            for letter in layout:
+                total += {"c": 3 * width * n_filters, "n": 2 * n_filters, "a": 0}[letter]
+                width = n_filters if letter == "c" else width
+    return total + classes * (filters[-1] + 1)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """Plan the whole reference study on a small demo corpus."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("ECG_MLFLOW_CACHE", str(tmp_path_factory.mktemp("cache")))
+        research = load_grid_file(EXAMPLES / "resnet.py").research
+        yield plan_study(research, load_corpus("demo:120"), Overrides())
+
+
+def test_26_configurations_and_130_runs(reference):
+    assert len(reference.configs) == 26
+    assert len(reference.runs) == 130
+    assert len({run.identity for run in reference.runs}) == 130
+
+
+def test_repetitions_are_outermost(reference):
+    assert [run.repetition for run in reference.runs] == [r for r in range(5) for _ in range(26)]
+    assert [run.config.index for run in reference.runs] == [*range(26)] * 5
+
+
+def test_the_first_configurations_are_the_classic_ones(reference):
+    aliases = [one.config.alias(as_string=True) for one in reference.configs]
+    assert aliases[0] == (
+        "blocks_[2, 2, 2, 2]-filters_[64, 128, 256, 512]-input_filters_64-layout_cnacna"
+        "-model_ResNet18"
+    )
+    assert [one.name.split()[0] for one in reference.configs] == [
+        "ResNet18",
+        "ResNet34",
+        *["ResNet"] * 24,
+    ]
+
+
+def test_every_configuration_has_the_parameters_of_the_formula(reference):
+    for one in reference.configs:
+        values = one.config.config()
+        values.pop("model")
+        assert one.network.parameters == trainable_parameters(**values), one.name
+
+
+def test_the_known_sizes(reference):
+    def size(**wanted):
+        (one,) = [c for c in reference.configs if wanted.items() <= c.config.alias().items()]
+        return one.network.parameters
+
+    assert size(model="ResNet18") == 3_843_138
+    assert size(model="ResNet34") == 7_217_474
+    assert (
+        size(
+            layout="cna",
+            input_filters="8",
+            blocks="[1, 1, 1, 1, 1, 1, 1]",
+            filters="[4, 4, 8, 8, 16, 16, 20]",
+        )
+        == 3_658
+    )
+    assert (
+        size(
+            layout="cnacna",
+            input_filters="32",
+            blocks="[2, 3, 4, 5, 4, 3, 2]",
+            filters="[4, 8, 16, 32, 64, 128, 256]",
+        )
+        == 1_137_394
+    )
+
+
+def test_tests_come_every_20_epochs_and_at_the_end(reference):
+    one = reference.configs[0]
+    n_train = len(one.data.sides["train"].rows)
+    per_epoch = -(-n_train // 32)
+    assert one.n_iterations == 300 * per_epoch
+    expected = [20 * per_epoch * k - 1 for k in range(1, 16)]
+    assert one.tests.iterations(one.n_iterations) == expected
+    assert expected[-1] == one.n_iterations - 1
+
+
+def test_the_end_is_tested_also_where_the_schedule_misses_it(reference):
+    one = reference.configs[0]
+    odd = dataclasses.replace(
+        one, settings=dataclasses.replace(one.settings, epochs=3, test_every="2 epochs")
+    )
+    last = odd.n_iterations - 1
+    assert odd.tests.iterations(odd.n_iterations) == [2 * odd.iterations_per_epoch - 1, last]
+
+
+def test_larger_nets_are_expected_to_take_longer(reference):
+    by_size = sorted(reference.configs, key=lambda one: one.network.multiply_adds)
+    seconds = [one.seconds for one in by_size]
+    assert seconds == sorted(seconds)
+    assert reference.seconds == pytest.approx(5 * sum(seconds))
+
+
+def test_windows_are_counted_by_label(reference):
+    one = reference.configs[0]
+    labels = one.data.sides["train"].labels
+    assert one.data.windows_per_epoch == 6 * labels.count("A") + 2 * labels.count("NO")
+    assert one.data.input_shape == (3000, 1)
+
+
+def test_a_run_is_named_by_configuration_and_repetition(reference):
+    assert reference.runs[0].key == "00-r0"
+    assert reference.runs[-1].key == "25-r4"

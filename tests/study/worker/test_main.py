@@ -1,0 +1,535 @@
+"""One run, as a worker fills it, in this process."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import socket
+import time
+from dataclasses import replace
+from functools import partial
+
+import cloudpickle
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+
+from ecg_mlflow import C, Optimizer, Option, Pipeline, Research, ResNet, Split, load_corpus
+from ecg_mlflow.errors import StorageFullError, TrackingError
+from ecg_mlflow.files import checkpoint_path, locked
+from ecg_mlflow.process_mark import ProcessMark, seconds_since
+from ecg_mlflow.study.descriptions import dataset_infos
+from ecg_mlflow.study.planning import Overrides, plan_study
+from ecg_mlflow.study.worker import run_artifacts as conclusion
+from ecg_mlflow.study.worker.main import RunJob, TrainJob, probe, work
+from ecg_mlflow.study.worker.score_test_records import ScoreJob
+from ecg_mlflow.study.worker.training_run import TrainingRun
+from ecg_mlflow.tracking.ledger import LedgerEntry
+from ecg_mlflow.tracking.run_log import RunLog
+from ecg_mlflow.tracking.study_run import Study
+from ecg_mlflow.training import Paused, load_checkpoint, save_checkpoint
+
+# Of NumPy 2, in Keras's way of saving a model.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+RESEARCH = {
+    "grid": Option("learning_rate", [1e-2, 1e30, 2e-2]),
+    "model": ResNet,
+    "model_arguments": {"blocks": [1], "filters": [2], "input_filters": 2, "layout": "c"},
+    "train": Pipeline().random_split_signals(128, 2),
+    "test": Pipeline().split_signals(128, 64),
+    "classes": ["A", "N"],
+    "batch_size": 5,
+    "epochs": 3,
+    "optimizer": Optimizer("sgd", learning_rate=C("learning_rate")),
+    "split": Split((0.5, 0.2, 0.3)),
+}
+GOOD, DIVERGES, GOOD_TOO = 0, 1, 2
+
+
+@pytest.fixture(scope="module")
+def plan(shared_workplace):
+    with shared_workplace() as work:
+        yield plan_study(Research(**RESEARCH), load_corpus(str(work.records)), Overrides())
+
+
+class Desk:
+    """Makes jobs of the plan's runs, executes them here, and keeps what they report."""
+
+    def __init__(self, plan, work, study):
+        self.plan, self.work, self.study = plan, work, study
+        self.reports: list[dict] = []
+
+    def run_job(self, index: int, repetition: int = 0, run_id: str | None = None) -> RunJob:
+        planned = self.plan.runs[index + repetition * len(self.plan.configs)]
+        config = planned.config
+        return RunJob(
+            planned.key,
+            run_id or self.study.create_child("a run", {}),
+            planned.identity,
+            config.settings,
+            config.data.sides,
+            config.data.input_shape,
+            repetition,
+            config.n_iterations,
+            config.tests,
+            dataset_infos(self.plan.corpus, config),
+        )
+
+    def train(self, *runs: RunJob, report=None, save_every_s=60.0) -> None:
+        uri = self.work.client.tracking_uri
+        job = TrainJob(uri, self.plan.corpus.path, runs, save_every_s)
+        work(cloudpickle.dumps(job), report or self.reports.append)
+
+    def score(self, run: RunJob, report=None) -> dict[str, float] | None:
+        job = ScoreJob(self.work.client.tracking_uri, self.plan.corpus.path, run)
+        return work(cloudpickle.dumps(job), report or self.reports.append)
+
+    def ended(self, run: RunJob) -> dict:
+        (found,) = [r for r in self.reports if r["run"] == run.key and "ended" in r]
+        return found
+
+    def history(self, run: RunJob) -> dict[str, list[tuple[int, float]]]:
+        """Return every metric's values by step, but for those of the machine."""
+        client = self.work.client
+        names = client.get_run(run.run_id).data.metrics
+        return {
+            name: sorted((m.step, m.value) for m in client.get_metric_history(run.run_id, name))
+            for name in names
+            if not name.startswith("system/")
+        }
+
+    def loaded(self, run: RunJob) -> MlflowRun:
+        return self.work.client.get_run(run.run_id)
+
+
+@pytest.fixture
+def desk(plan, workplace, experiment):
+    with Study.open(workplace.client, experiment, "the study") as study:
+        yield Desk(plan, workplace, study)
+
+
+def test_a_run_tells_how_far_it_is_and_what_it_reached(desk, workplace):
+    run = desk.run_job(GOOD)
+    assert run.monitored == "validation"
+    desk.train(run)
+
+    assert {report["run"] for report in desk.reports} == {run.key}
+    assert [r["iteration"] for r in desk.reports if "iteration" in r] == [2, 2, 4, 4, 6, 6]
+    assert [r["saved"] for r in desk.reports if "saved" in r] == [2, 4, 6, 6]
+    assert "loss" in desk.reports[0]
+    result = desk.ended(run)
+    assert result is desk.reports[-1]
+    assert result["ended"] == "done"
+    assert result["monitored"] == "validation"
+    assert {"validation_f1", "best_validation_f1", "test_f1"} <= set(result["metrics"])
+    assert set(result["models"]) == {"last", "best"}
+    assert 0 <= result["figures"]["system/time_outside_step"] < 1
+    loaded = desk.loaded(run)
+    assert len(workplace.losses(loaded)) == 6
+    assert loaded.data.metrics["trainable_parameters"] == 7 * 2 + 2 * 2 + 3 * 2 * 2 + 2 * 3
+    for name, value in {**result["metrics"], **result["figures"]}.items():
+        assert loaded.data.metrics[name] == pytest.approx(value)
+
+
+def test_a_run_says_who_trains_it_and_where(desk):
+    run = desk.run_job(GOOD)
+    desk.train(run)
+    tags = desk.loaded(run).data.tags
+    assert tags["ecg_mlflow.pid"] == str(os.getpid())
+    assert tags["ecg_mlflow.host"] == socket.gethostname()
+    assert tags["ecg_mlflow.device"] == "cpu"
+    assert 0 <= seconds_since(tags["ecg_mlflow.heartbeat"]) < 60
+    assert ProcessMark.from_tags(tags) == ProcessMark.own()
+
+
+def test_a_run_that_is_done_is_complete_and_leaves_no_checkpoint(desk):
+    run = desk.run_job(GOOD)
+    desk.train(run)
+    assert LedgerEntry.from_run(desk.loaded(run)).is_complete
+    assert not checkpoint_path(run.run_id).exists()
+
+
+def test_a_diverged_loss_ends_the_run_after_its_losses_are_kept(desk, workplace):
+    run = desk.run_job(DIVERGES)
+    desk.train(run)
+    end = desk.ended(run)
+    assert end["ended"] == "failed"
+    assert end["error_type"] == "ecg_mlflow.errors.DivergedError"
+    assert "smaller learning rate" in end["reason"]
+    assert "Traceback" in end["error"]
+    assert workplace.losses(desk.loaded(run))
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def killed_at(reports, **wanted):
+    """Make a report function that ends the job, as SIGKILL would, at a certain report."""
+
+    def report(data):
+        reports.append(data)
+        if wanted.items() <= data.items():
+            raise Killed
+
+    return report
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"iteration": 2},
+        {"saved": 2},
+        {"iteration": 4},
+        {"saved": 4},
+        {"saved": 6},
+        {"ended": "done"},
+    ],
+    ids=str,
+)
+def test_a_run_that_was_killed_anywhere_goes_on_exactly(desk, wanted):
+    whole, broken = desk.run_job(GOOD), desk.run_job(GOOD)
+    desk.train(whole)
+    expected = desk.history(whole)
+    with pytest.raises(Killed):
+        desk.train(broken, report=killed_at([], **wanted))
+    if "ended" in wanted:  # it has nothing left to do, as the driver finds out
+        assert LedgerEntry.from_run(desk.loaded(broken)).is_complete
+    else:
+        desk.reports.clear()
+        desk.train(broken)
+        assert desk.ended(broken)["ended"] == "done"
+    assert desk.history(broken) == expected
+    models = desk.work.client.search_logged_models(
+        [desk.study.experiment_id], filter_string=f"source_run_id = '{broken.run_id}'"
+    )
+    assert sorted(model.name for model in models) == ["best", "last"]
+
+
+@pytest.mark.parametrize("moment", ["before it was delivered", "before it was told"])
+def test_a_failure_is_told_after_a_death_without_another_training(desk, moment, monkeypatch):
+    whole, run = desk.run_job(DIVERGES), desk.run_job(DIVERGES)
+    desk.train(whole)
+    told = desk.ended(whole)
+    desk.reports.clear()
+    if moment == "before it was told":
+        report = killed_at([], ended="failed")
+        with pytest.raises(Killed):
+            desk.train(run, report=report)
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(TrainingRun, "_deliver_failure", _die)
+            with pytest.raises(Killed):
+                desk.train(run)
+        assert "loss" not in desk.history(run)
+    monkeypatch.setattr("ecg_mlflow.study.worker.training_run.build_model", _die)
+    desk.reports.clear()
+    desk.train(run)
+    assert desk.ended(run) == {**told, "run": run.key}
+    assert desk.history(run) == desk.history(whole)
+
+
+def _die(*args):
+    raise Killed
+
+
+def test_what_is_in_the_store_is_never_ahead_of_the_checkpoint(desk, monkeypatch):
+    run = desk.run_job(GOOD)
+    # Whatever may be delivered is, long before the next checkpoint.
+    eager = partial(RunLog, interval_s=0.001)
+    monkeypatch.setattr("ecg_mlflow.study.worker.training_run.RunLog", eager)
+
+    def report(data):
+        time.sleep(0.1)
+        if "ended" in data:
+            return
+        stored = desk.history(run).get("loss", [])
+        checkpoint = load_checkpoint(checkpoint_path(run.run_id))
+        assert len(stored) <= (checkpoint.state["iteration"] if checkpoint else 0)
+        desk.reports.append(data)
+
+    desk.train(run, report=report, save_every_s=-1.0)
+    assert len([r for r in desk.reports if "saved" in r]) >= 6
+
+
+def test_a_run_whose_death_came_between_its_models_has_each_of_them_once(desk):
+    run = desk.run_job(GOOD)
+    original = conclusion.log_model
+
+    def die_at_the_second(client, run_id, name, *args, **options):
+        if name == "best":
+            client.create_logged_model(desk.study.experiment_id, name=name, source_run_id=run_id)
+            raise Killed
+        return original(client, run_id, name, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conclusion, "log_model", die_at_the_second)
+        with pytest.raises(Killed):
+            desk.train(run)
+    desk.train(run)
+    models = desk.work.client.search_logged_models(
+        [desk.study.experiment_id], filter_string=f"source_run_id = '{run.run_id}'"
+    )
+    assert sorted((model.name, str(model.status)) for model in models) == [
+        ("best", "READY"),
+        ("last", "READY"),
+    ]
+
+
+@pytest.mark.parametrize("evaluation", [1, 2], ids=["last weights", "best weights"])
+def test_a_stop_in_the_conclusion_leaves_the_weights_as_they_are(desk, evaluation):
+    whole, run = desk.run_job(GOOD), desk.run_job(GOOD)
+    desk.train(whole)
+    desk.reports.clear()
+    original, tests = TrainingRun.evaluate, itertools.count(1)
+
+    def stop_in_the_middle(self, side):
+        if side == "test" and next(tests) == evaluation:
+            raise Paused
+        return original(self, side)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingRun, "evaluate", stop_in_the_middle)
+        desk.train(run)
+    assert not any("ended" in report for report in desk.reports)
+    desk.train(run)
+    for name in ("predictions/last.csv", "predictions/best.csv"):
+        expected, found = (desk.work.text(desk.loaded(one), name) for one in (whole, run))
+        assert found == expected
+
+
+@pytest.mark.parametrize("harm", ["missing", "damaged", "another"])
+def test_a_checkpoint_that_can_not_be_gone_on_from_is_lost(desk, harm):
+    run = desk.run_job(GOOD)
+    with pytest.raises(Killed):
+        desk.train(run, report=killed_at([], iteration=6))
+    path = checkpoint_path(run.run_id)
+    if harm == "missing":
+        path.unlink()
+    elif harm == "damaged":
+        data = bytearray(path.read_bytes())
+        # A block, as disks lose it: a single byte may be one that says nothing, such as a date.
+        middle = len(data) // 2
+        data[middle : middle + 512] = bytes(512)
+        path.write_bytes(data)
+    else:
+        run = replace(run, identity="0" * 64)
+    before = desk.history(run)
+    desk.train(run)
+    assert desk.ended(run)["ended"] == "lost"
+    assert desk.history(run) == before
+
+
+def test_a_full_disk_lets_the_run_go_on_without_checkpoints(desk, monkeypatch):
+    def full(path, checkpoint):
+        raise StorageFullError("no space left on the disk of there")
+
+    whole, run = desk.run_job(GOOD), desk.run_job(GOOD)
+    desk.train(whole)
+    monkeypatch.setattr("ecg_mlflow.study.worker.training_run.save_checkpoint", full)
+    desk.reports.clear()
+    desk.train(run)
+    assert desk.ended(run)["ended"] == "done"
+    assert desk.history(run) == desk.history(whole)
+    notes = [report["note"] for report in desk.reports if "note" in report]
+    assert notes == ["no checkpoint at iteration 2: no space left on the disk of there"]
+
+
+def test_a_full_cache_is_the_machine_s_error_and_not_the_run_s(desk, monkeypatch):
+    def full(*args):
+        raise StorageFullError("no space left on the disk of there")
+
+    monkeypatch.setattr("ecg_mlflow.study.worker.main.batch_sources", full)
+    with pytest.raises(StorageFullError):
+        desk.train(desk.run_job(GOOD))
+    assert desk.reports == []
+
+
+def test_an_old_checkpoint_does_not_outlive_what_it_does_not_cover(desk):
+    run = desk.run_job(GOOD)
+    original, calls = save_checkpoint, itertools.count()
+
+    def full_after_the_first(path, checkpoint):
+        if next(calls):
+            raise StorageFullError("no space left on the disk of there")
+        original(path, checkpoint)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ecg_mlflow.study.worker.training_run.save_checkpoint", full_after_the_first)
+        patch.setattr("ecg_mlflow.tracking.run_log.RunLog.complete", _die)
+        with pytest.raises(Killed):
+            desk.train(run)
+    stored = desk.history(run)
+    assert len(stored["loss"]) == 6
+    desk.reports.clear()
+    desk.train(run)
+    assert desk.ended(run)["ended"] == "lost", "another child begins anew"
+    assert desk.history(run) == stored
+
+
+def test_other_versions_are_told(desk, monkeypatch):
+    run = desk.run_job(GOOD)
+    with pytest.raises(Killed):
+        desk.train(run, report=killed_at([], saved=2))
+    monkeypatch.setattr("ecg_mlflow.study.worker.training_run.versions", lambda: {"keras": "9.9"})
+    desk.train(run)
+    (note,) = [report["note"] for report in desk.reports if "note" in report]
+    assert re.fullmatch(r"goes on under other versions, .*: keras [\d.]+ to 9.9", note)
+
+
+def test_branches_equal_runs_alone(desk):
+    alone = [desk.run_job(GOOD), desk.run_job(GOOD_TOO)]
+    for run in alone:
+        desk.train(run)
+    together = [desk.run_job(GOOD), desk.run_job(GOOD_TOO)]
+    desk.reports.clear()
+    desk.train(*together)
+    for one, other in zip(alone, together, strict=True):
+        assert desk.history(one) == desk.history(other)
+        assert desk.ended(other)["ended"] == "done"
+
+
+def test_a_branch_that_fails_leaves_the_others_running(desk):
+    good, bad = desk.run_job(GOOD), desk.run_job(DIVERGES)
+    desk.train(bad, good)
+    assert desk.ended(bad)["ended"] == "failed"
+    assert desk.ended(good)["ended"] == "done"
+    assert len(desk.history(good)["loss"]) == 6
+
+
+def test_branches_that_stand_at_different_places_go_on_together(desk):
+    whole = [desk.run_job(GOOD), desk.run_job(GOOD_TOO)]
+    desk.train(*whole)
+    runs = [desk.run_job(GOOD), desk.run_job(GOOD_TOO)]
+    for run, saved in zip(runs, (2, 4), strict=True):
+        with pytest.raises(Killed):
+            desk.train(run, report=killed_at([], saved=saved))
+    desk.train(*runs)
+    for one, other in zip(whole, runs, strict=True):
+        assert desk.history(one) == desk.history(other)
+
+
+def test_two_processes_never_train_one_run(desk, monkeypatch):
+    monkeypatch.setattr("ecg_mlflow.study.worker.training_run.LOCK_S", 0.1)
+    run = desk.run_job(GOOD)
+    with locked(checkpoint_path(run.run_id)):
+        desk.train(run)
+    assert desk.ended(run)["ended"] == "busy"
+    assert desk.history(run) == {}
+
+
+def test_a_run_waits_for_a_store_that_is_away_and_loses_nothing(desk):
+    whole, run = desk.run_job(GOOD), desk.run_job(GOOD)
+    desk.train(whole)
+    desk.reports.clear()
+    original = MlflowClient.log_batch
+    failures = itertools.count()
+
+    def sometimes_away(self, *args, **options):
+        if next(failures) % 3 < 2:
+            raise MlflowException("the database is away", TEMPORARILY_UNAVAILABLE)
+        return original(self, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", sometimes_away)
+        desk.train(run)
+    assert desk.ended(run)["ended"] == "done"
+    assert desk.history(run) == desk.history(whole)
+    assert any("waiting" in report for report in desk.reports)
+
+
+def test_a_probe_counts_parameters_and_costs_or_says_why_not(plan):
+    def broken(input_shape, n_classes, learning_rate):
+        raise ValueError("seven leads needed")
+
+    good = plan.configs[GOOD]
+    bad = Research(**{**RESEARCH, "model": broken, "model_arguments": {}, "optimizer": Optimizer()})
+    pairs = [(good.settings, (128, 1)), (bad.settings(bad.grid[0]), (128, 1))]
+    found = probe(cloudpickle.dumps(pairs), lambda data: None)
+    assert found == [
+        (good.network.parameters, good.network.multiply_adds),
+        "ValueError: seven leads needed",
+    ]
+
+
+# --- Searches ------------------------------------------------------------------------------------
+
+
+def test_evaluations_are_told_those_of_earlier_sessions_too(desk):
+    run = desk.run_job(GOOD)
+    with pytest.raises(Killed):
+        desk.train(run, report=killed_at(desk.reports, iteration=6))
+    assert [[i for i, _ in r["tests"]] for r in desk.reports if "tests" in r] == [[1], [3]]
+    desk.reports.clear()
+    desk.train(run)
+    told = [[i for i, _ in r["tests"]] for r in desk.reports if "tests" in r]
+    assert told in ([[1, 3], [5]], [[1, 3, 5]])
+    history = dict(desk.history(run)["validation_f1"])
+    for report in desk.reports:
+        for iteration, metrics in report.get("tests", ()):
+            assert metrics["validation_f1"] == history[iteration]
+
+
+def test_a_run_that_is_given_up_delivers_its_losses_and_leaves_the_others(desk, monkeypatch):
+    alone = desk.run_job(GOOD_TOO)
+    desk.train(alone)
+    lost, kept = desk.run_job(GOOD), desk.run_job(GOOD_TOO)
+    letters = []
+
+    def report(data):
+        desk.reports.append(data)
+        if data["run"] == lost.key and "tests" in data:
+            letters.append({"prune": lost.key, "reason": "others are better"})
+
+    def received():
+        return [letters.pop()] if letters else []
+
+    monkeypatch.setattr("ecg_mlflow.study.worker.main.received", received)
+    desk.reports.clear()
+    desk.train(lost, kept, report=report)
+    assert desk.ended(lost) == {
+        "run": lost.key,
+        "ended": "pruned",
+        "reason": "others are better",
+    }
+    history = desk.history(lost)
+    assert [step for step, _ in history["loss"]] == [0, 1]
+    assert [step for step, _ in history["validation_f1"]] == [1]
+    assert not checkpoint_path(lost.run_id).exists()
+    assert desk.ended(kept)["ended"] == "done"
+    assert desk.history(kept) == desk.history(alone)
+
+
+def test_a_search_leaves_the_test_records_alone_until_its_end(desk):
+    usual, held_back = desk.run_job(GOOD), replace(desk.run_job(GOOD), scores_test=False)
+    desk.train(usual)
+    expected = desk.ended(usual)["metrics"]
+    desk.reports.clear()
+    desk.train(held_back)
+    metrics = desk.ended(held_back)["metrics"]
+    assert metrics == {k: v for k, v in expected.items() if not k.startswith("test_")}
+    assert not [name for name in desk.history(held_back) if name.startswith("test_")]
+    text = desk.work.text(desk.loaded(held_back), "predictions/validation_best.csv")
+    places = desk.plan.parts.validation
+    records = [line.split(",")[0] for line in text.splitlines()[1:]]
+    assert records == [desk.plan.corpus.ids[row] for row in places]
+
+    scored = desk.score(held_back)
+    assert scored == {k: v for k, v in expected.items() if k.startswith("test_")}
+    stored = desk.history(held_back)
+    assert {name: stored[name] for name in scored} == {k: [(5, v)] for k, v in scored.items()}
+    # The process that scored it may have died before it could say so.
+    assert desk.score(held_back) == scored
+    assert desk.history(held_back) == stored
+    texts = {desk.work.text(desk.loaded(r), "predictions/best.csv") for r in (usual, held_back)}
+    assert len(texts) == 1
+
+
+def test_a_score_without_a_model_is_an_error_that_says_so(desk):
+    run = desk.run_job(GOOD)
+    with pytest.raises(TrackingError, match="has no model 'best'"):
+        desk.score(run)

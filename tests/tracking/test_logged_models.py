@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecg_mlflow.errors import ModelError, TrackingError
+from ecg_mlflow.tracking import logged_models as models
+from ecg_mlflow.tracking.datasets import DatasetInfo
+from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model, pinned_requirements
+from ecg_mlflow.tracking.recordings_source import RecordingsSource
+
+TEST = DatasetInfo(
+    "demo test", "d" * 64, RecordingsSource("demo"), 80, {"A": 10, "NO": 70}, (300.0,), ("ECG",)
+)
+NETWORK = NetworkInfo(input_shape=(120, 2), classes=("A", "NO"))
+
+BUILD = """
+import sys, keras
+from keras import layers
+keras.utils.set_random_seed(7)
+x = inputs = keras.Input((120, 2))
+x = layers.ReLU()(layers.BatchNormalization()(layers.Conv1D(4, 9, padding="same")(x)))
+x = layers.Dense(2)(layers.GlobalAveragePooling1D()(x))
+keras.Model(inputs, x).save(sys.argv[1])
+"""
+
+# What a user does with the model: another process that knows MLflow only.
+USE = """
+import json, sys, mlflow, numpy as np
+model = mlflow.pyfunc.load_model(sys.argv[1])
+windows = np.random.default_rng(3).normal(size=(5, 120, 2)).astype(np.float32)
+answer = model.predict(windows)
+# MLflow itself imports the plug-ins of the package that is installed here, and these hardly more.
+light = ("plugins", "errors", "machine_tags", "process_mark", "recordings_source", "version_tags")
+ours = {name.split(".")[1] for name in sys.modules if name.startswith("ecg_mlflow.")}
+assert ours <= set(light), ours
+refused = []
+for wrong in (windows[:, :, :1], windows.astype(np.float64)):
+    try:
+        model.predict(wrong)
+    except mlflow.exceptions.MlflowException:
+        refused.append(True)
+    else:
+        refused.append(False)
+import keras
+logits = keras.saving.load_model(sys.argv[2]).predict(windows, verbose=0)
+print(json.dumps([answer.tolist(), str(answer.dtype), logits.tolist(), refused]))
+"""
+
+
+def run_python(code: str, *arguments: str, **environment: str) -> str:
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND": "tensorflow"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **quiet, **environment},
+        timeout=1000,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def keras_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("network") / "network.keras"
+    run_python(BUILD, str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def any_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a file that is stored as a network is; what is in it matters only when it is loaded."""
+    path = tmp_path_factory.mktemp("any") / "network.keras"
+    path.write_bytes(bytes(80_000))
+    return path
+
+
+def test_model_loads_elsewhere_without_pickle_and_predicts_probabilities(
+    client, run_id, store_uri, keras_file, tmp_path
+):
+    model_id = log_model(client, run_id, "best", keras_file, NETWORK)
+    printed = run_python(
+        f"import os; os.chdir({str(tmp_path)!r})\n{USE}",
+        f"models:/{model_id}",
+        str(keras_file),
+        MLFLOW_TRACKING_URI=store_uri,
+        MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false",
+    )
+    answer, dtype, logits, refused = json.loads(printed.splitlines()[-1])
+    exponentials = np.exp(logits)
+    np.testing.assert_allclose(answer, exponentials / exponentials.sum(1, keepdims=True), 1e-5)
+    assert dtype == "float32"
+    assert refused == [True, True]
+
+
+def test_model_is_linked_to_run_metrics_and_data(client, run_id, any_file):
+    model_id = log_model(
+        client,
+        run_id,
+        "best",
+        any_file,
+        NETWORK,
+        metrics={"test_f1": 0.75},
+        step=40,
+        dataset=TEST,
+        params={"model": "ResNet"},
+        tags={"kind": "best"},
+    )
+    model = client.get_logged_model(model_id)
+    assert (model.name, model.status, model.source_run_id) == ("best", "READY", run_id)
+    assert model.params == {"model": "ResNet"}
+    assert model.tags["kind"] == "best"
+    (metric,) = model.metrics
+    assert (metric.key, metric.value, metric.step) == ("test_f1", 0.75, 40)
+    assert (metric.dataset_name, metric.dataset_digest) == ("demo test", TEST.short_digest)
+    run = client.get_run(run_id)
+    assert [(o.model_id, o.step) for o in run.outputs.model_outputs] == [(model_id, 40)]
+    assert run.data.metrics["test_f1"] == 0.75
+
+
+def test_model_states_signature_classes_and_requirements(client, run_id, any_file):
+    model_id = log_model(client, run_id, "last", any_file, NETWORK, pip_requirements=["keras==3"])
+    folder = Path(client.get_logged_model(model_id).artifact_location.removeprefix("file://"))
+    described = models.Model.load(str(folder))
+    (spec,) = described.signature.inputs.inputs
+    assert (spec.shape, spec.type) == ((-1, 120, 2), np.dtype("float32"))
+    (spec,) = described.signature.outputs.inputs
+    assert (spec.shape, spec.type) == ((-1, 2), np.dtype("float32"))
+    assert described.metadata["classes"] == ["A", "NO"]
+    assert described.model_id == model_id
+    assert "keras==3" in (folder / "requirements.txt").read_text().split()
+    assert not list(folder.rglob("*.pkl"))
+
+
+def test_free_length():
+    network = NetworkInfo(input_shape=(None, 1), classes=("A", "NO"))
+    assert network.signature().inputs.inputs[0].shape == (-1, -1, 1)
+
+
+def test_the_history_of_the_run_is_not_read(client, run_id, any_file, monkeypatch):
+    """What makes MLflow's own log_model slower with every point that a run has logged."""
+
+    def read(self, *arguments, **more):
+        raise AssertionError("the whole history of the run was read")
+
+    store = type(client._tracking_client.store)
+    for name in dir(store):
+        if "metric_history" in name and not name.startswith("_"):
+            monkeypatch.setattr(store, name, read)
+    with pytest.raises(AssertionError):
+        client.get_metric_history(run_id, "loss")
+    assert log_model(client, run_id, "best", any_file, NETWORK, metrics={"loss": 1.0})
+
+
+def test_a_model_that_could_not_be_stored_is_failed(client, run_id, study, any_file, monkeypatch):
+    def full(self, model_id, local_dir, artifact_path=None):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(client), "log_model_artifacts", full)
+    with pytest.raises(TrackingError, match="No space left"):
+        log_model(client, run_id, "best", any_file, NETWORK)
+    found = client.search_logged_models([study.experiment_id])
+    assert [model.status for model in found if model.source_run_id == run_id] == ["FAILED"]
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"), [("w.h5", "another kind"), ("missing.keras", "does not exist")]
+)
+def test_only_keras_files(client, run_id, tmp_path, name, problem):
+    (tmp_path / "w.h5").write_bytes(b"")
+    with pytest.raises(ModelError, match=problem):
+        log_model(client, run_id, "best", tmp_path / name, NETWORK)
+
+
+def test_requirements_are_pinned():
+    requirements = pinned_requirements()
+    assert all(requirement.count("==") == 1 for requirement in requirements)
+    names = {requirement.partition("==")[0] for requirement in requirements}
+    assert {"mlflow", "keras", "numpy"} <= names
+    assert names & {"tensorflow", "tensorflow-cpu"}
+
+
+def test_saving_prints_nothing(client, run_id, any_file, capsys):
+    log_model(client, run_id, "best", any_file, NETWORK)
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,349 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.process_mark import HEARTBEAT_TAG, seconds_since
+from ecg_mlflow.tracking.metric_buffer import MetricBuffer, metric_name
+
+
+class FlakyClient:
+    """Stands for a store that is away for a while; remembers what it was sent."""
+
+    def __init__(self, failures: int = 0, delay_s: float = 0.0) -> None:
+        self.failures = failures
+        self.delay_s = delay_s
+        self.batches: list[list[tuple[str, float, int, int]]] = []
+
+    def log_batch(self, run_id, metrics, tags=()):
+        time.sleep(self.delay_s)
+        if self.failures:
+            self.failures -= 1
+            raise MlflowException("the server is away")
+        self.batches.append([(m.key, m.value, m.step, m.timestamp) for m in metrics])
+
+    @property
+    def values(self) -> list[float]:
+        return [value for batch in self.batches for _, value, _, _ in batch]
+
+
+def buffer_on(client, interval_s=60.0) -> MetricBuffer:
+    return MetricBuffer(client, "0" * 32, interval_s=interval_s)
+
+
+def history(client: MlflowClient, run_id: str, key: str) -> list[tuple[int, float, int]]:
+    rows = [(m.step, m.value, m.timestamp) for m in client.get_metric_history(run_id, key)]
+    return sorted(rows)
+
+
+def test_every_value_is_stored_once_with_its_step_and_time(client, run_id):
+    values = np.linspace(1, 2, 2500, dtype=np.float32)
+    times = [1_700_000_000_000 + 17 * i for i in range(2500)]
+    buffer = MetricBuffer(client, run_id, interval_s=60)
+    buffer.add_many("loss", values, 1, times)
+    buffer.add("test_f1", 0.5, 20, 1_700_000_000_001)
+    buffer.flush()
+    expected = [(i + 1, float(values[i]), times[i]) for i in range(2500)]
+    assert history(client, run_id, "loss") == expected
+    assert history(client, run_id, "test_f1") == [(20, 0.5, 1_700_000_000_001)]
+    buffer.close()
+
+
+def test_nan_is_stored_as_nan(client, run_id):
+    buffer = MetricBuffer(client, run_id)
+    buffer.add("loss", float("nan"), 3)
+    buffer.close()
+    assert np.isnan(client.get_metric_history(run_id, "loss")[0].value)
+
+
+def test_batches_hold_at_most_a_thousand_in_order():
+    store = FlakyClient()
+    buffer = buffer_on(store)
+    buffer.add_many("loss", range(2300), 0)
+    buffer.add("x", -1, 0)
+    buffer.flush()
+    assert [len(batch) for batch in store.batches] == [1000, 1000, 301]
+    assert store.values == [*range(2300), -1]
+    buffer.close()
+
+
+def test_delivers_at_the_interval_without_being_asked():
+    store = FlakyClient()
+    buffer = buffer_on(store, interval_s=0.05)
+    buffer.add("loss", 1.5, 1)
+    for _ in range(10_000):
+        if store.values:
+            break
+        time.sleep(0.01)
+    assert store.values == [1.5]
+    buffer.close()
+
+
+def test_failed_batch_is_kept_reported_at_flush_and_sent_again():
+    store = FlakyClient(failures=1)
+    buffer = buffer_on(store)
+    buffer.add_many("loss", range(1500), 0)
+    with pytest.raises(TrackingError, match="the server is away"):
+        buffer.flush()
+    buffer.add("loss", 1500, 1500)
+    buffer.flush()
+    assert store.values == list(range(1501))
+    buffer.close()
+
+
+def test_batch_sent_twice_is_stored_once(client, run_id):
+    class AnswerLost:
+        """Stores the first batch, and says that it did not."""
+
+        lost = False
+
+        def log_batch(self, run, metrics, tags=()):
+            client.log_batch(run, metrics=metrics)
+            if not self.lost:
+                self.lost = True
+                raise MlflowException("connection reset")
+
+    buffer = MetricBuffer(AnswerLost(), run_id, interval_s=60)
+    buffer.add_many("loss", [0.3, 0.2, 0.1], 1)
+    with pytest.raises(TrackingError, match="connection reset"):
+        buffer.flush()
+    buffer.close()
+    assert [row[:2] for row in history(client, run_id, "loss")] == [(1, 0.3), (2, 0.2), (3, 0.1)]
+
+
+def test_flush_gives_up_in_time_and_loses_nothing():
+    store = FlakyClient(delay_s=0.5)
+    buffer = buffer_on(store)
+    buffer.add("loss", 1, 1)
+    with pytest.raises(TrackingError, match=r"within 0\.05 s"):
+        buffer.flush(timeout_s=0.05)
+    buffer.close()
+    assert store.values == [1]
+
+
+def test_flush_waits_for_what_was_added_while_a_batch_was_on_its_way():
+    store = FlakyClient(delay_s=0.1)
+    buffer = buffer_on(store)
+    buffer.add("loss", 1, 1)
+    first = threading.Thread(target=buffer.flush)
+    first.start()
+    time.sleep(0.05)
+    buffer.add("loss", 2, 2)
+    buffer.flush()
+    assert store.values == [1, 2]
+    first.join()
+    buffer.close()
+
+
+def test_flush_is_not_answered_by_a_delivery_that_began_before_it():
+    store = FlakyClient()
+    late: list[threading.Thread] = []
+
+    class Raced(MetricBuffer):
+        """Has a value added and a flush asked for just after a delivery found nothing more."""
+
+        def _send_all(self):
+            error = super()._send_all()
+            if not late:
+                self.add("loss", 2, 2)
+                late.append(threading.Thread(target=self.flush_and_look))
+                late[0].start()
+                while self._asked < 2:
+                    time.sleep(0.001)
+            return error
+
+        def flush_and_look(self):
+            self.flush()
+            self.seen = list(store.values)
+
+    buffer = Raced(store, "0" * 32, interval_s=60)
+    buffer.add("loss", 1, 1)
+    buffer.flush()
+    late[0].join()
+    assert buffer.seen == [1, 2]
+    buffer.close()
+
+
+def test_close_delivers_ends_the_thread_and_refuses_more():
+    store = FlakyClient()
+    before = threading.active_count()
+    buffer = buffer_on(store)
+    buffer.add("loss", 1, 1)
+    buffer.close()
+    buffer.close()
+    buffer.flush()
+    assert store.values == [1]
+    with pytest.raises(TrackingError, match="after the log"):
+        buffer.add("loss", 2, 2)
+    for _ in range(10_000):
+        if threading.active_count() == before:
+            break
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
+def test_close_on_a_dead_store_says_so_and_ends_the_thread():
+    store = FlakyClient(failures=10**6)
+    buffer = buffer_on(store)
+    buffer.add("loss", 1, 1)
+    with pytest.raises(TrackingError, match="the server is away"):
+        buffer.close()
+    with pytest.raises(TrackingError, match="unsent"):
+        buffer.flush()
+
+
+def test_a_run_that_is_not_there_surfaces_at_flush(client):
+    buffer = MetricBuffer(client, "f" * 32)
+    buffer.add("loss", 1, 1)
+    with pytest.raises(TrackingError, match=r"ffff.* not found"):
+        buffer.flush()
+    with pytest.raises(TrackingError):
+        buffer.close()
+
+
+@pytest.mark.parametrize("key", ["test_f1_~", "", "loss=1", "naïve", "x" * 251, "a\nb"])
+def test_names_that_mlflow_refuses_are_refused_at_once(key):
+    buffer = buffer_on(FlakyClient())
+    with pytest.raises(TrackingError, match="MLflow allows no metric"):
+        buffer.add(key, 1, 1)
+    buffer.close()
+
+
+def test_one_timestamp_for_each_value():
+    buffer = buffer_on(FlakyClient())
+    with pytest.raises(ValueError, match="2 values came with 1 timestamps"):
+        buffer.add_many("loss", [1, 2], 0, [5])
+    buffer.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("test_f1", "test_f1"),
+        ("f1 A/b.c-d:e", "f1 A/b.c-d:e"),
+        ("test_f1_~", "test_f1_tilde"),
+        ("f1_é", "f1_latin_small_letter_e_with_acute"),
+        ("a\nb", "au000ab"),
+    ],
+)
+def test_metric_name(text, name):
+    assert metric_name(text) == name
+
+
+WORKER = """
+import signal, sys, time
+from ecg_mlflow.tracking.client import connect
+from ecg_mlflow.tracking.metric_buffer import MetricBuffer
+
+def stop(number, frame):
+    raise SystemExit(143)
+
+signal.signal(signal.SIGTERM, stop)
+buffer = MetricBuffer(connect(sys.argv[1]), sys.argv[2], interval_s=600)
+try:
+    for i in range(500):
+        buffer.add("loss", i, i)
+    print("ready", flush=True)
+    if sys.argv[3] == "wait":
+        time.sleep(60)
+finally:
+    if sys.argv[3] == "wait":
+        buffer.close()
+"""
+
+
+@pytest.mark.parametrize("how", ["wait", "exit"])
+def test_sigterm_and_exit_lose_nothing(how, client, store_uri, run_id):
+    command = [sys.executable, "-c", WORKER, store_uri, run_id, how]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+        if how == "wait":
+            worker.send_signal(signal.SIGTERM)
+        assert worker.wait(timeout=300) == (143 if how == "wait" else 0)
+    assert [step for step, _, _ in history(client, run_id, "loss")] == list(range(500))
+
+
+def test_what_is_held_is_delivered_when_it_is_released():
+    store = FlakyClient()
+    buffer = MetricBuffer(store, "0" * 32, interval_s=60, held=True)
+    buffer.add_many("loss", [0, 1], 0)
+    buffer.flush()
+    assert store.values == []
+    buffer.release()
+    buffer.add("loss", 2, 2)
+    buffer.flush()
+    assert store.values == [0, 1]
+    buffer.close()
+    assert store.values == [0, 1], "what is held stays behind"
+
+
+def test_what_is_pending_goes_to_the_next_buffer_in_order_and_is_stored_once(client, run_id):
+    first = MetricBuffer(client, run_id, interval_s=60, held=True)
+    first.add_many("loss", [0.5, 0.25], 0, [11, 12])
+    first.release()
+    first.flush()
+    first.add_many("loss", range(2, 1500), 2)
+    pending = first.pending()
+    assert [(key, step) for key, _, step, _ in pending] == [("loss", 2)]
+    first.release()
+    first.flush()
+    first.abandon()
+    # A process that takes over from the checkpoint does not know what was delivered after it.
+    second = MetricBuffer(client, run_id, interval_s=60, held=True, pending=pending)
+    assert second.pending() == pending
+    second.add("loss", 1500, 1500)
+    second.release()
+    second.close()
+    rows = history(client, run_id, "loss")
+    assert [row[0] for row in rows] == list(range(1501))
+    assert rows[0] == (0, 0.5, 11)
+
+
+def test_pending_shrinks_with_what_was_delivered_in_part():
+    store = FlakyClient()
+    buffer = buffer_on(store)
+    buffer.add_many("loss", range(1500), 0)
+    store.failures = 0
+    original = store.log_batch
+
+    def once(run_id, metrics, tags=()):
+        original(run_id, metrics, tags)
+        store.failures = 10**6
+
+    store.log_batch = once
+    with pytest.raises(TrackingError):
+        buffer.flush()
+    ((key, values, step, times),) = buffer.pending()
+    assert (key, values, step) == ("loss", list(range(1000, 1500)), 1000)
+    assert len(times) == 500
+    buffer.abandon()
+
+
+def test_an_abandoned_buffer_delivers_no_more():
+    store = FlakyClient()
+    buffer = buffer_on(store)
+    buffer.add("loss", 1, 1)
+    buffer.abandon()
+    assert store.values == []
+    assert not buffer._thread.is_alive()
+
+
+def test_heartbeats_come_with_and_without_metrics(client, run_id):
+    buffer = MetricBuffer(client, run_id, interval_s=0.05, heartbeat_s=0.01)
+    for _ in range(2000):
+        tags = client.get_run(run_id).data.tags
+        if HEARTBEAT_TAG in tags:
+            break
+        time.sleep(0.05)
+    buffer.close()
+    assert 0 <= seconds_since(tags[HEARTBEAT_TAG]) < 60

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import errno
+import itertools
+
+import pytest
+import requests
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
+
+from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.tracking import retry as module
+from ecg_mlflow.tracking.retry import Patience, is_away
+
+REFUSED = (
+    "API request to http://127.0.0.1:5000/api/2.0/mlflow/runs/log-batch failed with exception "
+    "HTTPConnectionPool(host='127.0.0.1', port=5000): Max retries exceeded"
+)
+AWAY = MlflowException(REFUSED)
+
+
+def response(code: int) -> requests.Response:
+    made = requests.Response()
+    made.status_code = code
+    return made
+
+
+@pytest.mark.parametrize(
+    ("error", "away"),
+    [
+        (AWAY, True),
+        (MlflowException("database or disk is full", TEMPORARILY_UNAVAILABLE), True),
+        (requests.ConnectionError("refused"), True),
+        (requests.HTTPError(response=response(503)), True),
+        (requests.HTTPError(response=response(404)), False),
+        (TimeoutError(), True),
+        (OSError(errno.ENOSPC, "no space"), True),
+        (OSError(errno.EACCES, "no permission"), False),
+        (MlflowException("the run is deleted", INVALID_PARAMETER_VALUE), False),
+        (MlflowException("a bug in the store"), False),
+        (ValueError(REFUSED), False),
+    ],
+)
+def test_which_errors_mean_away(error, away):
+    assert is_away(error) is away
+
+
+def test_the_cause_counts():
+    error = TrackingError("MLflow could not log")
+    error.__cause__ = AWAY
+    assert is_away(error)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that passes only in sleep."""
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module.time, "sleep", lambda s: now.__setitem__(0, now[0] + s))
+    return now
+
+
+def failing(times, error=AWAY):
+    calls = itertools.count()
+
+    def function(value):
+        if next(calls) < times:
+            raise error
+        return value
+
+    return function
+
+
+def test_a_call_is_repeated_until_the_store_is_back(clock):
+    waits = []
+    patience = Patience(on_wait=lambda waited, error: waits.append((waited, error)))
+    assert patience.call(failing(8), "there") == "there"
+    assert waits[0] == (0, AWAY)
+    assert [waited for waited, _ in waits] == [0, 0.25, 0.75, 1.75, 3.75, 7.75, 12.75, 17.75]
+
+
+def test_patience_ends(clock):
+    with pytest.raises(MlflowException, match="API request"):
+        Patience(limit_s=60).call(failing(10**6), 1)
+    assert clock[0] == 60
+
+
+def test_without_patience_nothing_is_repeated(clock):
+    with pytest.raises(MlflowException):
+        Patience(limit_s=0).call(failing(1), 1)
+
+
+def test_a_refusal_is_not_waited_for(clock):
+    with pytest.raises(ValueError, match="no"):
+        Patience().call(failing(1, ValueError("no")), 1)
+    assert clock[0] == 0
+
+
+def test_what_the_listener_raises_ends_the_waiting(clock):
+    def stop(waited, error):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Patience(on_wait=stop).call(failing(1), 1)
+
+
+def test_a_client_has_patience_but_not_in_what_makes_something_new(clock):
+    class Client:
+        tracking_uri = "sqlite:///x"
+        set_tag = staticmethod(failing(2))
+        create_run = staticmethod(failing(2))
+        create_logged_model = staticmethod(failing(2))
+
+    client = Patience().client(Client())
+    assert client.tracking_uri == "sqlite:///x"
+    assert client.set_tag("done") == "done"
+    for name in ("create_run", "create_logged_model"):
+        with pytest.raises(MlflowException):
+            getattr(client, name)("x")

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import io
+import json
+from urllib.parse import parse_qsl, urlsplit
+
+import pandas as pd
+import pytest
+import requests
+from mlflow import MlflowClient
+
+from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.provenance import MACHINE_TAGS
+from ecg_mlflow.tracking.retry import Patience
+from ecg_mlflow.tracking.runs import EndStatus
+from ecg_mlflow.tracking.study_run import Study
+
+
+def status(client: MlflowClient, run_id: str) -> str:
+    return client.get_run(run_id).info.status
+
+
+def tags(client: MlflowClient, run_id: str) -> dict[str, str]:
+    return client.get_run(run_id).data.tags
+
+
+def test_parent_carries_name_tags_and_mlflows_context(client, experiment):
+    with Study.open(client, experiment, "af study", tags={"team": "ecg"}) as study:
+        run = client.get_run(study.run_id)
+        assert run.info.run_name == "af study"
+        assert run.info.status == "RUNNING"
+        assert run.data.tags["team"] == "ecg"
+        assert {"mlflow.user", "mlflow.source.name", "mlflow.source.type"} <= set(run.data.tags)
+        assert client.get_experiment_by_name(experiment).experiment_id == study.experiment_id
+    assert status(client, study.run_id) == "FINISHED"
+
+
+def test_goes_on_in_the_run_of_mlflow_run(client, project_run):
+    with Study.open(
+        client, "not looked at", "af study", run_id=project_run, tags={"team": "ecg"}
+    ) as study:
+        assert study.run_id == project_run
+        child = study.create_child("child", {})
+        study.finish_child(child, "FINISHED")
+    run = client.get_run(project_run)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "af study"
+    assert run.data.tags["mlflow.source.type"] == "PROJECT"
+    assert run.data.tags["mlflow.user"] == "someone"
+    assert run.data.tags["team"] == "ecg"
+    assert client.get_experiment_by_name("not looked at") is None
+    assert tags(client, child)["mlflow.source.git.commit"] == "c0ffee"
+    assert tags(client, child)["mlflow.source.name"] == "git@example.org:me/ecg#sub"
+    assert tags(client, child)["mlflow.project.entryPoint"] == "main"
+
+
+def test_params_of_mlflow_run_are_not_logged_again(client, project_run):
+    with Study.open(client, "", "s", run_id=project_run) as study:
+        assert study.params({"grid": "resnet.py", "epochs": 300}) == ("grid",)
+        assert study.params({"epochs": 300}) == ("epochs",)
+    assert client.get_run(project_run).data.params == {"grid": "'resnet.py'", "epochs": "300"}
+
+
+def test_child(client, study):
+    run_id = study.create_child("ResNet18 #0", {"model": "ResNet18", "repetition": 0}, {"a": "b"})
+    run = client.get_run(run_id)
+    assert run.info.run_name == "ResNet18 #0"
+    assert run.info.status == "RUNNING"
+    assert run.data.params == {"model": "ResNet18", "repetition": "0"}
+    assert run.data.tags["mlflow.parentRunId"] == study.run_id
+    assert run.data.tags["a"] == "b"
+    assert run.data.tags["mlflow.source.name"] == tags(client, study.run_id)["mlflow.source.name"]
+    study.finish_child(run_id, EndStatus.FAILED, "the loss is NaN at iteration 7")
+    assert status(client, run_id) == "FAILED"
+    assert tags(client, run_id)["ecg_mlflow.reason"] == "the loss is NaN at iteration 7"
+
+
+def test_the_machine_of_the_driver_is_not_said_to_be_its_childrens(client, experiment, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    with Study.open(client, experiment, "s") as study:
+        parent = tags(client, study.run_id)
+        child = tags(client, study.create_child("c", {}))
+    assert parent["ecg_mlflow.slurm_job_id"] == "4711"
+    assert parent["ecg_mlflow.host"]
+    # It trains nothing itself.
+    assert "ecg_mlflow.device" not in parent
+    assert not MACHINE_TAGS & child.keys()
+    assert child["ecg_mlflow.versions"] == parent["ecg_mlflow.versions"]
+
+
+def test_child_with_params_that_mlflow_refuses_does_not_stay_open(client, study):
+    with pytest.raises(TrackingError, match="params"):
+        study.create_child("child", {"a=b": 1})
+    (run,) = client.search_runs(
+        [study.experiment_id], f"tags.`mlflow.parentRunId` = '{study.run_id}'"
+    )
+    assert run.info.status == "FAILED"
+
+
+def test_status_that_is_none(study):
+    with pytest.raises(ValueError, match="DONE"):
+        study.finish_child("x", "DONE")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(RuntimeError("boom"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (SystemExit(2), "KILLED")],
+)
+def test_leaving_by_an_exception_closes_everything(client, experiment, error, expected):
+    study = Study.open(client, experiment, "s")
+    done, left = study.create_child("done", {}), study.create_child("left", {})
+    study.finish_child(done, EndStatus.FINISHED)
+    with pytest.raises(type(error)), study:
+        raise error
+    assert status(client, study.run_id) == expected
+    assert type(error).__name__ in tags(client, study.run_id)["ecg_mlflow.reason"]
+    assert status(client, done) == "FINISHED"
+    assert status(client, left) == "KILLED"
+
+
+def test_one_run_that_cannot_be_ended_does_not_keep_the_others_open(client, experiment):
+    study = Study.open(client, experiment, "s")
+    gone, left = study.create_child("gone", {}), study.create_child("left", {})
+    client.delete_run(gone)
+    with pytest.raises(TrackingError, match=gone):
+        study.close()
+    assert status(client, left) == "KILLED"
+    assert status(client, study.run_id) == "FINISHED"
+    study.close()
+
+
+def test_an_error_is_not_hidden_by_a_failing_close(client, experiment):
+    study = Study.open(client, experiment, "s")
+    client.delete_run(study.create_child("gone", {}))
+    with pytest.raises(ZeroDivisionError) as caught, study:
+        _ = 1 / 0
+    assert any("still look RUNNING" in note for note in caught.value.__notes__)
+    assert status(client, study.run_id) == "FAILED"
+
+
+def test_progress_is_live_and_its_steps_grow_in_a_continued_study(client, experiment, monkeypatch):
+    study = Study.open(client, experiment, "s")
+    began = client.get_run(study.run_id).info.start_time
+    monkeypatch.setattr("ecg_mlflow.tracking.study_run._now_ms", lambda: began + 5_000)
+    study.progress({"runs_done": 1, "runs_failed": 0, "best": 0.7})
+    monkeypatch.setattr("ecg_mlflow.tracking.study_run._now_ms", lambda: began + 3_600_000)
+    with Study.open(client, experiment, "s", run_id=study.run_id) as continued:
+        continued.progress({"runs_done": 2})
+    rows = client.get_metric_history(study.run_id, "runs_done")
+    assert [(row.step, row.value) for row in rows] == [(5, 1.0), (3600, 2.0)]
+    assert client.get_run(study.run_id).data.metrics["best"] == 0.7
+
+
+def test_leaderboard_is_replaced_and_readable_as_csv_and_as_table(
+    client, study, store_uri, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)  # load_table searches in the default store
+    study.leaderboard([{"rank": 1, "model": "old", "f1": 0.1}])
+    rows = [
+        {"rank": 1, "model": "ResNet, small", "f1": 0.75, "f1_std": float("nan")},
+        {"rank": 2, "model": "VGG", "f1": 0.5, "f1_std": 0.25},
+    ]
+    study.leaderboard(rows)
+    csv = client.download_artifacts(study.run_id, "leaderboard.csv")
+    with open(csv) as file:
+        pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(file.read())), pd.DataFrame(rows))
+    table = client.load_table(study.experiment_id, "leaderboard.json", run_ids=[study.run_id])
+    pd.testing.assert_frame_equal(table, pd.DataFrame(rows))
+    assert json.loads(tags(client, study.run_id)["mlflow.loggedArtifacts"]) == [
+        {"path": "leaderboard.json", "type": "table"}
+    ]
+
+
+def test_children_url_is_the_one_of_the_ui(study):
+    url = study.children_url("best_test_f1")
+    assert not set(url) & set(" '\"`()<>[]")
+    fragment = urlsplit(url).fragment
+    path, _, query = fragment.partition("?")
+    assert path == f"/experiments/{study.experiment_id}/runs"
+    assert parse_qsl(query, strict_parsing=True) == [
+        ("searchFilter", f"tags.mlflow.parentRunId = '{study.run_id}'"),
+        ("orderByKey", "metrics.`best_test_f1`"),
+        ("orderByAsc", "false"),
+        ("compareRunsMode", "CHART"),
+        ("workflowType", "machine_learning"),
+    ]
+
+
+def test_the_filter_of_the_link_finds_the_children_and_nothing_else(client, study, experiment):
+    children = {study.create_child(f"c{i}", {}) for i in range(3)}
+    with Study.open(client, experiment, "other") as other:
+        other.create_child("not ours", {})
+        query = dict(parse_qsl(urlsplit(study.children_url("loss")).fragment.partition("?")[2]))
+        found = client.search_runs(
+            [study.experiment_id],
+            query["searchFilter"],
+            order_by=[f"{query['orderByKey']} DESC"],
+        )
+    assert {run.info.run_id for run in found} == children
+
+
+def test_description_begins_with_the_links_and_is_cut_to_fit(client, study):
+    averages = f"#/experiments/{study.experiment_id}/runs?viewStateShareKey={study.run_id}"
+    link = (
+        f"[All runs of this study with charts]({study.children_url('best_test_f1')}) | "
+        f"[Averages over repetitions]({averages}&compareRunsMode=CHART"
+        "&workflowType=machine_learning)\n\n"
+    )
+    study.describe("# Design\n26 configurations", "best_test_f1")
+    assert tags(client, study.run_id)["mlflow.note.content"] == f"{link}# Design\n26 configurations"
+    study.describe("x" * 10_000, "best_test_f1")
+    note = tags(client, study.run_id)["mlflow.note.content"]
+    assert len(note) <= 8000
+    assert note.startswith(link)
+    assert note.endswith("x ...")
+
+
+@pytest.mark.parametrize(
+    ("n_runs", "order"),
+    [
+        (100, ("metrics.`test_f1`", False)),
+        # The best page of them would make averages of the best runs.
+        (101, ("tags.`ecg_mlflow.configuration`", True)),
+    ],
+)
+def test_the_view_that_averages_repetitions(client, study, n_runs, order):
+    study.describe("", "test_f1", n_runs=n_runs)
+    found = client.get_experiment(study.experiment_id).tags
+    view = json.loads(found[f"mlflow.sharedViewState.{study.run_id}"])
+    assert view["searchFilter"] == f"tags.mlflow.parentRunId = '{study.run_id}'"
+    keys = view["groupBy"]["groupByKeys"]
+    assert keys == [{"mode": "tag", "groupByData": "ecg_mlflow.configuration"}]
+    assert (view["orderByKey"], view["orderByAsc"]) == order
+    assert found["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_a_child_that_is_gone_on_with_runs_again_and_has_the_params_that_were_missing(
+    client, study
+):
+    child = study.create_child("child", {"config": 0})
+    study.finish_child(child, "KILLED", "stopped")
+    study.reopen_child(child, {"config": 2, "layout": "cna"})
+    run = client.get_run(child)
+    assert run.info.status == "RUNNING"
+    assert run.data.params == {"config": "0", "layout": "cna"}
+    assert "ecg_mlflow.reason" not in run.data.tags
+
+
+def test_a_child_is_created_once_where_the_store_s_answer_is_lost(client, experiment):
+    class AnswerLost:
+        """Creates the run, and says that the server did not answer."""
+
+        lost = 0
+
+        def __getattr__(self, name):
+            return getattr(client, name)
+
+        def create_run(self, *args, **options):
+            client.create_run(*args, **options)
+            self.lost += 1
+            raise requests.ConnectionError("reset")
+
+    flaky = AnswerLost()
+    study = Study.open(client, experiment, "study")
+    patient = Study(flaky, client.get_run(study.run_id), {}, Patience())
+    child = patient.create_child("child", {})
+    assert flaky.lost == 1
+    query = f"tags.`mlflow.parentRunId` = '{study.run_id}'"
+    found = client.search_runs([study.experiment_id], query)
+    assert [run.info.run_id for run in found] == [child]
+    study.close()

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ecg_mlflow.errors import EcgMlflowError, ScheduleError
+from ecg_mlflow.training.schedule import Schedule
+
+
+@pytest.mark.parametrize(
+    ("rules", "fires_at"),
+    [
+        ("%1", [0, 1, 2, 3, 4, 5]),
+        ("%2", [1, 3, 5]),
+        ("%4", [3]),
+        ("%7", []),
+        (" %3 ", [2, 5]),
+        (0, [0]),
+        (4, [4]),
+        (6, []),
+        (np.int64(4), [4]),
+        (-1, [5]),
+        ("last", [5]),
+        (["%2", 0, -1], [0, 1, 3, 5]),
+        (("%4", "last"), [3, 5]),
+        (["%2", "%3"], [1, 2, 3, 5]),
+        ([5, -1, "%6"], [5]),
+        ("epoch", [1, 3, 5]),
+        ("1 epoch", [1, 3, 5]),
+        ("2 epochs", [3]),
+        ("3 epochs", [5]),
+        (["2 epochs", 0, "last"], [0, 3, 5]),
+    ],
+)
+def test_rules_over_three_epochs_of_two_iterations(rules, fires_at):
+    assert Schedule.parse(rules, iterations_per_epoch=2).iterations(6) == fires_at
+
+
+@pytest.mark.parametrize(
+    ("rule", "cause"),
+    [
+        ("%0", "at least 1"),
+        ("0 epochs", "at least 1"),
+        ("%-1", "after '%' comes a whole number"),
+        ("%", "after '%' comes a whole number"),
+        ("%2.5", "after '%' comes a whole number"),
+        ("foo", "not a rule"),
+        ("", "not a rule"),
+        ("-1 epochs", "not a rule"),
+        ("0.5 epochs", "not a rule"),
+        ("3", "write 3 without quotes"),
+        ("-1", "write -1 without quotes"),
+        (-2, "only negative iteration is -1"),
+        (True, "type bool"),
+        (1.0, "type float"),
+        (None, "type NoneType"),
+        (["%2", ["last"]], "type list"),
+        ([], "never fires"),
+    ],
+)
+def test_what_is_not_a_rule_is_refused(rule, cause):
+    with pytest.raises(ScheduleError, match="allowed are '%N'") as caught:
+        Schedule.parse(rule, iterations_per_epoch=2)
+    assert cause in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, EcgMlflowError)
+
+
+def test_the_message_names_the_bad_rule_of_a_list():
+    with pytest.raises(ScheduleError, match="can't read the schedule rule 'twice'"):
+        Schedule.parse(["%2", "twice", 0])
+
+
+def test_last_fires_where_a_run_stops_early():
+    schedule = Schedule.parse(["%4", -1])
+    assert not schedule.fires(1, last=False)
+    assert schedule.fires(1, last=True)
+
+
+def test_a_single_iteration_is_not_the_last_one():
+    assert not Schedule.parse(3).fires(1, last=True)
+
+
+def test_testing_every_20_epochs_does_not_drift():
+    # The old workflow took 6822 // 32 + 1 = 214 iterations for an epoch of 213: see
+    # "%4280", whose 15th test came 300 iterations after the end of epoch 300.
+    iterations_per_epoch = 6822 // 32
+    epochs_done = [
+        (iteration + 1) / iterations_per_epoch
+        for iteration in Schedule.parse("20 epochs", iterations_per_epoch).iterations(
+            300 * iterations_per_epoch
+        )
+    ]
+    assert epochs_done == list(range(20, 301, 20))
+    assert (6822 // 32 + 1) * 300 == 64_200
+    assert Schedule.parse("%4280").iterations(64_200)[-1] + 1 == 300 * iterations_per_epoch + 300
+
+
+def test_epochs_need_their_length():
+    with pytest.raises(ScheduleError, match="iterations in an epoch is not known"):
+        Schedule.parse("20 epochs")
+
+
+@pytest.mark.parametrize("length", [0, -3])
+def test_an_epoch_without_iterations_is_refused(length):
+    with pytest.raises(ScheduleError, match=f"an epoch has {length} iterations"):
+        Schedule.parse("epoch", iterations_per_epoch=length)
+
+
+def test_equal_rules_make_equal_schedules():
+    assert Schedule.parse(["%6", "last"]) == Schedule.parse([-1, "2 epochs"], 3)
+    assert hash(Schedule.parse("%6")) == hash(Schedule.parse(["%6", "%6"]))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    periods=st.lists(st.integers(1, 12), max_size=3),
+    moments=st.lists(st.integers(0, 40), max_size=3),
+    total=st.integers(0, 40),
+)
+def test_a_list_fires_wherever_one_of_its_rules_does(periods, moments, total):
+    rules = [*(f"%{period}" for period in periods), *moments, "last"]
+    one_by_one = {i for rule in rules for i in Schedule.parse(rule).iterations(total)}
+    assert Schedule.parse(rules).iterations(total) == sorted(one_by_one)

@@ -44,7 +44,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(collections|pathlib|types|typing|argparse|datetime|contextlib|os)\..*"),
     (r"py:class", r"[A-Z]\w*"),
     (r"py:class", r"ecg_mlflow\.grids\.grid\.Operand"),
-    (r"py:.*", r"ecg_mlflow\.(canonical|process_mark|settings)\..*"),
+    (r"py:.*", r"ecg_mlflow\.(canonical|provenance|study\.settings)\..*"),
     (r"py:class", r"ecg_mlflow\.records\.(index|synthetic)\..*"),
     (r"py:class", r"ecg_mlflow\.tracking\.(patience|runs)\..*"),
 ]

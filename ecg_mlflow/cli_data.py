@@ -118,7 +118,7 @@ def _show(given: argparse.Namespace) -> int:
 
 
 def _write_pages(summary: CorpusSummary, html: Path | None, folder: Path | None) -> None:
-    from ecg_mlflow.output_files import write_output
+    from ecg_mlflow.files import write_output
     from ecg_mlflow.reports.data_page import data_page, records_table
 
     page = data_page(summary).encode()

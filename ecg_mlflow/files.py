@@ -7,12 +7,12 @@ import glob
 import os
 import secrets
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import platformdirs
 from filelock import FileLock
 
 from ecg_mlflow.errors import StorageFullError
@@ -26,10 +26,7 @@ def cache_root() -> Path:
     """Return the cache folder: $ECG_MLFLOW_CACHE, else the platform's, without creating it."""
     if chosen := os.environ.get(ENVIRONMENT_VARIABLE):
         return Path(chosen).expanduser().absolute()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "ecg_mlflow"
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ecg_mlflow"
+    return platformdirs.user_cache_path("ecg_mlflow", appauthor=False)
 
 
 def checkpoint_root() -> Path:
@@ -155,6 +152,24 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
         finally:
             aside.unlink(missing_ok=True)
         _sync_folder(path.parent)
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; folders that are missing are made.
+
+    Raises
+    ------
+    StorageFullError
+        If it can't be written there.
+    """
+    try:
+        write_whole(path, data)
+    except StorageFullError:
+        raise
+    except OSError as error:
+        raise StorageFullError(
+            f"can't write {path}: {error.strerror or error}. Name another file or folder"
+        ) from error
 
 
 @contextmanager

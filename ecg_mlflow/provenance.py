@@ -1,22 +1,139 @@
-"""On what machine a run's process is: its devices and what a cluster calls its job, as tags.
+"""Where a run's numbers come from, as tags: its process, its machine, the versions installed there.
 
-Nothing but the standard library is used: MLflow asks this in each of its processes.
+Nothing but the standard library is loaded: MLflow asks for these tags in each of its processes.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
 import socket
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ecg_mlflow.process_mark import HOST_TAG
+from ecg_mlflow.errors import ModelError
+
+HOST_TAG = "ecg_mlflow.host"
+PID_TAG = "ecg_mlflow.pid"
+PROCESS_TAG = "ecg_mlflow.process"
+HEARTBEAT_TAG = "ecg_mlflow.heartbeat"
+
+#: Seconds between two heartbeats, and after how many of silence a process elsewhere counts as dead.
+HEARTBEAT_S = 30.0
+SILENCE_S = 180.0
+
+
+def heartbeat() -> dict[str, str]:
+    """Return the tag that says that a run's process lives now."""
+    return {HEARTBEAT_TAG: datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def seconds_since(beat: str) -> float:
+    """Return the seconds since a heartbeat; infinity for what is none."""
+    try:
+        return (datetime.now(UTC) - datetime.fromisoformat(beat)).total_seconds()
+    except (ValueError, TypeError):  # no time, or one without its zone
+        return math.inf
+
+
+@dataclass(frozen=True)
+class ProcessMark:
+    """A process, told from all others that had or will have its number.
+
+    Attributes
+    ----------
+    host
+        The machine's name.
+    pid
+        The process's number there.
+    world
+        Where that number counts: one boot of the machine and one space of process numbers
+        (containers of one name have several).
+    birth
+        When the process started, in the system's own form; None once it has ended.
+    """
+
+    host: str
+    pid: int
+    world: str
+    birth: str | None
+
+    @classmethod
+    def own(cls) -> ProcessMark:
+        """Return the mark of this process."""
+        return cls(socket.gethostname(), os.getpid(), _world(), _birth(os.getpid()))
+
+    @classmethod
+    def from_tags(cls, tags: Mapping[str, str]) -> ProcessMark | None:
+        """Read the mark that a run carries, if it carries one."""
+        world, _, birth = tags.get(PROCESS_TAG, "").partition(" ")
+        pid = tags.get(PID_TAG, "")
+        if not pid.isdecimal() or HOST_TAG not in tags:
+            return None
+        return cls(tags[HOST_TAG], int(pid), world, birth or None)
+
+    def tags(self) -> dict[str, str]:
+        """Return the mark as tags of a run."""
+        return {
+            HOST_TAG: self.host,
+            PID_TAG: str(self.pid),
+            PROCESS_TAG: f"{self.world} {self.birth or ''}".strip(),
+        }
+
+    def is_alive(self, silent_s: float) -> bool:
+        """Say whether the process is still there.
+
+        In this world the system knows. Of another one, or another machine, only heartbeats
+        arrive: the process counts as dead when they have been missing for `SILENCE_S`.
+
+        Parameters
+        ----------
+        silent_s
+            Seconds since its last heartbeat.
+        """
+        if (self.host, self.world) == (socket.gethostname(), _world()):
+            return self.birth is not None and _birth(self.pid) == self.birth
+        return silent_s < SILENCE_S
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+@cache
+def _world() -> str:
+    if sys.platform != "linux":
+        return sys.platform
+    boot = namespace = ""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
+    with suppress(OSError):
+        namespace = str(os.stat("/proc/self/ns/pid").st_ino)
+    return f"{boot}-{namespace}"
+
+
+def _birth(pid: int) -> str | None:
+    """Return when a process started; None if there is none, or only the shell of a dead one."""
+    if sys.platform == "linux":
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        return None if fields[0] in "ZX" else fields[19]  # state; starttime, in ticks since boot
+    told = subprocess.run(
+        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return told.stdout.strip() or None
+
 
 #: What trains: ``cpu`` or ``gpu:<id>`` in a study's runs; in others what the process could use.
 DEVICE_TAG = "ecg_mlflow.device"
@@ -209,3 +326,64 @@ def _memory() -> str:
     with suppress(OSError, ValueError):  # no cgroup (version 2), or "max"
         limits.append(int(_MEMORY_LIMIT.read_text()))
     return f"{min(limits) / 2**30:.1f} GiB RAM" if limits else ""
+
+
+VERSIONS_TAG = "ecg_mlflow.versions"
+
+#: Packages that decide on results, and the distributions that bring them; the first one counts.
+_PACKAGES = {
+    "ecg_mlflow": ("ecg_mlflow",),
+    "keras": ("keras",),
+    "mlflow": ("mlflow", "mlflow-skinny"),
+    "numba": ("numba",),
+    "numpy": ("numpy",),
+    "tensorflow": ("tensorflow", "tensorflow-cpu", "tensorflow-macos"),
+}
+
+
+@cache
+def version_tags() -> dict[str, str]:
+    """Return the tag of versions, such as ``keras 3.15.1, numpy 2.4.6, python 3.11.7``.
+
+    A package that is not installed is left out: in an environment of ``mlflow run`` this one runs
+    from its project's folder.
+    """
+    found = package_versions(*_PACKAGES)
+    found["python"] = platform.python_version()
+    return {VERSIONS_TAG: ", ".join(f"{name} {number}" for name, number in found.items())}
+
+
+def package_versions(*names: str) -> dict[str, str]:
+    """Return the versions of packages that are installed, whichever distribution brings them."""
+    found = {name: installed_version(*_PACKAGES.get(name, (name,))) for name in names}
+    return {name: number for name, number in found.items() if number}
+
+
+def installed_version(*distributions: str) -> str | None:
+    """Return the version of the first of some distributions that is installed, if one is."""
+    for distribution in distributions:
+        with suppress(PackageNotFoundError):
+            return version(distribution)
+    return None
+
+
+def pinned(*distributions: str) -> str:
+    """Return ``name==version`` of a package that a model needs.
+
+    Parameters
+    ----------
+    *distributions
+        Names that the package may have; the first that is installed counts.
+
+    Raises
+    ------
+    ModelError
+        If it is installed under none of them.
+    """
+    for name in distributions:
+        if number := installed_version(name):
+            return f"{name}=={number}"
+    raise ModelError(
+        f"no installed package is called {' or '.join(distributions)}, so the model's requirements "
+        "can't be pinned; state them yourself"
+    )

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import sys
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from ecg_mlflow import provenance
 from ecg_mlflow import provenance as module
+from ecg_mlflow.errors import ModelError
 from ecg_mlflow.provenance import (
     MACHINE_TAGS,
+    SILENCE_S,
+    ProcessMark,
+    _birth,
     cluster_tags,
+    heartbeat,
     machine_tags,
+    pinned,
+    seconds_since,
+    version_tags,
     visible_gpus,
     worker_tags,
 )
@@ -158,3 +171,89 @@ def test_all_tags_are_those_of_a_machine(nvidia_smi):
     nvidia_smi(f"print({TABLE!r}, end='')")
     environ = {"SLURM_JOB_ID": "1", "KUBERNETES_SERVICE_HOST": "h", "POD_NAME": "p"}
     assert machine_tags(environ).keys() | worker_tags("cpu").keys() <= MACHINE_TAGS
+
+
+# --- Processes ---
+
+
+@pytest.fixture
+def sleeper():
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def mark_of(pid: int) -> ProcessMark:
+    return replace(ProcessMark.own(), pid=pid, birth=_birth(pid))
+
+
+def test_a_mark_survives_its_way_through_tags():
+    mark = ProcessMark.own()
+    assert mark.pid == os.getpid()
+    assert ProcessMark.from_tags(mark.tags()) == mark
+
+
+@pytest.mark.parametrize("lacking", ["ecg_mlflow.pid", "ecg_mlflow.host"])
+def test_a_run_without_a_mark_has_none(lacking):
+    tags = ProcessMark.own().tags()
+    del tags[lacking]
+    assert ProcessMark.from_tags(tags) is None
+
+
+def test_a_process_of_this_machine_is_alive_until_it_ends(sleeper):
+    mark = mark_of(sleeper.pid)
+    assert mark.is_alive(silent_s=float("inf"))
+    sleeper.kill()
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+    assert not mark.is_alive(silent_s=0), "a zombie does nothing any more"
+    sleeper.wait()
+    assert not mark.is_alive(silent_s=0)
+
+
+def test_another_process_with_the_same_number_is_another_process(sleeper):
+    mark = replace(mark_of(sleeper.pid), birth="1")
+    assert not mark.is_alive(silent_s=0)
+
+
+@pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"world": "another boot"}])
+def test_elsewhere_heartbeats_decide(change):
+    mark = replace(ProcessMark.own(), **change)
+    assert mark.is_alive(silent_s=SILENCE_S - 1)
+    assert not mark.is_alive(silent_s=SILENCE_S + 1)
+
+
+@pytest.mark.parametrize("beat", ["ended", "", "1795538125", "2026-11-24T16:35:25"])
+def test_what_is_no_heartbeat_was_never_one(beat):
+    assert seconds_since(beat) == float("inf")
+
+
+def test_a_heartbeat_is_a_time_that_people_can_read():
+    (beat,) = heartbeat().values()
+    assert beat.endswith("+00:00")
+    assert 0 <= seconds_since(beat) < 5
+
+
+# --- Versions ---
+
+
+def test_versions_are_one_short_line():
+    (found,) = version_tags().values()
+    names = [part.split(" ")[0] for part in found.split(", ")]
+    assert names == ["ecg_mlflow", "keras", "mlflow", "numba", "numpy", "tensorflow", "python"]
+    assert found.endswith(f"python {'.'.join(map(str, sys.version_info[:3]))}")
+
+
+def test_a_package_that_is_not_there_is_left_out(monkeypatch):
+    monkeypatch.setitem(provenance._PACKAGES, "numba", ("no-such-distribution",))
+    (found,) = version_tags.__wrapped__().values()
+    assert "numba" not in found
+
+
+def test_the_first_name_that_is_installed_counts():
+    assert pinned("no-such-package", "numpy", "keras") == f"numpy=={version('numpy')}"
+
+
+def test_a_package_that_is_not_there():
+    with pytest.raises(ModelError, match=r"called no-such-package or nor-this, so .* be pinned"):
+        pinned("no-such-package", "nor-this")

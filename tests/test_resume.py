@@ -8,7 +8,7 @@ import pytest
 from studies import grid_text, reason
 
 from ecg_mlflow.files import checkpoint_root
-from ecg_mlflow.process_mark import ProcessMark, _birth
+from ecg_mlflow.provenance import ProcessMark, _birth
 from ecg_mlflow.study.resume import stand_in
 from ecg_mlflow.tracking.ledger import ATTEMPT_TAG, IDENTITY_TAG, PLAN_TAG
 

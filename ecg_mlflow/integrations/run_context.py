@@ -10,9 +10,8 @@ import sys
 
 from mlflow.tracking.context.abstract_context import RunContextProvider
 
-from ecg_mlflow.provenance import machine_tags
+from ecg_mlflow.provenance import machine_tags, version_tags
 from ecg_mlflow.tracking.recordings_source import DIGEST_LIMIT
-from ecg_mlflow.version_tags import version_tags
 
 CORPUS_TAG = "ecg_mlflow.corpus"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ecg_mlflow.errors import DataNotFoundError, RecordError
-from ecg_mlflow.output_files import write_output
+from ecg_mlflow.files import write_output
 from ecg_mlflow.records import DigitalRecord, Record, read_digital
 from ecg_mlflow.records.find import find_headers
 from ecg_mlflow.records.header_comments import diagnoses, read_header_groups

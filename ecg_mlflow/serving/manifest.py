@@ -6,11 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ecg_mlflow.errors import ModelError
+from ecg_mlflow.provenance import installed_version
 
 #: To be raised when a field comes to mean something else.
 FORM = 1
@@ -148,10 +148,7 @@ _ACTIVATIONS = ("softmax", "sigmoid", "linear")
 
 def package_version() -> str:
     """Return the version of this package; empty where it runs from a model's own copy."""
-    try:
-        return version("ecg_mlflow")
-    except PackageNotFoundError:
-        return ""
+    return installed_version("ecg_mlflow") or ""
 
 
 def code_digest() -> str:

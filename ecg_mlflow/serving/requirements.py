@@ -8,8 +8,8 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from ecg_mlflow.errors import ModelError
-from ecg_mlflow.installed import pinned
 from ecg_mlflow.pipeline.user_code import imported_modules
+from ecg_mlflow.provenance import pinned
 
 #: Distributions that reading recordings and predicting import; of a tuple, the one there is.
 NEEDED = (

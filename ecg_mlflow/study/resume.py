@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from ecg_mlflow.errors import EcgMlflowError, ResumeError, TrackingError
-from ecg_mlflow.process_mark import ProcessMark
+from ecg_mlflow.provenance import ProcessMark
 from ecg_mlflow.study.request import DESIGN, StudyRequest
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.ledger import PLAN_TAG, living_process, reap

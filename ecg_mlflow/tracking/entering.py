@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from ecg_mlflow.errors import PromotionError
-from ecg_mlflow.process_mark import ProcessMark, heartbeat
+from ecg_mlflow.provenance import ProcessMark, heartbeat
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.promotion_lock import Ticket
 from ecg_mlflow.tracking.versions import (

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from ecg_mlflow.process_mark import HEARTBEAT_TAG, ProcessMark, seconds_since
+from ecg_mlflow.provenance import HEARTBEAT_TAG, ProcessMark, seconds_since
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.run_log import COMPLETE_TAG
 from ecg_mlflow.tracking.runs import EndStatus, end_run

@@ -28,7 +28,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from ecg_mlflow.errors import ModelError
-from ecg_mlflow.installed import pinned
+from ecg_mlflow.provenance import pinned
 from ecg_mlflow.tracking.client import environment, store_errors
 from ecg_mlflow.tracking.datasets import DatasetInfo
 

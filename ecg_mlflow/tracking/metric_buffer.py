@@ -23,7 +23,7 @@ from mlflow.entities import Metric, RunTag
 from numpy.typing import ArrayLike
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.process_mark import heartbeat
+from ecg_mlflow.provenance import heartbeat
 
 BATCH = 1000  # the most metrics that MLflow takes in one request
 ABANDON_S = 10.0

@@ -19,7 +19,7 @@ from typing import Self
 from mlflow import MlflowClient
 
 from ecg_mlflow.errors import PromotionError, TrackingError
-from ecg_mlflow.process_mark import HEARTBEAT_S, ProcessMark, heartbeat
+from ecg_mlflow.provenance import HEARTBEAT_S, ProcessMark, heartbeat
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.runs import REASON_TAG
 from ecg_mlflow.tracking.settling import lives, settle

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 
 from ecg_mlflow.errors import PromotionError
-from ecg_mlflow.process_mark import ProcessMark, heartbeat
+from ecg_mlflow.provenance import ProcessMark, heartbeat
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.ledger import living_process
 from ecg_mlflow.tracking.versions import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlflow import MlflowClient
 
-from ecg_mlflow.process_mark import ProcessMark
+from ecg_mlflow.provenance import ProcessMark
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.ledger import living_process
 from ecg_mlflow.tracking.runs import REASON_TAG

@@ -16,15 +16,22 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils import mlflow_tags
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.process_mark import HEARTBEAT_S, HEARTBEAT_TAG, ProcessMark, heartbeat
-from ecg_mlflow.provenance import DEVICE_TAGS, MACHINE_TAGS, cluster_tags
+from ecg_mlflow.provenance import (
+    DEVICE_TAGS,
+    HEARTBEAT_S,
+    HEARTBEAT_TAG,
+    MACHINE_TAGS,
+    ProcessMark,
+    cluster_tags,
+    heartbeat,
+    version_tags,
+)
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.leaderboard import as_columns, as_split_json
 from ecg_mlflow.tracking.retry import Patience
 from ecg_mlflow.tracking.run_log import TAG_LIMIT, csv_text, fitting_tags, log_params, log_tags
 from ecg_mlflow.tracking.runs import ENDED, EndStatus, end_run, open_run, reopen_run
 from ecg_mlflow.tracking.ui_links import averages_url, averages_view, children_url
-from ecg_mlflow.version_tags import version_tags
 
 LEADERBOARD = "leaderboard"
 #: Tells one order to create a run from all others.

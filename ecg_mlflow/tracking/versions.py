@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from ecg_mlflow.process_mark import ProcessMark
+from ecg_mlflow.provenance import ProcessMark
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.ledger import living_process
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ecg_mlflow.process_mark import HEARTBEAT_TAG, ProcessMark, seconds_since
+from ecg_mlflow.provenance import HEARTBEAT_TAG, ProcessMark, seconds_since
 from ecg_mlflow.tracking.ledger import (
     ATTEMPT_TAG,
     CORPUS_TAG,

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.process_mark import HEARTBEAT_TAG, seconds_since
+from ecg_mlflow.provenance import HEARTBEAT_TAG, seconds_since
 from ecg_mlflow.tracking.metric_buffer import MetricBuffer, metric_name
 
 

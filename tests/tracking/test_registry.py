@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from servers import MlflowServer, free_port
 
 from ecg_mlflow.errors import PromotionError, TrackingError
-from ecg_mlflow.process_mark import HEARTBEAT_TAG, ProcessMark
+from ecg_mlflow.provenance import HEARTBEAT_TAG, ProcessMark
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.entering import enter
 from ecg_mlflow.tracking.promotion_lock import fitting

@@ -14,7 +14,7 @@ from ecg_mlflow.integrations.autolog.network import Head
 from ecg_mlflow.integrations.autolog.opening import OpenedRun, new_params, open_run
 from ecg_mlflow.integrations.autolog.run_artifacts import Curves
 from ecg_mlflow.integrations.autolog.saving import save_network
-from ecg_mlflow.process_mark import HEARTBEAT_S
+from ecg_mlflow.provenance import HEARTBEAT_S
 from ecg_mlflow.stats.scores import objective_of
 from ecg_mlflow.tracking.metric_buffer import metric_name
 from ecg_mlflow.tracking.retry import Patience

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import mlflow
 from mlflow import MlflowClient
 
-from ecg_mlflow.process_mark import ProcessMark, heartbeat
+from ecg_mlflow.provenance import ProcessMark, heartbeat
 from ecg_mlflow.tracking.client import connect, store_errors
 from ecg_mlflow.tracking.run_log import log_tags
 from ecg_mlflow.tracking.runs import REASON_TAG, EndStatus

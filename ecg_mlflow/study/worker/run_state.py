@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import CheckpointError
+from ecg_mlflow.provenance import package_versions
 from ecg_mlflow.tracking.metric_buffer import Chunk
 from ecg_mlflow.training import Checkpoint, Evaluation
 
@@ -127,14 +127,4 @@ class RunState:
 
 def versions() -> dict[str, str]:
     """Return the versions on which a training's numbers depend."""
-    return {name: found for name in _DECISIVE if (found := _version(name))}
-
-
-def _version(name: str) -> str | None:
-    # TensorFlow for CPUs alone is a package of another name.
-    for one in (name, f"{name}-cpu"):
-        try:
-            return version(one)
-        except PackageNotFoundError:
-            continue
-    return None
+    return package_versions(*_DECISIVE)

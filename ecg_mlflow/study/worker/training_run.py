@@ -16,8 +16,7 @@ from ecg_mlflow.executors import DEVICE_VARIABLE, describe_error, stop_requested
 from ecg_mlflow.files import checkpoint_path, locked, remove_unfinished
 from ecg_mlflow.models.build import build_model, weight_seed
 from ecg_mlflow.pipeline import BatchSource
-from ecg_mlflow.process_mark import HEARTBEAT_S, ProcessMark, heartbeat
-from ecg_mlflow.provenance import worker_tags
+from ecg_mlflow.provenance import HEARTBEAT_S, ProcessMark, heartbeat, worker_tags
 from ecg_mlflow.study.worker.run_artifacts import conclude, keep_trace
 from ecg_mlflow.study.worker.run_state import RunState, versions
 from ecg_mlflow.tracking.retry import Patience

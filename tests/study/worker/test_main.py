@@ -20,7 +20,7 @@ from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from ecg_mlflow import C, Optimizer, Option, Pipeline, Research, ResNet, Split, load_corpus
 from ecg_mlflow.errors import StorageFullError, TrackingError
 from ecg_mlflow.files import checkpoint_path, locked
-from ecg_mlflow.process_mark import ProcessMark, seconds_since
+from ecg_mlflow.provenance import ProcessMark, seconds_since
 from ecg_mlflow.study.descriptions import dataset_infos
 from ecg_mlflow.study.planning import Overrides, plan_study
 from ecg_mlflow.study.worker import run_artifacts as conclusion

@@ -281,6 +281,10 @@ def died(key, code=-signal.SIGSEGV):
     return Outcome(key, OutcomeState.DIED, reason="it died", error="log", exitcode=code)
 
 
+def ended(key, run, how):
+    return [Event(key, {"run": run, "ended": how, "reason": how, "error": how})]
+
+
 def test_a_run_whose_process_died_goes_on_in_the_same_child(bench):
     def script(key, runs, n):
         return [died(key)] if n == 1 else all_done(key, runs, n)
@@ -343,6 +347,44 @@ def test_out_of_memory_in_a_run_is_tried_alone_on_the_device(bench):
     found = bench([planned(i) for i in range(3)], script, branches=3)
     assert found.executor.jobs[1] == (["00-r0"], True)
     assert sorted(found.books.done) == ["00-r0", "01-r0", "02-r0"]
+
+
+def test_a_run_that_was_short_of_memory_keeps_the_device_to_itself_whatever_ends_it_later(bench):
+    def script(key, runs, n):
+        if n == 1:
+            return [*ended(key, runs[0], "memory"), Outcome(key, OutcomeState.DONE)]
+        return [died(key)] if n == 2 else all_done(key, runs, n)
+
+    found = bench([planned(0)], script)
+    assert [exclusive for _, exclusive in found.executor.jobs] == [False, True, True]
+    assert found.books.done == ["00-r0"]
+
+
+@pytest.mark.parametrize("how", ["died", "memory", "busy", "lost"])
+def test_a_run_that_is_tried_again_comes_before_those_that_wait(bench, how):
+    def script(key, runs, n):
+        if n > 1:
+            return all_done(key, runs, n)
+        if how == "died":
+            return [died(key)]
+        return [*ended(key, runs[0], how), Outcome(key, OutcomeState.DONE)]
+
+    found = bench([planned(i) for i in range(3)], script, at_once=True)
+    assert [keys for keys, _ in found.executor.jobs] == [
+        ["00-r0"], ["00-r0"], ["01-r0"], ["02-r0"]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("state", [OutcomeState.DIED, OutcomeState.FAILED])
+def test_branches_that_are_tried_each_alone_come_before_those_that_wait(bench, state):
+    def script(key, runs, n):
+        return [Outcome(key, state, reason="it ended")] if n == 1 else all_done(key, runs, n)
+
+    found = bench([planned(i) for i in range(4)], script, branches=2, at_once=True)
+    first, *again, last = [keys for keys, _ in found.executor.jobs]
+    assert first == ["00-r0", "01-r0"]
+    assert sorted(again) == [["00-r0"], ["01-r0"]]
+    assert last == ["02-r0", "03-r0"]
 
 
 def test_the_branches_of_a_process_that_died_are_tried_each_alone(bench):

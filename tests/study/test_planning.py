@@ -131,6 +131,27 @@ def test_configurations_that_share_pipelines_share_their_data(corpus):
 
 
 @pytest.mark.parametrize(
+    ("option", "field", "shares"),
+    [
+        (Option("seed", [0, 1]), "seed", False),
+        (Option("size", [5, 6]), "batch_size", False),
+        (Option("rest", [False, True]), "drop_last", False),
+        (Option("cut", [ROOT.random_split_signals(100, n) for n in (2, 3)]), "train", False),
+        (Option("passes", [3, 4]), "epochs", True),
+        (Option("rule", [Optimizer("adam"), Optimizer("sgd")]), "optimizer", True),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_stream_of_batches_is_shared_by_those_that_draw_the_same(corpus, option, field, shares):
+    grid = Option("layout", ["cna", "cnacna"]) * option
+    configs = plan(corpus, grid=grid, **{field: C(option.name)}).configs
+    first, second = ([one.stream for one in configs[i::2]] for i in (0, 1))
+    assert first[0] == first[1], "another layout changes no batch"
+    assert second[0] == second[1]
+    assert (first[0] == second[0]) == shares
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         (

@@ -137,6 +137,23 @@ def test_a_stream_is_shuffled_epochs_one_after_the_other(corpus, make_source: Ma
     assert equal(list(islice(source.stream(5, 1), 6)), epochs)
 
 
+def test_the_order_of_records_and_their_windows_stay_for_a_seed_and_repetition(
+    make_corpus: Callable[..., Corpus], make_source: MakeSource
+):
+    # Each record rises by its own step, so that a window tells where and how it was cut.
+    ramps = [(np.arange(40 + 4 * i) * (i + 1))[:, None].astype(np.int16) for i in range(11)]
+    found = list(islice(make_source(make_corpus(ramps), TRAIN, 4).stream(7, 2), 6))
+    order = [[8, 9, 7, 2], [3, 10, 0, 6], [4, 1, 5], [7, 6, 1, 9], [3, 2, 5, 4], [10, 8, 0]]
+    assert [batch.rows.tolist() for batch in found] == order
+    of_8, of_2 = [-0.02831, -0.29523], [0.05550, 0.00150]
+    of_9 = [0.06250, 0.30000, 0.28750, 0.22500, 0.30000, 0.08750]
+    of_7 = [0.07094, -0.25223, -0.06306, -0.11823, -0.25223, 0.03941]
+    firsts = [*of_8, *of_9, *of_7, *of_2]
+    np.testing.assert_allclose(found[0].windows[:, 0, 0], firsts, rtol=0, atol=1e-5)
+    firsts = [0.13721, 0.22868, 0.29394, 0.06390, 0.00103, 0.01129]
+    np.testing.assert_allclose(found[5].windows[:, 0, 0], firsts, rtol=0, atol=1e-5)
+
+
 def test_class_targets():
     assert class_targets(["A", "N", "A"], ["N", "A"]).tolist() == [[0, 1], [1, 0], [0, 1]]
 

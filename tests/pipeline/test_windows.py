@@ -17,7 +17,7 @@ from ecg_mlflow.pipeline.actions import (
     RandomSplitSignals,
     SplitSignals,
 )
-from ecg_mlflow.pipeline.windows import fuse
+from ecg_mlflow.pipeline.windows import draw_epoch, fuse
 from ecg_mlflow.records import Corpus
 
 MakeCorpus = Callable[..., Corpus]
@@ -177,6 +177,27 @@ def test_another_seed_repetition_or_epoch_gives_other_windows(
     first, _ = maker.make(rows, maker.draw(5, 2, 9))
     second, _ = maker.make(rows, maker.draw(*other))
     assert not np.allclose(first, second, atol=1e-2)
+
+
+def test_what_chance_gives_for_a_seed_repetition_and_epoch_stays():
+    pipeline = (
+        Pipeline()
+        .center_flip()
+        .random_resample_signals("normal", loc=300, scale=30)
+        .random_split_signals(16, {"N": 2, "A": 3})
+    )
+    draws = draw_epoch(pipeline.stages(), 4, 2, seed=7, repetition=2, epoch=5)
+    assert draws[0].tolist() == [[1, 1], [1, 1], [-1, -1], [-1, 1]]
+    np.testing.assert_allclose(
+        draws[1], [274.565552, 355.949849, 332.259393, 367.002888], rtol=1e-8
+    )
+    places = [
+        [0.976102, 0.228216, 0.739433],
+        [0.818708, 0.354805, 0.018715],
+        [0.720307, 0.456442, 0.259393],
+        [0.054668, 0.889646, 0.605130],
+    ]
+    np.testing.assert_allclose(draws[2], places, rtol=0, atol=1e-6)
 
 
 def test_each_action_of_chance_draws_for_itself(some_corpus, make_windows: MakeWindows):

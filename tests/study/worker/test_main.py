@@ -9,8 +9,10 @@ import socket
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import cloudpickle
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
@@ -30,6 +32,7 @@ from ecg_mlflow.study.worker.training_run import TrainingRun
 from ecg_mlflow.tracking.ledger import LedgerEntry
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.study_run import Study
+from ecg_mlflow.tracking.trace import TRACE, Trace
 from ecg_mlflow.training import Paused, load_checkpoint, save_checkpoint
 
 # Of NumPy 2, in Keras's way of saving a model.
@@ -133,6 +136,61 @@ def test_a_run_tells_how_far_it_is_and_what_it_reached(desk, workplace):
     assert loaded.data.metrics["trainable_parameters"] == 7 * 2 + 2 * 2 + 3 * 2 * 2 + 2 * 3
     for name, value in {**result["metrics"], **result["figures"]}.items():
         assert loaded.data.metrics[name] == pytest.approx(value)
+
+
+def test_the_losses_of_a_seed_and_repetition_stay(workplace, experiment):
+    """Weights, order of records, windows and updates are those that they have always been."""
+    changes = {
+        "grid": Option("layout", ["cna"]),
+        "model_arguments": {"blocks": [1], "filters": [4], "input_filters": 4},
+        "train": Pipeline().center_flip().random_split_signals(128, 2),
+        "optimizer": Optimizer("adam", learning_rate=1e-2),
+        "repetitions": 3,
+        "seed": 5,
+    }
+    corpus = load_corpus(str(workplace.records))
+    plan = plan_study(Research(**{**RESEARCH, **changes}), corpus, Overrides())
+    with Study.open(workplace.client, experiment, "the study") as study:
+        desk = Desk(plan, workplace, study)
+        run = desk.run_job(0, repetition=2)
+        desk.train(run)
+    expected = [1.3371651, 0.8532875, 0.9365615, 0.9294192, 0.6814356, 0.6409793]
+    assert workplace.losses(desk.loaded(run)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_best_evaluation_is_the_first_of_the_highest_and_what_the_run_ends_with(
+    desk, workplace, monkeypatch
+):
+    """All records are right after iterations 1 and 3, all are wrong after iteration 5."""
+    evaluate, right = TrainingRun.evaluate, iter([True, True, False])
+    weights = {"validation": [], "test": []}
+
+    def scripted(self, side):
+        weights[side].append(self.step.model.get_weights())
+        evaluation = evaluate(self, side)
+        if side == "test":
+            return evaluation
+        truth = np.eye(2)[evaluation.targets]
+        return replace(evaluation, probabilities=truth if next(right) else 1 - truth)
+
+    monkeypatch.setattr(TrainingRun, "evaluate", scripted)
+    run = desk.run_job(GOOD)
+    desk.train(run)
+    end = desk.ended(run)
+    assert end["metrics"]["validation_f1"] == 0
+    assert end["metrics"]["best_validation_f1"] == 1
+    history = desk.history(run)
+    assert history["validation_f1"] == [(1, 1), (3, 1), (5, 0)]
+    assert dict(history["best_validation_f1"]) == {1: 1, 3: 1, 5: 1}
+    trace = Trace.read(Path(workplace.client.download_artifacts(run.run_id, TRACE)))
+    assert trace.metrics["best_validation_f1"].tolist() == [1, 1, 1]
+    # The test records are scored with the last weights, then with the best.
+    _, chosen = weights["test"]
+    for found, first in zip(chosen, weights["validation"][0], strict=True):
+        np.testing.assert_array_equal(found, first)
+    models = {name: workplace.client.get_logged_model(one) for name, one in end["models"].items()}
+    steps = {name: (m.key, m.value, m.step) for name, one in models.items() for m in one.metrics}
+    assert steps == {"last": ("last_validation_f1", 0, 5), "best": ("best_validation_f1", 1, 1)}
 
 
 def test_a_run_says_who_trains_it_and_where(desk):

@@ -51,7 +51,8 @@ def test_digital_samples_gain_and_baseline_are_those_of_the_file(tmp_path, write
 
 
 @pytest.mark.parametrize(
-    ("unit", "gain", "per_unit"), [("mV", 200, 1), ("uV", 2, 1e-3), ("V", 9e3, 1e3)]
+    ("unit", "gain", "per_unit"),
+    [("mV", 200, 1), ("uV", 2, 1e-3), ("nV", 2, 1e-6), ("V", 9e3, 1e3)],
 )
 def test_every_voltage_comes_out_in_millivolts(tmp_path, write_record, unit, gain, per_unit):
     signal = np.array([[1.0], [-0.5], [3.5]])
@@ -254,13 +255,56 @@ def test_missing_header(tmp_path):
     assert reason(tmp_path / "R.hea") == "unreadable header: No such file or directory"
 
 
-@pytest.mark.parametrize(("fmt", "invalid"), [("16", -32768), ("212", -2048), ("80", -128)])
-def test_wfdbs_invalid_sample_is_nan(tmp_path, write_record, fmt, invalid):
-    signal = np.zeros((300, 2))
-    signal[[40, 41], 1] = invalid
-    header = write_record(tmp_path, "R", signal, fmt=fmt, gain=1, leads=["I", "II"])
+#: The value that marks a sample as invalid, from WFDB's table of signal formats.
+INVALID = {
+    **{"80": -128, "508": -128, "310": -512, "311": -512, "212": -2048},
+    **{"16": -32768, "160": -32768, "516": -32768},
+    **{"24": -8388608, "524": -8388608, "32": -2147483648},
+}
+
+
+def packed(fmt: str, samples: list[int]) -> bytes:
+    """Write samples in a format that wfdb reads and doesn't write, as signal-5.htm describes it."""
+    if fmt == "160":
+        return (np.array(samples) + 2**15).astype("<u2").tobytes()
+    words = b""
+    for start in range(0, len(samples), 3):
+        first, second, third = (value % 2**10 for value in samples[start : start + 3])
+        if fmt == "310":
+            pairs = (first * 2 | third % 2**5 << 11, second * 2 | third // 2**5 << 11)
+            words += np.array(pairs, "<u2").tobytes()
+        else:
+            words += np.array(first | second << 10 | third << 20, "<u4").tobytes()
+    return words
+
+
+@pytest.fixture
+def write_digital(write_record):
+    """Write a record of two leads, I and II, of one unit per mV, in any format."""
+
+    def write(folder, fmt, digital):
+        if fmt not in ("160", "310", "311"):
+            signal = digital.astype(float)
+            return write_record(folder, "R", signal, fmt=fmt, gain=1, leads=["I", "II"])
+        leads = "".join(f"R.dat {fmt} 1/mV 16 0 0 0 0 {lead}\n" for lead in ("I", "II"))
+        (folder / "R.hea").write_text(f"R 2 250 {len(digital)}\n{leads}")
+        (folder / "R.dat").write_bytes(packed(fmt, digital.ravel().tolist()))
+        return folder / "R.hea"
+
+    return write
+
+
+@pytest.mark.parametrize(("fmt", "invalid"), INVALID.items())
+def test_wfdbs_invalid_sample_is_nan(tmp_path, write_digital, fmt, invalid):
+    digital = np.zeros((300, 2), np.int64)
+    digital[:3, 0] = [invalid + 1, -invalid - 1, 7]  # the lowest and the highest valid one
+    digital[[40, 41], 1] = invalid
+    header = write_digital(tmp_path, fmt, digital)
     expected = "NaN among the samples: 2 of 300 samples, the first is number 40 of lead 'II'"
     assert reason(header) == expected
+    found = read_digital(header, keep_invalid=True).millivolts()
+    np.testing.assert_array_equal(np.argwhere(np.isnan(found)), [[40, 1], [41, 1]])
+    np.testing.assert_allclose(found[:3, 0], digital[:3, 0], rtol=1e-7)
 
 
 def test_importing_the_package_imports_neither_wfdb_nor_pandas():

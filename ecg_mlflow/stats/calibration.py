@@ -116,7 +116,7 @@ def choose_threshold(predictions: Predictions, rule: str = "f1") -> float:
     hits = np.array([(positive & (scores >= value)).sum() for value in values] + [0])
     alarms = np.array([(~positive & (scores >= value)).sum() for value in values] + [0])
     merit = _merit(rule, hits, alarms, int(positive.sum()), int((~positive).sum()))
-    best = np.flatnonzero(merit == merit.max())
+    best = np.flatnonzero(merit >= merit.max() - _ROUNDING)
     return float(thresholds[best[(len(best) - 1) // 2]])
 
 

@@ -107,6 +107,22 @@ def test_a_threshold_lies_in_the_middle():
     assert choose_threshold(given, "specificity=1.0") == pytest.approx(0.4)
 
 
+@pytest.mark.parametrize(
+    ("labels", "rule", "expected"),
+    [
+        # Of the records at 0.1, 0.2, ...; behind each case the thresholds that are equally good.
+        ("ANNANNAA", "f1", 0.35),  # 0.05, 0.35, 0.65: F1 = 2/3
+        ("NANANA", "youden", 0.35),  # 0.15, 0.35, 0.55: sensitivity + specificity = 4/3
+        ("NANANANA", "youden", 0.35),  # 0.15, 0.35, 0.55, 0.75: of an even number the lower
+        ("NAAAA", "sensitivity=0.5", 0.25),  # 0.15, 0.25, 0.35: no false alarm
+    ],
+)
+def test_of_equally_good_thresholds_it_is_the_middle_one(labels, rule, expected):
+    scores = np.arange(1, len(labels) + 1) / 10
+    given = predictions(scores, [one == "A" for one in labels])
+    assert choose_threshold(given, rule) == pytest.approx(expected)
+
+
 def test_all_or_none_may_be_positive():
     upside_down = predictions([0.9, 0.8, 0.3], [0, 0, 1])
     everything = choose_threshold(upside_down, "sensitivity=1.0")
@@ -151,6 +167,14 @@ def test_the_calibration_error_by_hand():
     scores = [0.2] * 10 + [0.8] * 10
     positive = [1] * 4 + [0] * 6 + [1] * 7 + [0] * 3
     assert calibration_error(predictions(scores, positive)) == pytest.approx(0.15)
+
+
+def test_a_bin_counts_in_the_calibration_error_by_its_records():
+    # Of 60 records at 0.1 a fifth are positive, of 20 at 0.7 all: gaps of 0.1 and of 0.3.
+    scores = [0.1] * 60 + [0.7] * 20
+    positive = [1] * 12 + [0] * 48 + [1] * 20
+    expected = (60 * 0.1 + 20 * 0.3) / 80
+    assert calibration_error(predictions(scores, positive)) == pytest.approx(expected)
 
 
 def test_a_calibrated_network_has_a_small_error():

@@ -10,6 +10,7 @@ from simulated import answers, difficulties, equal_models
 
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.stats.comparison import Candidate, compare, winner
+from ecg_mlflow.stats.predictions import Predictions
 
 
 def candidates(seed: int = 0, extras=(1.5, 0.0, 0.0), n: int = 600, repetitions: int = 3):
@@ -76,6 +77,77 @@ def test_rules_take_different_winners():
     assert winner(found, "smallest") is found.smallest
     with pytest.raises(PredictionsError, match="none of lower_bound, mean, smallest"):
         winner(found, "largest")
+
+
+def table(wrong=(), n: int = 400, sure: float = 0.9) -> Predictions:
+    """Classify A and N in turn, err in these records, and be so sure of every answer."""
+    targets = np.arange(n) % 2
+    said = np.where(np.isin(np.arange(n), list(wrong)), 1 - targets, targets)
+    p = np.where(said == 0, sure, 1 - sure)
+    names = tuple(f"r{i:03d}" for i in range(n))
+    return Predictions(names, targets, np.stack([p, 1 - p], axis=1), ("A", "N"), "A")
+
+
+def test_the_highest_lower_bound_is_not_always_that_of_the_best_mean():
+    """Three trainings that err in the same records make a mean less sure than three that don't."""
+    alike = Candidate("alike", (table(range(40)),) * 3)
+    apart = Candidate("apart", tuple(table(range(i, i + 42)) for i in (0, 42, 84)))
+    found = compare([alike, apart], [], "accuracy")
+    bounds = {one.name: one.estimates["accuracy"].over_records for one in found.standings}
+    assert bounds["alike"].low < bounds["apart"].low < bounds["apart"].high < bounds["alike"].high
+    assert winner(found, "mean").name == "alike"
+    assert winner(found, "lower_bound").name == "apart"
+
+
+def test_of_losses_the_lowest_upper_bound_wins_and_not_the_lowest_lower_bound():
+    """One model is never sure, another one very sure and sometimes wrong: 0.511 and 0.502 nats."""
+    careful = Candidate("careful", (table(sure=0.6),))
+    bold = Candidate("bold", (table(range(45), sure=0.98),))
+    found = compare([careful, bold], [], "log_loss")
+    losses = {one.name: one.estimates["log_loss"] for one in found.standings}
+    assert losses["careful"].mean == pytest.approx(-np.log(0.6))
+    assert losses["bold"].mean == pytest.approx((-45 * np.log(0.02) - 355 * np.log(0.98)) / 400)
+    assert losses["bold"].mean < losses["careful"].mean < losses["bold"].over_records.high
+    assert losses["bold"].over_records.low < losses["careful"].over_records.low
+    assert winner(found, "mean").name == "bold"
+    assert winner(found, "lower_bound").name == "careful"
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
+def test_the_smallest_and_the_fastest_are_of_the_group_of_the_best(metric):
+    """Two models err in 20 and 21 records; one that errs in 120 is the smallest and fastest."""
+    given = [
+        Candidate("poor", (table(range(120)),), parameters=10.0, ms_per_record=1.0),
+        Candidate("fast", (table(range(21)),), parameters=3000.0, ms_per_record=2.0),
+        Candidate("small", (table(range(380, 400)),), parameters=2000.0, ms_per_record=3.0),
+    ]
+    found = compare(given, [], metric)
+    assert [one.name for one in found.group] == ["small", "fast"]
+    assert found.leader.name == "small"
+    assert found.smallest.name == "small"
+    assert found.fastest.name == "fast"
+    assert winner(found, "smallest").name == "small"
+    larger = [replace(given[0], parameters=9000.0), given[1], replace(given[2], parameters=None)]
+    assert winner(compare(larger, [], metric), "smallest").name == "fast"
+
+
+def test_the_seed_is_charged_only_for_what_the_records_do_not_explain():
+    """Trainings that err in other records differ by their records; in more records, by the seed."""
+    equally_good = tuple(table(range(i, i + 20)) for i in (0, 20, 40))
+    found = compare([Candidate("a", equally_good)], [], "accuracy").spread
+    assert found.freedom == 2
+    assert found.total == pytest.approx(0, abs=1e-12)
+    # Of two such trainings the accuracies differ with 40 errors in 400: variance 40 / 400**2.
+    assert found.by_records == pytest.approx(0.5 * 40 / 400**2, rel=0.1)
+    assert found.variance == 0
+
+    better_and_worse = tuple(table(range(n)) for n in (10, 20, 30))
+    found = compare([Candidate("a", better_and_worse)], [], "accuracy").spread
+    assert found.total == pytest.approx((10 / 400) ** 2)
+    # By 10 errors from each to the next: the mean of the three pairs' variances, halved.
+    by_pairs = [n / 400**2 - (n / 400) ** 2 / 400 for n in (10, 10, 20)]
+    assert found.by_records == pytest.approx(np.mean(by_pairs) / 2, rel=0.1)
+    assert found.variance == pytest.approx(found.total - found.by_records)
 
 
 def test_less_is_better_for_a_loss():

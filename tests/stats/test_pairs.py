@@ -105,3 +105,13 @@ def test_seeds_make_differences_less_sure():
     assert found.errors[0, 1] == pytest.approx((2 * (0.0001 + 0.0004)) ** 0.5, rel=0.03)
     assert found.errors[0, 0] == 0
     assert found.p_values[0, 1] > 0.05 > sure.p_values[0, 1]
+
+
+def test_of_the_seed_only_what_the_records_do_not_show_is_added():
+    values = [0.9, 0.86]
+    resampled = normal_resamples(values, 0.01, 5000)
+    # Of a variance of 0.0020 between repetitions, 0.0008 is due to these records: 0.0012 is left.
+    found = compared(values, resampled, SeedSpread(0.0020, 0.0008, 20), repetitions=3)
+    assert found.errors[0, 1] == pytest.approx((2 * (0.0001 + 0.0004)) ** 0.5, rel=0.03)
+    shown = compared(values, resampled, SeedSpread(0.0020, 0.0020, 20), repetitions=3)
+    assert shown.errors[0, 1] == pytest.approx((2 * 0.0001) ** 0.5, rel=0.03)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -49,6 +50,63 @@ def test_who_is_a_little_better_is_not():
     assert verdict.figures["gain"] > 0
     assert not verdict.promoted
     assert str(verdict).startswith("not better than the champion beyond chance: f1 +0.0")
+
+
+def right_but_in(wrong: Iterable[int], n: int = 400) -> Predictions:
+    """Classify as many A as N without doubt, and err in these records."""
+    targets = np.arange(n) % 2
+    said = np.where(np.isin(np.arange(n), list(wrong)), 1 - targets, targets)
+    names = tuple(f"r{i:03d}" for i in range(n))
+    return Predictions(names, targets, np.eye(2)[said], ("A", "N"), "A")
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "p_value", "level", "promoted"),
+    [
+        # p-values of the sign test, one-sided: 1/32, 9/256, 7/64 and 1/8.
+        (5, 0, 0.0275, 0.95, True),
+        (7, 1, 0.0275, 0.95, True),
+        (5, 1, 0.0765, 0.95, False),
+        (3, 0, 0.0805, 0.95, False),
+        (5, 1, 0.0765, 0.90, True),
+        (5, 0, 0.0275, 0.98, False),
+    ],
+)
+def test_the_level_decides_how_few_records_are_enough(gained, lost, p_value, level, promoted):
+    """The champion errs in 40 records; the challenger is right in some of them, wrong in others."""
+    champion = right_but_in(range(40))
+    challenger = right_but_in([*range(gained, 40), *range(100, 100 + lost)])
+    verdict = judge(challenger, champion, Requirements("accuracy", level), FAST)
+    assert verdict.figures["gain"] == pytest.approx((gained - lost) / 400)
+    assert verdict.figures["p_value"] == pytest.approx(p_value, abs=0.015)
+    assert verdict.promoted is promoted
+
+
+def test_unless_another_level_is_asked_for_p_may_be_up_to_one_in_twenty():
+    champion = right_but_in(range(40))
+    enough, too_few = right_but_in(range(5, 40)), right_but_in([*range(5, 40), 100])
+    assert judge(enough, champion, Requirements("accuracy"), FAST).promoted
+    refused = judge(too_few, champion, Requirements("accuracy"), FAST)
+    assert 0.05 < refused.figures["p_value"] < 0.1
+    assert not refused.promoted
+
+
+def test_five_recordings_of_a_patient_count_as_one_for_what_is_asked_for():
+    """In 4 of 40 patients with A all recordings are missed: 36 of 40 is sure to 0.75 at most."""
+    single = right_but_in(range(0, 8, 2), n=80)
+    recordings = single.take(np.repeat(np.arange(80), 5))
+    by_patient = replace(recordings, groups=np.repeat(np.arange(80), 5))
+    asked = Requirements("accuracy", min_sensitivity=0.8)
+    figures = [judge(one, None, asked, FAST).figures for one in (single, by_patient)]
+    for name in ("accuracy", "sensitivity", "specificity"):
+        for bound in ("low", "high"):
+            values = [found[f"{name}_{bound}"] for found in figures]
+            assert values[1] == pytest.approx(values[0], abs=1e-9), name
+    assert figures[1]["sensitivity"] == 0.9
+    assert figures[1]["sensitivity_low"] == pytest.approx(0.75, abs=0.02)
+    assert not judge(by_patient, None, asked, FAST).promoted
+    # As 400 records of as many patients they would be enough.
+    assert judge(recordings, None, asked, FAST).promoted
 
 
 def test_the_best_of_many_has_to_be_better_by_more():

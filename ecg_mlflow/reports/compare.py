@@ -83,7 +83,10 @@ def compare_side(results: Results, side: str, question: Question) -> Comparison:
     """
     candidates = [one.candidate(side) for one in results.configurations]
     known = [one for one in candidates if one is not None]
-    defined = known[0].repetitions[0].metrics
+    # One model may leave a metric undefined (precision, if it finds no positive record).
+    defined = {
+        name for one in known for repetition in one.repetitions for name in repetition.metrics
+    }
     if question.metric not in defined:
         raise PredictionsError(
             f"metric={question.metric!r} is none of these predictions' metrics: "

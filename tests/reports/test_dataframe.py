@@ -139,6 +139,25 @@ def test_options_are_in_the_grids_order_and_numbers_are_numbers(whole):
     assert means.index.tolist() == [("cnacna", 8), ("cnacna", 16), ("cna", 8), ("cna", 16)]
 
 
+def test_columns_and_values_stand_in_the_grids_order_and_not_in_a_sorted_one(writer):
+    grid = [
+        {"width": width, "depth": depth, "act": act}
+        for width in ("16", "8")
+        for depth in ("two", "one")
+        for act in ("0.5", "0.25", "1")
+    ]
+    with writer.study(grid=grid, repetitions=1) as study:
+        for config in (11, 0):
+            writer.run(study, grid[config], 0)
+    frame = load_results(study.run_id, final=True)
+    assert list(frame.columns[:4]) == ["width", "depth", "act", "config"]
+    assert frame["width"].cat.categories.tolist() == [16, 8]
+    assert frame["depth"].cat.categories.tolist() == ["two", "one"]
+    assert frame["act"].cat.categories.tolist() == [0.5, 0.25, 1]
+    rows = frame[["width", "depth", "act", "config"]].values.tolist()
+    assert rows == [[16, "two", 0.5, 0], [8, "one", 1, 11]]
+
+
 def test_it_becomes_an_array_with_a_dimension_for_each_option(whole):
     study, runs = whole
     names = ["layout", "filters", "repetition", "iteration"]

@@ -14,6 +14,7 @@ from conftest import write_beats
 from studies import grid_text
 
 from ecg_mlflow.cli import main
+from ecg_mlflow.serving import promote
 from ecg_mlflow.tracking.artifacts import read_table
 
 # Of NumPy 2, in Keras's way of saving a model.
@@ -226,7 +227,7 @@ def test_the_best_of_many_picked_on_test_records_is_judged_as_such(work, capsys,
     assert main(["promote", "tested", "--name", "corrected", "--resamples", "200"]) == 1
     assert "only 18 of 48 are new to it and answered" in capsys.readouterr().err
     assert aliases_of(work, "corrected") == {"champion": "1"}
-    monkeypatch.setattr("ecg_mlflow.serving.promote.LEAST_RECORDS", 10)
+    monkeypatch.setattr(promote, "LEAST_RECORDS", 10)
     status = main(["promote", "tested", "--name", "corrected", "--resamples", "200"])
     found = version(work, "corrected", 3)
     assert status == (0 if found.tags["ecg_mlflow.decision"] == "promoted" else 3)

@@ -32,6 +32,7 @@ from mlflow.entities import LoggedModel, Run
 from studies import PARENT_TAG, grid_text
 from waiting import wait_for
 
+from ecg_mlflow.executors import worker_main
 from ecg_mlflow.tracking.client import connect, environment
 
 MARK = "ECG_MLFLOW_TEST_MARK"
@@ -63,7 +64,7 @@ RUN_S = N_ITERATIONS * 5 * 2 * 0.001
 
 
 @dataclass(frozen=True)
-class Mishap:
+class Fault:
     """A SIGKILL at a certain call in a driver or a worker, once.
 
     Attributes
@@ -71,7 +72,7 @@ class Mishap:
     role
         ``driver`` or ``worker``.
     call
-        Where: ``module:function`` or ``module:Class.method``.
+        Where: the function or method, patched in the module that defines it.
     number
         At which call in the process, from 1.
     after
@@ -83,7 +84,7 @@ class Mishap:
     """
 
     role: str
-    call: str
+    call: Callable[..., Any]
     number: int = 1
     after: bool = False
     kill: str = "itself"
@@ -91,8 +92,19 @@ class Mishap:
 
     @property
     def name(self) -> str:
-        where = re.sub(r"\W+", "_", self.call)
+        """What the fault is called once it has happened."""
+        where = f"{self._module}.{self.call.__qualname__}".replace(".", "_")
         return f"{self.role}_{where}_{self.number}_{'after' if self.after else 'before'}"
+
+    def encoded(self) -> dict[str, Any]:
+        """Return the fault as JSON values, with the function by its names."""
+        names = {"name": self.name, "module": self._module, "call": self.call.__qualname__}
+        return {**asdict(self), **names}
+
+    @property
+    def _module(self) -> str:
+        # The functions of `os` are defined in `posix`, where nobody looks them up.
+        return "os" if self.call.__module__ == os.name else self.call.__module__
 
 
 @dataclass
@@ -178,7 +190,7 @@ class Lab:
         self.folder, self.records = folder, records
         self.mark = uuid.uuid4().hex
         (folder / "grid.py").write_text(grid)
-        for name in ("mishaps", "tmp"):
+        for name in ("faults", "tmp"):
             (folder / name).mkdir()
         if uri is None:
             assert empty is not None
@@ -202,16 +214,17 @@ class Lab:
 
     # --- Commands ------------------------------------------------------------------------------
 
-    def start(self, *arguments: str, mishaps: Sequence[Mishap] = ()) -> Driver:
+    def start(self, *arguments: str, faults: Sequence[Fault] = ()) -> Driver:
         """Start a command."""
         self._n_started += 1
         output = self.folder / f"output-{self._n_started}.txt"
         environment = dict(self.environment)
-        if mishaps:
-            environment["MISHAPS"] = json.dumps([{**asdict(m), "name": m.name} for m in mishaps])
-            environment["MISHAPS_DONE"] = str(self.folder / "mishaps")
+        if faults:
+            environment["FAULTS"] = json.dumps([fault.encoded() for fault in faults])
+            environment["FAULTS_DONE"] = str(self.folder / "faults")
+            environment["FAULTS_WORKER"] = worker_main.__name__
             before = environment.get("PYTHONPATH")
-            folders = [str(FOLDER / "mishaps"), *([before] if before else [])]
+            folders = [str(FOLDER / "faults"), *([before] if before else [])]
             environment["PYTHONPATH"] = os.pathsep.join(folders)
         with output.open("wb") as file:
             process = subprocess.Popen(
@@ -225,14 +238,14 @@ class Lab:
             )
         return Driver(process, output)
 
-    def run(self, *more: str, mishaps: Sequence[Mishap] = ()) -> Driver:
+    def run(self, *more: str, faults: Sequence[Fault] = ()) -> Driver:
         """Start the study, or go on with it if `more` says so; two workers, many checkpoints.
 
         What `more` says of these counts.
         """
         chosen = more if "--resume" in more else ("grid.py", "--data", str(self.records), *more)
         often = ("--workers", "2", "--checkpoint-minutes", "0.02")
-        return self.start("run", *often, *chosen, mishaps=mishaps)
+        return self.start("run", *often, *chosen, faults=faults)
 
     def call(self, *arguments: str) -> tuple[int, str]:
         """Run a command to its end; return the exit status and what it said."""
@@ -240,8 +253,8 @@ class Lab:
         return driver.wait(), driver.said
 
     def happened(self) -> set[str]:
-        """Return the names of the mishaps that have come to pass."""
-        return {path.name for path in (self.folder / "mishaps").iterdir()}
+        """Return the names of the faults that have happened."""
+        return {path.name for path in (self.folder / "faults").iterdir()}
 
     # --- Processes -----------------------------------------------------------------------------
 
@@ -508,6 +521,6 @@ def _all_processes() -> list[int]:
 
 def _is_worker(pid: int) -> bool:
     try:
-        return b"ecg_mlflow.executors.worker_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return worker_main.__name__.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False

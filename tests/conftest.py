@@ -160,6 +160,7 @@ def open_workplace(
     tracking_store: str, beats: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[pytest.MonkeyPatch], Workplace]:
     """Make a folder to run commands in, with an environment for them."""
+    from ecg_mlflow.study import signals
     from ecg_mlflow.tracking.client import connect
 
     def open_one(monkeypatch: pytest.MonkeyPatch) -> Workplace:
@@ -170,7 +171,7 @@ def open_workplace(
         monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
         monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
         # It would tie the tests' own process to the shell that has started them.
-        monkeypatch.setattr("ecg_mlflow.study.signals.end_with_parent", lambda: None)
+        monkeypatch.setattr(signals, "end_with_parent", lambda: None)
         return Workplace(folder, beats, connect(tracking_store))
 
     return open_one

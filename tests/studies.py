@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from ecg_mlflow.cli import main
+from ecg_mlflow.executors import worker_main
 from ecg_mlflow.tracking.runs import REASON_TAG
 
 PARENT_TAG = "mlflow.parentRunId"
@@ -110,6 +111,6 @@ def worker_pids() -> list[int]:
                 command = (folder / "cmdline").read_bytes().split(b"\0")
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if parent == os.getpid() and b"ecg_mlflow.executors.worker_main" in command:
+            if parent == os.getpid() and worker_main.__name__.encode() in command:
                 found.append(int(folder.name))
     return found

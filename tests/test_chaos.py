@@ -16,23 +16,25 @@ from contextlib import suppress
 import pytest
 from chaos import (
     N_RUNS,
-    Mishap,
+    Fault,
     assert_same,
     commands,
     empty_store,
     opened_lab,
     undisturbed,
 )
+from mlflow import MlflowClient
 from waiting import wait_for
+
+from ecg_mlflow.tracking.run_log import RunLog
+from ecg_mlflow.tracking.runs import reopen_run
+from ecg_mlflow.training import save_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 #: Of the random moments; another one for another try.
 SEED = int(os.environ.get("CHAOS_SEED", "0"))
-CLIENT = "mlflow.tracking.client:MlflowClient"
 FINISHED = {"status": "FINISHED"}
-
-COMPLETE = "ecg_mlflow.tracking.run_log:RunLog.complete"
 
 
 def deaths(branches):
@@ -46,15 +48,15 @@ def deaths(branches):
     # session, and the worker has died by then.
     in_hand = 2 * branches
     return (
-        [Mishap("driver", f"{CLIENT}.create_run", 4, after=True)],
-        [Mishap("driver", "ecg_mlflow.tracking.study_run:reopen_run", 1, after=True)],
+        [Fault("driver", MlflowClient.create_run, 4, after=True)],
+        [Fault("driver", reopen_run, 2, after=True)],  # the first one is the parent
         [
-            Mishap("worker", "os:fsync", 3),
-            Mishap("driver", f"{CLIENT}.set_terminated", 1, only=FINISHED),
+            Fault("worker", os.fsync, 3),
+            Fault("driver", MlflowClient.set_terminated, 1, only=FINISHED),
         ],
         [
-            Mishap("worker", "ecg_mlflow.study.worker.training_run:save_checkpoint", 3, after=True),
-            Mishap("driver", f"{CLIENT}.set_terminated", in_hand + 1, only=FINISHED, after=True),
+            Fault("worker", save_checkpoint, 3, after=True),
+            Fault("driver", MlflowClient.set_terminated, in_hand + 1, only=FINISHED, after=True),
         ],
     )
 
@@ -62,10 +64,10 @@ def deaths(branches):
 #: Deaths of workers while a model is made, between two models, before the store has everything,
 #: and after. The driver follows a little later.
 WORKERS_DEATHS = (
-    Mishap("worker", f"{CLIENT}.create_logged_model", 1, after=True),
-    Mishap("worker", f"{CLIENT}.finalize_logged_model", 1, after=True),
-    Mishap("worker", COMPLETE, 1),
-    Mishap("worker", COMPLETE, 1, after=True),
+    Fault("worker", MlflowClient.create_logged_model, 1, after=True),
+    Fault("worker", MlflowClient.finalize_logged_model, 1, after=True),
+    Fault("worker", RunLog.complete, 1),
+    Fault("worker", RunLog.complete, 1, after=True),
 )
 
 
@@ -80,15 +82,15 @@ def lab(tmp_path, tmp_path_factory, beats):
         yield lab
 
 
-def go_on(lab, parent, *more, reaps=True, mishaps=()):
+def go_on(lab, parent, *more, reaps=True, faults=()):
     """Go on with a study whose driver was killed, at once or by the command that `reap` tells."""
     if not reaps:
-        return lab.run("--resume", parent, *more, mishaps=mishaps)
+        return lab.run("--resume", parent, *more, faults=faults)
     status, said = lab.call("reap")
     assert status == 0
     told = commands(said)
     assert told in ([["run", "--resume", parent]], []), said
-    return lab.run("--resume", parent, *more, mishaps=mishaps)
+    return lab.run("--resume", parent, *more, faults=faults)
 
 
 @pytest.mark.parametrize("branches", [1, pytest.param(3, marks=pytest.mark.soak)])
@@ -101,13 +103,13 @@ def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(lab, e
     kills = Counter()
 
     first, *others = deaths(branches)
-    driver, parent = lab.run(*more, mishaps=first), None
-    for mishaps in others:
+    driver, parent = lab.run(*more, faults=first), None
+    for faults in others:
         assert driver.wait() == -signal.SIGKILL, driver.said
         parent = parent or driver.parent
-        driver = go_on(lab, parent, *more, reaps=reaps, mishaps=mishaps)
+        driver = go_on(lab, parent, *more, reaps=reaps, faults=faults)
     assert driver.wait() == -signal.SIGKILL, driver.said
-    happened = [death for mishaps in (first, *others) for death in mishaps]
+    happened = [death for faults in (first, *others) for death in faults]
     assert lab.happened() == {death.name for death in happened}
     kills.update(death.role for death in happened)
 
@@ -115,10 +117,10 @@ def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(lab, e
     for death in WORKERS_DEATHS:
         if lab.statuses(parent)["FINISHED"] > N_RUNS - 3:
             break  # what is left may end before this session does
-        driver = go_on(lab, parent, *more, reaps=reaps, mishaps=[death])
+        driver = go_on(lab, parent, *more, reaps=reaps, faults=[death])
         time.sleep(chance.uniform(0.3, 4))
         driver.kill()
-        driver = go_on(lab, parent, *more, reaps=reaps, mishaps=[death])
+        driver = go_on(lab, parent, *more, reaps=reaps, faults=[death])
         pid = chance.choice(driver.wait_for(lab.workers))
         time.sleep(chance.uniform(0, 6))
         with suppress(ProcessLookupError):

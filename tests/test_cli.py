@@ -14,6 +14,7 @@ from studies import grid_text, reason
 from ecg_mlflow.cli import main
 from ecg_mlflow.cli_values import callers_folder
 from ecg_mlflow.records.sources import load_corpus
+from ecg_mlflow.study import launch
 
 
 @pytest.fixture
@@ -190,9 +191,7 @@ def test_an_unreachable_server_is_known_before_data_are_read(workplace, capsys, 
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-    monkeypatch.setattr(
-        "ecg_mlflow.study.launch.load_corpus", lambda *_, **__: pytest.fail("data read")
-    )
+    monkeypatch.setattr(launch, "load_corpus", lambda *_, **__: pytest.fail("data read"))
     status = workplace.run(workplace.write_grid(grid_text()), experiment="x")
     assert status == 1
     assert f"http://127.0.0.1:{port}" in capsys.readouterr().err
@@ -222,7 +221,7 @@ def test_an_error_of_our_own_making_is_the_runs_reason_too(workplace, experiment
     client = workplace.client
     made = client.create_run(client.create_experiment(experiment))
     monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
-    monkeypatch.setattr("ecg_mlflow.study.launch.plan_study", broken)
+    monkeypatch.setattr(launch, "plan_study", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         workplace.run(workplace.write_grid(grid_text()), experiment="x")
     parent, _ = workplace.runs(experiment)
@@ -333,7 +332,7 @@ def test_ctrl_c_ends_with_130(workplace, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ecg_mlflow.study.launch.plan_study", interrupted)
+    monkeypatch.setattr(launch, "plan_study", interrupted)
     assert workplace.run(workplace.write_grid(grid_text()), experiment="x") == 130
     assert "stopped" in capsys.readouterr().err
 

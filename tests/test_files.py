@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -84,7 +85,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     def no_space(descriptor):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("os.fsync", no_space)
+    monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(OSError, match="no space"):
         write_whole(tmp_path / "new/file", b"two")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]

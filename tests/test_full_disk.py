@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from chaos import (
     IDENTITY,
-    Mishap,
+    Fault,
     assert_same,
     differences,
     empty_store,
@@ -18,6 +18,7 @@ from chaos import (
     portrait,
     undisturbed,
 )
+from mlflow import MlflowClient
 from studies import grid_text
 from waiting import wait_for
 
@@ -25,6 +26,7 @@ from ecg_mlflow import load_corpus
 from ecg_mlflow.cli import main
 from ecg_mlflow.errors import StorageFullError
 from ecg_mlflow.files import CHECKPOINT_VARIABLE, ENVIRONMENT_VARIABLE
+from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.training import load_checkpoint
 
 slow = pytest.mark.slow
@@ -94,9 +96,9 @@ def lab(disk, tmp_path, tmp_path_factory, beats):
         yield lab
 
 
-def fill_while_training(lab, disk, *, mishaps=()):
+def fill_while_training(lab, disk, *, faults=()):
     """Start the study and fill the disk once it has saved something; wait for the word on it."""
-    driver = lab.run("--reps", "1", mishaps=mishaps)
+    driver = lab.run("--reps", "1", faults=faults)
     driver.wait_for(lambda: driver.parent and lab.is_training(driver.parent) and saved(disk))
     disk.fill()
     driver.wait_for(lambda: f"no space left on the disk of {disk.folder}" in driver.said)
@@ -154,14 +156,14 @@ def test_checkpoints_of_before_the_disk_was_full_serve_a_resumed_study(lab, disk
 @pytest.mark.parametrize(
     "call",
     [
-        "ecg_mlflow.tracking.run_log:RunLog.complete",
-        pytest.param("mlflow.tracking.client:MlflowClient.log_text", marks=soak),
+        RunLog.complete,
+        pytest.param(MlflowClient.log_text, marks=soak),
     ],
 )
 def test_a_worker_that_dies_at_the_end_of_a_run_it_could_not_save_doubles_nothing(
     lab, disk, expected, call
 ):
-    driver = fill_while_training(lab, disk, mishaps=[Mishap("worker", call)])
+    driver = fill_while_training(lab, disk, faults=[Fault("worker", call)])
     assert driver.wait() == 0, driver.said
     assert lab.happened()
     disk.make_room()

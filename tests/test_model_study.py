@@ -15,6 +15,7 @@ from conftest import write_beats
 from studies import grid_text
 
 from ecg_mlflow.cli import main
+from ecg_mlflow.serving import promote
 from ecg_mlflow.tracking.artifacts import read_table
 
 # Of NumPy 2, in Keras's way of saving a model.
@@ -227,7 +228,7 @@ def test_the_best_of_many_picked_on_test_records_is_judged_as_such(work, capsys,
     assert main(["promote", "tested", "--name", "corrected", "--resamples", "200"]) == 1
     assert "only 18 of 48 are new to it and answered" in capsys.readouterr().err
     assert aliases_of(work, "corrected") == {"champion": "1"}
-    monkeypatch.setattr("ecg_mlflow.serving.promote.LEAST_RECORDS", 10)
+    monkeypatch.setattr(promote, "LEAST_RECORDS", 10)
     # With 200 resamples p is at least 1/201, however good the model is.
     command = ["promote", "tested", "--name", "corrected", "--resamples", "200"]
     assert main([*command, "--level", "0.999"]) == 3

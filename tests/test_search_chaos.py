@@ -20,19 +20,29 @@ import pytest
 from chaos import (
     IDENTITY,
     TEXTS,
-    Mishap,
+    Fault,
     Portrait,
     differences,
     empty_store,
     opened_lab,
     portrait,
 )
+from mlflow import MlflowClient
+from optuna.storages.journal import JournalFileBackend
 from studies import grid_text
 from waiting import wait_for
 
+from ecg_mlflow.executors import ProcessExecutor
+from ecg_mlflow.search.asked import AskedTrials
 from ecg_mlflow.search.journal import open_journal
+from ecg_mlflow.search.optuna_sampler import OptunaSampler
+from ecg_mlflow.study.status import Account
+from ecg_mlflow.study.trial_scheduler import TrialBoard
+from ecg_mlflow.study.worker.score_test_records import score
+from ecg_mlflow.study.worker.training_run import TrainingRun
 from ecg_mlflow.tracking.ledger import ATTEMPT_TAG, PRUNED_TAG
 from ecg_mlflow.tracking.runs import REASON_TAG
+from ecg_mlflow.tracking.study_run import Study
 
 pytestmark = [
     pytest.mark.slow,
@@ -86,36 +96,24 @@ N_ITERATIONS = 18
 OBJECTIVE = "validation_log_loss"
 ALWAYS = ("--workers", "2", "--objective", OBJECTIVE)
 
-CLIENT = "mlflow.tracking.client:MlflowClient"
-STUDY = "ecg_mlflow.tracking.study_run:Study"
-SAMPLER = "ecg_mlflow.search.optuna_sampler:OptunaSampler"
-#: Where a trial of Optuna's, which has its parameters, gets its number in the journal.
-ADD = "ecg_mlflow.search.asked:AskedTrials.add"
-#: Each line of the journal.
-APPEND = "ecg_mlflow.search.journal:_Journal.append_logs"
-PRUNE = "ecg_mlflow.study.trial_scheduler:TrialBoard._prune"
-SEND = "ecg_mlflow.executors.processes:ProcessExecutor.send"
-WITHDRAW = "ecg_mlflow.study.worker.training_run:TrainingRun.withdraw"
-SCORE = "ecg_mlflow.study.worker.score_test_records:score"
-SCORED = "ecg_mlflow.study.status:Account.scored"
-
 #: Deaths of the driver, one session after the other.
 DEATHS = {
     "grid": (
-        Mishap("driver", f"{STUDY}.create_child", 3, after=True),
-        Mishap("driver", f"{STUDY}.finish_child", 2),
-        Mishap("driver", f"{STUDY}.create_child", 8),
+        Fault("driver", Study.create_child, 3, after=True),
+        Fault("driver", Study.finish_child, 2),
+        Fault("driver", Study.create_child, 8),
     ),
     "random": (
-        Mishap("driver", f"{SAMPLER}.ask", 3, after=True),
-        Mishap("driver", f"{SAMPLER}.tell", 4),
-        Mishap("driver", f"{CLIENT}.create_run", 6, after=True),
+        Fault("driver", OptunaSampler.ask, 3, after=True),
+        Fault("driver", OptunaSampler.tell, 4),
+        Fault("driver", MlflowClient.create_run, 6, after=True),
     ),
     "tpe": (
-        Mishap("driver", ADD, 2),
+        # Where a trial of Optuna's, which has its parameters, gets its number in the journal.
+        Fault("driver", AskedTrials.add, 2),
         # Ten trials have ended well, so that TPE has begun.
-        Mishap("driver", f"{SAMPLER}.tell", 12, after=True),
-        Mishap("driver", f"{STUDY}.create_child", 3),
+        Fault("driver", OptunaSampler.tell, 12, after=True),
+        Fault("driver", Study.create_child, 3),
     ),
 }
 
@@ -163,17 +161,17 @@ class Search:
     #: Of children that were given up and ended: attempts and number of losses.
     ended: dict[str, tuple[str, int]] = field(default_factory=dict)
 
-    def go(self, *mishaps):
+    def go(self, *faults):
         """Begin the search, or go on with it."""
         if self.parent is None:
-            return self.lab.run(*ALWAYS, *self.options, mishaps=mishaps)
-        return self.lab.run("--resume", self.parent, "--workers", "2", mishaps=mishaps)
+            return self.lab.run(*ALWAYS, *self.options, faults=faults)
+        return self.lab.run("--resume", self.parent, "--workers", "2", faults=faults)
 
-    def die(self, *mishaps):
-        """Have a session that ends with a mishap."""
-        driver = self.go(*mishaps)
+    def die(self, *faults):
+        """Have a session that ends with a fault."""
+        driver = self.go(*faults)
         assert driver.wait() == -signal.SIGKILL, driver.said
-        assert {mishap.name for mishap in mishaps} <= self.lab.happened()
+        assert {fault.name for fault in faults} <= self.lab.happened()
         self._died(driver)
 
     def die_later(self, chance):
@@ -228,7 +226,8 @@ def test_no_configuration_is_run_twice_or_lost(lab, expected, sampler):
     if sampler == "grid":
         assert lab.call("reap")[0] == 0
     else:
-        search.die(Mishap("driver", APPEND, chance.randint(1, 12), after=chance.random() < 0.5))
+        number, after = chance.randint(1, 12), chance.random() < 0.5  # of the journal's lines
+        search.die(Fault("driver", JournalFileBackend.append_logs, number, after=after))
         with journal_of(search).open("ab") as file:
             file.write(b'{"op_code": 5, "worker')  # and this is how far the next line has come
     for death in others:
@@ -248,13 +247,13 @@ def test_no_configuration_is_run_twice_or_lost(lab, expected, sampler):
 
 def test_a_search_outlives_the_loss_of_its_journal(lab, expected):
     search = Search(lab, ("--sampler", "qmc"))
-    search.die(Mishap("driver", f"{SAMPLER}.tell", 5))
+    search.die(Fault("driver", OptunaSampler.tell, 5))
     known = set(trials(search))
     journal_of(search).unlink()
     # Its copy in the parent run is a little older, and is what the search goes on from.
-    search.die(Mishap("driver", f"{SAMPLER}.ask", 1))
+    search.die(Fault("driver", OptunaSampler.ask, 1))
     assert set(trials(search)) < known
-    search.die(Mishap("driver", f"{SAMPLER}.tell", 9, after=True))
+    search.die(Fault("driver", OptunaSampler.tell, 9, after=True))
     journal_of(search).unlink()
     children = search.finish()
 
@@ -273,20 +272,20 @@ def test_what_was_pruned_stays_so_and_the_test_records_are_scored_once(lab, expe
     # Two workers die where they give up a run, before and after; the driver, where it has decided
     # to give one up and nobody knows, and where the store knows and the worker does not.
     search.die(
-        Mishap("worker", WITHDRAW),
-        Mishap("worker", WITHDRAW, after=True),
-        Mishap("driver", f"{STUDY}.finish_child", 8),
+        Fault("worker", TrainingRun.withdraw),
+        Fault("worker", TrainingRun.withdraw, after=True),
+        Fault("driver", Study.finish_child, 8),
     )
-    search.die(Mishap("driver", PRUNE, after=True))
-    search.die(Mishap("driver", SEND))
+    search.die(Fault("driver", TrialBoard._prune, after=True))
+    search.die(Fault("driver", ProcessExecutor.send))
     # Who comes by ends the dead study's runs, with `reap` or with a study that comes to nothing.
     status, said = lab.call(*{"grid": ["reap"], "tpe": ["run", "no_such_grid.py"]}[sampler])
     assert (status, search.parent in said) == ({"grid": 0, "tpe": 1}[sampler], True)
     assert not lab.running()
     search.die_later(random.Random(f"{SEED} pruned {sampler}"))
     # While the finalists are scored.
-    search.die(Mishap("worker", SCORE), Mishap("driver", SCORED, 1))
-    search.die(Mishap("worker", SCORE, after=True), Mishap("driver", SCORED, 1, after=True))
+    search.die(Fault("worker", score), Fault("driver", Account.scored, 1))
+    search.die(Fault("worker", score, after=True), Fault("driver", Account.scored, 1, after=True))
     children = search.finish()
 
     assert len(children) == N_CONFIGS
@@ -315,9 +314,9 @@ def test_what_was_pruned_stays_so_and_the_test_records_are_scored_once(lab, expe
 
 def test_further_repetitions_go_to_the_same_configurations(lab, expected):
     search = Search(lab, ("--adaptive", "--reps", "3", "--configs", "2-10"))
-    search.die(Mishap("driver", f"{STUDY}.finish_child", 7))
-    search.die(Mishap("driver", f"{STUDY}.finish_child", 3, after=True))  # the first gate
-    search.die(Mishap("driver", f"{STUDY}.create_child", 2))
+    search.die(Fault("driver", Study.finish_child, 7))
+    search.die(Fault("driver", Study.finish_child, 3, after=True))  # the first gate
+    search.die(Fault("driver", Study.create_child, 2))
     children = search.finish()
 
     assert {run.info.status for run in children} == {"FINISHED"}

@@ -10,7 +10,8 @@ import time
 import mlflow
 import numpy as np
 import pytest
-from chaos import Mishap, assert_same, commands, first_repetition, opened_lab, undisturbed
+from chaos import Fault, assert_same, commands, first_repetition, opened_lab, undisturbed
+from mlflow import MlflowClient
 from servers import MlflowServer, Postgres
 from waiting import wait_for
 
@@ -24,7 +25,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
 ]
 
-CLIENT = "mlflow.tracking.client:MlflowClient"
 FINISHED = {"status": "FINISHED"}
 AWAY_S = 3.0
 SEED = int(os.environ.get("CHAOS_SEED", "0"))
@@ -57,17 +57,17 @@ def lab(server, tmp_path, beats):
 def outages(server):
     """List moments to kill the server at; those after a call lose its answer."""
     return [
-        Mishap(role, f"{CLIENT}.{call}", number, after, str(server.group_file), only)
+        Fault(role, call, number, after, str(server.group_file), only)
         for role, call, number, after, only in (
-            ("driver", "create_run", 2, True, {}),
-            ("driver", "create_run", 4, False, {}),
-            ("driver", "log_inputs", 3, True, {}),
-            ("driver", "set_terminated", 1, False, FINISHED),
-            ("driver", "set_terminated", 3, True, FINISHED),
-            ("worker", "log_batch", 4, True, {}),
-            ("worker", "create_logged_model", 1, True, {}),
-            ("worker", "log_model_artifacts", 2, False, {}),
-            ("worker", "finalize_logged_model", 3, True, {}),
+            ("driver", MlflowClient.create_run, 2, True, {}),
+            ("driver", MlflowClient.create_run, 4, False, {}),
+            ("driver", MlflowClient.log_inputs, 3, True, {}),
+            ("driver", MlflowClient.set_terminated, 1, False, FINISHED),
+            ("driver", MlflowClient.set_terminated, 3, True, FINISHED),
+            ("worker", MlflowClient.log_batch, 4, True, {}),
+            ("worker", MlflowClient.create_logged_model, 1, True, {}),
+            ("worker", MlflowClient.log_model_artifacts, 2, False, {}),
+            ("worker", MlflowClient.finalize_logged_model, 3, True, {}),
         )
     ]
 
@@ -78,7 +78,7 @@ def test_a_study_ends_by_itself_while_its_server_is_killed_again_and_again(
     started = server.n_starts
     moments = outages(server)
     with server.kept_up(AWAY_S):
-        driver = lab.run("--reps", "1", mishaps=moments)
+        driver = lab.run("--reps", "1", faults=moments)
         status = driver.wait()
         assert status == 0, driver.said
         server.wait_until_up()

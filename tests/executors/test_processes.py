@@ -26,6 +26,7 @@ from ecg_mlflow.executors import (
     Slot,
     Started,
 )
+from ecg_mlflow.executors import worker as worker_module
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -480,7 +481,7 @@ def test_a_job_that_reads_when_its_driver_goes_has_its_time_to_flush(processes, 
 
 
 def test_a_temporary_log_folder_goes_with_the_executor(processes, tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     executor = processes.open()
     processes.run(executor, "pid")
     assert list(tmp_path.glob("*/worker-0.log"))
@@ -494,7 +495,7 @@ def test_no_slots_is_an_error():
 
 
 def test_without_a_sentinel_ends_are_found_by_polling(processes, monkeypatch):
-    monkeypatch.setattr("ecg_mlflow.executors.worker._open_sentinel", lambda pid: None)
+    monkeypatch.setattr(worker_module, "_open_sentinel", lambda pid: None)
     executor = processes.open()
     assert processes.run(executor, "leave_hard 3").exitcode == 3
     assert processes.run(executor, "echo on").value == "on"

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ecg_mlflow.executors import Job, Outcome
+from ecg_mlflow.executors import Job, Outcome, ray_actor
 from ecg_mlflow.executors.mailbox import encode_letter
 from ecg_mlflow.executors.messages import Answer
 from ecg_mlflow.executors.ray_actor import JobActor
@@ -71,7 +71,7 @@ def test_letters_that_are_late_are_not_read_by_another_try(actor):
 
 
 def test_quick_reports_travel_together(actor, monkeypatch):
-    monkeypatch.setattr("ecg_mlflow.executors.ray_actor._GATHER", 1)
+    monkeypatch.setattr(ray_actor, "_GATHER", 1)
     actor.begin(Job("a", b"tick"), 0)  # every 10 ms
     assert sum(len(actor.next_messages()) for _ in range(2)) > 10
     actor.stop("a")
@@ -79,13 +79,13 @@ def test_quick_reports_travel_together(actor, monkeypatch):
 
 
 def test_the_end_of_a_job_waits_for_nothing(actor, monkeypatch):
-    monkeypatch.setattr("ecg_mlflow.executors.ray_actor._GATHER", 3600)
+    monkeypatch.setattr(ray_actor, "_GATHER", 3600)
     actor.begin(Job("a", b"count 3"), 0)
     assert answer_of(actor).content.value is not None
 
 
 def test_a_job_waits_when_the_driver_does_not_fetch(actor, monkeypatch):
-    monkeypatch.setattr("ecg_mlflow.executors.ray_actor._OUTBOX_LIMIT", 1_000_000)
+    monkeypatch.setattr(ray_actor, "_OUTBOX_LIMIT", 1_000_000)
     actor.begin(Job("a", b"flood"), 0)
     while len(actor._outbox._messages) < 4:  # of 300 kB
         time.sleep(0.01)

@@ -15,7 +15,15 @@ import ray
 from waiting import ends
 
 from ecg_mlflow.errors import DeviceError
-from ecg_mlflow.executors import Event, ExecutorError, Job, Outcome, OutcomeState, Started
+from ecg_mlflow.executors import (
+    Event,
+    ExecutorError,
+    Job,
+    Outcome,
+    OutcomeState,
+    Started,
+    folders,
+)
 from ecg_mlflow.executors.ray_cluster import RayExecutor
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
@@ -251,7 +259,7 @@ def test_a_lost_node_is_told_and_its_job_can_run_on_the_other(on_ray, two_nodes)
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("ecg_mlflow.executors.folders.CHUNK", 1000)
+    monkeypatch.setattr(folders, "CHUNK", 1000)
     (tmp_path / "pack" / "deep").mkdir(parents=True)
     (tmp_path / "pack" / "signals").write_bytes(os.urandom(5500))
     (tmp_path / "pack" / "deep" / "labels").write_bytes(b"AF")

@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ecg_mlflow.errors import RecordError
+from ecg_mlflow.records import demo
 from ecg_mlflow.records.demo import BLOCK, demo_labels, demo_recording, write_demo
 from ecg_mlflow.records.wfdb_header import import_wfdb
 
@@ -183,7 +184,7 @@ def test_a_corpus_appears_whole_or_not_at_all(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return demo_recording(number, *_)
 
-    monkeypatch.setattr("ecg_mlflow.records.demo.demo_recording", fail)
+    monkeypatch.setattr(demo, "demo_recording", fail)
     with pytest.raises(KeyboardInterrupt):
         write_demo(tmp_path / "corpus", 3, 0)
     assert list(tmp_path.iterdir()) == []

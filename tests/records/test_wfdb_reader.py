@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +161,7 @@ def test_dates_that_wfdb_can_read_need_no_copy(tmp_path, write_record, monkeypat
     header = write_record(tmp_path, "R", np.array([[0.1], [-0.2]]))
     lines = header.read_text().splitlines()
     header.write_text("\n".join([f"{lines[0]} 05:05:15.25 8/05/2014", *lines[1:]]))
-    monkeypatch.setattr("tempfile.TemporaryDirectory", None)
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", None)
     np.testing.assert_allclose(read_record(header).signal, [[0.1], [-0.2]])
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecg_mlflow.grids import KV, ConfigAlias, Grid, IntUniform, LogUniform, Option, Uniform
+from ecg_mlflow.search import space as space_module
 from ecg_mlflow.search.space import Dimension, Space
 
 LR = LogUniform(1e-4, 1e-2)
@@ -300,11 +301,11 @@ def test_a_grid_too_large_to_list_is_drawn_from():
 
 
 def test_a_grid_that_is_not_kept_listed_is_enumerated_too(monkeypatch):
-    monkeypatch.setattr("ecg_mlflow.search.space._LISTED", 3)
+    monkeypatch.setattr(space_module, "_LISTED", 3)
     space = Space(a * b + a * Option("b", [5, 6]))
     last = ConfigAlias({"a": 2, "b": 6})
     tried = {config.digest for config in space.grid} - {last.digest}
-    monkeypatch.setattr("ecg_mlflow.search.space._N_DRAWS", 0)
+    monkeypatch.setattr(space_module, "_N_DRAWS", 0)
     rng = np.random.default_rng(0)
     assert space.decode(space.untried(tried, rng)) == last
     assert space.untried(tried | {last.digest}, rng) is None

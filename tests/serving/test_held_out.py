@@ -8,6 +8,7 @@ import pytest
 
 from ecg_mlflow.errors import PromotionError
 from ecg_mlflow.records import load_corpus
+from ecg_mlflow.serving import held_out
 from ecg_mlflow.serving.held_out import Answers, as_said, ask
 from ecg_mlflow.stats.predictions import Predictions
 
@@ -25,7 +26,7 @@ def by_length(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_recordings_are_asked_about_in_their_order_and_in_blocks(corpus, monkeypatch):
-    monkeypatch.setattr("ecg_mlflow.serving.held_out.BLOCK", 4)
+    monkeypatch.setattr(held_out, "BLOCK", 4)
     seen, beats = [], []
 
     def predict(table):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import sys
+import tempfile
 
 import numpy as np
 import pandas as pd
@@ -153,7 +154,7 @@ LINE = "16 1000/mV 16 0 0 0 0 I"
 )
 def test_bytes_that_name_other_files(header, why, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr(tempfile, "tempdir", None)
     with pytest.raises(RecordError, match=why):
         read_row({"header": header.encode(), "signal_file": b"12345678"}, 0, TRAINED)
     assert not list(tmp_path.iterdir())

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ecg_mlflow.errors import ModelError
+from ecg_mlflow.serving import manifest as manifest_module
 from ecg_mlflow.serving.manifest import Manifest, SelfTest, code_digest
 
 
@@ -52,7 +53,7 @@ def test_what_can_not_be_right(make_manifest, wrong, why):
 
 
 def test_the_code_is_known_by_its_content(tmp_path, monkeypatch):
-    monkeypatch.setattr("ecg_mlflow.serving.manifest._PACKAGE", tmp_path)
+    monkeypatch.setattr(manifest_module, "_PACKAGE", tmp_path)
     (tmp_path / "part").mkdir()
     (tmp_path / "part" / "a.py").write_text("x = 1")
     first = code_digest()

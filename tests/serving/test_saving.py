@@ -14,6 +14,7 @@ import pytest
 from mlflow.models import Model
 from saved_models import HIDE, Saved, elsewhere, save_example
 
+from ecg_mlflow import tracking
 from ecg_mlflow.errors import ModelError
 from ecg_mlflow.pipeline import Pipeline
 from ecg_mlflow.records import Record
@@ -93,16 +94,16 @@ def test_the_example_is_ten_seconds_or_what_the_model_takes(tmp_path, network, m
         assert len(example["signal"][0]) == n_samples
 
 
-USE = """
+USE = f"""
 import json, os
 os.chdir(sys.argv[2])
 import mlflow, pandas as pd
 model = mlflow.pyfunc.load_model(sys.argv[1])
 import ecg_mlflow
 assert Path(ecg_mlflow.__file__).is_relative_to(sys.argv[1]), ecg_mlflow.__file__
-assert not {"optuna", "ray"} & set(sys.modules)
-assert not [n for n in sys.modules if n.startswith("ecg_mlflow.tracking")]
-answers = model.predict(pd.DataFrame({"record": sys.argv[3:]}), params={"windows": True})
+assert not {{"optuna", "ray"}} & set(sys.modules)
+assert not [n for n in sys.modules if n.startswith("{tracking.__name__}")]
+answers = model.predict(pd.DataFrame({{"record": sys.argv[3:]}}), params={{"windows": True}})
 print(json.dumps(answers.to_dict("list")))
 """
 

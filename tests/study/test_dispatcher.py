@@ -435,7 +435,7 @@ def test_a_run_whose_checkpoint_is_lost_begins_anew_in_another_child(bench):
 @pytest.mark.parametrize("kind", [StorageFullError, TrackingError])
 def test_what_is_wrong_with_the_machine_ends_the_study(bench, kind):
     def script(key, runs, n):
-        error_type = f"ecg_mlflow.errors.{kind.__name__}"
+        error_type = f"{kind.__module__}.{kind.__name__}"
         return [Outcome(key, OutcomeState.FAILED, reason="no room", error_type=error_type)]
 
     with pytest.raises(kind, match="no room"):
@@ -445,7 +445,7 @@ def test_what_is_wrong_with_the_machine_ends_the_study(bench, kind):
 @pytest.mark.parametrize("kind", [StorageFullError, TrackingError])
 def test_it_does_not_come_between_a_stop_and_its_end(bench, kind):
     def script(key, runs, n):
-        error_type = f"ecg_mlflow.errors.{kind.__name__}"
+        error_type = f"{kind.__module__}.{kind.__name__}"
         return [Outcome(key, OutcomeState.FAILED, reason="no room", error_type=error_type)]
 
     found = bench([planned(0)], script, settle=True)

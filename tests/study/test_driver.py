@@ -13,7 +13,7 @@ from studies import grid_text, reason, worker_pids
 from ecg_mlflow.study.progress import StudyProgress
 
 # Eight training records of ten; batches of four make two iterations an epoch.
-MISHAPS = grid_text(
+FAULTY = grid_text(
     grid="""Option.product(
         Option("learning_rate", [1e-2, 1e30, 2e-2, 3e-2]), Option("n_epochs", [2, 3, 5000, 2])
     )""",
@@ -27,7 +27,7 @@ GOOD, DIVERGES, IS_KILLED, GOOD_TOO = 0, 1, 2, 3
 
 
 @pytest.fixture(scope="module")
-def mishaps(shared_workplace):
+def faulty_study(shared_workplace):
     """Run four configurations: one's loss turns NaN, and one's worker is killed in the middle."""
     update = StudyProgress.update
 
@@ -39,70 +39,72 @@ def mishaps(shared_workplace):
 
     with shared_workplace() as work, pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(StudyProgress, "update", kill_worker)
-        grid = work.write_grid(MISHAPS)
-        work.status = work.run(grid, "--workers", "1", experiment="mishaps")
+        grid = work.write_grid(FAULTY)
+        work.status = work.run(grid, "--workers", "1", experiment="faulty")
         work.left = worker_pids()
     return work
 
 
 @pytest.fixture(scope="module")
-def runs(mishaps):
-    return mishaps.runs("mishaps")[1]
+def runs(faulty_study):
+    return faulty_study.runs("faulty")[1]
 
 
-def test_runs_that_fail_do_not_stop_the_others(mishaps, runs):
+def test_runs_that_fail_do_not_stop_the_others(faulty_study, runs):
     assert [run.info.status for run in runs] == ["FINISHED", "FAILED", "FAILED", "FINISHED"]
-    assert mishaps.status == 3
+    assert faulty_study.status == 3
 
 
-def test_the_parent_is_closed_and_says_how_many_failed(mishaps):
-    parent, _ = mishaps.runs("mishaps")
+def test_the_parent_is_closed_and_says_how_many_failed(faulty_study):
+    parent, _ = faulty_study.runs("faulty")
     assert parent.info.status == "FAILED"
     assert reason(parent) == "2 of 4 runs failed"
     assert parent.data.metrics["runs_failed"] == 2
     assert "2 of 4 runs finished, 2 failed." in parent.data.tags["mlflow.note.content"]
 
 
-def test_a_diverged_loss_is_the_reason(mishaps, runs):
+def test_a_diverged_loss_is_the_reason(faulty_study, runs):
     assert "DivergedError" in reason(runs[DIVERGES])
     assert "a smaller learning rate" in reason(runs[DIVERGES])
-    assert "Traceback" in mishaps.text(runs[DIVERGES], "error.txt")
+    assert "Traceback" in faulty_study.text(runs[DIVERGES], "error.txt")
 
 
-def test_a_killed_worker_is_the_reason(mishaps, runs):
+def test_a_killed_worker_is_the_reason(faulty_study, runs):
     assert "SIGKILL" in reason(runs[IS_KILLED])
-    assert "SIGKILL" in mishaps.text(runs[IS_KILLED], "error.txt")
+    assert "SIGKILL" in faulty_study.text(runs[IS_KILLED], "error.txt")
     # Those of the last test at least: they were flushed with it.
-    assert len(mishaps.losses(runs[IS_KILLED])) >= 9
+    assert len(faulty_study.losses(runs[IS_KILLED])) >= 9
 
 
-def test_losses_before_the_divergence_are_kept(mishaps, runs):
-    losses = mishaps.losses(runs[DIVERGES])
+def test_losses_before_the_divergence_are_kept(faulty_study, runs):
+    losses = faulty_study.losses(runs[DIVERGES])
     assert losses
     assert all(loss < float("inf") for loss in losses)
 
 
-def test_no_worker_is_left(mishaps):
-    assert mishaps.left == []
+def test_no_worker_is_left(faulty_study):
+    assert faulty_study.left == []
 
 
-def test_a_study_that_validates_is_ranked_by_validation(mishaps, runs):
-    parent, _ = mishaps.runs("mishaps")
+def test_a_study_that_validates_is_ranked_by_validation(faulty_study, runs):
+    parent, _ = faulty_study.runs("faulty")
     assert parent.data.params["objective"] == "maximize validation_f1"
     metrics = runs[GOOD].data.metrics
     assert {"validation_f1", "best_validation_f1", "test_f1"} <= set(metrics)
     assert "best_test_f1" not in metrics, "the test set chooses nothing"
-    steps = {m.step for m in history(mishaps, runs[GOOD], "validation_f1")}
+    steps = {m.step for m in history(faulty_study, runs[GOOD], "validation_f1")}
     assert steps == {2, 5}
-    assert {m.step for m in history(mishaps, runs[GOOD], "test_f1")} == {5}
+    assert {m.step for m in history(faulty_study, runs[GOOD], "test_f1")} == {5}
 
 
-def test_a_study_that_validates_still_tells_of_its_test_records(mishaps, runs):
-    plan = json.loads(mishaps.text(mishaps.runs("mishaps")[0], "design/plan.json"))
+def test_a_study_that_validates_still_tells_of_its_test_records(faulty_study, runs):
+    plan = json.loads(faulty_study.text(faulty_study.runs("faulty")[0], "design/plan.json"))
     for name in ("best", "last"):
-        lines = mishaps.text(runs[GOOD_TOO], f"predictions/{name}.csv").splitlines()[1:]
+        lines = faulty_study.text(runs[GOOD_TOO], f"predictions/{name}.csv").splitlines()[1:]
         assert [line.partition(",")[0] for line in lines] == plan["split"]["test"]
-    matrix = [one.path for one in mishaps.client.list_artifacts(runs[GOOD].info.run_id, "plots")]
+    matrix = [
+        one.path for one in faulty_study.client.list_artifacts(runs[GOOD].info.run_id, "plots")
+    ]
     assert len(matrix) == 2
 
 

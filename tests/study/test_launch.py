@@ -9,14 +9,15 @@ import pytest
 from studies import grid_text
 
 from ecg_mlflow.errors import DeviceError, TrackingError
-from ecg_mlflow.study import launch as study
+from ecg_mlflow.study import launch
 from ecg_mlflow.study.driver import StudyResult
 from ecg_mlflow.study.launch import _report, _slots, run_request
 from ecg_mlflow.study.request import StudyRequest
+from ecg_mlflow.tracking.study_run import Study
 
 
 def test_workers_have_one_thread_each_on_the_cpu(monkeypatch):
-    monkeypatch.setattr(study, "count_cores", lambda: 6)
+    monkeypatch.setattr(launch, "count_cores", lambda: 6)
     slots = _slots(StudyRequest("x"))
     assert len(slots) == 6
     assert {slot.env["TF_NUM_INTRAOP_THREADS"] for slot in slots} == {"1"}
@@ -34,8 +35,8 @@ def test_gpus_are_looked_for_where_the_user_let_them_be_seen(monkeypatch):
         asked.append(environ.get("CUDA_VISIBLE_DEVICES"))
         return ["0", "1"]
 
-    monkeypatch.setattr(study, "find_gpus", find)
-    monkeypatch.setattr(study, "count_cores", lambda: 8)
+    monkeypatch.setattr(launch, "find_gpus", find)
+    monkeypatch.setattr(launch, "count_cores", lambda: 8)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as the command line sets it for itself
     slots = _slots(StudyRequest("x", gpus="0:2,1"))
     assert [slot.device for slot in slots] == ["gpu:0", "gpu:1", "gpu:0"]
@@ -73,7 +74,7 @@ def test_a_relative_store_is_the_callers(workplace, monkeypatch):
     caller.mkdir()
     grid = workplace.write_grid(grid_text())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///own.db")
-    monkeypatch.setattr(study, "_plan", lambda *_: (_ for _ in ()).throw(DeviceError("enough")))
+    monkeypatch.setattr(launch, "_plan", lambda *_: (_ for _ in ()).throw(DeviceError("enough")))
     with pytest.raises(DeviceError, match="enough"):
         run_request(StudyRequest(str(grid), folders=(caller, workplace.folder)))
     assert (caller / "own.db").exists()
@@ -85,7 +86,7 @@ def test_an_end_that_can_not_be_written_does_not_hide_the_error(workplace, monke
         raise TrackingError("MLflow could not go on in run 000")
 
     monkeypatch.setenv("MLFLOW_RUN_ID", workplace.client.create_run("0").info.run_id)
-    monkeypatch.setattr("ecg_mlflow.study.resume.Study.open", fail)
+    monkeypatch.setattr(Study, "open", fail)
     with pytest.raises(FileNotFoundError, match="no grid file") as error:
         run_request(StudyRequest("nosuch.py"))
     assert "go on in run 000" in "".join(error.value.__notes__)

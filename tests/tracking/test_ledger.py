@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ecg_mlflow.provenance import HEARTBEAT_TAG, ProcessMark, seconds_since
+from ecg_mlflow.tracking import ledger
 from ecg_mlflow.tracking.ledger import (
     ATTEMPT_TAG,
     CORPUS_TAG,
@@ -59,7 +60,7 @@ def test_children_are_read_with_all_that_matters(client, study):
 
 
 def test_more_children_than_a_page_holds(client, study, monkeypatch):
-    monkeypatch.setattr("ecg_mlflow.tracking.ledger._PAGE", 2)
+    monkeypatch.setattr(ledger, "_PAGE", 2)
     for i in range(5):
         study.create_child(str(i), {}, {IDENTITY_TAG: str(i)})
     found = read_children(client, study.experiment_id, study.run_id)

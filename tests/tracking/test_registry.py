@@ -17,6 +17,7 @@ from servers import MlflowServer, free_port
 
 from ecg_mlflow.errors import PromotionError, TrackingError
 from ecg_mlflow.provenance import HEARTBEAT_TAG, ProcessMark
+from ecg_mlflow.tracking import promotion_lock
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.entering import enter
 from ecg_mlflow.tracking.promotion_lock import fitting
@@ -214,7 +215,7 @@ def test_waiting_can_be_ended(client, name):
 
 
 def test_who_waits_gives_signs_of_life(client, name, monkeypatch):
-    monkeypatch.setattr("ecg_mlflow.tracking.promotion_lock.HEARTBEAT_S", 0.0)
+    monkeypatch.setattr(promotion_lock, "HEARTBEAT_S", 0.0)
     first, second = enter_one(client, name), enter_one(client, name)
     long_ago = "2020-01-01T00:00:00+00:00"
     for one in (first, second):
@@ -225,7 +226,7 @@ def test_who_waits_gives_signs_of_life(client, name, monkeypatch):
         looks.append(version(client, name, 2).tags[HEARTBEAT_TAG])
         first.decide(promoted=False, reason="", against=None)
 
-    monkeypatch.setattr("ecg_mlflow.tracking.promotion_lock.time.sleep", sleep)
+    monkeypatch.setattr(promotion_lock.time, "sleep", sleep)
     second.wait_for_turn()
     assert len(looks) == 1
     assert looks[0] > long_ago

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.provenance import MACHINE_TAGS
+from ecg_mlflow.tracking import study_run
 from ecg_mlflow.tracking.retry import Patience
 from ecg_mlflow.tracking.runs import EndStatus
 from ecg_mlflow.tracking.study_run import Study
@@ -141,9 +142,9 @@ def test_an_error_is_not_hidden_by_a_failing_close(client, experiment):
 def test_progress_is_live_and_its_steps_grow_in_a_continued_study(client, experiment, monkeypatch):
     study = Study.open(client, experiment, "s")
     began = client.get_run(study.run_id).info.start_time
-    monkeypatch.setattr("ecg_mlflow.tracking.study_run._now_ms", lambda: began + 5_000)
+    monkeypatch.setattr(study_run, "_now_ms", lambda: began + 5_000)
     study.progress({"runs_done": 1, "runs_failed": 0, "best": 0.7})
-    monkeypatch.setattr("ecg_mlflow.tracking.study_run._now_ms", lambda: began + 3_600_000)
+    monkeypatch.setattr(study_run, "_now_ms", lambda: began + 3_600_000)
     with Study.open(client, experiment, "s", run_id=study.run_id) as continued:
         continued.progress({"runs_done": 2})
     rows = client.get_metric_history(study.run_id, "runs_done")

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.signal import find_peaks
 
+from ecg_mlflow.records.synthetic import recording as recording_module
 from ecg_mlflow.records.synthetic.recording import synthesize
 
 CLASSES = ("N", "A", "O", "~")
@@ -70,33 +71,30 @@ def test_fibrillation_shows_in_the_intervals_of_the_signal():
 
 
 def test_hands_exchanged_turn_the_heart_but_not_the_noise_over(monkeypatch):
-    module = "ecg_mlflow.records.synthetic.recording"
-    monkeypatch.setattr(f"{module}._INVERTED_SHARE", 0.0)
+    monkeypatch.setattr(recording_module, "_INVERTED_SHARE", 0.0)
     upright = make("N", 1).samples[:, 0]
-    monkeypatch.setattr(f"{module}._INVERTED_SHARE", 1.0)
+    monkeypatch.setattr(recording_module, "_INVERTED_SHARE", 1.0)
     inverted = make("N", 1).samples[:, 0]
     assert np.corrcoef(upright, inverted)[0, 1] < -0.5
-    monkeypatch.setattr(f"{module}.disturb", lambda rng, heart_mv, *_: heart_mv)
+    monkeypatch.setattr(recording_module, "disturb", lambda rng, heart_mv, *_: heart_mv)
     inverted = make("N", 1).samples
-    monkeypatch.setattr(f"{module}._INVERTED_SHARE", 0.0)
+    monkeypatch.setattr(recording_module, "_INVERTED_SHARE", 0.0)
     np.testing.assert_array_equal(inverted, -make("N", 1).samples)
 
 
 def test_about_one_recording_in_seven_is_upside_down(monkeypatch):
     turned = []
-    module = "ecg_mlflow.records.synthetic.recording"
-    monkeypatch.setattr(f"{module}.swap_arms", lambda signal: turned.append(1) or -signal)
+    monkeypatch.setattr(recording_module, "swap_arms", lambda signal: turned.append(1) or -signal)
     for number in range(100):
         make("N", number)
     assert 8 <= len(turned) <= 23
 
 
 def test_the_strongest_disturbance_fits_into_int16(monkeypatch):
-    module = "ecg_mlflow.records.synthetic.recording"
     saturated = [8.0, -8.0] * 4  # I and II opposite make III the largest lead that there can be
     columns = iter(saturated)
     monkeypatch.setattr(
-        f"{module}.disturb", lambda rng, heart_mv, *_: np.full(len(heart_mv), next(columns))
+        recording_module, "disturb", lambda rng, heart_mv, *_: np.full(len(heart_mv), next(columns))
     )
     samples = make("~", 1, n_leads=12).samples
     assert samples[0, 2] == -16000

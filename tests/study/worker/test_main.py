@@ -20,12 +20,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
 from ecg_mlflow import C, Optimizer, Option, Pipeline, Research, ResNet, Split, load_corpus
-from ecg_mlflow.errors import StorageFullError, TrackingError
+from ecg_mlflow.errors import DivergedError, StorageFullError, TrackingError
 from ecg_mlflow.files import checkpoint_path, locked
 from ecg_mlflow.provenance import ProcessMark, seconds_since
 from ecg_mlflow.study.descriptions import dataset_infos
 from ecg_mlflow.study.planning import Overrides, plan_study
+from ecg_mlflow.study.worker import main as main_module
 from ecg_mlflow.study.worker import run_artifacts as conclusion
+from ecg_mlflow.study.worker import training_run
 from ecg_mlflow.study.worker.main import RunJob, TrainJob, probe, work
 from ecg_mlflow.study.worker.score_test_records import ScoreJob
 from ecg_mlflow.study.worker.training_run import TrainingRun
@@ -216,7 +218,7 @@ def test_a_diverged_loss_ends_the_run_after_its_losses_are_kept(desk, workplace)
     desk.train(run)
     end = desk.ended(run)
     assert end["ended"] == "failed"
-    assert end["error_type"] == "ecg_mlflow.errors.DivergedError"
+    assert end["error_type"] == f"{DivergedError.__module__}.{DivergedError.__name__}"
     assert "smaller learning rate" in end["reason"]
     assert "Traceback" in end["error"]
     assert workplace.losses(desk.loaded(run))
@@ -284,7 +286,7 @@ def test_a_failure_is_told_after_a_death_without_another_training(desk, moment, 
             with pytest.raises(Killed):
                 desk.train(run)
         assert "loss" not in desk.history(run)
-    monkeypatch.setattr("ecg_mlflow.study.worker.training_run.build_model", _die)
+    monkeypatch.setattr(training_run, "build_model", _die)
     desk.reports.clear()
     desk.train(run)
     assert desk.ended(run) == {**told, "run": run.key}
@@ -299,7 +301,7 @@ def test_what_is_in_the_store_is_never_ahead_of_the_checkpoint(desk, monkeypatch
     run = desk.run_job(GOOD)
     # Whatever may be delivered is, long before the next checkpoint.
     eager = partial(RunLog, interval_s=0.001)
-    monkeypatch.setattr("ecg_mlflow.study.worker.training_run.RunLog", eager)
+    monkeypatch.setattr(training_run, "RunLog", eager)
 
     def report(data):
         time.sleep(0.1)
@@ -388,7 +390,7 @@ def test_a_full_disk_lets_the_run_go_on_without_checkpoints(desk, monkeypatch):
 
     whole, run = desk.run_job(GOOD), desk.run_job(GOOD)
     desk.train(whole)
-    monkeypatch.setattr("ecg_mlflow.study.worker.training_run.save_checkpoint", full)
+    monkeypatch.setattr(training_run, "save_checkpoint", full)
     desk.reports.clear()
     desk.train(run)
     assert desk.ended(run)["ended"] == "done"
@@ -401,7 +403,7 @@ def test_a_full_cache_is_the_machine_s_error_and_not_the_run_s(desk, monkeypatch
     def full(*args):
         raise StorageFullError("no space left on the disk of there")
 
-    monkeypatch.setattr("ecg_mlflow.study.worker.main.batch_sources", full)
+    monkeypatch.setattr(main_module, "batch_sources", full)
     with pytest.raises(StorageFullError):
         desk.train(desk.run_job(GOOD))
     assert desk.reports == []
@@ -417,8 +419,8 @@ def test_an_old_checkpoint_does_not_outlive_what_it_does_not_cover(desk):
         original(path, checkpoint)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ecg_mlflow.study.worker.training_run.save_checkpoint", full_after_the_first)
-        patch.setattr("ecg_mlflow.tracking.run_log.RunLog.complete", _die)
+        patch.setattr(training_run, "save_checkpoint", full_after_the_first)
+        patch.setattr(RunLog, "complete", _die)
         with pytest.raises(Killed):
             desk.train(run)
     stored = desk.history(run)
@@ -433,7 +435,7 @@ def test_other_versions_are_told(desk, monkeypatch):
     run = desk.run_job(GOOD)
     with pytest.raises(Killed):
         desk.train(run, report=killed_at([], saved=2))
-    monkeypatch.setattr("ecg_mlflow.study.worker.training_run.versions", lambda: {"keras": "9.9"})
+    monkeypatch.setattr(training_run, "versions", lambda: {"keras": "9.9"})
     desk.train(run)
     (note,) = [report["note"] for report in desk.reports if "note" in report]
     assert re.fullmatch(r"goes on under other versions, .*: keras [\d.]+ to 9.9", note)
@@ -472,7 +474,7 @@ def test_branches_that_stand_at_different_places_go_on_together(desk):
 
 
 def test_two_processes_never_train_one_run(desk, monkeypatch):
-    monkeypatch.setattr("ecg_mlflow.study.worker.training_run.LOCK_S", 0.1)
+    monkeypatch.setattr(training_run, "LOCK_S", 0.1)
     run = desk.run_job(GOOD)
     with locked(checkpoint_path(run.run_id)):
         desk.train(run)
@@ -546,7 +548,7 @@ def test_a_run_that_is_given_up_delivers_its_losses_and_leaves_the_others(desk, 
     def received():
         return [letters.pop()] if letters else []
 
-    monkeypatch.setattr("ecg_mlflow.study.worker.main.received", received)
+    monkeypatch.setattr(main_module, "received", received)
     desk.reports.clear()
     desk.train(lost, kept, report=report)
     assert desk.ended(lost) == {

@@ -11,6 +11,7 @@ import pytest
 from mlflow.tracking.context.registry import resolve_tags
 
 from ecg_mlflow import load_corpus, records
+from ecg_mlflow.integrations import datasets, run_context
 from ecg_mlflow.integrations.run_context import EcgRunContext
 from ecg_mlflow.tracking.recordings_source import DIGEST_LIMIT
 
@@ -81,6 +82,6 @@ def test_beside_mlflow_it_loads_only_its_own_modules():
     assert found == ["ecg_mlflow"]
 
 
-@pytest.mark.parametrize("module", ["run_context", "wfdb_dataset"])
+@pytest.mark.parametrize("module", [run_context, datasets])
 def test_each_module_may_be_imported_before_mlflow(module):
-    assert in_a_new_process(f"import ecg_mlflow.integrations.{module}; found = []") == []
+    assert in_a_new_process(f"import {module.__name__}; found = []") == []

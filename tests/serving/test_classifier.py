@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 
-from ecg_mlflow import executors, reports, search, study, tracking, training
+from ecg_mlflow import executors, reports, search, study, training
 from ecg_mlflow.errors import ModelError, PipelineError
 from ecg_mlflow.pipeline import BatchSource, Pipeline, WindowMaker, class_targets, prepare, select
 from ecg_mlflow.records import load_corpus
@@ -23,6 +23,7 @@ from ecg_mlflow.serving import classifier
 from ecg_mlflow.serving.classifier import RawEcgClassifier, open_engine
 from ecg_mlflow.serving.inputs import from_signal
 from ecg_mlflow.serving.manifest import SelfTest, code_digest
+from ecg_mlflow.tracking import client
 from ecg_mlflow.training import evaluate
 
 LENGTH = 120
@@ -231,7 +232,7 @@ def test_a_network_for_other_windows_is_refused(load):
 
 
 def test_importing_it_loads_nothing_that_predicting_does_not_need():
-    parts = (executors, reports, search, study, tracking, training)
+    parts = (executors, reports, search, study, client, training)
     program = (
         "import sys, ecg_mlflow.serving.classifier\n"
         "print({n.split('.')[0] for n in sys.modules} & {'keras', 'tensorflow', 'matplotlib', "

@@ -14,13 +14,13 @@ import pytest
 from mlflow.models import Model
 from saved_models import HIDE, Saved, elsewhere, save_example
 
-from ecg_mlflow import tracking
 from ecg_mlflow.errors import ModelError
 from ecg_mlflow.pipeline import Pipeline
 from ecg_mlflow.records import Record
 from ecg_mlflow.serving.manifest import Manifest, code_digest
 from ecg_mlflow.serving.requirements import pinned_requirements
 from ecg_mlflow.serving.saving import save_classifier
+from ecg_mlflow.tracking import client
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -102,7 +102,7 @@ model = mlflow.pyfunc.load_model(sys.argv[1])
 import ecg_mlflow
 assert Path(ecg_mlflow.__file__).is_relative_to(sys.argv[1]), ecg_mlflow.__file__
 assert not {{"optuna", "ray"}} & set(sys.modules)
-assert not [n for n in sys.modules if n.startswith("{tracking.__name__}")]
+assert not [n for n in sys.modules if n.startswith("{client.__name__}")]
 answers = model.predict(pd.DataFrame({{"record": sys.argv[3:]}}), params={{"windows": True}})
 print(json.dumps(answers.to_dict("list")))
 """

@@ -136,7 +136,7 @@ def study(client: MlflowClient, name: str, *options: str) -> Finished:
         if run is not None:
             command += ["--resume", run.info.run_id]
         else:
-            command += [__file__, "--data", DATA, "--experiment", name, "--reuse", "false"]
+            command += [__file__, "--data", DATA, "--experiment", name, "--no-reuse"]
             command += ["--objective", METRIC, *options]
         subprocess.run(
             [*command, "--workers", str(WORKERS)],

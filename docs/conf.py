@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from importlib.metadata import version as version_of
 
@@ -41,7 +40,7 @@ numpydoc_class_members_toctree = False
 # without their modules; and what stands in signatures without being for anybody to call.
 nitpick_ignore_regex = [
     (r"py:.*", r"(np|npt|numpy|pd|pandas|keras|tf|tensorflow|mlflow|optuna|matplotlib|ray)\..*"),
-    (r"py:.*", r"(collections|pathlib|types|typing|argparse|datetime|contextlib|os)\..*"),
+    (r"py:.*", r"(collections|pathlib|types|typing|datetime|contextlib|os)\..*"),
     (r"py:class", r"[A-Z]\w*"),
     (r"py:class", r"ecg_mlflow\.grids\.grid\.Operand"),
     (r"py:.*", r"ecg_mlflow\.(canonical|provenance|study\.settings)\..*"),
@@ -57,16 +56,14 @@ class CommandHelp(Directive):
 
     def run(self) -> list[nodes.Node]:
         """Return the text as a literal block."""
-        from ecg_mlflow.cli import _parser
+        from click import Context
 
-        (commands,) = (
-            action.choices
-            for action in _parser()._actions
-            if isinstance(action, argparse._SubParsersAction)
-        )
+        from ecg_mlflow.cli import program
+
+        (name,) = self.arguments
         # As wide wherever it is built.
-        os.environ["COLUMNS"] = "96"
-        text = commands[self.arguments[0]].format_help()
+        whole = program.make_context("ecg-mlflow", [name], terminal_width=96)
+        text = Context(program.commands[name], whole, name).get_help()
         return [nodes.literal_block(text, text, language="none")]
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ecg_mlflow.study.research import DemoBudget, Research
     from ecg_mlflow.training import Loss, Optimizer
 
+    __version__: str
+
 __all__ = [
     "KV",
     "SNOMED",
@@ -60,6 +62,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("ecg_mlflow")
     for home, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"ecg_mlflow.{home}"), name)

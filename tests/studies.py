@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from ecg_mlflow.cli import main
+from ecg_mlflow.cli import main, program
 from ecg_mlflow.executors import worker_main
 from ecg_mlflow.tracking.runs import REASON_TAG
 
@@ -94,6 +96,19 @@ class Workplace:
         for item in self.client.list_artifacts(run.info.run_id, folder):
             found |= self.artifacts(run, item.path) if item.is_dir else {item.path}
         return found
+
+
+def parsed(words: Sequence[str]) -> dict[str, Any]:
+    """Read the words of a command line, without running the command; return its parameters.
+
+    Raises
+    ------
+    click.UsageError
+        If the command line would refuse them.
+    """
+    name, *rest = words
+    with program.make_context("ecg-mlflow", [name]) as whole:
+        return program.commands[name].make_context(name, rest, parent=whole).params
 
 
 def reason(run: Run) -> str:

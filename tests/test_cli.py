@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
 from studies import grid_text, reason
 
 from ecg_mlflow.cli import main
-from ecg_mlflow.cli_values import callers_folder
 from ecg_mlflow.records.sources import load_corpus
 from ecg_mlflow.study import launch
 
@@ -267,34 +265,6 @@ def test_data_describes_a_corpus(workplace, capsys):
     assert "A 10, N 10" in out
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        [],
-        ["run"],
-        ["run", "x.py", "--epochs", "0"],
-        ["run", "x.py", "--workers", "-1"],
-        ["run", "x.py", "--limit", "many"],
-        ["run", "x.py", "--on-bad-record", "ignore"],
-        ["run", "x.py", "--dry-run=maybe"],
-        ["walk"],
-    ],
-)
-def test_wrong_usage_ends_with_2(words, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(words)
-    assert stop.value.code == 2
-    assert "usage: ecg-mlflow" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["plan", "-h"], ["data", "-h"]])
-def test_help(words, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(words)
-    assert stop.value.code == 0
-    assert "usage: ecg-mlflow" in capsys.readouterr().out
-
-
 def test_parameters_of_mlflow_run_may_be_empty(workplace, experiment):
     """MLflow hands over an empty text for a parameter that was not given."""
     grid = workplace.write_grid(grid_text())
@@ -313,19 +283,6 @@ def test_the_experiment_is_that_of_mlflows_environment(workplace, experiment, mo
     assert len(children) == 1
     assert workplace.run(grid, *more, experiment=f"not {experiment}") == 0
     assert workplace.runs(experiment)[0].info.run_id == parent.info.run_id
-
-
-def test_the_callers_folder_is_known_only_under_mlflow_run(monkeypatch, tmp_path):
-    caller = subprocess.Popen(["sleep", "60"], cwd=tmp_path)
-    try:
-        monkeypatch.setattr(os, "getppid", lambda: caller.pid)
-        monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-        assert callers_folder() == []
-        monkeypatch.setenv("MLFLOW_RUN_ID", "0")
-        assert callers_folder() == [tmp_path]
-    finally:
-        caller.kill()
-        caller.wait()
 
 
 def test_ctrl_c_ends_with_130(workplace, capsys, monkeypatch):

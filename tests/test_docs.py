@@ -66,11 +66,10 @@ def test_every_example_has_its_place():
 
 
 def test_every_command_has_its_place():
-    from ecg_mlflow.cli import _parser
+    from ecg_mlflow.cli import program
 
-    (commands,) = (action.choices for action in _parser()._actions if action.choices)
     page = (DOCS / "commands.rst").read_text()
-    assert set(re.findall(r"command-help:: (\S+)", page)) == set(commands)
+    assert set(re.findall(r"command-help:: (\S+)", page)) == set(program.commands)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

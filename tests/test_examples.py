@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from studies import parsed
 
-from ecg_mlflow.cli import _parser, main
+from ecg_mlflow.cli import main
 from ecg_mlflow.records.demo import write_demo
 from ecg_mlflow.study.grid_file import find_grid_file, load_grid_file
 
@@ -77,9 +78,9 @@ def test_a_numbered_example_is_short_and_says_how_to_run_it(path):
 @pytest.mark.parametrize("path", NUMBERED, ids=name_of)
 def test_its_commands_are_ones_that_there_are(path):
     for command in commands(path):
-        given = _parser().parse_args(as_console(command))
-        if hasattr(given, "grid"):
-            assert find_grid_file(given.grid, []) == path
+        given = parsed(as_console(command))
+        if "grid" in given:
+            assert find_grid_file(given["grid"], []) == path
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=name_of)

@@ -152,7 +152,7 @@ def test_runs_of_earlier_studies_are_reused_and_linked(workplace, experiment, ca
     first, before = workplace.runs(experiment)
     capsys.readouterr()
     later = f"{experiment} later"
-    assert run(workplace, later, "--reuse", "true", grid=grown) == 0
+    assert run(workplace, later, "--reuse", grid=grown) == 0
     said = capsys.readouterr()
     assert "of 3 runs: 2 taken over from other studies, 1 to begin" in said.err
     assert "3 runs finished, 0 failed" in said.out

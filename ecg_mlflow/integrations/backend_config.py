@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ecg_mlflow.cli_values import amount, count, minutes, whole
+import click
+
+from ecg_mlflow.cli.run import MACHINES
 from ecg_mlflow.errors import BackendError
 
 #: The key that is no option of ``ecg-mlflow run``: what prepares the project's environment.
 ENV_MANAGER = "env_manager"
-ENV_MANAGERS = ("local", "virtualenv", "uv", "conda")
 LOCAL = "local"
-
-
-def _executor(given: str) -> str:
-    if given not in ("processes", "ray"):
-        raise ValueError
-    return given
-
-
-def _env_manager(given: str) -> str:
-    if given not in ENV_MANAGERS:
-        raise ValueError
-    return given
-
-
-_executor.__name__ = "processes or ray"
-_env_manager.__name__ = ", ".join(ENV_MANAGERS)
-_TEXT: Callable[[str], object] = str
-
-#: Options of ``ecg-mlflow run`` that say where and how a study runs, and what reads their values.
-OPTIONS: Mapping[str, Callable[[str], object]] = {
-    "executor": _executor,
-    "workers": count,
-    "threads": whole,
-    "gpus": _TEXT,
-    "branches": whole,
-    "gpus_per_worker": amount,
-    "ray_address": _TEXT,
-    "hang_minutes": minutes,
-    "checkpoint_minutes": minutes,
+#: What reads the value of each key.
+_TYPES: Mapping[str, click.ParamType[Any]] = {
+    **{str(option.name): option.type for option in MACHINES},
+    ENV_MANAGER: click.Choice([LOCAL, "virtualenv", "uv", "conda"]),
 }
 
 
@@ -94,24 +70,21 @@ def _text(key: str, value: object) -> str:
     BackendError
         If there is no such key, or the value can't be read.
     """
-    readers = {**OPTIONS, ENV_MANAGER: _env_manager}
-    if key not in readers:
-        near = difflib.get_close_matches(key.lower().replace("-", "_"), readers, n=1)
+    if key not in _TYPES:
+        near = difflib.get_close_matches(key.lower().replace("-", "_"), _TYPES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise BackendError(
             f"the backend's configuration has {key!r}, which is none of its keys: "
-            f"{', '.join(readers)}.{hint} What a study computes is said with -P or in the grid file"
+            f"{', '.join(_TYPES)}.{hint} What a study computes is said with -P or in the grid file"
         )
     if key == "gpus" and isinstance(value, list):
         value = ",".join(map(str, value))
     text = str(value).strip()
     try:
         if isinstance(value, bool) or not isinstance(value, str | int | float) or not text:
-            raise ValueError
-        readers[key](text)
-    except ValueError:
-        wanted = "a text" if readers[key] is _TEXT else readers[key].__name__
-        raise BackendError(
-            f"the backend's configuration has {key}={value!r}; it takes {wanted}"
-        ) from None
+            raise click.BadParameter("it takes a text or a number")
+        _TYPES[key].convert(text, None, None)
+    except click.BadParameter as error:
+        message = f"the backend's configuration has {key}={value!r}: {error.message}"
+        raise BackendError(message) from None
     return text

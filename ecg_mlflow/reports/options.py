@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
-
-if TYPE_CHECKING:
-    import argparse
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -34,9 +31,3 @@ class Question:
     def about(self, usual: str) -> Self:
         """Fill in the metric of a study where none was asked for."""
         return replace(self, metric=self.metric or usual)
-
-    @classmethod
-    def of(cls, given: argparse.Namespace) -> Self:
-        """Read the command line's options."""
-        rule = getattr(given, "rule", None) or cls.rule
-        return cls(given.metric, given.level, given.resamples, given.seed, rule)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from ecg_mlflow.reports.options import Question
 from ecg_mlflow.reports.study_corpus import Place
 from ecg_mlflow.serving.gate import Requirements
-
-if TYPE_CHECKING:
-    import argparse
 
 
 @dataclass(frozen=True)
@@ -23,7 +19,7 @@ class PromotionRequest:
     study
         By id or name.
     name, alias
-        The registered model, and the alias that is fought for.
+        The registered model, and the alias to assign.
     question
         How the winner is found.
     requirements
@@ -52,29 +48,4 @@ class PromotionRequest:
             self,
             question=question,
             requirements=replace(self.requirements, metric=question.metric),
-        )
-
-    @classmethod
-    def of(cls, given: argparse.Namespace, folders: tuple[Path, ...]) -> Self:
-        """Read the command line's options."""
-        question = Question.of(given)
-        return cls(
-            given.study,
-            given.name,
-            given.alias or "champion",
-            question,
-            Requirements(
-                question.metric,
-                question.level,
-                given.min_sensitivity,
-                given.min_specificity,
-                given.max_calibration_error,
-                given.max_size_mb,
-                given.max_ms_per_record,
-                question.resamples,
-                question.seed,
-            ),
-            given.threshold or "f1",
-            given.run,
-            Place(given.data, given.labels, folders),
         )

@@ -90,7 +90,7 @@ def test_mlflow_finds_it():
     ("config", "params", "said"),
     [
         ({"worker": 2}, {"grid": "a.py"}, "Did you mean 'workers'"),
-        ({"workers": "many"}, {"grid": "a.py"}, "whole number of at least 0"),
+        ({"workers": "many"}, {"grid": "a.py"}, "not a valid whole number"),
         ({}, {}, "No value given for missing parameters: 'grid'"),
     ],
 )

@@ -150,13 +150,13 @@ def test_several_records_of_one_name(tmp_path, write_record):
 
 def test_the_command(twelve, here, capsys):
     words = ["show", "E1", "--data", str(twelve), "--from", "1", "--seconds", "2"]
-    assert main([*words, "--leads", "I,v2", "--out", "deep/er.png"]) == 0
+    assert main([*words, "--leads", "I,v2", "--output", "deep/er.png"]) == 0
     assert "picture:  deep/er.png" in capsys.readouterr().out
     assert pixels(here / "deep/er.png")
     assert main(["show", "E9", "--data", str(twelve)]) == 1
     assert "ecg-mlflow: error: no record 'E9'" in capsys.readouterr().err
     (here / "taken.png").mkdir()
-    assert main(["show", "E1", "--data", str(twelve), "--out", "taken.png"]) == 1
+    assert main(["show", "E1", "--data", str(twelve), "--output", "taken.png"]) == 1
     assert "can't write taken.png" in capsys.readouterr().err
 
 
@@ -174,16 +174,12 @@ def test_data_and_data_summary_are_the_same(small_folder, capsys, here):
 
 
 def test_data_writes_pages(small_folder, capsys, here):
-    assert main(["data", str(small_folder), "--html", "p.html", "--out", "report"]) == 0
-    out = capsys.readouterr().out
-    assert "written:  p.html, report/summary.html, report/records.csv" in out
-    assert "An example of each class" in (here / "p.html").read_text()
-    assert (here / "report/summary.html").read_bytes() == (here / "p.html").read_bytes()
+    assert main(["data", str(small_folder), "--output", "report"]) == 0
+    assert "written:  report/summary.html, report/records.csv" in capsys.readouterr().out
+    assert "An example of each class" in (here / "report/summary.html").read_text()
     assert (here / "report/records.csv").read_text().startswith("record,label,patient,seconds")
 
 
 def test_data_of_two_things_is_wrong_usage(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["data", "one", "two"])
-    assert stop.value.code == 2
+    assert main(["data", "one", "two"]) == 2
     assert "name one data set; given are one two" in capsys.readouterr().err

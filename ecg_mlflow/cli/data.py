@@ -1,0 +1,107 @@
+"""The commands that look at recordings: data, show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ecg_mlflow.cli.environment import base_folders
+from ecg_mlflow.cli.parameters import (
+    AMOUNT,
+    PLACE,
+    CliOption,
+    command,
+    labels_option,
+    output_option,
+)
+
+_SUMMARY = "summary"
+
+
+@command(
+    "data",
+    click.Argument(["words"], nargs=-1, metavar="[summary] [DATA]"),
+    labels_option(),
+    output_option("Folder to write a page with pictures and a table of all records into."),
+)
+def data_command(words: tuple[str, ...], labels: str | None, output: Path | None) -> int:
+    """Show what is in a data set: classes, lengths, leads, faults.
+
+    DATA is demo (made-up records, the default; demo:200 makes as many), demo12 (made-up records of
+    12 leads with several diagnoses), cinc2017 (downloads the Challenge's training set), a folder of
+    WFDB records or EDF files, or a glob of these. The word summary before it may be left out.
+
+    The labels are a CSV file of record,label, or with a header that may also name patient; or the
+    word headers, for the diagnoses in #Dx lines of WFDB headers. By default they are
+    REFERENCE.csv beside the records, or the headers where there is none.
+    """
+    from ecg_mlflow.files import write_output
+    from ecg_mlflow.records import load_corpus
+    from ecg_mlflow.records.locating import located
+    from ecg_mlflow.reports.data_page import data_page, records_table
+    from ecg_mlflow.reports.data_summary import CorpusSummary, summary_text
+
+    words = tuple(word for word in words if word)
+    # A folder that is called summary is meant where the word stands alone.
+    if words[:1] == (_SUMMARY,) and (len(words) > 1 or not Path(_SUMMARY).exists()):
+        words = words[1:]
+    if len(words) > 1:
+        raise click.UsageError(f"name one data set; given are {' '.join(words)}")
+    data, folders = words[0] if words else "demo", base_folders()
+    corpus = load_corpus(located(data, folders), labels and located(labels, folders))
+    summary = CorpusSummary.of(corpus)
+    print(summary_text(summary))
+    if output:
+        page, table = output / "summary.html", output / "records.csv"
+        write_output(page, data_page(summary).encode())
+        write_output(table, records_table(summary).encode())
+        print(f"written:  {page}, {table}")
+    return 0
+
+
+@command(
+    "show",
+    click.Argument(["record"], type=PLACE),
+    CliOption("--data", "Data set that has RECORD.", PLACE),
+    labels_option(),
+    CliOption("--from start_s", "Start of the picture, in s.", AMOUNT, default=0.0),
+    CliOption("--seconds", "Length of the picture. Default: the rest of the record.", AMOUNT),
+    CliOption("--leads", "Only these leads, such as II,V1.", default="", show_default=False),
+    CliOption(
+        "--layout",
+        "clinical: three rows of four leads and a rhythm strip, the default where there are the 12 "
+        "standard leads. rows: leads one below the other.",
+        click.Choice(["clinical", "rows"]),
+    ),
+    output_option("PNG file. Default: RECORD.png in the current folder."),
+)
+def show_command(
+    record: str,
+    data: str | None,
+    labels: str | None,
+    start_s: float,
+    seconds: float | None,
+    leads: str,
+    layout: str | None,
+    output: Path | None,
+) -> int:
+    """Draw a recording on millimetre paper, and say what it is.
+
+    RECORD is the path of a header (.hea) or an EDF file, with or without its ending; with --data
+    it is the record's name. What data and labels may be is in `ecg-mlflow data --help`.
+    """
+    from ecg_mlflow.records.locating import located
+    from ecg_mlflow.reports.record import View, show_record
+
+    folders = base_folders()
+    names = tuple(lead.strip() for lead in leads.split(",") if lead.strip())
+    told = show_record(
+        record,
+        data=data and located(data, folders),
+        labels=labels and located(labels, folders),
+        view=View(start_s, seconds, names, layout),
+        out=output,
+    )
+    print(told)
+    return 0

@@ -1,0 +1,118 @@
+"""The commands for models: promote, rollback, predict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ecg_mlflow.cli.environment import base_folders, load_keras_quietly, open_store, project_run
+from ecg_mlflow.cli.parameters import (
+    AMOUNT,
+    MOVED_DATA,
+    PLACE,
+    STATISTICS,
+    WINNER,
+    CliOption,
+    command,
+    output_option,
+    section,
+)
+
+_REGISTERED = (
+    CliOption("--name", "Name of the registered model.", required=True),
+    CliOption("--alias", "Alias to assign.", default="champion"),
+)
+_THRESHOLD = section(
+    "Model",
+    CliOption(
+        "--threshold",
+        "Rule that chooses the threshold on the validation records: f1, youden, sensitivity=0.95, "
+        "specificity=0.95, or none for the most probable class.",
+        default="f1",
+    ),
+)
+_REQUIREMENTS = section(
+    "Requirements",
+    CliOption("--min-sensitivity", "For the lower bound of its interval.", AMOUNT),
+    CliOption("--min-specificity", "For the lower bound of its interval.", AMOUNT),
+    CliOption("--max-calibration-error", "For the expected calibration error.", AMOUNT),
+    CliOption("--max-size-mb", "For the file of the network.", AMOUNT),
+    CliOption("--max-ms-per-record", "For the time on this machine.", AMOUNT),
+)
+
+
+@command(
+    "promote",
+    click.Argument(["study"]),
+    *WINNER,
+    *_THRESHOLD,
+    *_REQUIREMENTS,
+    *STATISTICS,
+    *MOVED_DATA,
+    *_REGISTERED,
+)
+def promote_command(study: str, name: str, alias: str, **given: Any) -> int:
+    """Register a study's winner; assign the alias if it is better.
+
+    STUDY is the id of a study's parent run, the beginning of that id, or the study's name. The
+    winner gets the alias if it meets the requirements, and if no version has the alias or the
+    winner is significantly better than the one that has it.
+    """
+    load_keras_quietly()
+    from ecg_mlflow.reports.options import Question
+    from ecg_mlflow.reports.study_corpus import Place
+    from ecg_mlflow.serving.gate import Requirements
+    from ecg_mlflow.serving.promote import promote
+    from ecg_mlflow.serving.promotion_request import PromotionRequest
+
+    run, threshold, rule = (given.pop(word) for word in ("run", "threshold", "rule"))
+    place = Place(given.pop("data"), given.pop("labels"), base_folders())
+    statistics = {option.name: given[option.name] for option in STATISTICS}
+    request = PromotionRequest(
+        study,
+        name,
+        alias,
+        Question(**statistics, rule=rule),
+        Requirements(**given),
+        threshold,
+        run,
+        place,
+    )
+    client = open_store()
+    with project_run(client, f"promotion of {study}"):
+        return promote(client, request)
+
+
+@command("rollback", *_REGISTERED)
+def rollback_command(name: str, alias: str) -> int:
+    """Give an alias back to the version that had it before."""
+    from ecg_mlflow.tracking.registry import rollback
+
+    client = open_store()
+    with project_run(client, f"rollback of {name}"):
+        done = rollback(client, name, alias)
+    print(f"{alias} of {name} is {done.restored} again, and no longer {done.left}")
+    return 0
+
+
+@command(
+    "predict",
+    click.Argument(["model"]),
+    click.Argument(["records"], nargs=-1, required=True, type=PLACE, metavar="RECORD..."),
+    CliOption("--windows", "Add the probabilities of every window.", is_flag=True),
+    output_option("CSV file. Default: the terminal."),
+)
+def predict_command(
+    model: str, records: tuple[str, ...], windows: bool, output: Path | None
+) -> int:
+    """Classify recordings with a registered model, into a CSV.
+
+    MODEL is a registered model, such as models:/af-resnet@champion. RECORD is a header, an EDF
+    file, a folder of these, or a glob in quotes.
+    """
+    load_keras_quietly()
+    from ecg_mlflow.serving.predict import predict_files
+
+    return predict_files(model, records, output, with_windows=windows, client=open_store())

@@ -1,18 +1,21 @@
-"""The part of a design that agrees with given values."""
+"""Parts of a design: configurations chosen by number or alias, grids narrowed to given values."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from ecg_mlflow.errors import GridError
+from ecg_mlflow.errors import GridError, ResearchError
 from ecg_mlflow.grids.base import Range
 from ecg_mlflow.grids.config import ConfigAlias
 from ecg_mlflow.grids.configurations import Cube
 from ecg_mlflow.grids.kv import KV
 
 Domain: TypeAlias = "tuple[KV, ...] | Range"
+
+_NUMBERS = re.compile(r"\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*")
 
 
 def narrowed(cubes: Sequence[Cube], config: Mapping[str, object]) -> list[list[tuple[str, Domain]]]:
@@ -97,3 +100,59 @@ def _narrow(domain: Domain, items: tuple[object, ...] | Range) -> Domain:
 
 def _texts(domain: Domain) -> list[str]:
     return [repr(domain)] if isinstance(domain, Range) else [repr(kv.alias) for kv in domain]
+
+
+def choose(configs: Sequence[ConfigAlias], which: str | None) -> list[int]:
+    """Choose configurations by ``"0,3,5-8"`` or ``"model=ResNet18 & layout=cna"``.
+
+    Returns
+    -------
+    Places in `configs`, ascending.
+
+    Raises
+    ------
+    ResearchError
+        If the text can't be read or chooses nothing.
+    """
+    if which is None:
+        return list(range(len(configs)))
+    if _NUMBERS.fullmatch(which.strip()):
+        return _by_number(which, len(configs))
+    wanted = _wanted_aliases(configs, which)
+    chosen = [i for i, config in enumerate(configs) if wanted.items() <= config.alias().items()]
+    if not chosen:
+        raise ResearchError(f"configs={which!r} fits none of the {len(configs)} configurations")
+    return chosen
+
+
+def _by_number(which: str, n_configs: int) -> list[int]:
+    chosen: set[int] = set()
+    for piece in which.split(","):
+        first, _, end = (part.strip() for part in piece.partition("-"))
+        low, high = int(first), int(end or first)
+        if not low <= high < n_configs:
+            raise ResearchError(
+                f"configs={which!r}: configurations are numbered 0 to {n_configs - 1}, and a range "
+                f"goes up; {piece.strip()!r} does not fit"
+            )
+        chosen.update(range(low, high + 1))
+    return sorted(chosen)
+
+
+def _wanted_aliases(configs: Sequence[ConfigAlias], which: str) -> Mapping[str, str]:
+    """Read ``option=alias & option=alias`` and check that there are such."""
+    known: dict[str, dict[str, None]] = {}
+    for config in configs:
+        for name, alias in config.alias().items():
+            known.setdefault(name, {})[alias] = None
+    wanted: dict[str, str] = {}
+    for term in which.split("&"):
+        name, _, alias = (part.strip() for part in term.partition("="))
+        if alias not in known.get(name, {}) or name in wanted:
+            listed = "; ".join(f"{option}: {', '.join(known[option])}" for option in known)
+            raise ResearchError(
+                f"configs={which!r} must be numbers (0,3,5-8) or option=alias joined by ' & ', "
+                f"each option once; {term.strip()!r} is neither. The options are {listed or 'none'}"
+            )
+        wanted[name] = alias
+    return wanted

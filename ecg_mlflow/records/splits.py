@@ -202,6 +202,13 @@ def split_records(
     return parts
 
 
+def spread(n_records: int, limit: int | None) -> npt.NDArray[np.int64]:
+    """Choose at most `limit` of the records, evenly spread: ``(n,)`` ascending positions."""
+    if limit is None or limit >= n_records:
+        return np.arange(n_records, dtype=np.int64)
+    return np.arange(limit, dtype=np.int64) * n_records // limit
+
+
 def _listed_parts(
     records: Mapping[str, Sequence[str]], ids: Sequence[str], rows: npt.NDArray[np.int64]
 ) -> dict[str, list[int]]:

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from ecg_mlflow.canonical import digest
 from ecg_mlflow.errors import EcgMlflowError, ModelError, ResearchError
 from ecg_mlflow.grids import C, ConfigAlias, Grid
-from ecg_mlflow.grids.choosing import choose, spread
+from ecg_mlflow.grids.selection import choose
 from ecg_mlflow.records import BadRecord, Corpus, bad_records_error
 from ecg_mlflow.records.patients import patients_note
-from ecg_mlflow.records.splits import Parts, Split, split_records
+from ecg_mlflow.records.splits import Parts, Split, split_records, spread
 from ecg_mlflow.search.space import Space
 from ecg_mlflow.study.data_plan import DataPlan, plan_data, try_batches, uncovered_labels
 from ecg_mlflow.study.plan import ConfigPlan, Network, PlannedRun, StudyPlan

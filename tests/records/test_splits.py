@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.errors import SplitError
-from ecg_mlflow.records.splits import Split, split_records
+from ecg_mlflow.records.splits import Split, split_records, spread
 
 IDS = [f"A{i:02d}" for i in range(20)]
 LABELS = ["N", "A", "N", "N"] * 5
@@ -174,3 +174,9 @@ def test_no_part_stays_empty():
 )
 def test_a_split_says_what_it_does(split, text):
     assert str(split) == text
+
+
+def test_a_limit_spreads_over_all_records():
+    assert spread(10, 4).tolist() == [0, 2, 5, 7]
+    assert spread(10, None).tolist() == list(range(10))
+    assert spread(10, 99).tolist() == list(range(10))

@@ -1,10 +1,12 @@
+"""Configurations chosen by number or alias."""
+
 from __future__ import annotations
 
 import pytest
 
 from ecg_mlflow import Option
 from ecg_mlflow.errors import ResearchError
-from ecg_mlflow.grids.choosing import choose, spread
+from ecg_mlflow.grids.selection import choose
 
 GRID = Option("model", ["ResNet18", "ResNet34"]) * Option("layout", ["cna", "cnacna", "nac"])
 CONFIGS = list((GRID + Option("blocks", [[1, 1]])).gen_configs())
@@ -45,9 +47,3 @@ def test_choices(which, chosen):
 def test_choices_that_can_not_be_read(which, message):
     with pytest.raises(ResearchError, match=message):
         choose(CONFIGS, which)
-
-
-def test_a_limit_spreads_over_all_records():
-    assert spread(10, 4).tolist() == [0, 2, 5, 7]
-    assert spread(10, None).tolist() == list(range(10))
-    assert spread(10, 99).tolist() == list(range(10))

@@ -1,7 +1,7 @@
 """Recordings: WFDB and EDF files and their labels, packed into a memory-mapped corpus."""
 
 from ecg_mlflow.records.corpus import Corpus, Provenance, Signals, corpora_folder, packed_path
-from ecg_mlflow.records.reader import read_digital, read_record
+from ecg_mlflow.records.reading import read_digital, read_record
 from ecg_mlflow.records.record import (
     BadRecord,
     DigitalRecord,

@@ -14,7 +14,6 @@ from ecg_mlflow.errors import BadRecordsError
 from ecg_mlflow.files import cache_root, locked, write_whole
 from ecg_mlflow.records.corpus import Corpus, Provenance, corpora_folder, packed_path
 from ecg_mlflow.records.edf_reader import is_edf, require_edfio
-from ecg_mlflow.records.find import Found, find_headers
 from ecg_mlflow.records.header_comments import (
     have_diagnoses,
     labels_digest,
@@ -22,7 +21,7 @@ from ecg_mlflow.records.header_comments import (
 )
 from ecg_mlflow.records.label_table import read_groups
 from ecg_mlflow.records.labels import find_label_files, has_label_file, read_labels
-from ecg_mlflow.records.locating import HEADERS, absolute, locate
+from ecg_mlflow.records.locating import HEADERS, Found, absolute, find_headers, locate
 from ecg_mlflow.records.packing import pack
 from ecg_mlflow.records.reading import Progress, Reading
 from ecg_mlflow.records.record import BadRecord, bad_records_error

@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import SplitError
-from ecg_mlflow.records.grouping import divide_groups, groups_of
+from ecg_mlflow.records.grouping import check_patients, divide_groups, groups_of, rows_by_patient
 from ecg_mlflow.records.label_sets import SEPARATOR
-from ecg_mlflow.records.patients import check_patients, rows_by_patient
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 #: How many names an error lists.

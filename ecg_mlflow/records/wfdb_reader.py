@@ -14,14 +14,15 @@ from ecg_mlflow.records.record import DigitalRecord, units_per_millivolt
 from ecg_mlflow.records.wfdb_header import (
     WFDB_ERRORS,
     Header,
+    as_wfdb_reads_it,
     checked,
     error_text,
     import_wfdb,
+    is_segmented,
     lead_names,
     rdheader,
     record_files,
 )
-from ecg_mlflow.records.wfdb_plain import as_wfdb_reads_it, is_segmented
 
 _INVALID_SAMPLE = {
     **dict.fromkeys(("80", "508"), -(2**7)),

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.records import Corpus, list_bad_records
+from ecg_mlflow.records.grouping import rows_by_patient
 from ecg_mlflow.records.label_sets import split_label
-from ecg_mlflow.records.patients import rows_by_patient
 from ecg_mlflow.records.quality import LeadFault, lead_faults
 from ecg_mlflow.records.snomed import abbreviated, in_words
 from ecg_mlflow.reports.figures.counts import round_edges

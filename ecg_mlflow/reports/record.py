@@ -13,11 +13,10 @@ import numpy as np
 from ecg_mlflow.errors import DataNotFoundError, RecordError
 from ecg_mlflow.files import write_output
 from ecg_mlflow.records import DigitalRecord, Record, read_digital
-from ecg_mlflow.records.find import find_headers
 from ecg_mlflow.records.header_comments import diagnoses, read_header_groups
 from ecg_mlflow.records.label_sets import split_label
 from ecg_mlflow.records.labels import find_label_files, has_label_file, read_labels
-from ecg_mlflow.records.locating import HEADERS, absolute, locate
+from ecg_mlflow.records.locating import HEADERS, absolute, find_headers, locate
 from ecg_mlflow.records.quality import lead_faults
 from ecg_mlflow.records.snomed import in_words
 from ecg_mlflow.reports.figures import png

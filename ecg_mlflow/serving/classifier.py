@@ -15,7 +15,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from ecg_mlflow.errors import ModelError
-from ecg_mlflow.pipeline.chunks import Floats
+from ecg_mlflow.pipeline.batches import Floats
 from ecg_mlflow.pipeline.spec import check_deterministic, stages_from_json
 from ecg_mlflow.pipeline.user_code import StepFiles
 from ecg_mlflow.records import DigitalRecord

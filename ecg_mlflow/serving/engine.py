@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import PipelineError, RecordError
 from ecg_mlflow.pipeline import Prefetch, Stages
-from ecg_mlflow.pipeline.chunks import Floats, predict_chunks, record_means
+from ecg_mlflow.pipeline.batches import Floats, predict_chunks, record_means
 from ecg_mlflow.pipeline.memory import cut_windows, prepare_record
 from ecg_mlflow.records import DigitalRecord
 from ecg_mlflow.serving.adapt import Expected, adapt

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ecg_mlflow.errors import DataNotFoundError, ModelError
 from ecg_mlflow.files import written_aside
-from ecg_mlflow.records.find import find_headers
+from ecg_mlflow.records.locating import find_headers
 from ecg_mlflow.tracking.client import environment, store_errors
 from ecg_mlflow.tracking.registered_name import RegisteredName
 

@@ -13,7 +13,7 @@ from ecg_mlflow.errors import EcgMlflowError, ModelError, ResearchError
 from ecg_mlflow.grids import C, ConfigAlias, Grid
 from ecg_mlflow.grids.selection import choose
 from ecg_mlflow.records import BadRecord, Corpus, bad_records_error
-from ecg_mlflow.records.patients import patients_note
+from ecg_mlflow.records.grouping import patients_note
 from ecg_mlflow.records.splits import Parts, Split, split_records, spread
 from ecg_mlflow.search.space import Space
 from ecg_mlflow.study.data_plan import DataPlan, plan_data, try_batches, uncovered_labels

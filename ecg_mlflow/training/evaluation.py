@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import DivergedError
 from ecg_mlflow.pipeline import Batch
-from ecg_mlflow.pipeline.chunks import Floats, predict_chunks, record_means
+from ecg_mlflow.pipeline.batches import Floats, predict_chunks, record_means
 from ecg_mlflow.stats.metrics import confusion_matrix
 from ecg_mlflow.stats.scores import (
     Targets,

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import keras
 import pytest
+from keras import layers
 
 from ecg_mlflow import Option, Pipeline, Research
 from ecg_mlflow.errors import ModelError
-from ecg_mlflow.models.build import build_model, weight_seed
+from ecg_mlflow.models.build import build_model, count_multiply_adds, count_parameters, weight_seed
 
 
 def test_every_repetition_has_its_own_weights():
@@ -67,3 +69,40 @@ def test_models_that_do_not_fit(build, changes, message):
 def test_a_builder_has_to_return_a_model(build):
     with pytest.raises(ModelError, match=r"returned int, not a keras\.Model"):
         build(lambda input_shape, n_classes, width: 7)
+
+
+def test_a_model_of_ones_own():
+    inner = keras.Sequential([layers.Input((50, 4)), layers.Conv1D(6, 5, strides=2)])
+    inputs = keras.Input((50, 4))
+    x = layers.GlobalMaxPooling1D()(inner(inputs))
+    model = keras.Model(inputs, layers.Dense(3)(x))
+    assert count_parameters(model) == (5 * 4 * 6 + 6) + (6 * 3 + 3)
+    assert count_multiply_adds(model) == 5 * 4 * 6 * 23 + 6 * 3
+
+
+def test_frozen_parameters_are_not_counted():
+    model = keras.Sequential([layers.Input((50, 4)), layers.Dense(2), layers.BatchNormalization()])
+    assert count_parameters(model) == 4 * 2 + 2 + 2 + 2
+    model.layers[0].trainable = False
+    assert count_parameters(model) == 4
+
+
+def test_dense_layers_over_time_count_every_position():
+    model = keras.Sequential([layers.Input((50, 4)), layers.Dense(2)])
+    assert count_multiply_adds(model) == 50 * 4 * 2
+
+
+def test_layers_whose_shapes_keras_does_not_know_count_once():
+    class Subclassed(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = layers.Dense(3)
+
+        def call(self, x):
+            return self.dense(x)
+
+    model = Subclassed()
+    model(keras.ops.zeros((1, 7)))
+    assert count_multiply_adds(model) == 21
+    recurrent = keras.Sequential([layers.Input((50, 4)), layers.LSTM(5), layers.Dense(2)])
+    assert count_multiply_adds(recurrent) == 4 * 20 + 5 * 2

@@ -13,7 +13,7 @@ import pytest
 from ecg_mlflow.canonical import digest
 from ecg_mlflow.errors import ModelError
 from ecg_mlflow.models import ResNet, ResNet18, ResNet34
-from ecg_mlflow.models.counting import count_multiply_adds, count_parameters
+from ecg_mlflow.models.build import count_multiply_adds, count_parameters
 
 SMALLEST = {
     "blocks": [1] * 7,

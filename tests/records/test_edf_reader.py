@@ -8,7 +8,7 @@ from edfio import Edf, EdfAnnotation, EdfSignal
 
 from ecg_mlflow.errors import BadRecordsError, ExtraMissingError, RecordError
 from ecg_mlflow.records import load_corpus, read_digital, read_record
-from ecg_mlflow.records.edf_leads import ecg_signals, is_ecg, lead_name
+from ecg_mlflow.records.edf_reader import ecg_signals, is_ecg, lead_name
 
 
 def wave(mv=1.0, fs=250, seconds=4):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.errors import RecordError
-from ecg_mlflow.records.reader import read_record
+from ecg_mlflow.records.reading import read_record
 from ecg_mlflow.records.wfdb_header import read_header
 from ecg_mlflow.records.wfdb_reader import read_digital
 

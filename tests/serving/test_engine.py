@@ -9,7 +9,7 @@ import pytest
 
 from ecg_mlflow.errors import RecordError
 from ecg_mlflow.pipeline import Pipeline
-from ecg_mlflow.pipeline.chunks import CHUNK
+from ecg_mlflow.pipeline.batches import CHUNK
 from ecg_mlflow.serving import engine as engine_module
 from ecg_mlflow.serving.adapt import Expected
 from ecg_mlflow.serving.engine import Engine, Item

@@ -7,7 +7,7 @@ import pytest
 
 from ecg_mlflow.errors import DivergedError
 from ecg_mlflow.pipeline import Batch
-from ecg_mlflow.pipeline.chunks import CHUNK, record_means
+from ecg_mlflow.pipeline.batches import CHUNK, record_means
 from ecg_mlflow.training import Evaluation, evaluate
 
 

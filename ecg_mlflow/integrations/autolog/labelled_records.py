@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import AutologError
 from ecg_mlflow.integrations.autolog.labels import listed, read_labels
-from ecg_mlflow.pipeline.chunks import record_means
+from ecg_mlflow.pipeline.batches import record_means
 from ecg_mlflow.training import Evaluation
 
 #: By how much probabilities may miss their bounds and their sum, as rounded ones do.

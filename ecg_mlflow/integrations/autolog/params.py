@@ -25,7 +25,7 @@ def describe(
     settings
         How it is tested.
     """
-    from ecg_mlflow.models.counting import count_parameters
+    from ecg_mlflow.models.build import count_parameters
 
     told = fit_params or {}
     records = settings.records

@@ -13,7 +13,7 @@ from ecg_mlflow.errors import AutologError
 from ecg_mlflow.integrations.autolog.fit_settings import FitSettings
 from ecg_mlflow.integrations.autolog.labelled_records import LabelledRecords
 from ecg_mlflow.integrations.autolog.network import Head
-from ecg_mlflow.pipeline.chunks import CHUNK, Floats, predict_chunks
+from ecg_mlflow.pipeline.batches import CHUNK, Floats, predict_chunks
 from ecg_mlflow.training import Evaluation
 
 if TYPE_CHECKING:

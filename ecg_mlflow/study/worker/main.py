@@ -218,7 +218,7 @@ def probe(payload: bytes, report: Report) -> list[tuple[int, int] | str]:
         except Exception as error:  # noqa: BLE001 - a user's function; the plan says what it was
             found.append(f"{type(error).__name__}: {error}")
         else:
-            from ecg_mlflow.models.counting import count_multiply_adds, count_parameters
+            from ecg_mlflow.models.build import count_multiply_adds, count_parameters
 
             found.append((count_parameters(model), count_multiply_adds(model)))
     return found

@@ -142,7 +142,7 @@ class TrainingRun:
         return True
 
     def _build(self, checkpoint: Checkpoint | None) -> None:
-        from ecg_mlflow.models.counting import count_parameters
+        from ecg_mlflow.models.build import count_parameters
         from ecg_mlflow.training.step import CompiledStep
 
         job, settings, state = self.job, self.job.settings, self.state

@@ -31,8 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from training_iteration import Round, answer, median_of, process, ratio, row
 
-from ecg_mlflow.executors.devices import build_env, plan_slots
-from ecg_mlflow.executors.machine import find_gpus
+from ecg_mlflow.executors.devices import build_env, find_gpus, plan_slots
 
 if TYPE_CHECKING:
     from ecg_mlflow.training.step import CompiledStep

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -158,10 +158,8 @@ MACHINE_TAGS = DEVICE_TAGS | {HOST_TAG, *_SLURM, _POD_TAG, _NAMESPACE_TAG}
 #: A driver that has fallen asleep answers in a second; one that hangs must not hold up a run.
 _TIMEOUT_S = 3.0
 _QUERY = "--query-gpu=index,uuid,name,memory.total"
-_GPU_LINE = re.compile(r"^GPU \d+: (?P<name>.*) \(UUID: GPU-")
-_MIG_LINE = re.compile(
-    r"^\s+MIG (?P<profile>\S+)\s+Device\s+\d+: \(UUID: (?P<uuid>MIG-[^)]+)\)", re.MULTILINE
-)
+_GPU_LINE = re.compile(r"^GPU (?P<index>\d+): (?P<name>.*) \(UUID: (?P<uuid>GPU-[^)]+)\)")
+_MIG_LINE = re.compile(r"^\s+MIG (?P<profile>\S+)\s.*\(UUID: (?P<uuid>MIG-[^)]+)\)")
 _CPU_INFO = Path("/proc/cpuinfo")
 _MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
@@ -242,20 +240,27 @@ def _gpus(mask: str | None) -> tuple[Device, ...]:
     if mask is not None and not mask.strip():
         return ()
     try:
-        table = _ask(_QUERY, "--format=csv,noheader")
-        listing = _ask("-L") if mask and "MIG-" in mask else ""
+        table = ask_nvidia_smi(_QUERY, "--format=csv,noheader")
+        listing = ask_nvidia_smi("-L") if mask and "MIG-" in mask else ""
     except FileNotFoundError:
         return ()
     return tuple(visible_gpus(table, listing, mask))
 
 
-def _ask(*arguments: str) -> str:
+def ask_nvidia_smi(*arguments: str, timeout_s: float = _TIMEOUT_S) -> str:
+    """Return what ``nvidia-smi`` prints.
+
+    Raises
+    ------
+    OSError, subprocess.SubprocessError
+        The program is not there, fails or hangs.
+    """
     # The C locale: a number's decimal point and the table's commas must not be one sign.
     return subprocess.run(
         ["nvidia-smi", *arguments],
         capture_output=True,
         text=True,
-        timeout=_TIMEOUT_S,
+        timeout=timeout_s,
         check=True,
         stdin=subprocess.DEVNULL,
         env={**os.environ, "LC_ALL": "C"},
@@ -279,7 +284,7 @@ def visible_gpus(table: str, listing: str, mask: str | None) -> list[Device]:
     rows = [row for row in rows if len(row) == 4]
     if mask is None:
         return [(name, memory) for _, _, name, memory in rows]
-    instances = dict(_mig_instances(listing))
+    instances = {gpu.uuid: (gpu.name, gpu.memory) for gpu in listed_gpus(listing)}
     found: list[Device] = []
     for wanted in (part.strip() for part in mask.split(",")):
         gpus = [
@@ -295,16 +300,42 @@ def visible_gpus(table: str, listing: str, mask: str | None) -> list[Device]:
     return found
 
 
-def _mig_instances(listing: str) -> Iterable[tuple[str, Device]]:
-    """Yield each MIG instance's UUID, with its GPU's name and the memory that its profile names."""
-    gpu = ""
+@dataclass(frozen=True)
+class ListedGpu:
+    """A GPU, or an instance of one, as ``nvidia-smi -L`` lists it.
+
+    Attributes
+    ----------
+    index
+        Its number; None for an instance, which has none of its own.
+    uuid
+        Begins with ``GPU-`` or ``MIG-``.
+    name
+        Its model; for an instance with its profile, such as ``NVIDIA A100 MIG 1g.5gb``.
+    """
+
+    index: str | None
+    uuid: str
+    name: str
+
+    @property
+    def memory(self) -> str:
+        """An instance's memory, which its profile names; '' where it names none."""
+        found = re.search(r" MIG \S*?(\d+)gb", self.name)
+        return f"{found[1]} GB" if found else ""
+
+
+def listed_gpus(listing: str) -> list[ListedGpu]:
+    """Read what ``nvidia-smi -L`` prints."""
+    found: list[ListedGpu] = []
+    name = ""
     for line in listing.splitlines():
         if match := _GPU_LINE.match(line):
-            gpu = match["name"]
+            name = match["name"]
+            found.append(ListedGpu(match["index"], match["uuid"], name))
         elif match := _MIG_LINE.match(line):
-            profile = match["profile"]
-            memory = re.search(r"(\d+)gb", profile)
-            yield match["uuid"], (f"{gpu} MIG {profile}", f"{memory[1]} GB" if memory else "")
+            found.append(ListedGpu(None, match["uuid"], f"{name} MIG {match['profile']}"))
+    return found
 
 
 @cache

@@ -27,10 +27,16 @@ from ecg_mlflow.executors.base import (
     Report,
     Started,
 )
-from ecg_mlflow.executors.devices import DEVICE_VARIABLE, Slot, build_env, plan_slots
-from ecg_mlflow.executors.machine import count_cores, count_oom_kills, find_gpus
-from ecg_mlflow.executors.mailbox import received
-from ecg_mlflow.executors.messages import describe_error
+from ecg_mlflow.executors.devices import (
+    DEVICE_VARIABLE,
+    Slot,
+    build_env,
+    count_cores,
+    count_oom_kills,
+    find_gpus,
+    plan_slots,
+)
+from ecg_mlflow.executors.messages import describe_error, received
 from ecg_mlflow.executors.processes import ProcessExecutor
 from ecg_mlflow.executors.stopping import Terminated, shielded, stop_requested
 from ecg_mlflow.executors.thread import InProcessExecutor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
@@ -178,22 +178,6 @@ class Executor(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
-
-
-def cancelled_in_queue(key: str) -> Outcome:
-    """Return the outcome of a job that never started."""
-    return Outcome(key, OutcomeState.CANCELLED, reason="cancelled before it started")
-
-
-def check_submission(job: Job, pending: Mapping[str, object], closed: bool) -> None:
-    """Raise ExecutorError where `job` can't be taken on."""
-    if closed:
-        raise ExecutorError(f"job {job.key!r} was submitted to an executor that is shut down")
-    if job.key in pending:
-        raise ExecutorError(
-            f"job {job.key!r} was submitted twice: a key may be used again only after the "
-            "outcome of its first job"
-        )
 
 
 def check_hang_timeout(seconds: float | None) -> float | None:

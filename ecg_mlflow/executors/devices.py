@@ -1,15 +1,17 @@
-"""Which slots there are: decided from what was asked and what was found, without looking.
-
-Finding cores and GPUs is the business of `ecg_mlflow.executors.machine`.
-"""
+"""Slots for jobs: cores and GPUs that this machine shows, and how they are shared out."""
 
 from __future__ import annotations
 
+import math
+import os
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 from ecg_mlflow.errors import DeviceError
+from ecg_mlflow.provenance import ask_nvidia_smi, listed_gpus
 
 DEVICE_VARIABLE = "ECG_MLFLOW_DEVICE"
 """Holds the device of the slot, ``"cpu"`` or ``"gpu:0"``, in every worker's environment."""
@@ -38,6 +40,8 @@ _DEFAULTS = {
     "MALLOC_ARENA_MAX": "2",
 }
 
+_VM_COUNTERS = Path("/proc/vmstat")
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 NO_GPU_ENV = {"CUDA_VISIBLE_DEVICES": ""}
 GPU_ENV = {
     # CUDA's own order is by speed; nvidia-smi, where the ids come from, counts by bus.
@@ -194,3 +198,63 @@ def build_travelling_env(slot: Slot, base: Mapping[str, str]) -> dict[str, str]:
     in `base` of what has a default here travel too.
     """
     return build_env(slot, {name: base[name] for name in _DEFAULTS if name in base})
+
+
+def count_cores() -> int:
+    """Return how many cores this process may use: its affinity and its container's quota."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return min(cores, _quota(_CPU_QUOTA) or cores)
+
+
+def _quota(path: Path) -> int | None:
+    """Return the cores that a cgroup (version 2) allows, None if it sets no limit."""
+    try:
+        quota, period = path.read_text().split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else max(1, math.ceil(int(quota) / int(period)))
+
+
+def count_oom_kills() -> int | None:
+    """Return how many processes this machine has killed for want of memory since it started.
+
+    None where the system doesn't say (outside Linux).
+    """
+    try:
+        lines = _VM_COUNTERS.read_text().splitlines()
+    except OSError:
+        return None
+    counters = dict(line.split(maxsplit=1) for line in lines)
+    return int(counters["oom_kill"]) if "oom_kill" in counters else None
+
+
+def find_gpus(environ: Mapping[str, str] = os.environ, timeout: float = 20.0) -> list[str]:
+    """Return the ids of the GPUs found, each by index and by UUID; MIG instances by UUID.
+
+    Asks ``nvidia-smi -L``; without that program there are none. Where CUDA_VISIBLE_DEVICES is
+    set, as batch systems do, only what it names is returned.
+
+    Raises
+    ------
+    DeviceError
+        The program is there, but fails or hangs.
+    """
+    try:
+        listing = ask_nvidia_smi("-L", timeout_s=timeout)
+    except FileNotFoundError:
+        return []
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stdout", None) or getattr(error, "stderr", None) or ""
+        raise DeviceError(
+            f"nvidia-smi -L, which lists the GPUs, failed: {error} {said}".strip()
+            + ". Repair the driver, or leave gpus out to run on the CPU"
+        ) from error
+    devices = [(gpu.index, gpu.uuid) if gpu.index else (gpu.uuid,) for gpu in listed_gpus(listing)]
+    mask = environ.get("CUDA_VISIBLE_DEVICES")
+    if mask is not None:
+        named = {name.strip() for name in mask.split(",")}
+        devices = [device for device in devices if named.intersection(device)]
+    return [name for device in devices for name in device]

@@ -1,4 +1,8 @@
-"""One call of a job function, alike in every executor, and what it comes to."""
+"""One call of a job function, alike in every executor, and the messages to and from it.
+
+What the driver sends to a job is a pickled dict, small enough to be handed on at once. How it comes
+to the job's thread is each executor's affair. Jobs know nothing of that: they call `received`.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +10,36 @@ import importlib
 import pickle
 import re
 import signal
+import threading
 import traceback
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
-from ecg_mlflow.executors.base import ExecutorError, Outcome, OutcomeState
-from ecg_mlflow.executors.stopping import Terminated, stop_requested
+from ecg_mlflow.executors.base import ExecutorError, Job, Outcome, OutcomeState
+from ecg_mlflow.executors.stopping import Terminated, ThreadStop, stop_requested
 
 JobFunction = Callable[[bytes, Callable[[dict[str, Any]], None]], Any]
 
+MESSAGE_LIMIT = 16_000  # bytes; a connection writes so much in one piece, and so do sockets
+
+_HERE = threading.local()
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True)
-class Message:
-    """A worker's words to the driver: pickled `report` data, or an `Answer`."""
+class WorkerMessage:
+    """What a worker sends to the driver: pickled `report` data, or a job's `CallResult`."""
 
     key: str
-    content: bytes | Answer
+    content: bytes | CallResult
 
 
 @dataclass(frozen=True)
-class Answer:
+class CallResult:
     """How a call ended. `value` is a pickle, None if the function raised."""
 
     value: bytes | None = None
@@ -54,7 +64,7 @@ def check_import_path(function: str) -> str:
     return function
 
 
-def call(function: str, payload: bytes, report: Callable[[dict[str, Any]], None]) -> Answer:
+def call(function: str, payload: bytes, report: Callable[[dict[str, Any]], None]) -> CallResult:
     """Import `function`, call it and catch what it raises.
 
     SystemExit and KeyboardInterrupt are let through: the job asks for the process's end.
@@ -62,7 +72,7 @@ def call(function: str, payload: bytes, report: Callable[[dict[str, Any]], None]
     try:
         value = _load(function)(payload, report)
     except Terminated as error:
-        return Answer(interrupted=True) if stop_requested() else _failure(error)
+        return CallResult(interrupted=True) if stop_requested() else _failure(error)
     except Exception as error:  # noqa: BLE001 - whatever a job raises becomes its outcome
         return _failure(error)
     return encode_result(value)
@@ -74,10 +84,10 @@ def _load(function: str) -> JobFunction:
     return loaded
 
 
-def _failure(error: BaseException) -> Answer:
+def _failure(error: BaseException) -> CallResult:
     own_frame = error.__traceback__
     told = describe_error(error, own_frame.tb_next if own_frame else None)
-    return Answer(error=told["error"], reason=told["reason"], error_type=told["error_type"])
+    return CallResult(error=told["error"], reason=told["reason"], error_type=told["error_type"])
 
 
 def describe_error(error: BaseException, trace: TracebackType | None) -> dict[str, str]:
@@ -100,16 +110,16 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def encode_result(value: object) -> Answer:
+def encode_result(value: object) -> CallResult:
     """Pickle what a job returned, or say why it can't travel."""
     try:
-        return Answer(value=pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+        return CallResult(value=pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
     except Exception as error:  # noqa: BLE001 - __reduce__ is user code and raises anything
         reason = (
             f"the job's result, a {type_name(value)}, can't be sent to the driver "
             f"({_one_line(str(error))}): return numbers, text, arrays, or lists and dicts of them"
         )
-        return Answer(error=reason, reason=reason, error_type=type_name(error))
+        return CallResult(error=reason, reason=reason, error_type=type_name(error))
 
 
 def encode_report(data: dict[str, Any]) -> bytes:
@@ -138,24 +148,24 @@ def encode_dict(data: dict[str, Any], function: str, receiver: str) -> bytes:
     return encoded
 
 
-def to_outcome(key: str, answer: Answer, cancelled: bool) -> Outcome:
-    """Turn an answer into the driver's outcome; `cancelled`: the driver asked for it."""
+def to_outcome(key: str, result: CallResult, cancelled: bool) -> Outcome:
+    """Turn a result into the driver's outcome; `cancelled`: the driver asked for it."""
     value = None
-    if answer.value is not None:
+    if result.value is not None:
         try:
-            value = pickle.loads(answer.value)
+            value = pickle.loads(result.value)
         except Exception as error:  # noqa: BLE001 - unpickling runs any code
             reason = f"the job's result can't be unpickled in the driver: {_one_line(str(error))}"
-            answer = replace(answer, error=reason, reason=reason, error_type=type_name(error))
-    if not answer.interrupted:
-        state = OutcomeState.FAILED if answer.error else OutcomeState.DONE
-        return Outcome(key, state, value, answer.error, answer.reason, answer.error_type)
+            result = replace(result, error=reason, reason=reason, error_type=type_name(error))
+    if not result.interrupted:
+        state = OutcomeState.FAILED if result.error else OutcomeState.DONE
+        return Outcome(key, state, value, result.error, result.reason, result.error_type)
     if cancelled:
-        reason = answer.reason or "stopped as asked"
-        return Outcome(key, OutcomeState.CANCELLED, value, answer.error, reason, answer.error_type)
+        reason = result.reason or "stopped as asked"
+        return Outcome(key, OutcomeState.CANCELLED, value, result.error, reason, result.error_type)
     reason = "stopped by a SIGTERM that the driver did not send"
     return Outcome(
-        key, OutcomeState.DIED, value, answer.error or reason, reason, exitcode=-signal.SIGTERM
+        key, OutcomeState.DIED, value, result.error or reason, reason, exitcode=-signal.SIGTERM
     )
 
 
@@ -170,3 +180,108 @@ def exit_outcome(key: str, error: BaseException) -> Outcome:
         reason=f"the job raised {error!r}, which ends a process, with exit code {exitcode}",
         exitcode=exitcode,
     )
+
+
+def encode_message(data: dict[str, Any]) -> bytes:
+    """Pickle what the driver sends.
+
+    Raises
+    ------
+    ExecutorError
+        `data` is no dict, doesn't survive pickling or is too large.
+    """
+    try:
+        message = encode_dict(data, "send()", "the job")
+    except TypeError as error:
+        raise ExecutorError(str(error)) from error
+    if len(message) > MESSAGE_LIMIT:
+        raise ExecutorError(
+            f"send() can't send {sorted(map(str, data))} to the job: these are {len(message)} "
+            f"bytes, and {MESSAGE_LIMIT} are allowed. Send a path or an id of what is large"
+        )
+    return message
+
+
+def take_all(inbox: deque[bytes]) -> list[bytes]:
+    """Empty a deque to which another thread may be adding."""
+    return [inbox.popleft() for _ in range(len(inbox))]
+
+
+@contextmanager
+def reading(take: Callable[[], list[bytes]]) -> Iterator[None]:
+    """Make `take`, which returns new messages without waiting, what `received` asks in this thread.
+
+    Other threads of the job get nothing: a connection can't be read by two.
+    """
+    _HERE.take = take
+    try:
+        yield
+    finally:
+        del _HERE.take
+
+
+def received() -> list[dict[str, Any]]:
+    """Return what the driver has sent to this job since the last call, the oldest first.
+
+    To be called in the job's thread, as often as once per iteration: a call that finds nothing
+    takes some microseconds at most. Elsewhere, and outside jobs, it returns an empty list. What
+    it had found when `Terminated` is raised in it is lost; in a `shielded` block nothing is::
+
+        for batch in batches:
+            step(batch)
+            for data in received():
+                drop(data["pruned"])
+    """
+    take = getattr(_HERE, "take", None)
+    return [pickle.loads(message) for message in take()] if take else []
+
+
+class JobThread(threading.Thread):
+    """One job in a thread of its own, where neither a signal nor a kill reaches it alone.
+
+    Parameters
+    ----------
+    function
+        The job function's import path.
+    job
+        The job.
+    take
+        Returns what has been sent to the job, without waiting.
+    send
+        Is given each of the job's messages, and at last its `CallResult` or, where the job asked
+        for the end of the process, its outcome.
+
+    Attributes
+    ----------
+    stop
+        Tells the job to stop.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        job: Job,
+        take: Callable[[], list[bytes]],
+        send: Callable[[WorkerMessage | Outcome], None],
+    ) -> None:
+        # A daemon, so that an abandoned job can't keep the process from exiting.
+        super().__init__(name=f"job {job.key}", daemon=True)
+        self.job = job
+        self.stop = ThreadStop()
+        self._function = function
+        self._take = take
+        self._send = send
+
+    def run(self) -> None:
+        """Execute the job."""
+        try:
+            with self.stop.governing_this_thread(), reading(self._take):
+                result = call(self._function, self.job.payload, self._report)
+        except BaseException as error:  # noqa: BLE001 - without an outcome the driver would wait on
+            self._send(exit_outcome(self.job.key, error))
+        else:
+            self._send(WorkerMessage(self.job.key, replace(result, interrupted=self.stop.told)))
+
+    def _report(self, data: dict[str, Any]) -> None:
+        self._send(WorkerMessage(self.job.key, encode_report(data)))
+        self.stop.check()

@@ -10,15 +10,12 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from ecg_mlflow.executors.base import Job, Outcome
 from ecg_mlflow.executors.devices import DEVICE_VARIABLE, REMOVED_VARIABLES
 from ecg_mlflow.executors.folders import FolderFile, find_missing, write_folder
-from ecg_mlflow.executors.mailbox import reading
-from ecg_mlflow.executors.messages import Answer, Message, call, encode_report, exit_outcome
-from ecg_mlflow.executors.stopping import ThreadStop
+from ecg_mlflow.executors.messages import CallResult, JobThread, WorkerMessage
 
 _OUTBOX_LIMIT = 64 * 2**20  # bytes, after which `report` waits for the driver
 _GATHER = 0.02  # seconds for more reports to come, so that quick ones travel together
@@ -55,7 +52,7 @@ class JobActor:
         self._place = place
         self._outbox = _Outbox()
         self._inbox = _Inbox()
-        self._call: _Call | None = None
+        self._job: JobThread | None = None
         self._stopped_before: str | None = None
 
     def stay(self) -> None:
@@ -79,26 +76,26 @@ class JobActor:
         write_folder(self._place, content_hash, files, ray.get)
 
     def begin(self, job: Job, first_bundle: int) -> None:
-        """Start a job, to which the bundles of letters from this number on are addressed."""
+        """Start a job, to which the bundles of messages from this number on are addressed."""
         self._inbox.forget_before(first_bundle)
-        self._call = _Call(self._function, job, self._inbox, self._outbox)
+        self._job = JobThread(self._function, job, self._inbox.take, self._outbox.put)
         if self._stopped_before == job.key:
-            self._call.stop.request()
+            self._job.stop.request()
         self._stopped_before = None
-        self._call.start()
+        self._job.start()
 
-    def next_messages(self) -> list[Message | Outcome]:
+    def next_messages(self) -> list[WorkerMessage | Outcome]:
         """Wait for something to be said, however long, and return it."""
         return self._outbox.take()
 
-    def deliver(self, number: int, letters: list[bytes]) -> None:
-        """Take in a bundle of letters, which may be to the job that is about to begin."""
-        self._inbox.put(number, letters)
+    def deliver(self, number: int, messages: list[bytes]) -> None:
+        """Take in a bundle of messages, which may be to the job that is about to begin."""
+        self._inbox.put(number, messages)
 
     def stop(self, key: str) -> None:
         """Tell a job to stop, which may be the one that is about to begin."""
-        if self._call and self._call.job.key == key:
-            self._call.stop.request()
+        if self._job and self._job.job.key == key:
+            self._job.stop.request()
         else:
             self._stopped_before = key
 
@@ -110,39 +107,11 @@ class JobActor:
             return file.read()
 
 
-class _Call(threading.Thread):
-    """One job on its way."""
-
-    def __init__(self, function: str, job: Job, inbox: _Inbox, outbox: _Outbox) -> None:
-        super().__init__(name=f"job {job.key}", daemon=True)
-        self.job = job
-        self.stop = ThreadStop()
-        self._function = function
-        self._inbox = inbox
-        self._outbox = outbox
-
-    def run(self) -> None:
-        key = self.job.key
-        try:
-            with self.stop.governing_this_thread(), reading(self._inbox.take):
-                answer = call(self._function, self.job.payload, self._report)
-        except BaseException as error:  # noqa: BLE001 - without an outcome the driver would wait on
-            self._outbox.put(exit_outcome(key, error), 0)
-        else:
-            answer = replace(answer, interrupted=self.stop.told)
-            self._outbox.put(Message(key, answer), len(answer.value or b""))
-
-    def _report(self, data: dict[str, Any]) -> None:
-        content = encode_report(data)
-        self._outbox.put(Message(self.job.key, content), len(content))
-        self.stop.check()
-
-
 class _Inbox:
-    """Bundles of letters from the driver, numbered in the order in which it has sent them.
+    """Bundles of messages from the driver, numbered in the order in which it has sent them.
 
     The numbers run on from job to job. Calls of an actor that answers several at once may
-    overtake each other: the numbers keep the order, and each job's letters from the next one's.
+    overtake each other: the numbers keep the order, and each job's messages from the next one's.
     """
 
     def __init__(self) -> None:
@@ -150,11 +119,11 @@ class _Inbox:
         self._next = 0
         self._lock = threading.Lock()
 
-    def put(self, number: int, letters: list[bytes]) -> None:
+    def put(self, number: int, messages: list[bytes]) -> None:
         """Add a bundle, unless it is to a job that is over."""
         with self._lock:
             if number >= self._next:
-                self._bundles[number] = letters
+                self._bundles[number] = messages
 
     def forget_before(self, number: int) -> None:
         """Drop what an earlier job did not read, now and when it comes."""
@@ -163,32 +132,34 @@ class _Inbox:
             self._bundles = {n: self._bundles[n] for n in self._bundles if n >= number}
 
     def take(self) -> list[bytes]:
-        """Return the letters that are here, up to the first bundle that has yet to come."""
-        letters: list[bytes] = []
+        """Return the messages that are here, up to the first bundle that has yet to come."""
+        messages: list[bytes] = []
         with self._lock:
             while bundle := self._bundles.pop(self._next, None):
-                letters += bundle
+                messages += bundle
                 self._next += 1
-        return letters
+        return messages
 
 
 class _Outbox:
     """Messages that wait for the driver to fetch them."""
 
     def __init__(self) -> None:
-        self._messages: list[Message | Outcome] = []
+        self._messages: list[WorkerMessage | Outcome] = []
         self._size = 0
         self._changed = threading.Condition()
 
-    def put(self, message: Message | Outcome, size: int) -> None:
+    def put(self, message: WorkerMessage | Outcome) -> None:
         """Add a message, after waiting for room if there is none."""
+        content = None if isinstance(message, Outcome) else message.content
+        data = content.value if isinstance(content, CallResult) else content
         with self._changed:
             self._changed.wait_for(lambda: self._size < _OUTBOX_LIMIT)
             self._messages.append(message)
-            self._size += size
+            self._size += len(data or b"")
             self._changed.notify_all()
 
-    def take(self) -> list[Message | Outcome]:
+    def take(self) -> list[WorkerMessage | Outcome]:
         """Wait for a message and take all that are there a moment later."""
         with self._changed:
             self._changed.wait_for(lambda: self._messages)
@@ -199,4 +170,4 @@ class _Outbox:
 
     def _has_ended(self) -> bool:
         last = self._messages[-1]
-        return isinstance(last, Outcome) or isinstance(last.content, Answer)
+        return isinstance(last, Outcome) or isinstance(last.content, CallResult)

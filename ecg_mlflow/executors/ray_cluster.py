@@ -3,48 +3,39 @@
 from __future__ import annotations
 
 import os
-import pickle
-import time
-from collections import deque
-from collections.abc import Iterator, Mapping
+import signal
+import socket
+import threading
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, cast
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from ecg_mlflow.executors.base import (
-    Event,
-    ExecutorError,
-    Job,
-    Outcome,
-    Report,
-    Started,
-    cancelled_in_queue,
-    check_hang_timeout,
-    check_submission,
-)
+from ecg_mlflow.errors import DeviceError
+from ecg_mlflow.executors.base import ExecutorError, Outcome, Started, check_hang_timeout
 from ecg_mlflow.executors.devices import (
     GPU_ENV,
     NO_GPU_ENV,
     Slot,
     build_travelling_env,
+    count_cores,
     thread_env,
 )
 from ecg_mlflow.executors.folders import FolderFile, read_folder
-from ecg_mlflow.executors.mailbox import encode_letter
-from ecg_mlflow.executors.messages import Answer, Message, check_import_path, to_outcome
-from ecg_mlflow.executors.pool import UNKNOWN, EndIdle, JobQueue, SlotState
+from ecg_mlflow.executors.job_queue import UNKNOWN
+from ecg_mlflow.executors.messages import WorkerMessage, check_import_path
+from ecg_mlflow.executors.pool import Pool
 from ecg_mlflow.executors.ray_actor import JobActor
-from ecg_mlflow.executors.ray_connection import check_room, check_share, connect
-from ecg_mlflow.executors.ray_worker import Began, RayWorker, refusal
+from ecg_mlflow.executors.ray_worker import RayWorker, refusal
 
+_KNOCK = 10.0  # seconds for a cluster to be reached
 _END = 10.0  # seconds to wait for actors that were killed
 _CALLS = 8  # at once in one actor: two that wait, and some to spare for short ones
 
 
-class RayExecutor:
+class RayExecutor(Pool[RayWorker]):
     """Executes jobs in one Ray actor per slot, which stays for the next job.
 
     1. An actor is started for its slot's first job, with its share of a node's cores and GPUs
@@ -97,6 +88,8 @@ class RayExecutor:
         The cluster's nodes, as they are now, have no room for so many workers.
     """
 
+    _starts_at_once = False  # an actor may wait for its share of the cluster
+
     def __init__(
         self,
         function: str,
@@ -114,6 +107,7 @@ class RayExecutor:
         self._function = check_import_path(function)
         self._hang_timeout = check_hang_timeout(hang_timeout)
         check_share(n_workers, num_cpus, num_gpus)
+        super().__init__(n_workers, grace=grace, fresh=False)
         self._folders = dict(folders or {})
         self._place = check_import_path(place) if place is not None else None
         _check_folders(self._folders, self._place)
@@ -122,12 +116,6 @@ class RayExecutor:
         own = {**thread_env(max(1, int(num_cpus))), **(GPU_ENV if num_gpus else NO_GPU_ENV)}
         self._env = {**build_travelling_env(Slot(0, "cpu", own), os.environ), **(env or {})}
         self._has_whole_gpus = num_gpus >= 1
-        self._workers: list[RayWorker | None] = [None] * n_workers
-        self._grace = grace
-        self._queue = JobQueue(fresh=False)
-        self._pending: dict[str, deque[bytes]] = {}  # letters that have yet to be sent
-        self._ready: deque[Report] = deque()
-        self._closed = False
         self._owns_ray = connect(address)
         try:
             check_room(n_workers, num_cpus, num_gpus)
@@ -135,80 +123,20 @@ class RayExecutor:
             self._disconnect()
             raise
 
-    @property
-    def n_slots(self) -> int:
-        """How many jobs can run at once."""
-        return len(self._workers)
+    def _device(self, slot: int) -> str:
+        if self._has_whole_gpus:
+            return f"worker {slot}"
+        worker = self._workers[slot]
+        return worker.device if worker else UNKNOWN
 
-    @property
-    def free_slots(self) -> int:
-        """How many more jobs would start at once; see `Executor.free_slots`.
-
-        Free is also a slot whose actor Ray has yet to find a place for.
-        """
-        return self._queue.count_free(self._slot_states())
-
-    @property
-    def n_pending(self) -> int:
-        """How many submitted jobs have an outcome that `events` has not yielded yet."""
-        return len(self._pending)
-
-    def submit(self, job: Job) -> None:
-        """Queue `job`, and start it if a slot is free; see `Executor.submit`."""
-        check_submission(job, self._pending, self._closed)
-        self._pending[job.key] = deque()
-        self._queue.put(job)
-        self._assign()
-
-    def events(self, timeout: float) -> Iterator[Report]:
-        """Yield what has been reported; see `Executor.events`."""
-        deadline = time.monotonic() + timeout
-        if not self._closed:
-            self._attend(0.0)
-        while self._pending and not self._ready and (left := deadline - time.monotonic()) > 0:
-            self._attend(left)
-        while self._ready:
-            report = self._ready.popleft()
-            if isinstance(report, Outcome):
-                del self._pending[report.key]
-            yield report
-
-    def send(self, key: str, data: dict[str, Any]) -> None:
-        """Send `data` to the job's actor, once the job is there; see `Executor.send`."""
-        letter = encode_letter(data)
-        if key in self._pending:
-            self._pending[key].append(letter)
-        for worker in self._present():
-            worker.hand_letters_on()
-
-    def cancel(self, key: str, grace: float | None = None) -> None:
-        """Take a job from the queue, or tell it to stop; see `Executor.cancel`."""
-        if self._queue.remove(key):
-            self._ready.append(cancelled_in_queue(key))
-        for worker in self._present():
-            if worker.job and worker.job.key == key:
-                self._stop(worker, key, self._grace if grace is None else grace)
-
-    def _stop(self, worker: RayWorker, key: str, grace: float) -> None:
-        if worker.withdraw():
-            self._ready.append(cancelled_in_queue(key))
-        else:
+    def _stop(self, worker: RayWorker, grace: float) -> None:
+        if worker.job and not worker.is_ready:  # it has not been sent to the actor
+            self._withdraw_job(worker)
+        elif worker.job:
             worker.stop(grace)
 
-    def shutdown(self, grace: float) -> None:
-        """Cancel every job, end every actor, and a Ray that this executor has started."""
-        self._closed = True
-        self._ready.extend(map(cancelled_in_queue, self._queue.clear()))
-        try:
-            for worker in self._present():
-                if worker.job:
-                    self._stop(worker, worker.job.key, grace)
-            while any(worker.job for worker in self._present()):
-                self._attend(grace)
-        finally:  # a second Ctrl-C comes this way
-            self._end_all()
-            self._files.clear()
-            self._disconnect()
+    def _is_ending(self) -> bool:
+        return any(worker.job for worker in self._present())
 
     def _end_all(self) -> None:
         workers = self._present()
@@ -219,28 +147,15 @@ class RayExecutor:
             ray.wait(ends, num_returns=len(ends), timeout=_END)
         for worker in workers:
             self._retire(worker)
+        self._files.clear()
+        self._disconnect()
 
     def _disconnect(self) -> None:
         if self._owns_ray:
             self._owns_ray = False
             ray.shutdown()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.shutdown(self._grace)
-
-    def _present(self) -> list[RayWorker]:
-        return [worker for worker in self._workers if worker]
-
     def _attend(self, timeout: float) -> None:
-        """Wait until a worker answers, ends or is overdue, and take note."""
         workers = self._present()
         calls = [worker.call for worker in workers if worker.call is not None]
         waited_for = [*calls, *(worker.end for worker in workers)]
@@ -251,7 +166,7 @@ class RayExecutor:
         there, _ = ray.wait(waited_for, num_returns=len(waited_for), timeout=0)
         ready = set(there)
         for worker in workers:
-            if self._workers[worker.slot] is not worker:  # a signal's handler has shut down
+            if not self._is_current(worker):
                 continue
             if worker.call in ready:
                 self._listen_to(worker)
@@ -260,11 +175,19 @@ class RayExecutor:
             else:
                 worker.enforce_limits()
         self._assign()
+        self._let_ready_ones_take_over()
 
     def _listen_to(self, worker: RayWorker) -> None:
         try:
             for said in worker.answers():
-                self._note(worker, said)
+                if isinstance(said, WorkerMessage):
+                    self._note(worker, said)
+                elif isinstance(said, Outcome):  # its job asked for the end of the process
+                    self._ready.append(said)
+                    worker.finish()
+                    worker.kill("was asked to end by its job")
+                elif worker.job:
+                    self._ready.append(Started(worker.job.key, worker.slot, worker.pid))
         except (RayTaskError, OSError) as error:
             if worker.job:
                 self._ready.append(refusal(worker.job, worker, error))
@@ -273,56 +196,14 @@ class RayExecutor:
         except RayError as error:
             worker.lose(error)
 
-    def _note(self, worker: RayWorker, said: Began | Message | Outcome) -> None:
-        if isinstance(said, Began):
-            if worker.job:
-                self._ready.append(Started(worker.job.key, worker.slot, worker.pid))
-        elif isinstance(said, Outcome):
-            self._ready.append(said)
-            worker.finish()
-            worker.kill("was asked to end by its job")
-        elif worker.job is None or said.key != worker.job.key:
-            return  # a thread that an earlier job has left behind
-        elif isinstance(said.content, Answer):
-            self._ready.append(to_outcome(said.key, said.content, worker.stopping))
-            worker.finish()
-        else:
-            self._ready.append(Event(said.key, pickle.loads(said.content)))
-
-    def _retire(self, worker: RayWorker) -> None:
-        self._workers[worker.slot] = None
-        if worker.job:
-            self._ready.append(worker.death(worker.job))
-
-    def _slot_states(self) -> list[SlotState]:
-        return [
-            SlotState(
-                f"worker {slot}" if self._has_whole_gpus else worker.device if worker else UNKNOWN,
-                busy=worker is not None and not worker.is_idle,
-                alone=worker is not None and not worker.is_idle and worker.alone,
-                warm=worker is not None and worker.is_idle,
-            )
-            for slot, worker in enumerate(self._workers)
-        ]
-
-    def _assign(self) -> None:
-        self._retire_idle_ones_that_ended()
-        while step := self._queue.next_step(self._slot_states()):
-            worker = self._workers[step.slot]
-            if isinstance(step, EndIdle):
-                if worker:
-                    worker.kill("made room for an exclusive job")
-                continue
-            if worker is None:
-                worker = self._workers[step.slot] = self._spawn(step.slot)
-            worker.start(step.job, self._pending[step.job.key])
-        self._let_ready_ones_take_over()
-
-    def _retire_idle_ones_that_ended(self) -> None:
+    def _retire_ended(self) -> None:
         idle = {worker.end: worker for worker in self._present() if worker.is_idle}
-        if idle and self._queue:
+        if idle:
             for end in ray.wait(list(idle), num_returns=len(idle), timeout=0)[0]:
                 self._retire(idle[end])
+
+    def _end_idle(self, worker: RayWorker) -> None:
+        worker.kill("made room for an exclusive job")
 
     def _let_ready_ones_take_over(self) -> None:
         """Give idle workers the jobs of those that have yet to start.
@@ -362,3 +243,80 @@ def _check_folders(folders: Mapping[str, Path], place: str | None) -> None:
     for content_hash, folder in folders.items():
         if not Path(folder).is_dir():
             raise ExecutorError(f"folder {content_hash} is to be at {folder}, where there is none")
+
+
+def check_share(n_workers: int, num_cpus: float, num_gpus: float) -> None:
+    """Raise ExecutorError for numbers that no cluster could serve."""
+    if n_workers < 1:
+        raise ExecutorError(f"n_workers={n_workers}: write a number of at least 1")
+    if not num_cpus > 0:
+        raise ExecutorError(f"num_cpus={num_cpus:g}: write a number above 0")
+    if num_gpus < 0 or (num_gpus > 1 and num_gpus != int(num_gpus)):
+        raise ExecutorError(
+            f"num_gpus={num_gpus:g}: write whole GPUs, or a fraction of one, per worker"
+        )
+
+
+def connect(address: str | None) -> bool:
+    """Connect to Ray unless this process is; return whether that has to be undone.
+
+    Raises
+    ------
+    ExecutorError
+        If there is no Ray at the address.
+    """
+    if ray.is_initialized():
+        return False
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if address == "local":
+        options |= {"num_cpus": count_cores(), "include_dashboard": False}
+    in_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        _knock(address)
+        ray.init(address, **options)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ExecutorError(
+            f"can't connect to Ray at {address}: {error}. Start it there with `ray start --head`, "
+            "or leave the address out for one on this machine"
+        ) from error
+    finally:
+        if in_main and handler is not None:  # Ray takes SIGTERM over, which is the driver's affair
+            signal.signal(signal.SIGTERM, handler)
+    return True
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nothing listens: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        with socket.create_connection((host.strip("[]"), int(port)), _KNOCK):
+            pass
+
+
+def check_room(n_workers: int, num_cpus: float, num_gpus: float) -> None:
+    """Raise DeviceError if the cluster could never hold so many workers at once."""
+    nodes: list[dict[str, Any]] = cast(Any, ray).nodes()  # which has no types
+    found = [node["Resources"] for node in nodes if node["Alive"]]
+    room = sum(_count_room(node, num_cpus, num_gpus) for node in found)
+    if room < n_workers:
+        shown = "; ".join(
+            f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in found
+        )
+        raise DeviceError(
+            f"{n_workers} workers with {num_cpus:g} CPUs and {num_gpus:g} GPUs each were asked "
+            f"for, and the Ray cluster has room for {room}; its nodes have {shown}. Take fewer "
+            "workers or smaller shares, or add nodes"
+        )
+
+
+def _count_room(node: Mapping[str, float], num_cpus: float, num_gpus: float) -> int:
+    room = int(node.get("CPU", 0) / num_cpus + 1e-9)
+    gpus = int(node.get("GPU", 0))
+    if num_gpus >= 1:
+        room = min(room, gpus // int(num_gpus))
+    elif num_gpus > 0:
+        room = min(room, gpus * int(1 / num_gpus + 1e-9))
+    return room

@@ -13,9 +13,8 @@ from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, Ray
 
 from ecg_mlflow.executors.base import Job, Outcome, OutcomeState
 from ecg_mlflow.executors.folders import FolderFile
-from ecg_mlflow.executors.mailbox import take_all
-from ecg_mlflow.executors.messages import Message, type_name
-from ecg_mlflow.executors.pool import UNKNOWN
+from ecg_mlflow.executors.job_queue import UNKNOWN
+from ecg_mlflow.executors.messages import WorkerMessage, take_all, type_name
 from ecg_mlflow.executors.ray_actor import Introduction
 
 _STACKS_GRACE = 1.5  # seconds to tell where it hangs
@@ -61,11 +60,13 @@ class RayWorker:
         self.introduction: Introduction | None = None
         self.end = actor.stay.remote()
         self.call = actor.introduce.remote(folders)
-        self._answer: Callable[[Any], Iterator[Began | Message | Outcome]] = self._on_introduced
+        self._answer: Callable[[Any], Iterator[Began | WorkerMessage | Outcome]] = (
+            self._on_introduced
+        )
         self._actor = actor
         self._load = load
         self._missing: list[str] = []
-        self._letters: deque[bytes] = deque()
+        self._inbox: deque[bytes] = deque()
         self._n_bundles = 0
         self.is_ready = False
         self._began = False
@@ -115,20 +116,20 @@ class RayWorker:
             limit = self._last_sign + self._hang_timeout
         return None if limit is None else max(0.0, limit - time.monotonic())
 
-    def start(self, job: Job, letters: deque[bytes]) -> None:
+    def start(self, job: Job, inbox: deque[bytes]) -> None:
         """Hand over a job, which begins when the actor is ready for it.
 
-        The letters to the job are taken from `letters` then, and by `hand_letters_on`.
+        What is sent to the job is taken from `inbox` then, and by `forward_inbox`.
         """
         self.job = job
-        self._letters = letters
+        self._inbox = inbox
         self.alone = job.exclusive
         self.stopping = False
         self._began = False
         if self.is_ready:
             self._begin(job)
 
-    def answers(self) -> Iterator[Began | Message | Outcome]:
+    def answers(self) -> Iterator[Began | WorkerMessage | Outcome]:
         """Yield what has come with the answer to its call, which has to be there.
 
         Raises
@@ -142,12 +143,14 @@ class RayWorker:
         self.call = None
         yield from self._answer(answer)
 
-    def _on_introduced(self, introduction: Introduction) -> Iterator[Began | Message | Outcome]:
+    def _on_introduced(
+        self, introduction: Introduction
+    ) -> Iterator[Began | WorkerMessage | Outcome]:
         self.introduction = introduction
         self._missing = list(introduction.missing)
         yield from self._on_received(None)
 
-    def _on_received(self, _: None) -> Iterator[Began | Message | Outcome]:
+    def _on_received(self, _: None) -> Iterator[Began | WorkerMessage | Outcome]:
         if self._missing:
             content_hash = self._missing.pop()
             self._answer = self._on_received
@@ -161,24 +164,24 @@ class RayWorker:
     def _begin(self, job: Job) -> None:
         self._answer = self._on_begun
         self.call = self._actor.begin.remote(job, self._n_bundles)
-        self.hand_letters_on()
+        self.forward_inbox()
 
-    def hand_letters_on(self) -> None:
-        """Send the letters to its job, if that has been sent to the actor."""
-        if self.job and self.is_ready and self._letters:
+    def forward_inbox(self) -> None:
+        """Send what is sent to its job, if the job itself has gone to the actor."""
+        if self.job and self.is_ready and self._inbox:
             # That the actor is dead shows in `end`; Ray drops the error that comes of this call.
-            self._actor.deliver.remote(self._n_bundles, take_all(self._letters))
+            self._actor.deliver.remote(self._n_bundles, take_all(self._inbox))
             self._n_bundles += 1
 
-    def _on_begun(self, _: None) -> Iterator[Began | Message | Outcome]:
+    def _on_begun(self, _: None) -> Iterator[Began | WorkerMessage | Outcome]:
         self._began = True
         self._last_sign = time.monotonic()
         self._listen()
         yield Began()
 
     def _on_messages(
-        self, messages: list[Message | Outcome]
-    ) -> Iterator[Began | Message | Outcome]:
+        self, messages: list[WorkerMessage | Outcome]
+    ) -> Iterator[Began | WorkerMessage | Outcome]:
         self._last_sign = time.monotonic()
         if self._began:
             yield from messages
@@ -235,6 +238,9 @@ class RayWorker:
         if isinstance(error, ActorUnavailableError):
             self._killed_because = self._killed_because or "is lost, or the way to its node is"
         ray.kill(self._actor)
+
+    def close(self) -> None:
+        """Do nothing: who retires it has killed it, or it has ended."""
 
     def death(self, job: Job) -> Outcome:
         """Return the outcome of `job`, under which the actor has died, with what Ray says."""

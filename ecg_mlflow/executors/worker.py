@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from ecg_mlflow.executors.base import Job, Outcome, OutcomeState
-from ecg_mlflow.executors.messages import Message
+from ecg_mlflow.executors.messages import WorkerMessage
 
 _LOG_TAIL = 8000  # characters; the stacks of a dozen threads
 _ABORT_GRACE = 1.5  # seconds to write down where it hangs
@@ -69,7 +69,7 @@ class Worker:
         self._deadline: float | None = None
         self._hung_up = False
         self._n_jobs = 0
-        self._letters: deque[bytes] = deque()
+        self._inbox: deque[bytes] = deque()
         self._log = log
         ours, theirs = socket.socketpair()
         with theirs, log.open("ab") as output:
@@ -113,9 +113,9 @@ class Worker:
         return self.job is None and not self.stopping and not self._hanging
 
     @property
-    def has_letters(self) -> bool:
-        """Whether letters to its job wait for room in the connection."""
-        return self.job is not None and bool(self._letters)
+    def is_behind(self) -> bool:
+        """Whether messages to its job wait for room in the connection."""
+        return self.job is not None and bool(self._inbox)
 
     @property
     def waitables(self) -> list[Connection | int]:
@@ -123,31 +123,31 @@ class Worker:
         sentinel = [] if self.sentinel is None else [self.sentinel]
         return [*([] if self._hung_up else [self.connection]), *sentinel]
 
-    def start(self, job: Job, letters: deque[bytes]) -> None:
+    def start(self, job: Job, inbox: deque[bytes]) -> None:
         """Hand over a job. That the process has died meanwhile shows in `has_ended` later.
 
-        The letters to the job are taken from `letters`, now and by `hand_letters_on`.
+        What is sent to the job is taken from `inbox`, now and by `forward_inbox`.
         """
         if self._n_jobs:
             self._log_start = self._log.stat().st_size
         self._n_jobs += 1
         self.job = job
-        self._letters = letters
+        self._inbox = inbox
         self.alone = job.exclusive
         self._last_sign = time.monotonic()
         self._send(job)
-        self.hand_letters_on()
+        self.forward_inbox()
 
-    def hand_letters_on(self) -> None:
-        """Write the letters to its job, as far as the connection takes them without waiting.
+    def forward_inbox(self) -> None:
+        """Write what is sent to its job, as far as the connection takes it without waiting.
 
         For a job that hangs reads none, and the driver would hang with it.
         """
-        while self.has_letters and self._has_room():
-            self._send(self._letters.popleft())
+        while self.is_behind and self._has_room():
+            self._send(self._inbox.popleft())
 
     def _has_room(self) -> bool:
-        """Whether a letter can be written at once: Linux says so of a socket mostly empty."""
+        """Whether a message can be written at once: Linux says so of a socket mostly empty."""
         poll = select.poll()
         poll.register(self.connection.fileno(), select.POLLOUT)
         return bool(poll.poll(0))
@@ -156,11 +156,11 @@ class Worker:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[WorkerMessage]:
         """Yield what it has sent, without waiting for more."""
         while not self._hung_up and self.connection.poll():
             try:
-                message: Message = pickle.loads(self.connection.recv_bytes())
+                message: WorkerMessage = pickle.loads(self.connection.recv_bytes())
             except (EOFError, OSError):  # OSError: it died in the middle of a message
                 self._hung_up = True
                 return
@@ -186,6 +186,10 @@ class Worker:
         limit = self._deadline
         if (first and limit is None) or (limit is not None and deadline < limit):
             self._grace, self._deadline = grace, deadline
+
+    def finish(self) -> None:
+        """Note that its job has its outcome."""
+        self.job = None
 
     def kill(self) -> None:
         """End it, and what its jobs have left running, at once."""

@@ -21,8 +21,13 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from ecg_mlflow.executors.base import Job
-from ecg_mlflow.executors.mailbox import reading
-from ecg_mlflow.executors.messages import Answer, Message, call, encode_report
+from ecg_mlflow.executors.messages import (
+    CallResult,
+    WorkerMessage,
+    call,
+    encode_report,
+    reading,
+)
 from ecg_mlflow.executors.stopping import TERM_SIGNAL, Terminated, shielded
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -66,9 +71,9 @@ class _Driver:
         poll.register(self.connection.fileno(), getattr(select, "POLLRDHUP", select.POLLHUP))
         return bool(poll.poll(timeout))
 
-    def send(self, key: str, content: bytes | Answer) -> None:
+    def send(self, key: str, content: bytes | CallResult) -> None:
         """Send one message; from any thread, and never half of one because of a SIGTERM."""
-        message = pickle.dumps(Message(key, content), pickle.HIGHEST_PROTOCOL)
+        message = pickle.dumps(WorkerMessage(key, content), pickle.HIGHEST_PROTOCOL)
         # A broken pipe means that the driver is gone, and `watch` ends this process for that:
         # a job on its way out should not fail over a last report as well.
         with (
@@ -79,7 +84,7 @@ class _Driver:
             self.connection.send_bytes(message)
 
     def receive(self) -> Job | bytes | None:
-        """Wait for a job, for a letter to the one that runs or ran last, or for None, the end.
+        """Wait for a job, for a message to the one that runs or ran last, or for None, the end.
 
         Raises
         ------
@@ -89,17 +94,17 @@ class _Driver:
         message: Job | bytes | None = pickle.loads(self.connection.recv_bytes())
         return message
 
-    def take_letters(self) -> list[bytes]:
-        """Return the letters to the job that runs, without waiting; for the main thread alone."""
-        letters: list[bytes] = []
+    def take_messages(self) -> list[bytes]:
+        """Return what was sent to the job that runs, without waiting; for the main thread alone."""
+        found: list[bytes] = []
         if self._incoming.poll(0):
             with shielded(), contextlib.suppress(EOFError, OSError):
                 while self._incoming.poll(0):
-                    letter = self.receive()
-                    # The driver sends neither a job nor the end before it has this job's answer.
-                    assert isinstance(letter, bytes)
-                    letters.append(letter)
-        return letters
+                    message = self.receive()
+                    # The driver sends neither a job nor the end before it has this job's result.
+                    assert isinstance(message, bytes)
+                    found.append(message)
+        return found
 
     def watch(self) -> None:
         """Tie this process's life to the driver's.
@@ -147,7 +152,7 @@ def serve(driver: _Driver, function: str) -> None:
             return
         if message is None:
             return
-        if isinstance(message, Job):  # else a letter that its job did not read
+        if isinstance(message, Job):  # else a message that its job did not read
             _execute(driver, function, message)
 
 
@@ -155,12 +160,12 @@ def _execute(driver: _Driver, function: str, job: Job) -> None:
     def report(data: dict[str, Any]) -> None:
         driver.send(job.key, encode_report(data))
 
-    with reading(driver.take_letters):
-        answer = call(function, job.payload, report)
+    with reading(driver.take_messages):
+        result = call(function, job.payload, report)
     # A job may have caught `Terminated` and returned, or have failed while it flushed.
-    answer = replace(answer, interrupted=TERM_SIGNAL.raised)
+    result = replace(result, interrupted=TERM_SIGNAL.raised)
     sys.stdout.flush()
-    driver.send(job.key, answer)
+    driver.send(job.key, result)
 
 
 def main(arguments: list[str]) -> int:

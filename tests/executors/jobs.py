@@ -396,8 +396,8 @@ def change_what_came(argument, report):
     return data
 
 
-def terminated_in_a_letter(argument, report):
-    """Get SIGTERM between the head of a letter and its body, and read on after that."""
+def terminated_in_a_message(argument, report):
+    """Get SIGTERM between the head of a message and its body, and read on after that."""
     receive = Connection._recv
 
     def receive_and_terminate(*arguments):

@@ -215,20 +215,20 @@ def test_cancelling_what_is_not_pending_is_ignored(bench):
 
 
 def send_all(executor, key, n, **rest):
-    """Send numbered letters, of which the last says that it is, and return them."""
-    letters = [{"i": i, "last": i == n - 1, **rest} for i in range(n)]
-    for letter in letters:
-        executor.send(key, letter)
-    return letters
+    """Send numbered messages, of which the last says that it is, and return them."""
+    messages = [{"i": i, "last": i == n - 1, **rest} for i in range(n)]
+    for message in messages:
+        executor.send(key, message)
+    return messages
 
 
 def test_a_running_job_gets_what_is_sent_in_order(bench):
     executor = bench.open()
-    for key in "ab":  # the second one in a worker that has had letters before
+    for key in "ab":  # the second one in a worker that has had messages before
         executor.submit(Job(key, b"read"))
         bench.wait_for(executor, lambda r: isinstance(r, Event))
-        letters = send_all(executor, key, 100)
-        assert bench.drain(executor)[-1].value == letters
+        messages = send_all(executor, key, 100)
+        assert bench.drain(executor)[-1].value == messages
 
 
 def test_a_job_gets_what_was_sent_before_it_ran(bench):
@@ -316,18 +316,18 @@ def test_what_cannot_be_sent_is_an_error_at_once(bench, data, said):
     for key in ("a", "not there"):
         with pytest.raises(ExecutorError, match=said):
             executor.send(key, data)
-    letters = send_all(executor, "a", 2)
-    assert bench.drain(executor)[-1].value == letters
+    messages = send_all(executor, "a", 2)
+    assert bench.drain(executor)[-1].value == messages
 
 
 def test_a_job_that_does_not_read_holds_nobody_up(bench, tmp_path):
     executor, file = bench.open(), tmp_path / "read now"
     executor.submit(Job("a", f"read_after {file}".encode()))
     bench.wait_for(executor, lambda r: isinstance(r, Event))
-    letters = send_all(executor, "a", 40, blob=bytes(15_000))  # more than a connection takes
+    messages = send_all(executor, "a", 40, blob=bytes(15_000))  # more than a connection takes
     assert list(executor.events(0.1)) == []
     file.touch()
-    assert bench.drain(executor)[-1].value == letters
+    assert bench.drain(executor)[-1].value == messages
 
 
 def test_sending_after_the_shutdown_is_ignored(bench):

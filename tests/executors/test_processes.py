@@ -208,7 +208,7 @@ def test_sigterm_cuts_no_report_in_two(processes):
 
 def test_sigterm_cuts_no_letter_in_two(processes):
     executor = processes.open()
-    executor.submit(Job("a", b"terminated_in_a_letter"))
+    executor.submit(Job("a", b"terminated_in_a_message"))
     executor.send("a", {"i": 0})
     processes.wait_for(executor, lambda r: is_event(r) and "flushing" in r.data)
     executor.send("a", {"i": 1, "last": True})

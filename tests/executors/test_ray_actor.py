@@ -7,8 +7,7 @@ import time
 import pytest
 
 from ecg_mlflow.executors import Job, Outcome, ray_actor
-from ecg_mlflow.executors.mailbox import encode_letter
-from ecg_mlflow.executors.messages import Answer
+from ecg_mlflow.executors.messages import CallResult, encode_message
 from ecg_mlflow.executors.ray_actor import JobActor
 
 
@@ -24,7 +23,7 @@ def answer_of(actor):
     """Fetch messages until the last one."""
     while True:
         last = actor.next_messages()[-1]
-        if isinstance(last, Outcome) or isinstance(last.content, Answer):
+        if isinstance(last, Outcome) or isinstance(last.content, CallResult):
             return last
 
 
@@ -40,7 +39,7 @@ def test_a_stop_that_overtakes_its_job_is_kept_for_it(actor):
 
 
 def deliver(actor, number, *values, **rest):
-    actor.deliver(number, [encode_letter({"i": i, **rest}) for i in values])
+    actor.deliver(number, [encode_message({"i": i, **rest}) for i in values])
 
 
 def what_it_read(actor):

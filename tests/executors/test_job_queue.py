@@ -1,7 +1,7 @@
 """Which job starts where, decided on made-up slots."""
 
 from ecg_mlflow.executors import Job
-from ecg_mlflow.executors.pool import UNKNOWN, EndIdle, JobQueue, SlotState
+from ecg_mlflow.executors.job_queue import UNKNOWN, EndIdle, JobQueue, SlotState
 
 BUSY = {"busy": True}
 ALONE = {"busy": True, "alone": True}

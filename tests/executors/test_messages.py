@@ -3,15 +3,15 @@
 from collections import deque
 
 from ecg_mlflow.executors import received
-from ecg_mlflow.executors.mailbox import encode_letter, reading, take_all
+from ecg_mlflow.executors.messages import encode_message, reading, take_all
 
 
 def test_letters_are_received_once_the_oldest_first_and_only_while_the_job_runs():
-    letters = deque(encode_letter({"i": i}) for i in range(3))
+    messages = deque(encode_message({"i": i}) for i in range(3))
     assert received() == []
-    with reading(lambda: take_all(letters)):
+    with reading(lambda: take_all(messages)):
         assert received() == [{"i": 0}, {"i": 1}, {"i": 2}]
         assert received() == []
-        letters.append(encode_letter({"i": 3}))
+        messages.append(encode_message({"i": 3}))
     assert received() == []
-    assert len(letters) == 1
+    assert len(messages) == 1

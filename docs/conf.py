@@ -45,7 +45,7 @@ nitpick_ignore_regex = [
     (r"py:class", r"ecg_mlflow\.grids\.grid\.Operand"),
     (r"py:.*", r"ecg_mlflow\.(canonical|provenance|study\.settings)\..*"),
     (r"py:class", r"ecg_mlflow\.records\.(index|synthetic)\..*"),
-    (r"py:class", r"ecg_mlflow\.tracking\.(patience|runs)\..*"),
+    (r"py:class", r"ecg_mlflow\.tracking\.(retry|runs)\..*"),
 ]
 
 

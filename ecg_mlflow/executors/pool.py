@@ -139,7 +139,13 @@ class Pool(ABC, Generic[W]):
         return len(self._pending)
 
     def submit(self, job: Job) -> None:
-        """Queue `job`, and start it if a slot is free; see `Executor.submit`."""
+        """Queue `job`, and start it if a slot is free; see `Executor.submit`.
+
+        Raises
+        ------
+        ExecutorError
+            The executor is shut down, or a job with this key has no outcome yet.
+        """
         if self._closed:
             raise ExecutorError(f"job {job.key!r} was submitted to an executor that is shut down")
         if job.key in self._pending:

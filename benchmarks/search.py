@@ -42,15 +42,15 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from ecg_mlflow import C, Optimizer, Option, Pipeline, Research, ResNet, Split
 from ecg_mlflow.records import load_corpus
 from ecg_mlflow.search.objective import Objective
+from ecg_mlflow.search.optuna_sampler import quiet
 from ecg_mlflow.search.pruners import make_pruner
-from ecg_mlflow.search.quiet import quiet
 from ecg_mlflow.search.samplers import make_sampler
 from ecg_mlflow.search.space import Space
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.study.planning import Overrides, plan_study
 from ecg_mlflow.study.resuming import Stock
-from ecg_mlflow.study.search_config import Contest
-from ecg_mlflow.study.trial_scheduler import TrialBoard
+from ecg_mlflow.study.trial_scheduler import TrialScheduler
+from ecg_mlflow.study.trials import SelectionRule
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.ledger import LedgerEntry, read_children
 
@@ -191,35 +191,36 @@ class Search(Protocol):
 
 
 class Ours:
-    """This package's sampler, pruner and board."""
+    """This package's sampler, pruner and scheduler."""
 
-    def __init__(self, plan: StudyPlan, sampler: str, pruner: str, seed: int, folder: Path) -> None:
+    def __init__(self, plan: StudyPlan, sampler: str, pruner: str, seed: int) -> None:
         chosen = make_sampler(
             sampler,
             plan.research.grid,
             n_trials=None,
             directions=[OBJECTIVE.direction],
             seed=seed,
-            journal=folder / f"{sampler}-{pruner}-{seed}.journal",
         )
-        self.board = TrialBoard(plan, chosen, Stock(), Contest((OBJECTIVE,), make_pruner(pruner)))
-        self.waiting = deque(self.board.open())
+        self.scheduler = TrialScheduler(
+            plan, chosen, Stock(), SelectionRule((OBJECTIVE,), make_pruner(pruner))
+        )
+        self.waiting = deque(self.scheduler.open())
 
     def start(self) -> tuple[PlannedRun, str] | None:
-        self.waiting.extend([] if self.waiting else self.board.next_runs())
+        self.waiting.extend([] if self.waiting else self.scheduler.next_runs())
         if not self.waiting:
             return None
         run = self.waiting.popleft().run
-        self.board.handed_out(run)
+        self.scheduler.handed_out(run)
         return run, run.config.config.digest
 
     def reached(self, run: PlannedRun, epoch: int, value: float) -> bool:
         iteration = epoch * run.config.iterations_per_epoch - 1
-        self.board.tested(run, [(iteration, {METRIC: value})])
-        if self.board.withdrawals():  # nothing else can be given up by this
+        self.scheduler.tested(run, [(iteration, {METRIC: value})])
+        if self.scheduler.withdrawals():  # nothing else can be given up by this
             return False
         if epoch == EPOCHS:
-            self.board.finished(run, {METRIC: value})
+            self.scheduler.finished(run, {METRIC: value})
         return epoch < EPOCHS
 
 
@@ -346,22 +347,22 @@ def compare(client: MlflowClient, trials: int, seeds: int, replays: int) -> None
     within = sum(one <= 1 for one in gaps)
     print(row("tpe, asha, trained", spread(gaps), f"{within} of {seeds}", spread(shares, ".1f")))
     curves = {run.config.config.digest: whole.curves[run.identity] for run in plan.runs}
-    with tempfile.TemporaryDirectory() as folder, quiet():
-        for name, make in ways(plan, Path(folder)).items():
+    with quiet():
+        for name, make in ways(plan).items():
             values = [replay(make(seed), curves, budget) for seed in range(replays)]
             gaps = [gap(value, best) for value in values]
             within = sum(one <= 1 for one in gaps)
             print(row(name, spread(gaps), f"{within} of {replays}", f"{share:.1f}"), flush=True)
 
 
-def ways(plan: StudyPlan, folder: Path) -> dict[str, Callable[[int], Search]]:
+def ways(plan: StudyPlan) -> dict[str, Callable[[int], Search]]:
     """Return the ways to search that are replayed."""
     space = Space(plan.research.grid)
     return {
-        "tpe, asha": lambda seed: Ours(plan, "tpe", "asha", seed, folder),
-        "random, asha": lambda seed: Ours(plan, "random", "asha", seed, folder),
-        "tpe, no pruner": lambda seed: Ours(plan, "tpe", "none", seed, folder),
-        "random, no pruner": lambda seed: Ours(plan, "random", "none", seed, folder),
+        "tpe, asha": lambda seed: Ours(plan, "tpe", "asha", seed),
+        "random, asha": lambda seed: Ours(plan, "random", "asha", seed),
+        "tpe, no pruner": lambda seed: Ours(plan, "tpe", "none", seed),
+        "random, no pruner": lambda seed: Ours(plan, "random", "none", seed),
         "plain Optuna": lambda seed: PlainOptuna(space, seed),
     }
 

@@ -1,4 +1,4 @@
-"""Boards over grids without records: configurations that only pretend to be trained."""
+"""Trial schedulers over grids without records: configurations that only pretend to be trained."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 from ecg_mlflow.errors import ResearchError
 from ecg_mlflow.grids import ConfigAlias, Grid
-from ecg_mlflow.search.grid_sampler import GridSampler
 from ecg_mlflow.search.objective import Objective
-from ecg_mlflow.search.sampler import Trial, TrialState
+from ecg_mlflow.search.sampler import GridSampler, Trial
 from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.resuming import Stock
-from ecg_mlflow.study.search_config import Contest
-from ecg_mlflow.study.trial_scheduler import TrialBoard
+from ecg_mlflow.study.search_history import TrialEnd, read_history, trial_tags
+from ecg_mlflow.study.trial_scheduler import TrialScheduler
+from ecg_mlflow.study.trials import SelectionRule
 from ecg_mlflow.tracking.ledger import LedgerEntry
 from ecg_mlflow.training.schedule import Schedule
 
@@ -23,7 +23,7 @@ ITERATIONS_PER_EPOCH = 10
 
 @dataclass(frozen=True)
 class Config:
-    """What a board needs of a configuration's plan."""
+    """What a scheduler needs of a configuration's plan."""
 
     index: int
     config: ConfigAlias
@@ -67,17 +67,14 @@ class ListSampler:
 
     is_exhaustive = False
 
-    def __init__(self, configs, earlier=()):
-        self.configs, self.earlier = list(configs), list(earlier)
-        self.n_asked = len(self.earlier)
+    def __init__(self, configs):
+        self.configs = list(configs)
+        self.n_asked = 0
         self.told, self.grids = {}, []
 
     @property
     def n_trials(self):
         return self.n_asked + len(self.configs)
-
-    def history(self):
-        return self.earlier
 
     def ask(self):
         if not self.configs:
@@ -107,7 +104,7 @@ class ToldGridSampler(GridSampler):
 
 
 class Table:
-    """A board, and a hand that plays the dispatcher's part."""
+    """A scheduler, and a hand that plays the dispatcher's part."""
 
     def __init__(
         self,
@@ -120,7 +117,7 @@ class Table:
         pruner=None,
         adaptive=False,
         objectives=(F1,),
-        narrowing=None,
+        grid_update=None,
         read_tests=lambda entry: (),
         chosen=None,
         refused=(),
@@ -136,44 +133,46 @@ class Table:
             research=SimpleNamespace(repetitions=repetitions),
         )
         self.notes = []
-        self.board = TrialBoard(
+        self.stock = stock or Stock()
+        self.scheduler = TrialScheduler(
             plan,
             self.sampler,
-            stock or Stock(),
-            Contest(objectives, pruner, adaptive),
-            narrowing=narrowing,
+            self.stock,
+            SelectionRule(objectives, pruner, adaptive),
+            history=None if exhaustive else read_history(self.stock.entries),
+            grid_update=grid_update,
             read_tests=read_tests,
             note=self.notes.append,
         )
 
     def open(self):
-        return self.board.open()
+        return self.scheduler.open()
 
     def next_keys(self):
         """Return the keys of the next runs, which are then in a worker's hand."""
-        standings = self.board.next_runs()
+        standings = self.scheduler.next_runs()
         for standing in standings:
-            self.board.handed_out(standing.run)
+            self.scheduler.handed_out(standing.run)
         return [standing.run.key for standing in standings]
 
     def run(self, key):
         """Return a run by its key."""
         number, repetition = key.split("-r")
-        return self.board.trials[int(number)].runs[int(repetition)]
+        return self.scheduler.trials[int(number)].runs[int(repetition)]
 
     def test(self, key, epoch, f1):
         """Let a run be evaluated after an epoch."""
-        self.board.tested(self.run(key), [(epoch * ITERATIONS_PER_EPOCH - 1, {"f1": f1})])
+        self.scheduler.tested(self.run(key), [(epoch * ITERATIONS_PER_EPOCH - 1, {"f1": f1})])
 
     def finish(self, key, f1, **metrics):
-        self.board.finished(self.run(key), {"f1": f1, **metrics})
+        self.scheduler.finished(self.run(key), {"f1": f1, **metrics})
 
     def fail(self, key):
-        self.board.failed(self.run(key))
+        self.scheduler.failed(self.run(key))
 
     def given_up(self):
         """Return the keys of the runs given up since the last call."""
-        return [one.run.key for one in self.board.withdrawals()]
+        return [one.run.key for one in self.scheduler.withdrawals()]
 
 
 def entry(identity, status="FINISHED", **more):
@@ -190,6 +189,11 @@ def entry(identity, status="FINISHED", **more):
     return LedgerEntry(f"run of {identity}", identity, status=status, **values)
 
 
-def complete(number, config, state=TrialState.COMPLETE):
-    """Return a trial of an earlier session."""
-    return Trial(number, config, state)
+def asked(number, config):
+    """Return the tags of a child of a search."""
+    return trial_tags(PlannedRun(Config(number, config), 0, ""), 0)
+
+
+def told(number, config, state, values=(), *, n_asked, order):
+    """Return the tags of a child whose trial has ended."""
+    return asked(number, config) | TrialEnd(number, n_asked, order, state, values).tags()

@@ -14,7 +14,6 @@ import signal
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import pytest
 from chaos import (
@@ -28,19 +27,20 @@ from chaos import (
     portrait,
 )
 from mlflow import MlflowClient
+from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from studies import grid_text
 from waiting import wait_for
 
 from ecg_mlflow.executors import ProcessExecutor
-from ecg_mlflow.search.asked import AskedTrials
-from ecg_mlflow.search.journal import open_journal
 from ecg_mlflow.search.optuna_sampler import OptunaSampler
-from ecg_mlflow.study.status import Account
-from ecg_mlflow.study.trial_scheduler import TrialBoard
+from ecg_mlflow.study.child_runs import Children
+from ecg_mlflow.study.search_history import TRIAL_END_TAG, read_history
+from ecg_mlflow.study.status import StudyStatus
+from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.worker.score_test_records import score
 from ecg_mlflow.study.worker.training_run import TrainingRun
-from ecg_mlflow.tracking.ledger import ATTEMPT_TAG, PRUNED_TAG
+from ecg_mlflow.tracking.ledger import ATTEMPT_TAG, PRUNED_TAG, LedgerEntry
 from ecg_mlflow.tracking.runs import REASON_TAG
 from ecg_mlflow.tracking.study_run import Study
 
@@ -109,8 +109,7 @@ DEATHS = {
         Fault("driver", MlflowClient.create_run, 6, after=True),
     ),
     "tpe": (
-        # Where a trial of Optuna's, which has its parameters, gets its number in the journal.
-        Fault("driver", AskedTrials.add, 2),
+        Fault("driver", OptunaSampler.ask, 2, after=True),
         # Ten trials have ended well, so that TPE has begun.
         Fault("driver", OptunaSampler.tell, 12, after=True),
         Fault("driver", Study.create_child, 3),
@@ -226,10 +225,8 @@ def test_no_configuration_is_run_twice_or_lost(lab, expected, sampler):
     if sampler == "grid":
         assert lab.call("reap")[0] == 0
     else:
-        number, after = chance.randint(1, 12), chance.random() < 0.5  # of the journal's lines
-        search.die(Fault("driver", JournalFileBackend.append_logs, number, after=after))
-        with journal_of(search).open("ab") as file:
-            file.write(b'{"op_code": 5, "worker')  # and this is how far the next line has come
+        number, after = chance.randint(1, 3), chance.random() < 0.5  # of the trials that end
+        search.die(Fault("driver", Children.tag_first, number, after=after))
     for death in others:
         search.die(death)
     search.die_later(chance)
@@ -238,32 +235,16 @@ def test_no_configuration_is_run_twice_or_lost(lab, expected, sampler):
     assert search.n_deaths >= 4
     assert_whole_grid(lab, children, expected)
     if sampler != "grid":
-        told = trials(search)
+        told = ends(children)
         assert [one.state.name for one in told.values()] == ["COMPLETE"] * N_CONFIGS
         values = {int(run.data.params["config"]): run.data.metrics[OBJECTIVE] for run in children}
-        assert {number: one.value for number, one in told.items()} == values
-        assert len({one.user_attrs["digest"] for one in told.values()}) == N_CONFIGS
-
-
-def test_a_search_outlives_the_loss_of_its_journal(lab, expected):
-    search = Search(lab, ("--sampler", "qmc"))
-    search.die(Fault("driver", OptunaSampler.tell, 5))
-    known = set(trials(search))
-    journal_of(search).unlink()
-    # Its copy in the parent run is a little older, and is what the search goes on from.
-    search.die(Fault("driver", OptunaSampler.ask, 1))
-    assert set(trials(search)) < known
-    search.die(Fault("driver", OptunaSampler.tell, 9, after=True))
-    journal_of(search).unlink()
-    children = search.finish()
-
-    assert_whole_grid(lab, children, expected)
-    told = trials(search)
-    assert sorted(one.value for one in told.values()) == sorted(
-        run.data.metrics[OBJECTIVE] for run in children
-    )
-    copy = lab.client.download_artifacts(search.parent, f"search/{search.parent}.journal")
-    assert Path(copy).read_bytes() == journal_of(search).read_bytes()
+        assert {number: one.values[0] for number, one in told.items()} == values
+        journal = f"search/{search.parent}.journal"
+        path = lab.client.download_artifacts(search.parent, journal, str(lab.folder))
+        storage = JournalStorage(JournalFileBackend(path))
+        (study,) = storage.get_all_studies()
+        exported = storage.get_all_trials(study._study_id)
+        assert {one.user_attrs["number"]: one.value for one in exported} == values
 
 
 @pytest.mark.parametrize("sampler", ["tpe", pytest.param("grid", marks=soak)])
@@ -276,7 +257,7 @@ def test_what_was_pruned_stays_so_and_the_test_records_are_scored_once(lab, expe
         Fault("worker", TrainingRun.withdraw, after=True),
         Fault("driver", Study.finish_child, 8),
     )
-    search.die(Fault("driver", TrialBoard._prune, after=True))
+    search.die(Fault("driver", TrialScheduler._prune, after=True))
     search.die(Fault("driver", ProcessExecutor.send))
     # Who comes by ends the dead study's runs, with `reap` or with a study that comes to nothing.
     status, said = lab.call(*{"grid": ["reap"], "tpe": ["run", "no_such_grid.py"]}[sampler])
@@ -284,8 +265,10 @@ def test_what_was_pruned_stays_so_and_the_test_records_are_scored_once(lab, expe
     assert not lab.running()
     search.die_later(random.Random(f"{SEED} pruned {sampler}"))
     # While the finalists are scored.
-    search.die(Fault("worker", score), Fault("driver", Account.scored, 1))
-    search.die(Fault("worker", score, after=True), Fault("driver", Account.scored, 1, after=True))
+    search.die(Fault("worker", score), Fault("driver", StudyStatus.scored, 1))
+    search.die(
+        Fault("worker", score, after=True), Fault("driver", StudyStatus.scored, 1, after=True)
+    )
     children = search.finish()
 
     assert len(children) == N_CONFIGS
@@ -300,7 +283,7 @@ def test_what_was_pruned_stays_so_and_the_test_records_are_scored_once(lab, expe
     # A run may come to its end before it hears that it is given up.
     candidates = [run for run in finished if PRUNED_TAG not in run.data.tags]
     if sampler == "tpe":
-        told = {number: one.state.name for number, one in trials(search).items()}
+        told = {number: one.state.name for number, one in ends(children).items()}
         assert sorted(told) == sorted(int(run.data.params["config"]) for run in children)
         assert {told[int(run.data.params["config"])] for run in pruned} == {"PRUNED"}
         # ... or while the driver dies that has just given it up.
@@ -403,15 +386,9 @@ def assert_prefix(mine: Portrait, whole: Portrait):
     assert len(mine.histories["loss"]) < N_ITERATIONS
 
 
-def journal_of(search):
-    return search.lab.folder / "searches" / f"{search.parent}.journal"
-
-
-def trials(search):
-    """Read the trials of a search from its journal, by number."""
-    storage = open_journal(journal_of(search))
-    (study,) = storage.get_all_studies()
-    found = [t for t in storage.get_all_trials(study._study_id) if "number" in t.user_attrs]
-    numbers = [one.user_attrs["number"] for one in found]
-    assert sorted(numbers) == list(range(len(numbers)))
-    return dict(sorted(zip(numbers, found, strict=True)))
+def ends(children):
+    """Return what the sampler was told, by number."""
+    history = read_history(map(LedgerEntry.from_run, children))
+    assert [end.n_asked for end in history.ends] == sorted(end.n_asked for end in history.ends)
+    assert len(history.ends) == sum(TRIAL_END_TAG in run.data.tags for run in children)
+    return {end.number: end for end in history.ends}

@@ -1,38 +1,49 @@
-"""Configurations chosen by one of Optuna's samplers, with a history that outlives the process.
+"""Choose configurations by one of Optuna's samplers, reproducibly and without a storage.
 
-The journal is the only state. Optuna's sampler objects hold some too, a random generator at least,
-so each choice is made by a new one, whose seed follows from what was asked before: a search that is
-gone on with after its process died chooses what it would have chosen anyway.
+Optuna's sampler objects hold state, a random generator at least. Here each choice is made by a new
+one, whose seed follows from the number of the trial. So what is chosen follows from the seed and
+from what was told before: to resume a search, ask for its trials again and tell their outcomes in
+between, at the same places. The study is kept in memory only.
 
-Each grid that the search has chosen from, the first one and those that `update` has brought, has an
-Optuna study of its own in the journal, for within a study Optuna keeps a parameter to one domain.
-What was found out with the earlier grids is copied into the later ones' studies.
+Each grid that the search chooses from, the first one and those that `update` brings, has an Optuna
+study of its own, for within a study Optuna keeps a parameter to one domain. What was found out with
+the earlier grids is copied into the later ones' studies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import FixedTrial, create_trial
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler
+from optuna.storages import InMemoryStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import FixedTrial, FrozenTrial, create_trial
 from optuna.trial import TrialState as OptunaState
 
 from ecg_mlflow.errors import SearchError
 from ecg_mlflow.grids import ConfigAlias, Grid
-from ecg_mlflow.search.asked import DIGEST, AskedTrials
-from ecg_mlflow.search.quiet import quiet
-from ecg_mlflow.search.sampler import Trial, TrialState
-from ecg_mlflow.search.space import Space
+from ecg_mlflow.search.sampler import Trial, TrialState, ended
+from ecg_mlflow.search.space import Params, Space, configuration
 
 N_STARTUP = 10
 """So many trials must have ended well before a sampler has enough to learn from."""
 _N_ATTEMPTS = 10
 _LEARNT_FROM = (OptunaState.COMPLETE, OptunaState.PRUNED)
-_COPY_OF, _DUPLICATE_OF = "copy_of", "duplicate_of"
+_TO_OPTUNA = {
+    TrialState.COMPLETE: OptunaState.COMPLETE,
+    TrialState.PRUNED: OptunaState.PRUNED,
+    TrialState.FAILED: OptunaState.FAIL,
+}
 
 MakeSampler: TypeAlias = "Callable[[int, int], BaseSampler]"
 
@@ -59,14 +70,17 @@ class OptunaSampler:
         are drawn.
     seed
         Of the whole search, 0 or more.
-    journal
-        Where the search is written down; no other process may have it open.
+    known
+        By number, the options (by alias) of trials that an earlier session has asked for; they are
+        asked for again. Those between them that are not known are chosen anew.
+    is_stateless
+        The Optuna samplers choose by the trials alone, and leave nothing in their study that later
+        ones need. They are not asked again for what is known.
 
     Raises
     ------
     SearchError
-        If the search would never end, because the grid has a range and `n_trials` is None; if the
-        journal is damaged, or is of another search.
+        If the search would never end, because the grid has a range and `n_trials` is None.
     """
 
     is_exhaustive = False
@@ -79,162 +93,229 @@ class OptunaSampler:
         directions: Sequence[str],
         sampler: MakeSampler | None,
         seed: int,
-        journal: Path,
+        known: Mapping[int, Mapping[str, str]] | None = None,
+        is_stateless: bool = False,
     ) -> None:
-        _check_end(n_trials, grid)
         self._limit = n_trials
+        self._directions = [StudyDirection[direction.upper()] for direction in directions]
         self._make_sampler = sampler
         self._seed = seed
-        self._journal = journal
-        with quiet():
-            self._asked = AskedTrials(journal, directions)
-        self._n_earlier = len(self._asked)
-        self._configs: dict[int, ConfigAlias] = {}
-        """By number; what is known of them, for it takes its grid to read a trial."""
-        self._generation = -1
+        self._known = known or {}
+        self._is_stateless = is_stateless or sampler is None
+        self._storage = InMemoryStorage()
+        self._studies: list[optuna.Study] = []
+        self._trials: list[Trial] = []
+        self._places: list[tuple[optuna.Study, int]] = []
+        """By number, the trial's study and its number there."""
+        self._numbers: dict[str, int] = {}
+        """By the digest of its configuration, the number of each trial, known ones included."""
         self.update(grid)
 
     @property
     def n_trials(self) -> int:
         """How many trials there will be: as many as allowed, or as there are configurations."""
-        n_asked, n_configs = len(self._asked), self._space.n_configs
+        n_asked, n_configs = len(self._trials), self._space.n_configs
         ends = [] if self._limit is None else [self._limit]
         if n_configs is not None:
             ends.append(n_asked + n_configs - self._n_tried_here)
-        return max(n_asked, min(ends))
-
-    def history(self) -> list[Trial]:
-        """Return the trials of earlier sessions in order, with the states that they have now.
-
-        Those that were chosen from later grids are among them once `update` has brought these.
-        """
-        return [
-            Trial(number, self._configs[number], self._asked.state(number))
-            for number in range(self._n_earlier)
-            if number in self._configs
-        ]
+        return max(n_asked, max(self._known, default=-1) + 1, min(ends))
 
     def ask(self) -> Trial | None:
-        """Choose a configuration that was not asked before, and write it down."""
-        number = len(self._asked)
-        if number >= self.n_trials:
+        """Choose a configuration that was not asked before, or return the next one that is known.
+
+        Raises
+        ------
+        SearchError
+            If the grid lacks the known one.
+        """
+        number = len(self._trials)
+        options = self._known.get(number)
+        if options is None and number >= self.n_trials:
             return None
         with quiet():
-            n_learnt_from = len(self._study.get_trials(deepcopy=False, states=_LEARNT_FROM))
-            if self._make_sampler is not None and n_learnt_from >= N_STARTUP:
-                for attempt in range(_N_ATTEMPTS):
-                    if (trial := self._suggested(number, attempt)) is not None:
-                        return trial
-            return self._drawn(number)
+            chosen = None
+            if options is None or not self._is_stateless:
+                chosen = self._suggested(number) or self._drawn(number)
+            if options is not None:
+                chosen = self._recorded(number, options), chosen[1] if chosen else {}
+            return None if chosen is None else self._hand_out(number, *chosen)
 
     def tell(
         self, number: int, state: TrialState, values: Sequence[float] = (), note: str = ""
     ) -> None:
-        """Write down what has become of a trial.
+        """Take note of what has become of a trial.
 
         A COMPLETE one with a value that is not finite has failed. A PRUNED one counts with TPE as
         worse than all that are complete, and with the other samplers for nothing.
         """
+        trial = ended(self._trials, number, state)
+        n = len(self._directions)
+        assert state is not TrialState.COMPLETE or len(values) == n, f"trial {number}: {values}"
+        if state is TrialState.COMPLETE and not all(map(math.isfinite, values)):
+            state, note = TrialState.FAILED, note or f"not finite: {[*map(float, values)]}"
+        study, index = self._places[number]
+        trial_id = self._optuna_trial(number)._trial_id
         with quiet():
-            self._asked.tell(number, state, values, note)
-            if self._asked.place(number).generation < self._generation:
+            if state is TrialState.PRUNED and n == len(values) == 1 and math.isfinite(values[0]):
+                # TPE ranks pruned trials by how far they came, and then by value. How far this one
+                # came is not known here, so all have come to step 0. With several objectives Optuna
+                # has no values of pruned trials; they are ranked last.
+                self._storage.set_trial_intermediate_value(trial_id, 0, float(values[0]))
+            if note:
+                self._storage.set_trial_user_attr(trial_id, "note", note)
+            reached = [*map(float, values)] if state is TrialState.COMPLETE else None
+            study.tell(index, reached, _TO_OPTUNA[state])
+            self._trials[number] = Trial(number, trial.config, state)
+            if study is not self._studies[-1]:
                 self._copy(number)
 
     def update(self, grid: Grid) -> None:
-        """Choose from this grid from now on, with what earlier ones have taught of it.
-
-        A session that goes on with another brings the same grids in the same order.
-        """
-        _check_end(self._limit, grid)
-        self._generation += 1
+        """Choose from this grid from now on, with what earlier ones have taught of it."""
+        if self._limit is None and not grid.is_finite:
+            ranges = [one for cube in grid.cubes for one in cube if one.range is not None]
+            raise SearchError(
+                f"the search would never end, for option {ranges[0].name!r} is "
+                f"{ranges[0].range!r}, which has no last value: say how many configurations to "
+                "try with trials=N"
+            )
         self._space = Space(grid)
+        for number, options in self._known.items():
+            if (config := configuration(grid, options)) is not None:
+                self._numbers.setdefault(config.digest, number)
         with quiet():
-            self._study = self._asked.study(self._generation, grid)
-            trials = self._study.get_trials(deepcopy=False)
-            self._copied = {trial.user_attrs.get(_COPY_OF) for trial in trials}
-            for number in range(self._n_earlier):
-                if self._asked.place(number).generation == self._generation:
-                    self._configs[number] = self._read(number)
-            for number in sorted(self._configs):
-                if self._asked.place(number).generation < self._generation:
-                    self._copy(number)
-        found = map(self._space.encode, self._configs.values())
-        self._n_tried_here = sum(params is not None for params in found)
+            self._studies.append(_new_study(self._storage, len(self._studies), self._directions))
+            for trial in self._trials:
+                self._copy(trial.number)
+        tried = (self._space.encode(trial.config) for trial in self._trials)
+        self._n_tried_here = sum(params is not None for params in tried)
 
-    def _suggested(self, number: int, attempt: int) -> Trial | None:
-        """Hand out what the sampler suggests; None where that was asked before."""
-        self._study.sampler = self._sampler(number, attempt)
-        trial = self._study.ask()
-        config = self._space.suggest(trial)
-        earlier = self._asked.tried.get(config.digest)
-        if earlier is None:
-            return self._hand_out(number, trial, config)
-        # It fails, rather than reaching again what the earlier one has reached: counted many times,
-        # the best configuration would fill what TPE takes for the region of good ones with itself.
-        trial.set_user_attr(_DUPLICATE_OF, earlier)
-        self._study.tell(trial, state=OptunaState.FAIL)
+    def write_journal(self, path: Path) -> None:
+        """Write the search as Optuna's journal, one study for each grid, without suggestions."""
+        with quiet():
+            storage = JournalStorage(JournalFileBackend(str(path)))
+            for generation, study in enumerate(self._studies):
+                copy = _new_study(storage, generation, self._directions)
+                trials = study.get_trials(deepcopy=False)
+                copy.add_trials([trial for trial in trials if trial.user_attrs])
+
+    def _suggested(self, number: int) -> tuple[Params, dict[str, Any]] | None:
+        """Return what the sampler suggests, with its notes; None without anything new."""
+        n_learnt_from = len(self._studies[-1].get_trials(deepcopy=False, states=_LEARNT_FROM))
+        if self._make_sampler is None or n_learnt_from < N_STARTUP:
+            return None
+        for attempt in range(_N_ATTEMPTS):
+            config, notes = self._suggestion(number, attempt)
+            if self._numbers.get(config.digest, number) == number:
+                params = self._space.encode(config)
+                assert params is not None, f"{config} is not of the grid that it was chosen from"
+                return params, notes
         return None
 
-    def _drawn(self, number: int) -> Trial | None:
-        """Hand out a configuration that was not asked before, whichever."""
-        rng = np.random.default_rng([self._seed, number])
-        params = self._space.untried(self._asked.tried, rng)
+    def _drawn(self, number: int) -> tuple[Params, dict[str, Any]] | None:
+        """Return any configuration that was not asked before; None where there is none."""
+        earlier = {digest for digest, other in self._numbers.items() if other < number}
+        params = self._draw(number, earlier)
+        if params is not None:
+            digest = self._space.suggest(FixedTrial(dict(params))).digest
+            if self._numbers.get(digest, number) != number:  # a later trial's that is known
+                params = self._draw(number, set(self._numbers))
         if params is None:
             return None
-        self._study.sampler = self._sampler(number, _N_ATTEMPTS)
-        # Not added as a trial made here: so the sampler takes note of it as of one of its own,
-        # which genetic samplers need to count their generations.
-        self._study.enqueue_trial(dict(params))
-        trial = self._study.ask()
-        return self._hand_out(number, trial, self._space.suggest(trial))
+        # So the sampler takes note of it as of one of its own, which genetic samplers need to
+        # count their generations.
+        return params, {} if self._is_stateless else self._suggestion(number, _N_ATTEMPTS)[1]
 
-    def _hand_out(self, number: int, trial: optuna.Trial, config: ConfigAlias) -> Trial:
-        self._asked.add(self._generation, self._study, trial, config.digest)
-        self._configs[number] = config
+    def _draw(self, number: int, tried: set[str]) -> Params | None:
+        return self._space.untried(tried, np.random.default_rng([self._seed, number]))
+
+    def _recorded(self, number: int, options: Mapping[str, str]) -> Params:
+        config = configuration(self._space.grid, options)
+        params = None if config is None else self._space.encode(config)
+        if params is None:
+            raise SearchError(
+                f"trial {number} of this search, {dict(options)}, is of another grid than "
+                f"{self._space.grid!r}, so that the search can't be resumed in this one: undo "
+                "the change, or start a new study, which takes over the finished runs"
+            )
+        return params
+
+    def _suggestion(self, number: int, attempt: int) -> tuple[ConfigAlias, dict[str, Any]]:
+        """Let a new sampler suggest something; return it and the sampler's notes in the trial.
+
+        The trial fails. What is handed out is a trial of its own, with the values as their ranges
+        round them, so that it is the same when the search is resumed. And what was asked before
+        must not reach again what it has reached: counted many times, the best configuration would
+        fill what TPE takes for the region of good ones with itself.
+        """
+        study, entropy = self._studies[-1], np.random.SeedSequence([self._seed, number, attempt])
+        assert self._make_sampler is not None
+        study.sampler = self._make_sampler(int(entropy.generate_state(1)[0]), attempt)
+        trial = study.ask()
+        config = self._space.suggest(trial)
+        notes = study.get_trials(deepcopy=False)[trial.number].system_attrs
+        study.tell(trial, state=OptunaState.FAIL)
+        return config, {} if self._is_stateless else dict(notes)
+
+    def _hand_out(self, number: int, params: Params, notes: Mapping[str, Any]) -> Trial:
+        config = self._add(params, OptunaState.RUNNING, {"number": number}, system_attrs=notes)
+        n_there = len(self._studies[-1].get_trials(deepcopy=False))
+        self._places.append((self._studies[-1], n_there - 1))
+        self._trials.append(Trial(number, config))
+        self._numbers[config.digest] = number
         self._n_tried_here += 1
-        return Trial(number, config)
-
-    def _sampler(self, number: int, attempt: int) -> BaseSampler:
-        entropy = np.random.SeedSequence([self._seed, number, attempt])
-        seed = int(entropy.generate_state(1)[0])
-        return self._make_sampler(seed, attempt) if self._make_sampler else RandomSampler(seed)
+        return self._trials[-1]
 
     def _copy(self, number: int) -> None:
         """Let the current study know of a trial that an earlier grid's has brought to an end."""
-        told = self._asked.trial(number)
-        params = self._space.encode(self._configs[number])
-        if told.state not in _LEARNT_FROM or params is None or number in self._copied:
-            return
-        fixed = FixedTrial(dict(params))
-        self._space.suggest(fixed)
-        self._study.add_trial(
-            create_trial(
-                state=told.state,
+        told = self._optuna_trial(number)
+        params = self._space.encode(self._trials[number].config)
+        if told.state in _LEARNT_FROM and params is not None:
+            self._add(
+                params,
+                told.state,
+                {"copy_of": number},
                 values=told.values,
+                intermediate_values=told.intermediate_values,
+            )
+
+    def _add(
+        self, params: Params, state: OptunaState, attrs: dict[str, Any], **more: Any
+    ) -> ConfigAlias:
+        """Add a trial to the current study; return its configuration."""
+        fixed = FixedTrial(dict(params))
+        config = self._space.suggest(fixed)
+        self._studies[-1].add_trial(
+            create_trial(
                 params=fixed.params,
                 distributions=fixed.distributions,
-                intermediate_values=told.intermediate_values,
-                user_attrs={_COPY_OF: number},
+                state=state,
+                user_attrs=attrs,
+                **more,
             )
         )
-        self._copied.add(number)
-
-    def _read(self, number: int) -> ConfigAlias:
-        trial = self._asked.trial(number)
-        config = self._space.decode(trial.params)
-        if config is None or config.digest != trial.user_attrs[DIGEST]:
-            raise SearchError(
-                f"trial {number} in the journal {self._journal} of this search has the parameters "
-                f"{trial.params}, which mean another configuration now than when it was chosen: "
-                "values of options have changed. Move it away to search anew"
-            )
         return config
 
+    def _optuna_trial(self, number: int) -> FrozenTrial:
+        study, index = self._places[number]
+        return study.get_trials(deepcopy=False)[index]
 
-def _check_end(n_trials: int | None, grid: Grid) -> None:
-    if n_trials is None and not grid.is_finite:
-        options = [option for cube in grid.cubes for option in cube if option.range is not None]
-        raise SearchError(
-            f"the search would never end, for option {options[0].name!r} is {options[0].range!r}, "
-            "which has no last value: say how many configurations to try with trials=N"
-        )
+
+def _new_study(
+    storage: InMemoryStorage | JournalStorage, generation: int, directions: list[StudyDirection]
+) -> optuna.Study:
+    name = f"search-{generation}" if generation else "search"
+    return optuna.create_study(storage=storage, study_name=name, directions=directions)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Optuna's logs and experimental warnings within the block; errors come through."""
+    logger = logging.getLogger("optuna")
+    level = logger.level
+    logger.setLevel(max(level, logging.ERROR))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            yield
+    finally:
+        logger.setLevel(level)

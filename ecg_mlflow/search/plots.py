@@ -116,7 +116,7 @@ def _drawing() -> Iterator[Any]:
     import matplotlib.pyplot as plt
     from optuna.visualization import matplotlib as plots
 
-    from ecg_mlflow.search.quiet import quiet
+    from ecg_mlflow.search.optuna_sampler import quiet
 
     def draw(name: str, study: optuna.Study, **options: Any) -> Figure:
         axes = getattr(plots, f"plot_{name}")(study, **options)

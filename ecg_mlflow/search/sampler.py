@@ -1,10 +1,12 @@
-"""What every sampler takes, does and gives."""
+"""What every sampler takes, does and gives; and the one that lists the whole grid."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from pathlib import Path
 from typing import Protocol
 
 from ecg_mlflow.grids import ConfigAlias, Grid
@@ -45,8 +47,8 @@ class Trial:
 class Sampler(Protocol):
     """Chooses configurations one by one, and learns from what they reach.
 
-    No configuration is chosen twice. One process asks and tells; which others train is no concern
-    of a sampler's.
+    No configuration is chosen twice. A sampler stores nothing: to resume a search, ask for its
+    trials again and tell what has become of them, in the same order.
     """
 
     @property
@@ -55,10 +57,7 @@ class Sampler(Protocol):
 
     @property
     def n_trials(self) -> int:
-        """How many trials there will be in all, as far as is known: those of `history` too."""
-
-    def history(self) -> list[Trial]:
-        """Return the trials of earlier sessions in order; RUNNING ones are to be gone on with."""
+        """How many trials there will be in all, as far as is known."""
 
     def ask(self) -> Trial | None:
         """Choose the next configuration; None where there is nothing left to choose."""
@@ -83,3 +82,61 @@ class Sampler(Protocol):
 
     def update(self, grid: Grid) -> None:
         """Choose from this grid from now on; trials under way are not concerned."""
+
+    def write_journal(self, path: Path) -> None:
+        """Write the search as an Optuna journal, if there is anything to write."""
+
+
+class GridSampler:
+    """Asks for every configuration of a grid once, in the grid's order, whatever it is told.
+
+    Parameters
+    ----------
+    grid
+        Configurations that are equal by value count as one.
+
+    Raises
+    ------
+    GridError
+        If an option is a range: there are no configurations to list.
+    """
+
+    is_exhaustive = True
+
+    def __init__(self, grid: Grid) -> None:
+        self._trials: list[Trial] = []
+        self._waiting = deque(grid.unique()[0])
+
+    @property
+    def n_trials(self) -> int:
+        """How many have been asked, and how many are left."""
+        return len(self._trials) + len(self._waiting)
+
+    def ask(self) -> Trial | None:
+        """Return the next configuration of the grid."""
+        if not self._waiting:
+            return None
+        self._trials.append(Trial(len(self._trials), self._waiting.popleft()))
+        return self._trials[-1]
+
+    def tell(
+        self, number: int, state: TrialState, values: Sequence[float] = (), note: str = ""
+    ) -> None:
+        """Check that there is such a trial, and that it was under way."""
+        self._trials[number] = ended(self._trials, number, state)
+
+    def update(self, grid: Grid) -> None:
+        """Drop what has not been asked, and go on with what is new in this grid."""
+        asked = {trial.config for trial in self._trials}
+        self._waiting = deque(config for config in grid.unique()[0] if config not in asked)
+
+    def write_journal(self, path: Path) -> None:
+        """Write nothing: a grid is no search."""
+
+
+def ended(trials: Sequence[Trial], number: int, state: TrialState) -> Trial:
+    """Return a trial with the state that it is told, after checking that it may be told this."""
+    assert 0 <= number < len(trials), f"trial {number} was not asked for"
+    assert state is not TrialState.RUNNING, f"trial {number} is told that it is under way"
+    assert trials[number].state is TrialState.RUNNING, f"trial {number} was told before"
+    return replace(trials[number], state=state)

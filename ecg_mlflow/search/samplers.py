@@ -1,12 +1,11 @@
-"""Finding a sampler by its name."""
+"""Make a sampler by its name: the grid, or any of Optuna's."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 import optuna
 from optuna.distributions import FloatDistribution
@@ -16,12 +15,12 @@ from optuna.trial import create_trial
 
 from ecg_mlflow.errors import SearchError
 from ecg_mlflow.grids import Grid
-from ecg_mlflow.search.grid_sampler import GridSampler
-from ecg_mlflow.search.optuna_sampler import N_STARTUP, MakeSampler, OptunaSampler
-from ecg_mlflow.search.quiet import quiet
-from ecg_mlflow.search.sampler import Sampler
+from ecg_mlflow.search.optuna_sampler import N_STARTUP, MakeSampler, OptunaSampler, quiet
+from ecg_mlflow.search.sampler import GridSampler, Sampler
 
 _OURS = ("grid", "random", "tpe")
+#: Choose by the trials alone. The others count their samples or generations in Optuna's study.
+_STATELESS = ("random", "tpe", "gp")
 _REFUSED = {
     "grid": "write sampler=grid for this package's own, which lists the configurations of the grid",
     "bruteforce": "it tries everything, which sampler=grid does, whose runs all start at once",
@@ -44,7 +43,7 @@ def make_sampler(
     n_trials: int | None,
     directions: Sequence[str],
     seed: int,
-    journal: Path,
+    known: Mapping[int, Mapping[str, str]] | None = None,
 ) -> Sampler:
     """Make a sampler.
 
@@ -62,15 +61,15 @@ def make_sampler(
         ``"maximize"`` or ``"minimize"`` for each objective.
     seed
         Of the search, 0 or more.
-    journal
-        Where all but ``grid`` write the search down, to go on with it after an interruption.
+    known
+        By number, the options of trials that an earlier session has asked for; ``grid`` asks for
+        the same ones anyway.
 
     Raises
     ------
     SearchError
-        If there is no such sampler, if it can't be used here or lacks a package, if there is no
-        end because the grid has a range and `n_trials` is None, or if the journal is damaged or of
-        another search.
+        If there is no such sampler, if it can't be used here or lacks a package, or if there is no
+        end because the grid has a range and `n_trials` is None.
     GridError
         If ``grid`` is to list a grid that has a range.
     """
@@ -81,7 +80,13 @@ def make_sampler(
     if make is not None:
         _try(name, make, directions)
     return OptunaSampler(
-        grid, n_trials=n_trials, directions=directions, sampler=make, seed=seed, journal=journal
+        grid,
+        n_trials=n_trials,
+        directions=directions,
+        sampler=make,
+        seed=seed,
+        known=known,
+        is_stateless=short in _STATELESS,
     )
 
 

@@ -12,16 +12,17 @@ cubes with the same values share the parameter, and with it what is learnt of it
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
 
+from ecg_mlflow.errors import GridError
 from ecg_mlflow.grids import ConfigAlias, Grid
 from ecg_mlflow.search.products import Asked, Branch, Choice, Dimension, Params, branches
 
-__all__ = ["Asked", "Dimension", "Params", "Space"]
+__all__ = ["Asked", "Dimension", "Params", "Space", "configuration"]
 
 _COUNTED = 10_000
 """A grid of no more configurations is counted by value, which takes tens of microseconds each."""
@@ -202,3 +203,12 @@ class Space:
         config = self.decode(params)
         assert config is not None, f"{params} are no parameters of {self.grid!r}"
         return config
+
+
+def configuration(grid: Grid, options: Mapping[str, str]) -> ConfigAlias | None:
+    """Find a configuration of a grid by its options' aliases; None where the grid lacks it."""
+    cubes = [cube for cube in grid.cubes if {option.name for option in cube} == options.keys()]
+    try:
+        return next(iter(Grid(cubes).only(options))) if cubes else None
+    except GridError:
+        return None

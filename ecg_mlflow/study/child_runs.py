@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 
 from ecg_mlflow.errors import CheckpointError
 from ecg_mlflow.files import checkpoint_path, discard_checkpoint
@@ -43,13 +44,23 @@ class Children:
         self._study = study
         self._scores_test = scores_test
         self._run_ids: dict[str, str] = {}
+        self._taken_over: set[str] = set()
         self._datasets: dict[int, dict[str, DatasetInfo]] = {}
 
-    def note(self, run: PlannedRun, run_id: str) -> None:
-        """Note the child of a run that has ended before."""
+    def note(self, run: PlannedRun, run_id: str, *, is_own: bool = True) -> None:
+        """Note the run that has ended before: a child of this study, or of another one."""
         self._run_ids[run.key] = run_id
+        if not is_own:
+            self._taken_over.add(run.key)
 
-    def open(self, one: OpenRun) -> None:
+    def tag_first(self, runs: Iterable[PlannedRun], tags: Mapping[str, str]) -> None:
+        """Set tags of the first of these runs that has a child in this study, if any has."""
+        for run in runs:
+            if run.key in self._run_ids and run.key not in self._taken_over:
+                self._study.tag_child(self._run_ids[run.key], tags)
+                return
+
+    def open(self, one: OpenRun, more_tags: Mapping[str, str]) -> None:
         """Create the child run, or go on in the one that is there."""
         run = one.run
         one.attempt += 1
@@ -58,11 +69,14 @@ class Children:
             ATTEMPT_TAG: one.attempt,
             CORPUS_TAG: self._plan.corpus.digest[:16],
             CONFIGURATION_TAG: configuration_name(run),
+            **more_tags,
         }
         if one.run_id is None:
-            one.run_id = self._study.create_child(run_name(run), run_params(run), tags)
+            one.run_id = self._study.create_child(
+                run_name(run), run_params(run), {**tags, **more_tags}
+            )
         else:
-            self._study.tag_child(one.run_id, {ATTEMPT_TAG: one.attempt})
+            self._study.tag_child(one.run_id, {ATTEMPT_TAG: one.attempt, **more_tags})
             if one.is_open:
                 return
             self._study.reopen_child(one.run_id, run_params(run))

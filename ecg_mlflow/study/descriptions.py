@@ -24,7 +24,7 @@ from ecg_mlflow.records.locating import asked_for
 from ecg_mlflow.search.space import Space
 from ecg_mlflow.study.plan import ConfigPlan, PlannedRun, StudyPlan
 from ecg_mlflow.study.research import RESERVED
-from ecg_mlflow.study.search_config import SearchDesign, selection_warnings
+from ecg_mlflow.study.search_config import SearchConfig, selection_warnings
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.datasets import DatasetInfo
 from ecg_mlflow.tracking.ledger import LedgerEntry
@@ -55,13 +55,13 @@ class Counts:
 
 
 def describe_study(
-    study: Study, plan: StudyPlan, design: SearchDesign, files: Sequence[Path], n_runs: int
+    study: Study, plan: StudyPlan, search: SearchConfig, files: Sequence[Path], n_runs: int
 ) -> None:
     """Log what is known of a study before its first run: design, plan, records left out.
 
     `files` are the grid file and those that it imports from beside it.
     """
-    study.params(study_params(plan, design, n_runs))
+    study.params(study_params(plan, search, n_runs))
     client, run_id = study.client, study.run_id
     with store_errors(f"write the design into run {run_id}"):
         for file in files:
@@ -69,8 +69,8 @@ def describe_study(
         client.log_text(run_id, json.dumps(plan.describe(), indent=1), "design/plan.json")
         if plan.bad:
             client.log_text(run_id, "\n".join(list_bad_records(plan.bad)), "left_out.txt")
-    state = describe_state(plan, design, [], Counts(n_runs))
-    first = design.contest.first
+    state = describe_state(plan, search, [], Counts(n_runs))
+    first = search.rule.first
     study.describe(
         state,
         first.metric,
@@ -79,13 +79,13 @@ def describe_study(
     )
 
 
-def study_params(plan: StudyPlan, design: SearchDesign, n_runs: int) -> dict[str, object]:
+def study_params(plan: StudyPlan, search: SearchConfig, n_runs: int) -> dict[str, object]:
     """Return the parent's params: the design in numbers."""
-    research, corpus, contest = plan.research, plan.corpus, design.contest
+    research, corpus, rule = plan.research, plan.corpus, search.rule
     chosen = {
-        "sampler": design.sampler,
-        "pruner": contest.pruner or "none",
-        "adaptive_repetitions": contest.adaptive,
+        "sampler": search.sampler,
+        "pruner": rule.pruner or "none",
+        "adaptive_repetitions": rule.adaptive,
     }
     return {
         "study": research.name,
@@ -97,8 +97,8 @@ def study_params(plan: StudyPlan, design: SearchDesign, n_runs: int) -> dict[str
         "corpus_source": corpus.source,
         "corpus_digest": corpus.digest[:16],
         "labels_sha256": corpus.labels_sha256[:16],
-        "objective": ", ".join(map(str, contest.objectives)),
-        **(chosen if design.selects else {}),
+        "objective": ", ".join(map(str, rule.objectives)),
+        **(chosen if search.selects else {}),
     }
 
 
@@ -224,13 +224,13 @@ def dataset_infos(corpus: Corpus, config: ConfigPlan) -> dict[str, DatasetInfo]:
 
 def describe_state(
     plan: StudyPlan,
-    design: SearchDesign,
+    search: SearchConfig,
     rows: Sequence[Mapping[str, object]],
     counts: Counts,
     reused: Sequence[LedgerEntry] = (),
 ) -> str:
     """Write the parent's description: the design, the state and the best, in Markdown."""
-    research, metric = plan.research, design.contest.first.metric
+    research, metric = plan.research, search.rule.first.metric
     parts = ", ".join(f"{len(part)} {name}" for name, part in plan.parts.items())
     # What changes stands first: the UI folds all but a few lines.
     lines = [
@@ -243,9 +243,9 @@ def describe_state(
         f"repetitions on {plan.corpus.source} ({parts} records); F1 is of "
         f"{research.positive!r} against the rest, by record.",
     ]
-    if design.selects:
-        lines += ["", f"Chosen by {design}."]
-    lines += [f"\n**Beware**: {warning}." for warning in selection_warnings(plan, design)]
+    if search.selects:
+        lines += ["", f"Chosen by {search}."]
+    lines += [f"\n**Beware**: {warning}." for warning in selection_warnings(plan, search)]
     if reused:
         studies = Counter(entry.parent_id for entry in reused)
         listed = ", ".join(f"{n} of study {study}" for study, n in studies.items())

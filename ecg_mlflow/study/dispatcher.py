@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -17,8 +17,8 @@ from ecg_mlflow.study.progress import StudyProgress
 from ecg_mlflow.study.resuming import Action, Standing
 from ecg_mlflow.study.run_queue import OpenRun, RunQueue
 from ecg_mlflow.study.signals import StopRequest
-from ecg_mlflow.study.status import Account
-from ecg_mlflow.study.trial_scheduler import TrialBoard, Withdrawal
+from ecg_mlflow.study.status import StudyStatus
+from ecg_mlflow.study.trial_scheduler import TrialScheduler, Withdrawal
 from ecg_mlflow.study.worker.main import TrainJob
 from ecg_mlflow.tracking.ledger import DIED_TAG, PRUNED_TAG, REPLACED_TAG
 from ecg_mlflow.tracking.runs import EndStatus
@@ -39,9 +39,9 @@ class Dispatcher:
 
     Parameters
     ----------
-    plan, study, account, progress
-        The study, its parent run and its books.
-    board
+    plan, study, status, progress
+        The study, its parent run and how its runs have ended.
+    scheduler
         Says what is next, and what is given up.
     modules
         Those whose code workers get by value.
@@ -51,32 +51,28 @@ class Dispatcher:
         Longest time between two checkpoints.
     scores_test
         Runs score the test records at their end.
-    on_turn
-        Called about once a second.
     """
 
     def __init__(
         self,
         plan: StudyPlan,
         study: Study,
-        account: Account,
+        status: StudyStatus,
         progress: StudyProgress,
-        board: TrialBoard,
+        scheduler: TrialScheduler,
         *,
         modules: Sequence[ModuleType],
         branches: int,
         save_every_s: float,
         scores_test: bool = True,
-        on_turn: Callable[[], None] = lambda: None,
     ) -> None:
         self._plan = plan
         self._study = study
-        self._account = account
+        self._status = status
         self._progress = progress
-        self._board = board
+        self._scheduler = scheduler
         self._branches = branches
         self._children = Children(plan, study, scores_test=scores_test)
-        self._on_turn = on_turn
         self._modules = modules
         self._save_every_s = save_every_s
         self._waiting = RunQueue(branches)
@@ -90,7 +86,7 @@ class Dispatcher:
         entry, action = standing.entry, standing.action
         if action in (Action.SKIP, Action.REUSE, Action.LEAVE, Action.PRUNED):
             assert entry is not None
-            self._children.note(standing.run, entry.run_id)
+            self._children.note(standing.run, entry.run_id, is_own=action is not Action.REUSE)
             if action is Action.SKIP:
                 if entry.status != EndStatus.FINISHED:
                     self._study.finish_child(entry.run_id, EndStatus.FINISHED)
@@ -105,7 +101,7 @@ class Dispatcher:
                 self._children.end_pruned(
                     entry.run_id, "its configuration was pruned in another session"
                 )
-            self._account.take_over(standing)
+            self._status.take_over(standing)
             return
         waiting = OpenRun(standing.run, attempt=entry.attempt if entry else 0)
         if entry is not None and action is Action.CONTINUE:
@@ -137,26 +133,30 @@ class Dispatcher:
 
     def turn(self) -> None:
         """Keep the books, and show that the study is alive."""
-        self._account.write()
-        self._on_turn()
+        self._status.write()
         self._study.beat()
         self._progress.refresh()
 
     def _ask(self, executor: Executor) -> None:
-        """Ask the board for more runs where more could start than wait."""
+        """Ask the scheduler for more runs where more could start than wait."""
+        self._store_ends()
         while len(self._waiting) < executor.free_slots * self._branches:
-            standings = self._board.next_runs()
+            standings = self._scheduler.next_runs()
             if not standings:
                 return
             for standing in standings:
                 self.take(standing)
+
+    def _store_ends(self) -> None:
+        for trial, end in self._scheduler.ends():
+            self._children.tag_first(trial.runs, end.tags())
 
     def settle(self, executor: Executor) -> None:
         """Take note of how the runs ended that the executor has stopped."""
         self._waiting.clear()
         self._settling = True
         self._attend(executor, timeout=0.0)
-        self._account.write()
+        self._status.write()
 
     def _attend(self, executor: Executor, timeout: float) -> None:
         for report in executor.events(timeout):
@@ -165,7 +165,9 @@ class Dispatcher:
             elif isinstance(report, Outcome):
                 self._end_job(report)
             if not self._settling:
-                for withdrawal in self._board.withdrawals():
+                # First the ends: a trial that is known to be pruned stays so.
+                self._store_ends()
+                for withdrawal in self._scheduler.withdrawals():
                     self._withdraw(executor, withdrawal)
 
     # --- Handing out ---------------------------------------------------------------------------
@@ -173,8 +175,8 @@ class Dispatcher:
     def _submit(self, executor: Executor) -> None:
         group = self._waiting.take_group(executor.n_slots)
         for one in group:
-            self._children.open(one)
-            self._board.handed_out(one.run)
+            self._children.open(one, self._scheduler.trial_tags(one.run))
+            self._scheduler.handed_out(one.run)
         self._n_submitted += 1
         key = f"{'+'.join(one.run.key for one in group)} #{self._n_submitted}"
         job = TrainJob(
@@ -202,7 +204,7 @@ class Dispatcher:
             if waiting.run_id is not None:
                 self._children.end_pruned(waiting.run_id, reason)
             if withdrawal.is_pruned:
-                self._account.pruned(run, reason)
+                self._status.pruned(run, reason)
             return
         for key, runs in self._jobs.items():
             if run.key in runs:
@@ -225,7 +227,7 @@ class Dispatcher:
         if "iteration" in data:
             self._progress.update(one.run, data)
         if "tests" in data:
-            self._board.tested(one.run, data["tests"])
+            self._scheduler.tested(one.run, data["tests"])
         if "note" in data:
             self._progress.note(one.run, data["note"])
         if "waiting" in data:
@@ -240,11 +242,11 @@ class Dispatcher:
         if data["ended"] == "done":
             self._study.finish_child(one.run_id, EndStatus.FINISHED)
             discard_checkpoint(one.run_id)
-            self._account.finished(one.run, {**data["figures"], **data["metrics"]})
-            self._board.finished(one.run, {**data["figures"], **data["metrics"]})
+            self._status.finished(one.run, {**data["figures"], **data["metrics"]})
+            self._scheduler.finished(one.run, {**data["figures"], **data["metrics"]})
         elif one.pruned is not None:
             self._children.end_pruned(one.run_id, one.pruned)
-            self._account.pruned(one.run, one.pruned)
+            self._status.pruned(one.run, one.pruned)
         elif data["ended"] == "lost":
             self._replace(one, data["reason"])
         elif data["ended"] in ("memory", "busy"):
@@ -268,7 +270,7 @@ class Dispatcher:
                 self._progress.stopped(one.run)
             elif one.pruned is not None:
                 self._children.end_pruned(one.run_id, one.pruned)
-                self._account.pruned(one.run, one.pruned)
+                self._status.pruned(one.run, one.pruned)
             elif outcome.state is OutcomeState.DIED:
                 self._try_again(one, reason, error, exclusive=memory)
             elif kind:
@@ -309,7 +311,7 @@ class Dispatcher:
         old = one.run_id
         assert old is not None
         one.run_id, one.saved = None, 0
-        self._children.open(one)
+        self._children.open(one, self._scheduler.trial_tags(one.run))
         self._study.tag_child(old, {REPLACED_TAG: one.run_id})
         self._study.finish_child(old, EndStatus.KILLED, f"replaced by {one.run_id}: {reason}")
         discard_checkpoint(old)
@@ -321,5 +323,5 @@ class Dispatcher:
         assert one.run_id is not None
         self._children.write(one.run_id, "error.txt", error)
         self._study.finish_child(one.run_id, EndStatus.FAILED, reason)
-        self._account.failed(one.run, reason)
-        self._board.failed(one.run)
+        self._status.failed(one.run, reason)
+        self._scheduler.failed(one.run)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -17,21 +17,21 @@ from typing import Any
 from mlflow import MlflowClient
 from tqdm import tqdm
 
-from ecg_mlflow.errors import ResearchError, ResumeError
+from ecg_mlflow.errors import ResumeError
 from ecg_mlflow.executors import Executor, Slot
 from ecg_mlflow.executors.factory import RayShare, make_executor
 from ecg_mlflow.files import cache_root, locked
 from ecg_mlflow.study.descriptions import dataset_infos, describe_study
 from ecg_mlflow.study.dispatcher import Dispatcher
 from ecg_mlflow.study.finalists import finalists, is_scored, score_finalists
-from ecg_mlflow.study.journals import JournalCopy, journal_path
 from ecg_mlflow.study.plan import StudyPlan
 from ecg_mlflow.study.progress import StudyProgress
 from ecg_mlflow.study.resuming import Stock, summary, superfluous
-from ecg_mlflow.study.search_config import SearchDesign
-from ecg_mlflow.study.search_results import conclude_search, make_board, open_sampler
+from ecg_mlflow.study.search_config import SearchConfig
+from ecg_mlflow.study.search_history import known_identities
+from ecg_mlflow.study.search_results import conclude_search, make_scheduler
 from ecg_mlflow.study.signals import StopRequest, stop_on_signals
-from ecg_mlflow.study.status import Account
+from ecg_mlflow.study.status import StudyStatus
 from ecg_mlflow.tracking.datasets import log_datasets
 from ecg_mlflow.tracking.ledger import (
     CORPUS_TAG,
@@ -80,7 +80,7 @@ class StudyOptions:
         Seconds without a sign of life after which a worker counts as hung.
     log_dir
         For the workers' output.
-    design
+    search
         How the study chooses among its configurations.
     """
 
@@ -97,7 +97,7 @@ class StudyOptions:
     save_every_s: float = 60.0
     hang_s: float = 900.0
     log_dir: Path | None = None
-    design: SearchDesign = field(default_factory=SearchDesign)
+    search: SearchConfig = field(default_factory=SearchConfig)
 
     @property
     def files(self) -> list[Path]:
@@ -140,7 +140,7 @@ def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> S
         with _only_driver(options.run_id):
             if options.run_id is not None:
                 # While nothing has been touched: it may be another study.
-                _check_same_study(plan, patient, options, stock)
+                _check_same_study(plan, options.run_id, stock)
             with _opened(plan, client, options, patience) as study:
                 return _run(plan, study, options, stock, stop)
 
@@ -152,29 +152,23 @@ def _look_up(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> St
         parent = client.get_run(options.run_id)
         entries = read_children(client, parent.info.experiment_id, options.run_id)
     reusable = find_finished(client, plan.corpus.digest[:16]) if options.reuse else {}
-    if not options.design.holds_test_back(plan):
+    if not options.search.holds_test_back(plan):
         # Runs of a search may lack what is wanted here: their score on the test records.
         reusable = {key: one for key, one in reusable.items() if is_scored(one.metrics)}
     return Stock(entries, reusable, retry_failed=options.retry_failed)
 
 
-def _check_same_study(
-    plan: StudyPlan, client: MlflowClient, options: StudyOptions, stock: Stock
-) -> None:
+def _check_same_study(plan: StudyPlan, run_id: str, stock: Stock) -> None:
     """Raise a `ResumeError` if nothing that the study has trained is among what is planned."""
     planned = {run.identity for run in plan.runs}
     if plan.sampled:
-        assert options.run_id is not None
-        history = open_sampler(plan, client, options.design, options.run_id).history()
-        if not history:  # the journal is lost: the search begins anew, with the runs that there are
+        known = known_identities(plan, stock.entries)
+        if not known:  # the runs of a grid, which the search takes over as it comes to them
             return
-        for trial in history:
-            with suppress(ResearchError):  # the board says so
-                config = plan.planner.plan(trial.number, trial.config)
-                planned |= {run.identity for run in plan.planner.runs(config)}
+        planned |= known
     if stock.identities and not stock.identities & planned:
         raise ResumeError(
-            f"study {options.run_id} has {len(stock.identities)} runs, and not one of them is "
+            f"study {run_id} has {len(stock.identities)} runs, and not one of them is "
             f"among the {len(planned)} that are planned now: the grid file, the recordings or the "
             "options have changed in what every run depends on. Undo that, or start a new "
             "study without resume"
@@ -222,31 +216,28 @@ def _opened(
 def _run(
     plan: StudyPlan, study: Study, options: StudyOptions, stock: Stock, stop: StopRequest
 ) -> StudyResult:
-    design = options.design
-    sampler = open_sampler(plan, study.client, design, study.run_id)
-    journal = JournalCopy(study.client, study.run_id, journal_path(study.client, study.run_id))
-    board = make_board(plan, sampler, stock, design, study.client)
-    standings = board.open()
+    search = options.search
+    scheduler = make_scheduler(plan, stock, search, study.client)
+    standings = scheduler.open()
     if found := summary(standings):
         print(found, file=sys.stderr)
     for entry in superfluous(standings, stock.entries):
         end_abandoned(study.client, entry, "no planned run goes on with it")
     mean_seconds = plan.seconds / len(plan.runs)
-    with StudyProgress(design.contest.first, lambda: board.n_runs, mean_seconds) as progress:
-        describe_study(study, plan, design, options.files, board.n_runs)
+    with StudyProgress(search.rule.first, lambda: scheduler.n_runs, mean_seconds) as progress:
+        describe_study(study, plan, search, options.files, scheduler.n_runs)
         log_datasets(study.client, study.run_id, dataset_infos(plan.corpus, plan.configs[0]))
-        account = Account(plan, design, study, progress, lambda: board.n_runs)
+        status = StudyStatus(plan, search, study, progress, lambda: scheduler.n_runs)
         dispatcher = Dispatcher(
             plan,
             study,
-            account,
+            status,
             progress,
-            board,
+            scheduler,
             modules=options.modules,
             branches=options.branches,
             save_every_s=options.save_every_s,
-            scores_test=not design.holds_test_back(plan),
-            on_turn=journal.update,
+            scores_test=not search.holds_test_back(plan),
         )
         for standing in standings:
             dispatcher.take(standing)
@@ -261,27 +252,25 @@ def _run(
         try:
             with executor:
                 dispatcher.run(executor, stop)
-                if design.holds_test_back(plan):
+                if search.holds_test_back(plan):
                     n_unscored = score_finalists(
-                        finalists(board, design), dispatcher, account, executor, stop
+                        finalists(scheduler, search), dispatcher, status, executor, stop
                     )
         except BaseException:
             dispatcher.settle(executor)
             raise
-        finally:
-            journal.update(now=True)
-        account.write()
-        if design.selects:
-            conclude_search(study, plan, board, design, options.grid_file)
+        status.write()
+        if search.selects:
+            conclude_search(study, plan, scheduler, search, options.grid_file)
         result = StudyResult(
             study.run_id,
-            account.n_finished,
-            account.n_failed,
-            account.leaderboard(),
-            account.n_pruned,
+            status.n_finished,
+            status.n_failed,
+            status.leaderboard(),
+            status.n_pruned,
         )
         failures = [
-            *([f"{result.failed} of {board.n_runs} runs failed"] if result.failed else []),
+            *([f"{result.failed} of {scheduler.n_runs} runs failed"] if result.failed else []),
             *([f"{n_unscored} runs could not be scored on the test records"] if n_unscored else []),
         ]
         study.close(

@@ -1,4 +1,4 @@
-"""The end of a study that selects: score the finalists on the test records, once."""
+"""Choose the finalists of a study that selects, and score them on the test records, once."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from ecg_mlflow.search.objective import pareto_front
 from ecg_mlflow.search.sampler import TrialState
 from ecg_mlflow.study.dispatcher import Dispatcher
 from ecg_mlflow.study.plan import PlannedRun
-from ecg_mlflow.study.search_config import SearchDesign
+from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.study.signals import StopRequest
-from ecg_mlflow.study.status import Account
-from ecg_mlflow.study.trial_scheduler import TrialBoard
+from ecg_mlflow.study.status import StudyStatus
+from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.trials import OpenTrial
 
 #: How often a run is scored anew after its process has died.
 TRIES = 3
 
 
-def finalists(board: TrialBoard, design: SearchDesign) -> list[OpenTrial]:
+def finalists(scheduler: TrialScheduler, search: SearchConfig) -> list[OpenTrial]:
     """Return the trials that a study ends with, the best first.
 
     They have all their repetitions. With several objectives the Pareto front comes first.
     """
-    done = [trial for trial in board.trials.values() if trial.state is TrialState.COMPLETE]
+    done = [trial for trial in scheduler.trials.values() if trial.state is TrialState.COMPLETE]
     most = max((len(trial.metrics) for trial in done), default=0)
     done = [trial for trial in done if len(trial.metrics) == most]
-    objectives = design.contest.objectives
+    objectives = search.rule.objectives
     values = [trial.values(objectives) for trial in done]
     front = set(pareto_front(values, objectives)) if len(objectives) > 1 else set()
     order = sorted(
         range(len(done)),
         key=lambda place: (place not in front, -objectives[0].merit(values[place][0])),
     )
-    return [done[place] for place in order[: max(design.finalists, len(front))]]
+    return [done[place] for place in order[: max(search.finalists, len(front))]]
 
 
 def is_scored(metrics: Mapping[str, float]) -> bool:
@@ -49,7 +49,7 @@ def is_scored(metrics: Mapping[str, float]) -> bool:
 def score_finalists(
     trials: Sequence[OpenTrial],
     dispatcher: Dispatcher,
-    account: Account,
+    status: StudyStatus,
     executor: Executor,
     stop: StopRequest,
 ) -> int:
@@ -81,7 +81,7 @@ def score_finalists(
                 continue
             run, tries = under_way.pop(report.key)
             if report.state is OutcomeState.DONE and report.value is not None:
-                account.scored(run, report.value)
+                status.scored(run, report.value)
             elif report.state is OutcomeState.DIED and tries > 1:
                 waiting.append((run, tries - 1))
             else:

@@ -1,4 +1,4 @@
-"""A study that changes its own grid by what it has found: the grid file's `update_grid`."""
+"""Change a study's grid by its results, as the grid file's `update_grid` says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UpdateGrid = Callable[[Any], "Grid | Option | None"]
 
 
 @dataclass(frozen=True)
-class Narrowing:
+class GridUpdate:
     """When and how a grid is changed.
 
     Attributes

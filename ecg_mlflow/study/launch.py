@@ -20,10 +20,10 @@ from ecg_mlflow.study.model_costs import probe_networks
 from ecg_mlflow.study.plan import StudyPlan
 from ecg_mlflow.study.plan_table import plan_table
 from ecg_mlflow.study.planning import Overrides, plan_study
-from ecg_mlflow.study.request import SEARCH, StudyRequest, design_of
+from ecg_mlflow.study.request import StudyRequest, design_of
 from ecg_mlflow.study.research import Research
 from ecg_mlflow.study.resume import end_project_run, reap_dead_studies, resumed, stand_in
-from ecg_mlflow.study.search_config import GRID, SearchDesign, design_search, selection_warnings
+from ecg_mlflow.study.search_config import GRID, SearchConfig, selection_warnings
 from ecg_mlflow.study.signals import sigterm_as_interrupt
 from ecg_mlflow.tracking.client import connect
 
@@ -51,7 +51,7 @@ def run_request(request: StudyRequest) -> int:
             grid = load_grid_file(find_grid_file(request.grid, request.folders))
             request = replace(request, grid=str(grid.path))
             plan = _plan(request, grid.research)
-            design = _design(request, plan)
+            search = SearchConfig(**request.search).checked(plan)
             plan = probe_networks(plan, grid.modules)
     except BaseException as error:
         # A study that could not be resumed, since another process runs it, is not ours to end.
@@ -59,13 +59,13 @@ def run_request(request: StudyRequest) -> int:
         if client and project_run and not is_anothers:
             end_project_run(client, project_run, error)
         raise
-    for note in (*plan.notes, *selection_warnings(plan, design)):
+    for note in (*plan.notes, *selection_warnings(plan, search)):
         print(f"note: {note}", file=sys.stderr)
     if plan.bad:
         print(f"note: {len(plan.bad)} bad records are left out", file=sys.stderr)
     if client is None or request.dry_run:
         n_workers = where.workers if isinstance(where, RayShare) else len(where)
-        print(plan_table(plan, design, max(1, n_workers)))
+        print(plan_table(plan, search, max(1, n_workers)))
         return 0
     options = StudyOptions(
         request.experiment or grid.research.name or "ecg-mlflow",
@@ -77,11 +77,11 @@ def run_request(request: StudyRequest) -> int:
         how_to_resume=request.how_to_resume,
         retry_failed=request.retry_failed,
         # A search that asks for what is known already is told, and nothing is trained twice.
-        reuse=design.sampler != GRID if request.reuse is None else request.reuse,
+        reuse=search.sampler != GRID if request.reuse is None else request.reuse,
         branches=request.branches,
         save_every_s=60 * request.checkpoint_minutes,
         hang_s=60 * request.hang_minutes,
-        design=design,
+        search=search,
     )
     with stand_in(client, project_run, run_id):
         return _report(run_study(plan, client, options), client.tracking_uri)
@@ -101,14 +101,8 @@ def _plan(request: StudyRequest, research: Research) -> StudyPlan:
     if is_demo(data):
         overrides = _within_demo_budget(research, overrides)
     corpus = _load_corpus(data, request.labels and located(request.labels, request.folders))
-    sampled = (request.sampler or GRID) != GRID
+    sampled = request.search.get("sampler", GRID) != GRID
     return plan_study(research, corpus, overrides, sampled=sampled)
-
-
-def _design(request: StudyRequest, plan: StudyPlan) -> SearchDesign:
-    """Read how the study chooses among its configurations."""
-    given = {name: value for name in SEARCH if (value := getattr(request, name)) is not None}
-    return design_search(plan, **given)
 
 
 def _within_demo_budget(research: Research, overrides: Overrides) -> Overrides:

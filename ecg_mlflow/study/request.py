@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ecg_mlflow.records.locating import located
 
@@ -20,6 +22,8 @@ class StudyRequest:
         Where relative paths start, the first that fits.
     how_to_resume
         The command that goes on with the study, with ``{run_id}`` in it.
+    search
+        Those options of `SearchConfig` that were given.
 
     The others are the options of ``ecg-mlflow run``.
     """
@@ -32,14 +36,7 @@ class StudyRequest:
     configs: str | None = None
     limit: int | None = None
     skip_bad_records: bool | None = None
-    sampler: str | None = None
-    trials: int | None = None
-    search_seed: int | None = None
-    pruner: str | None = None
-    objective: str | None = None
-    direction: str | None = None
-    adaptive: bool | None = None
-    finalists: int | None = None
+    search: Mapping[str, Any] = field(default_factory=dict)
     workers: int | None = None
     gpus: str | None = None
     threads: int | None = None
@@ -59,16 +56,9 @@ class StudyRequest:
     folders: tuple[Path, ...] = field(default_factory=lambda: (Path.cwd(),))
 
 
-#: How a study chooses among its configurations.
-SEARCH = (
-    *("sampler", "trials", "search_seed", "pruner", "objective", "direction", "adaptive"),
-    "finalists",
-)
-#: What a resumed study keeps of the request that it was started with, where nothing else is said.
-DESIGN = (
-    *("grid", "data", "labels", "epochs", "repetitions", "configs", "limit", "skip_bad_records"),
-    *SEARCH,
-)
+#: What a resumed study keeps of the request that it was started with, where nothing else is said;
+#: beside the options of the search.
+DESIGN = ("grid", "data", "labels", "epochs", "repetitions", "configs", "limit", "skip_bad_records")
 
 
 def design_of(request: StudyRequest) -> dict[str, object]:
@@ -77,4 +67,4 @@ def design_of(request: StudyRequest) -> dict[str, object]:
     for name in ("data", "labels"):
         if design[name]:
             design[name] = located(str(design[name]), request.folders)
-    return {name: value for name, value in design.items() if value is not None}
+    return {n: value for n, value in (design | {**request.search}).items() if value is not None}

@@ -14,6 +14,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from ecg_mlflow.errors import EcgMlflowError, ResumeError, TrackingError
 from ecg_mlflow.provenance import ProcessMark
 from ecg_mlflow.study.request import DESIGN, StudyRequest
+from ecg_mlflow.study.search_config import SEARCH_OPTIONS
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.ledger import PLAN_TAG, living_process, reap
 from ecg_mlflow.tracking.runs import EndStatus
@@ -63,7 +64,8 @@ def resumed(
         for name, value in before.items()
         if name in DESIGN and getattr(request, name) in (None, "")
     }
-    return run_id, replace(request, **missing)
+    search = {name: value for name, value in before.items() if name in SEARCH_OPTIONS}
+    return run_id, replace(request, **missing, search=search | {**request.search})
 
 
 def reap_dead_studies(client: MlflowClient, run_id: str | None) -> None:

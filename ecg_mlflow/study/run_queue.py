@@ -1,4 +1,4 @@
-"""The runs of a study that wait for a worker, and which of them go to one together."""
+"""Queue the runs that wait for a worker; choose which of them share a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study's books: which runs have ended and how, and what the parent run shows of it."""
+"""Count how the runs of a study have ended, and show it in the parent run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ecg_mlflow.study.descriptions import Counts, describe_state
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.study.progress import StudyProgress
 from ecg_mlflow.study.resuming import Action, Standing
-from ecg_mlflow.study.search_config import SearchDesign
+from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.leaderboard import Result, leaderboard_rows
 from ecg_mlflow.tracking.ledger import LedgerEntry
@@ -22,12 +22,12 @@ from ecg_mlflow.tracking.study_run import Study
 SHOWN = ("test_", "validation_", "best_")
 
 
-class Account:
+class StudyStatus:
     """The results of a study, in the terminal and in the parent run.
 
     Parameters
     ----------
-    plan, design
+    plan, search
         The study, and how it chooses.
     study, progress
         Where it is shown.
@@ -38,17 +38,17 @@ class Account:
     def __init__(
         self,
         plan: StudyPlan,
-        design: SearchDesign,
+        search: SearchConfig,
         study: Study,
         progress: StudyProgress,
         n_runs: Callable[[], int],
     ) -> None:
         self._plan = plan
-        self._design = design
+        self._search = search
         self._study = study
         self._progress = progress
         self._n_runs = n_runs
-        self._objective = design.contest.first
+        self._objective = search.rule.first
         self._pruned: set[str] = set()
         self._results: dict[str, Result] = {}
         self._failed: dict[str, str] = {}
@@ -108,7 +108,7 @@ class Account:
         self._written = None
 
     def _enter(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
-        objectives = {one.metric for one in self._design.contest.objectives}
+        objectives = {one.metric for one in self._search.rule.objectives}
         shown = {n: v for n, v in metrics.items() if n.startswith(SHOWN) or n in objectives}
         self._results[run.key] = Result(run.config.config.alias(), shown)
 
@@ -124,9 +124,9 @@ class Account:
             list(self._results.values()),
             self._objective.metric,
             higher_is_better=self._objective.maximize,
-            n_repetitions=self._plan.research.repetitions if self._design.selects else 1,
+            n_repetitions=self._plan.research.repetitions if self._search.selects else 1,
         )
-        objectives = self._design.contest.objectives
+        objectives = self._search.rule.objectives
         if len(objectives) > 1:
             values = [[as_float(row.get(one.metric)) for one in objectives] for row in rows]
             front = set(pareto_front(values, objectives))
@@ -148,7 +148,7 @@ class Account:
             "runs_failed": counts.failed,
             "runs_waiting": counts.waiting,
         }
-        if self._design.selects:
+        if self._search.selects:
             progress["runs_pruned"] = counts.pruned
         if math.isfinite(best):
             progress[f"best_mean_{metric}"] = best
@@ -156,7 +156,7 @@ class Account:
         if rows:
             self._study.leaderboard(rows)
         reused = list(self._reused.values())
-        text = describe_state(self._plan, self._design, rows, counts, reused)
+        text = describe_state(self._plan, self._search, rows, counts, reused)
         self._study.describe(
             text,
             metric,

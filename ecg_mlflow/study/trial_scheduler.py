@@ -1,25 +1,33 @@
-"""The board of a study's trials: which runs are next, which trials are given up, and what is told.
+"""Decide which runs of a study are next, which trials are given up, and what the sampler is told.
 
-It decides and acts on nothing: the dispatcher brings it what happens to runs, and carries out what
-it answers. All it knows can be found again in the store and in the sampler's history, so a driver
-that takes over comes to the same board.
+The scheduler acts on nothing: the dispatcher tells it what happens to runs, and carries out what it
+answers. All it knows stands in the store, in the study's child runs, so a driver that takes over
+comes to the same decisions.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ecg_mlflow.errors import EcgMlflowError
 from ecg_mlflow.search.sampler import Sampler, Trial, TrialState
-from ecg_mlflow.study.grid_update import Narrowing
-from ecg_mlflow.study.judging import is_contender, judge
+from ecg_mlflow.study.grid_update import GridUpdate
 from ecg_mlflow.study.plan import ConfigPlan, PlannedRun, StudyPlan
 from ecg_mlflow.study.resuming import Action, Standing, Stock
-from ecg_mlflow.study.search_config import Contest
-from ecg_mlflow.study.trials import OpenTrial, Tests, open_trial
+from ecg_mlflow.study.search_history import SearchHistory, TrialEnd, trial_tags
+from ecg_mlflow.study.trials import (
+    OpenTrial,
+    SelectionRule,
+    Tests,
+    is_contender,
+    judge,
+    open_trial,
+)
 from ecg_mlflow.tracking.ledger import LedgerEntry
 
 
@@ -40,7 +48,7 @@ class Withdrawal:
     is_pruned: bool = True
 
 
-class TrialBoard:
+class TrialScheduler:
     """All trials of a study.
 
     Parameters
@@ -48,12 +56,14 @@ class TrialBoard:
     plan
         The study.
     sampler
-        Chooses the configurations.
+        Chooses the configurations; knows those of `history`.
     stock
         What the ledger has of them.
-    contest
+    rule
         How they are compared.
-    narrowing
+    history
+        The trials of earlier sessions, if the sampler is not exhaustive.
+    grid_update
         The grid file's function that changes the grid, if it has one.
     read_tests
         Returns the evaluations of a run that has ended before.
@@ -66,29 +76,32 @@ class TrialBoard:
         plan: StudyPlan,
         sampler: Sampler,
         stock: Stock,
-        contest: Contest,
+        rule: SelectionRule,
         *,
-        narrowing: Narrowing | None = None,
+        history: SearchHistory | None = None,
+        grid_update: GridUpdate | None = None,
         read_tests: Callable[[LedgerEntry], Tests] = lambda entry: (),
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.trials: dict[int, OpenTrial] = {}
-        self.contest = contest
+        self.rule = rule
         self._plan = plan
         self._sampler = sampler
         self._stock = stock
-        self._narrowing = narrowing
+        self._history = history or SearchHistory()
+        self._grid_update = grid_update
         self._read_tests = read_tests
         self._say = note
         self._known = {one.config.digest: one for one in plan.configs}
         self._by_run: dict[str, OpenTrial] = {}
         self._ended: list[OpenTrial] = []
         self._is_open = False
-        self._n_looked_at = self._n_narrowed = 0
-        self._seen: set[int] = set()
+        self._n_looked_at = self._n_updates = self._n_asked = 0
+        self._order = max((end.order + 1 for end in self._history.ends), default=0)
         # What the dispatcher has still to be told.
         self._standings: list[Standing] = []
         self._withdrawals: list[Withdrawal] = []
+        self._ends: list[tuple[OpenTrial, TrialEnd]] = []
 
     # --- What the dispatcher asks --------------------------------------------------------------
 
@@ -100,7 +113,10 @@ class TrialBoard:
         What is to be done about their runs; those to be trained in the order of their start: the
         first pass over a grid ends early, and within it the longest runs start first.
         """
-        self._take_up()
+        if self._sampler.is_exhaustive:
+            self._list_trials()
+        else:
+            self._replay()
         self._go_on()
         self._is_open = True
         standings, self._standings = self._standings, []
@@ -124,6 +140,18 @@ class TrialBoard:
         withdrawals, self._withdrawals = self._withdrawals, []
         return withdrawals
 
+    def trial_tags(self, run: PlannedRun) -> dict[str, str]:
+        """Return the tags by which the child of a run is known to be of its trial, in a search."""
+        return {} if self._sampler.is_exhaustive else trial_tags(run, self._n_asked)
+
+    def ends(self) -> list[tuple[OpenTrial, TrialEnd]]:
+        """Return which trials have ended since the last call, for the store.
+
+        They are to be stored before the next runs are asked for: what is chosen depends on them.
+        """
+        ends, self._ends = self._ends, []
+        return ends
+
     def handed_out(self, run: PlannedRun) -> None:
         """Note that a worker has a run in hand."""
         self._by_run[run.key].under_way.add(run.repetition)
@@ -131,7 +159,7 @@ class TrialBoard:
     def tested(self, run: PlannedRun, tests: Tests) -> None:
         """Note evaluations of a run; its trial may be given up for them."""
         trial = self._by_run[run.key]
-        trial.note_tests(run.repetition, tests, self.contest.first.metric)
+        trial.note_tests(run.repetition, tests, self.rule.first.metric)
         self._judge(trial)
         self._go_on()
 
@@ -152,7 +180,7 @@ class TrialBoard:
     @property
     def n_runs(self) -> int:
         """How many runs the study is going to have, as far as is known now."""
-        per_trial = 1 if self.contest.adaptive else self._plan.research.repetitions
+        per_trial = 1 if self.rule.adaptive else self._plan.research.repetitions
         return self._n_coming * per_trial + sum(trial.n_runs for trial in self.trials.values())
 
     def rows(self, n_ended: int | None = None) -> list[dict[str, Any]]:
@@ -170,46 +198,75 @@ class TrialBoard:
         """
         return [trial.row() for trial in self._ended[:n_ended]]
 
+    def write_journal(self, path: Path) -> None:
+        """Write the sampler's search as an Optuna journal, if there is any."""
+        self._sampler.write_journal(path)
+
     # --- Trials come ---------------------------------------------------------------------------
 
     @property
     def _n_coming(self) -> int:
         """How many trials the sampler is still going to choose."""
-        return 0 if self._sampler.is_exhaustive else self._sampler.n_trials - len(self._seen)
+        return 0 if self._sampler.is_exhaustive else self._sampler.n_trials - self._n_asked
 
-    def _take_up(self) -> None:
-        """Enter the trials of the sampler's history, and all that it lists."""
-        for trial in self._sampler.history():
-            if trial.number not in self._seen:
-                self._enter(trial)
-        if self._sampler.is_exhaustive:
-            while (asked := self._sampler.ask()) is not None:
-                # The user may have chosen a part of the grid; what the grid file has made of it
-                # since is whole.
-                if self._n_narrowed or asked.config.digest in self._known:
-                    self._enter(asked)
+    def _list_trials(self) -> None:
+        """Enter all trials that the sampler lists."""
+        while (asked := self._sampler.ask()) is not None:
+            # The user may have chosen a part of the grid; what the grid file has made of it
+            # since is whole.
+            if self._n_updates or asked.config.digest in self._known:
+                self._enter(asked)
+
+    def _replay(self) -> None:
+        """Ask for the trials of earlier sessions again, and tell their ends between them as then.
+
+        Trials without a child run, of runs that were taken over or had not started, are chosen
+        again, by what was known when they were chosen first.
+        """
+        ends = deque(self._history.ends)
+        while True:
+            while ends and ends[0].n_asked <= self._n_asked:
+                self._end_again(ends.popleft())
+            if self._n_asked == self._history.n_asked or (asked := self._sampler.ask()) is None:
+                break
+            self._enter(asked)
+            self._go_on()
+        for trial in [one for one in self.trials.values() if one.is_running and not one.granted]:
+            self._begin(trial)
+
+    def _end_again(self, end: TrialEnd) -> None:
+        trial = self.trials.get(end.number)
+        if trial is not None and trial.is_running:
+            self._admit_ended(trial, end.state)
+            self._close(trial, end.state, end.note, end.values)
+            self._go_on()
 
     def _enter(self, asked: Trial) -> None:
-        """Begin a trial, or go on with it."""
-        self._seen.add(asked.number)
+        """Plan a trial; begin it, unless it is one of `history`, which wait for their ends."""
+        self._n_asked += 1
         try:
             config = self._plan_config(asked)
         except EcgMlflowError as error:
             self._say(f"trial {asked.number} can't be trained: {error}")
-            if asked.state is TrialState.RUNNING:
-                self._sampler.tell(asked.number, TrialState.FAILED, note=str(error))
+            self._sampler.tell(asked.number, TrialState.FAILED, note=str(error))
             return
         runs = self._plan.planner.runs(config)
-        trial = open_trial(asked.number, config, runs, self.contest.pruner)
+        trial = open_trial(asked.number, config, runs, self.rule.pruner)
         self.trials[trial.number] = trial
         self._by_run |= {run.key: trial for run in runs}
-        trial.is_told = asked.state is not TrialState.RUNNING
-        standings = [self._stock.standing(run) for run in runs]
-        if trial.is_told or any(one.action is Action.PRUNED for one in standings):
-            self._take_over(trial, asked.state, standings)
+        if asked.number not in self._history.numbers:
+            self._begin(trial)
+
+    def _begin(self, trial: OpenTrial) -> None:
+        """Let a trial have its first runs, unless it is known from its runs that it was pruned."""
+        standings = [self._stock.standing(run) for run in trial.runs]
+        if any(one.action is Action.PRUNED for one in standings):
+            # The driver died after it had marked the first run of a trial as pruned.
+            self._admit_ended(trial, TrialState.PRUNED)
+            self._end(trial, TrialState.PRUNED, "pruned in an earlier session")
         else:
             trial.is_known = any(one.entry for one in standings)
-            self._grant(trial, 1 if self.contest.adaptive else len(runs))
+            self._grant(trial, 1 if self.rule.adaptive else len(trial.runs))
 
     def _plan_config(self, trial: Trial) -> ConfigPlan:
         known = self._known.get(trial.config.digest)
@@ -217,28 +274,20 @@ class TrialBoard:
             return replace(known, index=trial.number)
         return self._plan.planner.plan(trial.number, trial.config)
 
-    def _take_over(
-        self, trial: OpenTrial, state: TrialState, standings: Sequence[Standing]
-    ) -> None:
-        """Enter a trial that had ended before this session, with those runs of it that there are.
-
-        A driver may have died after it had marked the first run of a trial as pruned.
-        """
-        if state is TrialState.RUNNING:
-            state = TrialState.PRUNED
-        for one in standings:
+    def _admit_ended(self, trial: OpenTrial, state: TrialState) -> None:
+        """Take note of the runs that there are of a trial that ended in an earlier session."""
+        for one in map(self._stock.standing, trial.runs):
             if one.entry is not None:
                 pruned = state is TrialState.PRUNED and one.action is Action.CONTINUE
                 self._admit(trial, replace(one, action=Action.PRUNED) if pruned else one)
         trial.granted = len(trial.runs)
-        self._end(trial, state, "pruned in an earlier session")
 
     def _grant(self, trial: OpenTrial, n_repetitions: int) -> None:
         """Let a trial have so many repetitions."""
         for run in trial.runs[trial.granted : n_repetitions]:
             self._admit(trial, self._stock.standing(run))
         trial.granted = n_repetitions
-        trial.at_gate = False
+        trial.awaits_decision = False
 
     def _admit(self, trial: OpenTrial, standing: Standing) -> None:
         """Take note of what the ledger has of a run, and pass it on."""
@@ -256,7 +305,7 @@ class TrialBoard:
         else:
             return
         if trial.rungs and standing.action is not Action.LEAVE:
-            trial.note_tests(repetition, self._read_tests(entry), self.contest.first.metric)
+            trial.note_tests(repetition, self._read_tests(entry), self.rule.first.metric)
 
     # --- Trials go -----------------------------------------------------------------------------
 
@@ -266,17 +315,17 @@ class TrialBoard:
         while changed:
             changed = False
             for trial in [one for one in self.trials.values() if one.is_running]:
-                if trial.n_ended < trial.granted or trial.at_gate:
+                if trial.n_ended < trial.granted or trial.awaits_decision or not trial.granted:
                     continue
-                if self.contest.adaptive and trial.metrics and trial.granted < len(trial.runs):
-                    trial.at_gate = True
+                if self.rule.adaptive and trial.metrics and trial.granted < len(trial.runs):
+                    trial.awaits_decision = True
                 else:
                     self._complete(trial)
-            for trial in [one for one in self.trials.values() if one.at_gate]:
+            for trial in [one for one in self.trials.values() if one.awaits_decision]:
                 if not self._may_decide(trial):
                     continue
                 changed = True
-                if is_contender(trial, self.trials.values(), self.contest.first):
+                if is_contender(trial, self.trials.values(), self.rule.first):
                     self._grant(trial, trial.granted + 1)
                 else:
                     self._complete(trial)
@@ -288,19 +337,19 @@ class TrialBoard:
         so each is held against those that came before it.
         """
         return not self._sampler.is_exhaustive or all(
-            other.at_gate or other.granted > trial.granted
+            other.awaits_decision or other.granted > trial.granted
             for other in self.trials.values()
             if other.is_running
         )
 
     def _complete(self, trial: OpenTrial) -> None:
-        values = trial.values(self.contest.objectives)
+        values = trial.values(self.rule.objectives)
         missing = [
             one.metric
-            for one, value in zip(self.contest.objectives, values, strict=True)
+            for one, value in zip(self.rule.objectives, values, strict=True)
             if not math.isfinite(value)
         ]
-        trial.at_gate = False
+        trial.awaits_decision = False
         if not trial.metrics:
             self._end(trial, TrialState.FAILED, f"all {len(trial.failed)} runs failed")
         elif missing:
@@ -312,9 +361,9 @@ class TrialBoard:
     def _judge(self, trial: OpenTrial) -> None:
         """Give a trial up if it has come to a rung where others are better."""
         while trial.is_running and (age := trial.due_rung()) is not None:
-            verdict = judge(trial, age, self.trials.values(), self.contest)
-            if verdict is not None:
-                self._prune(trial, *verdict)
+            given_up = judge(trial, age, self.trials.values(), self.rule)
+            if given_up is not None:
+                self._prune(trial, *given_up)
 
     def _prune(self, trial: OpenTrial, reason: str, value: float) -> None:
         """Give a trial up, with all its repetitions."""
@@ -322,17 +371,25 @@ class TrialBoard:
             if run.repetition not in trial.metrics and run.repetition not in trial.failed:
                 trial.withdrawn.add(run.repetition)
                 self._withdrawals.append(Withdrawal(run, reason))
-        trial.at_gate = False
+        trial.awaits_decision = False
         self._end(trial, TrialState.PRUNED, reason, [value])
 
     def _end(
         self, trial: OpenTrial, state: TrialState, note: str = "", values: Sequence[float] = ()
     ) -> None:
+        """End a trial, and have that stored where the sampler chooses by it."""
+        if not self._sampler.is_exhaustive:
+            end = TrialEnd(trial.number, self._n_asked, self._order, state, values, note)
+            self._ends.append((trial, end))
+            self._order += 1
+        self._close(trial, state, note, values)
+
+    def _close(
+        self, trial: OpenTrial, state: TrialState, note: str, values: Sequence[float]
+    ) -> None:
         trial.state = state
         self._ended.append(trial)
-        if not trial.is_told:
-            trial.is_told = True
-            self._sampler.tell(trial.number, state, values, note)
+        self._sampler.tell(trial.number, state, values, note)
 
     # --- The grid changes ----------------------------------------------------------------------
 
@@ -349,24 +406,26 @@ class TrialBoard:
                 rest.sort(key=lambda one: one.ended_ms)
                 self._ended[self._n_looked_at :] = rest
             self._n_looked_at += 1
-            self._narrow(self._n_looked_at)
+            self._update_grid(self._n_looked_at)
             self._settle()
 
-    def _narrow(self, n_ended: int) -> None:
+    def _update_grid(self, n_ended: int) -> None:
         """Let the grid file change the grid, if it is time to after so many trials."""
-        if self._narrowing is None:
+        if self._grid_update is None:
             return
         nothing_left = self._n_coming <= 0 and not any(t.is_running for t in self.trials.values())
         last = nothing_left and n_ended == len(self._ended)
-        grid = self._narrowing.next_grid(n_ended, last, lambda: self.rows(n_ended))
+        grid = self._grid_update.next_grid(n_ended, last, lambda: self.rows(n_ended))
         if grid is None:
             return
-        self._n_narrowed += 1
+        self._n_updates += 1
         self._say(f"after {n_ended} configurations the grid file has changed the grid")
         if self._sampler.is_exhaustive:
             self._drop_all_but({config.digest for config in grid.unique()[0]})
-        self._sampler.update(grid)
-        self._take_up()
+            self._sampler.update(grid)
+            self._list_trials()
+        else:
+            self._sampler.update(grid)
 
     def _drop_all_but(self, digests: Container[str]) -> None:
         """Forget the trials that have not begun and are no longer in the grid."""

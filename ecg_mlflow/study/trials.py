@@ -1,4 +1,4 @@
-"""One trial of a study: a configuration, its repetitions, and how they come along."""
+"""Trials: a configuration with its repetitions, and how trials are compared with each other."""
 
 from __future__ import annotations
 
@@ -7,14 +7,39 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from ecg_mlflow.grids import ConfigAlias
 from ecg_mlflow.search.objective import Objective, mean
-from ecg_mlflow.search.pruners import Pruner
+from ecg_mlflow.search.pruners import Pruner, is_among_best
 from ecg_mlflow.search.sampler import TrialState
 from ecg_mlflow.study.plan import ConfigPlan, PlannedRun
 
 #: Evaluations of a run: iteration, counted from zero, and metrics.
 Tests: TypeAlias = "Iterable[tuple[int, Mapping[str, float]]]"
+#: With adaptive repetitions, the best third of those that have as many get another one.
+CONTENDERS = 3
+
+
+@dataclass(frozen=True)
+class SelectionRule:
+    """How configurations are compared.
+
+    Attributes
+    ----------
+    objectives
+        What values are; the first is what pruning and repetitions go by.
+    pruner
+        Gives configurations up early; None gives none up.
+    adaptive
+        The first repetition for every configuration, more for those still in contention.
+    """
+
+    objectives: tuple[Objective, ...] = (Objective("test_f1", maximize=True),)
+    pruner: Pruner | None = None
+    adaptive: bool = False
+
+    @property
+    def first(self) -> Objective:
+        """The first objective."""
+        return self.objectives[0]
 
 
 @dataclass
@@ -30,8 +55,9 @@ class OpenTrial:
     state
         How far it has come.
     granted
-        How many of its repetitions may be trained.
-    at_gate
+        How many of its repetitions may be trained; 0 for a trial of an earlier session that has
+        not been taken up yet.
+    awaits_decision
         These have ended, and it is to be decided whether it gets another.
     rungs
         Ages, in epochs, at which it is judged; each is one at which it is evaluated.
@@ -49,8 +75,6 @@ class OpenTrial:
         By rung, how many repetitions had come so far when it was judged there last.
     ended_ms
         When the last of its runs ended, as far as that was before this session.
-    is_told
-        The sampler knows how it has ended.
     is_known
         The store has a run of it from before this session.
     withdrawn
@@ -62,7 +86,7 @@ class OpenTrial:
     runs: tuple[PlannedRun, ...]
     state: TrialState = TrialState.RUNNING
     granted: int = 0
-    at_gate: bool = False
+    awaits_decision: bool = False
     rungs: tuple[float, ...] = ()
     bracket: int = 0
     under_way: set[int] = field(default_factory=set)
@@ -71,7 +95,6 @@ class OpenTrial:
     failed: set[int] = field(default_factory=set)
     judged: dict[float, int] = field(default_factory=dict)
     ended_ms: int = 0
-    is_told: bool = False
     is_known: bool = False
     withdrawn: set[int] = field(default_factory=set)
 
@@ -161,10 +184,15 @@ class OpenTrial:
 
     def options(self) -> dict[str, str | float]:
         """Return what its configuration shows: numbers as numbers, all else by its alias."""
-        return _cells(self.config.config)
+        cells: dict[str, str | float] = {}
+        for name, alias in self.config.config.alias().items():
+            value = self.config.config.config()[name]
+            plain = isinstance(value, int | float) and not isinstance(value, bool)
+            cells[name] = value if plain and str(value) == alias else alias  # type: ignore[assignment]
+        return cells
 
     def row(self) -> dict[str, Any]:
-        """Describe it in a row of a table; see `trial_scheduler.TrialBoard.rows`."""
+        """Describe it in a row of a table; see `trial_scheduler.TrialScheduler.rows`."""
         names = dict.fromkeys(name for metrics in self.metrics.values() for name in metrics)
         return {
             "trial": self.number,
@@ -173,17 +201,6 @@ class OpenTrial:
             "runs": len(self.metrics),
             **{name: mean(m[name] for m in self.metrics.values() if name in m) for name in names},
         }
-
-
-def _cells(config: ConfigAlias) -> dict[str, str | float]:
-    """Return what a configuration shows in a table: numbers as numbers, all else by its alias."""
-    cells: dict[str, str | float] = {}
-    values = config.config()
-    for name, alias in config.alias().items():
-        value = values[name]
-        plain = isinstance(value, int | float) and not isinstance(value, bool)
-        cells[name] = value if plain and str(value) == alias else alias  # type: ignore[assignment]
-    return cells
 
 
 def open_trial(
@@ -207,3 +224,67 @@ def rungs_of(config: ConfigPlan, ages: Iterable[float]) -> tuple[float, ...]:
     evaluated = [(test + 1) / config.iterations_per_epoch for test in tests][:-1]
     moved = (next((one for one in evaluated if one >= age), None) for age in ages)
     return tuple(sorted({one for one in moved if one is not None}))
+
+
+def judge(
+    trial: OpenTrial, age: float, trials: Iterable[OpenTrial], rule: SelectionRule
+) -> tuple[str, float] | None:
+    """Compare a trial with the others of its bracket that have come to the same age.
+
+    Compared are means over equally many repetitions. Against the first repetitions of those that
+    got no second one a mean of two would look bad: they were chosen for being good, by luck too.
+
+    Parameters
+    ----------
+    trial
+        Is noted as judged there, and at the rungs before.
+    age
+        One of its rungs, in epochs.
+    trials
+        All of the study; those that were given up count with what they had reached.
+    rule
+        How they are compared.
+
+    Returns
+    -------
+    Why it is given up and its value there; None where it goes on.
+    """
+    n_reached = trial.n_reached(age)
+    trial.judged |= {rung: n_reached for rung in trial.rungs if rung <= age}
+    objective, value = rule.first, trial.value_at(age, n_reached)
+    assert rule.pruner is not None
+    assert value is not None
+    others = [
+        objective.merit(found)
+        for other in trials
+        if other is not trial
+        and other.bracket == trial.bracket
+        and (found := other.value_at(age, n_reached)) is not None
+    ]
+    merit = objective.merit(value)
+    if rule.pruner.keeps(merit, others):
+        return None
+    better = sum(other > merit for other in others)
+    reason = (
+        f"pruned at epoch {age:g}: {objective.metric} {value:.4f} there, where {better} of "
+        f"{len(others)} others were better"
+    )
+    return reason, value
+
+
+def is_contender(trial: OpenTrial, trials: Iterable[OpenTrial], objective: Objective) -> bool:
+    """Say whether a trial gets another repetition: among the best third of those with as many.
+
+    Their means are over as many repetitions as this one has.
+    """
+    level = trial.granted
+
+    def merit(one: OpenTrial) -> float:
+        return objective.merit(one.values([objective], level)[0])
+
+    others = [
+        merit(other)
+        for other in trials
+        if other is not trial and other.n_ended >= level and other.metrics
+    ]
+    return is_among_best(merit(trial), others, CONTENDERS)

@@ -8,7 +8,7 @@ driver needs nothing but the store to go on where another one has died.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -61,6 +61,8 @@ class LedgerEntry:
         Others were better at its age: it is not gone on with.
     ended_ms
         When it ended, in milliseconds since 1970; 0 where it has not.
+    tags
+        All its tags.
     """
 
     run_id: str
@@ -74,6 +76,7 @@ class LedgerEntry:
     metrics: Mapping[str, float]
     is_pruned: bool = False
     ended_ms: int = 0
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_run(cls, run: Run) -> LedgerEntry:
@@ -92,6 +95,7 @@ class LedgerEntry:
             dict(run.data.metrics),
             PRUNED_TAG in tags,
             run.info.end_time or 0,
+            tags,
         )
 
     @property

@@ -12,6 +12,7 @@ from studies import parsed
 
 from ecg_mlflow.cli.run import plan_command, run_command, study_request
 from ecg_mlflow.study.request import StudyRequest
+from ecg_mlflow.study.search_config import SEARCH_OPTIONS
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +26,7 @@ def by_mlflow(entry_point, **params):
 
 
 def test_every_option_is_a_field_of_the_request():
-    known = {field.name for field in fields(StudyRequest)}
+    known = {field.name for field in fields(StudyRequest)} | {*SEARCH_OPTIONS}
     assert {param.name for param in run_command.params} <= known
     assert {param.name for param in plan_command.params} <= known
 
@@ -51,14 +52,16 @@ def test_every_option_arrives():
         epochs=2,
         repetitions=3,
         configs="0-1",
-        sampler="tpe",
-        trials=5,
-        search_seed=0,
-        pruner="asha",
-        objective="a,b",
-        direction="maximize",
-        adaptive=False,
-        finalists=4,
+        search={
+            "sampler": "tpe",
+            "trials": 5,
+            "search_seed": 0,
+            "pruner": "asha",
+            "objective": "a,b",
+            "direction": "maximize",
+            "adaptive": False,
+            "finalists": 4,
+        },
         workers=0,
         gpus="0:2",
         threads=6,

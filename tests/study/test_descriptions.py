@@ -19,7 +19,8 @@ from ecg_mlflow.study.descriptions import (
     study_params,
 )
 from ecg_mlflow.study.planning import Overrides, plan_study
-from ecg_mlflow.study.search_config import Contest, SearchDesign
+from ecg_mlflow.study.search_config import SearchConfig
+from ecg_mlflow.study.trials import SelectionRule
 
 WAYS = [KV(Optimizer("sgd", learning_rate=0.5), "slow|steady"), KV(Optimizer("adam"), "fast")]
 
@@ -96,7 +97,7 @@ def test_names_fit_into_every_store(beats):
 
 
 def test_the_studys_params(plan):
-    params = study_params(plan, SearchDesign(), 4)
+    params = study_params(plan, SearchConfig(), 4)
     assert params["study"] == "waves"
     assert (params["configurations"], params["repetitions"], params["runs"]) == (2, 2, 4)
     assert params["objective"] == "maximize test_f1"
@@ -104,8 +105,9 @@ def test_the_studys_params(plan):
 
 
 def test_the_params_of_a_search_say_how_it_chooses(plan):
-    design = SearchDesign("tpe", 5, Contest(pruner=make_pruner("asha"), adaptive=True))
-    params = study_params(plan, design, 4)
+    rule = SelectionRule(pruner=make_pruner("asha"), adaptive=True)
+    search = SearchConfig("tpe", 5, rule=rule)
+    params = study_params(plan, search, 4)
     assert params["sampler"] == "tpe"
     assert str(params["pruner"]) == "asha:eta=3"
     assert params["adaptive_repetitions"] is True
@@ -142,7 +144,7 @@ def test_the_note_tells_state_and_best(plan):
         {"rank": 2, "layout": "c", "runs": 1, "test_f1": 0.5, "test_f1_std": math.nan},
     ]
     counts = Counts(4, finished=3, failed=1)
-    lines = describe_state(plan, SearchDesign(), rows, counts).splitlines()
+    lines = describe_state(plan, SearchConfig(), rows, counts).splitlines()
     assert lines[:3] == [
         "3 of 4 runs finished, 1 failed.",
         r"Best so far: test_f1 0.7500 of optimizer slow\|steady, layout c (mean of 2 runs).",

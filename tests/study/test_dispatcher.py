@@ -102,6 +102,12 @@ class Board:
         new, self._new = self._new, []
         return new
 
+    def ends(self):
+        return []
+
+    def trial_tags(self, run):
+        return {}
+
     def handed_out(self, run):
         self.told.append(("handed out", run.key))
 
@@ -117,7 +123,7 @@ class Board:
 
 
 class Books:
-    """Account and progress at once."""
+    """Status and progress at once."""
 
     def __init__(self):
         self.done, self.failures, self.notes, self.taken = [], {}, [], []

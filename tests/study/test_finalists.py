@@ -12,10 +12,11 @@ from ecg_mlflow.executors import Event, Outcome, OutcomeState
 from ecg_mlflow.grids import Option
 from ecg_mlflow.search.objective import Objective
 from ecg_mlflow.study.finalists import TRIES, finalists, is_scored, score_finalists
-from ecg_mlflow.study.search_config import Contest, SearchDesign
+from ecg_mlflow.study.search_config import SearchConfig
+from ecg_mlflow.study.trials import SelectionRule
 
 
-def make_board(values, repetitions=1, objectives=(F1,)):
+def make_scheduler(values, repetitions=1, objectives=(F1,)):
     table = Table(
         Option("layout", [f"c{i}" for i in range(len(values))]),
         repetitions=repetitions,
@@ -27,32 +28,32 @@ def make_board(values, repetitions=1, objectives=(F1,)):
             if metrics is None:
                 table.fail(key)
             else:
-                table.board.finished(table.run(key), metrics)
-        assert not table.board.trials[number].is_running
-    return table.board
+                table.scheduler.finished(table.run(key), metrics)
+        assert not table.scheduler.trials[number].is_running
+    return table.scheduler
 
 
-def numbers(board, n, objectives=(F1,)):
-    design = SearchDesign("tpe", contest=Contest(objectives), finalists=n)
-    return [trial.number for trial in finalists(board, design)]
+def numbers(scheduler, n, objectives=(F1,)):
+    search = SearchConfig("tpe", finalists=n, rule=SelectionRule(objectives))
+    return [trial.number for trial in finalists(scheduler, search)]
 
 
 def test_the_best_are_the_finalists():
-    board = make_board([[{"f1": 0.1}], [{"f1": 0.9}], [None], [{"f1": 0.5}]])
-    assert numbers(board, 2) == [1, 3]
-    assert numbers(board, 9) == [1, 3, 0]
+    scheduler = make_scheduler([[{"f1": 0.1}], [{"f1": 0.9}], [None], [{"f1": 0.5}]])
+    assert numbers(scheduler, 2) == [1, 3]
+    assert numbers(scheduler, 9) == [1, 3, 0]
 
 
 def test_who_has_fewer_repetitions_is_none():
     lucky, steady = [{"f1": 0.9}, None], [{"f1": 0.5}, {"f1": 0.4}]
-    assert numbers(make_board([lucky, steady], repetitions=2), 2) == [1]
+    assert numbers(make_scheduler([lucky, steady], repetitions=2), 2) == [1]
 
 
 def test_the_whole_front_is_in_the_final():
     objectives = (F1, Objective("loss", False))
     values = [(0.9, 3.0), (0.8, 2.0), (0.7, 1.0), (0.85, 4.0)]
-    board = make_board([[{"f1": a, "loss": b}] for a, b in values], objectives=objectives)
-    assert numbers(board, 1, objectives) == [0, 1, 2]
+    scheduler = make_scheduler([[{"f1": a, "loss": b}] for a, b in values], objectives=objectives)
+    assert numbers(scheduler, 1, objectives) == [0, 1, 2]
 
 
 class Executor:
@@ -75,15 +76,15 @@ class Executor:
 @pytest.fixture
 def final():
     def go(script, already=()):
-        board = make_board([[{"f1": 0.1}], [{"f1": 0.9}]])
+        scheduler = make_scheduler([[{"f1": 0.1}], [{"f1": 0.9}]])
         for number in already:
-            board.trials[number].metrics[0] = {"f1": 0.1, "test_f1": 0.2}
+            scheduler.trials[number].metrics[0] = {"f1": 0.1, "test_f1": 0.2}
         scored, executor = {}, Executor(script)
-        account = SimpleNamespace(scored=lambda run, value: scored.update({run.key: value}))
+        status = SimpleNamespace(scored=lambda run, value: scored.update({run.key: value}))
         dispatcher = SimpleNamespace(score_job=lambda key, run: key, turn=lambda: None)
         stop = SimpleNamespace(check=lambda: None)
-        trials = list(board.trials.values())
-        n_failed = score_finalists(trials, dispatcher, account, executor, stop)
+        trials = list(scheduler.trials.values())
+        n_failed = score_finalists(trials, dispatcher, status, executor, stop)
         return n_failed, scored, executor.jobs
 
     return go

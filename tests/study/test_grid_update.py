@@ -6,14 +6,14 @@ import pytest
 
 from ecg_mlflow.errors import GridError, ResearchError
 from ecg_mlflow.grids import Grid, Option
-from ecg_mlflow.study.grid_update import Narrowing
+from ecg_mlflow.study.grid_update import GridUpdate
 from ecg_mlflow.training.schedule import Schedule
 
 ROWS = [{"trial": 0, "state": "complete", "layout": "c", "test_f1": 0.5}]
 
 
 def ask(function, rule="last", n_ended=1, last=True):
-    return Narrowing(function, Schedule.parse(rule)).next_grid(n_ended, last, lambda: ROWS)
+    return GridUpdate(function, Schedule.parse(rule)).next_grid(n_ended, last, lambda: ROWS)
 
 
 def test_it_is_called_when_the_schedule_says_so():

@@ -8,7 +8,7 @@ from ecg_mlflow import Option, Pipeline, Research, ResNet, load_corpus
 from ecg_mlflow.reports.text_tables import result_table
 from ecg_mlflow.study.plan_table import plan_table
 from ecg_mlflow.study.planning import Overrides, plan_study
-from ecg_mlflow.study.search_config import SearchDesign
+from ecg_mlflow.study.search_config import SearchConfig
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def plan(beats):
 
 
 def test_a_plan_has_one_line_per_configuration_and_a_sum(plan):
-    lines = plan_table(plan, SearchDesign(), 2).splitlines()
+    lines = plan_table(plan, SearchConfig(), 2).splitlines()
     assert lines[0].split() == [
         "#",
         "configuration",
@@ -44,7 +44,7 @@ def test_a_plan_has_one_line_per_configuration_and_a_sum(plan):
 
 def test_the_time_is_shared_by_the_workers(plan):
     def seconds(n_workers):
-        return int(plan_table(plan, SearchDesign(), n_workers).splitlines()[-1].split()[2])
+        return int(plan_table(plan, SearchConfig(), n_workers).splitlines()[-1].split()[2])
 
     assert seconds(1) == pytest.approx(2 * seconds(2), abs=1)
     assert seconds(1000) == pytest.approx(max(one.seconds for one in plan.configs), abs=1)

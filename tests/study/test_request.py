@@ -31,6 +31,8 @@ def test_relative_paths_start_at_the_first_folder_that_has_them(tmp_path):
 
 def test_the_design_has_paths_that_hold_from_anywhere(tmp_path):
     (tmp_path / "records").mkdir()
-    request = StudyRequest("/g.py", data="records", epochs=3, folders=(tmp_path,))
-    design = design_of(request)
-    assert design == {"grid": "/g.py", "data": str(tmp_path / "records"), "epochs": 3}
+    request = StudyRequest(
+        "/g.py", data="records", epochs=3, search={"trials": 5}, folders=(tmp_path,)
+    )
+    data = str(tmp_path / "records")
+    assert design_of(request) == {"grid": "/g.py", "data": data, "epochs": 3, "trials": 5}

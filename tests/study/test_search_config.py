@@ -18,7 +18,7 @@ from ecg_mlflow import (
 from ecg_mlflow.errors import SearchError
 from ecg_mlflow.search.pruners import SuccessiveHalving
 from ecg_mlflow.study.planning import Overrides, plan_study
-from ecg_mlflow.study.search_config import SearchDesign, design_search, selection_warnings
+from ecg_mlflow.study.search_config import SearchConfig, selection_warnings
 
 VALIDATED = (0.5, 0.25, 0.25)
 
@@ -44,40 +44,42 @@ def make_plan(beats):
     return make
 
 
+def checked(plan, **options):
+    return SearchConfig(**options).checked(plan)
+
+
 GRID = {"grid": Option("layout", ["c", "ca"]), "optimizer": Optimizer("adam")}
 
 
 def test_a_grid_selects_nothing_unless_it_is_told_to(make_plan):
     plan = make_plan(**GRID, sampled=False)
-    plain = design_search(plan)
-    assert plain == SearchDesign(contest=plain.contest)
+    plain = checked(plan)
+    assert plain == SearchConfig(rule=plain.rule)
     assert not plain.selects
     assert not plain.holds_test_back(plan)
-    assert design_search(plan, pruner="asha").selects
-    assert design_search(plan, adaptive=True).selects
-    assert design_search(make_plan(), sampler="tpe", trials=3).selects
+    assert checked(plan, pruner="asha").selects
+    assert checked(plan, adaptive=True).selects
+    assert checked(make_plan(), sampler="tpe", trials=3).selects
 
 
 def test_validation_records_decide_where_there_are_any(make_plan):
-    assert design_search(make_plan(), sampler="tpe", trials=3).contest.first.metric == (
-        "validation_f1"
-    )
+    assert checked(make_plan(), sampler="tpe", trials=3).rule.first.metric == ("validation_f1")
     plan = make_plan(0.7)
-    design = design_search(plan, sampler="tpe", trials=3)
-    assert design.contest.first.metric == "test_f1"
-    assert not design.holds_test_back(plan)
+    search = checked(plan, sampler="tpe", trials=3)
+    assert search.rule.first.metric == "test_f1"
+    assert not search.holds_test_back(plan)
 
 
 def test_a_study_that_selects_by_its_test_records_says_so(make_plan):
-    (warning,) = selection_warnings(make_plan(0.7), SearchDesign("tpe"))
+    (warning,) = selection_warnings(make_plan(0.7), SearchConfig("tpe"))
     assert "selects by its test records" in warning
     assert "split=Split((0.7, 0.1, 0.2)" in warning
-    assert selection_warnings(make_plan(), SearchDesign("tpe")) == ()
-    assert selection_warnings(make_plan(0.7, False, **GRID), SearchDesign()) == ()
+    assert selection_warnings(make_plan(), SearchConfig("tpe")) == ()
+    assert selection_warnings(make_plan(0.7, False, **GRID), SearchConfig()) == ()
 
 
 def test_everything_is_read(make_plan):
-    design = design_search(
+    search = checked(
         make_plan(),
         sampler="random",
         trials=7,
@@ -88,10 +90,15 @@ def test_everything_is_read(make_plan):
         finalists=2,
         search_seed=5,
     )
-    assert (design.sampler, design.trials, design.finalists, design.seed) == ("random", 7, 2, 5)
-    assert design.contest.pruner == SuccessiveHalving(eta=2)
-    assert design.contest.adaptive
-    assert str(design) == (
+    assert (search.sampler, search.trials, search.finalists, search.search_seed) == (
+        "random",
+        7,
+        2,
+        5,
+    )
+    assert search.rule.pruner == SuccessiveHalving(eta=2)
+    assert search.rule.adaptive
+    assert str(search) == (
         "sampler random, pruner asha:eta=2, repetitions for those in contention; "
         "minimize validation_log_loss"
     )
@@ -103,8 +110,8 @@ def test_everything_is_read(make_plan):
      "system/iterations_per_second"],
 )  # fmt: skip
 def test_any_metric_that_runs_log_may_be_the_objective(make_plan, metric):
-    design = design_search(make_plan(), sampler="random", trials=2, objective=metric)
-    assert design.contest.first.metric == metric
+    search = checked(make_plan(), sampler="random", trials=2, objective=metric)
+    assert search.rule.first.metric == metric
 
 
 @pytest.mark.parametrize(
@@ -124,20 +131,20 @@ def test_any_metric_that_runs_log_may_be_the_objective(make_plan, metric):
 )
 def test_what_cannot_work_is_refused(make_plan, options, says):
     with pytest.raises(SearchError, match=says):
-        design_search(make_plan(), **{"sampler": "tpe", "trials": 4, **options})
+        checked(make_plan(), **{"sampler": "tpe", "trials": 4, **options})
 
 
 def test_trials_are_for_samplers_and_adaptive_needs_repetitions(make_plan):
     with pytest.raises(SearchError, match="trials=5 is for samplers"):
-        design_search(make_plan(**GRID, sampled=False), trials=5)
+        checked(make_plan(**GRID, sampled=False), trials=5)
     with pytest.raises(SearchError, match="there is 1 repetition: say reps=3"):
-        design_search(make_plan(repetitions=1), sampler="tpe", trials=5, adaptive=True)
+        checked(make_plan(repetitions=1), sampler="tpe", trials=5, adaptive=True)
 
 
 def test_a_pruner_needs_an_evaluation_before_the_end(make_plan):
     rare = make_plan(test_every="9 epochs")
     with pytest.raises(SearchError, match=r"test_every='9 epochs'\. Evaluate more often"):
-        design_search(rare, sampler="tpe", trials=5, pruner="asha")
+        checked(rare, sampler="tpe", trials=5, pruner="asha")
 
 
 def test_the_examples_of_a_search_show_both_ends_of_a_range(make_plan):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ecg_mlflow.study.best_grid import best_grid_file
 from ecg_mlflow.study.grid_file import load_grid_file
+from ecg_mlflow.study.search_results import best_grid_file
 
 SOURCE = '''
 """Two ways."""

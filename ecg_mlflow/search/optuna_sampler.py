@@ -33,7 +33,7 @@ from optuna.trial import TrialState as OptunaState
 from ecg_mlflow.errors import SearchError
 from ecg_mlflow.grids import ConfigAlias, Grid
 from ecg_mlflow.search.sampler import Trial, TrialState, ended
-from ecg_mlflow.search.space import Params, Space, configuration
+from ecg_mlflow.search.space import Space, configuration
 
 N_STARTUP = 10
 """So many trials must have ended well before a sampler has enough to learn from."""
@@ -198,7 +198,7 @@ class OptunaSampler:
                 trials = study.get_trials(deepcopy=False)
                 copy.add_trials([trial for trial in trials if trial.user_attrs])
 
-    def _suggested(self, number: int) -> tuple[Params, dict[str, Any]] | None:
+    def _suggested(self, number: int) -> tuple[ConfigAlias, dict[str, Any]] | None:
         """Return what the sampler suggests, with its notes; None without anything new."""
         n_learnt_from = len(self._studies[-1].get_trials(deepcopy=False, states=_LEARNT_FROM))
         if self._make_sampler is None or n_learnt_from < N_STARTUP:
@@ -206,38 +206,33 @@ class OptunaSampler:
         for attempt in range(_N_ATTEMPTS):
             config, notes = self._suggestion(number, attempt)
             if self._numbers.get(config.digest, number) == number:
-                params = self._space.encode(config)
-                assert params is not None, f"{config} is not of the grid that it was chosen from"
-                return params, notes
+                return config, notes
         return None
 
-    def _drawn(self, number: int) -> tuple[Params, dict[str, Any]] | None:
+    def _drawn(self, number: int) -> tuple[ConfigAlias, dict[str, Any]] | None:
         """Return any configuration that was not asked before; None where there is none."""
         earlier = {digest for digest, other in self._numbers.items() if other < number}
-        params = self._draw(number, earlier)
-        if params is not None:
-            digest = self._space.suggest(FixedTrial(dict(params))).digest
-            if self._numbers.get(digest, number) != number:  # a later trial's that is known
-                params = self._draw(number, set(self._numbers))
-        if params is None:
+        config = self._draw(number, earlier)
+        if config is not None and self._numbers.get(config.digest, number) != number:
+            config = self._draw(number, set(self._numbers))  # that is a later trial's, as is known
+        if config is None:
             return None
         # So the sampler takes note of it as of one of its own, which genetic samplers need to
         # count their generations.
-        return params, {} if self._is_stateless else self._suggestion(number, _N_ATTEMPTS)[1]
+        return config, {} if self._is_stateless else self._suggestion(number, _N_ATTEMPTS)[1]
 
-    def _draw(self, number: int, tried: set[str]) -> Params | None:
+    def _draw(self, number: int, tried: set[str]) -> ConfigAlias | None:
         return self._space.untried(tried, np.random.default_rng([self._seed, number]))
 
-    def _recorded(self, number: int, options: Mapping[str, str]) -> Params:
+    def _recorded(self, number: int, options: Mapping[str, str]) -> ConfigAlias:
         config = configuration(self._space.grid, options)
-        params = None if config is None else self._space.encode(config)
-        if params is None:
+        if config is None:
             raise SearchError(
                 f"trial {number} of this search, {dict(options)}, is of another grid than "
                 f"{self._space.grid!r}, so that the search can't be resumed in this one: undo "
                 "the change, or start a new study, which takes over the finished runs"
             )
-        return params
+        return config
 
     def _suggestion(self, number: int, attempt: int) -> tuple[ConfigAlias, dict[str, Any]]:
         """Let a new sampler suggest something; return it and the sampler's notes in the trial.
@@ -256,8 +251,8 @@ class OptunaSampler:
         study.tell(trial, state=OptunaState.FAIL)
         return config, {} if self._is_stateless else dict(notes)
 
-    def _hand_out(self, number: int, params: Params, notes: Mapping[str, Any]) -> Trial:
-        config = self._add(params, OptunaState.RUNNING, {"number": number}, system_attrs=notes)
+    def _hand_out(self, number: int, config: ConfigAlias, notes: dict[str, Any]) -> Trial:
+        self._add(config, OptunaState.RUNNING, {"number": number}, system_attrs=notes)
         n_there = len(self._studies[-1].get_trials(deepcopy=False))
         self._places.append((self._studies[-1], n_there - 1))
         self._trials.append(Trial(number, config))
@@ -267,33 +262,29 @@ class OptunaSampler:
 
     def _copy(self, number: int) -> None:
         """Let the current study know of a trial that an earlier grid's has brought to an end."""
-        told = self._optuna_trial(number)
-        params = self._space.encode(self._trials[number].config)
-        if told.state in _LEARNT_FROM and params is not None:
-            self._add(
-                params,
-                told.state,
-                {"copy_of": number},
-                values=told.values,
-                intermediate_values=told.intermediate_values,
-            )
+        told, config = self._optuna_trial(number), self._trials[number].config
+        if told.state in _LEARNT_FROM and self._space.encode(config) is not None:
+            values, steps = told.values, told.intermediate_values
+            attrs = {"copy_of": number}
+            self._add(config, told.state, attrs, values=values, intermediate_values=steps)
 
     def _add(
-        self, params: Params, state: OptunaState, attrs: dict[str, Any], **more: Any
-    ) -> ConfigAlias:
-        """Add a trial to the current study; return its configuration."""
-        fixed = FixedTrial(dict(params))
-        config = self._space.suggest(fixed)
+        self, config: ConfigAlias, state: OptunaState, attrs: dict[str, Any], **more: Any
+    ) -> None:
+        """Add a trial to the current study."""
+        params = self._space.encode(config)
+        assert params is not None, f"{config} is not of the grid {self._space.grid!r}"
+        fixed = FixedTrial(params)
+        self._space.suggest(fixed)  # which notes the distributions
         self._studies[-1].add_trial(
             create_trial(
-                params=fixed.params,
+                params=params,
                 distributions=fixed.distributions,
                 state=state,
                 user_attrs=attrs,
                 **more,
             )
         )
-        return config
 
     def _optuna_trial(self, number: int) -> FrozenTrial:
         study, index = self._places[number]

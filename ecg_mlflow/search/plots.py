@@ -1,4 +1,4 @@
-"""Pictures of a search, drawn by Optuna from what its trials reached, whichever sampler chose them.
+"""Draw a search with Optuna, from what its trials reached, whichever sampler chose them.
 
 They are drawn from a study made for that: in a search's own study the parameters are called and
 spelt as suits the sampler, and a plain grid has none.
@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ecg_mlflow.search.objective import Objective
-from ecg_mlflow.search.sampler import TrialState
 
 if TYPE_CHECKING:
     import optuna
@@ -31,35 +29,16 @@ _WIDE = 100
 """Ratio of the largest to the least number from which on a scale is logarithmic."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """What has become of a trial.
-
-    Attributes
-    ----------
-    number
-        In the order of the asking.
-    options
-        By option, the alias of its value, or a number.
-    values
-        One per objective, or None.
-    state
-        Only COMPLETE ones are drawn.
-    """
-
-    number: int
-    options: Options
-    values: tuple[float, ...] | None
-    state: TrialState
-
-
-def figures(trials: Sequence[Result], objectives: Sequence[Objective]) -> dict[str, Figure]:
+def figures(
+    trials: Sequence[tuple[Options, Sequence[float]]], objectives: Sequence[Objective]
+) -> dict[str, Figure]:
     """Draw a search: each picture if there is something to see in it.
 
     Parameters
     ----------
     trials
-        All of them, in any order.
+        Options and values of those that are complete, in the order of the asking: by option, the
+        alias of its value, or a number; and a value per objective.
     objectives
         What their values are of.
 
@@ -72,13 +51,12 @@ def figures(trials: Sequence[Result], objectives: Sequence[Objective]) -> dict[s
         With several objectives there is one of each per objective, called
         ``importances_<metric>``, and with two or three a ``pareto_front``.
     """
-    done = [trial for trial in trials if trial.state is TrialState.COMPLETE and trial.values]
-    if not done:
+    if not trials:
         return {}
     with _drawing() as draw:
         from optuna.importance import FanovaImportanceEvaluator
 
-        study = _study(sorted(done, key=lambda trial: trial.number), objectives)
+        study = _study(trials, objectives)
         drawn = {}
         for i, objective in enumerate(objectives):
             suffix = f"_{objective.metric.replace('/', '_')}" if len(objectives) > 1 else ""
@@ -86,7 +64,7 @@ def figures(trials: Sequence[Result], objectives: Sequence[Objective]) -> dict[s
             if len(objectives) > 1:
                 shown["target"] = partial(_value, i)
             drawn[f"optimisation_history{suffix}"] = draw("optimization_history", study, **shown)
-            reached = {trial.values[i] for trial in done if trial.values}
+            reached = {values[i] for _, values in trials}
             if len(reached) > 1 and study.trials[0].params:
                 drawn[f"slices{suffix}"] = draw("slice", study, **shown)
                 evaluator = FanovaImportanceEvaluator(seed=0)
@@ -134,24 +112,26 @@ def _drawing() -> Iterator[Any]:
         yield draw
 
 
-def _study(done: Sequence[Result], objectives: Sequence[Objective]) -> optuna.Study:
+def _study(
+    trials: Sequence[tuple[Options, Sequence[float]]], objectives: Sequence[Objective]
+) -> optuna.Study:
     """Make a study of complete trials, with the options that vary as its parameters."""
     import optuna
     from optuna.study import StudyDirection
     from optuna.trial import create_trial
 
-    names = dict.fromkeys(name for trial in done for name in trial.options)
-    columns = {name: _column(trial.options.get(name) for trial in done) for name in names}
+    names = dict.fromkeys(name for options, _ in trials for name in options)
+    columns = {name: _column(options.get(name) for options, _ in trials) for name in names}
     varied = {name: column for name, column in columns.items() if len(set(column)) > 1}
     spaces = {name: _space(column) for name, column in varied.items()}
     ways = (StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE)
     study = optuna.create_study(directions=[ways[one.maximize] for one in objectives])
-    for place, trial in enumerate(done):
+    for place, (_, values) in enumerate(trials):
         study.add_trial(
             create_trial(
                 params={name: column[place] for name, column in varied.items()},
                 distributions=spaces,
-                values=list(trial.values or ()),
+                values=list(values),
             )
         )
     return study

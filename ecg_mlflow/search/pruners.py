@@ -1,4 +1,4 @@
-"""Which configurations are given up early: rules that compare them at equal ages.
+"""Give configurations up early by rules that compare them at equal ages.
 
 An age is a number of epochs. A pruner says at which ages a trial is judged, and, given its value at
 such an age and those of the others that have come so far, whether it goes on. Optuna's pruners do
@@ -8,31 +8,45 @@ that arrive one after the other.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from statistics import median
-from typing import Protocol
 
 from ecg_mlflow.canonical import digest
 from ecg_mlflow.errors import SearchError
 
 
-class Pruner(Protocol):
-    """Judges trials. Merits are larger where values are better."""
+@dataclass(frozen=True)
+class Pruner(ABC):
+    """Judges trials. Merits are larger where values are better.
 
+    Its fields are whole numbers: the arguments that `make_pruner` reads.
+    """
+
+    def __str__(self) -> str:
+        """Write it as `make_pruner` reads it; what is 0 is left to the study."""
+        (name,) = (name for name, kind in PRUNERS.items() if type(self) is kind)
+        given = [f"{key}={value}" for key, value in vars(self).items() if value]
+        return f"{name}:{','.join(given)}"
+
+    @abstractmethod
     def rungs(self, number: int, epochs: int) -> list[int]:
         """Return the ages at which trial `number`, which trains for `epochs`, is judged."""
 
-    def bracket(self, number: int, epochs: int) -> int:
-        """Return the group of trial `number`: it is compared with others of this group only."""
-
+    @abstractmethod
     def keeps(self, merit: float, others: Sequence[float]) -> bool:
         """Say whether a trial goes on, given the merits of the others at its age."""
 
+    def bracket(self, number: int, epochs: int) -> int:
+        """Return the group of trial `number`: it is compared with others of this group only."""
+        return 0
+
 
 @dataclass(frozen=True)
-class SuccessiveHalving:
+class SuccessiveHalving(Pruner):
     """Asynchronous successive halving: the best 1/eta of those that reach a rung go on.
 
     Source: Li et al., "A system for massively parallel hyperparameter tuning", MLSys 2020, in the
@@ -52,16 +66,13 @@ class SuccessiveHalving:
     def __post_init__(self) -> None:
         _check(self, eta=2, min_epochs=0)
 
-    def __str__(self) -> str:
-        return _spelt(self)
-
     def rungs(self, number: int, epochs: int) -> list[int]:
         """Return ``min_epochs * eta**k``, as far as they lie before the end."""
-        return _geometric(self.min_epochs or _first_rung(epochs, self.eta), self.eta, epochs)
-
-    def bracket(self, number: int, epochs: int) -> int:
-        """All are compared with all."""
-        return 0
+        first = self.min_epochs or max(1, epochs // self.eta**3)
+        ages = itertools.takewhile(
+            lambda age: age < epochs, (first * self.eta**k for k in itertools.count())
+        )
+        return [*ages]
 
     def keeps(self, merit: float, others: Sequence[float]) -> bool:
         """Say whether it is among the best 1/eta; the first that comes is."""
@@ -95,7 +106,7 @@ class Hyperband(SuccessiveHalving):
 
 
 @dataclass(frozen=True)
-class Median:
+class Median(Pruner):
     """Give up what is worse than the median of the others at the same age, after every epoch.
 
     Source: Golovin et al., "Google Vizier", KDD 2017, section 3.2.1, with values in place of
@@ -115,16 +126,9 @@ class Median:
     def __post_init__(self) -> None:
         _check(self, min_epochs=0, min_trials=1)
 
-    def __str__(self) -> str:
-        return _spelt(self)
-
     def rungs(self, number: int, epochs: int) -> list[int]:
         """Return every epoch from the first judged to the last but one."""
         return list(range(self.min_epochs or max(1, epochs // 10), epochs))
-
-    def bracket(self, number: int, epochs: int) -> int:
-        """All are compared with all."""
-        return 0
 
     def keeps(self, merit: float, others: Sequence[float]) -> bool:
         """Say whether it reaches the median."""
@@ -133,7 +137,7 @@ class Median:
         return len(others) < self.min_trials or merit >= median(others)
 
 
-PRUNERS: dict[str, Callable[..., Pruner]] = {
+PRUNERS: dict[str, type[Pruner]] = {
     "asha": SuccessiveHalving,
     "hyperband": Hyperband,
     "median": Median,
@@ -154,7 +158,7 @@ def make_pruner(text: str) -> Pruner | None:
     if name not in PRUNERS:
         raise SearchError(f"pruner={text!r}: there are {', '.join(PRUNERS)} and none")
     arguments: dict[str, int] = {}
-    known = [field.name for field in fields(PRUNERS[name])]  # type: ignore[arg-type]
+    known = [field.name for field in fields(PRUNERS[name])]
     for part in rest.split(",") if rest else []:
         key, _, value = (piece.strip() for piece in part.partition("="))
         if key not in known or not value.isdecimal():
@@ -166,31 +170,12 @@ def make_pruner(text: str) -> Pruner | None:
     return PRUNERS[name](**arguments)
 
 
-def _spelt(pruner: Pruner) -> str:
-    """Write a pruner as `make_pruner` reads it; what is 0 is left to the study."""
-    (name,) = (name for name, kind in PRUNERS.items() if type(pruner) is kind)
-    given = [f"{key}={value}" for key, value in vars(pruner).items() if value]
-    return f"{name}:{','.join(given)}"
-
-
 def is_among_best(merit: float, others: Sequence[float], eta: int) -> bool:
     """Say whether a merit is among the best 1/eta (at least one) of its own and the others'."""
     if not math.isfinite(merit):
         return False
     n_kept = max(1, (len(others) + 1) // eta)
     return sum(other > merit for other in others) < n_kept
-
-
-def _first_rung(epochs: int, eta: int) -> int:
-    return int(max(1, epochs // eta**3))
-
-
-def _geometric(first: int, eta: int, epochs: int) -> list[int]:
-    found = []
-    while first < epochs:
-        found.append(first)
-        first *= eta
-    return found
 
 
 def _check(pruner: object, **least: int) -> None:

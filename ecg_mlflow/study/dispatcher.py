@@ -199,7 +199,7 @@ class Dispatcher:
     def _withdraw(self, executor: Executor, withdrawal: Withdrawal) -> None:
         """Give up a run: at once where it waits, by a letter where it is trained."""
         run, reason = withdrawal.run, withdrawal.reason
-        waiting = self._waiting.remove(run.key)
+        waiting = self._waiting.take(run.key)
         if waiting is not None:
             if waiting.run_id is not None:
                 self._children.end_pruned(waiting.run_id, reason)
@@ -278,7 +278,7 @@ class Dispatcher:
             elif len(runs) > 1:
                 # Whose error it was shows when each of them is tried alone.
                 one.alone = True
-                self._waiting.put_first(one)
+                self._waiting.appendleft(one)
             else:
                 self._fail(one, reason, error)
                 discard_checkpoint(one.run_id)
@@ -304,7 +304,7 @@ class Dispatcher:
             self._fail(one, f"{one.deaths} processes died under it; the last: {reason}", error)
             return  # with its checkpoint: it can go on when the reason is gone
         self._progress.note(one.run, f"{reason}; it goes on from iteration {one.saved}")
-        self._waiting.put_first(one)
+        self._waiting.appendleft(one)
 
     def _replace(self, one: OpenRun, reason: str) -> None:
         """Begin a run anew, in a new child: the curves of the old one can't be gone on with."""
@@ -317,7 +317,7 @@ class Dispatcher:
         discard_checkpoint(old)
         one.attempt -= 1  # counted again when it is handed out
         self._progress.note(one.run, f"begins anew: {reason}")
-        self._waiting.put_first(one)
+        self._waiting.appendleft(one)
 
     def _fail(self, one: OpenRun, reason: str, error: str) -> None:
         assert one.run_id is not None

@@ -45,7 +45,7 @@ class OpenRun:
     pruned: str | None = None
 
 
-class RunQueue:
+class RunQueue(deque[OpenRun]):
     """Runs in the order in which they are handed out.
 
     Parameters
@@ -55,42 +55,26 @@ class RunQueue:
     """
 
     def __init__(self, branches: int = 1) -> None:
+        super().__init__()
         self._branches = branches
-        self._waiting: deque[OpenRun] = deque()
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def append(self, one: OpenRun) -> None:
-        """Put a run at the end."""
-        self._waiting.append(one)
-
-    def put_first(self, one: OpenRun) -> None:
-        """Put a run at the beginning: it was under way already."""
-        self._waiting.appendleft(one)
-
-    def remove(self, key: str) -> OpenRun | None:
+    def take(self, key: str) -> OpenRun | None:
         """Take a run out, wherever it stands; None if it is not there."""
-        for one in self._waiting:
-            if one.run.key == key:
-                self._waiting.remove(one)
-                return one
-        return None
-
-    def clear(self) -> None:
-        """Forget all runs."""
-        self._waiting.clear()
+        found = next((one for one in self if one.run.key == key), None)
+        if found is not None:
+            self.remove(found)
+        return found
 
     def take_group(self, n_slots: int) -> list[OpenRun]:
         """Take the next run, and those behind it that can share its stream of batches.
 
         No more than leaves each of the slots its share.
         """
-        first = self._waiting.popleft()
+        first = self.popleft()
         group = [first]
-        share = -(-(len(self._waiting) + 1) // n_slots)
+        share = -(-(len(self) + 1) // n_slots)
         most = 1 if first.alone else min(self._branches, share)
-        for other in list(self._waiting):
+        for other in list(self):
             if len(group) == most:
                 break
             if (
@@ -98,6 +82,6 @@ class RunQueue:
                 and other.run.repetition == first.run.repetition
                 and other.run.config.stream == first.run.config.stream
             ):
-                self._waiting.remove(other)
+                self.remove(other)
                 group.append(other)
         return group

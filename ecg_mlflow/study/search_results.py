@@ -96,20 +96,15 @@ def conclude_search(
     TrackingError
         If the store fails.
     """
-    from ecg_mlflow.search.plots import Result, figures
+    from ecg_mlflow.search.plots import figures
 
     client, run_id, objectives = study.client, study.run_id, search.rule.objectives
-    results = [
-        Result(
-            trial.number,
-            trial.options(),
-            tuple(trial.values(objectives)) if trial.state is TrialState.COMPLETE else None,
-            trial.state,
-        )
+    complete = [
+        (trial.options(), trial.values(objectives))
         for trial in sorted(trials.trials.values(), key=lambda one: one.number)
-        if not trial.is_running
+        if trial.state is TrialState.COMPLETE
     ]
-    drawn = figures(results, objectives)
+    drawn = figures(complete, objectives)
     best = finalists(trials, search)
     with store_errors(f"write the results of the search into run {run_id}"):
         client.log_text(run_id, csv_text(as_columns(trials.rows())), f"{ARTIFACTS}/trials.csv")

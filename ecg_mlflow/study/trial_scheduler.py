@@ -238,7 +238,7 @@ class TrialScheduler:
         trial = self.trials.get(end.number)
         if trial is not None and trial.is_running:
             self._admit_ended(trial, end.state)
-            self._close(trial, end.state, end.note, end.values)
+            self._close(trial, end)
             self._go_on()
 
     def _enter(self, asked: Trial) -> None:
@@ -378,18 +378,16 @@ class TrialScheduler:
         self, trial: OpenTrial, state: TrialState, note: str = "", values: Sequence[float] = ()
     ) -> None:
         """End a trial, and have that stored where the sampler chooses by it."""
+        end = TrialEnd(trial.number, self._n_asked, self._order, state, values, note)
+        self._order += 1
         if not self._sampler.is_exhaustive:
-            end = TrialEnd(trial.number, self._n_asked, self._order, state, values, note)
             self._ends.append((trial, end))
-            self._order += 1
-        self._close(trial, state, note, values)
+        self._close(trial, end)
 
-    def _close(
-        self, trial: OpenTrial, state: TrialState, note: str, values: Sequence[float]
-    ) -> None:
-        trial.state = state
+    def _close(self, trial: OpenTrial, end: TrialEnd) -> None:
+        trial.state = end.state
         self._ended.append(trial)
-        self._sampler.tell(trial.number, state, values, note)
+        self._sampler.tell(end.number, end.state, end.values, end.note)
 
     # --- The grid changes ----------------------------------------------------------------------
 

@@ -10,17 +10,15 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.search.objective import Objective
-from ecg_mlflow.search.plots import Result, figures
-from ecg_mlflow.search.sampler import TrialState
+from ecg_mlflow.search.plots import figures
 
-COMPLETE, PRUNED, FAILED = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED
 F1, SIZE = Objective("test_f1", True), Objective("trainable_parameters", False)
 SPEED = Objective("system/iterations_per_second", True)
 LONG = "ResNet18 with squeeze and excitation in each of its blocks"
 
 
 def make_trials(n, n_objectives=1):
-    """Every third is a VGG without a width; every tenth is pruned, and the one after it fails."""
+    """Every third is a VGG without a width."""
     rng = np.random.default_rng(0)
     trials = []
     for i in range(n):
@@ -29,8 +27,7 @@ def make_trials(n, n_objectives=1):
             options["width"] = int(rng.choice([8, 16, 128]))
         f1 = 0.6 + 0.1 * (i % 3) + rng.normal(0, 0.01)
         values = (f1, 10.0 ** rng.integers(3, 7), 1 - f1)[:n_objectives]
-        state = {4: PRUNED, 5: FAILED}.get(i % 10, COMPLETE)
-        trials.append(Result(i, options, values if state is COMPLETE else None, state))
+        trials.append((options, values))
     return trials
 
 
@@ -67,10 +64,8 @@ def test_several_objectives_have_a_picture_each_and_a_front():
     assert "slices_system_iterations_per_second" in three
 
 
-@pytest.mark.parametrize("state", [PRUNED, FAILED])
-def test_without_a_complete_trial_there_is_nothing_to_see(state):
+def test_without_a_complete_trial_there_is_nothing_to_see():
     assert figures([], [F1]) == {}
-    assert figures([Result(0, {"lr": 0.1}, None, state)], [F1]) == {}
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -82,21 +77,18 @@ def test_few_trials_give_what_they_can(n):
 
 
 def test_an_objective_that_is_always_the_same_has_no_importances():
-    trials = [Result(i, {"lr": float(i)}, (0.5,), COMPLETE) for i in range(5)]
+    trials = [({"lr": float(i)}, (0.5,)) for i in range(5)]
     assert set(figures(trials, [F1])) == {"optimisation_history"}
 
 
 def test_options_that_never_vary_are_left_out():
-    trials = [Result(i, {"model": "VGG16"}, (0.1 * i,), COMPLETE) for i in range(5)]
+    trials = [({"model": "VGG16"}, (0.1 * i,)) for i in range(5)]
     assert set(figures(trials, [F1])) == {"optimisation_history"}
 
 
 def test_what_decides_is_the_most_important():
     rng = np.random.default_rng(0)
-    trials = [
-        Result(i, {"lr": lr, "noise": rng.uniform()}, (lr,), COMPLETE)
-        for i, lr in enumerate(rng.uniform(size=40))
-    ]
+    trials = [({"lr": lr, "noise": rng.uniform()}, (lr,)) for lr in rng.uniform(size=40)]
     labels = [
         text.get_text() for text in figures(trials, [F1])["importances"].axes[0].get_yticklabels()
     ]
@@ -105,7 +97,7 @@ def test_what_decides_is_the_most_important():
 
 def test_names_that_differ_only_in_the_middle_stay_whole():
     words = ["a" * 30 + middle + "b" * 30 for middle in "xy"]
-    trials = [Result(i, {"model": words[i % 2]}, (0.1 * i,), COMPLETE) for i in range(6)]
+    trials = [({"model": words[i % 2]}, (0.1 * i,)) for i in range(6)]
     shown = texts(figures(trials, [F1])["slices"])
     assert all(any(word in text for text in shown) for word in words)
 

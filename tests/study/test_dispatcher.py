@@ -94,6 +94,8 @@ class Board:
         self.told: list[tuple[str, object]] = []
         self.given_up: dict[str, list[Withdrawal]] = {}
         self._new: list[Withdrawal] = []
+        self.ends_of: dict[str, list[tuple]] = {}
+        self.new_ends: list[tuple] = []
 
     def next_runs(self):
         return [self.standings.popleft()] if self.standings else []
@@ -103,10 +105,11 @@ class Board:
         return new
 
     def ends(self):
-        return []
+        ends, self.new_ends = self.new_ends, []
+        return ends
 
     def trial_tags(self, run):
-        return {}
+        return {"trial": run.key}
 
     def handed_out(self, run):
         self.told.append(("handed out", run.key))
@@ -114,6 +117,7 @@ class Board:
     def tested(self, run, tests):
         self.told.append(("tested", run.key))
         self._new += self.given_up.pop(run.key, [])
+        self.new_ends += self.ends_of.pop(run.key, [])
 
     def finished(self, run, metrics):
         self.told.append(("finished", metrics))
@@ -201,6 +205,7 @@ def bench(monkeypatch):
         stop=lambda: None,
         settle=False,
         given_up=None,
+        ends=None,
         at_once=False,
         tags=None,
     ):
@@ -214,7 +219,7 @@ def bench(monkeypatch):
             [run_id for run_id, one in study.tags.items() if "ecg_mlflow.pruned" in one]
         )
         board = Board([] if at_once else standings)
-        board.given_up = given_up or {}
+        board.given_up, board.ends_of = given_up or {}, ends or {}
         found = SimpleNamespace(study=study, books=books, executor=executor, board=board, marked=[])
         dispatcher = Dispatcher(
             SimpleNamespace(corpus=corpus),
@@ -253,6 +258,7 @@ def test_a_run_is_opened_with_all_that_the_ledger_needs(bench):
         "ecg_mlflow.attempt": 1,
         "ecg_mlflow.configuration": "03 net",
         "ecg_mlflow.corpus": "c" * 16,
+        "trial": "03-r0",
     }
     assert found.study.ends == [("03-r0 child 0", "FINISHED")]
 
@@ -260,7 +266,7 @@ def test_a_run_is_opened_with_all_that_the_ledger_needs(bench):
 def test_a_run_to_continue_is_gone_on_with_in_its_child(bench):
     found = bench([Standing(planned(0), Action.CONTINUE, ledger_entry("old", attempt=2))])
     assert found.study.reopened == ["old"]
-    assert found.study.tags == {"old": {"ecg_mlflow.attempt": 3}}
+    assert found.study.tags == {"old": {"ecg_mlflow.attempt": 3, "trial": "00-r0"}}
     assert found.study.ends == [("old", "FINISHED")]
 
 
@@ -494,6 +500,28 @@ def test_a_run_under_way_is_marked_in_the_store_before_its_worker_is_told(bench)
     assert found.study.ends == [("00-r0 child 0", "KILLED")]
     assert found.books.given_up == {"00-r0": "worse"}
     assert found.books.failures == {}
+
+
+def test_the_end_of_a_trial_is_stored_in_its_own_child_and_before_anything_that_follows(bench):
+    taken_over = Standing(planned(0), Action.REUSE, ledger_entry("other study's"))
+    first, second = planned(0, repetition=1), planned(0, repetition=2)
+    trial = SimpleNamespace(runs=(taken_over.run, first, second))
+    of_other = SimpleNamespace(runs=(taken_over.run,))
+    end = SimpleNamespace(tags=lambda: {"end": "pruned"})
+
+    def script(key, runs, n):
+        return [came_to(key, runs[0]), pruned(key, runs[0]), Outcome(key, OutcomeState.DONE)]
+
+    found = bench(
+        [taken_over, Standing(first, Action.START), Standing(second, Action.START)],
+        script,
+        given_up={"00-r1": [Withdrawal(first, "worse"), Withdrawal(second, "worse")]},
+        ends={"00-r1": [(trial, end), (of_other, end)]},
+        at_once=True,
+    )
+    assert list(found.study.tags) == ["00-r1 child 0"]
+    stored = list(found.study.tags["00-r1 child 0"])
+    assert stored.index("trial") < stored.index("end") < stored.index("ecg_mlflow.pruned")
 
 
 def test_all_repetitions_of_a_trial_are_given_up_the_waiting_ones_unopened(bench):

@@ -54,7 +54,7 @@ def test_who_is_to_be_alone_is_alone_and_in_nobody_s_group():
 
 def test_a_run_that_was_under_way_comes_first():
     queue = waiting(a_run("a"), branches=1)
-    queue.put_first(a_run("b"))
+    queue.appendleft(a_run("b"))
     assert len(queue) == 2
     assert groups(queue) == [["b"], ["a"]]
 

@@ -25,7 +25,7 @@ from ecg_mlflow.study.trials import (
     SelectionRule,
     Tests,
     is_contender,
-    judge,
+    judge_at_rung,
     open_trial,
 )
 from ecg_mlflow.tracking.ledger import LedgerEntry
@@ -361,7 +361,7 @@ class TrialScheduler:
     def _judge(self, trial: OpenTrial) -> None:
         """Give a trial up if it has come to a rung where others are better."""
         while trial.is_running and (age := trial.due_rung()) is not None:
-            given_up = judge(trial, age, self.trials.values(), self.rule)
+            given_up = judge_at_rung(trial, age, self.trials.values(), self.rule)
             if given_up is not None:
                 self._prune(trial, *given_up)
 

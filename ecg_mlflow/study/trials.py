@@ -226,7 +226,7 @@ def rungs_of(config: ConfigPlan, ages: Iterable[float]) -> tuple[float, ...]:
     return tuple(sorted({one for one in moved if one is not None}))
 
 
-def judge(
+def judge_at_rung(
     trial: OpenTrial, age: float, trials: Iterable[OpenTrial], rule: SelectionRule
 ) -> tuple[str, float] | None:
     """Compare a trial with the others of its bracket that have come to the same age.

@@ -1,1 +1,1 @@
-"""Which configurations are tried, and which of them go on: samplers and pruners."""
+"""Choose which configurations are tried and which are stopped early: samplers and pruners."""

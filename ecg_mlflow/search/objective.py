@@ -1,4 +1,4 @@
-"""What a search is after: metrics, and which way each of them is better."""
+"""The metrics that a search optimises, and the direction in which each is better."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ class OptunaSampler:
     def tell(
         self, number: int, state: TrialState, values: Sequence[float] = (), note: str = ""
     ) -> None:
-        """Take note of what has become of a trial.
+        """Record the outcome of a trial.
 
         A COMPLETE one with a value that is not finite has failed. A PRUNED one counts with TPE as
         worse than all that are complete, and with the other samplers for nothing.

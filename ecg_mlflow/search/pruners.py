@@ -1,7 +1,7 @@
 """Give configurations up early by rules that compare them at equal ages.
 
 An age is a number of epochs. A pruner says at which ages a trial is judged, and, given its value at
-such an age and those of the others that have come so far, whether it goes on. Optuna's pruners do
+such an age and those of the others that have reached it, whether it continues. Optuna's pruners do
 not fit: they take one value per age, once, and a trial's value here is a mean over repetitions
 that arrive one after the other.
 """
@@ -117,7 +117,7 @@ class Median(Pruner):
     min_epochs
         The first age at which trials are judged; by default a tenth of their epochs, at least 1.
     min_trials
-        How many others must have come so far before anything is given up.
+        How many others must have reached that age before anything is given up.
     """
 
     min_epochs: int = 0

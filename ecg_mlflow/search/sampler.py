@@ -1,4 +1,4 @@
-"""What every sampler takes, does and gives; and the one that lists the whole grid."""
+"""The interface of all samplers, and the sampler that lists the whole grid."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Sampler(Protocol):
     """Chooses configurations one by one, and learns from what they reach.
 
     No configuration is chosen twice. A sampler stores nothing: to resume a search, ask for its
-    trials again and tell what has become of them, in the same order.
+    trials again and tell their outcomes, in the same order.
     """
 
     @property
@@ -65,7 +65,7 @@ class Sampler(Protocol):
     def tell(
         self, number: int, state: TrialState, values: Sequence[float] = (), note: str = ""
     ) -> None:
-        """Take note of what has become of a trial.
+        """Record the outcome of a trial.
 
         Parameters
         ----------
@@ -126,7 +126,7 @@ class GridSampler:
         self._trials[number] = ended(self._trials, number, state)
 
     def update(self, grid: Grid) -> None:
-        """Drop what has not been asked, and go on with what is new in this grid."""
+        """Drop what has not been asked; ask for what is new in this grid."""
         asked = {trial.config for trial in self._trials}
         self._waiting = deque(config for config in grid.unique()[0] if config not in asked)
 

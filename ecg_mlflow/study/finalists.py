@@ -58,7 +58,7 @@ def score_finalists(
     Raises
     ------
     KeyboardInterrupt
-        If `stop` was asked for; those that are left are scored when the study is gone on with.
+        If `stop` was asked for; the others are scored when the study is resumed.
     """
     waiting = [
         (trial.runs[repetition], TRIES)

@@ -34,7 +34,7 @@ class GridUpdate:
     def next_grid(
         self, n_ended: int, last: bool, rows: Callable[[], Sequence[Mapping[str, Any]]]
     ) -> Grid | None:
-        """Return the grid to go on with; None to keep the present one.
+        """Return the next grid; None to keep the present one.
 
         Parameters
         ----------

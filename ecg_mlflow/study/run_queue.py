@@ -19,7 +19,7 @@ class OpenRun:
     run_id
         The child run; None until it is opened.
     attempt
-        How often it was begun or gone on with.
+        How often it was started or continued.
     saved
         The iteration of its last checkpoint that this driver has heard of.
     deaths
@@ -29,7 +29,7 @@ class OpenRun:
     exclusive
         ... and without other processes on its device: memory may have been at its end.
     is_open
-        This driver has created the child run, or has gone on in it.
+        This driver has created the child run, or continues it.
     pruned
         Why others are preferred, once its process was told to give it up.
     """

@@ -71,7 +71,7 @@ class StudyStatus:
         return len(self._pruned)
 
     def take_over(self, standing: Standing) -> None:
-        """Enter a run that has ended before this session."""
+        """Count a run that ended before this session."""
         run, entry = standing.run, standing.entry
         assert entry is not None
         if standing.action is Action.PRUNED:
@@ -87,17 +87,17 @@ class StudyStatus:
         self._progress.found(run, self._value(entry.metrics))
 
     def finished(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
-        """Enter a run that has finished."""
+        """Count a run that has finished."""
         self._enter(run, metrics)
         self._progress.finished(run, self._value(metrics))
 
     def failed(self, run: PlannedRun, reason: str) -> None:
-        """Enter a run that has failed for good."""
+        """Count a run that has failed for good."""
         self._failed[run.key] = reason
         self._progress.failed(run, reason)
 
     def pruned(self, run: PlannedRun, reason: str) -> None:
-        """Enter a run that was given up, for others are better."""
+        """Count a run that was pruned."""
         self._pruned.add(run.key)
         self._progress.pruned(run, reason)
 

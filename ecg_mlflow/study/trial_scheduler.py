@@ -98,7 +98,7 @@ class TrialScheduler:
         self._is_open = False
         self._n_looked_at = self._n_updates = self._n_asked = 0
         self._order = max((end.order + 1 for end in self._history.ends), default=0)
-        # What the dispatcher has still to be told.
+        # Answers that the dispatcher has not fetched yet.
         self._standings: list[Standing] = []
         self._withdrawals: list[Withdrawal] = []
         self._ends: list[tuple[OpenTrial, TrialEnd]] = []
@@ -125,7 +125,7 @@ class TrialScheduler:
         return standings
 
     def next_runs(self) -> list[Standing]:
-        """Return runs to go on with where workers are free; none if there are none for now."""
+        """Return the next runs for free workers; none if there are none for now."""
         while not self._standings:
             trial = None if self._sampler.is_exhaustive else self._sampler.ask()
             if trial is None:
@@ -153,23 +153,23 @@ class TrialScheduler:
         return ends
 
     def handed_out(self, run: PlannedRun) -> None:
-        """Note that a worker has a run in hand."""
+        """Record that a worker has a run."""
         self._by_run[run.key].under_way.add(run.repetition)
 
     def tested(self, run: PlannedRun, tests: Tests) -> None:
-        """Note evaluations of a run; its trial may be given up for them."""
+        """Record evaluations of a run; its trial may be pruned for them."""
         trial = self._by_run[run.key]
         trial.note_tests(run.repetition, tests, self.rule.first.metric)
         self._judge(trial)
         self._go_on()
 
     def finished(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
-        """Note what a run has reached."""
+        """Record the metrics of a finished run."""
         self._by_run[run.key].metrics[run.repetition] = metrics
         self._go_on()
 
     def failed(self, run: PlannedRun) -> None:
-        """Note that a run has failed for good."""
+        """Record that a run has failed for good."""
         trial = self._by_run[run.key]
         trial.failed.add(run.repetition)
         trial.under_way.discard(run.repetition)
@@ -275,7 +275,7 @@ class TrialScheduler:
         return self._plan.planner.plan(trial.number, trial.config)
 
     def _admit_ended(self, trial: OpenTrial, state: TrialState) -> None:
-        """Take note of the runs that there are of a trial that ended in an earlier session."""
+        """Record the existing runs of a trial that ended in an earlier session."""
         for one in map(self._stock.standing, trial.runs):
             if one.entry is not None:
                 pruned = state is TrialState.PRUNED and one.action is Action.CONTINUE
@@ -290,7 +290,7 @@ class TrialScheduler:
         trial.awaits_decision = False
 
     def _admit(self, trial: OpenTrial, standing: Standing) -> None:
-        """Take note of what the ledger has of a run, and pass it on."""
+        """Record what the store knows of a run, and pass it to the dispatcher."""
         self._standings.append(standing)
         repetition, entry = standing.run.repetition, standing.entry
         if entry is None:
@@ -331,10 +331,10 @@ class TrialScheduler:
                     self._complete(trial)
 
     def _may_decide(self, trial: OpenTrial) -> bool:
-        """Say whether all that are to be compared have come so far.
+        """Return whether all trials that are to be compared have as many repetitions.
 
-        Of a grid all configurations come so far; of a search nobody knows which are still to come,
-        so each is held against those that came before it.
+        In a grid every configuration gets there. In a search the later trials are not known yet, so
+        each is compared with those before it.
         """
         return not self._sampler.is_exhaustive or all(
             other.awaits_decision or other.granted > trial.granted
@@ -392,9 +392,9 @@ class TrialScheduler:
     # --- The grid changes ----------------------------------------------------------------------
 
     def _go_on(self) -> None:
-        """Draw the conclusions of what has happened, until there are none left.
+        """End and extend trials, and change the grid, until nothing changes any more.
 
-        When a study is taken up, the grid changes as it did in earlier sessions: after the same
+        When a study is resumed, the grid changes as it did in earlier sessions: after the same
         trials, in the order in which they have ended then.
         """
         self._settle()

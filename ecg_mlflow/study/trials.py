@@ -64,7 +64,7 @@ class OpenTrial:
     bracket
         The group that it is compared with.
     under_way
-        Repetitions that a worker has in hand, or has had.
+        Repetitions that a worker has, or has had.
     curves
         By repetition, the objective by age.
     metrics
@@ -72,7 +72,7 @@ class OpenTrial:
     failed
         Repetitions that have failed.
     judged
-        By rung, how many repetitions had come so far when it was judged there last.
+        By rung, how many repetitions had reached it when it was judged there last.
     ended_ms
         When the last of its runs ended, as far as that was before this session.
     is_known
@@ -123,7 +123,7 @@ class OpenTrial:
         )
 
     def note_tests(self, repetition: int, tests: Tests, metric: str) -> None:
-        """Take note of evaluations of one repetition."""
+        """Record evaluations of one repetition."""
         curve = self.curves.setdefault(repetition, {})
         for iteration, metrics in tests:
             age = (iteration + 1) / self.config.iterations_per_epoch
@@ -136,7 +136,7 @@ class OpenTrial:
 
         Returns
         -------
-        None while fewer repetitions have come so far.
+        None while fewer repetitions have reached it.
         """
         found = []
         for _, curve in sorted(self.curves.items()):
@@ -146,14 +146,14 @@ class OpenTrial:
         return mean(found[:n_repetitions]) if len(found) >= n_repetitions else None
 
     def n_reached(self, age: float) -> int:
-        """Return how many repetitions have come so far."""
+        """Return how many repetitions have reached an age."""
         return sum(bool(curve) and max(curve) >= age for curve in self.curves.values())
 
     def due_rung(self) -> float | None:
         """Return the highest age at which it can be judged anew, if any.
 
-        All repetitions that are under way have to have come so far: a mean over the fastest of
-        them would be another one a moment later.
+        All repetitions that are under way must have reached it: the mean over the fastest of them
+        would change a moment later.
         """
         for age in reversed(self.rungs):
             n = self.n_reached(age)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 import io
 import json
+import re
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +17,9 @@ from tqdm import tqdm
 from ecg_mlflow.errors import DataNotFoundError, ModelError
 from ecg_mlflow.files import written_aside
 from ecg_mlflow.records.locating import find_headers
-from ecg_mlflow.tracking.client import environment, store_errors
-from ecg_mlflow.tracking.registered_name import RegisteredName
+from ecg_mlflow.tracking.client import store_errors
+from ecg_mlflow.tracking.logged_models import open_model
+from ecg_mlflow.tracking.registry import RegisteredName
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 BATCH = 256
 #: As for ``run``: what was asked for is done, but not all of it went well.
 SOME_FAILED = 3
+
+_LOGGED_MODEL = re.compile(r"models:/(m-[0-9a-f]+)")
 
 
 def predict_files(
@@ -72,8 +75,7 @@ def predict_files(
     headers = expand(paths)
     check_exists(model_uri, client)
     failed = 0
-    with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as folder:
-        model = _load(model_uri, client, Path(folder))
+    with open_classifier(model_uri, client) as model:
         bar = tqdm(total=len(headers), desc="predicting", unit="record", disable=None)
         with _opened(output) as file, bar:
             for begin in range(0, len(headers), BATCH):
@@ -143,14 +145,57 @@ def _registered(name: str, client: MlflowClient) -> Any:
     return models[name]
 
 
-def _load(model_uri: str, client: MlflowClient, folder: Path) -> Any:
-    from ecg_mlflow.serving.loading import load_classifier
+@contextmanager
+def open_classifier(uri: str, client: MlflowClient) -> Iterator[Any]:
+    """Load a model that reads recordings as MLflow's ``PyFuncModel``.
 
-    with (
-        store_errors(f"load the model {model_uri}"),
-        environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"),
-    ):
-        return load_classifier(model_uri, client, folder)
+    Parameters
+    ----------
+    uri
+        ``models:/<name>@<alias>``, ``models:/<name>/<version>``, ``models:/<id>``, or a folder.
+    client
+        The store that has it.
+
+    Raises
+    ------
+    ModelError
+        If it is another kind of model, or can't run under this version of the package.
+    TrackingError
+        If there is no such model, or the store fails.
+    """
+    from mlflow.exceptions import MlflowException
+
+    from ecg_mlflow.serving.classifier import RawEcgClassifier
+
+    with store_errors(f"load the model {uri}"):
+        source = uri if Path(uri).is_dir() else _location(uri, client)
+    with open_model(client, source) as loaded:
+        try:
+            is_ours = isinstance(loaded.unwrap_python_model(), RawEcgClassifier)
+        except MlflowException:  # it is of no Python model at all
+            is_ours = False
+        if not is_ours:
+            raise ModelError(
+                f"{uri} is a model that takes no recordings, such as the network of a run, which "
+                "takes windows. Register one that does with `ecg-mlflow promote STUDY --name NAME`"
+            )
+        yield loaded
+
+
+def _location(uri: str, client: MlflowClient) -> str:
+    """Return where the files are.
+
+    MLflow would look names up in the store of the environment, whatever store is meant.
+    """
+    if named := RegisteredName.from_uri(uri):
+        if named.alias is None:
+            version = str(named.version)
+        else:
+            version = client.get_model_version_by_alias(named.name, named.alias).version
+        uri = client.get_model_version_download_uri(named.name, version)
+    if match := _LOGGED_MODEL.fullmatch(uri):
+        uri = client.get_logged_model(match.group(1)).artifact_location
+    return uri
 
 
 def _answers(model: Any, headers: Sequence[str], with_windows: bool) -> pd.DataFrame:

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from ecg_mlflow.errors import AutologError
 from ecg_mlflow.integrations.autolog.labels import listed, read_labels
 from ecg_mlflow.pipeline.batches import record_means
-from ecg_mlflow.pipeline.chunks import record_means
 from ecg_mlflow.stats.predictions import prediction_columns
 from ecg_mlflow.training import Evaluation
 

@@ -15,7 +15,7 @@ from ecg_mlflow.records.splits import TEST
 from ecg_mlflow.study.data_plan import batch_sources
 from ecg_mlflow.study.worker.run_artifacts import draw_confusion, evaluation_columns
 from ecg_mlflow.study.worker.training_run import Report
-from ecg_mlflow.tracking.stored_models import fetch_network
+from ecg_mlflow.tracking.logged_models import fetch_network
 from ecg_mlflow.tracking.retry import Patience
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.training import Evaluation, Paused, evaluate

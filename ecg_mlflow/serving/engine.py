@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from ecg_mlflow.serving.manifest import Manifest
 from ecg_mlflow.stats.calibration import calibrated
 from ecg_mlflow.stats.metrics import predicted_classes
 from ecg_mlflow.stats.multilabel import predicted_labels
-from ecg_mlflow.stats.predictions import PROBABILITY, probability_columns
+from ecg_mlflow.stats.predictions import PROBABILITY, columns_by_class
 from ecg_mlflow.stats.scores import label_texts
 
 #: Recordings that are cut together: so many, or as soon as they have so many samples.
@@ -57,6 +57,10 @@ class RecordPrediction:
     status: str
     windows: Floats
     probabilities: npt.NDArray[np.float64]
+
+
+#: A prediction that is still to be made, and its recording as the pipeline has prepared it.
+_Prepared: TypeAlias = tuple[RecordPrediction, DigitalRecord]
 
 
 @dataclass(frozen=True)
@@ -95,34 +99,41 @@ class Engine:
         recordings, or some recordings if those are larger, whatever the number of items.
         """
         answers: list[RecordPrediction] = []
-        scored = _Scored()
+        counts: list[tuple[RecordPrediction, int]] = []
         # Reading takes as long as a small network does: it goes on meanwhile, in a thread.
-        with Prefetch(self._windows(items, answers, scored)) as windows:
+        with Prefetch(self._windows(items, answers, counts)) as windows:
             found = list(predict_chunks(self.predict, windows))
         if found:
             probabilities = np.concatenate(found)
-            counts = np.array(scored.counts, np.int64)
-            means = record_means(probabilities, counts)
-            parts = np.split(probabilities, np.cumsum(counts)[:-1])
-            for place, mean, part in zip(scored.places, means, parts, strict=True):
-                self._fill(answers[place], mean, part)
+            n_windows = np.array([count for _, count in counts], np.int64)
+            means = record_means(probabilities, n_windows)
+            parts = np.split(probabilities, np.cumsum(n_windows)[:-1])
+            for (answer, _), mean, part in zip(counts, means, parts, strict=True):
+                if np.isfinite(mean).all():
+                    answer.probabilities, answer.windows = mean, part
+                else:
+                    answer.status = (
+                        f"{ERROR}the network's output is NaN: the samples are out of all range"
+                    )
         return answers
 
     def _windows(
-        self, items: Iterable[Item], answers: list[RecordPrediction], scored: _Scored
+        self,
+        items: Iterable[Item],
+        answers: list[RecordPrediction],
+        counts: list[tuple[RecordPrediction, int]],
     ) -> Iterator[Floats]:
-        """Yield windows; append an answer for every item, and note whose the windows are."""
+        """Yield windows; append an answer for every item, and each one's number of windows."""
         for block in _blocks(self._prepared(items, answers)):
-            for places, windows, counts in self._cut(block, answers):
-                scored.places += places
-                scored.counts += counts.tolist()
+            for cut, windows, n_windows in self._cut(block):
+                counts += zip(cut, n_windows.tolist(), strict=True)
                 yield windows
 
     def _prepared(
         self, items: Iterable[Item], answers: list[RecordPrediction]
-    ) -> Iterator[_Placed]:
+    ) -> Iterator[_Prepared]:
         nothing = np.empty((0, self.n_classes), np.float32)
-        for place, item in enumerate(items):
+        for item in items:
             unknown = np.full(self.n_classes, np.nan)
             answers.append(answer := RecordPrediction(item.name, OK, nothing, unknown))
             try:
@@ -135,30 +146,22 @@ class Engine:
                 continue
             flags = (*adapted.flags, *length_flags(prepared, self.stages))
             answer.status = f"{FLAG}{'; '.join(flags)}" if flags else OK
-            yield _Placed(place, prepared)
+            yield answer, prepared
 
     def _cut(
-        self, block: list[_Placed], answers: list[RecordPrediction]
-    ) -> Iterator[tuple[list[int], Floats, npt.NDArray[np.int64]]]:
+        self, block: list[_Prepared]
+    ) -> Iterator[tuple[list[RecordPrediction], Floats, npt.NDArray[np.int64]]]:
         """Cut recordings together; where that fails each alone, to find the one at fault."""
         try:
-            made = cut_windows([one.record for one in block], self.stages)
+            made = cut_windows([record for _, record in block], self.stages)
         except PipelineError as error:
             if len(block) > 1:
                 for one in block:
-                    yield from self._cut([one], answers)
+                    yield from self._cut([one])
             else:
-                answers[block[0].place].status = f"{ERROR}{error}"
+                block[0][0].status = f"{ERROR}{error}"
         else:
-            yield [one.place for one in block], *made
-
-    def _fill(
-        self, answer: RecordPrediction, mean: npt.NDArray[np.float64], windows: Floats
-    ) -> None:
-        if np.isfinite(mean).all():
-            answer.probabilities, answer.windows = mean, windows
-        else:
-            answer.status = f"{ERROR}the network's output is NaN: the samples are out of all range"
+            yield [answer for answer, _ in block], *made
 
 
 def prediction_table(
@@ -177,8 +180,8 @@ def prediction_table(
         predicted = decide(given, manifest.place, manifest.threshold)
         labels[known] = label_texts(predicted, manifest.classes)
     numbers = {
-        **probability_columns(probabilities, manifest.classes, PROBABILITY),
-        **probability_columns(smooth, manifest.classes, CALIBRATED),
+        **columns_by_class(probabilities, manifest.classes, PROBABILITY),
+        **columns_by_class(smooth, manifest.classes, CALIBRATED),
     }
     table: dict[str, Any] = {
         "record": pd.Series([one.record for one in answers], dtype=object),
@@ -201,28 +204,12 @@ def _number_column(values: npt.NDArray[np.floating[Any]]) -> pd.Series[Any]:
     return column
 
 
-@dataclass(frozen=True)
-class _Placed:
-    """A prepared recording and its place among the items."""
-
-    place: int
-    record: DigitalRecord
-
-
-@dataclass
-class _Scored:
-    """Whose the windows are, in the order in which they are cut."""
-
-    places: list[int] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
-
-
-def _blocks(records: Iterable[_Placed]) -> Iterator[list[_Placed]]:
-    block: list[_Placed] = []
+def _blocks(records: Iterable[_Prepared]) -> Iterator[list[_Prepared]]:
+    block: list[_Prepared] = []
     n_values = 0
-    for one in records:
-        block.append(one)
-        n_values += one.record.samples.size
+    for answer, record in records:
+        block.append((answer, record))
+        n_values += record.samples.size
         if len(block) == BLOCK_RECORDS or n_values >= BLOCK_VALUES:
             yield block
             block, n_values = [], 0

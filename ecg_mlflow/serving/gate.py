@@ -10,7 +10,7 @@ from ecg_mlflow.reports.options import Question
 from ecg_mlflow.reports.study_corpus import Place
 from ecg_mlflow.stats.bootstrap import resample_weights, resampled_metrics
 from ecg_mlflow.stats.calibration import calibrated, calibration_error
-from ecg_mlflow.stats.gate import gain_test
+from ecg_mlflow.stats.gain import gain_test
 from ecg_mlflow.stats.intervals import records_interval
 from ecg_mlflow.stats.predictions import Predictions
 

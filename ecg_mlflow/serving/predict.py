@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import io
 import json
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,9 +16,8 @@ from tqdm import tqdm
 from ecg_mlflow.errors import DataNotFoundError, ModelError
 from ecg_mlflow.files import written_aside
 from ecg_mlflow.records.locating import find_headers
-from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.logged_models import open_model
-from ecg_mlflow.tracking.registry import RegisteredName
+from ecg_mlflow.tracking.registry import RegisteredName, champion, find_versions, registered_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 BATCH = 256
 #: As for ``run``: what was asked for is done, but not all of it went well.
 SOME_FAILED = 3
-
-_LOGGED_MODEL = re.compile(r"models:/(m-[0-9a-f]+)")
 
 
 def predict_files(
@@ -73,7 +69,6 @@ def predict_files(
         If the store fails.
     """
     headers = expand(paths)
-    check_exists(model_uri, client)
     failed = 0
     with open_classifier(model_uri, client) as model:
         bar = tqdm(total=len(headers), desc="predicting", unit="record", disable=None)
@@ -111,38 +106,32 @@ def expand(paths: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def check_exists(model_uri: str, client: MlflowClient) -> None:
-    """Raise a `ModelError` where a registered model, version or alias isn't there.
+def find_source(uri: str, client: MlflowClient) -> str:
+    """Return where a registered model's files are; what is no name of one is left to MLflow.
 
-    What is no name of a registered model is left to MLflow.
+    Raises
+    ------
+    ModelError
+        If there is no such model, version or alias.
     """
-    wanted = RegisteredName.from_uri(model_uri)
+    wanted = RegisteredName.from_uri(uri)
     if wanted is None:
-        return
+        return uri
     name, alias = wanted.name, wanted.alias
-    aliases = dict(_registered(name, client).aliases)
-    if alias is not None:
-        if alias not in aliases:
-            listed = ", ".join(f"{one} (version {v})" for one, v in sorted(aliases.items()))
-            raise ModelError(
-                f"{name!r} has no alias {alias!r}; it has "
-                + (listed or f"none: name a version, as in models:/{name}/1, or promote one")
-            )
-        return
-    with store_errors(f"look for the versions of {name!r}"):
-        quoted = name.replace("'", "''")
-        versions = [int(one.version) for one in client.search_model_versions(f"name='{quoted}'")]
-    if wanted.version not in versions:
-        raise ModelError(f"{name!r} has no version {wanted.version}; it has {sorted(versions)}")
-
-
-def _registered(name: str, client: MlflowClient) -> Any:
-    with store_errors("list the registered models"):
-        models = {one.name: one for one in client.search_registered_models(max_results=1000)}
-    if name not in models:
-        there = ", ".join(sorted(models)) or "none"
-        raise ModelError(f"no model is registered as {name!r} in this store; there is {there}")
-    return models[name]
+    aliases = registered_model(client, name).aliases
+    if alias is None:
+        versions = {one.version: one for one in find_versions(client, name)}
+        if wanted.version not in versions:
+            raise ModelError(f"{name!r} has no version {wanted.version}; it has {[*versions]}")
+        return versions[wanted.version].source
+    found = champion(client, name, alias)
+    if found is None:
+        listed = ", ".join(f"{one} (version {v})" for one, v in sorted(aliases.items()))
+        raise ModelError(
+            f"{name!r} has no alias {alias!r}; it has "
+            + (listed or f"none: name a version, as in models:/{name}/1, or promote one")
+        )
+    return found.source
 
 
 @contextmanager
@@ -167,9 +156,7 @@ def open_classifier(uri: str, client: MlflowClient) -> Iterator[Any]:
 
     from ecg_mlflow.serving.classifier import RawEcgClassifier
 
-    with store_errors(f"load the model {uri}"):
-        source = uri if Path(uri).is_dir() else _location(uri, client)
-    with open_model(client, source) as loaded:
+    with open_model(client, find_source(uri, client)) as loaded:
         try:
             is_ours = isinstance(loaded.unwrap_python_model(), RawEcgClassifier)
         except MlflowException:  # it is of no Python model at all
@@ -180,22 +167,6 @@ def open_classifier(uri: str, client: MlflowClient) -> Iterator[Any]:
                 "takes windows. Register one that does with `ecg-mlflow promote STUDY --name NAME`"
             )
         yield loaded
-
-
-def _location(uri: str, client: MlflowClient) -> str:
-    """Return where the files are.
-
-    MLflow would look names up in the store of the environment, whatever store is meant.
-    """
-    if named := RegisteredName.from_uri(uri):
-        if named.alias is None:
-            version = str(named.version)
-        else:
-            version = client.get_model_version_by_alias(named.name, named.alias).version
-        uri = client.get_model_version_download_uri(named.name, version)
-    if match := _LOGGED_MODEL.fullmatch(uri):
-        uri = client.get_logged_model(match.group(1)).artifact_location
-    return uri
 
 
 def _answers(model: Any, headers: Sequence[str], with_windows: bool) -> pd.DataFrame:

@@ -14,10 +14,10 @@ from ecg_mlflow.errors import ModelError, PromotionError
 from ecg_mlflow.reports.study_corpus import open_study_corpus, unseen
 from ecg_mlflow.reports.study_results import read_results
 from ecg_mlflow.reports.winner import Choice, choose_run
-from ecg_mlflow.serving.build import OperatingPoint, ServedModel, log_served_model
 from ecg_mlflow.serving.gate import GateDecision, PromotionRequest, ServingCost, apply_gate
 from ecg_mlflow.serving.held_out import Answers, at_own_threshold, classify
-from ecg_mlflow.serving.promotion_report import decision_report, version_tags
+from ecg_mlflow.serving.promotion_report import decision_report, decision_tags
+from ecg_mlflow.serving.served_model import OperatingPoint, ServedModel, log_served_model
 from ecg_mlflow.stats.predictions import Predictions
 from ecg_mlflow.tracking.logged_models import open_model, trained_on
 from ecg_mlflow.tracking.promotion_lock import open_promotion
@@ -102,7 +102,7 @@ def promote(client: MlflowClient, request: PromotionRequest) -> int:
                 reason=str(decision),
                 against=champion,
                 report=text,
-                tags=version_tags(study, choice, point, decision, request.requirements.metric),
+                tags=decision_tags(study, choice, point, decision, request.requirements.metric),
             ):
                 break
             _say("the champion has changed meanwhile: comparing with the new one")

@@ -112,8 +112,8 @@ def save_classifier(
                 python_model=str(PYFUNC_FILE),
                 artifacts={name: str(path) for name, path in artifacts.items()},
                 code_paths=[str(_PACKAGE)],
-                signature=signature(manifest),
-                input_example=input_example(example, samples),
+                signature=_signature(manifest),
+                input_example=_input_example(example, samples),
                 pip_requirements=list(requirements or classifier_requirements(files)),
                 mlflow_model=mlflow_model,
             )
@@ -148,7 +148,7 @@ def classifier_requirements(step_files: Iterable[Path] = ()) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def signature(manifest: Manifest) -> ModelSignature:
+def _signature(manifest: Manifest) -> ModelSignature:
     """Return the columns of tables in and out, and the parameters.
 
     All but `record` are of any type for MLflow, and checked row by row: of an array of arrays of
@@ -174,7 +174,7 @@ def signature(manifest: Manifest) -> ModelSignature:
     )
 
 
-def input_example(record: Record, samples: Any) -> pd.DataFrame:
+def _input_example(record: Record, samples: Any) -> pd.DataFrame:
     """Return a table of one recording, as anybody would send it."""
     signal = np.round(samples.astype(np.float64), EXAMPLE_DIGITS).tolist()
     return pd.DataFrame({"signal": [signal], "fs": [float(record.fs)], "leads": [[*record.leads]]})

@@ -254,11 +254,11 @@ def prediction_columns(
         "label": labels,
         "prediction": predicted,
         **(more or {}),
-        **probability_columns(probabilities, classes),
+        **columns_by_class(probabilities, classes),
     }
 
 
-def probability_columns(
+def columns_by_class(
     probabilities: npt.NDArray[np.floating[Any]], classes: Sequence[str], name: str = PROBABILITY
 ) -> dict[str, npt.NDArray[np.floating[Any]]]:
     """Name the columns of ``(n_records, n_classes)`` after the classes."""

@@ -11,6 +11,7 @@ quicker way: 10 ms to save, where the TensorFlow flavor wants a live model and t
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 import time
@@ -33,6 +34,8 @@ from ecg_mlflow.errors import ModelError, TrackingError
 from ecg_mlflow.provenance import pinned
 from ecg_mlflow.tracking.client import environment, store_errors
 from ecg_mlflow.tracking.datasets import DatasetInfo
+
+_LOGGED_MODEL = re.compile(r"models:/(?P<id>m-[0-9a-f]+)")
 
 PYFUNC_FILE = Path(__file__).with_name("keras_pyfunc.py")
 #: Distributions that a network needs to predict; of a tuple, the one there is.
@@ -296,6 +299,10 @@ def trained_on(client: MlflowClient, source: str) -> Mapping[str, Any] | None:
 
 
 def _download(client: MlflowClient, source: str, folder: Path) -> Path:
+    if logged := _LOGGED_MODEL.match(source):
+        # MLflow would look for the model in the store of the environment, whatever store is meant.
+        location = client.get_logged_model(logged["id"]).artifact_location
+        source = f"{location}{source[logged.end() :]}"
     with environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"):
         return Path(
             mlflow.artifacts.download_artifacts(

@@ -45,7 +45,8 @@ from ecg_mlflow.tracking.registry import (
     champion,
     find_model,
     find_version,
-    pending_versions,
+    find_versions,
+    registered_model,
     set_alias,
     set_tags,
     tag_time,
@@ -86,7 +87,7 @@ def promotion_lock(
                 raise PromotionError(f"{what}: wait for its end, or end it") from None
             on_wait(what)
             stack.enter_context(locked(target))
-        for version in pending_versions(client, name):
+        for version in find_versions(client, name, Decision.PENDING):
             if living_process(version.tags) is None:
                 who = ProcessMark.from_tags(version.tags) or "its process"
                 _close(client, version, f"{who} has ended without a decision")
@@ -256,13 +257,14 @@ def rollback(client: MlflowClient, name: str, alias: str = CHAMPION) -> Rollback
 
     Raises
     ------
+    ModelError
+        No model of that name is registered.
     PromotionError
         There is nothing to go back to, or a promotion or another rollback is going on here.
     TrackingError
         If the store fails.
     """
-    if find_model(client, name) is None:
-        raise PromotionError(f"no model is registered as {name!r}; {_registered(client)}")
+    registered_model(client, name)
     with promotion_lock(client, name):
         left = champion(client, name, alias)
         if left is None:
@@ -287,7 +289,7 @@ def cut_description(markdown: str) -> str:
 
 
 def _in_progress(client: MlflowClient, name: str) -> str:
-    for version in pending_versions(client, name):
+    for version in find_versions(client, name, Decision.PENDING):
         if process := living_process(version.tags):
             return f"{version} is being compared with the champion by {process}"
     return f"another process of this machine is promoting or rolling back {name!r}"
@@ -377,9 +379,3 @@ def _predecessor(client: MlflowClient, left: RegisteredVersion, alias: str) -> R
             f"{left} has replaced version {previous}, which was deleted meanwhile{by_hand}"
         )
     return found
-
-
-def _registered(client: MlflowClient) -> str:
-    with store_errors("list the registered models"):
-        names = sorted(model.name for model in client.search_registered_models(max_results=100))
-    return f"there are {', '.join(names)}" if names else "nothing is registered in this store"

@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
+from ecg_mlflow.errors import ModelError
 from ecg_mlflow.tracking.client import store_errors
 
 CHAMPION = "champion"
@@ -152,13 +153,34 @@ def find_version(client: MlflowClient, name: str, version: int) -> RegisteredVer
             return None
 
 
-def pending_versions(client: MlflowClient, name: str) -> list[RegisteredVersion]:
-    """Return the versions of a name without a decision, the oldest first."""
+def find_versions(
+    client: MlflowClient, name: str, decision: Decision | None = None
+) -> list[RegisteredVersion]:
+    """Return the versions of a name, the oldest first: all, or those of one decision."""
     quoted = name.replace("'", "''")
-    query = f"name = '{quoted}' AND tags.`{DECISION_TAG}` = '{Decision.PENDING}'"
-    with store_errors(f"look for promotions of {name!r} without a decision"):
+    query = f"name = '{quoted}'"
+    if decision is not None:
+        query += f" AND tags.`{DECISION_TAG}` = '{decision}'"
+    with store_errors(f"look for the versions of {name!r}"):
         found = client.search_model_versions(query, _PAGE)
     return sorted(map(RegisteredVersion.from_mlflow, found), key=lambda one: one.version)
+
+
+def registered_model(client: MlflowClient, name: str) -> RegisteredModel:
+    """Return a registered model with its aliases and tags.
+
+    Raises
+    ------
+    ModelError
+        If there is none of that name.
+    """
+    model = find_model(client, name)
+    if model is None:
+        with store_errors("list the registered models"):
+            names = sorted(one.name for one in client.search_registered_models(max_results=_PAGE))
+        there = f"there is {', '.join(names)}" if names else "nothing is registered"
+        raise ModelError(f"no model is registered as {name!r} in this store; {there}")
+    return model
 
 
 def set_tags(client: MlflowClient, name: str, version: int, tags: Mapping[str, object]) -> None:

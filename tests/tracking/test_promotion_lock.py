@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from mlflow.exceptions import MlflowException
 
-from ecg_mlflow.errors import PromotionError, TrackingError
+from ecg_mlflow.errors import ModelError, PromotionError, TrackingError
 from ecg_mlflow.provenance import HEARTBEAT_TAG, ProcessMark
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.promotion_lock import (
@@ -29,7 +29,7 @@ from ecg_mlflow.tracking.registry import (
     Decision,
     champion,
     find_version,
-    pending_versions,
+    find_versions,
 )
 
 DEAD = replace(ProcessMark.own(), pid=2**22 + 1, birth="1").tags()
@@ -480,7 +480,7 @@ def test_promotions_at_once_take_turns_when_one_is_killed(client, store_uri, nam
     try:
         for one in promoters:
             assert one.stdout.readline() == "waits\n"
-        assert [one.version for one in pending_versions(client, name)] == [1]
+        assert [one.version for one in find_versions(client, name, Decision.PENDING)] == [1]
         holder.send_signal(signal.SIGKILL)
         for one in promoters:
             assert one.wait(1000) == 0
@@ -555,7 +555,7 @@ def test_a_champion_by_hand_has_no_way_back(client, name):
 
 
 def test_nothing_to_take_back(client, name):
-    with pytest.raises(PromotionError, match=f"no model is registered as '{name}'"):
+    with pytest.raises(ModelError, match=f"no model is registered as '{name}'"):
         rollback(client, name)
     decide(client, name, promoted=False)
     with pytest.raises(PromotionError, match="no version with the alias 'champion'"):

@@ -194,7 +194,7 @@ def test_a_model_that_is_no_better_is_refused_and_stays_as_challenger(promoted, 
     champion = version(promoted, "waves", 2).run_id
     other = next(run.info.run_id for run in runs if run.info.run_id != champion)
     assert main(["promote", "good", "--name", "waves", "--run", other, "--resamples", "500"]) == 3
-    assert "is not promoted: not better than the champion" in capsys.readouterr().out
+    assert "is not promoted: not significantly better than the champion" in capsys.readouterr().out
     aliases = aliases_of(promoted, "waves")
     number = aliases["challenger"]
     assert aliases["champion"] == "2"
@@ -217,7 +217,7 @@ def test_the_first_model_too_has_to_meet_what_is_asked_for(work, capsys):
     command += ["--min-specificity", "0.9", "--min-sensitivity", "0.9", "--resamples", "200"]
     assert main(command) == 3
     told = capsys.readouterr().out
-    assert "is sure at 95%; asked for is 0.9" in told
+    assert "required is 0.9" in told
     assert "allowed is 0.001 MB" in told
     assert aliases_of(work, "strict") == {"challenger": "1"}
 

@@ -63,9 +63,8 @@ def promote_command(study: str, name: str, alias: str, **given: Any) -> int:
     load_keras_quietly()
     from ecg_mlflow.reports.options import Question
     from ecg_mlflow.reports.study_corpus import Place
-    from ecg_mlflow.serving.gate import Requirements
+    from ecg_mlflow.serving.gate import PromotionRequest, Requirements
     from ecg_mlflow.serving.promote import promote
-    from ecg_mlflow.serving.promotion_request import PromotionRequest
 
     run, threshold, rule = (given.pop(word) for word in ("run", "threshold", "rule"))
     place = Place(given.pop("data"), given.pop("labels"), base_folders())
@@ -88,7 +87,7 @@ def promote_command(study: str, name: str, alias: str, **given: Any) -> int:
 @command("rollback", *_REGISTERED)
 def rollback_command(name: str, alias: str) -> int:
     """Give an alias back to the version that had it before."""
-    from ecg_mlflow.tracking.registry import rollback
+    from ecg_mlflow.tracking.promotion_lock import rollback
 
     client = open_store()
     with project_run(client, f"rollback of {name}"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_mlflow.integrations.evaluator_config import TableSettings
-from ecg_mlflow.stats.predictions import PROBABILITY, Predictions
+from ecg_mlflow.stats.predictions import Predictions, prediction_columns
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -57,14 +57,13 @@ def tables_of(
     predictions: Predictions, metrics: Mapping[str, float]
 ) -> dict[str, Mapping[str, Sequence[object] | npt.NDArray[Any]]]:
     """Return the predictions, with the class that each record was given, and the metrics."""
-    classes = predictions.classes
-    read: dict[str, Sequence[object] | npt.NDArray[Any]] = {
-        "record": predictions.records,
-        "label": predictions.labels,
-        "prediction": predictions.predicted_labels,
-    }
-    for i, name in enumerate(classes):
-        read[PROBABILITY.format(name)] = predictions.probabilities[:, i]
+    read = prediction_columns(
+        predictions.records,
+        predictions.labels,
+        predictions.predicted_labels,
+        predictions.probabilities,
+        predictions.classes,
+    )
     names = [name for name in metrics if not name.endswith(("_low", "_high"))]
     bounds = {end: [metrics.get(f"{name}_{end}") for name in names] for end in ("low", "high")}
     values = [metrics[name] for name in names]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from ecg_mlflow.reports.report_files import ReportFiles
 from ecg_mlflow.reports.study_corpus import Place, open_study_corpus
 from ecg_mlflow.reports.study_results import TrainedRun, read_results
 from ecg_mlflow.reports.winner import choose_run
-from ecg_mlflow.stats.predictions import PROBABILITY, Predictions
+from ecg_mlflow.stats.predictions import Predictions, prediction_columns
 from ecg_mlflow.stats.subgroups import SubgroupRow, subgroup_table
 from ecg_mlflow.stats.weighted import loss_terms
 from ecg_mlflow.tracking.leaderboard import as_columns
@@ -122,18 +122,18 @@ def _summary(test: Predictions, choice: str) -> str:
     )
 
 
-def _records_table(test: Predictions) -> dict[str, list[object]]:
-    order = np.argsort(-severity(test), kind="stable")
-    truly, said = test.labels, test.predicted_labels
-    columns: dict[str, list[object]] = {
-        "record": [test.records[row] for row in order],
-        "label": [truly[row] for row in order],
-        "prediction": [said[row] for row in order],
-        "log_loss": severity(test)[order].tolist(),
-    }
-    for place, label in enumerate(test.classes):
-        columns[PROBABILITY.format(label)] = test.probabilities[order, place].tolist()
-    return columns
+def _records_table(test: Predictions) -> dict[str, Any]:
+    losses = severity(test)
+    order = np.argsort(-losses, kind="stable")
+    truly, predicted = test.labels, test.predicted_labels
+    return prediction_columns(
+        [test.records[row] for row in order],
+        [truly[row] for row in order],
+        [predicted[row] for row in order],
+        test.probabilities[order],
+        test.classes,
+        more={"log_loss": losses[order]},
+    )
 
 
 def _strips(

@@ -17,7 +17,7 @@ from ecg_mlflow.pipeline.spec import functions_of, stages_from_json
 from ecg_mlflow.pipeline.user_code import StepFiles
 from ecg_mlflow.records import DigitalRecord, Record
 from ecg_mlflow.reports.study_results import TrainedRun
-from ecg_mlflow.tracking.stored_models import fetch_network
+from ecg_mlflow.tracking.logged_models import fetch_network
 from ecg_mlflow.tracking.stored_study import StudyRecord
 
 if TYPE_CHECKING:

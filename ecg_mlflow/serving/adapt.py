@@ -12,20 +12,22 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import RecordError
 from ecg_mlflow.pipeline import Stages
-from ecg_mlflow.pipeline.actions import ApplyStep, ResampleSignals
+from ecg_mlflow.pipeline.actions import ApplyStep, ResampleSignals, resampled_length
 from ecg_mlflow.records import DigitalRecord
-from ecg_mlflow.serving.checks import (
-    amplitude_flags,
-    check_frequency,
-    check_length,
-    check_samples,
-)
 from ecg_mlflow.serving.manifest import Manifest
 
 #: Frequencies that differ by less are one: headers round them.
 _SAME_FS = 1e-3
 #: Largest number in a ratio of resampling: exact to 1e-6, with filters of some thousand taps.
 _RATIO = 1000
+#: How much slower and faster than all recordings trained on a recording may be sampled: an ECG
+#: can't be seen below some 25 Hz, and a typing error would ask for memory without end.
+_SLOWEST, _FASTEST = 1 / 10, 100
+#: Range from the 1st to the 99th percentile, in mV, beyond which no surface ECG is: QRS complexes
+#: are 0.5 to 3 mV, baseline wander some mV; and the range of one that is taken for V.
+_LARGEST_MV, _SMALLEST_MV = 20.0, 0.005
+#: About how many samples such a range is estimated from.
+_LOOKED_AT = 10_000
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,26 @@ def adapt(record: DigitalRecord, expected: Expected) -> Adapted:
         frequency that no ECG is.
     """
     record, flags = _with_leads(record, expected)
-    check_frequency(record.fs, expected.fs)
-    check_length(record, expected.shortest_s)
+    _check_frequency(record.fs, expected.fs)
+    _check_length(record, expected.shortest_s)
     needed = [expected.leads.index(lead) for lead in expected.needed]
-    check_samples(record, needed)
-    flags += amplitude_flags(record, needed)
+    _check_samples(record, needed)
+    flags += _amplitude_flags(record, needed)
     record, more = _with_frequency(record, expected)
     return Adapted(record, (*flags, *more))
+
+
+def length_flags(record: DigitalRecord, stages: Stages) -> tuple[str, ...]:
+    """Say how much of the only window of a prepared recording is not filled, if so."""
+    n_samples, fs = len(record.samples), record.fs
+    for action in stages.every:
+        if isinstance(action, ResampleSignals):
+            n_samples, fs = resampled_length(n_samples, fs, action.fs), float(action.fs)
+    length = stages.split.length
+    if n_samples >= length:
+        return ()
+    lacking = (length - n_samples) / fs
+    return (f"shorter than one window: zeros fill {lacking:.3g} of {length / fs:.3g} s",)
 
 
 def _needed(leads: tuple[str, ...], stages: Stages) -> tuple[str, ...]:
@@ -181,3 +196,56 @@ def _resampled(signal: npt.NDArray[np.float32], ratio: Fraction) -> npt.NDArray[
         signal.astype(np.float64), ratio.numerator, ratio.denominator, axis=0, padtype="line"
     )
     return made.astype(np.float32)
+
+
+def _check_frequency(fs: float, known: tuple[float, ...]) -> None:
+    """Raise a `RecordError` for a frequency that no ECG has, in Hz; `known` are the model's."""
+    if not _SLOWEST * min(known) <= fs <= _FASTEST * max(known):
+        raise RecordError(
+            f"implausible sampling frequency: {fs:g} Hz; the model was trained on "
+            f"{', '.join(f'{one:g}' for one in known)} Hz"
+        )
+
+
+def _check_length(record: DigitalRecord, shortest_s: float) -> None:
+    """Raise a `RecordError` for a recording of less than `shortest_s` seconds."""
+    n_samples = len(record.samples)
+    if n_samples < int(shortest_s * record.fs):
+        raise RecordError(
+            f"too short: {n_samples / record.fs:.3g} s; the model knows recordings from "
+            f"{shortest_s:.3g} s on"
+        )
+
+
+def _check_samples(record: DigitalRecord, needed: Sequence[int]) -> None:
+    """Raise a `RecordError` for NaN, infinite or constant samples in the leads at `needed`."""
+    for column in needed:
+        lead, samples = record.leads[column], record.samples[:, column]
+        finite = np.isfinite(samples)
+        if not finite.all():
+            raise RecordError(
+                f"NaN or infinite: {int((~finite).sum())} of {len(samples)} samples of lead "
+                f"{lead!r}, the first is number {int(np.argmin(finite))}"
+            )
+        if samples.min() == samples.max():
+            raise RecordError(f"flat signal: lead {lead!r} has the same value all the time")
+
+
+def _amplitude_flags(record: DigitalRecord, needed: Sequence[int]) -> list[str]:
+    """Compare each lead's range with what an ECG can have; a few spikes don't count."""
+    samples = record.samples[:: max(1, len(record.samples) // _LOOKED_AT), needed]
+    low, high = np.percentile(samples, [1, 99], axis=0)
+    ranges = (high - low) / np.abs(record.gain[needed])
+    flags = []
+    for limit, wrong, unit in (
+        (_LARGEST_MV, ranges > _LARGEST_MV, "µV, or in the converter's units"),
+        (_SMALLEST_MV, ranges < _SMALLEST_MV, "V"),
+    ):
+        if wrong.any():
+            first = int(np.argmax(wrong))
+            than = "more" if limit == _LARGEST_MV else "less"
+            flags.append(
+                f"implausible amplitude: lead {record.leads[needed[first]]!r} ranges over "
+                f"{ranges[first]:.3g} mV, {than} than {limit:g}; is it in {unit}?"
+            )
+    return flags

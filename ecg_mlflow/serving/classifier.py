@@ -1,4 +1,4 @@
-"""The model that MLflow loads and serves: a table of recordings in, a table of answers out."""
+"""The model that MLflow loads and serves: a table of recordings in, a table of predictions out."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from ecg_mlflow.errors import ModelError
+from ecg_mlflow.models.build import load_network
 from ecg_mlflow.pipeline.batches import Floats
 from ecg_mlflow.pipeline.spec import check_deterministic, stages_from_json
 from ecg_mlflow.pipeline.user_code import StepFiles
 from ecg_mlflow.records import DigitalRecord
 from ecg_mlflow.serving.adapt import Expected
-from ecg_mlflow.serving.engine import ERROR, Engine, Item
+from ecg_mlflow.serving.engine import ERROR, Engine, Item, prediction_table
 from ecg_mlflow.serving.inputs import COLUMNS, from_signal, read_row, row_name
 from ecg_mlflow.serving.manifest import Manifest, code_digest, package_version
-from ecg_mlflow.serving.table import answer_table
 
 with warnings.catch_warnings():
     # About MLflow's own classes of agents.
@@ -103,7 +103,7 @@ class RawEcgClassifier(PythonModel):
                 f"it is {_described(model_input)}"
             )
         answers = self._engine.answer(self._items(model_input, columns))
-        return answer_table(self.manifest, answers, bool((params or {}).get("windows")))
+        return prediction_table(self.manifest, answers, bool((params or {}).get("windows")))
 
     def _items(self, table: pd.DataFrame, columns: Sequence[str]) -> Iterator[Item]:
         cells = zip(*(table[name] for name in columns), strict=True)
@@ -125,16 +125,16 @@ def open_engine(manifest: Manifest, network: Path, steps: Path | None) -> Engine
     """
     stages = stages_from_json(manifest.pipeline, StepFiles(steps).find)
     check_deterministic(stages)
-    predict = _load_network(network, manifest)
+    predict = _open_network(network, manifest)
     return Engine(stages, Expected.of(manifest, stages), predict, len(manifest.classes))
 
 
-def _load_network(file: Path, manifest: Manifest) -> Callable[[Floats], Floats]:
-    """Load a network without its optimizer, and without running any code stored in it."""
+def _open_network(file: Path, manifest: Manifest) -> Callable[[Floats], Floats]:
+    """Load a network, and check that it is the one that the manifest describes."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     import keras
 
-    network = keras.saving.load_model(file, compile=False, safe_mode=True)
+    network = load_network(file)
     takes, n_classes = tuple(network.input_shape[1:]), network.output_shape[-1]
     length, n_leads = manifest.input_shape
     if takes not in ((length, n_leads), (None, n_leads)) or n_classes != len(manifest.classes):

@@ -1,20 +1,26 @@
-"""The gate of a promotion: may a model take the champion's place, and why, or why not."""
+"""The promotion gate: the requirements, and the decision whether a model replaces the champion."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
+from ecg_mlflow.reports.options import Question
+from ecg_mlflow.reports.study_corpus import Place
 from ecg_mlflow.stats.bootstrap import resample_weights, resampled_metrics
 from ecg_mlflow.stats.calibration import calibrated, calibration_error
-from ecg_mlflow.stats.gate import GainTest, gain_test
+from ecg_mlflow.stats.gain import gain_test
 from ecg_mlflow.stats.intervals import records_interval
 from ecg_mlflow.stats.predictions import Predictions
+
+if TYPE_CHECKING:
+    from ecg_mlflow.tracking.registry import RegisteredVersion
 
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a model has to fulfil; None where nothing is asked.
+    """What a model has to fulfil; None where nothing is required.
 
     Attributes
     ----------
@@ -46,7 +52,48 @@ class Requirements:
 
 
 @dataclass(frozen=True)
-class Machine:
+class PromotionRequest:
+    """What a user asks of ``ecg-mlflow promote``.
+
+    Attributes
+    ----------
+    study
+        By id or name.
+    name, alias
+        The registered model, and the alias to assign.
+    question
+        How the winner is found.
+    requirements
+        What it has to fulfil.
+    threshold
+        Rule by which the threshold is chosen on validation records.
+    run_id
+        A run to promote in place of the winner.
+    place
+        Where the recordings are now.
+    """
+
+    study: str
+    name: str
+    alias: str
+    question: Question
+    requirements: Requirements
+    threshold: str = "f1"
+    run_id: str | None = None
+    place: Place | None = None
+
+    def about(self, usual: str) -> Self:
+        """Fill in the metric of a study where none was asked for."""
+        question = self.question.about(usual)
+        return replace(
+            self,
+            question=question,
+            requirements=replace(self.requirements, metric=question.metric),
+        )
+
+
+@dataclass(frozen=True)
+class ServingCost:
     """What a model costs: its network's file in MB, and the milliseconds that a record takes."""
 
     size_mb: float
@@ -54,40 +101,46 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the gate says.
+class GateDecision:
+    """Whether a model is promoted, and what that rests on.
 
     Attributes
     ----------
     promoted
-        Whether the model may take the champion's place.
+        Whether it replaces the champion.
     reasons
-        Why, or all that stands against it.
+        Why, or every reason against it.
     figures
         What was measured, by name.
-    test
-        The comparison with the champion; None where there is none.
+    n_records
+        Held-out records that were compared.
+    champion
+        The version that it was compared with; None where there is none.
+    notes
+        What the reader should know.
     """
 
     promoted: bool
     reasons: tuple[str, ...]
-    figures: dict[str, float] = field(default_factory=dict)
-    test: GainTest | None = None
+    figures: dict[str, float]
+    n_records: int
+    champion: RegisteredVersion | None = None
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return "; ".join(self.reasons)
 
 
-def judge(
+def apply_gate(
     challenger: Predictions,
     champion: Predictions | None,
     requirements: Requirements,
-    machine: Machine,
+    cost: ServingCost,
     *,
     candidates: Sequence[Predictions] = (),
     temperature: float = 1.0,
-) -> Verdict:
-    """Judge a model by its predictions of held-out records.
+) -> GateDecision:
+    """Decide by predictions of held-out records whether a model replaces the champion.
 
     Parameters
     ----------
@@ -96,8 +149,8 @@ def judge(
     champion
         Those of the present champion for the same records; None where there is none.
     requirements
-        What is asked of it.
-    machine
+        What the model has to fulfil.
+    cost
         What it costs.
     candidates
         Predictions of all models that it was picked from, where it was picked by these very
@@ -105,11 +158,11 @@ def judge(
     temperature
         Of its calibration.
     """
-    figures = _figures(challenger, requirements, machine, temperature)
+    figures = _figures(challenger, requirements, cost, temperature)
     against = _shortcomings(figures, requirements)
     if champion is None:
-        reasons = against or ["there was no champion"]
-        return Verdict(not against, tuple(reasons), figures)
+        reasons = tuple(against or ["there was no champion"])
+        return GateDecision(not against, reasons, figures, len(challenger))
     test = gain_test(
         challenger,
         champion,
@@ -119,22 +172,21 @@ def judge(
         n_resamples=requirements.resamples,
         seed=requirements.seed,
     )
-    figures |= {"gain": test.gain, "p_value": test.p_value}
-    limit = 1 - requirements.level
-    is_better = test.p_value <= limit
+    low, high = test.interval.low, test.interval.high
+    figures |= {"gain": test.gain, "gain_low": low, "gain_high": high, "p_value": test.p_value}
     compared = (
         f"{requirements.metric} {test.gain:+.4f} against the champion, "
-        f"{requirements.level:.0%} interval {test.interval.low:+.4f} to {test.interval.high:+.4f}, "
+        f"{requirements.level:.0%} interval {low:+.4f} to {high:+.4f}, "
         f"p = {test.p_value:.4f}"
         + (f" (corrected: the best of {len(candidates)} models)" if candidates else "")
     )
-    if not is_better:
-        against = [f"not better than the champion beyond chance: {compared}", *against]
-    return Verdict(not against, tuple(against or [compared]), figures, test)
+    if not test.p_value <= 1 - requirements.level:
+        against = [f"not significantly better than the champion: {compared}", *against]
+    return GateDecision(not against, tuple(against or [compared]), figures, len(challenger))
 
 
 def _figures(
-    challenger: Predictions, requirements: Requirements, machine: Machine, temperature: float
+    challenger: Predictions, requirements: Requirements, cost: ServingCost, temperature: float
 ) -> dict[str, float]:
     names = dict.fromkeys([requirements.metric, "sensitivity", "specificity", "precision"])
     groups = challenger.groups
@@ -150,30 +202,24 @@ def _figures(
         figures[f"{name}_low"], figures[f"{name}_high"] = interval.low, interval.high
     probabilities = calibrated(challenger.probabilities, temperature, challenger.activation)
     figures["calibration_error"] = calibration_error(
-        Predictions(
-            challenger.records,
-            challenger.targets,
-            probabilities,
-            challenger.classes,
-            challenger.positive,
-        )
+        replace(challenger, probabilities=probabilities)
     )
-    figures["size_mb"], figures["ms_per_record"] = machine.size_mb, machine.ms_per_record
+    figures["size_mb"], figures["ms_per_record"] = cost.size_mb, cost.ms_per_record
     return figures
 
 
 def _shortcomings(figures: dict[str, float], requirements: Requirements) -> list[str]:
     found = []
     for name in ("sensitivity", "specificity"):
-        asked = getattr(requirements, f"min_{name}")
+        required = getattr(requirements, f"min_{name}")
         # Written so that NaN, of a metric that these records don't define, doesn't pass.
-        if asked is not None and not figures[f"{name}_low"] >= asked:
+        if required is not None and not figures[f"{name}_low"] >= required:
             found.append(
-                f"{name} {figures[name]:.3f}, but only {figures[f'{name}_low']:.3f} is sure at "
-                f"{requirements.level:.0%}; asked for is {asked:g}"
+                f"{name} {figures[name]:.3f}, lower bound of the {requirements.level:.0%} interval "
+                f"{figures[f'{name}_low']:.3f}; required is {required:g}"
             )
     for name, unit in (("calibration_error", ""), ("size_mb", " MB"), ("ms_per_record", " ms")):
-        asked = getattr(requirements, f"max_{name}")
-        if asked is not None and not figures[name] <= asked:
-            found.append(f"{name} {figures[name]:.3g}{unit}; allowed is {asked:g}{unit}")
+        required = getattr(requirements, f"max_{name}")
+        if required is not None and not figures[name] <= required:
+            found.append(f"{name} {figures[name]:.3g}{unit}; allowed is {required:g}{unit}")
     return found

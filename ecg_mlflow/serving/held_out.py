@@ -1,9 +1,9 @@
-"""What models say of held-out recordings, asked as anybody would ask them."""
+"""Predictions of held-out recordings by models, called as any user would call them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +25,14 @@ BLOCK = 128
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model said of recordings.
+    """A model's answers to recordings.
 
     Attributes
     ----------
     predicted
-        ``(n_records,)`` its labels; '' where it had no answer.
+        ``(n_records,)`` its labels; '' where it has no answer.
     probabilities
-        ``(n_records, n_classes)`` float64; NaN where it had none.
+        ``(n_records, n_classes)`` float64; NaN where it has none.
     ms_per_record
         Time that a recording took, the median over calls.
     """
@@ -46,8 +46,12 @@ class Answers:
         """``(n_records,)``: where there is an answer."""
         return np.asarray(np.isfinite(self.probabilities).all(axis=1))
 
+    def take(self, chosen: npt.NDArray[np.bool_]) -> Answers:
+        """Return the answers to some of the recordings."""
+        return Answers(self.predicted[chosen], self.probabilities[chosen], self.ms_per_record)
 
-def ask(
+
+def classify(
     predict: Callable[[pd.DataFrame], pd.DataFrame],
     corpus: Corpus,
     rows: npt.NDArray[np.int64],
@@ -76,18 +80,17 @@ def ask(
     PromotionError
         If the answer has no such columns.
     """
-    tables, times = [], []
+    labels, probabilities, times = [], [], []
     for block in _blocks(corpus, rows):
         began = time.perf_counter()
         answer = predict(block)
         times.append(1e3 * (time.perf_counter() - began) / len(block))
-        tables.append(_checked(answer, classes, who))
+        _check_columns(answer, classes, who)
+        labels.append(answer["prediction"].to_numpy(dtype=object, na_value=""))
+        columns = answer[[PROBABILITY.format(one) for one in classes]]
+        probabilities.append(columns.to_numpy(dtype=np.float64))
         on_progress()
-    columns = {name: np.concatenate([one[name] for one in tables]) for name in tables[0]}
-    probabilities = np.stack(
-        [columns[PROBABILITY.format(one)].astype(np.float64) for one in classes], axis=1
-    )
-    return Answers(columns["prediction"], probabilities, float(np.median(times)))
+    return Answers(np.concatenate(labels), np.concatenate(probabilities), float(np.median(times)))
 
 
 def _blocks(corpus: Corpus, rows: npt.NDArray[np.int64]) -> Iterator[pd.DataFrame]:
@@ -104,7 +107,7 @@ def _blocks(corpus: Corpus, rows: npt.NDArray[np.int64]) -> Iterator[pd.DataFram
         )
 
 
-def _checked(answer: Any, classes: Sequence[str], who: str) -> Mapping[str, npt.NDArray[Any]]:
+def _check_columns(answer: Any, classes: Sequence[str], who: str) -> None:
     wanted = ["prediction", *(PROBABILITY.format(one) for one in classes)]
     columns = list(getattr(answer, "columns", ()))
     if missing := [name for name in wanted if name not in columns]:
@@ -113,12 +116,10 @@ def _checked(answer: Any, classes: Sequence[str], who: str) -> Mapping[str, npt.
             f"{columns or type(answer).__name__}). Both models need the classes {list(classes)}; "
             "promote under another name, or to another alias"
         )
-    found = {name: answer[name].to_numpy(dtype=object, na_value="") for name in wanted[:1]}
-    return found | {name: answer[name].to_numpy(dtype=np.float64) for name in wanted[1:]}
 
 
-def as_said(answers: Answers, truth: Predictions) -> Predictions:
-    """Return a model's answers as predictions at the threshold that its labels tell of.
+def at_own_threshold(answers: Answers, truth: Predictions) -> Predictions:
+    """Return a model's answers as predictions at the threshold that its labels follow from.
 
     Parameters
     ----------
@@ -132,24 +133,17 @@ def as_said(answers: Answers, truth: Predictions) -> Predictions:
     PromotionError
         If the labels follow from no threshold of the positive class's probability.
     """
-    said = np.array([truth.positive in split_label(text) for text in answers.predicted], bool)
-    scores = answers.probabilities[:, truth.place]
-    threshold: float | None = float(scores[said].min() if said.any() else np.nextafter(1, 2))
-    if said.any() and not said.all() and scores[~said].max() >= scores[said].min():
-        plain = replace(truth, probabilities=answers.probabilities, threshold=None).said_positive
-        if not np.array_equal(plain, said):
-            raise PromotionError(
-                f"the champion's labels {truth.positive!r} follow neither from a threshold nor "
-                "from its probabilities, so its figures can't be resampled; promote to another "
-                "alias"
-            )
-        threshold = None
-    return Predictions(
-        truth.records,
-        truth.targets,
-        answers.probabilities,
-        truth.classes,
-        truth.positive,
-        threshold,
-        truth.groups,
+    called = np.array([truth.positive in split_label(text) for text in answers.predicted], bool)
+    plain = replace(truth, probabilities=answers.probabilities, threshold=None)
+    scores = plain.scores
+    if not called.any():
+        return replace(plain, threshold=float(np.nextafter(1, 2)))
+    lowest = scores[called].min()
+    if called.all() or scores[~called].max() < lowest:
+        return replace(plain, threshold=float(lowest))
+    if np.array_equal(plain.said_positive, called):
+        return plain
+    raise PromotionError(
+        f"the champion's labels {truth.positive!r} follow neither from a threshold nor from its "
+        "probabilities, so its figures can't be resampled; promote to another alias"
     )

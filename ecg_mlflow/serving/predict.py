@@ -6,7 +6,6 @@ import glob
 import io
 import json
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +16,8 @@ from tqdm import tqdm
 from ecg_mlflow.errors import DataNotFoundError, ModelError
 from ecg_mlflow.files import written_aside
 from ecg_mlflow.records.locating import find_headers
-from ecg_mlflow.tracking.client import environment, store_errors
-from ecg_mlflow.tracking.registered_name import RegisteredName
+from ecg_mlflow.tracking.logged_models import open_model
+from ecg_mlflow.tracking.registry import RegisteredName, champion, find_versions, registered_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,10 +69,8 @@ def predict_files(
         If the store fails.
     """
     headers = expand(paths)
-    check_exists(model_uri, client)
     failed = 0
-    with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as folder:
-        model = _load(model_uri, client, Path(folder))
+    with open_classifier(model_uri, client) as model:
         bar = tqdm(total=len(headers), desc="predicting", unit="record", disable=None)
         with _opened(output) as file, bar:
             for begin in range(0, len(headers), BATCH):
@@ -109,48 +106,67 @@ def expand(paths: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def check_exists(model_uri: str, client: MlflowClient) -> None:
-    """Raise a `ModelError` where a registered model, version or alias isn't there.
+def find_source(uri: str, client: MlflowClient) -> str:
+    """Return where a registered model's files are; what is no name of one is left to MLflow.
 
-    What is no name of a registered model is left to MLflow.
+    Raises
+    ------
+    ModelError
+        If there is no such model, version or alias.
     """
-    wanted = RegisteredName.from_uri(model_uri)
+    wanted = RegisteredName.from_uri(uri)
     if wanted is None:
-        return
+        return uri
     name, alias = wanted.name, wanted.alias
-    aliases = dict(_registered(name, client).aliases)
-    if alias is not None:
-        if alias not in aliases:
-            listed = ", ".join(f"{one} (version {v})" for one, v in sorted(aliases.items()))
+    aliases = registered_model(client, name).aliases
+    if alias is None:
+        versions = {one.version: one for one in find_versions(client, name)}
+        if wanted.version not in versions:
+            raise ModelError(f"{name!r} has no version {wanted.version}; it has {[*versions]}")
+        return versions[wanted.version].source
+    found = champion(client, name, alias)
+    if found is None:
+        listed = ", ".join(f"{one} (version {v})" for one, v in sorted(aliases.items()))
+        raise ModelError(
+            f"{name!r} has no alias {alias!r}; it has "
+            + (listed or f"none: name a version, as in models:/{name}/1, or promote one")
+        )
+    return found.source
+
+
+@contextmanager
+def open_classifier(uri: str, client: MlflowClient) -> Iterator[Any]:
+    """Load a model that reads recordings as MLflow's ``PyFuncModel``.
+
+    Parameters
+    ----------
+    uri
+        ``models:/<name>@<alias>``, ``models:/<name>/<version>``, ``models:/<id>``, or a folder.
+    client
+        The store that has it.
+
+    Raises
+    ------
+    ModelError
+        If it is another kind of model, or can't run under this version of the package.
+    TrackingError
+        If there is no such model, or the store fails.
+    """
+    from mlflow.exceptions import MlflowException
+
+    from ecg_mlflow.serving.classifier import RawEcgClassifier
+
+    with open_model(client, find_source(uri, client)) as loaded:
+        try:
+            is_ours = isinstance(loaded.unwrap_python_model(), RawEcgClassifier)
+        except MlflowException:  # it is of no Python model at all
+            is_ours = False
+        if not is_ours:
             raise ModelError(
-                f"{name!r} has no alias {alias!r}; it has "
-                + (listed or f"none: name a version, as in models:/{name}/1, or promote one")
+                f"{uri} is a model that takes no recordings, such as the network of a run, which "
+                "takes windows. Register one that does with `ecg-mlflow promote STUDY --name NAME`"
             )
-        return
-    with store_errors(f"look for the versions of {name!r}"):
-        quoted = name.replace("'", "''")
-        versions = [int(one.version) for one in client.search_model_versions(f"name='{quoted}'")]
-    if wanted.version not in versions:
-        raise ModelError(f"{name!r} has no version {wanted.version}; it has {sorted(versions)}")
-
-
-def _registered(name: str, client: MlflowClient) -> Any:
-    with store_errors("list the registered models"):
-        models = {one.name: one for one in client.search_registered_models(max_results=1000)}
-    if name not in models:
-        there = ", ".join(sorted(models)) or "none"
-        raise ModelError(f"no model is registered as {name!r} in this store; there is {there}")
-    return models[name]
-
-
-def _load(model_uri: str, client: MlflowClient, folder: Path) -> Any:
-    from ecg_mlflow.serving.loading import load_classifier
-
-    with (
-        store_errors(f"load the model {model_uri}"),
-        environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"),
-    ):
-        return load_classifier(model_uri, client, folder)
+        yield loaded
 
 
 def _answers(model: Any, headers: Sequence[str], with_windows: bool) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""``ecg-mlflow promote``: a study's winner becomes the champion, if it is better beyond chance."""
+"""``ecg-mlflow promote``: the winner of a study replaces the champion if it is better."""
 
 from __future__ import annotations
 
@@ -12,45 +12,48 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import ModelError, PromotionError
 from ecg_mlflow.reports.study_corpus import open_study_corpus, unseen
-from ecg_mlflow.reports.study_results import TrainedRun, read_results
+from ecg_mlflow.reports.study_results import read_results
 from ecg_mlflow.reports.winner import Choice, choose_run
-from ecg_mlflow.serving.build import Operation, ServedModel, log_served_model
-from ecg_mlflow.serving.gate import Machine, Verdict, judge
-from ecg_mlflow.serving.held_out import Answers, as_said, ask
-from ecg_mlflow.serving.promotion_report import report, version_tags
-from ecg_mlflow.serving.promotion_request import PromotionRequest
+from ecg_mlflow.serving.gate import GateDecision, PromotionRequest, ServingCost, apply_gate
+from ecg_mlflow.serving.held_out import Answers, at_own_threshold, classify
+from ecg_mlflow.serving.promotion_report import decision_report, decision_tags
+from ecg_mlflow.serving.served_model import OperatingPoint, ServedModel, log_served_model
 from ecg_mlflow.stats.predictions import Predictions
-from ecg_mlflow.tracking.entering import enter
-from ecg_mlflow.tracking.stored_models import open_classifier, trained_on
-from ecg_mlflow.tracking.versions import RegisteredVersion
+from ecg_mlflow.tracking.logged_models import open_model, trained_on
+from ecg_mlflow.tracking.promotion_lock import open_promotion
+from ecg_mlflow.tracking.registry import RegisteredVersion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from ecg_mlflow.records import Corpus
 
-#: What a served model's probabilities may differ by from those that its study logged.
+#: How far a served model's probabilities may be from those that its study logged.
 TOLERANCE = 1e-5
-#: Records without which a comparison with the champion says nothing.
+#: Fewer records than this don't allow a comparison with the champion.
 LEAST_RECORDS = 30
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Recordings on which a model is judged, and what it said of them.
+class Challenger:
+    """A served model, and its answers to held-out recordings.
 
     Attributes
     ----------
+    served, point
+        The model, and its threshold and temperature.
     corpus, rows
-        Where they are.
+        The recordings.
     predictions
-        The model's own, as it is served.
+        Its answers, as it is served.
     candidates
         Those of all models that it was picked from by these records.
     ms_per_record
-        Time that one takes here.
+        Time that a recording takes here.
     """
 
+    served: ServedModel
+    point: OperatingPoint
     corpus: Corpus
     rows: npt.NDArray[np.int64]
     predictions: Predictions
@@ -58,30 +61,8 @@ class HeldOut:
     ms_per_record: float
 
 
-@dataclass(frozen=True)
-class Gate:
-    """A verdict, and what it rests on.
-
-    Attributes
-    ----------
-    verdict
-        The verdict.
-    champion
-        Against whom; None where there was nobody.
-    n_records
-        Records that were compared.
-    notes
-        What the reader should know.
-    """
-
-    verdict: Verdict
-    champion: RegisteredVersion | None
-    n_records: int
-    notes: tuple[str, ...]
-
-
 def promote(client: MlflowClient, request: PromotionRequest) -> int:
-    """Register a study's winner, and give it the alias if the gate passes.
+    """Register a study's winner, and give it the alias if it passes the gate.
 
     Returns
     -------
@@ -98,40 +79,39 @@ def promote(client: MlflowClient, request: PromotionRequest) -> int:
     choice = choose_run(results, request.question, request.run_id)
     study, run = results.studies[0], choice.run
     corpus = open_study_corpus(study.plan, study.request, request.place)
-    operation = Operation.of_run(run, request.threshold)
-    served = log_served_model(client, study, run, corpus, operation)
+    point = OperatingPoint.of_run(run, request.threshold)
+    served = log_served_model(client, study, run, corpus, point)
     _say(f"{choice}: model {served.model_id}, trained by run {run.record.run_id}")
-    held_out = _reproduced(client, served, run, choice, corpus, operation)
-    with enter(
+    challenger = _reproduced(client, served, choice, corpus, point)
+    with open_promotion(
         client,
         request.name,
         served.source,
         run_id=run.record.run_id,
         model_id=served.model_id,
         alias=request.alias,
-    ) as ticket:
-        ticket.wait_for_turn(on_wait=lambda whom: _say(f"waiting for {whom}"))
+        on_wait=lambda what: _say(f"waiting: {what}"),
+    ) as promotion:
         while True:
-            champion = ticket.champion()
-            gate = _judge(client, held_out, champion, request, served, operation, ticket.beat)
-            verdict = gate.verdict
-            text = report(request, choice, results, operation, gate, ticket.version)
-            if ticket.decide(
-                promoted=verdict.promoted,
-                reason=str(verdict),
+            champion = promotion.champion()
+            decision = _compared(client, challenger, champion, request, promotion.beat)
+            version = promotion.version
+            text = decision_report(request, choice, results, point, decision, version)
+            if promotion.decide(
+                promoted=decision.promoted,
+                reason=str(decision),
                 against=champion,
                 report=text,
-                tags=version_tags(study, run, operation, gate, request.requirements.metric),
+                tags=decision_tags(study, choice, point, decision, request.requirements.metric),
             ):
                 break
-            _say("the champion has changed meanwhile: judging against the new one")
-    client.log_text(study.run_id, text, f"promotions/{request.name}-v{ticket.version}.md")
-    what = f"version {ticket.version} of {request.name}"
-    if verdict.promoted:
-        print(f"{what} is the new {request.alias}: {verdict}")
+            _say("the champion has changed meanwhile: comparing with the new one")
+    client.log_text(study.run_id, text, f"promotions/{request.name}-v{version}.md")
+    if decision.promoted:
+        print(f"version {version} of {request.name} is the new {request.alias}: {decision}")
         print(f"Use it with: ecg-mlflow predict models:/{request.name}@{request.alias} RECORDS")
         return 0
-    print(f"{what} is not promoted: {verdict}")
+    print(f"version {version} of {request.name} is not promoted: {decision}")
     return 3
 
 
@@ -142,36 +122,36 @@ def _say(text: str) -> None:
 def _reproduced(
     client: MlflowClient,
     served: ServedModel,
-    run: TrainedRun,
     choice: Choice,
     corpus: Corpus,
-    operation: Operation,
-) -> HeldOut:
-    """Ask the served model about the test records, and compare with what the study has logged.
+    point: OperatingPoint,
+) -> Challenger:
+    """Classify the test records with the served model, and compare with what the study logged.
 
     Raises
     ------
     ModelError
-        If it says something else.
+        If the answers differ.
     """
-    assert run.test is not None
-    logged = run.test
+    logged = choice.run.test
+    assert logged is not None
     rows = np.array([corpus.index(name) for name in logged.records], dtype=np.int64)
-    with open_classifier(client, served.source) as classifier:
-        answers = ask(classifier, corpus, rows, logged.classes, "the model")
-    known = answers.known
-    _check_same(answers, logged, run)
-    kept = np.flatnonzero(known)
-    return HeldOut(
+    with open_model(client, served.source) as model:
+        answers = classify(model.predict, corpus, rows, logged.classes, "the model")
+    _check_same(answers, logged, choice.run.record.run_id)
+    kept = np.flatnonzero(answers.known)
+    return Challenger(
+        served,
+        point,
         corpus,
         rows[kept],
-        replace(logged.take(kept), threshold=operation.threshold),
+        replace(logged.take(kept), threshold=point.threshold),
         tuple(one.take(kept) for one in choice.candidates),
         answers.ms_per_record,
     )
 
 
-def _check_same(answers: Answers, logged: Predictions, run: TrainedRun) -> None:
+def _check_same(answers: Answers, logged: Predictions, run_id: str) -> None:
     known = answers.known
     if not known.any():
         raise ModelError("the model has no answer to any of the test records")
@@ -185,36 +165,33 @@ def _check_same(answers: Answers, logged: Predictions, run: TrainedRun) -> None:
     worst = int(np.nanargmax(differences))
     if differences[worst] > TOLERANCE:
         raise ModelError(
-            f"the model doesn't reproduce what run {run.record.run_id} has logged: for record "
+            f"the model doesn't reproduce what run {run_id} has logged: for record "
             f"{logged.records[worst]} the probabilities differ by {differences[worst]:.2g}, more "
             f"than {TOLERANCE:g}; were other versions of libraries installed when it was trained?"
         )
 
 
-def _judge(
+def _compared(
     client: MlflowClient,
-    held_out: HeldOut,
+    challenger: Challenger,
     champion: RegisteredVersion | None,
     request: PromotionRequest,
-    served: ServedModel,
-    operation: Operation,
     beat: Callable[[], None],
-) -> Gate:
-    """Score the champion on the same records, and judge."""
-    machine = Machine(served.size_mb, held_out.ms_per_record)
-    own = held_out.predictions
+) -> GateDecision:
+    """Classify the same records with the champion, and apply the gate."""
+    served, own = challenger.served, challenger.predictions
+    cost = ServingCost(served.size_mb, challenger.ms_per_record)
+    temperature = challenger.point.temperature
     if champion is None:
-        verdict = judge(own, None, request.requirements, machine, temperature=operation.temperature)
-        return Gate(verdict, None, len(own), ())
+        return apply_gate(own, None, request.requirements, cost, temperature=temperature)
     if champion.model_id == served.model_id:
         raise PromotionError(
             f"this very model is the {request.alias} already, as {champion}: nothing is changed"
         )
-    notes: list[str] = []
-    fair = _fair_records(client, held_out, champion, notes)
-    rows = held_out.rows[fair]
-    with open_classifier(client, champion.source) as classifier:
-        answers = ask(classifier, held_out.corpus, rows, own.classes, str(champion), beat)
+    fair, notes = _fair_records(client, challenger, champion)
+    rows = challenger.rows[fair]
+    with open_model(client, champion.source) as model:
+        answers = classify(model.predict, challenger.corpus, rows, own.classes, str(champion), beat)
     known = answers.known
     if not known.all():
         notes.append(
@@ -230,38 +207,33 @@ def _judge(
             f"{own.positive}. Give the study test records that no champion was trained on: "
             "split=Split(records={'test': [...]})"
         )
-    theirs = as_said(
-        Answers(answers.predicted[known], answers.probabilities[known], answers.ms_per_record),
+    decision = apply_gate(
         reduced,
-    )
-    verdict = judge(
-        reduced,
-        theirs,
+        at_own_threshold(answers.take(known), reduced),
         request.requirements,
-        machine,
-        candidates=tuple(one.take(kept) for one in held_out.candidates),
-        temperature=operation.temperature,
+        cost,
+        candidates=tuple(one.take(kept) for one in challenger.candidates),
+        temperature=temperature,
     )
-    return Gate(verdict, champion, len(kept), tuple(notes))
+    return replace(decision, champion=champion, notes=tuple(notes))
 
 
 def _fair_records(
-    client: MlflowClient, held_out: HeldOut, champion: RegisteredVersion, notes: list[str]
-) -> npt.NDArray[np.int64]:
+    client: MlflowClient, challenger: Challenger, champion: RegisteredVersion
+) -> tuple[npt.NDArray[np.int64], list[str]]:
     """Return the places of the records that the champion has not seen while it was made."""
     seen = trained_on(client, champion.source)
-    everything = np.arange(len(held_out.rows))
+    everything = np.arange(len(challenger.rows))
     if seen is None:
-        notes.append(
+        return everything, [
             f"{champion} doesn't tell what it was trained on: it may have seen these records, "
             "which would be to its advantage"
-        )
-        return everything
-    is_new = unseen(held_out.corpus, held_out.rows, frozenset(seen["digests"]))
+        ]
+    is_new = unseen(challenger.corpus, challenger.rows, frozenset(seen["digests"]))
     fair: npt.NDArray[np.int64] = everything[is_new]
-    if len(fair) < len(everything):
-        notes.append(
-            f"{len(everything) - len(fair)} of {len(everything)} test records are left out of the "
-            "comparison: the champion was trained on them, or its threshold was chosen by them"
-        )
-    return fair
+    if len(fair) == len(everything):
+        return fair, []
+    return fair, [
+        f"{len(everything) - len(fair)} of {len(everything)} test records are left out of the "
+        "comparison: the champion was trained on them, or its threshold was chosen by them"
+    ]

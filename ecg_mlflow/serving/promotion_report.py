@@ -3,105 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from ecg_mlflow.reports.study_results import Results, TrainedRun
+from ecg_mlflow.reports.study_results import Results
 from ecg_mlflow.reports.winner import Choice
-from ecg_mlflow.serving.build import Operation
-from ecg_mlflow.serving.promotion_request import PromotionRequest
+from ecg_mlflow.serving.gate import GateDecision, PromotionRequest
+from ecg_mlflow.serving.served_model import OperatingPoint
 from ecg_mlflow.tracking.stored_study import StudyRecord
 
-if TYPE_CHECKING:
-    from ecg_mlflow.serving.promote import Gate
 
-PREFIX = "ecg_mlflow."
-
-
-def version_tags(
-    study: StudyRecord, run: TrainedRun, operation: Operation, gate: Gate, metric: str
+def decision_tags(
+    study: StudyRecord, choice: Choice, point: OperatingPoint, decision: GateDecision, metric: str
 ) -> Mapping[str, object]:
     """Return the tags of a version: where it comes from, how it answers, what was measured."""
-    verdict = gate.verdict
+    figures = decision.figures
     tags: dict[str, object] = {
-        f"{PREFIX}study": study.run_id,
-        f"{PREFIX}run": run.record.run_id,
-        f"{PREFIX}threshold": "none" if operation.threshold is None else operation.threshold,
-        f"{PREFIX}temperature": f"{operation.temperature:.4g}",
-        f"{PREFIX}held_out_records": gate.n_records,
+        "study": study.run_id,
+        "run": choice.run.record.run_id,
+        "threshold": "none" if point.threshold is None else point.threshold,
+        "temperature": f"{point.temperature:.4g}",
+        "held_out_records": decision.n_records,
     }
-    if gate.champion is not None:
-        tags[f"{PREFIX}judged_against"] = gate.champion.version
-    if verdict.test is not None:
-        interval = verdict.test.interval
-        tags[f"{PREFIX}gain_interval"] = f"{interval.low:+.4f} to {interval.high:+.4f}"
+    if decision.champion is not None:
+        tags["judged_against"] = decision.champion.version
+        tags["gain_interval"] = f"{figures['gain_low']:+.4f} to {figures['gain_high']:+.4f}"
     # The UI lists all tags of all versions in one narrow column: the rest is in the report.
     for name in (metric, "gain", "p_value"):
-        if name in verdict.figures:
-            tags[f"{PREFIX}{name}"] = f"{verdict.figures[name]:.4g}"
-    return tags
+        if name in figures:
+            tags[name] = f"{figures[name]:.4g}"
+    return {f"ecg_mlflow.{name}": value for name, value in tags.items()}
 
 
-def report(
+def decision_report(
     request: PromotionRequest,
     choice: Choice,
     results: Results,
-    operation: Operation,
-    gate: Gate,
+    point: OperatingPoint,
+    decision: GateDecision,
     version: int,
 ) -> str:
     """Write the decision for people, in Markdown."""
-    study, verdict, requirements = results.studies[0], gate.verdict, request.requirements
-    against = "no champion" if gate.champion is None else str(gate.champion)
-    decision = f"Promoted to {request.alias}" if verdict.promoted else "Refused"
+    study, requirements, figures = results.studies[0], request.requirements, decision.figures
+    outcome = f"Promoted to {request.alias}" if decision.promoted else "Refused"
     lines = [
-        f"{decision}: {verdict}.",
+        f"{outcome}: {decision}.",
         "",
         f"- Version {version} of {request.name}.",
         f"- Model: {choice}.",
         f"- From: run `{choice.run.record.run_id}` of study {study.name} (`{study.run_id}`), its "
         f"{choice.run.weights} weights; nothing was trained for this.",
-        f"- Judged against: {against}, on {gate.n_records} held-out records.",
-        f"- Label: {_threshold(choice, operation)}; temperature {operation.temperature:.3g}; both "
-        f"chosen on {operation.chosen_on}.",
+        f"- Compared with: {decision.champion or 'no champion'}, on {decision.n_records} held-out "
+        "records.",
+        f"- Label: {_threshold(choice, point)}; temperature {point.temperature:.3g}; both "
+        f"chosen on {point.chosen_on}.",
         f"- Gate: better in {requirements.metric} by the one-sided paired bootstrap over records "
         f"({requirements.resamples} resamples) at {requirements.level:.0%}"
-        + "".join(f", {text}" for text in _asked(request)),
+        + "".join(f", {text}" for text in _required(request)),
     ]
     if choice.candidates:
         lines.append(
             f"- It was picked from {len(choice.candidates)} models with a look at these records, "
             "so the p-value is that of the best of all of them."
         )
-    lines += [f"- Note: {note}." for note in (*results.notes, *gate.notes)]
+    lines += [f"- Note: {note}." for note in (*results.notes, *decision.notes)]
     lines += ["", "| figure | value | interval |", "|---|---|---|"]
-    for name, value in verdict.figures.items():
-        if name.endswith(("_low", "_high")):
-            continue
-        interval = ""
-        if f"{name}_low" in verdict.figures:
-            low, high = verdict.figures[f"{name}_low"], verdict.figures[f"{name}_high"]
-            interval = f"{low:.4f} to {high:.4f}"
-        elif name == "gain" and verdict.test is not None:
-            interval = f"{verdict.test.interval.low:+.4f} to {verdict.test.interval.high:+.4f}"
-        lines.append(f"| {name} | {value:.4g} | {interval} |")
+    for name, value in figures.items():
+        if f"{name}_low" in figures:
+            low, high = figures[f"{name}_low"], figures[f"{name}_high"]
+            lines.append(f"| {name} | {value:.4g} | {low:.4f} to {high:.4f} |")
+        elif not name.endswith(("_low", "_high")):
+            lines.append(f"| {name} | {value:.4g} | |")
     return "\n".join(lines)
 
 
-def _threshold(choice: Choice, operation: Operation) -> str:
+def _threshold(choice: Choice, point: OperatingPoint) -> str:
     assert choice.run.test is not None
-    if operation.threshold is None:
+    if point.threshold is None:
         return "the most probable class"
     positive = choice.run.test.positive
-    return f"{positive} from a probability of {operation.threshold:.4f} on (rule: {operation.rule})"
+    return f"{positive} from a probability of {point.threshold:.4f} on (rule: {point.rule})"
 
 
-def _asked(request: PromotionRequest) -> list[str]:
+def _required(request: PromotionRequest) -> list[str]:
     one = request.requirements
-    asked = (
+    required = (
         ("sensitivity of at least", one.min_sensitivity),
         ("specificity of at least", one.min_specificity),
         ("calibration error of at most", one.max_calibration_error),
         ("size in MB of at most", one.max_size_mb),
         ("milliseconds a record of at most", one.max_ms_per_record),
     )
-    return [f"{text} {value:g}" for text, value in asked if value is not None]
+    return [f"{text} {value:g}" for text, value in required if value is not None]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
+import sys
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,23 @@ from mlflow.types.schema import AnyType, Array
 
 from ecg_mlflow.errors import ModelError
 from ecg_mlflow.pipeline.spec import functions_of
-from ecg_mlflow.pipeline.user_code import needed_files
+from ecg_mlflow.pipeline.user_code import imported_modules, needed_files
+from ecg_mlflow.provenance import pinned
 from ecg_mlflow.records import Record
 from ecg_mlflow.serving.classifier import open_engine, probabilities_of
+from ecg_mlflow.serving.engine import CALIBRATED, WINDOW_PROBABILITIES
 from ecg_mlflow.serving.inputs import COLUMNS, from_signal
 from ecg_mlflow.serving.manifest import Manifest, SelfTest, code_digest, package_version
-from ecg_mlflow.serving.requirements import pinned_requirements
-from ecg_mlflow.serving.table import CALIBRATED, WINDOW_PROBABILITIES
 from ecg_mlflow.stats.predictions import PROBABILITY
+from ecg_mlflow.tracking.logged_models import NETWORK_PACKAGES, quiet_saving
 
 #: Seconds of the example, where the model takes as short a recording.
 EXAMPLE_S = 10.0
 #: Digits after the point of the example's mV: below what any converter resolves.
 EXAMPLE_DIGITS = 5
+
+#: Distributions that reading recordings takes beside those of the network.
+CLASSIFIER_PACKAGES = (("numba",), ("scipy",), ("pandas",), ("wfdb",), ("filelock",))
 
 PYFUNC_FILE = Path(__file__).with_name("classifier_pyfunc.py")
 _PACKAGE = Path(__file__).parents[1]
@@ -73,7 +76,7 @@ def save_classifier(
     trained_on
         Plain data to keep with the model, as ``trained_on.json``.
     requirements
-        What the model needs to predict; by default `pinned_requirements`.
+        What the model needs to predict; by default `classifier_requirements`.
     mlflow_model
         MLflow's description to complete.
 
@@ -103,21 +106,49 @@ def save_classifier(
         if trained_on is not None:
             artifacts["trained_on"] = place / "trained_on.json"
             artifacts["trained_on"].write_text(json.dumps(trained_on), "utf-8")
-        with _quiet_mlflow():
+        with quiet_saving():
             mlflow.pyfunc.save_model(
                 str(folder),
                 python_model=str(PYFUNC_FILE),
                 artifacts={name: str(path) for name, path in artifacts.items()},
                 code_paths=[str(_PACKAGE)],
-                signature=signature(manifest),
-                input_example=input_example(example, samples),
-                pip_requirements=list(requirements or pinned_requirements(files)),
+                signature=_signature(manifest),
+                input_example=_input_example(example, samples),
+                pip_requirements=list(requirements or classifier_requirements(files)),
                 mlflow_model=mlflow_model,
             )
     return manifest
 
 
-def signature(manifest: Manifest) -> ModelSignature:
+def classifier_requirements(step_files: Iterable[Path] = ()) -> tuple[str, ...]:
+    """Return ``name==version`` of all that a model needs to predict.
+
+    Parameters
+    ----------
+    step_files
+        Python files of the user's own that run with the model: what they import is needed too.
+
+    Raises
+    ------
+    ModelError
+        If one of the packages is not installed under a name that pip knows.
+    """
+    found = [pinned(*names) for names in (*NETWORK_PACKAGES, *CLASSIFIER_PACKAGES)]
+    files = list(step_files)
+    own = {"ecg_mlflow", *(file.stem for file in files), *sys.stdlib_module_names}
+    homes = packages_distributions()
+    for module in sorted({name for file in files for name in imported_modules(file)} - own):
+        if module not in homes:
+            raise ModelError(
+                f"{module}, which {', '.join(map(str, files))} import, belongs to no installed "
+                "package, so an environment for the model can't be described. Put it beside the "
+                "grid file, as one file, or install it"
+            )
+        found.append(pinned(*homes[module]))
+    return tuple(dict.fromkeys(found))
+
+
+def _signature(manifest: Manifest) -> ModelSignature:
     """Return the columns of tables in and out, and the parameters.
 
     All but `record` are of any type for MLflow, and checked row by row: of an array of arrays of
@@ -143,7 +174,7 @@ def signature(manifest: Manifest) -> ModelSignature:
     )
 
 
-def input_example(record: Record, samples: Any) -> pd.DataFrame:
+def _input_example(record: Record, samples: Any) -> pd.DataFrame:
     """Return a table of one recording, as anybody would send it."""
     signal = np.round(samples.astype(np.float64), EXAMPLE_DIGITS).tolist()
     return pd.DataFrame({"signal": [signal], "fs": [float(record.fs)], "leads": [[*record.leads]]})
@@ -173,29 +204,3 @@ def _tried(
     found = tuple(map(float, probabilities_of(engine, record)))
     test = SelfTest(example.id, float(example.fs), tuple(names), found)
     return replace(manifest, version=package_version(), code=code_digest(), self_test=test)
-
-
-@contextmanager
-def _quiet_mlflow() -> Iterator[None]:
-    """Keep MLflow from what is not wanted here.
-
-    A progress bar for copying files would run through others; uv's files of the folder that one
-    happens to be in are not the model's; what it warns of is its own.
-    """
-    settings = {
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "MLFLOW_UV_AUTO_DETECT": "false",
-    }
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        with warnings.catch_warnings():
-            # Of pandas 3.1, about how MLflow makes the example's JSON.
-            warnings.filterwarnings("ignore", message="Operation with range is deprecated")
-            yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

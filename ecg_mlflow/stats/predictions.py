@@ -223,6 +223,48 @@ class Predictions:
         return self.take(np.argsort(np.array(self.records), kind="stable"))
 
 
+def prediction_columns(
+    records: Sequence[str],
+    labels: Sequence[str],
+    predicted: Sequence[str],
+    probabilities: npt.NDArray[np.floating[Any]],
+    classes: Sequence[str],
+    *,
+    patients: Sequence[str] | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Lay predictions out as the columns that `Predictions.from_columns` reads.
+
+    Parameters
+    ----------
+    records, labels, predicted
+        Names of the records, and their true and predicted labels in words.
+    probabilities
+        ``(n_records, n_classes)``.
+    classes
+        Their names.
+    patients
+        Whose the records are, where that is known.
+    more
+        Further columns, before the probabilities.
+    """
+    return {
+        "record": records,
+        **({} if patients is None else {"patient": patients}),
+        "label": labels,
+        "prediction": predicted,
+        **(more or {}),
+        **columns_by_class(probabilities, classes),
+    }
+
+
+def columns_by_class(
+    probabilities: npt.NDArray[np.floating[Any]], classes: Sequence[str], name: str = PROBABILITY
+) -> dict[str, npt.NDArray[np.floating[Any]]]:
+    """Name the columns of ``(n_records, n_classes)`` after the classes."""
+    return {name.format(one): probabilities[:, place] for place, one in enumerate(classes)}
+
+
 def check_paired(predictions: Sequence[Predictions]) -> None:
     """Raise a `PredictionsError` unless all are of the same records, labels and classes."""
     first = predictions[0]

@@ -1,4 +1,4 @@
-"""Log a trained network as an MLflow LoggedModel in a time that doesn't grow with the run.
+"""Log models as MLflow LoggedModels, in a time that doesn't grow with the run, and read them back.
 
 ``mlflow.*.log_model`` infers requirements (12 to 15 s) and reads the run's whole metric history
 again (5 s at 100,000 points). The steps here are the ones that it is made of, without those two.
@@ -10,6 +10,9 @@ quicker way: 10 ms to save, where the TensorFlow flavor wants a live model and t
 
 from __future__ import annotations
 
+import json
+import re
+import sys
 import tempfile
 import time
 import warnings
@@ -17,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import mlflow
 import numpy as np
@@ -27,12 +30,16 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from ecg_mlflow.errors import ModelError
+from ecg_mlflow.errors import ModelError, TrackingError
 from ecg_mlflow.provenance import pinned
 from ecg_mlflow.tracking.client import environment, store_errors
 from ecg_mlflow.tracking.datasets import DatasetInfo
 
+_LOGGED_MODEL = re.compile(r"models:/(?P<id>m-[0-9a-f]+)")
+
 PYFUNC_FILE = Path(__file__).with_name("keras_pyfunc.py")
+#: Distributions that a network needs to predict; of a tuple, the one there is.
+NETWORK_PACKAGES = (("mlflow",), ("keras",), ("tensorflow", "tensorflow-cpu"), ("numpy",))
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ def log_model(
     params, tags
         More to keep with the model.
     pip_requirements
-        What the model needs to predict; by default `pinned_requirements`.
+        What the model needs to predict; by default `NETWORK_PACKAGES` as they are installed here.
 
     Returns
     -------
@@ -202,30 +209,126 @@ def log_saved(
     return str(model.model_id)
 
 
+@contextmanager
+def quiet_saving() -> Iterator[None]:
+    """Keep MLflow, while it saves a model, from printing, and from files that are not the model's.
+
+    A progress bar for copying files would run through others, and the files of uv in the current
+    folder are not the model's.
+    """
+    with (
+        warnings.catch_warnings(),
+        environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false", MLFLOW_UV_AUTO_DETECT="false"),
+    ):
+        # The signature of a network is stated: an example would add nothing.
+        warnings.filterwarnings("ignore", message=".*input example was not provided.*")
+        # About MLflow's own agent classes, when mlflow.pyfunc is first imported.
+        warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType.*")
+        # Of pandas 3.1, about how MLflow makes the example's JSON.
+        warnings.filterwarnings("ignore", message="Operation with range is deprecated")
+        yield
+
+
+def fetch_network(client: MlflowClient, run_id: str, name: str, folder: Path) -> Path:
+    """Copy the ``.keras`` file of a run's model into a folder; return its path there.
+
+    Raises
+    ------
+    TrackingError
+        The run has no such model, or the store fails.
+    """
+    with store_errors(f"fetch the model {name!r} of run {run_id}"):
+        experiment_id = client.get_run(run_id).info.experiment_id
+        ready = [
+            model
+            for model in _models_of(client, experiment_id, run_id, name)
+            if model.status == LoggedModelStatus.READY
+        ]
+        if not ready:
+            raise TrackingError(f"run {run_id} has no model {name!r}; was it deleted?")
+        return _download(client, f"{ready[0].artifact_location}/artifacts/{name}.keras", folder)
+
+
+@contextmanager
+def open_model(client: MlflowClient, source: str) -> Iterator[Any]:
+    """Load a model, of whatever origin, as MLflow's ``PyFuncModel``.
+
+    Parameters
+    ----------
+    client
+        The store.
+    source
+        Where the model's files are; they are copied here for the block where they are elsewhere.
+
+    Raises
+    ------
+    TrackingError
+        If the files can't be fetched.
+    ModelError
+        If they can't be loaded here.
+    """
+    path = list(sys.path)
+    with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as folder:
+        files = Path(source)
+        if not files.is_dir():
+            with store_errors(f"load the model {source}"):
+                files = _download(client, source, Path(folder))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the model's own code and requirements
+                loaded = mlflow.pyfunc.load_model(str(files))
+        except Exception as error:
+            raise ModelError(
+                f"the model {source} can't be loaded here: {type(error).__name__}: {error}"
+            ) from error
+        try:
+            yield loaded
+        finally:
+            sys.path[:] = path  # MLflow has put the model's own code there
+
+
+def trained_on(client: MlflowClient, source: str) -> Mapping[str, Any] | None:
+    """Read what a model says of the recordings that it has seen; None where it doesn't."""
+    with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as folder:
+        try:
+            path = _download(client, f"{source}/artifacts/trained_on.json", Path(folder))
+        except (MlflowException, OSError):
+            return None
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return found
+
+
+def _download(client: MlflowClient, source: str, folder: Path) -> Path:
+    if logged := _LOGGED_MODEL.match(source):
+        # MLflow would look for the model in the store of the environment, whatever store is meant.
+        location = client.get_logged_model(logged["id"]).artifact_location
+        source = f"{location}{source[logged.end() :]}"
+    with environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"):
+        return Path(
+            mlflow.artifacts.download_artifacts(
+                source, dst_path=str(folder), tracking_uri=client.tracking_uri
+            )
+        )
+
+
+def _models_of(
+    client: MlflowClient, experiment_id: str, run_id: str, name: str
+) -> list[LoggedModel]:
+    query = f"source_run_id = '{run_id}' AND name = '{name}'"
+    return list(client.search_logged_models([experiment_id], filter_string=query))
+
+
 def _find_whole(
     client: MlflowClient, experiment_id: str, run_id: str, name: str
 ) -> LoggedModel | None:
     """Return the run's model of that name that is whole; delete what is not."""
-    query = f"source_run_id = '{run_id}' AND name = '{name}'"
     whole = None
-    for model in client.search_logged_models([experiment_id], filter_string=query):
+    for model in _models_of(client, experiment_id, run_id, name):
         if model.status == LoggedModelStatus.READY:
             whole = model
         else:
             client.delete_logged_model(model.model_id)
     return whole
-
-
-def pinned_requirements() -> tuple[str, ...]:
-    """Return the packages that predicting needs, as they are installed here.
-
-    Raises
-    ------
-    ModelError
-        One of them is not installed under a name that pip knows.
-    """
-    names = (("mlflow",), ("keras",), ("tensorflow", "tensorflow-cpu"), ("numpy",))
-    return tuple(pinned(*one) for one in names)
 
 
 def _save(
@@ -235,22 +338,15 @@ def _save(
     description: Model,
     pip_requirements: Sequence[str] | None,
 ) -> None:
-    with (
-        warnings.catch_warnings(),
-        # A progress bar for copying one file would run through the study's own.
-        environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"),
-    ):
-        # The signature is stated, so there is nothing that an example would make surer; the other
-        # one is about MLflow's own agent classes, when mlflow.pyfunc is first imported.
-        warnings.filterwarnings("ignore", message=".*input example was not provided.*")
-        warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType.*")
+    requirements = pip_requirements or [pinned(*names) for names in NETWORK_PACKAGES]
+    with quiet_saving():
         mlflow.pyfunc.save_model(
             str(path),
             python_model=str(PYFUNC_FILE),
             artifacts={"network": str(keras_file.absolute())},
             signature=network.signature(),
             model_config={"activation": network.activation},
-            pip_requirements=list(pip_requirements or pinned_requirements()),
+            pip_requirements=list(requirements),
             mlflow_model=description,
         )
 

@@ -12,7 +12,7 @@ from ecg_mlflow.pipeline import Pipeline
 from ecg_mlflow.pipeline.batches import CHUNK
 from ecg_mlflow.serving import engine as engine_module
 from ecg_mlflow.serving.adapt import Expected
-from ecg_mlflow.serving.engine import Engine, Item
+from ecg_mlflow.serving.engine import Engine, Item, RecordPrediction, prediction_table
 
 LENGTH = 120
 
@@ -162,3 +162,37 @@ def test_memory_does_not_grow_with_the_number_of_recordings(make_engine, make_re
         tracemalloc.stop()
     assert all(answer.status == "ok" for answer in answers)
     assert peak < 80e6
+
+
+# --- The table -----------------------------------------------------------------------------------
+
+
+def answers(*probabilities: float) -> list[RecordPrediction]:
+    nothing = np.empty((0, 2), np.float32)
+    return [
+        RecordPrediction(
+            str(p), "error: bad" if np.isnan(p) else "ok", nothing, np.array([p, 1 - p])
+        )
+        for p in probabilities
+    ]
+
+
+def test_threshold_and_temperature_are_the_models_own(make_manifest):
+    manifest = make_manifest(threshold=0.3, temperature=2.0)
+    found = prediction_table(manifest, answers(0.2, 0.3, np.nan, 0.8), windows=False)
+    assert found["prediction"].tolist() == ["NO", "A", None, "A"]
+    # softmax(log(p) / 2) of two classes: sqrt(p) / (sqrt(p) + sqrt(1 - p)).
+    assert found["calibrated_A"][[0, 3]].tolist() == pytest.approx([1 / 3, 2 / 3])
+    assert found["p_A"][[0, 3]].tolist() == [0.2, 0.8]
+    plain = prediction_table(make_manifest(), answers(0.4, 0.6), windows=False)
+    assert plain["prediction"].tolist() == ["NO", "A"]
+    np.testing.assert_allclose(plain["calibrated_A"], plain["p_A"])
+
+
+def test_numbers_that_are_not_there(make_manifest, monkeypatch):
+    found = prediction_table(make_manifest(), answers(np.nan, 0.5), windows=False)
+    assert found["p_A"].dtype == np.float64
+    monkeypatch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "true")
+    found = prediction_table(make_manifest(), answers(np.nan, 0.5), windows=False)
+    assert found["p_A"].tolist() == [None, 0.5]
+    assert prediction_table(make_manifest(), [], windows=True).columns[-1] == "window_probabilities"

@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ecg_mlflow.serving.gate import Machine, Requirements, judge
+from ecg_mlflow.serving.gate import Requirements, ServingCost, apply_gate
 from ecg_mlflow.stats.predictions import Predictions
 
-FAST = Machine(size_mb=0.5, ms_per_record=1.0)
+FAST = ServingCost(size_mb=0.5, ms_per_record=1.0)
 ASKED = Requirements(resamples=400)
 
 
@@ -31,25 +31,23 @@ def predictions(n_wrong: int, n: int = 400, seed: int = 0) -> Predictions:
 
 
 def test_the_first_is_promoted_where_nothing_is_asked_for():
-    verdict = judge(predictions(40), None, ASKED, FAST)
-    assert verdict.promoted
-    assert verdict.test is None
-    assert str(verdict) == "there was no champion"
+    decision = apply_gate(predictions(40), None, ASKED, FAST)
+    assert decision.promoted
+    assert str(decision) == "there was no champion"
 
 
 def test_who_is_better_beyond_chance_is_promoted():
-    verdict = judge(predictions(10), predictions(60, seed=1), ASKED, FAST)
-    assert verdict.promoted
-    assert verdict.test is not None
-    assert verdict.figures["p_value"] == verdict.test.p_value <= 0.05
-    assert "against the champion, 95% interval +" in str(verdict)
+    decision = apply_gate(predictions(10), predictions(60, seed=1), ASKED, FAST)
+    assert decision.promoted
+    assert decision.figures["p_value"] <= 0.05
+    assert "against the champion, 95% interval +" in str(decision)
 
 
 def test_who_is_a_little_better_is_not():
-    verdict = judge(predictions(38), predictions(40, seed=1), ASKED, FAST)
-    assert verdict.figures["gain"] > 0
-    assert not verdict.promoted
-    assert str(verdict).startswith("not better than the champion beyond chance: f1 +0.0")
+    decision = apply_gate(predictions(38), predictions(40, seed=1), ASKED, FAST)
+    assert decision.figures["gain"] > 0
+    assert not decision.promoted
+    assert str(decision).startswith("not significantly better than the champion: f1 +0.0")
 
 
 def right_but_in(wrong: Iterable[int], n: int = 400) -> Predictions:
@@ -76,17 +74,17 @@ def test_the_level_decides_how_few_records_are_enough(gained, lost, p_value, lev
     """The champion errs in 40 records; the challenger is right in some of them, wrong in others."""
     champion = right_but_in(range(40))
     challenger = right_but_in([*range(gained, 40), *range(100, 100 + lost)])
-    verdict = judge(challenger, champion, Requirements("accuracy", level), FAST)
-    assert verdict.figures["gain"] == pytest.approx((gained - lost) / 400)
-    assert verdict.figures["p_value"] == pytest.approx(p_value, abs=0.015)
-    assert verdict.promoted is promoted
+    decision = apply_gate(challenger, champion, Requirements("accuracy", level), FAST)
+    assert decision.figures["gain"] == pytest.approx((gained - lost) / 400)
+    assert decision.figures["p_value"] == pytest.approx(p_value, abs=0.015)
+    assert decision.promoted is promoted
 
 
 def test_unless_another_level_is_asked_for_p_may_be_up_to_one_in_twenty():
     champion = right_but_in(range(40))
     enough, too_few = right_but_in(range(5, 40)), right_but_in([*range(5, 40), 100])
-    assert judge(enough, champion, Requirements("accuracy"), FAST).promoted
-    refused = judge(too_few, champion, Requirements("accuracy"), FAST)
+    assert apply_gate(enough, champion, Requirements("accuracy"), FAST).promoted
+    refused = apply_gate(too_few, champion, Requirements("accuracy"), FAST)
     assert 0.05 < refused.figures["p_value"] < 0.1
     assert not refused.promoted
 
@@ -97,23 +95,23 @@ def test_five_recordings_of_a_patient_count_as_one_for_what_is_asked_for():
     recordings = single.take(np.repeat(np.arange(80), 5))
     by_patient = replace(recordings, groups=np.repeat(np.arange(80), 5))
     asked = Requirements("accuracy", min_sensitivity=0.8)
-    figures = [judge(one, None, asked, FAST).figures for one in (single, by_patient)]
+    figures = [apply_gate(one, None, asked, FAST).figures for one in (single, by_patient)]
     for name in ("accuracy", "sensitivity", "specificity"):
         for bound in ("low", "high"):
             values = [found[f"{name}_{bound}"] for found in figures]
             assert values[1] == pytest.approx(values[0], abs=1e-9), name
     assert figures[1]["sensitivity"] == 0.9
     assert figures[1]["sensitivity_low"] == pytest.approx(0.75, abs=0.02)
-    assert not judge(by_patient, None, asked, FAST).promoted
+    assert not apply_gate(by_patient, None, asked, FAST).promoted
     # As 400 records of as many patients they would be enough.
-    assert judge(recordings, None, asked, FAST).promoted
+    assert apply_gate(recordings, None, asked, FAST).promoted
 
 
 def test_the_best_of_many_has_to_be_better_by_more():
     champion, best = predictions(48, seed=99), predictions(30)
-    alone = judge(best, champion, ASKED, FAST)
+    alone = apply_gate(best, champion, ASKED, FAST)
     many = tuple(predictions(48, seed=seed) for seed in range(1, 40))
-    among = judge(best, champion, ASKED, FAST, candidates=(best, *many))
+    among = apply_gate(best, champion, ASKED, FAST, candidates=(best, *many))
     assert alone.promoted
     assert not among.promoted
     assert among.figures["p_value"] > alone.figures["p_value"]
@@ -123,32 +121,38 @@ def test_the_best_of_many_has_to_be_better_by_more():
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"min_sensitivity": 0.85}, r"sensitivity 0\.870, but only 0\.7\d\d is sure at 95%"),
-        ({"min_specificity": 0.99}, r"specificity 0\.957, but only 0\.9\d\d is sure at 95%"),
+        (
+            {"min_sensitivity": 0.85},
+            r"sensitivity 0\.870, lower bound of the 95% interval 0\.7\d\d; required",
+        ),
+        (
+            {"min_specificity": 0.99},
+            r"specificity 0\.957, lower bound of the 95% interval 0\.9\d\d; required",
+        ),
         ({"max_calibration_error": 0.001}, r"calibration_error 0\.0\d+; allowed is 0\.001"),
         ({"max_size_mb": 0.4}, r"size_mb 0\.5 MB; allowed is 0\.4 MB"),
         ({"max_ms_per_record": 0.5}, r"ms_per_record 1 ms; allowed is 0\.5 ms"),
     ],
 )
 def test_what_is_asked_for_and_not_reached_is_said(asked, said):
-    verdict = judge(predictions(26), None, replace(ASKED, **asked), FAST)
-    assert not verdict.promoted
-    (reason,) = verdict.reasons
+    decision = apply_gate(predictions(26), None, replace(ASKED, **asked), FAST)
+    assert not decision.promoted
+    (reason,) = decision.reasons
     assert re.search(said, reason), reason
     name = next(iter(asked))
     enough = 0.75 if name.startswith("min") else 100.0
-    assert judge(predictions(26), None, replace(ASKED, **{name: enough}), FAST).promoted
+    assert apply_gate(predictions(26), None, replace(ASKED, **{name: enough}), FAST).promoted
 
 
 def test_all_that_stands_against_a_model_is_said_at_once():
     asked = replace(ASKED, min_sensitivity=0.99, max_size_mb=0.1)
-    verdict = judge(predictions(40), predictions(40, seed=1), asked, FAST)
-    assert len(verdict.reasons) == 3
+    decision = apply_gate(predictions(40), predictions(40, seed=1), asked, FAST)
+    assert len(decision.reasons) == 3
 
 
 def test_calibration_is_judged_by_the_calibrated_probabilities():
-    raw = judge(predictions(40), None, ASKED, FAST)
+    raw = apply_gate(predictions(40), None, ASKED, FAST)
     # At 0.9 and 0.1 the labels are right in 90 % of the records: softer is worse.
-    soft = judge(predictions(40), None, ASKED, FAST, temperature=4.0)
+    soft = apply_gate(predictions(40), None, ASKED, FAST, temperature=4.0)
     assert soft.figures["calibration_error"] > raw.figures["calibration_error"] + 0.1
     assert soft.figures["f1"] == raw.figures["f1"]

@@ -9,7 +9,7 @@ import pytest
 from ecg_mlflow.errors import PromotionError
 from ecg_mlflow.records import load_corpus
 from ecg_mlflow.serving import held_out
-from ecg_mlflow.serving.held_out import Answers, as_said, ask
+from ecg_mlflow.serving.held_out import Answers, at_own_threshold, classify
 from ecg_mlflow.stats.predictions import Predictions
 
 
@@ -36,7 +36,7 @@ def test_recordings_are_asked_about_in_their_order_and_in_blocks(corpus, monkeyp
         return by_length(table)
 
     rows = np.array([5, 0, 1, 2, 3])
-    found = ask(predict, corpus, rows, ["A", "N"], "it", lambda: beats.append(1))
+    found = classify(predict, corpus, rows, ["A", "N"], "it", lambda: beats.append(1))
     assert seen == [4, 1]
     assert len(beats) == 2
     expected = (400 + 50 * np.array([6, 1, 2, 3, 4])) / 250 / 10
@@ -48,9 +48,9 @@ def test_recordings_are_asked_about_in_their_order_and_in_blocks(corpus, monkeyp
 
 def test_a_model_with_other_classes_can_not_be_compared(corpus):
     with pytest.raises(PromotionError, match=r"version 3.* lack p_O"):
-        ask(by_length, corpus, np.array([0]), ["A", "O"], "version 3")
+        classify(by_length, corpus, np.array([0]), ["A", "O"], "version 3")
     with pytest.raises(PromotionError, match="lack prediction"):
-        ask(lambda table: np.zeros(len(table)), corpus, np.array([0]), ["A", "N"], "it")
+        classify(lambda table: np.zeros(len(table)), corpus, np.array([0]), ["A", "N"], "it")
 
 
 def test_recordings_without_an_answer_are_not_known(corpus):
@@ -60,7 +60,7 @@ def test_recordings_without_an_answer_are_not_known(corpus):
         answer.loc[1, "prediction"] = None
         return answer
 
-    found = ask(predict, corpus, np.array([0, 1, 2]), ["A", "N"], "it")
+    found = classify(predict, corpus, np.array([0, 1, 2]), ["A", "N"], "it")
     assert found.known.tolist() == [True, False, True]
     assert found.predicted[1] == ""
 
@@ -78,7 +78,7 @@ def said(scores: list[float], labels: str) -> tuple[Answers, Predictions]:
 @pytest.mark.parametrize("labels", ["AANN", "AAAN", "AAAA", "NNNN"])
 def test_labels_tell_the_threshold_that_made_them(labels):
     answers, truth = said([0.9, 0.7, 0.4, 0.1], labels)
-    found = as_said(answers, truth)
+    found = at_own_threshold(answers, truth)
     assert "".join("AN"[place] for place in found.predicted) == labels
     np.testing.assert_array_equal(found.targets, truth.targets)
 
@@ -89,9 +89,9 @@ def test_labels_of_several_classes_tell_it_too(texts):
     answers = Answers(np.array(texts, dtype=object), np.stack([p, [0.8, 0.7, 0.2, 0.9]], 1), 1.0)
     targets = np.array([[1, 1], [0, 1], [0, 0], [0, 1]], bool)
     truth = Predictions(tuple("abcd"), targets, np.full((4, 2), 0.5), ("A", "N"), "A")
-    assert as_said(answers, truth).predicted_labels == texts
+    assert at_own_threshold(answers, truth).predicted_labels == texts
 
 
 def test_labels_that_follow_from_no_threshold_are_refused():
     with pytest.raises(PromotionError, match="follow neither from a threshold"):
-        as_said(*said([0.9, 0.7, 0.4, 0.1], "ANAN"))
+        at_own_threshold(*said([0.9, 0.7, 0.4, 0.1], "ANAN"))

@@ -18,7 +18,7 @@ from ecg_mlflow.pipeline import Pipeline
 from ecg_mlflow.pipeline.spec import stages_to_json
 from ecg_mlflow.serving import predict as predicting
 from ecg_mlflow.serving.manifest import Manifest
-from ecg_mlflow.serving.predict import check_exists, expand, predict_files
+from ecg_mlflow.serving.predict import expand, find_source, predict_files
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
 
@@ -169,13 +169,13 @@ def test_an_old_table_stays_when_it_breaks_off(saved, client, tmp_path, monkeypa
 )
 def test_models_that_are_not_there(client, registered, uri, why):
     with pytest.raises(ModelError, match=why):
-        check_exists(uri, client)
+        find_source(uri, client)
 
 
 def test_a_name_without_aliases(client):
     client.create_registered_model("af-new")
     with pytest.raises(ModelError, match="it has none: name a version, as in models:/af-new/1"):
-        check_exists("models:/af-new@champion", client)
+        find_source("models:/af-new@champion", client)
 
 
 @pytest.mark.parametrize("uri", ["models:/m-00000000000000000000000000000000", "/no/such/folder"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
@@ -18,8 +19,7 @@ from ecg_mlflow.errors import ModelError
 from ecg_mlflow.pipeline import Pipeline
 from ecg_mlflow.records import Record
 from ecg_mlflow.serving.manifest import Manifest, code_digest
-from ecg_mlflow.serving.requirements import pinned_requirements
-from ecg_mlflow.serving.saving import save_classifier
+from ecg_mlflow.serving.saving import classifier_requirements, save_classifier
 from ecg_mlflow.tracking import client
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -54,7 +54,7 @@ def test_what_is_in_the_folder(saved):
         "digests": ["abc"]
     }
     requirements = (saved.folder / "requirements.txt").read_text().split()
-    assert requirements == list(pinned_requirements())
+    assert requirements == list(classifier_requirements())
 
 
 def test_the_signature_states_columns_and_parameters(saved):
@@ -153,3 +153,32 @@ def test_an_example_without_an_answer(saved, tmp_path, network, make_manifest, f
     with pytest.raises(ModelError, match=f"can't answer its example R4: error: {why}"):
         save_classifier(tmp_path / "model", network(1), make_manifest(**fields), saved.example)
     assert not (tmp_path / "model").exists()
+
+
+# --- Requirements --------------------------------------------------------------------------------
+
+
+def test_all_is_pinned_to_what_is_installed():
+    found = dict(one.split("==") for one in classifier_requirements())
+    tensorflow = {"tensorflow", "tensorflow-cpu"} & set(found)
+    assert len(tensorflow) == 1
+    assert set(found) - tensorflow == {
+        *("mlflow", "keras", "numpy", "numba", "scipy", "pandas", "wfdb", "filelock")
+    }
+    assert all(version(name) == number for name, number in found.items())
+
+
+def test_what_the_users_own_files_import_is_needed_too(tmp_path):
+    grid, helper = tmp_path / "grid.py", tmp_path / "helper.py"
+    grid.write_text("import os, helper\nfrom ecg_mlflow import C\ndef f():\n    import sklearn.svm")
+    helper.write_text("import numpy as np\nfrom . import sibling")
+    found = classifier_requirements([grid, helper])
+    assert set(found) - set(classifier_requirements()) == {
+        f"scikit-learn=={version('scikit-learn')}"
+    }
+
+
+def test_a_module_of_no_package(tmp_path):
+    (tmp_path / "grid.py").write_text("import my_lab_tools")
+    with pytest.raises(ModelError, match=r"my_lab_tools, which .*grid.py import, belongs to no"):
+        classifier_requirements([tmp_path / "grid.py"])

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from ecg_mlflow.errors import ModelError, TrackingError
 from ecg_mlflow.tracking import logged_models as models
 from ecg_mlflow.tracking.datasets import DatasetInfo
-from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model, pinned_requirements
+from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
 from ecg_mlflow.tracking.recordings_source import RecordingsSource
 
 TEST = DatasetInfo(
@@ -179,12 +180,13 @@ def test_only_keras_files(client, run_id, tmp_path, name, problem):
         log_model(client, run_id, "best", tmp_path / name, NETWORK)
 
 
-def test_requirements_are_pinned():
-    requirements = pinned_requirements()
-    assert all(requirement.count("==") == 1 for requirement in requirements)
-    names = {requirement.partition("==")[0] for requirement in requirements}
-    assert {"mlflow", "keras", "numpy"} <= names
-    assert names & {"tensorflow", "tensorflow-cpu"}
+def test_requirements_are_pinned(client, run_id, any_file):
+    model_id = log_model(client, run_id, "best", any_file, NETWORK)
+    folder = Path(client.get_logged_model(model_id).artifact_location.removeprefix("file://"))
+    found = dict(one.split("==") for one in (folder / "requirements.txt").read_text().split())
+    assert {"mlflow", "keras", "numpy"} <= set(found)
+    assert set(found) & {"tensorflow", "tensorflow-cpu"}
+    assert all(version(name) == number for name, number in found.items())
 
 
 def test_saving_prints_nothing(client, run_id, any_file, capsys):

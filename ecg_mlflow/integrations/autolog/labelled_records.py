@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ecg_mlflow.errors import AutologError
 from ecg_mlflow.integrations.autolog.labels import listed, read_labels
 from ecg_mlflow.pipeline.batches import record_means
+from ecg_mlflow.stats.predictions import prediction_columns
 from ecg_mlflow.training import Evaluation
 
 #: By how much probabilities may miss their bounds and their sum, as rounded ones do.
@@ -165,15 +166,14 @@ class LabelledRecords:
 
     def columns(self, evaluation: Evaluation) -> dict[str, Any]:
         """Return a table of predictions, as in the runs of a study: one row per record."""
-        columns: dict[str, Any] = {
-            "record": self.names,
-            "label": evaluation.labels,
-            "prediction": evaluation.predicted_labels,
-            "windows": evaluation.counts,
-        }
-        for i, label in enumerate(evaluation.classes):
-            columns[f"p_{label}"] = evaluation.probabilities[:, i]
-        return columns
+        return prediction_columns(
+            self.names,
+            evaluation.labels,
+            evaluation.predicted_labels,
+            evaluation.probabilities,
+            evaluation.classes,
+            more={"windows": evaluation.counts},
+        )
 
 
 def checked_classes(

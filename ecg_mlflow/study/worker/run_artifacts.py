@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from ecg_mlflow.records.splits import TEST, VALIDATION
 from ecg_mlflow.reports.figures.training_plots import class_counts, confusion_matrix, learning_curve
+from ecg_mlflow.stats.predictions import prediction_columns
 from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
 from ecg_mlflow.tracking.trace import Trace, log_trace
 from ecg_mlflow.training import Evaluation
@@ -149,22 +150,21 @@ def _weights(model: keras.Model, weights: Sequence[npt.NDArray[Any]]) -> Iterato
 
 def _log_predictions(run: TrainingRun, evaluations: Mapping[str, Evaluation]) -> None:
     for name, evaluation in evaluations.items():
-        run.log.table(f"predictions/{name}.csv", prediction_columns(evaluation, run.corpus))
+        run.log.table(f"predictions/{name}.csv", evaluation_columns(evaluation, run.corpus))
 
 
-def prediction_columns(evaluation: Evaluation, corpus: Corpus) -> dict[str, Any]:
+def evaluation_columns(evaluation: Evaluation, corpus: Corpus) -> dict[str, Any]:
     """Return a table of predictions: one row per record, with its patient where that is known."""
-    columns: dict[str, Any] = {"record": [corpus.ids[row] for row in evaluation.rows]}
-    if corpus.patients is not None:
-        columns["patient"] = [corpus.patients[row] for row in evaluation.rows]
-    columns |= {
-        "label": evaluation.labels,
-        "prediction": evaluation.predicted_labels,
-        "windows": evaluation.counts,
-    }
-    for i, label in enumerate(evaluation.classes):
-        columns[f"p_{label}"] = evaluation.probabilities[:, i]
-    return columns
+    patients = corpus.patients
+    return prediction_columns(
+        [corpus.ids[row] for row in evaluation.rows],
+        evaluation.labels,
+        evaluation.predicted_labels,
+        evaluation.probabilities,
+        evaluation.classes,
+        patients=None if patients is None else [patients[row] for row in evaluation.rows],
+        more={"windows": evaluation.counts},
+    )
 
 
 def _log_plots(run: TrainingRun, best: Evaluation, side: str) -> None:

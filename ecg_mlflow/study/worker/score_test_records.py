@@ -13,11 +13,11 @@ from ecg_mlflow.executors import stop_requested
 from ecg_mlflow.models.build import build_model
 from ecg_mlflow.records.splits import TEST
 from ecg_mlflow.study.data_plan import batch_sources
-from ecg_mlflow.study.worker.run_artifacts import draw_confusion, prediction_columns
+from ecg_mlflow.study.worker.run_artifacts import draw_confusion, evaluation_columns
 from ecg_mlflow.study.worker.training_run import Report
+from ecg_mlflow.tracking.logged_models import fetch_network
 from ecg_mlflow.tracking.retry import Patience
 from ecg_mlflow.tracking.run_log import RunLog
-from ecg_mlflow.tracking.stored_models import fetch_network
 from ecg_mlflow.training import Evaluation, Paused, evaluate
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def score(run: RunJob, client: MlflowClient, corpus: Corpus, report: Report) -> 
     metrics = {f"{TEST}_{name}": value for name, value in evaluation.metrics.items()}
     title = f"best weights, {TEST} records"
     with RunLog(client, run.run_id, patience=patience) as log:
-        log.table("predictions/best.csv", prediction_columns(evaluation, corpus))
+        log.table("predictions/best.csv", evaluation_columns(evaluation, corpus))
         log.figure("plots/confusion_matrix_test.png", draw_confusion(evaluation, title))
         log.metrics(metrics, run.n_iterations - 1, time.time_ns() // 1_000_000)
         log.flush()

@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.stats.bootstrap import resample_weights
 from ecg_mlflow.stats.comparison import Candidate, compare, winner
-from ecg_mlflow.stats.gate import GainTest, gain_test, higher_is_better
+from ecg_mlflow.stats.gain import GainTest, gain_test, higher_is_better
 from ecg_mlflow.stats.predictions import Predictions
 
 

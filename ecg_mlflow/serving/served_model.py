@@ -17,8 +17,7 @@ from ecg_mlflow.reports.study_corpus import SeenRecords
 from ecg_mlflow.reports.study_results import TrainedRun
 from ecg_mlflow.serving.manifest import Manifest
 from ecg_mlflow.stats.calibration import choose_threshold, fit_temperature
-from ecg_mlflow.tracking.logged_models import log_saved
-from ecg_mlflow.tracking.stored_models import fetch_network
+from ecg_mlflow.tracking.logged_models import fetch_network, log_saved
 from ecg_mlflow.tracking.stored_study import StudyRecord
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ NO_THRESHOLD = "none"
 
 
 @dataclass(frozen=True)
-class Operation:
+class OperatingPoint:
     """How a network's probabilities become labels, and are read as such.
 
     Attributes
@@ -50,7 +49,7 @@ class Operation:
     chosen_on: str
 
     @classmethod
-    def of_run(cls, run: TrainedRun, rule: str) -> Operation:
+    def of_run(cls, run: TrainedRun, rule: str) -> OperatingPoint:
         """Choose threshold and temperature by a run's validation records, if it has any.
 
         Raises
@@ -90,7 +89,7 @@ def log_served_model(
     study: StudyRecord,
     run: TrainedRun,
     corpus: Corpus,
-    operation: Operation,
+    point: OperatingPoint,
 ) -> ServedModel:
     """Build the model of a run that reads recordings, and log it in the run.
 
@@ -106,7 +105,7 @@ def log_served_model(
     TrackingError
         If the store fails.
     """
-    manifest = _manifest(study, run, corpus, operation)
+    manifest = _manifest(study, run, corpus, point)
     seen = SeenRecords.of_study(study.plan, corpus)
     trained_on = {
         "study": study.run_id,
@@ -142,7 +141,7 @@ def log_served_model(
 
 
 def _manifest(
-    study: StudyRecord, run: TrainedRun, corpus: Corpus, operation: Operation
+    study: StudyRecord, run: TrainedRun, corpus: Corpus, point: OperatingPoint
 ) -> Manifest:
     configuration = run.record.configuration
     pipeline = configuration.get("test_pipeline")
@@ -167,10 +166,10 @@ def _manifest(
         # The network was tried on the test records too: what it was scored on, it shall answer.
         activation="sigmoid" if configuration.get("multilabel") else "softmax",
         shortest_s=float(np.min(corpus.n_samples[everything] / corpus.fs[everything])),
-        threshold=operation.threshold,
-        temperature=operation.temperature,
-        threshold_rule=operation.rule,
-        calibrated_on=operation.chosen_on,
+        threshold=point.threshold,
+        temperature=point.temperature,
+        threshold_rule=point.rule,
+        calibrated_on=point.chosen_on,
     )
 
 

@@ -244,7 +244,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = arguments.data
         if data is None:
-            from ecg_mlflow.records.demo import write_demo
+            from ecg_mlflow.records.synthetic import write_demo
 
             data = str(Path(folder, "demo"))
             write_demo(Path(data), 400, 0)

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from studies import parsed
 
 from ecg_mlflow.cli import main
-from ecg_mlflow.records.demo import write_demo
+from ecg_mlflow.records.synthetic import write_demo
 from ecg_mlflow.study.grid_file import find_grid_file, load_grid_file
 
 # Of NumPy 2, in Keras's way of saving a model.

@@ -59,8 +59,8 @@ def locate(data: str, on_progress: Progress | None = None) -> tuple[str | Path, 
     DownloadError
         If the Challenge's data can't be fetched.
     """
-    # Data from files needs neither the HTTP client nor scipy.signal, which these bring along.
     if data == "cinc2017":
+        # Data from files does not need the HTTP client.
         from ecg_mlflow.records.download import fetch_cinc2017
 
         folder = fetch_cinc2017(cache_root(), on_progress=on_progress)
@@ -83,24 +83,19 @@ def absolute(path: str | Path) -> Path:
 
 
 def _make(name: str, n_records: int, seed: int) -> tuple[Path, str]:
-    from ecg_mlflow.records import demo, demo12
+    from ecg_mlflow.records import synthetic
 
-    module = demo if name == "demo" else demo12
-    folder = cache_root() / name / f"{n_records}-{seed}-{_code_digest(module)}"
+    folder = cache_root() / name / f"{n_records}-{seed}-{_code_digest(synthetic)}"
     with locked(folder):
         if not folder.exists():
-            if name == "demo":
-                demo.write_demo(folder, n_records, seed)
-            else:
-                demo12.write_demo12(folder, n_records, seed)
+            write = synthetic.write_demo if name == "demo" else synthetic.write_demo12
+            write(folder, n_records, seed)
     return folder, f"{name}: {n_records} {_WHAT[name]}, seed {seed}"
 
 
-def _code_digest(module: ModuleType) -> str:
+def _code_digest(package: ModuleType) -> str:
     """Digest of the generator's code: another generator makes other records."""
-    assert module.__file__ is not None
-    file = Path(module.__file__)
-    code = [file, *sorted((file.parent / "synthetic").glob("*.py"))]
+    code = sorted(Path(package.__path__[0]).glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in code)).hexdigest()[:12]
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from ecg_mlflow.errors import DownloadError
 from ecg_mlflow.records import transfer
-from ecg_mlflow.records.demo import write_demo
 from ecg_mlflow.records.download import TRAINING_ZIP_URL, fetch_cinc2017
+from ecg_mlflow.records.synthetic import write_demo
 
 pytestmark = pytest.mark.server
 

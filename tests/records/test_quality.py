@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.records.quality import lead_faults
-from ecg_mlflow.records.synthetic.recording import synthesize
+from ecg_mlflow.records.synthetic.corpora import demo_recording
 
 FS = 250.0
 
@@ -57,5 +57,5 @@ def test_each_lead_is_named():
 
 @pytest.mark.parametrize("label", ["N", "A", "O"])
 def test_ordinary_recordings_have_no_faults(label):
-    recording = synthesize(label, np.random.SeedSequence(1), 300, 12)
+    recording = demo_recording(1, label, seed=1, n_leads=12)
     assert lead_faults(recording.samples, 300, recording.leads) == ()

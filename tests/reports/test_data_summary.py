@@ -118,7 +118,7 @@ def test_a_page_with_an_example_of_each_class(small_folder):
 
 
 def test_records_of_equal_lengths_and_twelve_leads(write_record, tmp_path):
-    from ecg_mlflow.records.synthetic.leads import STANDARD_LEADS
+    from ecg_mlflow.records.synthetic.recording import STANDARD_LEADS
 
     for name in ("R1", "R2"):
         write_record(

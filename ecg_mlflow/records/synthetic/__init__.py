@@ -1,6 +1,10 @@
 """Made-up ECGs of a physiological form, for trying the software without real recordings.
 
-`rhythms` says when the heart beats and how, `waves` what the electrodes see of it, `leads` how
-that becomes the standard leads, `noise` what hand and electrode add, and `recording` puts them
-together into one record.
+`rhythms` draws the RR intervals of a diagnosis, `heart` the waves that each lead sees of the beats,
+`noise` what body and electrodes add, `recording` digitises the sum, and `corpora` writes the two
+demo corpora.
 """
+
+from ecg_mlflow.records.synthetic.corpora import write_demo, write_demo12
+
+__all__ = ["write_demo", "write_demo12"]

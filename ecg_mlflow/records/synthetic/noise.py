@@ -1,164 +1,151 @@
-"""What hand, muscle, mains and electrode add to an ECG."""
+"""What breathing, movement, muscles, mains, electrodes and the recorder do to an ECG.
+
+The kinds of noise are those of the MIT-BIH noise stress test (Moody, Muldrow and Mark, Computers
+in Cardiology 11, 1984): baseline wander, electrode motion and muscle noise, with mains hum and loss
+of contact. A handheld recorder passes what that of the PhysioNet/CinC Challenge 2017 does (Clifford
+et al., Computing in Cardiology 44, 2017), a bedside one what the standard asks for diagnostic ECGs
+(Kligfield et al., Circulation 115(10), 2007).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_mlflow.records.synthetic.rhythms import LEAD_IN_S, Breathing, pink_noise
-from ecg_mlflow.records.synthetic.waves import bumps
-
 Floats = NDArray[np.float64]
 
-_BAND_HZ = (0.5, 40.0)  # the pass band of the Challenge's handheld recorder
+_MAINS_HZ = (50.0, 60.0)
+_WANDER_HZ, _SPELLS_HZ = (0.05, 0.6), (0.05, 0.5)
+_MOTION_HZ, _MUSCLE_HZ = (0.3, 10.0), (15.0, 150.0)
 
 
 @dataclass(frozen=True)
 class Disturbance:
-    """How strongly one recording is disturbed; sizes in mV, rates per second.
+    """How strongly a typical recording is disturbed.
 
     Attributes
     ----------
-    muscle_mv, hum_mv, hum_hz
-        Root mean square of muscle noise, amplitude and frequency of mains hum.
-    wander_mv
-        Root mean square of the slow baseline wander.
-    motion_per_s, motion_mv
-        How often a hand moves, and how far the baseline then typically goes.
+    wander_mv, motion_mv, muscle_mv, hum_mv
+        Root mean square of baseline wander, of the swings while a hand moves, and of muscle noise;
+        amplitude of mains hum.
+    motion_share, loss_share
+        Shares of the recording in which a hand moves, and in which the electrodes lose contact.
     contact
-        How much of the heart's signal passes the electrodes, 0 to 1.
-    loss_share
-        Share of the recording without contact.
+        How much of the heart's signal passes the electrodes otherwise, 0 to 1.
+    band_hz
+        What the recorder passes.
     range_mv
-        The amplifier saturates beyond this.
+        The recorder saturates beyond this.
     """
 
+    wander_mv: float
+    motion_mv: float
     muscle_mv: float
     hum_mv: float
-    hum_hz: float
-    wander_mv: float
-    motion_per_s: float
-    motion_mv: float
-    contact: float = 1.0
+    motion_share: float = 0.0
     loss_share: float = 0.0
+    contact: float = 1.0
+    band_hz: tuple[float, float] = (0.5, 40.0)
     range_mv: float = 8.0
 
 
-def draw_disturbance(rng: np.random.Generator, *, unreadable: bool) -> Disturbance:
-    """Disturbance of a usual recording, or of one whose rhythm can hardly be read."""
-    hum_hz = 50.0 if rng.random() < 0.5 else 60.0
-    if not unreadable:
-        return Disturbance(
-            muscle_mv=float(np.exp(rng.normal(np.log(0.007), 0.6))),
-            hum_mv=float(np.exp(rng.normal(np.log(0.007), 0.8))),
-            hum_hz=hum_hz,
-            wander_mv=float(np.exp(rng.normal(np.log(0.045), 0.5))),
-            motion_per_s=float(np.exp(rng.normal(np.log(0.15), 0.9))),
-            motion_mv=float(np.exp(rng.normal(np.log(0.28), 0.5))),
-        )
-    moving, tense, loose = rng.permutation([1.0, rng.uniform(0.2, 1.0), rng.uniform(0.0, 0.7)])
-    return Disturbance(
-        muscle_mv=0.02 + 0.16 * tense * rng.uniform(0.3, 1.0),
-        hum_mv=float(np.exp(rng.normal(np.log(0.03), 0.8))),
-        hum_hz=hum_hz,
-        wander_mv=rng.uniform(0.05, 0.2),
-        motion_per_s=rng.uniform(1.5, 3.5) * (0.4 + 0.6 * moving),
-        motion_mv=0.25 + rng.uniform(0.4, 1.4) * moving,
-        contact=rng.uniform(0.2, 0.8),
-        loss_share=float(max(0.0, 0.7 * loose - 0.1)),
-        range_mv=rng.uniform(1.2, 6.0),
-    )
+#: How recordings are made. With the last three, the rhythm can hardly be read.
+SETTINGS = {
+    "bedside": Disturbance(0.035, 0.0, 0.008, 0.003, band_hz=(0.05, 150.0)),
+    "handheld": Disturbance(0.06, 0.3, 0.016, 0.008, motion_share=0.15),
+    "moving hand": Disturbance(0.1, 1.1, 0.1, 0.03, 0.85, 0.1, 0.3, range_mv=3.0),
+    "tense hand": Disturbance(0.1, 0.5, 0.3, 0.03, 0.4, 0.1, 0.4, range_mv=3.0),
+    "loose hand": Disturbance(0.1, 0.6, 0.1, 0.06, 0.5, 0.6, 0.4, range_mv=3.0),
+}
+UNREADABLE = ("moving hand", "tense hand", "loose hand")
 
 
 def disturb(
-    rng: np.random.Generator,
-    heart_mv: Floats,
-    disturbance: Disturbance,
-    breathing: Breathing,
-    fs: float,
+    rng: np.random.Generator, heart_mv: Floats, typical: Disturbance, breath: Floats, fs: float
 ) -> Floats:
-    """One lead as its recorder gives it out.
+    """What the recorder gives out.
 
-    Steps: (1) the heart's signal fades where contact is lost; (2) wander, motion, muscle noise
-    and hum are added; (3) the recorder's band-pass runs over the sum, once and forwards as in
-    the device; (4) the amplifier saturates.
+    Steps: (1) the heart's signal fades where contact is lost; (2) wander, motion, muscle noise and
+    hum are added; (3) the recorder's band-pass runs over the sum, a high-pass of first order and a
+    low-pass of third order without delay; (4) the recorder saturates.
 
     Parameters
     ----------
     rng
-        Draws what is random in it.
+        Draws what is random in it, for the first lead the same whatever leads follow.
     heart_mv
-        One lead from `LEAD_IN_S` before the recording's start on, in mV, shape `(n_samples,)`.
-    disturbance
-        How much of what there is.
-    breathing
-        Moves the baseline.
+        In mV, shape `(n_leads, n_samples)`.
+    typical
+        How strongly a typical recording of its kind is disturbed.
+    breath
+        Depth of breath, which moves the baseline; -1 to 1, shape `(n_samples,)`.
     fs
         Sampling frequency in Hz.
 
     Returns
     -------
-    Shape `(n_samples,)`, with the lead-in.
+    The shape of `heart_mv`. The first seconds hold what the band-pass carries over from the end.
     """
-    n = len(heart_mv)
-    time_s = np.arange(n) / fs - LEAD_IN_S
-    slow = _filtered(pink_noise(rng, n), fs, 0.6, "lowpass")
-    wander = disturbance.wander_mv * (0.6 * breathing.at(time_s) + slow)
-    motion = _motion(rng, disturbance, fs, n)
-    hum = disturbance.hum_mv * np.sin(
-        2 * np.pi * disturbance.hum_hz * time_s + rng.uniform(0, 2 * np.pi)
-    )
-    muscle = disturbance.muscle_mv * _swelling(rng, fs, n) * rng.standard_normal(n) * 1.5
-    contact = disturbance.contact * _contact(rng, disturbance.loss_share, fs, n)
-    raw = contact * heart_mv + wander + motion + hum + muscle
-    low, high = _BAND_HZ[0], min(_BAND_HZ[1], 0.45 * fs)
-    passed = _filtered(_filtered(raw, fs, low, "highpass"), fs, high, "lowpass", order=3)
-    return np.clip(passed, -disturbance.range_mv, disturbance.range_mv)
+    shape = n_leads, n = heart_mv.shape
+    typical_mv = typical.wander_mv, typical.motion_mv, typical.muscle_mv, typical.hum_mv
+    wander_mv, motion_mv, muscle_mv, hum_mv = typical_mv * np.exp(rng.normal(0.0, 0.6, 4))
+    wander_rng, muscle_rng, hum_rng, loss_rng, when_rng, motion_rng = rng.spawn(6)
+    cycles = rng.choice(_MAINS_HZ) * np.arange(n) / fs + hum_rng.uniform(size=(n_leads, 1))
+    contact = typical.contact * (1.0 - _spells(loss_rng, typical.loss_share, shape, fs))
+    raw_mv = contact * heart_mv + hum_mv * np.sin(2 * np.pi * cycles) + 0.6 * wander_mv * breath
+    if motion_mv > 0.0:
+        moving = _spells(when_rng, typical.motion_share, shape, fs)
+        raw_mv += motion_mv * moving * pink_noise(motion_rng, shape, fs, _MOTION_HZ)
+    hz, spectrum = np.fft.rfftfreq(n, 1 / fs), np.fft.rfft(raw_mv)
+    _add_pink_noise(spectrum, wander_rng, wander_mv, hz, _WANDER_HZ)
+    _add_pink_noise(spectrum, muscle_rng, muscle_mv, hz, _MUSCLE_HZ)
+    low_hz, high_hz = typical.band_hz
+    spectrum *= hz / (hz - 1j * low_hz) / np.sqrt(1.0 + (hz / high_hz) ** 6)
+    return np.clip(np.fft.irfft(spectrum, n), -typical.range_mv, typical.range_mv)
 
 
-def _motion(rng: np.random.Generator, disturbance: Disturbance, fs: float, n: int) -> Floats:
-    """Rounded swings and sudden steps of the baseline, shape `(n,)`."""
-    duration_s = n / fs
-    n_swings = int(rng.poisson(disturbance.motion_per_s * duration_s))
-    height = disturbance.motion_mv * rng.standard_normal(n_swings) * rng.gamma(2.0, 0.5, n_swings)
-    swings = bumps(
-        rng.uniform(0, duration_s, n_swings),
-        rng.uniform(0.03, 0.25, n_swings),
-        rng.uniform(0.05, 0.35, n_swings),
-        height,
-        fs,
-        n,
-    )
-    n_steps = int(rng.poisson(0.15 * n_swings))
-    step = np.zeros(n)
-    np.add.at(
-        step,
-        rng.integers(0, n, n_steps),
-        1.5 * disturbance.motion_mv * rng.standard_normal(n_steps),
-    )
-    return swings + _filtered(np.cumsum(step), fs, 0.4, "highpass")
+def pink_noise(
+    rng: np.random.Generator, shape: tuple[int, int], fs: float, band_hz: tuple[float, float]
+) -> Floats:
+    """Noise in a band, whose power falls as 1/f there; root mean square 1.
+
+    Parameters
+    ----------
+    rng
+        Draws it.
+    shape
+        Of the result: `(n_leads, n_samples)`.
+    fs
+        Sampling frequency in Hz.
+    band_hz
+        Lowest and highest frequency.
+    """
+    hz = np.fft.rfftfreq(shape[1], 1 / fs)
+    spectrum = np.zeros((shape[0], len(hz)), np.complex128)
+    _add_pink_noise(spectrum, rng, 1.0, hz, band_hz)
+    return np.fft.irfft(spectrum, shape[1])
 
 
-def _swelling(rng: np.random.Generator, fs: float, n: int) -> Floats:
-    """Slow envelope of muscle noise around 1, shape `(n,)`."""
-    return np.exp(0.6 * _filtered(pink_noise(rng, n), fs, 1.0, "lowpass"))
+def _add_pink_noise(
+    spectrum: NDArray[np.complex128],
+    rng: np.random.Generator,
+    rms: float,
+    hz: NDArray[np.floating[Any]],
+    band_hz: tuple[float, float],
+) -> None:
+    """Add pink noise of a root mean square to real Fourier transforms, shape `(n_leads, n_hz)`."""
+    inside = (hz >= band_hz[0]) & (hz <= band_hz[1])
+    parts = rng.standard_normal((len(spectrum), 2, int(inside.sum()))) / np.sqrt(hz[inside])
+    parts *= rms * 2 * len(hz) / np.sqrt(2 * np.sum(parts**2, axis=(1, 2), keepdims=True))
+    spectrum[:, inside] += parts[:, 0] + 1j * parts[:, 1]
 
 
-def _contact(rng: np.random.Generator, loss_share: float, fs: float, n: int) -> Floats:
-    """1 where the electrodes touch and 0 where they don't, with soft edges; shape `(n,)`."""
-    if loss_share <= 0.0:
-        return np.ones(n)
-    level = _filtered(rng.standard_normal(n), fs, 0.3, "lowpass", order=3)
-    touching = (level > np.quantile(level, loss_share)).astype(np.float64)
-    return np.clip(_filtered(touching, fs, 5.0, "lowpass"), 0.0, 1.0)
-
-
-def _filtered(signal: Floats, fs: float, corner_hz: float, kind: str, order: int = 1) -> Floats:
-    """The signal after a Butterworth filter that runs forwards."""
-    # Half a second to import, which no process that only opens a corpus should pay.
-    from scipy.signal import butter, sosfilt
-
-    sos = butter(order, corner_hz, kind, fs=fs, output="sos")
-    return np.asarray(sosfilt(sos, signal), dtype=np.float64)
+def _spells(rng: np.random.Generator, share: float, shape: tuple[int, int], fs: float) -> Floats:
+    """1 during spells that make up a share of the recording, else 0, with soft edges."""
+    if share == 0.0:
+        return np.zeros(shape)
+    level = pink_noise(rng, shape, fs, _SPELLS_HZ)
+    return np.clip(8.0 * (level - np.quantile(level, 1.0 - share, axis=1, keepdims=True)), 0.0, 1.0)

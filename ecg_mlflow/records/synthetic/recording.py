@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_mlflow.records.synthetic.leads import (
-    independent_leads,
-    lead_names,
-    standard_leads,
-    swap_arms,
-)
-from ecg_mlflow.records.synthetic.noise import disturb, draw_disturbance
-from ecg_mlflow.records.synthetic.rhythms import (
-    LEAD_IN_S,
-    Breathing,
-    Rhythm,
-    atrial_fibrillation,
-    normal_rhythm,
-    other_rhythm,
-)
-from ecg_mlflow.records.synthetic.waves import draw_heart, render_sources
+from ecg_mlflow.records.synthetic.heart import heart_signal
+from ecg_mlflow.records.synthetic.noise import SETTINGS, disturb
+from ecg_mlflow.records.synthetic.rhythms import LEAD_IN_S, draw_rhythm
 
 UNITS_PER_MV = 1000
-_INVERTED_SHARE = 0.15  # how many people hold a handheld recorder the wrong way round
+STANDARD_LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+_SWAPPED_SHARE = 0.15  # how many people hold a handheld recorder the wrong way round
+_IN_WORDS = {
+    "NSR": "sinus rhythm",
+    "SB": "sinus bradycardia",
+    "STach": "sinus tachycardia",
+    "AF": "atrial fibrillation",
+    "AFL": "atrial flutter",
+    "PAC": "premature atrial beats",
+    "PVC": "premature ventricular beats",
+    "VBig": "premature ventricular beats in bigeminy",
+    "VTrig": "premature ventricular beats in trigeminy",
+    "IAVB": "first-degree AV block",
+    "RBBB": "right bundle branch block",
+    "LBBB": "left bundle branch block",
+    "LAD": "left axis deviation",
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Recording:
     leads
         Their names.
     rhythm
-        What the heart did, in words.
+        What a cardiologist would write on the strip.
     """
 
     samples: NDArray[np.int16]
@@ -47,64 +51,71 @@ class Recording:
     rhythm: str
 
 
-def synthesize(label: str, seeds: np.random.SeedSequence, fs: float, n_leads: int) -> Recording:
-    """One recording of a class.
+def make_recording(
+    rng: np.random.Generator, diagnoses: Collection[str], setting: str, fs: float, n_leads: int
+) -> Recording:
+    """Make one recording.
 
-    The first lead does not depend on how many more there are, nor length, rhythm and noise level
-    on the sampling frequency.
+    The first lead does not depend on how many more there are, nor length, rhythm and noise level on
+    the sampling frequency. Leads keep Einthoven's law to the last unit: II = I + III.
 
     Parameters
     ----------
-    label
-        "N", "A", "O" or "~".
-    seeds
+    rng
         All randomness comes from here.
+    diagnoses
+        Abbreviations: a rhythm as in `rhythms.draw_rhythm`, and any of IAVB (not with AF), RBBB or
+        LBBB, and LAD.
+    setting
+        How it is recorded, one of `noise.SETTINGS`.
     fs
         Sampling frequency in Hz.
     n_leads
-        1 to 12.
+        1 to 12, the first of `STANDARD_LEADS`. A single one is called "ECG", as in the Challenge.
     """
-    rng, heart_rng, *lead_seeds = (np.random.default_rng(s) for s in seeds.spawn(10))
-    duration_s = _draw_duration(rng)
-    breathing = Breathing(rng.uniform(0.17, 0.38), rng.uniform(0, 2 * np.pi))
-    inverted = rng.random() < _INVERTED_SHARE
-    disturbance = draw_disturbance(rng, unreadable=label == "~")
-    rhythm = _draw_rhythm(rng, label, duration_s, breathing)
-    n_samples, lead_in = round(duration_s * fs), round(LEAD_IN_S * fs)
-    heart = draw_heart(heart_rng)
-    sources = render_sources(heart_rng, rhythm, heart, breathing, fs, n_samples + lead_in)
-    needed = independent_leads(n_leads)
-    signal = sources @ heart.projection[:, :needed]
-    if inverted:
-        signal = swap_arms(signal)
-    signal = np.stack(
-        [
-            disturb(lead_rng, signal[:, lead], disturbance, breathing, fs)
-            for lead, lead_rng in enumerate(lead_seeds[:needed])
-        ],
-        axis=1,
+    heart_rng, noise_rng = rng.spawn(2)
+    # Lengths by hand are as in the Challenge of 2017: mostly 30 s, now and then 60, else 9 to 61.
+    duration_s = rng.choice((30.0, 60.0, rng.uniform(9.05, 60.95)), p=(0.72, 0.08, 0.2))
+    arms_swapped = rng.random() < _SWAPPED_SHARE
+    if setting == "bedside":
+        duration_s, arms_swapped = 10.0, False
+    rhythm = draw_rhythm(rng, diagnoses, duration_s)
+    lead_in, n_samples = round(LEAD_IN_S * fs), round(LEAD_IN_S * fs) + round(duration_s * fs)
+    # Of I, II, V1 to V6, as many as the others follow from.
+    needed = 1 if n_leads == 1 else max(2, n_leads - 4)
+    heart_mv = heart_signal(heart_rng, diagnoses, rhythm, fs, n_samples)[:needed]
+    if arms_swapped:  # I turns over, II becomes III
+        heart_mv[1:2] -= heart_mv[:1]
+        heart_mv[0] *= -1.0
+    breath = rhythm.breath(np.arange(n_samples) / fs - LEAD_IN_S)
+    mv = disturb(noise_rng, heart_mv, SETTINGS[setting], breath, fs)[:, lead_in:]
+    digital = np.rint(UNITS_PER_MV * mv).astype(np.int16)
+    return Recording(
+        samples=standard_leads(digital, n_leads),
+        leads=("ECG",) if n_leads == 1 else STANDARD_LEADS[:n_leads],
+        rhythm=", ".join(words for name, words in _IN_WORDS.items() if name in diagnoses),
     )
-    # The recorder saturates at 8 mV, and no lead is more than two of them: all fits into int16.
-    samples = np.rint(UNITS_PER_MV * standard_leads(signal[lead_in:], n_leads)).astype(np.int16)
-    return Recording(samples, lead_names(n_leads), rhythm.name)
 
 
-def _draw_duration(rng: np.random.Generator) -> float:
-    """Length in s as in the Challenge: mostly 30, now and then 60, else between 9 and 61."""
-    kind, between = rng.random(), rng.uniform(9.05, 60.95)
-    if kind < 0.72:
-        return 30.0
-    return 60.0 if kind < 0.80 else between
+def standard_leads(independent: NDArray[np.int16], n_leads: int) -> NDArray[np.int16]:
+    """Compute the first `n_leads` standard leads in whole units, so that rounding breaks no law.
 
+    I, II and V1 to V6 determine the others by Einthoven's law (III = II - I) and Goldberger's
+    formulas (aVR = -(I + II) / 2, aVL = I - II / 2, aVF = II - I / 2).
 
-def _draw_rhythm(
-    rng: np.random.Generator, label: str, duration_s: float, breathing: Breathing
-) -> Rhythm:
-    """A rhythm of the class; below the noise of class "~" lies any of the others."""
-    if label == "~":
-        label = str(rng.choice(("N", "A", "O"), p=(0.6, 0.15, 0.25)))
-    if label == "A":
-        return atrial_fibrillation(rng, duration_s)
-    if label == "O":
-        return other_rhythm(rng, duration_s, breathing)
-    return normal_rhythm(rng, duration_s, breathing)
+    Parameters
+    ----------
+    independent
+        Leads I, II, V1, ... as far as needed, shape `(n, n_samples)`.
+    n_leads
+        1 to 12.
+
+    Returns
+    -------
+    Shape `(n_samples, n_leads)`.
+    """
+    if n_leads == 1:
+        return independent.T
+    one, two, *chest = independent
+    limb = (one, two, two - one, -((one + two) // 2), one - two // 2, two - one // 2)
+    return np.stack((*limb, *chest)[:n_leads], axis=1)

@@ -3,72 +3,95 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ecg_mlflow.records.synthetic.noise import Disturbance, disturb, draw_disturbance
-from ecg_mlflow.records.synthetic.rhythms import Breathing
-
-FS = 300.0
-QUIET = Disturbance(
-    muscle_mv=0.0, hum_mv=0.0, hum_hz=50.0, wander_mv=0.0, motion_per_s=0.0, motion_mv=0.0
+from ecg_mlflow.records.synthetic.noise import (
+    SETTINGS,
+    UNREADABLE,
+    Disturbance,
+    disturb,
+    pink_noise,
 )
-TIME_S = np.arange(int(33 * FS)) / FS
+
+FS = 500.0
+TIME_S = np.arange(round(32 * FS)) / FS
+QUIET = Disturbance(0.0, 0.0, 0.0, 0.0)
 
 
-def run(disturbance, heart_mv=None, seed=0):
-    heart_mv = np.zeros(len(TIME_S)) if heart_mv is None else heart_mv
-    return disturb(np.random.default_rng(seed), heart_mv, disturbance, Breathing(0.2, 0.0), FS)
+def run(typical, heart_mv=0.0, seed=0):
+    lead = np.broadcast_to(heart_mv, (1, len(TIME_S)))
+    return disturb(np.random.default_rng(seed), lead, typical, np.sin(TIME_S), FS)[0]
 
 
-def amplitude_at(signal, frequency_hz):
-    return 2 * np.abs(np.mean(signal[1800:] * np.exp(-2j * np.pi * frequency_hz * TIME_S[1800:])))
-
-
-def test_without_disturbance_the_recorder_passes_half_to_forty_hertz():
-    assert not run(QUIET).any()
-    for frequency_hz, passed in ((0.5, 0.71), (10.0, 1.0), (40.0, 0.71), (0.05, 0.1)):
-        out = run(QUIET, np.sin(2 * np.pi * frequency_hz * TIME_S))
-        assert amplitude_at(out, frequency_hz) == pytest.approx(passed, abs=0.05)
-
-
-def test_hum_has_its_frequency():
-    out = run(replace(QUIET, hum_mv=1.0, hum_hz=60.0))
-    assert amplitude_at(out, 60.0) > 20 * amplitude_at(out, 50.0)
+def amplitude_at(signal, hz):
+    return 2 * np.abs(np.mean(signal * np.exp(-2j * np.pi * hz * TIME_S)))
 
 
 @pytest.mark.parametrize(
-    ("field", "low_hz", "high_hz"),
-    [("muscle_mv", 15.0, 40.0), ("wander_mv", 0.0, 2.0)],
+    ("band_hz", "passed"),
+    [
+        ((0.5, 40.0), {0.0625: 0.12, 0.5: 0.71, 10: 1.0, 40: 0.71, 120: 0.04}),
+        ((0.05, 150.0), {0.0625: 0.78, 0.5: 1.0, 10: 1.0, 40: 1.0, 150: 0.71}),
+    ],
 )
-def test_muscle_noise_is_quick_and_wander_slow(field, low_hz, high_hz):
-    out = run(replace(QUIET, **{field: 0.1}))
-    power = np.abs(np.fft.rfft(out)) ** 2
-    frequency = np.fft.rfftfreq(len(out), 1 / FS)
-    assert power[(frequency >= low_hz) & (frequency <= high_hz)].sum() > 0.5 * power.sum()
+def test_the_recorder_passes_its_band(band_hz, passed):
+    assert not run(QUIET).any()
+    for hz, share in passed.items():
+        out = run(replace(QUIET, band_hz=band_hz), np.sin(2 * np.pi * hz * TIME_S))
+        assert amplitude_at(out, hz) == pytest.approx(share, abs=0.02)
 
 
-def test_motion_grows_with_rate_and_size():
-    calm = run(replace(QUIET, motion_per_s=0.2, motion_mv=0.2)).std()
-    restless = run(replace(QUIET, motion_per_s=2.0, motion_mv=1.0)).std()
-    assert restless > 4 * calm > 0
+@pytest.mark.parametrize(
+    ("noise", "low_hz", "high_hz"),
+    [
+        ({"wander_mv": 0.1}, 0.05, 0.6),
+        ({"motion_mv": 1.0, "motion_share": 0.5}, 0.1, 12.0),
+        ({"muscle_mv": 0.1}, 15.0, 150.0),
+        ({"hum_mv": 0.1}, 49.0, 61.0),
+    ],
+)
+def test_each_noise_lies_in_its_band_and_has_its_size(noise, low_hz, high_hz):
+    out = run(replace(QUIET, **noise, band_hz=(0.01, 200.0)))
+    power, hz = np.abs(np.fft.rfft(out)) ** 2, np.fft.rfftfreq(len(out), 1 / FS)
+    assert power[(hz >= low_hz) & (hz <= high_hz)].sum() > 0.95 * power.sum()
+    size_mv, *_ = noise.values()
+    assert 0.1 * size_mv < out.std() < 4 * size_mv
 
 
-def test_saturation_cuts_off():
+def test_mains_have_either_frequency():
+    outs = [run(replace(QUIET, hum_mv=1.0, band_hz=(0.05, 150.0)), seed=seed) for seed in range(12)]
+    assert {round(np.argmax(np.abs(np.fft.rfft(out))) / 32) for out in outs} == {50, 60}
+
+
+def test_motion_and_lost_contact_take_their_shares():
+    moving = run(replace(QUIET, motion_mv=1.0, motion_share=0.3, band_hz=(0.001, 200.0)))
+    assert (moving.reshape(-1, 250).std(axis=1) > 0.1).mean() == pytest.approx(0.3, abs=0.15)
+    beats = np.sin(2 * np.pi * 10 * TIME_S)
+    touching = run(replace(QUIET, loss_share=0.4), beats)
+    assert np.abs(touching).mean() / np.abs(run(QUIET, beats)).mean() == pytest.approx(0.6, abs=0.1)
+
+
+def test_a_bad_contact_takes_some_of_the_heart_away():
+    beats = np.sin(2 * np.pi * 10 * TIME_S)
+    np.testing.assert_allclose(run(replace(QUIET, contact=0.3), beats), 0.3 * run(QUIET, beats))
+
+
+def test_the_recorder_saturates():
     out = run(replace(QUIET, range_mv=0.5), 3 * np.sin(2 * np.pi * 5 * TIME_S))
     assert np.abs(out).max() == 0.5
     assert (np.abs(out) == 0.5).mean() > 0.5
 
 
-def test_lost_contact_takes_the_heart_away_for_its_share():
-    out = run(replace(QUIET, loss_share=0.4), np.sin(2 * np.pi * 10 * TIME_S))
-    pieces = out[: len(out) // 150 * 150].reshape(-1, 150)
-    assert (pieces.std(axis=1) < 0.2).mean() == pytest.approx(0.4, abs=0.15)
+def test_unreadable_recordings_have_more_noise_and_less_of_the_heart():
+    def typical(setting):
+        return np.median([run(SETTINGS[setting], seed=seed).std() for seed in range(20)])
+
+    assert typical("bedside") < typical("handheld") < 0.15
+    for setting in UNREADABLE:
+        assert typical(setting) > 3 * typical("handheld")
+        assert SETTINGS[setting].contact < 0.5
 
 
-def test_unreadable_recordings_are_worse_in_every_way():
-    rng = np.random.default_rng(0)
-    usual = [draw_disturbance(rng, unreadable=False) for _ in range(200)]
-    worse = [draw_disturbance(rng, unreadable=True) for _ in range(200)]
-    for field in ("muscle_mv", "wander_mv", "motion_per_s", "motion_mv", "loss_share"):
-        assert np.mean([getattr(d, field) for d in worse]) > 2 * np.mean(
-            [getattr(d, field) for d in usual]
-        ), field
-    assert max(d.contact for d in worse) < 1
+def test_pink_noise_falls_as_one_over_f():
+    noise = pink_noise(np.random.default_rng(0), (40, 4096), 4096.0, (1.0, 2048.0))
+    np.testing.assert_allclose(noise.std(axis=1), 1.0, atol=0.01)
+    power = (np.abs(np.fft.rfft(noise)) ** 2).mean(axis=0)
+    assert power[8:24].mean() / power[800:2400].mean() == pytest.approx(1424 / 14.6, rel=0.2)

@@ -2,99 +2,92 @@ import numpy as np
 import pytest
 from scipy.signal import find_peaks
 
-from ecg_mlflow.records.synthetic import recording as recording_module
-from ecg_mlflow.records.synthetic.recording import synthesize
-
-CLASSES = ("N", "A", "O", "~")
+from ecg_mlflow.records.synthetic import recording
+from ecg_mlflow.records.synthetic.recording import STANDARD_LEADS, make_recording, standard_leads
 
 
-def make(label, number, fs=300.0, n_leads=1):
-    return synthesize(label, np.random.SeedSequence(5, spawn_key=(number,)), fs, n_leads)
+def make(*diagnoses, seed=0, setting="handheld", fs=300.0, n_leads=1):
+    return make_recording(np.random.default_rng(seed), diagnoses, setting, fs, n_leads)
 
 
-@pytest.mark.parametrize("label", CLASSES)
-def test_samples_are_digital_and_of_the_challenges_lengths(label):
-    lengths = []
-    for number in range(30):
-        recording = make(label, number)
-        assert recording.samples.dtype == np.int16
-        assert recording.samples.shape[1] == 1
-        assert recording.samples.min() > -32768
-        assert recording.samples.std() > 20
-        lengths.append(len(recording.samples))
-    assert min(lengths) >= 2714
-    assert max(lengths) <= 18286
+def intervals_s(lead, fs):
+    """RR intervals by the steepest slopes, good enough on readable recordings."""
+    steep = np.convolve(np.diff(lead.astype(float)) ** 2, np.ones(round(fs / 10)), "same")
+    height = 0.3 * np.quantile(steep, 0.98)
+    return np.diff(find_peaks(steep, height=height, distance=round(0.27 * fs))[0]) / fs
+
+
+def test_by_hand_lengths_are_the_challenges_and_say_nothing_of_the_diagnosis():
+    lengths = [len(make("NSR", seed=seed).samples) for seed in range(60)]
+    assert 2714 <= min(lengths) < 9000 < max(lengths) <= 18286
     assert np.median(lengths) == 9000
+    assert [len(make("AF", seed=seed).samples) for seed in range(60)] == lengths
 
 
-def test_length_says_nothing_about_the_class():
-    lengths = [[len(make(label, number).samples) for number in range(20)] for label in CLASSES]
-    assert lengths == [lengths[0]] * 4
+def test_at_the_bedside_recordings_last_ten_seconds_and_no_arms_are_swapped():
+    for seed in range(20):
+        samples = make("NSR", seed=seed, setting="bedside", fs=500.0, n_leads=12).samples
+        assert samples.shape == (5000, 12)
+        assert samples[:, 0].max() > -samples[:, 0].min()
 
 
-def test_first_lead_does_not_depend_on_how_many_follow():
-    one, twelve = make("A", 3), make("A", 3, n_leads=12)
-    np.testing.assert_array_equal(one.samples[:, 0], twelve.samples[:, 0])
-    assert one.leads == ("ECG",)
-    assert twelve.leads == (
-        "I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6",
-    )  # fmt: skip
+def test_about_one_hand_in_seven_holds_the_recorder_the_wrong_way_round():
+    leads = [make("NSR", seed=seed).samples[:, 0] for seed in range(100)]
+    turned = [np.mean((lead - lead.mean()) ** 3.0) < 0 for lead in leads]
+    assert 8 <= sum(turned) <= 23
 
 
-def test_twelve_leads_see_one_heart():
-    samples = make("N", 1, n_leads=12).samples.astype(float)
-    np.testing.assert_allclose(samples[:, 0] + samples[:, 2], samples[:, 1], atol=1.5)
-    assert len({round(column.std()) for column in samples.T}) > 6
-    assert abs(np.corrcoef(samples[:, 9], samples[:, 10])[0, 1]) > 0.6
+def test_swapped_arms_turn_the_heart_over_but_not_the_noise(monkeypatch):
+    def both():
+        for share in (0.0, 1.0):
+            monkeypatch.setattr(recording, "_SWAPPED_SHARE", share)
+            yield dict(
+                zip(STANDARD_LEADS, make("NSR", n_leads=12).samples.T.astype(int), strict=True)
+            )
+
+    right, swapped = both()
+    assert 2 < (right["I"] + swapped["I"]).std() < 0.6 * right["I"].std()
+    monkeypatch.setattr(recording, "disturb", lambda rng, heart_mv, *_: heart_mv)
+    right, swapped = both()
+    np.testing.assert_array_equal(swapped["I"], -right["I"])
+    for one, other in (("II", "III"), ("III", "II"), ("aVR", "aVL"), ("aVF", "aVF"), ("V1", "V1")):
+        np.testing.assert_allclose(swapped[one], right[other], atol=2)
+
+
+@pytest.mark.parametrize("setting", ["handheld", "bedside"])
+def test_leads_are_the_first_of_twelve_that_one_heart_gives(setting):
+    twelve = make("AF", n_leads=12, setting=setting)
+    one, two, three, avr, avl, avf = twelve.samples[:, :6].T.astype(int)
+    np.testing.assert_array_equal(one + three, two)
+    assert np.abs(avr + avl + avf).max() <= 2
+    assert np.abs(2 * avr + one + two).max() <= 2
+    assert np.abs(avf - (two + three) / 2).max() <= 1
+    for n_leads in range(1, 12):
+        some = make("AF", n_leads=n_leads, setting=setting)
+        assert some.leads == (STANDARD_LEADS[:n_leads] if n_leads > 1 else ("ECG",))
+        first = twelve.samples[:, :1]
+        np.testing.assert_array_equal(some.samples[:, :1], first)
+        assert some.samples.shape == (len(first), n_leads)
+
+
+def test_the_largest_signals_fit_into_int16():
+    opposite = np.array([[8000], [-8000], *[[8000]] * 6], np.int16)
+    assert standard_leads(opposite, 12)[0, :3].tolist() == [8000, -8000, -16000]
 
 
 def test_sampling_frequency_changes_samples_but_not_the_heart():
-    slow, quick = make("O", 4), make("O", 4, fs=600.0)
+    slow, quick = make("NSR", "PVC", seed=4), make("NSR", "PVC", seed=4, fs=600.0)
     assert len(quick.samples) == 2 * len(slow.samples)
-    assert quick.rhythm == slow.rhythm
+    assert quick.rhythm == slow.rhythm == "sinus rhythm, premature ventricular beats"
+    assert np.corrcoef(slow.samples[:, 0], quick.samples[::2, 0])[0, 1] > 0.95
 
 
-def intervals_s(samples, fs=300.0):
-    """RR intervals by the steepest slopes, good enough on readable recordings."""
-    steep = np.convolve(np.diff(samples.astype(float)) ** 2, np.ones(30), "same")
-    peaks, _ = find_peaks(steep, height=0.3 * np.quantile(steep, 0.98), distance=round(0.27 * fs))
-    return np.diff(peaks) / fs
-
-
-def test_fibrillation_shows_in_the_intervals_of_the_signal():
+@pytest.mark.parametrize("setting", ["handheld", "bedside"])
+def test_fibrillation_shows_in_the_intervals_of_the_signal(setting):
     spread = {}
-    for label in ("N", "A"):
-        intervals = [intervals_s(make(label, n).samples[:, 0]) for n in range(40)]
-        spread[label] = [np.std(rr) / np.mean(rr) for rr in intervals]
-    assert np.median(spread["N"]) < 0.08
-    assert np.median(spread["A"]) > 0.16
-
-
-def test_hands_exchanged_turn_the_heart_but_not_the_noise_over(monkeypatch):
-    monkeypatch.setattr(recording_module, "_INVERTED_SHARE", 0.0)
-    upright = make("N", 1).samples[:, 0]
-    monkeypatch.setattr(recording_module, "_INVERTED_SHARE", 1.0)
-    inverted = make("N", 1).samples[:, 0]
-    assert np.corrcoef(upright, inverted)[0, 1] < -0.5
-    monkeypatch.setattr(recording_module, "disturb", lambda rng, heart_mv, *_: heart_mv)
-    inverted = make("N", 1).samples
-    monkeypatch.setattr(recording_module, "_INVERTED_SHARE", 0.0)
-    np.testing.assert_array_equal(inverted, -make("N", 1).samples)
-
-
-def test_about_one_recording_in_seven_is_upside_down(monkeypatch):
-    turned = []
-    monkeypatch.setattr(recording_module, "swap_arms", lambda signal: turned.append(1) or -signal)
-    for number in range(100):
-        make("N", number)
-    assert 8 <= len(turned) <= 23
-
-
-def test_the_strongest_disturbance_fits_into_int16(monkeypatch):
-    saturated = [8.0, -8.0] * 4  # I and II opposite make III the largest lead that there can be
-    columns = iter(saturated)
-    monkeypatch.setattr(
-        recording_module, "disturb", lambda rng, heart_mv, *_: np.full(len(heart_mv), next(columns))
-    )
-    samples = make("~", 1, n_leads=12).samples
-    assert samples[0, 2] == -16000
+    for diagnosis in ("NSR", "AF"):
+        leads = [make(diagnosis, seed=n, setting=setting).samples[:, 0] for n in range(40)]
+        intervals = [intervals_s(lead, 300.0) for lead in leads]
+        spread[diagnosis] = [rr.std() / rr.mean() for rr in intervals]
+    assert np.median(spread["NSR"]) < 0.08
+    assert np.median(spread["AF"]) > 0.16

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.errors import RecordError
-from ecg_mlflow.records.synthetic.recording import synthesize
+from ecg_mlflow.records.synthetic.corpora import demo_recording
 from ecg_mlflow.reports.figures import draw_strip, png, strip_title
 from ecg_mlflow.reports.figures.ecg_paper import MOST_TRACES
 
@@ -15,7 +15,7 @@ FS = 300.0
 
 @pytest.fixture(scope="module")
 def twelve_leads():
-    return synthesize("A", np.random.SeedSequence(3), 500.0, 12)
+    return demo_recording(1, "A", seed=3, fs=500, n_leads=12)
 
 
 def wave(seconds, fs=FS):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.errors import RecordError
-from ecg_mlflow.records.synthetic.bedside import record_bedside
-from ecg_mlflow.records.synthetic.leads import STANDARD_LEADS
+from ecg_mlflow.records.synthetic.corpora import demo12_recording
+from ecg_mlflow.records.synthetic.recording import STANDARD_LEADS
 from ecg_mlflow.reports.figures.strip_rows import MM_PER_S
 from ecg_mlflow.reports.figures.twelve_leads import LAYOUT, draw_twelve_leads, has_twelve_leads
 
@@ -16,7 +16,7 @@ FS = 500.0
 
 @pytest.fixture(scope="module")
 def recording():
-    return record_bedside(("NSR",), np.random.SeedSequence(3)).samples / 1000
+    return demo12_recording(1, ("NSR",), seed=3).samples / 1000
 
 
 def steps(seconds=10.0, fs=FS):

@@ -1,0 +1,145 @@
+"""Are the waves of a heart where a cardiologist looks for them?"""
+
+import numpy as np
+import pytest
+
+from ecg_mlflow.records.synthetic.heart import bumps, heart_signal
+from ecg_mlflow.records.synthetic.rhythms import LEAD_IN_S, Rhythm
+
+FS = 500.0
+R = 200  # sample of the R peak in what `beat` returns
+PEOPLE = range(25)
+LEAD_I, LEAD_II, V1, V2, V5, V6 = 0, 1, 2, 3, 6, 7
+
+
+def signal(*diagnoses, seed=0, rr_s=0.9, atrial_hz=0.0, ventricular=()):
+    n = 16
+    starts = np.isin(np.arange(n), ventricular)
+    p_gain = np.where(starts, 0.0, float(not {"AF", "AFL"} & set(diagnoses)))
+    rhythm = Rhythm(np.full(n, rr_s), p_gain, starts, atrial_hz, breath_hz=0.25)
+    rng = np.random.default_rng(seed)
+    return heart_signal(rng, diagnoses, rhythm, FS, round(n * rr_s * FS)), rhythm.r_s
+
+
+def beat(*diagnoses, **more):
+    """Leads I, II, V1 to V6 around the ninth R peak, the level between P and Q at 0."""
+    mv, r_s = signal(*diagnoses, **more)
+    at = round((r_s[8] + LEAD_IN_S) * FS)
+    cut = mv[:, at - R : at + 250]
+    return cut - cut[:, R - 25 : R - 20].mean(axis=1, keepdims=True)
+
+
+def peak_s(lead, start_s, end_s):
+    """When after the R peak the lead is the furthest from 0."""
+    start = R + round(start_s * FS)
+    return start_s + np.argmax(np.abs(lead[start : R + round(end_s * FS)])) / FS
+
+
+def qrs_s(mv):
+    """From the first to the last steep slope in any lead."""
+    steep = np.abs(np.diff(mv, axis=1)).sum(axis=0)[R - 60 : R + 70]
+    found = np.flatnonzero(steep > 0.06 * steep.max())
+    return (found[-1] - found[0]) / FS
+
+
+def test_waves_come_in_the_order_p_q_r_s_t():
+    for seed in PEOPLE:
+        mv = beat("NSR", seed=seed)
+        assert -0.2 < peak_s(mv[LEAD_II], -0.3, -0.07) < -0.08
+        assert abs(peak_s(mv[LEAD_II], -0.05, 0.05)) <= 2 / FS
+        assert 0.0 < peak_s(mv[V1], -0.05, 0.1) < 0.05  # S
+        assert 0.2 < peak_s(mv[LEAD_II], 0.1, 0.45) < 0.35
+        for wave_s, positive in ((-0.12, True), (-0.03, False), (0.0, True), (0.26, True)):
+            around = mv[V5, R + round(FS * wave_s) - 12 : R + round(FS * wave_s) + 12]
+            assert (around.max() > 0.01) if positive else (around.min() < 0)
+
+
+def test_adults_have_adult_sizes_in_lead_one():
+    r = np.array([beat("NSR", seed=seed)[LEAD_I].max() for seed in range(100)])
+    assert 0.6 < np.median(r) < 1.3
+    assert r.min() > 0.2
+
+
+def test_qt_follows_the_cube_root_of_rr():
+    at_s = [peak_s(beat("NSR", rr_s=rr_s)[LEAD_II], 0.1, 0.4) for rr_s in (0.5, 1.0)]
+    assert at_s[0] / at_s[1] == pytest.approx(0.5 ** (1 / 3), abs=0.02)
+
+
+def test_first_degree_block_puts_p_further_before_qrs():
+    usual = [-peak_s(beat("NSR", seed=seed)[LEAD_II], -0.35, -0.07) for seed in PEOPLE]
+    long = [-peak_s(beat("NSR", "IAVB", seed=seed)[LEAD_II], -0.35, -0.07) for seed in PEOPLE]
+    assert max(usual) < 0.19 < 0.2 < min(long)
+
+
+def test_a_complex_is_broad_only_where_a_bundle_branch_is_blocked():
+    narrow, right, left = (
+        [qrs_s(beat(*diagnoses, seed=seed)) for seed in PEOPLE]
+        for diagnoses in (("NSR",), ("NSR", "RBBB"), ("NSR", "LBBB"))
+    )
+    assert max(narrow) < 0.1 < min(right)
+    assert np.median(right) > 0.12
+    assert np.median(left) > 0.12
+    assert max(narrow) < min(left)
+
+
+def test_right_bundle_branch_block():
+    for seed in PEOPLE:
+        mv, narrow = beat("NSR", "RBBB", seed=seed), beat("NSR", seed=seed)
+        late = slice(R + 20, R + 50)
+        assert mv[V1, late].max() > 3 * abs(narrow[V1, late].max())  # R' in V1
+        assert mv[V1, late].max() > mv[V1, R - 10 : R + 5].max()
+        assert mv[LEAD_I, late].min() < -0.03  # a broad S in I and V6
+        assert mv[V6, late].min() < -0.03
+        assert mv[V1, R + 100 : R + 200].min() < -0.03  # T against the end of QRS
+
+
+def test_left_bundle_branch_block():
+    for seed in PEOPLE:
+        mv = beat("NSR", "LBBB", seed=seed)
+        qrs, t = slice(R - 30, R + 60), slice(R + 100, R + 200)
+        assert -mv[V1, qrs].min() > 3 * mv[V1, qrs].max()  # QS or rS
+        for lead in (LEAD_I, V5, V6):
+            assert mv[lead, qrs].min() > -0.15 * mv[lead, qrs].max()  # no q, no S
+            assert mv[lead, t].min() < -0.03
+        assert mv[V1, t].max() > 0.05
+
+
+def test_left_axis_is_up_in_one_and_down_in_avf():
+    for diagnoses, left in (
+        (("NSR",), False),
+        (("NSR", "LAD"), True),
+        (("SB", "RBBB", "LAD"), True),
+    ):
+        for seed in PEOPLE:
+            mv = beat(*diagnoses, seed=seed)[:, R - 5 : R + 5]
+            avf = mv[LEAD_II] - mv[LEAD_I] / 2
+            assert mv[LEAD_I].max() > 0.1
+            assert (avf[5] < 0) == left
+
+
+def test_a_ventricular_beat_is_broad_without_p_and_with_t_against_it():
+    for seed in PEOPLE:
+        usual, mv = beat("NSR", seed=seed), beat("NSR", "PVC", seed=seed, ventricular=[8])
+        assert np.ptp(mv[LEAD_II, R - 100 : R - 50]) < 0.2 * np.ptp(
+            usual[LEAD_II, R - 100 : R - 50]
+        )
+        qrs, t = mv[V2, R - 40 : R + 70], mv[V2, R + 110 : R + 200]
+        assert (np.abs(qrs) > 0.5 * np.abs(qrs).max()).sum() / FS > 0.05
+        assert qrs[np.abs(qrs).argmax()] < 0 < t.max()
+
+
+def test_atrial_waves_have_their_frequency_and_sway_only_in_fibrillation():
+    for diagnosis, hz, widest_hz in (("AF", 6.0, 1.0), ("AFL", 5.0, 0.1)):
+        waves = signal(diagnosis, atrial_hz=hz)[0] - signal(diagnosis)[0]
+        power = np.abs(np.fft.rfft(waves[V1]))
+        found_hz = np.fft.rfftfreq(waves.shape[1], 1 / FS)[power.argmax()]
+        assert found_hz == pytest.approx(hz, abs=widest_hz)
+        assert 0.02 < waves[V1].std() < 0.3
+
+
+def test_bumps_have_a_width_for_each_side_and_are_cut_off_at_the_edges():
+    wave = bumps(np.array([0.0, 1.0]), 0.02, 0.05, np.array([1.0, 2.0]), 1000.0, 1500)
+    assert wave.shape == (1500,)
+    np.testing.assert_allclose(wave[[0, 1000]], [1.0, 2.0])
+    np.testing.assert_allclose(wave[[980, 1050]], 2.0 * np.exp(-0.5))
+    assert not bumps(np.empty(0), 0.02, 0.05, np.empty(0), 1000.0, 5).any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tarfile
 import uuid
 import warnings
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gallery import empty_store, made_once
 from studies import Workplace
 
 from ecg_mlflow.records.wfdb_header import import_wfdb
@@ -139,20 +141,16 @@ def write_beats(folder: Path, write_record: WriteRecord, n_records: int = 20) ->
 
 @pytest.fixture(scope="session")
 def tracking_store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """URI of one sqlite store for all studies: to create one takes seconds."""
-    from ecg_mlflow.tracking.client import connect
-
-    uri = f"sqlite:///{tmp_path_factory.mktemp('studies') / 'mlflow.db'}"
-    connect(uri)
-    return uri
+    """URI of one sqlite store for all studies of this process."""
+    path = tmp_path_factory.mktemp("studies") / "mlflow.db"
+    shutil.copy(empty_store(tmp_path_factory), path)
+    return f"sqlite:///{path}"
 
 
 @pytest.fixture(scope="session")
 def beats(tmp_path_factory: pytest.TempPathFactory, write_record: WriteRecord) -> Path:
     """Folder of twenty short records in two classes; not to be written to."""
-    folder = tmp_path_factory.mktemp("beats")
-    write_beats(folder, write_record)
-    return folder
+    return made_once(tmp_path_factory, "beats", lambda folder: write_beats(folder, write_record))
 
 
 @pytest.fixture(scope="session")

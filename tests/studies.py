@@ -16,6 +16,8 @@ from ecg_mlflow.executors import worker_main
 from ecg_mlflow.tracking.runs import REASON_TAG
 
 PARENT_TAG = "mlflow.parentRunId"
+#: What a process needs in PYTHONPATH to train the network of `numpy_net`.
+NETWORKS = Path(__file__).parent / "networks"
 
 #: The fields of the small research, as the text of their values.
 FIELDS = {

@@ -15,14 +15,16 @@ from contextlib import suppress
 
 import pytest
 from chaos import (
+    KERAS_GRID,
     N_RUNS,
     Fault,
     assert_same,
     commands,
-    empty_store,
+    first_repetition,
     opened_lab,
     undisturbed,
 )
+from gallery import empty_store
 from mlflow import MlflowClient
 from waiting import wait_for
 
@@ -73,54 +75,57 @@ WORKERS_DEATHS = (
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory, beats):
-    return undisturbed(tmp_path_factory.mktemp, beats)
+    found = undisturbed(tmp_path_factory, beats)
+    assert len(found) == N_RUNS
+    return found
+
+
+@pytest.fixture(scope="module")
+def expected_once(expected):
+    return first_repetition(expected)
 
 
 @pytest.fixture
 def lab(tmp_path, tmp_path_factory, beats):
-    with opened_lab(tmp_path, beats, empty=empty_store(tmp_path_factory.mktemp)) as lab:
+    with opened_lab(tmp_path, beats, empty=empty_store(tmp_path_factory)) as lab:
         yield lab
 
 
-def go_on(lab, parent, *more, reaps=True, faults=()):
-    """Go on with a study whose driver was killed, at once or by the command that `reap` tells."""
-    if not reaps:
-        return lab.run("--resume", parent, *more, faults=faults)
-    status, said = lab.call("reap")
-    assert status == 0
-    told = commands(said)
-    assert told in ([["run", "--resume", parent]], []), said
-    return lab.run("--resume", parent, *more, faults=faults)
-
-
-@pytest.mark.parametrize("branches", [1, pytest.param(3, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("branches", [1, pytest.param(3, marks=pytest.mark.nightly)])
 def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(lab, expected, branches):
     # Three runs that share a process take no longer than one.
     lab.environment["UNHURRIED_S"] = str(0.001 * branches)
     chance = random.Random(SEED + branches)
     more = ("--branches", str(branches))
-    reaps = branches == 1  # before each session; the other time the sessions see to the dead
     kills = Counter()
+
+    def go_on(*faults):
+        """Go on at once, or, every other time, by the command that `reap` tells."""
+        if kills["driver"] % 2:
+            status, said = lab.call("reap")
+            assert status == 0
+            assert commands(said) in ([["run", "--resume", parent]], []), said
+        return lab.run("--resume", parent, *more, faults=faults)
 
     first, *others = deaths(branches)
     driver, parent = lab.run(*more, faults=first), None
-    for faults in others:
+    for faults in (*others, []):
         assert driver.wait() == -signal.SIGKILL, driver.said
         parent = parent or driver.parent
-        driver = go_on(lab, parent, *more, reaps=reaps, faults=faults)
-    assert driver.wait() == -signal.SIGKILL, driver.said
+        kills["driver"] += 1
+        driver = go_on(*faults)
     happened = [death for faults in (first, *others) for death in faults]
     assert lab.happened() == {death.name for death in happened}
-    kills.update(death.role for death in happened)
+    kills["worker"] += sum(death.role == "worker" for death in happened)
+    time.sleep(chance.uniform(0.3, 4))
+    driver.kill()
+    kills["driver"] += 1
 
     # No more than two workers in a session: a run is given up after three deaths on the spot.
     for death in WORKERS_DEATHS:
         if lab.statuses(parent)["FINISHED"] > N_RUNS - 3:
             break  # what is left may end before this session does
-        driver = go_on(lab, parent, *more, reaps=reaps, faults=[death])
-        time.sleep(chance.uniform(0.3, 4))
-        driver.kill()
-        driver = go_on(lab, parent, *more, reaps=reaps, faults=[death])
+        driver = go_on(death)
         pid = chance.choice(driver.wait_for(lab.workers))
         time.sleep(chance.uniform(0, 6))
         with suppress(ProcessLookupError):
@@ -128,21 +133,40 @@ def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(lab, e
         driver.wait_for(lambda name=death.name: name in lab.happened())
         time.sleep(chance.uniform(0, 2))
         driver.kill()
-        kills.update(driver=2, worker=2)
+        kills.update(driver=1, worker=2)
 
     assert min(kills.values()) >= 3
     assert kills.total() >= 10
-    driver = go_on(lab, parent, *more)
+    driver = go_on()
     assert driver.wait() == 0, driver.said
     assert "Traceback" not in driver.said
     assert_same(lab, parent, expected)
     wait_for(lambda: not lab.processes())
 
 
-def test_workers_end_with_their_driver_and_reaping_tells_how_to_go_on(lab, expected):
+def test_a_study_of_keras_whose_processes_are_killed_ends_the_same(
+    tmp_path, tmp_path_factory, beats
+):
+    few = ("--configs", "0", "--workers", "1")
+    expected = undisturbed(tmp_path_factory, beats, *few, grid=KERAS_GRID)
+    empty = empty_store(tmp_path_factory)
+    with opened_lab(tmp_path, beats, empty=empty, grid=KERAS_GRID) as lab:
+        faults = [
+            Fault("worker", save_checkpoint, 3, after=True),
+            Fault("driver", MlflowClient.set_terminated, 1, only=FINISHED),
+        ]
+        driver = lab.run(*few, faults=faults)
+        assert driver.wait() == -signal.SIGKILL, driver.said
+        assert lab.happened() == {fault.name for fault in faults}
+        resumed = lab.run("--resume", driver.parent, "--workers", "1")
+        assert resumed.wait() == 0, resumed.said
+        assert_same(lab, driver.parent, expected)
+
+
+def test_workers_end_with_their_driver_and_reaping_tells_how_to_go_on(lab, expected_once):
     # The first runs must not be over after the two commands below, however slow the machine is.
     lab.environment["UNHURRIED_S"] = "0.05"
-    driver = lab.run()
+    driver = lab.run("--reps", "1")
     parent = driver.wait_for(lambda: driver.parent)
     driver.wait_for(lambda: lab.is_training(parent))
 
@@ -169,17 +193,14 @@ def test_workers_end_with_their_driver_and_reaping_tells_how_to_go_on(lab, expec
     assert lab.client.get_run(parent).info.status == "KILLED"
     assert lab.statuses(parent)["KILLED"] >= 1
     assert lab.left_over() == saved, "what the study goes on from is still there"
-    status, said = lab.call("reap")
-    assert (status, said.strip()) == (0, "nothing to do: no study is without its driver")
-
     lab.environment["UNHURRIED_S"] = "0"
     resumed = lab.run("--resume", parent)
     assert resumed.wait() == 0, resumed.said
-    assert_same(lab, parent, expected)
+    assert_same(lab, parent, expected_once)
 
 
 def test_the_start_of_another_study_ends_what_a_dead_driver_has_left(lab):
-    driver = lab.run()
+    driver = lab.run("--reps", "1")
     parent = driver.wait_for(lambda: driver.parent)
     driver.wait_for(lambda: lab.is_training(parent))
     driver.kill()
@@ -195,8 +216,8 @@ def test_the_start_of_another_study_ends_what_a_dead_driver_has_left(lab):
     assert commands(other.said) == [["run", "--resume", parent]]
 
 
-def test_a_second_driver_that_comes_at_the_same_moment_is_turned_away(lab, expected):
-    driver = lab.run()
+def test_a_second_driver_that_comes_at_the_same_moment_is_turned_away(lab, expected_once):
+    driver = lab.run("--reps", "1")
     parent = driver.wait_for(lambda: driver.parent)
     driver.wait_for(lambda: lab.is_training(parent))
     driver.kill()
@@ -206,11 +227,11 @@ def test_a_second_driver_that_comes_at_the_same_moment_is_turned_away(lab, expec
     assert sorted(statuses) == [0, 1], [one.said for one in both]
     (loser,) = [one for one in both if one.process.returncode == 1]
     assert f"error: study {parent} is being run by " in loser.said
-    assert_same(lab, parent, expected)
+    assert_same(lab, parent, expected_once)
 
 
-def test_ctrl_c_saves_every_run_and_the_study_goes_on_exactly(lab, expected):
-    driver = lab.run()
+def test_ctrl_c_saves_every_run_and_the_study_goes_on_exactly(lab, expected_once):
+    driver = lab.run("--reps", "1")
     parent = driver.wait_for(lambda: driver.parent)
     driver.wait_for(lambda: lab.is_training(parent))
     driver.process.send_signal(signal.SIGINT)
@@ -228,14 +249,14 @@ def test_ctrl_c_saves_every_run_and_the_study_goes_on_exactly(lab, expected):
     lab.environment["UNHURRIED_S"] = "0"
     resumed = lab.run(*driver.resumes_by[1:])
     assert resumed.wait() == 0, resumed.said
-    assert_same(lab, parent, expected)
+    assert_same(lab, parent, expected_once)
 
 
-def test_a_second_ctrl_c_ends_it_at_once_and_it_can_be_gone_on_with(lab, expected):
+def test_a_second_ctrl_c_ends_it_at_once_and_it_can_be_gone_on_with(lab, expected_once):
     # An iteration takes 40 s now, longer than a worker is given, and a worker can't stop before
     # it has done its own.
     lab.environment["UNHURRIED_S"] = "4"
-    driver = lab.run()
+    driver = lab.run("--reps", "1")
     parent = driver.wait_for(lambda: driver.parent)
     driver.wait_for(lambda: lab.workers() and lab.left_over())
     time.sleep(5)
@@ -252,5 +273,5 @@ def test_a_second_ctrl_c_ends_it_at_once_and_it_can_be_gone_on_with(lab, expecte
     lab.environment["UNHURRIED_S"] = "0"
     resumed = lab.run(*driver.resumes_by[1:])
     assert resumed.wait() == 0, resumed.said
-    assert len(lab.children(parent)) == N_RUNS
-    assert_same(lab, parent, expected)
+    assert len(lab.children(parent)) == len(expected_once)
+    assert_same(lab, parent, expected_once)

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 from chaos import (
-    IDENTITY,
+    GRID,
+    KERAS_GRID,
     Fault,
     assert_same,
     differences,
-    empty_store,
     first_repetition,
     opened_lab,
-    portrait,
+    portraits,
     undisturbed,
 )
+from gallery import empty_store
 from mlflow import MlflowClient
 from studies import grid_text
 from waiting import wait_for
@@ -30,15 +31,18 @@ from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.training import load_checkpoint
 
 slow = pytest.mark.slow
-soak = pytest.mark.soak
+nightly = pytest.mark.nightly
 
 SIZE = 4 << 20
 #: Half of its pipeline runs once per record: 20 records of 310 to 500 samples, doubled.
 PREPARING = grid_text(
-    before="once = Pipeline().resample_signals(500)",
+    before="from numpy_net import NumpyNet\nonce = Pipeline().resample_signals(500)",
     train="once.center_flip().random_split_signals(128, 2)",
     test="once.split_signals(128, step=64)",
     epochs="1",
+    grid="Option('hidden', [2, 3])",
+    model="NumpyNet",
+    model_arguments="",
 )
 
 
@@ -78,19 +82,25 @@ def disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory, beats):
-    return first_repetition(undisturbed(tmp_path_factory.mktemp, beats))
+@pytest.fixture(params=[GRID])
+def grid(request):
+    return request.param
 
 
 @pytest.fixture
-def lab(disk, tmp_path, tmp_path_factory, beats):
+def expected(tmp_path_factory, beats, grid):
+    return first_repetition(undisturbed(tmp_path_factory, beats, grid=grid))
+
+
+@pytest.fixture
+def lab(disk, tmp_path, tmp_path_factory, beats, grid):
     """Whose checkpoints go to the small disk."""
     (tmp_path / "lab").mkdir()
     with opened_lab(
         tmp_path / "lab",
         beats,
-        empty=empty_store(tmp_path_factory.mktemp),
+        empty=empty_store(tmp_path_factory),
+        grid=grid,
         **{CHECKPOINT_VARIABLE: str(disk.folder)},
     ) as lab:
         yield lab
@@ -121,6 +131,11 @@ def check_message(said, disk):
 
 
 @slow
+@pytest.mark.parametrize(
+    "grid",
+    [pytest.param(GRID, id="numpy"), pytest.param(KERAS_GRID, id="keras", marks=nightly)],
+    indirect=True,
+)
 def test_without_room_for_checkpoints_the_study_goes_on_to_its_end(lab, disk, expected):
     driver = fill_while_training(lab, disk)
     assert driver.wait() == 0, driver.said
@@ -157,7 +172,7 @@ def test_checkpoints_of_before_the_disk_was_full_serve_a_resumed_study(lab, disk
     "call",
     [
         RunLog.complete,
-        pytest.param(MlflowClient.log_text, marks=soak),
+        pytest.param(MlflowClient.log_text, marks=nightly),
     ],
 )
 def test_a_worker_that_dies_at_the_end_of_a_run_it_could_not_save_doubles_nothing(
@@ -231,25 +246,12 @@ def test_a_study_without_room_for_the_packed_records_opens_no_run(lab, disk, exp
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory, beats):
     """Return what the study that prepares its records comes to, by identity."""
-    folder = tmp_path_factory.mktemp("prepared")
-    with opened_lab(folder, beats, empty=empty_store(tmp_path_factory.mktemp)) as lab:
-        (folder / "grid.py").write_text(PREPARING)
-        driver = lab.run()
-        assert driver.wait() == 0, driver.said
-        return portraits(lab, driver.parent)
-
-
-def portraits(lab, parent):
-    return {
-        run.data.tags[IDENTITY]: portrait(lab.client, run, lab.folder / "scratch")
-        for run in lab.children(parent)
-        if run.info.status == "FINISHED"
-    }
+    return undisturbed(tmp_path_factory, beats, grid=PREPARING)
 
 
 @slow
 @pytest.mark.parametrize(
-    "room", [pytest.param(0, marks=soak), 12 << 10, pytest.param(44 << 10, marks=soak)]
+    "room", [pytest.param(0, marks=nightly), 12 << 10, pytest.param(44 << 10, marks=nightly)]
 )
 def test_without_room_for_what_is_prepared_a_study_opens_no_run(
     lab, disk, prepared, monkeypatch, beats, room

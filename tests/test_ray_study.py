@@ -86,7 +86,7 @@ def by_identity(work: Workplace, experiment: str, status: str = "FINISHED"):
     "shared",
     [
         pytest.param(True, id="shared checkpoints"),
-        pytest.param(False, id="lost checkpoints", marks=pytest.mark.soak),
+        pytest.param(False, id="lost checkpoints", marks=pytest.mark.nightly),
     ],
 )
 def test_a_study_that_loses_a_node_ends_with_all_runs_finished_once(

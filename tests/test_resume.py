@@ -16,8 +16,9 @@ from ecg_mlflow.tracking.ledger import ATTEMPT_TAG, IDENTITY_TAG, PLAN_TAG
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 NET = "{'blocks': [1], 'filters': [2], 'input_filters': 2}"
-SMALL = grid_text(grid="Option('layout', ['c', 'ca'])", model_arguments=NET)
-GROWN = grid_text(grid="Option('layout', ['ca', 'cn', 'c'])", model_arguments=NET)
+NUMPY = {"before": "from numpy_net import NumpyNet", "model": "NumpyNet", "model_arguments": ""}
+SMALL = grid_text(grid="Option('hidden', [2, 3])", **NUMPY)
+GROWN = grid_text(grid="Option('hidden', [3, 4, 2])", **NUMPY)
 #: The second configuration fails as long as a file named `broken` lies beside the grid file.
 FRAGILE = grid_text(
     before="""

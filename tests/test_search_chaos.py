@@ -19,13 +19,15 @@ import pytest
 from chaos import (
     IDENTITY,
     TEXTS,
+    UNHURRIED,
     Fault,
     Portrait,
     differences,
-    empty_store,
     opened_lab,
     portrait,
+    undisturbed,
 )
+from gallery import empty_store
 from mlflow import MlflowClient
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -49,44 +51,32 @@ pytestmark = [
     pytest.mark.timeout(1800),
 ]
 
-soak = pytest.mark.soak
+nightly = pytest.mark.nightly
 
 #: Of the random moments; another one for another try.
 SEED = int(os.environ.get("CHAOS_SEED", "0"))
 
 GRID = grid_text(
-    before="""
-import os, time
-
-def unhurried(signal, fs):
-    time.sleep(float(os.environ.get("UNHURRIED_S", "0")))
-    return signal
-
+    before=f"""{UNHURRIED}
 classic = (
-    Option.product(
-        Option("model", [ResNet18, ResNet34]),
-        Option("blocks", [[1], [2]]),
-        Option("filters", [[4], [4]]),
-    )
-    * Option("layout", ["ca"])
-    * Option("input_filters", [4])
+    Option.product(Option("hidden", [5, 6]), Option("momentum", [0.6, 0.7]))
+    * Option("dropout", [0.25])
+    * Option("learning_rate", [0.01])
 )
 custom = (
-    Option("model", [ResNet])
-    * Option("layout", ["c", "ca"])
-    * Option("input_filters", [2, 3])
-    * Option("blocks", [[1]])
-    * Option("filters", [[2], [3], [4]])
-    * Option("momentum", [0.9, 0.99])
+    Option("hidden", [2, 3, 4])
+    * Option("momentum", [0.5, 0.9])
+    * Option("dropout", [0.0, 0.25])
+    * Option("learning_rate", [0.003, 0.01])
 )
 """,
     grid="classic + custom",
-    model="C('model')",
+    model="NumpyNet",
     model_arguments="",
     train="root.random_split_signals(128, 2).apply(unhurried)",
     epochs="9",
     test_every="'3 epochs'",
-    optimizer="Optimizer('adam', learning_rate=1e-3)",
+    optimizer="Optimizer('sgd', learning_rate=C('learning_rate'))",
     split="Split((0.5, 0.25, 0.25), stratified=True, seed=0)",
 )
 N_CONFIGS = 26
@@ -124,11 +114,7 @@ def look(lab, run):
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory, beats):
     """The runs of an undisturbed study of the whole grid, by identity."""
-    folder, empty = tmp_path_factory.mktemp("grid"), empty_store(tmp_path_factory.mktemp)
-    with opened_lab(folder, beats, empty=empty, grid=GRID, UNHURRIED_S="0") as lab:
-        driver = lab.run("--workers", "2")
-        assert driver.wait() == 0, driver.said
-        found = {run.data.tags[IDENTITY]: look(lab, run) for run in lab.children(driver.parent)}
+    found = undisturbed(tmp_path_factory, beats, grid=GRID)
     assert len(found) == N_CONFIGS
     for one in found.values():
         assert [step for step, _ in one.histories["loss"]] == list(range(N_ITERATIONS))
@@ -143,7 +129,7 @@ def expected(tmp_path_factory, beats):
 
 @pytest.fixture
 def lab(tmp_path, tmp_path_factory, beats):
-    empty = empty_store(tmp_path_factory.mktemp)
+    empty = empty_store(tmp_path_factory)
     # A run takes two seconds, in which it can be killed, or hear that it is given up.
     with opened_lab(tmp_path, beats, empty=empty, grid=GRID, UNHURRIED_S="0.01") as lab:
         yield lab
@@ -215,7 +201,7 @@ class Search:
 
 
 @pytest.mark.parametrize(
-    "sampler", ["tpe", pytest.param("random", marks=soak), pytest.param("grid", marks=soak)]
+    "sampler", ["tpe", pytest.param("random", marks=nightly), pytest.param("grid", marks=nightly)]
 )
 def test_no_configuration_is_run_twice_or_lost(lab, expected, sampler):
     chance = random.Random(f"{SEED} {sampler}")
@@ -247,7 +233,7 @@ def test_no_configuration_is_run_twice_or_lost(lab, expected, sampler):
         assert {one.user_attrs["number"]: one.value for one in exported} == values
 
 
-@pytest.mark.parametrize("sampler", ["tpe", pytest.param("grid", marks=soak)])
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("grid", marks=nightly)])
 def test_what_was_pruned_stays_so_and_the_test_records_are_scored_once(lab, expected, sampler):
     search = Search(lab, ("--sampler", sampler, "--pruner", "asha:eta=2,min_epochs=3"))
     # Two workers die where they give up a run, before and after; the driver, where it has decided

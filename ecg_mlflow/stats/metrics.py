@@ -59,10 +59,7 @@ def classification_metrics(
     found["log_loss"] = log_loss(targets, probabilities)
     found["brier"] = float(brier_terms(is_positive, score).mean())
     if 0 < is_positive.sum() < len(targets):
-        from sklearn.metrics import average_precision_score, roc_auc_score
-
-        found["roc_auc"] = float(roc_auc_score(is_positive, score))
-        found["average_precision"] = float(average_precision_score(is_positive, score))
+        found |= ranked_metrics(is_positive, score)
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
@@ -167,6 +164,26 @@ def brier_terms(
 ) -> npt.NDArray[np.float64]:
     """Return each record's squared difference of its probability to be positive from 0 or 1."""
     return np.asarray((scores.astype(np.float64) - is_positive) ** 2)
+
+
+def ranked_metrics(
+    is_positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating[Any]]
+) -> dict[str, float]:
+    """Return ``roc_auc`` and ``average_precision`` of scores, as scikit-learn defines them.
+
+    They are computed here, since to import scikit-learn takes a worker the better part of a
+    second. There are positive and negative records.
+    """
+    levels, rank = np.unique(-scores, return_inverse=True)  # from the highest score on
+    hits = np.bincount(rank[is_positive], minlength=len(levels))
+    misses = np.bincount(rank[~is_positive], minlength=len(levels))
+    true, false = np.cumsum(hits), np.cumsum(misses)
+    # Mann and Whitney: pairs of a positive and a negative record in the wrong order, ties half.
+    wrong = hits @ (false - misses / 2)
+    return {
+        "roc_auc": float(1 - wrong / (true[-1] * false[-1])),
+        "average_precision": float(hits @ (true / (true + false)) / true[-1]),
+    }
 
 
 def higher_is_better(metric: str) -> bool:

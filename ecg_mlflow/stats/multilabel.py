@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.stats.metrics import brier_terms, class_suffix, ratio
+from ecg_mlflow.stats.metrics import brier_terms, class_suffix, ranked_metrics, ratio
 
 Floats = npt.NDArray[np.float64]
 
@@ -131,13 +131,13 @@ def binary_loss_terms(
 def _ranked(
     targets: npt.NDArray[np.bool_], probabilities: npt.NDArray[np.floating[Any]], place: int
 ) -> dict[str, float]:
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
     shares = targets.mean(axis=0)
-    found = {}
-    for name, score in (("roc_auc", roc_auc_score), ("average_precision", average_precision_score)):
-        if 0 < shares[place] < 1:
-            found[name] = float(score(targets[:, place], probabilities[:, place]))
-        if (shares > 0).all() and (shares < 1).all():
-            found[f"{name}_macro"] = float(score(targets, probabilities, average="macro"))
+    is_defined = (shares > 0) & (shares < 1)
+    each = [
+        ranked_metrics(targets[:, i], probabilities[:, i]) if defined else {}
+        for i, defined in enumerate(is_defined)
+    ]
+    found = dict(each[place])
+    if is_defined.all():
+        found |= {f"{name}_macro": float(np.mean([one[name] for one in each])) for name in each[0]}
     return found

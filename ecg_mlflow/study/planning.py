@@ -20,6 +20,7 @@ from ecg_mlflow.study.data_plan import DataPlan, plan_data, try_batches, uncover
 from ecg_mlflow.study.plan import ConfigPlan, Network, PlannedRun, StudyPlan
 from ecg_mlflow.study.research import Research, config_name
 from ecg_mlflow.study.settings import Rules, Settings
+from ecg_mlflow.study.step_factory import step_factory
 
 #: Goes into every identity; to be raised when a training means something else than before.
 IDENTITY_VERSION = 1
@@ -220,7 +221,8 @@ class ConfigPlanner:
             network = describe_network(one, data.input_shape)
         except EcgMlflowError as error:
             raise ResearchError(f"configuration {config_name(config)}: {error}") from error
-        return ConfigPlan(index, config, one, data, network, digest([key, one.seed]))
+        stream = digest([key, one.seed, step_factory(one)])
+        return ConfigPlan(index, config, one, data, network, stream)
 
     def runs(self, config: ConfigPlan) -> tuple[PlannedRun, ...]:
         """Plan the repetitions of a configuration."""

@@ -38,6 +38,9 @@ class Step(Protocol):
     def fetch(self, losses: list[Any]) -> npt.NDArray[np.float32]:
         """Bring losses from the device."""
 
+    def to_device(self, array: npt.NDArray[Any]) -> Any:
+        """Copy an array to the device ahead of the step that needs it."""
+
 
 class Observer(Protocol):
     """What a training tells while it runs.

@@ -11,8 +11,9 @@ with that dimension open: padding rows would enter the batch norms' statistics.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import numpy as np
@@ -20,7 +21,11 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ecg_mlflow.errors import CheckpointError
+from ecg_mlflow.models.build import count_parameters
 from ecg_mlflow.training.fused_norm import fused_norms
+
+if TYPE_CHECKING:
+    from ecg_mlflow.training.joint_step import JointStep
 
 Floats = npt.NDArray[np.float32]
 
@@ -66,6 +71,18 @@ class CompiledStep:
         self._train = tf.function(self._train_step, input_signature=self.signature)
         self._predict = tf.function(self._probabilities, input_signature=[windows])
 
+    @property
+    def n_parameters(self) -> int:
+        """The number of trainable parameters."""
+        return count_parameters(self.model)
+
+    @staticmethod
+    def join(steps: Sequence[CompiledStep]) -> JointStep:
+        """Make one call of several steps that train on the same batches."""
+        from ecg_mlflow.training.joint_step import JointStep
+
+        return JointStep(steps)
+
     def train(self, windows: Any, targets: Any) -> Any:
         """Update the model on one batch; return the loss, still on the device."""
         return self._train(windows, targets)
@@ -85,6 +102,23 @@ class CompiledStep:
         """Bring losses from the device, all at once."""
         values: Floats = tf.stack(losses).numpy()
         return values
+
+    def weights(self) -> list[npt.NDArray[Any]]:
+        """Return the model's weights in Keras's order."""
+        found: list[npt.NDArray[Any]] = self.model.get_weights()
+        return found
+
+    def set_weights(self, weights: Sequence[npt.NDArray[Any]]) -> None:
+        """Give the model other weights; the optimizer stays as it is."""
+        self.model.set_weights(weights)
+
+    def save(self, path: Path) -> None:
+        """Write the model as a ``.keras`` file."""
+        self.model.save(path)
+
+    def load_weights(self, path: Path) -> None:
+        """Read the weights of a file that `save` has written."""
+        self.model.load_weights(path)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return all that the next step depends on: weights, moments, counters, dropout's state."""

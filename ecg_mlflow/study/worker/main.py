@@ -168,9 +168,7 @@ def _open(
 
 
 def _train_together(runs: Sequence[TrainingRun], source: BatchSource, save_every_s: float) -> None:
-    from ecg_mlflow.training.joint_step import JointStep
-
-    step = JointStep([run.step for run in runs])
+    step = runs[0].step.join([run.step for run in runs])
     branches = [run.branch for run in runs]
     job, begin = runs[0].job, min(branch.iteration for branch in branches)
     with map_ahead(

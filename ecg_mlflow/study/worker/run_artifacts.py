@@ -26,10 +26,10 @@ from ecg_mlflow.tracking.trace import Trace, log_trace
 from ecg_mlflow.training import Evaluation
 
 if TYPE_CHECKING:
-    import keras
     from matplotlib.figure import Figure
 
     from ecg_mlflow.records import Corpus
+    from ecg_mlflow.study.step_factory import RunStep
     from ecg_mlflow.study.worker.training_run import TrainingRun
 
 #: The metrics drawn beside the losses.
@@ -44,7 +44,7 @@ def conclude(run: TrainingRun) -> dict[str, Any]:
     last, best, side = state.last, state.best, job.monitored
     if side == VALIDATION and job.scores_test:
         last, side = run.evaluate(TEST), TEST
-        with _weights(run.step.model, state.best_weights):
+        with _weights(run.step, state.best_weights):
             best = run.evaluate(TEST)
     if state.conclusion is None:
         state.conclusion = {
@@ -72,7 +72,7 @@ def conclude(run: TrainingRun) -> dict[str, Any]:
         "metrics": conclusion["metrics"],
         "figures": {
             "loss": float(state.losses[-1][-1]),
-            "trainable_parameters": run.n_parameters,
+            "trainable_parameters": run.step.n_parameters,
             **conclusion["speed"],
         },
         "models": models,
@@ -107,21 +107,21 @@ def _speed(run: TrainingRun) -> dict[str, float]:
 
 def _save_models(run: TrainingRun, time_ms: int) -> dict[str, str]:
     """Log the last and the best weights as models; return their ids."""
-    job, model, state = run.job, run.step.model, run.state
+    job, step, state = run.job, run.step, run.state
     settings = job.settings
     network = NetworkInfo(job.input_shape, settings.classes, settings.loss.activation)
     assert state.last is not None
     assert state.best is not None
     states = (
-        ("last", model.get_weights(), state.last, job.n_iterations - 1),
+        ("last", step.weights(), state.last, job.n_iterations - 1),
         ("best", state.best_weights, state.best, state.best_iteration),
     )
     found: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, weights, evaluation, iteration in states:
             path = Path(folder, f"{name}.keras")
-            with _weights(model, weights):
-                model.save(path)
+            with _weights(step, weights):
+                step.save(path)
             found[name] = run.log.patience.call(
                 log_model,
                 run.log.client,
@@ -138,14 +138,14 @@ def _save_models(run: TrainingRun, time_ms: int) -> dict[str, str]:
 
 
 @contextmanager
-def _weights(model: keras.Model, weights: Sequence[npt.NDArray[Any]]) -> Iterator[None]:
+def _weights(step: RunStep, weights: Sequence[npt.NDArray[Any]]) -> Iterator[None]:
     """Give a model other weights for a while; a stop in between must not save them as its own."""
-    own = model.get_weights()
-    model.set_weights(weights)
+    own = step.weights()
+    step.set_weights(weights)
     try:
         yield
     finally:
-        model.set_weights(own)
+        step.set_weights(own)
 
 
 def _log_predictions(run: TrainingRun, evaluations: Mapping[str, Evaluation]) -> None:

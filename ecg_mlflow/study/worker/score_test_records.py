@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecg_mlflow.executors import stop_requested
-from ecg_mlflow.models.build import build_model
 from ecg_mlflow.records.splits import TEST
 from ecg_mlflow.study.data_plan import batch_sources
+from ecg_mlflow.study.step_factory import make_step
 from ecg_mlflow.study.worker.run_artifacts import draw_confusion, evaluation_columns
 from ecg_mlflow.study.worker.training_run import Report
 from ecg_mlflow.tracking.logged_models import fetch_network
@@ -84,16 +84,10 @@ def score(run: RunJob, client: MlflowClient, corpus: Corpus, report: Report) -> 
 def _evaluate(
     run: RunJob, client: MlflowClient, corpus: Corpus, go_on: Callable[[], None]
 ) -> Evaluation:
-    from ecg_mlflow.training.step import CompiledStep
-
     settings = run.settings
-    model = build_model(
-        settings.builder, run.input_shape, len(settings.classes), settings.arguments, 0
-    )
+    step = make_step(settings, run.input_shape, seed=0)
     with tempfile.TemporaryDirectory() as folder:
-        model.load_weights(fetch_network(client, run.run_id, "best", Path(folder)))
-    loss = settings.loss
-    step = CompiledStep(model, settings.optimizer.build(), loss.build(), activation=loss.activation)
+        step.load_weights(fetch_network(client, run.run_id, "best", Path(folder)))
     source = batch_sources(corpus, settings, {TEST: run.sides[TEST]})[TEST]
     epoch = source.epoch(settings.seed, run.repetition, 0, shuffle=False)
     return evaluate(

@@ -14,9 +14,10 @@ import numpy.typing as npt
 from ecg_mlflow.errors import CheckpointError, StorageFullError
 from ecg_mlflow.executors import DEVICE_VARIABLE, describe_error, stop_requested
 from ecg_mlflow.files import checkpoint_path, locked, remove_unfinished
-from ecg_mlflow.models.build import build_model, weight_seed
+from ecg_mlflow.models.build import weight_seed
 from ecg_mlflow.pipeline import BatchSource
 from ecg_mlflow.provenance import HEARTBEAT_S, ProcessMark, heartbeat, worker_tags
+from ecg_mlflow.study.step_factory import make_step
 from ecg_mlflow.study.worker.run_artifacts import conclude, keep_trace
 from ecg_mlflow.study.worker.run_state import RunState, versions
 from ecg_mlflow.tracking.retry import Patience
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
     from ecg_mlflow.records import Corpus
     from ecg_mlflow.study.worker.main import RunJob
-    from ecg_mlflow.training.step import CompiledStep
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -142,22 +142,11 @@ class TrainingRun:
         return True
 
     def _build(self, checkpoint: Checkpoint | None) -> None:
-        from ecg_mlflow.models.build import count_parameters
-        from ecg_mlflow.training.step import CompiledStep
-
         job, settings, state = self.job, self.job.settings, self.state
         seed = weight_seed(settings.seed, job.repetition)
-        n_classes = len(settings.classes)
-        model = build_model(settings.builder, job.input_shape, n_classes, settings.arguments, seed)
-        self.n_parameters = count_parameters(model)
-        self.step: CompiledStep = CompiledStep(
-            model,
-            settings.optimizer.build(),
-            settings.loss.build(),
-            activation=settings.loss.activation,
-        )
+        self.step = make_step(settings, job.input_shape, seed)
         if checkpoint is None:
-            self.log.metrics({"trainable_parameters": self.n_parameters}, 0)
+            self.log.metrics({"trainable_parameters": self.step.n_parameters}, 0)
         else:
             self.step.restore(checkpoint.part("network"))
         self.branch = Branch(
@@ -197,7 +186,7 @@ class TrainingRun:
         state.last = evaluation
         if state.best is None or evaluation.objective > state.best.objective:
             state.best, state.best_iteration = evaluation, iteration
-            state.best_weights = self.step.model.get_weights()
+            state.best_weights = self.step.weights()
         state.tests.append((iteration, evaluation.metrics))
         best = {f"best_{name}_{self.job.settings.objective}": state.best.objective}
         metrics = {f"{name}_{key}": value for key, value in evaluation.metrics.items()}

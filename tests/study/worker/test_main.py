@@ -286,7 +286,7 @@ def test_a_failure_is_told_after_a_death_without_another_training(desk, moment, 
             with pytest.raises(Killed):
                 desk.train(run)
         assert "loss" not in desk.history(run)
-    monkeypatch.setattr(training_run, "build_model", _die)
+    monkeypatch.setattr(training_run, "make_step", _die)
     desk.reports.clear()
     desk.train(run)
     assert desk.ended(run) == {**told, "run": run.key}

@@ -38,7 +38,8 @@ from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.planning import Overrides, plan_study
 from ecg_mlflow.study.resuming import Action, take_stock
 from ecg_mlflow.tracking.client import connect
-from ecg_mlflow.tracking.ledger import ATTEMPT_TAG, IDENTITY_TAG, read_children
+from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, IDENTITY_TAG
+from ecg_mlflow.tracking.stored_study import read_children
 from ecg_mlflow.tracking.study_run import Study
 
 N_RUNS, N_CONFIGS, REPEATS = 12, 1000, 5

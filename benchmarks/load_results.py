@@ -26,8 +26,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from ecg_mlflow.tracking.client import connect
-from ecg_mlflow.tracking.ledger import IDENTITY_TAG, PLAN_TAG
 from ecg_mlflow.tracking.run_log import RunLog
+from ecg_mlflow.tracking.stored_run import IDENTITY_TAG, PLAN_TAG
 from ecg_mlflow.tracking.study_run import Study
 from ecg_mlflow.tracking.trace import Trace, log_trace
 

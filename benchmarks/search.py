@@ -52,7 +52,8 @@ from ecg_mlflow.study.resuming import Stock
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.trials import SelectionRule
 from ecg_mlflow.tracking.client import connect
-from ecg_mlflow.tracking.ledger import LedgerEntry, read_children
+from ecg_mlflow.tracking.stored_run import StoredRun
+from ecg_mlflow.tracking.stored_study import read_children
 
 DATA = "demo:1000"
 EPOCHS = 9
@@ -164,7 +165,7 @@ def find_study(client: MlflowClient, name: str) -> Run | None:
     return max(parents, key=lambda run: run.info.start_time, default=None)
 
 
-def curve(client: MlflowClient, entry: LedgerEntry) -> list[float]:
+def curve(client: MlflowClient, entry: StoredRun) -> list[float]:
     history = client.get_metric_history(entry.run_id, METRIC)
     return [one.value for one in sorted(history, key=lambda one: one.step)]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+from stored_runs import stored_run
+
 from ecg_mlflow.errors import ResearchError
 from ecg_mlflow.grids import ConfigAlias, Grid
 from ecg_mlflow.search.objective import Objective
@@ -14,7 +16,6 @@ from ecg_mlflow.study.resuming import Stock
 from ecg_mlflow.study.search_history import TrialEnd, read_history, trial_tags
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.trials import SelectionRule
-from ecg_mlflow.tracking.ledger import LedgerEntry
 from ecg_mlflow.training.schedule import Schedule
 
 F1 = Objective("f1", maximize=True)
@@ -176,17 +177,8 @@ class Table:
 
 
 def entry(identity, status="FINISHED", **more):
-    """Return a run as the ledger has it."""
-    values = {
-        "parent_id": "study",
-        "attempt": 1,
-        "is_complete": False,
-        "is_replaced": False,
-        "has_died": False,
-        "metrics": {},
-        **more,
-    }
-    return LedgerEntry(f"run of {identity}", identity, status=status, **values)
+    """Return a run as the store has it."""
+    return stored_run(f"run of {identity}", status, identity=identity, **more)
 
 
 def asked(number, config):

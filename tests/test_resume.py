@@ -10,7 +10,7 @@ from studies import grid_text, reason
 from ecg_mlflow.files import checkpoint_root
 from ecg_mlflow.provenance import ProcessMark, _birth
 from ecg_mlflow.study.resume import stand_in
-from ecg_mlflow.tracking.ledger import ATTEMPT_TAG, IDENTITY_TAG, PLAN_TAG
+from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, IDENTITY_TAG, PLAN_TAG
 
 # Of NumPy 2, in Keras's way of saving a model.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

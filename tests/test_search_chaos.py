@@ -42,8 +42,8 @@ from ecg_mlflow.study.status import StudyStatus
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.worker.score_test_records import score
 from ecg_mlflow.study.worker.training_run import TrainingRun
-from ecg_mlflow.tracking.ledger import ATTEMPT_TAG, PRUNED_TAG, LedgerEntry
 from ecg_mlflow.tracking.runs import REASON_TAG
+from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, PRUNED_TAG, StoredRun
 from ecg_mlflow.tracking.study_run import Study
 
 pytestmark = [
@@ -374,7 +374,7 @@ def assert_prefix(mine: Portrait, whole: Portrait):
 
 def ends(children):
     """Return what the sampler was told, by number."""
-    history = read_history(map(LedgerEntry.from_run, children))
+    history = read_history(map(StoredRun.from_run, children))
     assert [end.n_asked for end in history.ends] == sorted(end.n_asked for end in history.ends)
     assert len(history.ends) == sum(TRIAL_END_TAG in run.data.tags for run in children)
     return {end.number: end for end in history.ends}

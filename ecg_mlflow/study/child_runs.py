@@ -20,11 +20,10 @@ from ecg_mlflow.study.worker.main import RunJob
 from ecg_mlflow.study.worker.score_test_records import ScoreJob
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.datasets import DatasetInfo, log_datasets
-from ecg_mlflow.tracking.ledger import ATTEMPT_TAG, CORPUS_TAG, IDENTITY_TAG, PRUNED_TAG
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.runs import EndStatus
-from ecg_mlflow.tracking.study_run import Study
-from ecg_mlflow.tracking.ui_links import CONFIGURATION_TAG
+from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, CORPUS_TAG, IDENTITY_TAG, PRUNED_TAG
+from ecg_mlflow.tracking.study_run import CONFIGURATION_TAG, Study
 from ecg_mlflow.training import load_checkpoint
 
 

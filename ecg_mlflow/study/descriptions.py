@@ -27,8 +27,8 @@ from ecg_mlflow.study.research import RESERVED
 from ecg_mlflow.study.search_config import SearchConfig, selection_warnings
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.datasets import DatasetInfo
-from ecg_mlflow.tracking.ledger import LedgerEntry
 from ecg_mlflow.tracking.recordings_source import RecordingsSource
+from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.study_run import Study
 
 #: Rows of the leaderboard that the parent's note shows.
@@ -227,7 +227,7 @@ def describe_state(
     search: SearchConfig,
     rows: Sequence[Mapping[str, object]],
     counts: Counts,
-    reused: Sequence[LedgerEntry] = (),
+    reused: Sequence[StoredRun] = (),
 ) -> str:
     """Write the parent's description: the design, the state and the best, in Markdown."""
     research, metric = plan.research, search.rule.first.metric
@@ -247,7 +247,7 @@ def describe_state(
         lines += ["", f"Chosen by {search}."]
     lines += [f"\n**Beware**: {warning}." for warning in selection_warnings(plan, search)]
     if reused:
-        studies = Counter(entry.parent_id for entry in reused)
+        studies = Counter(entry.study_id for entry in reused)
         listed = ", ".join(f"{n} of study {study}" for study, n in studies.items())
         lines += ["", f"{len(reused)} of them were finished before, in other studies: {listed}."]
     if rows:

@@ -20,8 +20,8 @@ from ecg_mlflow.study.signals import StopRequest
 from ecg_mlflow.study.status import StudyStatus
 from ecg_mlflow.study.trial_scheduler import TrialScheduler, Withdrawal
 from ecg_mlflow.study.worker.main import TrainJob
-from ecg_mlflow.tracking.ledger import DIED_TAG, PRUNED_TAG, REPLACED_TAG
 from ecg_mlflow.tracking.runs import EndStatus
+from ecg_mlflow.tracking.stored_run import DIED_TAG, PRUNED_TAG, REPLACED_TAG
 from ecg_mlflow.tracking.study_run import Study
 
 #: A run whose processes die so often, without having got further in between, has failed.

@@ -26,6 +26,7 @@ from ecg_mlflow.study.dispatcher import Dispatcher
 from ecg_mlflow.study.finalists import finalists, is_scored, score_finalists
 from ecg_mlflow.study.plan import StudyPlan
 from ecg_mlflow.study.progress import StudyProgress
+from ecg_mlflow.study.reaping import end_abandoned
 from ecg_mlflow.study.resuming import Stock, summary, superfluous
 from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.study.search_history import known_identities
@@ -33,17 +34,10 @@ from ecg_mlflow.study.search_results import conclude_search, make_scheduler
 from ecg_mlflow.study.signals import StopRequest, stop_on_signals
 from ecg_mlflow.study.status import StudyStatus
 from ecg_mlflow.tracking.datasets import log_datasets
-from ecg_mlflow.tracking.ledger import (
-    CORPUS_TAG,
-    PLAN_TAG,
-    LedgerEntry,
-    end_abandoned,
-    find_finished,
-    read_children,
-)
 from ecg_mlflow.tracking.retry import Patience
 from ecg_mlflow.tracking.runs import EndStatus
-from ecg_mlflow.tracking.stored_study import REQUEST_TAG
+from ecg_mlflow.tracking.stored_run import CORPUS_TAG, PLAN_TAG, REQUEST_TAG, StoredRun
+from ecg_mlflow.tracking.stored_study import find_finished, read_children
 from ecg_mlflow.tracking.study_run import Study
 
 #: Seconds between two words on a store that stays away.
@@ -147,7 +141,7 @@ def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> S
 
 def _look_up(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> Stock:
     """Read what the ledger has of the study, and what it may take over from others."""
-    entries: list[LedgerEntry] = []
+    entries: list[StoredRun] = []
     if options.run_id is not None:
         parent = client.get_run(options.run_id)
         entries = read_children(client, parent.info.experiment_id, options.run_id)

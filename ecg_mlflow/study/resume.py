@@ -12,13 +12,13 @@ from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from ecg_mlflow.errors import EcgMlflowError, ResumeError, TrackingError
-from ecg_mlflow.provenance import ProcessMark
+from ecg_mlflow.provenance import ProcessMark, living_process
+from ecg_mlflow.study.reaping import reap
 from ecg_mlflow.study.request import DESIGN, StudyRequest
 from ecg_mlflow.study.search_config import SEARCH_OPTIONS
 from ecg_mlflow.tracking.client import store_errors
-from ecg_mlflow.tracking.ledger import PLAN_TAG, living_process, reap
 from ecg_mlflow.tracking.runs import EndStatus
-from ecg_mlflow.tracking.stored_study import REQUEST_TAG
+from ecg_mlflow.tracking.stored_run import PLAN_TAG, REQUEST_TAG
 from ecg_mlflow.tracking.study_run import Study
 
 

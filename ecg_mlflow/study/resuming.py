@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ecg_mlflow.study.plan import PlannedRun
-from ecg_mlflow.tracking.ledger import LedgerEntry
+from ecg_mlflow.tracking.stored_run import StoredRun
 
 
 class Action(Enum):
@@ -36,7 +36,7 @@ class Standing:
 
     run: PlannedRun
     action: Action
-    entry: LedgerEntry | None = None
+    entry: StoredRun | None = None
 
 
 class Stock:
@@ -54,15 +54,15 @@ class Stock:
 
     def __init__(
         self,
-        entries: Iterable[LedgerEntry] = (),
-        reusable: Mapping[str, LedgerEntry] | None = None,
+        entries: Iterable[StoredRun] = (),
+        reusable: Mapping[str, StoredRun] | None = None,
         *,
         retry_failed: bool = False,
     ) -> None:
         self.entries = list(entries)
         self._reusable = reusable or {}
         self._retry_failed = retry_failed
-        self._by_identity: dict[str, list[LedgerEntry]] = {}
+        self._by_identity: dict[str, list[StoredRun]] = {}
         for entry in self.entries:
             self._by_identity.setdefault(entry.identity, []).append(entry)
 
@@ -79,8 +79,8 @@ class Stock:
 
 def _standing(
     run: PlannedRun,
-    entries: Sequence[LedgerEntry],
-    reusable: LedgerEntry | None,
+    entries: Sequence[StoredRun],
+    reusable: StoredRun | None,
     retry_failed: bool,
 ) -> Standing:
     for entry in entries:
@@ -117,7 +117,7 @@ def summary(standings: Sequence[Standing]) -> str | None:
     return f"of {len(standings)} runs: " + ", ".join(f"{k} {word}" for k, word in words if k)
 
 
-def superfluous(standings: Sequence[Standing], entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:
+def superfluous(standings: Sequence[Standing], entries: Iterable[StoredRun]) -> list[StoredRun]:
     """List the runs that look alive and that no planned run goes on with.
 
     They are of configurations that are no longer planned, or a second one of an identity that is

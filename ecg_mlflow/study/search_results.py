@@ -22,8 +22,8 @@ from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.trials import OpenTrial, Tests
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.leaderboard import as_columns
-from ecg_mlflow.tracking.ledger import LedgerEntry
 from ecg_mlflow.tracking.run_log import csv_text
+from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.study_run import Study
 from ecg_mlflow.training.schedule import Schedule
 
@@ -77,7 +77,7 @@ def make_scheduler(
     )
 
 
-def _read_tests(client: MlflowClient, metric: str, entry: LedgerEntry) -> Tests:
+def _read_tests(client: MlflowClient, metric: str, entry: StoredRun) -> Tests:
     """Read the evaluations of a run from the store."""
     with store_errors(f"read {metric} of run {entry.run_id}"):
         history = client.get_metric_history(entry.run_id, metric)

@@ -14,7 +14,7 @@ from ecg_mlflow.study.resuming import Action, Standing
 from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.leaderboard import Result, leaderboard_rows
-from ecg_mlflow.tracking.ledger import LedgerEntry
+from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.stored_study import REUSED
 from ecg_mlflow.tracking.study_run import Study
 
@@ -52,7 +52,7 @@ class StudyStatus:
         self._pruned: set[str] = set()
         self._results: dict[str, Result] = {}
         self._failed: dict[str, str] = {}
-        self._reused: dict[str, LedgerEntry] = {}
+        self._reused: dict[str, StoredRun] = {}
         self._written: Counts | None = None
 
     @property

@@ -28,7 +28,7 @@ from ecg_mlflow.study.trials import (
     judge_at_rung,
     open_trial,
 )
-from ecg_mlflow.tracking.ledger import LedgerEntry
+from ecg_mlflow.tracking.stored_run import StoredRun
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class TrialScheduler:
         *,
         history: SearchHistory | None = None,
         grid_update: GridUpdate | None = None,
-        read_tests: Callable[[LedgerEntry], Tests] = lambda entry: (),
+        read_tests: Callable[[StoredRun], Tests] = lambda entry: (),
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.trials: dict[int, OpenTrial] = {}

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
+from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
@@ -31,11 +32,19 @@ from ecg_mlflow.tracking.leaderboard import as_columns, as_split_json
 from ecg_mlflow.tracking.retry import Patience
 from ecg_mlflow.tracking.run_log import TAG_LIMIT, csv_text, fitting_tags, log_params, log_tags
 from ecg_mlflow.tracking.runs import ENDED, EndStatus, end_run, open_run, reopen_run
-from ecg_mlflow.tracking.ui_links import averages_url, averages_view, children_url
 
 LEADERBOARD = "leaderboard"
 #: Tells one order to create a run from all others.
 ORDER_TAG = "ecg_mlflow.order"
+#: Names a run's configuration: what the UI groups by has room for a word or two, and for no table
+#: of options.
+CONFIGURATION_TAG = "ecg_mlflow.configuration"
+#: Before the name of a shared view, in an experiment's tags.
+VIEW_TAG = "mlflow.sharedViewState."
+#: The UI's two halves are for language models and for everything else.
+_WORKFLOW = "workflowType=machine_learning"
+#: Runs that the UI reads before somebody asks for more.
+PAGE = 100
 
 
 class Study:
@@ -63,7 +72,7 @@ class Study:
         self._context = dict(context)
         self._open_children: dict[str, None] = {}
         self._closed = False
-        self._view: dict[str, str] = {}
+        self._view: dict[str, object] = {}
         self._beaten = time.monotonic()
 
     @classmethod
@@ -280,26 +289,60 @@ class Study:
             How many children there will be, for the charts in which repetitions are averaged.
         """
         every = self.children_url(metric, higher_is_better=higher_is_better)
-        averages = averages_url(self.experiment_id, self.run_id)
+        averages = self._url(f"viewStateShareKey={self.run_id}")
         link = (
             f"[All runs of this study with charts]({every}) | "
             f"[Averages over repetitions]({averages})\n\n"
         )
         room = TAG_LIMIT - len(link)
         text = markdown if len(markdown) <= room else f"{markdown[: room - 4]} ..."
-        view = averages_view(self.run_id, metric, n_runs, higher_is_better=higher_is_better)
+        view = self._averages_view(metric, n_runs, higher_is_better=higher_is_better)
         with store_errors(f"describe run {self.run_id}"):
             if view != self._view:
-                for key, value in view.items():
-                    self.client.set_experiment_tag(self.experiment_id, key, value)
+                self.client.set_experiment_tag(
+                    self.experiment_id, f"{VIEW_TAG}{self.run_id}", json.dumps(view)
+                )
                 self._view = view
             self.client.set_tag(self.run_id, mlflow_tags.MLFLOW_RUN_NOTE, link + text)
 
     def children_url(self, metric: str, *, higher_is_better: bool = True) -> str:
-        """Return the link to all children; see `ecg_mlflow.tracking.ui_links.children_url`."""
-        return children_url(
-            self.experiment_id, self.run_id, metric, higher_is_better=higher_is_better
+        """Return the link to all children as a flat list with charts, best first.
+
+        The UI shows no charts for children that are folded under their parent. Links are relative
+        to the address of the UI, which is not known here.
+        """
+        order = quote(f"metrics.`{metric}`", safe="")
+        return self._url(
+            f"searchFilter={quote(self._children_query, safe='')}"
+            f"&orderByKey={order}&orderByAsc={'false' if higher_is_better else 'true'}"
         )
+
+    def _url(self, query: str) -> str:
+        runs = f"#/experiments/{self.experiment_id}/runs"
+        return f"{runs}?{query}&compareRunsMode=CHART&{_WORKFLOW}"
+
+    @property
+    def _children_query(self) -> str:
+        return f"tags.{mlflow_tags.MLFLOW_PARENT_RUN_ID} = '{self.run_id}'"
+
+    def _averages_view(
+        self, metric: str, n_runs: int, *, higher_is_better: bool
+    ) -> dict[str, object]:
+        """Return the view in which repetitions are one line, as MLflow 3.17 reads it.
+
+        The UI averages the runs that it has read: of more than a page, the best ones would be too
+        good. They are read by configuration then.
+        """
+        by_metric = n_runs <= PAGE
+        keys = [{"mode": "tag", "groupByData": CONFIGURATION_TAG}]
+        return {
+            "searchFilter": self._children_query,
+            "orderByKey": f"metrics.`{metric}`" if by_metric else f"tags.`{CONFIGURATION_TAG}`",
+            "orderByAsc": not (by_metric and higher_is_better),
+            "groupBy": {"aggregateFunction": "average", "groupByKeys": keys},
+            "useGroupedValuesInCharts": True,
+            "chartsSearchFilter": f"^(loss|{metric})$",
+        }
 
     def close(
         self, status: EndStatus | str = EndStatus.FINISHED, reason: str | None = None

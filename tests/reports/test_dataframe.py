@@ -14,8 +14,14 @@ from studies import grid_text
 from ecg_mlflow import load_results
 from ecg_mlflow.errors import ResultsError, TrackingError
 from ecg_mlflow.tracking.client import connect
-from ecg_mlflow.tracking.ledger import CORPUS_TAG, IDENTITY_TAG, PLAN_TAG, PRUNED_TAG, REPLACED_TAG
 from ecg_mlflow.tracking.run_log import RunLog
+from ecg_mlflow.tracking.stored_run import (
+    CORPUS_TAG,
+    IDENTITY_TAG,
+    PLAN_TAG,
+    PRUNED_TAG,
+    REPLACED_TAG,
+)
 from ecg_mlflow.tracking.stored_study import REUSED
 from ecg_mlflow.tracking.study_run import Study
 from ecg_mlflow.tracking.trace import Trace, log_trace

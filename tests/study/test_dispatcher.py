@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 from collections import deque
-from dataclasses import replace
 from types import SimpleNamespace
 
 import cloudpickle
 import pytest
+from stored_runs import stored_run
 
 from ecg_mlflow.errors import StorageFullError, TrackingError
 from ecg_mlflow.executors import Event, Outcome, OutcomeState
@@ -18,7 +18,6 @@ from ecg_mlflow.study import dispatcher as dispatch
 from ecg_mlflow.study.dispatcher import MOST_DEATHS, Dispatcher
 from ecg_mlflow.study.resuming import Action, Standing
 from ecg_mlflow.study.trial_scheduler import Withdrawal
-from ecg_mlflow.tracking.ledger import LedgerEntry
 from ecg_mlflow.tracking.retry import Patience
 from ecg_mlflow.training import Checkpoint, save_checkpoint
 
@@ -176,8 +175,8 @@ def planned(index, repetition=0, seconds=1.0, stream="s"):
     return SimpleNamespace(key=key, config=config, repetition=repetition, identity=key)
 
 
-def ledger_entry(run_id, status="KILLED", attempt=1):
-    return LedgerEntry(run_id, "x", "study", status, attempt, False, False, False, {})
+def ledger_entry(run_id, status="KILLED", attempt=1, **more):
+    return stored_run(run_id, status, attempt=attempt, **more)
 
 
 def done(key, run):
@@ -599,7 +598,7 @@ def test_a_pruned_run_that_another_driver_left_running_is_ended(bench):
 
 
 def test_a_pruned_run_that_was_reaped_still_delivers_what_its_checkpoint_holds(bench):
-    entry = replace(ledger_entry("old", "KILLED"), is_pruned=True)
+    entry = ledger_entry("old", "KILLED", is_pruned=True)
     found = bench([Standing(planned(0), Action.PRUNED, entry)])
     assert found.study.ends == []
     path = checkpoint_path("old")

@@ -7,7 +7,7 @@ import pytest
 from ecg_mlflow.cli import main
 from ecg_mlflow.files import checkpoint_path, write_whole
 from ecg_mlflow.provenance import ProcessMark
-from ecg_mlflow.tracking.ledger import DIED_TAG, IDENTITY_TAG, PLAN_TAG, PRUNED_TAG
+from ecg_mlflow.tracking.stored_run import DIED_TAG, IDENTITY_TAG, PLAN_TAG, PRUNED_TAG
 from ecg_mlflow.tracking.study_run import Study
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from stored_runs import stored_run
 
 from ecg_mlflow.study.resuming import Action, Standing, Stock, summary, superfluous
-from ecg_mlflow.tracking.ledger import LedgerEntry
 
 
 def planned(identity):
@@ -15,16 +15,7 @@ def planned(identity):
 
 
 def entry(status="FINISHED", identity="a", run_id="run 1", **more):
-    values = {
-        "parent_id": "study",
-        "attempt": 1,
-        "is_complete": False,
-        "is_replaced": False,
-        "has_died": False,
-        "metrics": {},
-        **more,
-    }
-    return LedgerEntry(run_id, identity, status=status, **values)
+    return stored_run(run_id, status, identity=identity, **more)
 
 
 def stand(entries, reusable=None, retry_failed=False):
@@ -74,7 +65,7 @@ def test_failed_runs_are_tried_again_only_if_asked_for():
 
 
 def test_finished_runs_of_other_studies_are_taken_over():
-    other = entry(run_id="other", parent_id="other study")
+    other = entry(run_id="other", study_id="other study")
     assert stand([], {"a": other}) == (Action.REUSE, "other")
     assert stand([entry("FAILED")], {"a": other}) == (Action.REUSE, "other")
     assert stand([entry("FINISHED", run_id="own")], {"a": other}) == (Action.SKIP, "own")

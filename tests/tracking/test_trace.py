@@ -10,17 +10,15 @@ import pytest
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking.artifacts import fetch_files
 from ecg_mlflow.tracking.run_log import RunLog
-from ecg_mlflow.tracking.study_runs import StudyRun
-from ecg_mlflow.tracking.trace import TRACE, Trace, log_trace
-from ecg_mlflow.tracking.trace_reader import read_traces
+from ecg_mlflow.tracking.stored_run import StoredRun
+from ecg_mlflow.tracking.trace import TRACE, Trace, log_trace, read_traces
 
 LOSSES = np.array([0.7, 0.5, 0.1 + 0.2, 0.25], np.float32)
 TESTS = [(1, {"test_f1": 0.1 + 0.2}), (3, {"test_f1": 0.75, "test_f1_tilde": 0.5})]
 
 
 def study_run(client, run_id):
-    run = client.get_run(run_id)
-    return StudyRun(run_id, "FINISHED", {}, 0, 0, dict(run.data.metrics), run.info.artifact_uri)
+    return StoredRun.from_mlflow(client.get_run(run_id))
 
 
 def log_metrics(client, run_id, losses=LOSSES, tests=TESTS):

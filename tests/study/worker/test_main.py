@@ -31,8 +31,8 @@ from ecg_mlflow.study.worker import training_run
 from ecg_mlflow.study.worker.main import RunJob, TrainJob, probe, work
 from ecg_mlflow.study.worker.score_test_records import ScoreJob
 from ecg_mlflow.study.worker.training_run import TrainingRun
-from ecg_mlflow.tracking.ledger import LedgerEntry
 from ecg_mlflow.tracking.run_log import RunLog
+from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.study_run import Study
 from ecg_mlflow.tracking.trace import TRACE, Trace
 from ecg_mlflow.training import Paused, load_checkpoint, save_checkpoint
@@ -209,7 +209,7 @@ def test_a_run_says_who_trains_it_and_where(desk):
 def test_a_run_that_is_done_is_complete_and_leaves_no_checkpoint(desk):
     run = desk.run_job(GOOD)
     desk.train(run)
-    assert LedgerEntry.from_run(desk.loaded(run)).is_complete
+    assert StoredRun.from_mlflow(desk.loaded(run)).is_complete
     assert not checkpoint_path(run.run_id).exists()
 
 
@@ -258,7 +258,7 @@ def test_a_run_that_was_killed_anywhere_goes_on_exactly(desk, wanted):
     with pytest.raises(Killed):
         desk.train(broken, report=killed_at([], **wanted))
     if "ended" in wanted:  # it has nothing left to do, as the driver finds out
-        assert LedgerEntry.from_run(desk.loaded(broken)).is_complete
+        assert StoredRun.from_mlflow(desk.loaded(broken)).is_complete
     else:
         desk.reports.clear()
         desk.train(broken)

@@ -127,6 +127,11 @@ class Desk:
             if not name.startswith("system/")
         }
 
+    def models(self, run: RunJob) -> list:
+        return self.work.client.search_logged_models(
+            [self.study.experiment_id], filter_string=f"source_run_id = '{run.run_id}'"
+        )
+
     def loaded(self, run: RunJob) -> MlflowRun:
         return self.work.client.get_run(run.run_id)
 
@@ -197,8 +202,8 @@ def test_the_best_evaluation_is_the_first_of_the_highest_and_what_the_run_ends_w
     run = desk.run_job(GOOD)
     desk.train(run)
     end = desk.ended(run)
-    assert end["metrics"]["validation_f1"] == 0
-    assert end["metrics"]["best_validation_f1"] == 1
+    assert end.metrics["validation_f1"] == 0
+    assert end.metrics["best_validation_f1"] == 1
     history = desk.history(run)
     assert history["validation_f1"] == [(1, 1), (3, 1), (5, 0)]
     assert dict(history["best_validation_f1"]) == {1: 1, 3: 1, 5: 1}
@@ -208,7 +213,7 @@ def test_the_best_evaluation_is_the_first_of_the_highest_and_what_the_run_ends_w
     _, chosen = weights["test"]
     for found, first in zip(chosen, weights["validation"][0], strict=True):
         np.testing.assert_array_equal(found, first)
-    models = {name: workplace.client.get_logged_model(one) for name, one in end["models"].items()}
+    models = {model.name: model for model in desk.models(run)}
     steps = {name: (m.key, m.value, m.step) for name, one in models.items() for m in one.metrics}
     assert steps == {"last": ("last_validation_f1", 0, 5), "best": ("best_validation_f1", 1, 1)}
 
@@ -282,10 +287,7 @@ def test_a_run_that_was_killed_anywhere_goes_on_exactly(desk, kind, wanted):
         desk.train(broken)
         assert desk.ended(broken).end is RunEnd.DONE
     assert desk.history(broken) == expected
-    models = desk.work.client.search_logged_models(
-        [desk.study.experiment_id], filter_string=f"source_run_id = '{broken.run_id}'"
-    )
-    assert sorted(model.name for model in models) == ["best", "last"]
+    assert sorted(model.name for model in desk.models(broken)) == ["best", "last"]
 
 
 @pytest.mark.parametrize("moment", ["before it was delivered", "before it was told"])

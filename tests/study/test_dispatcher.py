@@ -493,7 +493,7 @@ def test_a_run_under_way_is_marked_in_the_store_before_its_worker_is_told(bench)
 
 
 def test_the_end_of_a_trial_is_stored_in_its_own_child_and_before_anything_that_follows(bench):
-    taken_over = RunDecision(planned(0), Action.REUSE, ledger_entry("other study's"))
+    taken_over = RunDecision(planned(0), ResumeAction.REUSE, ledger_entry("other study's"))
     first, second = planned(0, repetition=1), planned(0, repetition=2)
     trial = SimpleNamespace(runs=(taken_over.run, first, second))
     of_other = SimpleNamespace(runs=(taken_over.run,))
@@ -503,7 +503,11 @@ def test_the_end_of_a_trial_is_stored_in_its_own_child_and_before_anything_that_
         return [came_to(key, runs[0]), pruned(key, runs[0]), Outcome(key, OutcomeState.DONE)]
 
     found = bench(
-        [taken_over, RunDecision(first, Action.START), RunDecision(second, Action.START)],
+        [
+            taken_over,
+            RunDecision(first, ResumeAction.START),
+            RunDecision(second, ResumeAction.START),
+        ],
         script,
         given_up={"00-r1": [Withdrawal(first, "worse"), Withdrawal(second, "worse")]},
         ends={"00-r1": [(trial, end), (of_other, end)]},

@@ -47,12 +47,14 @@ from ecg_mlflow.search.pruners import make_pruner
 from ecg_mlflow.search.samplers import make_sampler
 from ecg_mlflow.search.space import Space
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
-from ecg_mlflow.study.planning import Overrides, plan_study
-from ecg_mlflow.study.resuming import Stock
+from ecg_mlflow.study.planning import plan_study
+from ecg_mlflow.study.request import Overrides
+from ecg_mlflow.study.resume import KnownRuns
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.trials import SelectionRule
 from ecg_mlflow.tracking.client import connect
-from ecg_mlflow.tracking.ledger import LedgerEntry, read_children
+from ecg_mlflow.tracking.stored_run import StoredRun
+from ecg_mlflow.tracking.stored_study import read_children
 
 DATA = "demo:1000"
 EPOCHS = 9
@@ -164,7 +166,7 @@ def find_study(client: MlflowClient, name: str) -> Run | None:
     return max(parents, key=lambda run: run.info.start_time, default=None)
 
 
-def curve(client: MlflowClient, entry: LedgerEntry) -> list[float]:
+def curve(client: MlflowClient, entry: StoredRun) -> list[float]:
     history = client.get_metric_history(entry.run_id, METRIC)
     return [one.value for one in sorted(history, key=lambda one: one.step)]
 
@@ -202,7 +204,7 @@ class Ours:
             seed=seed,
         )
         self.scheduler = TrialScheduler(
-            plan, chosen, Stock(), SelectionRule((OBJECTIVE,), make_pruner(pruner))
+            plan, chosen, KnownRuns(), SelectionRule((OBJECTIVE,), make_pruner(pruner))
         )
         self.waiting = deque(self.scheduler.open())
 

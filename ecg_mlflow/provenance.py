@@ -109,6 +109,14 @@ class ProcessMark:
         return f"process {self.pid} on {self.host}"
 
 
+def living_process(tags: Mapping[str, str]) -> ProcessMark | None:
+    """Return the process that the tags of a run or a model version name, if it is alive."""
+    mark = ProcessMark.from_tags(tags)
+    if mark is None:
+        return None
+    return mark if mark.is_alive(seconds_since(tags.get(HEARTBEAT_TAG, ""))) else None
+
+
 @cache
 def _world() -> str:
     if sys.platform != "linux":

@@ -36,14 +36,14 @@ from waiting import wait_for
 
 from ecg_mlflow.executors import ProcessExecutor
 from ecg_mlflow.search.optuna_sampler import OptunaSampler
-from ecg_mlflow.study.child_runs import Children
+from ecg_mlflow.study.child_runs import ChildRuns
 from ecg_mlflow.study.search_history import TRIAL_END_TAG, read_history
 from ecg_mlflow.study.status import StudyStatus
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.worker.score_test_records import score
 from ecg_mlflow.study.worker.training_run import TrainingRun
-from ecg_mlflow.tracking.ledger import ATTEMPT_TAG, PRUNED_TAG, LedgerEntry
 from ecg_mlflow.tracking.runs import REASON_TAG
+from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, PRUNED_TAG, StoredRun
 from ecg_mlflow.tracking.study_run import Study
 
 pytestmark = [
@@ -212,7 +212,7 @@ def test_no_configuration_is_run_twice_or_lost(lab, expected, sampler):
         assert lab.call("reap")[0] == 0
     else:
         number, after = chance.randint(1, 3), chance.random() < 0.5  # of the trials that end
-        search.die(Fault("driver", Children.tag_first, number, after=after))
+        search.die(Fault("driver", ChildRuns.tag_first, number, after=after))
     for death in others:
         search.die(death)
     search.die_later(chance)
@@ -374,7 +374,7 @@ def assert_prefix(mine: Portrait, whole: Portrait):
 
 def ends(children):
     """Return what the sampler was told, by number."""
-    history = read_history(map(LedgerEntry.from_run, children))
+    history = read_history(map(StoredRun.from_run, children))
     assert [end.n_asked for end in history.ends] == sorted(end.n_asked for end in history.ends)
     assert len(history.ends) == sum(TRIAL_END_TAG in run.data.tags for run in children)
     return {end.number: end for end in history.ends}

@@ -13,9 +13,9 @@ import pandas as pd
 from ecg_mlflow.errors import ResultsError
 from ecg_mlflow.reports.result_columns import run_columns
 from ecg_mlflow.tracking.client import connect
-from ecg_mlflow.tracking.study_runs import STATUSES, StudyRun, StudyRuns, read_study_runs
-from ecg_mlflow.tracking.trace import Trace
-from ecg_mlflow.tracking.trace_reader import LOSS, read_traces
+from ecg_mlflow.tracking.stored_run import STATUSES, StoredRun
+from ecg_mlflow.tracking.stored_study import StoredStudy, read_study
+from ecg_mlflow.tracking.trace import LOSS, RunTrace, read_traces
 
 #: Metrics that are no curves; `final` has them, and whoever names them.
 _NO_CURVES = ("system/", "trainable_parameters")
@@ -96,7 +96,7 @@ def load_results(
             "give one of them"
         )
     client = connect(tracking_uri)
-    found = read_study_runs(client, study)
+    found = read_study(client, study)
     runs = _chosen(found, status)
     names = _metric_names(found, metrics, final)
     if final:
@@ -109,17 +109,17 @@ def load_results(
     return pd.DataFrame(_curves(found, runs, traces, names, every), copy=False)
 
 
-def _chosen(found: StudyRuns, status: str | Iterable[str] | None) -> list[StudyRun]:
+def _chosen(found: StoredStudy, status: str | Iterable[str] | None) -> list[StoredRun]:
     if status is None:
         return list(found.runs)
     wanted = [status] if isinstance(status, str) else list(status)
     for one in wanted:
         if one not in STATUSES:
             raise ResultsError(f"status={one!r} is none that a run has: {', '.join(STATUSES)}")
-    return [run for run in found.runs if run.status in wanted]
+    return [run for run in found.runs if run.shown_status in wanted]
 
 
-def _metric_names(found: StudyRuns, metrics: Iterable[str] | None, final: bool) -> list[str]:
+def _metric_names(found: StoredStudy, metrics: Iterable[str] | None, final: bool) -> list[str]:
     """Return the names of the metrics that are wanted, the loss first."""
     known = sorted({name for run in found.runs for name in run.metrics}, key=_loss_first)
     if metrics is None:
@@ -139,9 +139,9 @@ def _loss_first(name: str) -> tuple[bool, str]:
 
 
 def _curves(
-    found: StudyRuns,
-    runs: Sequence[StudyRun],
-    traces: Sequence[Trace],
+    found: StoredStudy,
+    runs: Sequence[StoredRun],
+    traces: Sequence[RunTrace],
     names: Sequence[str],
     every: int,
 ) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _curves(
     return columns
 
 
-def _iterations(trace: Trace, every: int) -> npt.NDArray[np.int32]:
+def _iterations(trace: RunTrace, every: int) -> npt.NDArray[np.int32]:
     """Return the iterations that get a row: one in `every`, and those of tests."""
     n = len(trace.losses)
     wanted = np.zeros(max(n, int(trace.iterations.max(initial=-1)) + 1), np.bool_)

@@ -26,7 +26,7 @@ from ecg_mlflow.stats.predictions import Predictions, prediction_columns
 from ecg_mlflow.stats.subgroups import SubgroupRow, subgroup_table
 from ecg_mlflow.stats.weighted import loss_terms
 from ecg_mlflow.tracking.leaderboard import as_columns
-from ecg_mlflow.tracking.stored_study import StudyRecord
+from ecg_mlflow.tracking.stored_study import StoredStudy
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -138,7 +138,7 @@ def _records_table(test: Predictions) -> dict[str, Any]:
 
 def _strips(
     client: MlflowClient,
-    study: StudyRecord,
+    study: StoredStudy,
     run: TrainedRun,
     corpus: Corpus,
     worst: npt.NDArray[np.int64],
@@ -186,7 +186,7 @@ def _strips(
 
 
 def _groups(
-    study: StudyRecord,
+    study: StoredStudy,
     place: Place,
     groups: str | None,
     test: Predictions,
@@ -211,7 +211,7 @@ def _groups(
 
 
 def _group_columns(
-    study: StudyRecord, place: Place, groups: str | None
+    study: StoredStudy, place: Place, groups: str | None
 ) -> dict[str, dict[str, str]]:
     if groups is not None:
         return read_groups([Path(located(groups, place.folders))])

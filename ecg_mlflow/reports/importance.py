@@ -18,7 +18,7 @@ from ecg_mlflow.pipeline.user_code import StepFiles
 from ecg_mlflow.records import DigitalRecord, Record
 from ecg_mlflow.reports.study_results import TrainedRun
 from ecg_mlflow.tracking.logged_models import fetch_network
-from ecg_mlflow.tracking.stored_study import StudyRecord
+from ecg_mlflow.tracking.stored_study import StoredStudy
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -67,7 +67,7 @@ class Viewer:
 
 
 def open_viewer(
-    client: MlflowClient, study: StudyRecord, run: TrainedRun, folder: Path
+    client: MlflowClient, study: StoredStudy, run: TrainedRun, folder: Path
 ) -> Viewer | None:
     """Fetch a run's network and pipeline; None where the pipeline draws by chance.
 

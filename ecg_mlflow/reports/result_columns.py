@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ecg_mlflow.tracking.study_runs import STATUSES, StudyRun, StudyRuns
+from ecg_mlflow.tracking.stored_run import STATUSES, StoredRun
+from ecg_mlflow.tracking.stored_study import StoredStudy
 
 #: Columns of every frame beside options and metrics.
 COLUMNS = ("config", "repetition", "run", "status", "iteration")
 
 
 def run_columns(
-    found: StudyRuns, runs: Sequence[StudyRun], lengths: npt.NDArray[np.int64]
+    found: StoredStudy, runs: Sequence[StoredRun], lengths: npt.NDArray[np.int64]
 ) -> dict[str, Any]:
     """Return the columns that have one value for each run.
 
@@ -51,7 +52,7 @@ def run_columns(
         columns[name] = np.repeat(each, lengths)
     run_ids = [run.run_id for run in runs]
     columns["run"] = _categorical(run_ids, run_ids, lengths)
-    columns["status"] = _categorical([run.status for run in runs], STATUSES, lengths)
+    columns["status"] = _categorical([run.shown_status for run in runs], STATUSES, lengths)
     return columns
 
 
@@ -62,7 +63,7 @@ def _categorical(values: Sequence[object], categories: Any, lengths: npt.NDArray
     return pd.Categorical.from_codes(np.repeat(codes, lengths), pd.Index(categories))
 
 
-def _option_values(found: StudyRuns) -> dict[str, list[str]]:
+def _option_values(found: StoredStudy) -> dict[str, list[str]]:
     """Return the aliases of each option's values: planned ones in the grid's order, then others."""
     values: dict[str, dict[str, None]] = {}
     for options in (*found.planned, *(run.options for run in found.runs)):

@@ -14,7 +14,8 @@ from ecg_mlflow.stats.comparison import Candidate
 from ecg_mlflow.stats.predictions import Predictions
 from ecg_mlflow.stats.scores import objective_of
 from ecg_mlflow.tracking.artifacts import read_tables
-from ecg_mlflow.tracking.stored_study import ChildRecord, StudyRecord, read_study
+from ecg_mlflow.tracking.stored_run import StoredRun
+from ecg_mlflow.tracking.stored_study import StoredStudy, read_study
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,7 +39,7 @@ class TrainedRun:
         Their predictions, by the records' names; None where the run has none.
     """
 
-    record: ChildRecord
+    record: StoredRun
     weights: str
     test: Predictions | None
     validation: Predictions | None
@@ -49,7 +50,7 @@ class TrainedRun:
         return is_multilabel_run(self.record)
 
 
-def is_multilabel_run(child: ChildRecord) -> bool:
+def is_multilabel_run(child: StoredRun) -> bool:
     """Say whether a run's records may be of several classes."""
     return child.params.get("multilabel") == "True"
 
@@ -72,7 +73,7 @@ class Configuration:
 
     name: str
     options: Mapping[str, str]
-    study: StudyRecord
+    study: StoredStudy
     runs: tuple[TrainedRun, ...]
 
     def candidate(self, side: str) -> Candidate | None:
@@ -110,7 +111,7 @@ class Results:
         What was left out, and why.
     """
 
-    studies: tuple[StudyRecord, ...]
+    studies: tuple[StoredStudy, ...]
     configurations: tuple[Configuration, ...]
     side: str
     notes: tuple[str, ...]
@@ -153,10 +154,10 @@ def read_results(client: MlflowClient, names: Sequence[str]) -> Results:
 
 
 def _configurations(
-    client: MlflowClient, study: StudyRecord, several: bool, notes: list[str]
+    client: MlflowClient, study: StoredStudy, several: bool, notes: list[str]
 ) -> list[Configuration]:
-    validated = [VALIDATION in child.datasets for child in study.children]
-    if study.children and not any(validated):
+    validated = [VALIDATION in child.datasets for child in study.finished]
+    if study.finished and not any(validated):
         notes.append(
             f"{study.name} has no validation records: the weights of the last iteration are "
             "compared, for its best ones were chosen by the test records; and so would a winner be"
@@ -164,14 +165,14 @@ def _configurations(
     weights = [BEST if one else LAST for one in validated]
     wanted = [
         (child.run_id, f"predictions/{name}.csv")
-        for child, name in zip(study.children, weights, strict=True)
+        for child, name in zip(study.finished, weights, strict=True)
     ]
-    wanted += [(child.run_id, f"predictions/{VALIDATION}_best.csv") for child in study.children]
+    wanted += [(child.run_id, f"predictions/{VALIDATION}_best.csv") for child in study.finished]
     tables = read_tables(client, wanted)
     runs = [
         TrainedRun(child, name, _predictions(tables[test], child), _predictions(tables[val], child))
         for child, name, test, val in zip(
-            study.children,
+            study.finished,
             weights,
             wanted[: len(weights)],
             wanted[len(weights) :],
@@ -204,9 +205,7 @@ def _configurations(
     return found
 
 
-def _predictions(
-    table: Mapping[str, Sequence[Any]] | None, child: ChildRecord
-) -> Predictions | None:
+def _predictions(table: Mapping[str, Sequence[Any]] | None, child: StoredRun) -> Predictions | None:
     if table is None:
         return None
     found = Predictions.from_columns(

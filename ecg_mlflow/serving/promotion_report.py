@@ -8,11 +8,11 @@ from ecg_mlflow.reports.study_results import Results
 from ecg_mlflow.reports.winner import Choice
 from ecg_mlflow.serving.gate import GateDecision, PromotionRequest
 from ecg_mlflow.serving.served_model import OperatingPoint
-from ecg_mlflow.tracking.stored_study import StudyRecord
+from ecg_mlflow.tracking.stored_study import StoredStudy
 
 
 def decision_tags(
-    study: StudyRecord, choice: Choice, point: OperatingPoint, decision: GateDecision, metric: str
+    study: StoredStudy, choice: Choice, point: OperatingPoint, decision: GateDecision, metric: str
 ) -> Mapping[str, object]:
     """Return the tags of a version: where it comes from, how it answers, what was measured."""
     figures = decision.figures

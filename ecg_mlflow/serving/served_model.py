@@ -18,7 +18,7 @@ from ecg_mlflow.reports.study_results import TrainedRun
 from ecg_mlflow.serving.manifest import Manifest
 from ecg_mlflow.stats.calibration import choose_threshold, fit_temperature
 from ecg_mlflow.tracking.logged_models import fetch_network, log_saved
-from ecg_mlflow.tracking.stored_study import StudyRecord
+from ecg_mlflow.tracking.stored_study import StoredStudy
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -86,7 +86,7 @@ class ServedModel:
 
 def log_served_model(
     client: MlflowClient,
-    study: StudyRecord,
+    study: StoredStudy,
     run: TrainedRun,
     corpus: Corpus,
     point: OperatingPoint,
@@ -141,7 +141,7 @@ def log_served_model(
 
 
 def _manifest(
-    study: StudyRecord, run: TrainedRun, corpus: Corpus, point: OperatingPoint
+    study: StoredStudy, run: TrainedRun, corpus: Corpus, point: OperatingPoint
 ) -> Manifest:
     configuration = run.record.configuration
     pipeline = configuration.get("test_pipeline")
@@ -173,7 +173,7 @@ def _manifest(
     )
 
 
-def _modules(study: StudyRecord, manifest: Manifest, folder: Path) -> list[Path]:
+def _modules(study: StoredStudy, manifest: Manifest, folder: Path) -> list[Path]:
     """Fetch the files that the study's grid file consists of, if the pipeline needs them."""
     from ecg_mlflow.pipeline.spec import functions_of
 

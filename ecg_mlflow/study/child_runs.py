@@ -1,4 +1,4 @@
-"""The child runs of a study as the driver opens them, hands them to workers and ends them early."""
+"""Open the child runs of a study, describe them to workers, and end them early."""
 
 from __future__ import annotations
 
@@ -14,21 +14,19 @@ from ecg_mlflow.study.descriptions import (
     run_name,
     run_params,
 )
+from ecg_mlflow.study.jobs import RunJob, ScoreJob
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.study.run_queue import OpenRun
-from ecg_mlflow.study.worker.main import RunJob
-from ecg_mlflow.study.worker.score_test_records import ScoreJob
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.datasets import DatasetInfo, log_datasets
-from ecg_mlflow.tracking.ledger import ATTEMPT_TAG, CORPUS_TAG, IDENTITY_TAG, PRUNED_TAG
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.runs import EndStatus
-from ecg_mlflow.tracking.study_run import Study
-from ecg_mlflow.tracking.ui_links import CONFIGURATION_TAG
+from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, CORPUS_TAG, IDENTITY_TAG, PRUNED_TAG
+from ecg_mlflow.tracking.study_run import CONFIGURATION_TAG, Study
 from ecg_mlflow.training import load_checkpoint
 
 
-class Children:
+class ChildRuns:
     """The child runs of a study.
 
     Parameters
@@ -61,7 +59,7 @@ class Children:
                 return
 
     def open(self, one: OpenRun, more_tags: Mapping[str, str]) -> None:
-        """Create the child run, or go on in the one that is there."""
+        """Create the child run, or reopen the one that was created before."""
         run = one.run
         one.attempt += 1
         tags = {
@@ -82,7 +80,7 @@ class Children:
             self._study.reopen_child(one.run_id, run_params(run))
         self._run_ids[run.key] = one.run_id
         one.is_open = True
-        # Again for a run that is gone on with: its first driver may have died before it came here.
+        # Again for a resumed run: its first driver may have died before it came here.
         # Here and not in the workers, which would race for the first entry in MLflow's table.
         log_datasets(self._study.client, one.run_id, self._describe_data(run))
         self.write(one.run_id, "configuration.json", json.dumps(full_configuration(run), indent=2))
@@ -120,7 +118,7 @@ class Children:
     def end_pruned(self, run_id: str, reason: str) -> None:
         """End a run that is given up, with all that it has logged.
 
-        A reason that stands in the store already is the better one.
+        A reason that is in the store already is kept: it is the first one.
         """
         with store_errors(f"read run {run_id}"):
             reason = self._study.client.get_run(run_id).data.tags.get(PRUNED_TAG, reason)
@@ -136,8 +134,8 @@ class Children:
         except CheckpointError:
             return
         if checkpoint is not None:
-            pending, patience = checkpoint.state["pending"], self._study.patience
-            with RunLog(self._study.client, run_id, pending=pending, patience=patience) as log:
+            pending, retry = checkpoint.state["pending"], self._study.retry
+            with RunLog(self._study.client, run_id, pending=pending, retry=retry) as log:
                 log.flush()
 
     def write(self, run_id: str, name: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What MLflow is told of a study and its runs: params, data sets, configurations, the note."""
+"""Describe a study and its runs for MLflow: params, data sets, configurations, the note."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from ecg_mlflow.study.research import RESERVED
 from ecg_mlflow.study.search_config import SearchConfig, selection_warnings
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.datasets import DatasetInfo
-from ecg_mlflow.tracking.ledger import LedgerEntry
 from ecg_mlflow.tracking.recordings_source import RecordingsSource
+from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.study_run import Study
 
 #: Rows of the leaderboard that the parent's note shows.
@@ -140,7 +140,7 @@ def run_params(run: PlannedRun) -> dict[str, object]:
         "positive": settings.positive,
         **({"multilabel": True} if settings.multilabel else {}),
         "seed": settings.seed,
-        # An option may stand for any of the above; its alias is the name that the user chose.
+        # An option may replace any of the above; its alias is the name that the user chose.
         **run.config.config.alias(),
         "weight_seed": weight_seed(settings.seed, run.repetition),
         "repetition": run.repetition,
@@ -227,12 +227,12 @@ def describe_state(
     search: SearchConfig,
     rows: Sequence[Mapping[str, object]],
     counts: Counts,
-    reused: Sequence[LedgerEntry] = (),
+    reused: Sequence[StoredRun] = (),
 ) -> str:
     """Write the parent's description: the design, the state and the best, in Markdown."""
     research, metric = plan.research, search.rule.first.metric
     parts = ", ".join(f"{len(part)} {name}" for name, part in plan.parts.items())
-    # What changes stands first: the UI folds all but a few lines.
+    # What changes comes first: the UI folds all but a few lines.
     lines = [
         f"{counts.finished} of {counts.n_runs} runs finished"
         + (f", {counts.pruned} pruned" if counts.pruned else "")
@@ -247,7 +247,7 @@ def describe_state(
         lines += ["", f"Chosen by {search}."]
     lines += [f"\n**Beware**: {warning}." for warning in selection_warnings(plan, search)]
     if reused:
-        studies = Counter(entry.parent_id for entry in reused)
+        studies = Counter(entry.study_id for entry in reused)
         listed = ", ".join(f"{n} of study {study}" for study, n in studies.items())
         lines += ["", f"{len(reused)} of them were finished before, in other studies: {listed}."]
     if rows:

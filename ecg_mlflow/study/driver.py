@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from mlflow import MlflowClient
 from tqdm import tqdm
@@ -26,28 +25,22 @@ from ecg_mlflow.study.dispatcher import Dispatcher
 from ecg_mlflow.study.finalists import finalists, is_scored, score_finalists
 from ecg_mlflow.study.plan import StudyPlan
 from ecg_mlflow.study.progress import StudyProgress
-from ecg_mlflow.study.resuming import Stock, summary, superfluous
-from ecg_mlflow.study.search_config import SearchConfig
+from ecg_mlflow.study.request import StudyRequest, design_of
+from ecg_mlflow.study.resume import KnownRuns, end_abandoned, summary, superfluous
+from ecg_mlflow.study.search_config import GRID, SearchConfig
 from ecg_mlflow.study.search_history import known_identities
 from ecg_mlflow.study.search_results import conclude_search, make_scheduler
 from ecg_mlflow.study.signals import StopRequest, stop_on_signals
 from ecg_mlflow.study.status import StudyStatus
 from ecg_mlflow.tracking.datasets import log_datasets
-from ecg_mlflow.tracking.ledger import (
-    CORPUS_TAG,
-    PLAN_TAG,
-    LedgerEntry,
-    end_abandoned,
-    find_finished,
-    read_children,
-)
-from ecg_mlflow.tracking.retry import Patience
+from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.runs import EndStatus
-from ecg_mlflow.tracking.stored_study import REQUEST_TAG
+from ecg_mlflow.tracking.stored_run import CORPUS_TAG, PLAN_TAG, REQUEST_TAG, StoredRun
+from ecg_mlflow.tracking.stored_study import find_finished, read_children
 from ecg_mlflow.tracking.study_run import Study
 
-#: Seconds between two words on a store that stays away.
-WORD_S = 60.0
+#: Seconds between two messages while the store stays away.
+MESSAGE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -56,48 +49,38 @@ class StudyOptions:
 
     Attributes
     ----------
-    experiment
-        MLflow experiment for a new parent run.
-    run_id
-        Parent run to go on in: one that ``mlflow run`` has created, or a study to resume.
+    request
+        What the user asked for; its grid is the file that the research comes from.
     where
         Where runs train: slots of this machine, none for this process, or a share of a cluster.
-    grid_file, modules
-        Where the research comes from, and the modules whose code workers get by value.
-    request
-        What the user asked for, to be found again when the study is resumed.
-    how_to_resume
-        A command, with ``{run_id}`` in it.
-    retry_failed
-        Try runs again that failed.
-    reuse
-        Take over finished runs of earlier studies with the same identity.
-    branches
-        How many runs may share a process and a stream of batches.
-    save_every_s
-        Longest time between two checkpoints.
-    hang_s
-        Seconds without a sign of life after which a worker counts as hung.
+    run_id
+        Parent run to work in: one that ``mlflow run`` has created, or a study to resume.
+    modules
+        Those whose code workers get by value.
     log_dir
         For the workers' output.
     search
         How the study chooses among its configurations.
     """
 
-    experiment: str
-    run_id: str | None
+    request: StudyRequest
     where: Sequence[Slot] | RayShare
-    grid_file: Path
+    run_id: str | None = None
     modules: Sequence[ModuleType] = ()
-    request: Mapping[str, Any] = field(default_factory=dict)
-    how_to_resume: str = "ecg-mlflow run ... --resume {run_id}"
-    retry_failed: bool = False
-    reuse: bool = False
-    branches: int = 1
-    save_every_s: float = 60.0
-    hang_s: float = 900.0
     log_dir: Path | None = None
     search: SearchConfig = field(default_factory=SearchConfig)
+
+    @property
+    def grid_file(self) -> Path:
+        """Where the research comes from."""
+        return Path(self.request.grid)
+
+    @property
+    def reuse(self) -> bool:
+        """Whether finished runs of earlier studies are taken over; in a search unless refused."""
+        # What a search asks for and is known already is looked up, so nothing is trained twice.
+        is_search = self.search.sampler != GRID
+        return is_search if self.request.reuse is None else self.request.reuse
 
     @property
     def files(self) -> list[Path]:
@@ -118,7 +101,7 @@ class StudyResult:
 
 
 def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> StudyResult:
-    """Run what the ledger lacks of the planned runs, each once, and return how it went.
+    """Run the planned runs that the store lacks, each once, and return how they ended.
 
     Runs that fail don't stop the others.
 
@@ -129,25 +112,25 @@ def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> S
         runs and the study have ended as KILLED. A second signal of the same kind leaves the
         workers no time.
     ResumeError
-        If the study to go on in is still being run, or is another one.
+        If the study to resume is still being run, or is another one.
     StorageFullError, TrackingError
         If a disk is full or the store stays away; the study can be resumed.
     """
     with stop_on_signals() as stop:
-        patience = Patience(on_wait=_Waiting(stop))
-        patient = patience.client(client)
-        stock = _look_up(plan, patient, options)
+        retry = RetryPolicy(on_wait=_Waiting(stop))
+        retrying = retry.client(client)
+        known_runs = _look_up(plan, retrying, options)
         with _only_driver(options.run_id):
             if options.run_id is not None:
                 # While nothing has been touched: it may be another study.
-                _check_same_study(plan, options.run_id, stock)
-            with _opened(plan, client, options, patience) as study:
-                return _run(plan, study, options, stock, stop)
+                _check_same_study(plan, options.run_id, known_runs)
+            with _opened(plan, client, options, retry) as study:
+                return _run(plan, study, options, known_runs, stop)
 
 
-def _look_up(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> Stock:
-    """Read what the ledger has of the study, and what it may take over from others."""
-    entries: list[LedgerEntry] = []
+def _look_up(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> KnownRuns:
+    """Read the stored runs of the study, and those that it may take over from others."""
+    entries: list[StoredRun] = []
     if options.run_id is not None:
         parent = client.get_run(options.run_id)
         entries = read_children(client, parent.info.experiment_id, options.run_id)
@@ -155,20 +138,20 @@ def _look_up(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> St
     if not options.search.holds_test_back(plan):
         # Runs of a search may lack what is wanted here: their score on the test records.
         reusable = {key: one for key, one in reusable.items() if is_scored(one.metrics)}
-    return Stock(entries, reusable, retry_failed=options.retry_failed)
+    return KnownRuns(entries, reusable, retry_failed=options.request.retry_failed)
 
 
-def _check_same_study(plan: StudyPlan, run_id: str, stock: Stock) -> None:
+def _check_same_study(plan: StudyPlan, run_id: str, known_runs: KnownRuns) -> None:
     """Raise a `ResumeError` if nothing that the study has trained is among what is planned."""
     planned = {run.identity for run in plan.runs}
     if plan.sampled:
-        known = known_identities(plan, stock.entries)
+        known = known_identities(plan, known_runs.runs)
         if not known:  # the runs of a grid, which the search takes over as it comes to them
             return
         planned |= known
-    if stock.identities and not stock.identities & planned:
+    if known_runs.identities and not known_runs.identities & planned:
         raise ResumeError(
-            f"study {run_id} has {len(stock.identities)} runs, and not one of them is "
+            f"study {run_id} has {len(known_runs.identities)} runs, and not one of them is "
             f"among the {len(planned)} that are planned now: the grid file, the recordings or the "
             "options have changed in what every run depends on. Undo that, or start a new "
             "study without resume"
@@ -190,21 +173,22 @@ def _only_driver(run_id: str | None) -> Iterator[None]:
 
 @contextmanager
 def _opened(
-    plan: StudyPlan, client: MlflowClient, options: StudyOptions, patience: Patience
+    plan: StudyPlan, client: MlflowClient, options: StudyOptions, retry: RetryPolicy
 ) -> Iterator[Study]:
     """Open the parent run; whatever ends the study early says how to resume it."""
     tags = {
         PLAN_TAG: plan.digest[:16],
         CORPUS_TAG: plan.corpus.digest[:16],
-        REQUEST_TAG: json.dumps(options.request),
+        REQUEST_TAG: json.dumps(design_of(options.request)),
     }
     name = plan.research.name or "study"
+    experiment = options.request.experiment or plan.research.name or "ecg-mlflow"
     how = ""
     try:
         with Study.open(
-            client, options.experiment, name, run_id=options.run_id, tags=tags, patience=patience
+            client, experiment, name, run_id=options.run_id, tags=tags, retry=retry
         ) as study:
-            how = options.how_to_resume.format(run_id=study.run_id)
+            how = options.request.how_to_resume.format(run_id=study.run_id)
             print(f"study {name}: parent run {study.run_id}", file=sys.stderr)
             yield study
     except BaseException as error:  # that of closing too: a Ctrl-C while the store is away
@@ -214,39 +198,37 @@ def _opened(
 
 
 def _run(
-    plan: StudyPlan, study: Study, options: StudyOptions, stock: Stock, stop: StopRequest
+    plan: StudyPlan, study: Study, options: StudyOptions, known_runs: KnownRuns, stop: StopRequest
 ) -> StudyResult:
     search = options.search
-    scheduler = make_scheduler(plan, stock, search, study.client)
-    standings = scheduler.open()
-    if found := summary(standings):
+    scheduler = make_scheduler(plan, known_runs, search, study.client)
+    decisions = scheduler.open()
+    if found := summary(decisions):
         print(found, file=sys.stderr)
-    for entry in superfluous(standings, stock.entries):
+    for entry in superfluous(decisions, known_runs.runs):
         end_abandoned(study.client, entry, "no planned run goes on with it")
     mean_seconds = plan.seconds / len(plan.runs)
     with StudyProgress(search.rule.first, lambda: scheduler.n_runs, mean_seconds) as progress:
         describe_study(study, plan, search, options.files, scheduler.n_runs)
         log_datasets(study.client, study.run_id, dataset_infos(plan.corpus, plan.configs[0]))
-        status = StudyStatus(plan, search, study, progress, lambda: scheduler.n_runs)
+        status = StudyStatus(plan, search, study, lambda: scheduler.n_runs)
         dispatcher = Dispatcher(
             plan,
             study,
-            status,
-            progress,
             scheduler,
+            [status, progress],
+            options.request,
             modules=options.modules,
-            branches=options.branches,
-            save_every_s=options.save_every_s,
             scores_test=not search.holds_test_back(plan),
         )
-        for standing in standings:
-            dispatcher.take(standing)
+        for decision in decisions:
+            dispatcher.take(decision)
         executor: Executor = make_executor(
             "ecg_mlflow.study.worker.main:work",
             options.where,
             corpus=plan.corpus.path,
             log_dir=options.log_dir,
-            hang_s=options.hang_s,
+            hang_s=60 * options.request.hang_minutes,
         )
         n_unscored = 0
         try:
@@ -254,12 +236,12 @@ def _run(
                 dispatcher.run(executor, stop)
                 if search.holds_test_back(plan):
                     n_unscored = score_finalists(
-                        finalists(scheduler, search), dispatcher, status, executor, stop
+                        finalists(scheduler, search), dispatcher, executor, stop
                     )
         except BaseException:
             dispatcher.settle(executor)
             raise
-        status.write()
+        status.refresh()
         if search.selects:
             conclude_search(study, plan, scheduler, search, options.grid_file)
         result = StudyResult(
@@ -280,7 +262,7 @@ def _run(
 
 
 class _Waiting:
-    """What the driver does while the store is away: say so now and then, and listen for Ctrl-C."""
+    """While the store is away, print so once a minute, and check for Ctrl-C."""
 
     def __init__(self, stop: StopRequest) -> None:
         self._stop = stop
@@ -291,7 +273,7 @@ class _Waiting:
             self._told_s = 0.0
         self._before_s = waited_s
         if waited_s >= self._told_s:
-            self._told_s += WORD_S
+            self._told_s += MESSAGE_S
             what = str(error).partition("\n")[0][:300]
             tqdm.write(
                 f"the store is away, waiting for it ({waited_s:.0f} s so far; workers train on): "

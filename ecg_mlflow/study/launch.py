@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
+from mlflow import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from tqdm import tqdm
 
-from ecg_mlflow.errors import DeviceError, ResumeError
+from ecg_mlflow.errors import DeviceError, EcgMlflowError, ResumeError, TrackingError
 from ecg_mlflow.executors import Slot, count_cores, find_gpus, plan_slots
 from ecg_mlflow.executors.factory import RayShare
 from ecg_mlflow.records import Corpus, load_corpus
@@ -19,13 +23,15 @@ from ecg_mlflow.study.grid_file import find_grid_file, load_grid_file
 from ecg_mlflow.study.model_costs import probe_networks
 from ecg_mlflow.study.plan import StudyPlan
 from ecg_mlflow.study.plan_table import plan_table
-from ecg_mlflow.study.planning import Overrides, plan_study
-from ecg_mlflow.study.request import StudyRequest, design_of
+from ecg_mlflow.study.planning import plan_study
+from ecg_mlflow.study.request import Overrides, StudyRequest
 from ecg_mlflow.study.research import Research
-from ecg_mlflow.study.resume import end_project_run, reap_dead_studies, resumed, stand_in
+from ecg_mlflow.study.resume import reap_dead_studies, resumed
 from ecg_mlflow.study.search_config import GRID, SearchConfig, selection_warnings
 from ecg_mlflow.study.signals import sigterm_as_interrupt
 from ecg_mlflow.tracking.client import connect
+from ecg_mlflow.tracking.runs import EndStatus
+from ecg_mlflow.tracking.study_run import Study
 
 
 def run_request(request: StudyRequest) -> int:
@@ -67,37 +73,16 @@ def run_request(request: StudyRequest) -> int:
         n_workers = where.workers if isinstance(where, RayShare) else len(where)
         print(plan_table(plan, search, max(1, n_workers)))
         return 0
-    options = StudyOptions(
-        request.experiment or grid.research.name or "ecg-mlflow",
-        run_id,
-        where,
-        grid.path,
-        grid.modules,
-        request=design_of(request),
-        how_to_resume=request.how_to_resume,
-        retry_failed=request.retry_failed,
-        # A search that asks for what is known already is told, and nothing is trained twice.
-        reuse=search.sampler != GRID if request.reuse is None else request.reuse,
-        branches=request.branches,
-        save_every_s=60 * request.checkpoint_minutes,
-        hang_s=60 * request.hang_minutes,
-        search=search,
-    )
-    with stand_in(client, project_run, run_id):
+    options = StudyOptions(request, where, run_id, grid.modules, search=search)
+    with link_project_run(client, project_run, run_id):
         return _report(run_study(plan, client, options), client.tracking_uri)
 
 
 def _plan(request: StudyRequest, research: Research) -> StudyPlan:
     data = located(request.data or "demo", request.folders)
-    overrides = Overrides(
-        epochs=request.epochs,
-        repetitions=request.repetitions,
-        configs=request.configs,
-        limit=request.limit,
-        skip_bad_records=bool(request.skip_bad_records),
-    )
     if data in DEMO_RECORDS:
         data = f"{data}:{research.demo.records}"
+    overrides: Overrides = request
     if is_demo(data):
         overrides = _within_demo_budget(research, overrides)
     corpus = _load_corpus(data, request.labels and located(request.labels, request.folders))
@@ -202,3 +187,28 @@ def _slots(request: StudyRequest) -> list[Slot]:
         environ["CUDA_VISIBLE_DEVICES"] = request.visible_devices
     visible = find_gpus(environ) if request.gpus else []
     return plan_slots(request.workers, request.gpus, count_cores(), visible, threads)
+
+
+@contextmanager
+def link_project_run(
+    client: MlflowClient, project_run: str | None, run_id: str | None
+) -> Iterator[None]:
+    """Link the run that ``mlflow run`` has created to the study that it resumes."""
+    if project_run is None or run_id is None or project_run == run_id:
+        yield
+        return
+    experiment = client.get_run(run_id).info.experiment_id
+    note = f"Went on with [the study {run_id}](#/experiments/{experiment}/runs/{run_id})."
+    tags = {"ecg_mlflow.resumes": run_id, MLFLOW_RUN_NOTE: note}
+    with Study.open(client, "", f"resume of {run_id}", run_id=project_run, tags=tags):
+        yield
+
+
+def end_project_run(client: MlflowClient, run_id: str, error: BaseException) -> None:
+    """End the run that ``mlflow run`` has created, with the error that prevented the study."""
+    status = EndStatus.FAILED if isinstance(error, Exception) else EndStatus.KILLED
+    reason = str(error) if isinstance(error, EcgMlflowError) else f"{type(error).__name__}: {error}"
+    try:
+        Study.open(client, "", "study", run_id=run_id).close(status, reason)
+    except TrackingError as closing:
+        error.add_note(str(closing))

@@ -18,7 +18,7 @@ from ecg_mlflow.grids import Grid
 from ecg_mlflow.search.sampler import TrialState
 from ecg_mlflow.search.space import configuration
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
-from ecg_mlflow.tracking.ledger import LedgerEntry
+from ecg_mlflow.tracking.stored_run import StoredRun
 
 #: A trial's number and its options by alias; on the children of a search.
 TRIAL_TAG = "ecg_mlflow.trial"
@@ -91,7 +91,7 @@ def trial_tags(run: PlannedRun, n_asked: int) -> dict[str, str]:
     return {TRIAL_TAG: json.dumps(trial)}
 
 
-def read_history(entries: Iterable[LedgerEntry]) -> SearchHistory:
+def read_history(entries: Iterable[StoredRun]) -> SearchHistory:
     """Read the history of a search from its children; a tag that was cut counts as missing."""
     options: dict[int, dict[str, str]] = {}
     ends: dict[int, TrialEnd] = {}
@@ -115,7 +115,7 @@ def _parsed(text: str | None) -> Any:
     return found
 
 
-def known_identities(plan: StudyPlan, entries: Sequence[LedgerEntry]) -> set[str]:
+def known_identities(plan: StudyPlan, entries: Sequence[StoredRun]) -> set[str]:
     """Plan the stored trials of a search again; return their runs' identities.
 
     Raises

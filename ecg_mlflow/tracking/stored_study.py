@@ -1,84 +1,46 @@
-"""What a study has left in the store: its design, its finished runs and their tables."""
+"""Find a study in the store, and read its runs, however they have ended."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.tracking.artifacts import fetch_files, read_text, read_texts
+from ecg_mlflow.tracking.artifacts import fetch_files, read_texts
 from ecg_mlflow.tracking.client import store_errors
-from ecg_mlflow.tracking.ledger import (
+from ecg_mlflow.tracking.stored_run import (
     CORPUS_TAG,
     IDENTITY_TAG,
-    LedgerEntry,
-    find_finished,
-    search_runs,
+    PLAN_TAG,
+    REQUEST_TAG,
+    StoredRun,
 )
-from ecg_mlflow.tracking.study_names import find_parent
 
-REQUEST_TAG = "ecg_mlflow.request"
 PLAN = "design/plan.json"
 CONFIGURATION = "configuration.json"
 #: Runs of other studies that a study has taken over: their ids by identity.
 REUSED = "design/reused.json"
 
-
-@dataclass(frozen=True)
-class ChildRecord:
-    """A finished run of a study.
-
-    Attributes
-    ----------
-    run_id, name, identity
-        The run, and what it has trained.
-    study_id
-        The study that has trained it; an earlier one, where its result was taken over.
-    params, metrics
-        As logged; of metrics the last values.
-    datasets
-        Digest of the records of each side: ``train``, ``test``, maybe ``validation``.
-    configuration
-        Its ``configuration.json``; empty where it has none.
-    """
-
-    run_id: str
-    name: str
-    identity: str
-    study_id: str
-    params: Mapping[str, str]
-    metrics: Mapping[str, float]
-    datasets: Mapping[str, str]
-    configuration: Mapping[str, Any]
-
-    @property
-    def options(self) -> Mapping[str, str]:
-        """Its options by their aliases."""
-        options: Mapping[str, str] = self.configuration.get("options", {})
-        return options
-
-    @property
-    def config(self) -> int:
-        """Index of its configuration in the study that has trained it; -1 if that is unknown."""
-        return int(self.configuration.get("config", self.params.get("config", -1)))
-
-    @property
-    def repetition(self) -> int:
-        """Which repetition it is, from 0."""
-        return int(self.configuration.get("repetition", self.params.get("repetition", 0)))
+#: Characters of a run's id that are enough to name a study.
+LEAST_ID = 6
+#: Studies that a message lists.
+LISTED = 20
+_PAGE = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class StudyRecord:
-    """A study.
+class StoredStudy:
+    """A study; its runs and its plan are read when they are first asked for.
 
     Attributes
     ----------
@@ -90,9 +52,6 @@ class StudyRecord:
         ``RUNNING``, ``FINISHED``, ``FAILED`` or ``KILLED``.
     tags, params
         Of its parent run.
-    children
-        Its finished runs, those taken over from other studies included, by configuration and
-        repetition.
     """
 
     client: MlflowClient
@@ -102,18 +61,79 @@ class StudyRecord:
     status: str
     tags: Mapping[str, str]
     params: Mapping[str, str]
-    children: tuple[ChildRecord, ...]
 
     @cached_property
+    def finished(self) -> tuple[StoredRun, ...]:
+        """Its finished runs with their configurations, by configuration and repetition.
+
+        Those taken over from other studies are among them.
+
+        Raises
+        ------
+        TrackingError
+            If the store fails.
+        """
+        own = {identity: run for identity, run in self._begun.items() if run.is_finished}
+        runs = _with_configurations(self.client, [*own.values(), *self._taken_over(own)])
+        return tuple(sorted(runs, key=_place))
+
+    @cached_property
+    def runs(self) -> tuple[StoredRun, ...]:
+        """All its runs with their options, by configuration and repetition, one of each.
+
+        Of several that were begun it is the finished one, or the last. The index of a configuration
+        is this study's, also for runs that were taken over from other studies.
+
+        Raises
+        ------
+        TrackingError
+            If the store fails.
+        """
+        finished = [identity for identity, run in self._begun.items() if run.is_finished]
+        taken_over = self._taken_over(finished, self._begun)
+        found = {**self._begun, **{run.identity: run for run in taken_over}}
+        known = {
+            run["identity"]: {
+                "options": run["config"],
+                "config": int(run["key"].partition("-")[0]),
+                "repetition": run["repetition"],
+            }
+            for run in self._planned_runs
+        }
+        indices = {_key(one["options"]): one["config"] for one in known.values()}
+        unplanned = [run for run in found.values() if run.identity not in known]
+        for run in _with_configurations(self.client, unplanned):
+            known[run.identity] = {"options": run.options, "repetition": run.repetition}
+            if run.study_id == self.run_id:  # another study counts its configurations differently
+                indices[_key(run.options)] = run.config
+        runs = []
+        for run in found.values():
+            one = known[run.identity]
+            next_index = max(indices.values(), default=-1) + 1
+            index = indices.setdefault(_key(one["options"]), next_index)
+            runs.append(replace(run, configuration={**one, "config": index}))
+        return tuple(sorted(runs, key=_place))
+
+    @property
+    def planned(self) -> tuple[Mapping[str, str], ...]:
+        """The options of all planned runs, in the grid's order; empty where a sampler chooses."""
+        return tuple(run["config"] for run in self._planned_runs)
+
+    @property
+    def _planned_runs(self) -> Sequence[Mapping[str, Any]]:
+        runs: Sequence[Mapping[str, Any]] = json.loads(self._texts[PLAN] or "{}").get("runs", ())
+        return runs
+
+    @property
     def plan(self) -> Mapping[str, Any]:
-        """Its ``design/plan.json``, read when it is first asked for.
+        """Its ``design/plan.json``.
 
         Raises
         ------
         TrackingError
             If there is none, or the store fails.
         """
-        text = read_text(self.client, self.run_id, PLAN)
+        text = self._texts[PLAN]
         if text is None:
             raise TrackingError(
                 f"study {self.name} ({self.run_id}) has no {PLAN}: it was deleted, or the study "
@@ -138,9 +158,41 @@ class StudyRecord:
         """
         return fetch_files(self.client, self.run_id, "design", ".py", folder)
 
+    @cached_property
+    def _begun(self) -> dict[str, StoredRun]:
+        """Its own runs by identity: of several the oldest finished one, or else the last."""
+        found: dict[str, StoredRun] = {}
+        for run in read_children(self.client, self.experiment_id, self.run_id):
+            if run.identity not in found or not found[run.identity].is_finished:
+                found[run.identity] = run
+        return found
 
-def read_study(client: MlflowClient, name: str) -> StudyRecord:
-    """Read a study.
+    @cached_property
+    def _texts(self) -> Mapping[str, str | None]:
+        texts = read_texts(self.client, [(self.run_id, REUSED), (self.run_id, PLAN)])
+        return {path: text for (_, path), text in texts.items()}
+
+    def _taken_over(self, own: Collection[str], begun: Collection[str] = ()) -> Iterable[StoredRun]:
+        """Return the runs of other studies whose results the study has taken over.
+
+        A study says which they are. Where it doesn't, they are found as it has found them: by the
+        identities of what it has planned, without those in `own` and `begun`.
+        """
+        reused = self._texts[REUSED]
+        if reused is not None:
+            run_ids = [one for identity, one in json.loads(reused).items() if identity not in own]
+            with store_errors(f"read the runs that study {self.run_id} has taken over"):
+                return [StoredRun.from_mlflow(self.client.get_run(one)) for one in run_ids]
+        planned = [run["identity"] for run in self._planned_runs]
+        missing = [one for one in planned if one not in own and one not in begun]
+        if not missing:
+            return []
+        others = find_finished(self.client, self.tags.get(CORPUS_TAG, ""))
+        return [others[identity] for identity in missing if identity in others]
+
+
+def read_study(client: MlflowClient, name: str) -> StoredStudy:
+    """Find a study.
 
     Parameters
     ----------
@@ -155,107 +207,143 @@ def read_study(client: MlflowClient, name: str) -> StudyRecord:
     TrackingError
         If there is no such study, or several; the message lists them. Or the store fails.
     """
-    parent = find_parent(client, name)
-    run_id = parent.info.run_id
-    begun = begun_runs(client, parent)
-    own = {key: run for key, run in begun.items() if LedgerEntry.from_run(run).is_finished}
-    return StudyRecord(
+    parent = _find_parent(client, name)
+    return StoredStudy(
         client,
-        run_id,
+        parent.info.run_id,
         parent.info.experiment_id,
         str(parent.info.run_name),
         parent.info.status,
         dict(parent.data.tags),
         dict(parent.data.params),
-        _records(client, [*own.values(), *taken_over(client, parent, own)]),
     )
 
 
-def begun_runs(client: MlflowClient, parent: Run) -> dict[str, Run]:
-    """Return a study's own runs by identity.
-
-    Of several the oldest that has finished, which the study counts too, or else the last.
+def read_children(client: MlflowClient, experiment_id: str, parent_id: str) -> list[StoredRun]:
+    """Return the children of a study that carry an identity, the oldest first.
 
     Raises
     ------
     TrackingError
         If the store fails.
     """
-    run_id = parent.info.run_id
-    with store_errors(f"read the runs of study {run_id}"):
-        query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'"
-        runs = list(search_runs(client, [parent.info.experiment_id], query))
-    found: dict[str, Run] = {}
-    for run in sorted(runs, key=lambda one: one.info.start_time):
-        entry = LedgerEntry.from_run(run)
-        before = found.get(entry.identity)
-        if not entry.identity:
-            continue
-        if before is None or not LedgerEntry.from_run(before).is_finished:
-            found[entry.identity] = run
-    return found
+    query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'"
+    with store_errors(f"read the runs of study {parent_id}"):
+        runs = list(search_runs(client, [experiment_id], query))
+    runs.sort(key=lambda run: run.info.start_time)
+    return [StoredRun.from_mlflow(run) for run in runs if run.data.tags.get(IDENTITY_TAG)]
 
 
-def taken_over(
-    client: MlflowClient, parent: Run, own: Collection[str], begun: Collection[str] = ()
-) -> list[Run]:
-    """Return the runs of other studies whose results a study has taken over.
+def find_finished(client: MlflowClient, corpus: str) -> dict[str, StoredRun]:
+    """Return all finished runs on a corpus, of any study in the store, by identity.
 
-    A study says which they are. Where it doesn't, they are found as it has found them: by the
-    identities of what it has planned.
+    Of several with one identity the first counts.
 
     Parameters
     ----------
-    client, parent
-        The store, and the study's parent run.
-    own
-        Identities that the study has finished itself.
-    begun
-        Those that it has begun itself: not looked for where it doesn't say that it has taken them.
+    client
+        The store.
+    corpus
+        Value of `CORPUS_TAG`.
 
     Raises
     ------
     TrackingError
         If the store fails.
     """
-    parent_id = parent.info.run_id
-    texts = read_texts(client, [(parent_id, REUSED), (parent_id, PLAN)])
-    said = texts[parent_id, REUSED]
-    if said is not None:
-        run_ids = [run_id for identity, run_id in json.loads(said).items() if identity not in own]
-    else:
-        plan = json.loads(texts[parent_id, PLAN] or "{}")
-        planned = [run["identity"] for run in plan.get("runs", ())]
-        missing = [one for one in planned if one not in own and one not in begun]
-        if not missing:
-            return []
-        stock = find_finished(client, parent.data.tags.get(CORPUS_TAG, ""))
-        run_ids = [stock[identity].run_id for identity in missing if identity in stock]
-    with store_errors(f"read the runs that study {parent_id} has taken over"):
-        return [client.get_run(run_id) for run_id in run_ids]
+    query = f"attributes.status = 'FINISHED' AND tags.`{CORPUS_TAG}` = '{corpus}'"
+    with store_errors("look for finished runs of earlier studies"):
+        runs = list(search_runs(client, None, query))
+    runs.sort(key=lambda run: -run.info.start_time)
+    found = [StoredRun.from_mlflow(run) for run in runs if IDENTITY_TAG in run.data.tags]
+    return {run.identity: run for run in found}
 
 
-def _records(client: MlflowClient, runs: Sequence[Run]) -> tuple[ChildRecord, ...]:
-    wanted = [(run.info.run_id, CONFIGURATION) for run in runs]
-    texts = read_texts(client, wanted)
-    records = [_record(run, texts[key] or "{}") for run, key in zip(runs, wanted, strict=True)]
-    return tuple(sorted(records, key=lambda one: (one.config, one.repetition)))
+def search_runs(client: MlflowClient, experiments: list[str] | None, query: str) -> Iterator[Run]:
+    """Yield all runs that a query finds in these experiments, or in all that are not deleted."""
+    if experiments is None:
+        experiments = [one.experiment_id for one in _all_pages(client.search_experiments)]
+    yield from _all_pages(client.search_runs, experiments, query)
 
 
-def _record(run: Run, configuration: str) -> ChildRecord:
-    inputs = run.inputs.dataset_inputs if run.inputs else ()
-    return ChildRecord(
-        run.info.run_id,
-        str(run.info.run_name),
-        run.data.tags[IDENTITY_TAG],
-        run.data.tags.get(MLFLOW_PARENT_RUN_ID, ""),
-        dict(run.data.params),
-        dict(run.data.metrics),
-        {
-            tag.value: one.dataset.digest
-            for one in inputs
-            for tag in one.tags
-            if tag.key == MLFLOW_DATASET_CONTEXT
-        },
-        json.loads(configuration),
+def _all_pages(search: Any, *args: Any) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(*args, max_results=_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _with_configurations(client: MlflowClient, runs: Sequence[StoredRun]) -> list[StoredRun]:
+    texts = read_texts(client, [(run.run_id, CONFIGURATION) for run in runs])
+    return [
+        replace(run, configuration=json.loads(texts[run.run_id, CONFIGURATION] or "{}"))
+        for run in runs
+    ]
+
+
+def _place(run: StoredRun) -> tuple[int, int]:
+    return run.config, run.repetition
+
+
+def _key(options: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(options.items()))
+
+
+# --- Names ----------------------------------------------------------------------------------------
+
+
+def _find_parent(client: MlflowClient, name: str) -> Run:
+    with store_errors(f"look for the study {name!r}", "Is MLFLOW_TRACKING_URI its store?"):
+        studies = list(search_runs(client, None, f"tags.`{PLAN_TAG}` != ''"))
+    studies.sort(key=lambda run: -run.info.start_time)
+    found = [run for run in studies if run.info.run_id == name]
+    found = found or [run for run in studies if _is_called(run, name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise TrackingError(
+            f"{len(found)} studies are called {name!r}; give the id of one:\n{_listed(found)}"
+        )
+    if not studies:
+        raise TrackingError(
+            f"there is no study {name!r}, nor any other one in this store; is MLFLOW_TRACKING_URI "
+            "right?"
+        )
+    raise TrackingError(
+        f"there is no study {name!r}{_whose_child(client, name)}: give a parent run's id, "
+        f"{LEAST_ID} or more characters of its beginning, or the name of a study. There are:\n"
+        f"{_listed(studies)}"
     )
+
+
+def _is_called(run: Run, name: str) -> bool:
+    is_prefix = re.fullmatch(rf"[0-9a-f]{{{LEAST_ID},}}", name) is not None
+    return name in (run.info.run_name, run.data.params.get("study")) or (
+        is_prefix and run.info.run_id.startswith(name)
+    )
+
+
+def _whose_child(client: MlflowClient, name: str) -> str:
+    """Say whose child it is, where the id is that of one."""
+    if not re.fullmatch(r"[0-9a-f]{32}", name):
+        return ""
+    with store_errors(f"look for the run {name}"):
+        runs = list(search_runs(client, None, f"attributes.run_id = '{name}'"))
+    parents = [run.data.tags.get(MLFLOW_PARENT_RUN_ID) for run in runs]
+    return f", {name} is a run of study {parents[0]}" if parents and parents[0] else ""
+
+
+def _listed(studies: Sequence[Run]) -> str:
+    lines = []
+    for run in studies[:LISTED]:
+        began = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+        lines.append(
+            f"  {run.info.run_id}  {began:%Y-%m-%d %H:%M} UTC  {run.info.status:8}  "
+            f"{run.info.run_name}"
+        )
+    if len(studies) > LISTED:
+        lines.append(f"  ... and {len(studies) - LISTED} more")
+    return "\n".join(lines)

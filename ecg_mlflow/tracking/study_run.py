@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
+from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
@@ -28,18 +29,26 @@ from ecg_mlflow.provenance import (
 )
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.leaderboard import as_columns, as_split_json
-from ecg_mlflow.tracking.retry import Patience
+from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.run_log import TAG_LIMIT, csv_text, fitting_tags, log_params, log_tags
-from ecg_mlflow.tracking.runs import ENDED, EndStatus, end_run, open_run, reopen_run
-from ecg_mlflow.tracking.ui_links import averages_url, averages_view, children_url
+from ecg_mlflow.tracking.runs import ENDED, EndStatus, create_or_reopen_run, end_run, reopen_run
 
 LEADERBOARD = "leaderboard"
-#: Tells one order to create a run from all others.
+#: Identifies one request to create a run, so that a lost answer makes no second run.
 ORDER_TAG = "ecg_mlflow.order"
+#: Names a run's configuration: what the UI groups by has room for a word or two, and for no table
+#: of options.
+CONFIGURATION_TAG = "ecg_mlflow.configuration"
+#: Before the name of a shared view, in an experiment's tags.
+VIEW_TAG = "mlflow.sharedViewState."
+#: The UI's two halves are for language models and for everything else.
+_WORKFLOW = "workflowType=machine_learning"
+#: Runs that the UI reads at once.
+PAGE = 100
 
 
 class Study:
-    """A parent run and its children: whoever opens it closes all of them.
+    """A parent run and its children: the process that opens it closes all of them.
 
     Use `Study.open` as a context manager. On leaving, runs that are still open end too: FINISHED
     for the parent after a normal end, FAILED after an error, KILLED after Ctrl-C or a signal.
@@ -48,22 +57,22 @@ class Study:
     ----------
     client, experiment_id, run_id
         Where the parent run is.
-    patience
+    retry
         What the client does while the store is away.
     """
 
     def __init__(
-        self, client: MlflowClient, run: Run, context: Mapping[str, str], patience: Patience
+        self, client: MlflowClient, run: Run, context: Mapping[str, str], retry: RetryPolicy
     ) -> None:
-        self.client = patience.client(client)
-        self.patience = patience
+        self.client = retry.client(client)
+        self.retry = retry
         self.experiment_id: str = run.info.experiment_id
         self.run_id: str = run.info.run_id
         self._started_ms: int = run.info.start_time or _now_ms()
         self._context = dict(context)
         self._open_children: dict[str, None] = {}
         self._closed = False
-        self._view: dict[str, str] = {}
+        self._view: dict[str, object] = {}
         self._beaten = time.monotonic()
 
     @classmethod
@@ -75,9 +84,9 @@ class Study:
         *,
         run_id: str | None = None,
         tags: Mapping[str, object] | None = None,
-        patience: Patience | None = None,
+        retry: RetryPolicy | None = None,
     ) -> Study:
-        """Create the parent run, or go on in the one that ``mlflow run`` created.
+        """Create the parent run, or reopen the one that ``mlflow run`` created.
 
         The run carries the mark of this process and, while the study is open and `beat` is
         called, a heartbeat.
@@ -92,11 +101,11 @@ class Study:
         name
             Name of the parent run. A name that the user chose with ``--run-name`` stays.
         run_id
-            The run to go on in (MLFLOW_RUN_ID of an MLproject entry point).
+            The run to reopen (MLFLOW_RUN_ID of an MLproject entry point).
         tags
             More tags for the parent.
-        patience
-            What to do while the store is away; by default nothing but raise.
+        retry
+            What to do while the store is away; by default raise at once.
 
         Raises
         ------
@@ -108,13 +117,13 @@ class Study:
         own = {**cluster_tags(os.environ), **version_tags()}
         # It may run git, which takes a quarter of a second: once, not for each child.
         context = {**own, **resolve_tags()}
-        # The driver trains nothing, and on what its workers do is theirs to say.
+        # The driver trains nothing; its workers log the devices that they use.
         context = {key: tag for key, tag in context.items() if key not in DEVICE_TAGS}
-        patience = patience or Patience(limit_s=0.0)
+        retry = retry or RetryPolicy(limit_s=0.0)
         marks = {**ProcessMark.own().tags(), **heartbeat()}
         all_tags = {**fitting_tags(tags or {}), **marks}
-        patient = patience.client(client)
-        run = open_run(patient, experiment, name, run_id, context, all_tags)
+        retrying = retry.client(client)
+        run = create_or_reopen_run(retrying, experiment, name, run_id, context, all_tags)
         # Children are the parent's: "mlflow run" knows project, commit and user better.
         inherited = {
             key: value
@@ -122,7 +131,7 @@ class Study:
             if key.startswith(("mlflow.source.", "mlflow.project.")) or key == "mlflow.user"
         }
         elsewhere = {key: tag for key, tag in context.items() if key not in MACHINE_TAGS}
-        return cls(client, run, {**elsewhere, **inherited}, patience)
+        return cls(client, run, {**elsewhere, **inherited}, retry)
 
     def params(self, values: Mapping[str, object]) -> tuple[str, ...]:
         """Log params of the parent, except those that are there already.
@@ -171,7 +180,7 @@ class Study:
             ORDER_TAG: uuid.uuid4().hex,
         }
         with store_errors(f"create the child run {name!r}"):
-            run_id = self.patience.call(self._create_once, name, all_tags)
+            run_id = self.retry.call(self._create_once, name, all_tags)
         self._open_children[run_id] = None
         try:
             log_params(self.client, run_id, params)
@@ -190,7 +199,7 @@ class Study:
         return run_id
 
     def reopen_child(self, run_id: str, params: Mapping[str, object]) -> None:
-        """Go on in a child run that ended, or whose process died, without being finished.
+        """Reopen a child run that ended, or whose process died, without being finished.
 
         The driver that created it may have died before it had logged all params: those that are
         not there are logged. The others stay, for a number in a grid that has grown may be another.
@@ -205,7 +214,7 @@ class Study:
         log_tags(self.client, run_id, tags)
 
     def beat(self) -> None:
-        """Give a sign of life, now and then; between two beats it costs nothing."""
+        """Renew the heartbeat where it is due; before that it costs nothing."""
         now = time.monotonic()
         if now - self._beaten >= HEARTBEAT_S:
             self._beaten = now
@@ -280,26 +289,60 @@ class Study:
             How many children there will be, for the charts in which repetitions are averaged.
         """
         every = self.children_url(metric, higher_is_better=higher_is_better)
-        averages = averages_url(self.experiment_id, self.run_id)
+        averages = self._url(f"viewStateShareKey={self.run_id}")
         link = (
             f"[All runs of this study with charts]({every}) | "
             f"[Averages over repetitions]({averages})\n\n"
         )
         room = TAG_LIMIT - len(link)
         text = markdown if len(markdown) <= room else f"{markdown[: room - 4]} ..."
-        view = averages_view(self.run_id, metric, n_runs, higher_is_better=higher_is_better)
+        view = self._averages_view(metric, n_runs, higher_is_better=higher_is_better)
         with store_errors(f"describe run {self.run_id}"):
             if view != self._view:
-                for key, value in view.items():
-                    self.client.set_experiment_tag(self.experiment_id, key, value)
+                self.client.set_experiment_tag(
+                    self.experiment_id, f"{VIEW_TAG}{self.run_id}", json.dumps(view)
+                )
                 self._view = view
             self.client.set_tag(self.run_id, mlflow_tags.MLFLOW_RUN_NOTE, link + text)
 
     def children_url(self, metric: str, *, higher_is_better: bool = True) -> str:
-        """Return the link to all children; see `ecg_mlflow.tracking.ui_links.children_url`."""
-        return children_url(
-            self.experiment_id, self.run_id, metric, higher_is_better=higher_is_better
+        """Return the link to all children as a flat list with charts, best first.
+
+        The UI shows no charts for children that are folded under their parent. Links are relative
+        to the address of the UI, which is not known here.
+        """
+        order = quote(f"metrics.`{metric}`", safe="")
+        return self._url(
+            f"searchFilter={quote(self._children_query, safe='')}"
+            f"&orderByKey={order}&orderByAsc={'false' if higher_is_better else 'true'}"
         )
+
+    def _url(self, query: str) -> str:
+        runs = f"#/experiments/{self.experiment_id}/runs"
+        return f"{runs}?{query}&compareRunsMode=CHART&{_WORKFLOW}"
+
+    @property
+    def _children_query(self) -> str:
+        return f"tags.{mlflow_tags.MLFLOW_PARENT_RUN_ID} = '{self.run_id}'"
+
+    def _averages_view(
+        self, metric: str, n_runs: int, *, higher_is_better: bool
+    ) -> dict[str, object]:
+        """Return the view in which repetitions are one line, as MLflow 3.17 reads it.
+
+        The UI averages the runs that it has read: of more than a page, the best ones would be too
+        good. They are read by configuration then.
+        """
+        by_metric = n_runs <= PAGE
+        keys = [{"mode": "tag", "groupByData": CONFIGURATION_TAG}]
+        return {
+            "searchFilter": self._children_query,
+            "orderByKey": f"metrics.`{metric}`" if by_metric else f"tags.`{CONFIGURATION_TAG}`",
+            "orderByAsc": not (by_metric and higher_is_better),
+            "groupBy": {"aggregateFunction": "average", "groupByKeys": keys},
+            "useGroupedValuesInCharts": True,
+            "chartsSearchFilter": f"^(loss|{metric})$",
+        }
 
     def close(
         self, status: EndStatus | str = EndStatus.FINISHED, reason: str | None = None
@@ -315,7 +358,7 @@ class Study:
             return
         status = EndStatus(status)
         failures: list[str] = []
-        with suppress(TrackingError):  # told below, by what matters more
+        with suppress(TrackingError):  # the ends of runs are what counts
             self.tags({HEARTBEAT_TAG: ENDED})
         unfinished = [
             (run_id, EndStatus.KILLED, reason or "the study ended before this run did")

@@ -9,27 +9,35 @@ from __future__ import annotations
 import io
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from mlflow import MlflowClient
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.tracking.artifacts import N_THREADS
+from ecg_mlflow.tracking.client import environment, store_errors
+from ecg_mlflow.tracking.stored_run import StoredRun
 
 if TYPE_CHECKING:
     from ecg_mlflow.tracking.run_log import RunLog
 
 #: The artifact's name; it lies at the top, beside the configuration.
 TRACE = "trace.npz"
-#: Stands in front of the names of what tests have found.
+LOSS = "loss"
+#: Before the names of what tests have found.
 _TEST = "test/"
 
 
 @dataclass(frozen=True, eq=False)
-class Trace:
+class RunTrace:
     """The curves of one run.
 
     Attributes
@@ -52,7 +60,7 @@ class Trace:
         cls,
         losses: Sequence[npt.NDArray[np.float32]],
         tests: Sequence[tuple[int, Mapping[str, float]]],
-    ) -> Trace:
+    ) -> RunTrace:
         """Put a trace together.
 
         Parameters
@@ -85,7 +93,7 @@ class Trace:
         return file.getvalue()
 
     @classmethod
-    def read(cls, path: Path) -> Trace:
+    def read(cls, path: Path) -> RunTrace:
         """Read a trace from its file.
 
         Raises
@@ -112,9 +120,91 @@ class Trace:
             ) from error
 
 
-def log_trace(log: RunLog, trace: Trace) -> None:
+def log_trace(log: RunLog, trace: RunTrace) -> None:
     """Write a trace into a run's artifacts, in place of an earlier one."""
     with tempfile.TemporaryDirectory(prefix="ecg-mlflow-") as folder:
         path = Path(folder, TRACE)
         path.write_bytes(trace.to_bytes())
         log.file(path)
+
+
+def read_traces(
+    client: MlflowClient, runs: Sequence[StoredRun], names: Collection[str]
+) -> list[RunTrace]:
+    """Read the curves of some runs.
+
+    They are in an artifact of each run that has ended. Where it is missing, or lacks what the
+    store has, the store's own histories are read, which takes longer.
+
+    Parameters
+    ----------
+    client
+        The store.
+    runs
+        Whose curves.
+    names
+        Which metrics.
+
+    Returns
+    -------
+    Traces with no more than these metrics, in the order of the runs. A loss that is missing is NaN.
+
+    Raises
+    ------
+    TrackingError
+        If a trace is damaged, or the store fails.
+    """
+
+    def read(run: StoredRun) -> RunTrace:
+        with store_errors(f"read the curves of run {run.run_id}"):
+            return _complete(client, run, _artifact(client, run), names)
+
+    with (
+        environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"),
+        ThreadPoolExecutor(N_THREADS, "trace-reader") as pool,
+    ):
+        return list(pool.map(read, runs))
+
+
+def _artifact(client: MlflowClient, run: StoredRun) -> RunTrace | None:
+    repository: Any = get_artifact_repository(run.artifact_uri, tracking_uri=client.tracking_uri)
+    if isinstance(repository, LocalArtifactRepository):
+        path = Path(repository.artifact_dir, TRACE)
+        return RunTrace.read(path) if path.is_file() else None
+    # Each store raises another error for an artifact that does not exist.
+    if TRACE not in {item.path for item in repository.list_artifacts()}:
+        return None
+    with tempfile.TemporaryDirectory(prefix="ecg-mlflow-") as folder:
+        return RunTrace.read(Path(repository.download_artifacts(TRACE, folder)))
+
+
+def _complete(
+    client: MlflowClient, run: StoredRun, trace: RunTrace | None, names: Collection[str]
+) -> RunTrace:
+    """Add the metrics that the trace lacks, and drop those that were not asked for."""
+    wanted = [name for name in names if name in run.metrics and name != LOSS]
+    losses = np.empty(0, np.float32) if trace is None else trace.losses
+    if LOSS not in names:
+        losses = losses[:0]
+    elif trace is None and LOSS in run.metrics:
+        losses = _losses(client, run.run_id)
+    metrics = {} if trace is None else trace.metrics
+    tests: list[tuple[int, dict[str, float]]] = []
+    for name in wanted:
+        if trace is not None and name in metrics:
+            pairs = zip(trace.iterations.tolist(), metrics[name].tolist(), strict=True)
+            tests += [(iteration, {name: value}) for iteration, value in pairs]
+        else:
+            history = client.get_metric_history(run.run_id, name)
+            history.sort(key=lambda metric: metric.timestamp)
+            tests += [(metric.step, {name: metric.value}) for metric in history]
+    return RunTrace.of([losses], tests)
+
+
+def _losses(client: MlflowClient, run_id: str) -> npt.NDArray[np.float32]:
+    history = client.get_metric_history(run_id, LOSS)
+    steps = np.array([metric.step for metric in history], dtype=np.int64)
+    values = np.array([metric.value for metric in history], dtype=np.float32)
+    losses = np.full(steps.max(initial=-1) + 1, np.nan, np.float32)
+    losses[steps] = values
+    return losses

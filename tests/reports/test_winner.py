@@ -13,9 +13,10 @@ from ecg_mlflow.reports.options import Question
 from ecg_mlflow.reports.study_results import Configuration, Results, TrainedRun
 from ecg_mlflow.reports.winner import choose_run
 from ecg_mlflow.stats.predictions import Predictions
-from ecg_mlflow.tracking.stored_study import ChildRecord, StudyRecord
+from ecg_mlflow.tracking.stored_run import StoredRun
+from ecg_mlflow.tracking.stored_study import StoredStudy
 
-STUDY = StudyRecord(None, "study", "0", "waves", "FINISHED", {}, {}, ())
+STUDY = StoredStudy(None, "study", "0", "waves", "FINISHED", {}, {})
 N_RECORDS = 200
 
 
@@ -38,8 +39,11 @@ def configuration(
     metrics = {"trainable_parameters": parameters}
     runs = tuple(
         TrainedRun(
-            ChildRecord(
-                f"{name}-{i}", "", "", "study", {}, metrics, {}, {"options": {}, "repetition": i}
+            StoredRun(
+                f"{name}-{i}",
+                "FINISHED",
+                metrics=metrics,
+                configuration={"options": {}, "repetition": i},
             ),
             "best",
             test,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 from collections import deque
-from dataclasses import replace
 from types import SimpleNamespace
 
 import cloudpickle
 import pytest
+from stored_runs import stored_run
 
 from ecg_mlflow.errors import StorageFullError, TrackingError
 from ecg_mlflow.executors import Event, Outcome, OutcomeState
@@ -16,10 +16,12 @@ from ecg_mlflow.files import checkpoint_path
 from ecg_mlflow.study import child_runs as children
 from ecg_mlflow.study import dispatcher as dispatch
 from ecg_mlflow.study.dispatcher import MOST_DEATHS, Dispatcher
-from ecg_mlflow.study.resuming import Action, Standing
+from ecg_mlflow.study.jobs import REPORT, Ended, Evaluated, Noted, RunEnd, Saved
+from ecg_mlflow.study.listeners import StudyListener
+from ecg_mlflow.study.request import StudyRequest
+from ecg_mlflow.study.resume import ResumeAction, RunDecision
 from ecg_mlflow.study.trial_scheduler import Withdrawal
-from ecg_mlflow.tracking.ledger import LedgerEntry
-from ecg_mlflow.tracking.retry import Patience
+from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.training import Checkpoint, save_checkpoint
 
 
@@ -61,7 +63,7 @@ class Study:
         )
         self.tags: dict[str, dict] = {}
         self.ends: list[tuple[str, str]] = []
-        self.patience = Patience(limit_s=0.0)
+        self.retry = RetryPolicy(limit_s=0.0)
         self.reopened: list[str] = []
 
     def get_run(self, run_id):
@@ -86,11 +88,11 @@ class Study:
         pass
 
 
-class Board:
-    """Hands out standings one by one, and keeps what it is told."""
+class Board(StudyListener):
+    """Hands out decisions one by one, and keeps what it is told."""
 
-    def __init__(self, standings):
-        self.standings = deque(standings)
+    def __init__(self, decisions):
+        self.decisions = deque(decisions)
         self.told: list[tuple[str, object]] = []
         self.given_up: dict[str, list[Withdrawal]] = {}
         self._new: list[Withdrawal] = []
@@ -98,7 +100,7 @@ class Board:
         self.new_ends: list[tuple] = []
 
     def next_runs(self):
-        return [self.standings.popleft()] if self.standings else []
+        return [self.decisions.popleft()] if self.decisions else []
 
     def withdrawals(self):
         new, self._new = self._new, []
@@ -114,20 +116,21 @@ class Board:
     def handed_out(self, run):
         self.told.append(("handed out", run.key))
 
-    def tested(self, run, tests):
-        self.told.append(("tested", run.key))
-        self._new += self.given_up.pop(run.key, [])
-        self.new_ends += self.ends_of.pop(run.key, [])
+    def reported(self, run, report):
+        if isinstance(report, Evaluated):
+            self.told.append(("tested", run.key))
+            self._new += self.given_up.pop(run.key, [])
+            self.new_ends += self.ends_of.pop(run.key, [])
 
     def finished(self, run, metrics):
         self.told.append(("finished", metrics))
 
-    def failed(self, run):
+    def failed(self, run, reason):
         self.told.append(("failed", run.key))
 
 
-class Books:
-    """Status and progress at once."""
+class Books(StudyListener):
+    """Keeps how runs have ended, and what was said of them."""
 
     def __init__(self):
         self.done, self.failures, self.notes, self.taken = [], {}, [], []
@@ -142,23 +145,12 @@ class Books:
     def pruned(self, run, reason):
         self.given_up[run.key] = reason
 
-    def take_over(self, standing):
-        self.taken.append(standing.run.key)
+    def known(self, decision):
+        self.taken.append(decision.run.key)
 
-    def note(self, run, text):
-        self.notes.append(text)
-
-    def stopped(self, run):
-        self.notes.append("stopped")
-
-    def write(self):
-        pass
-
-    def refresh(self):
-        pass
-
-    def update(self, run, data):
-        pass
+    def reported(self, run, report):
+        if isinstance(report, Noted):
+            self.notes.append(report.text)
 
 
 def planned(index, repetition=0, seconds=1.0, stream="s"):
@@ -176,12 +168,16 @@ def planned(index, repetition=0, seconds=1.0, stream="s"):
     return SimpleNamespace(key=key, config=config, repetition=repetition, identity=key)
 
 
-def ledger_entry(run_id, status="KILLED", attempt=1):
-    return LedgerEntry(run_id, "x", "study", status, attempt, False, False, False, {})
+def ledger_entry(run_id, status="KILLED", attempt=1, **more):
+    return stored_run(run_id, status, attempt=attempt, **more)
+
+
+def ended(key, run, end, reason="why", error="trace"):
+    return Event(key, {REPORT: Ended(run, end, reason, error)})
 
 
 def done(key, run):
-    return Event(key, {"run": run, "ended": "done", "metrics": {}, "figures": {}})
+    return Event(key, {REPORT: Ended(run, RunEnd.DONE)})
 
 
 def all_done(key, runs, n):
@@ -190,7 +186,7 @@ def all_done(key, runs, n):
 
 @pytest.fixture
 def bench(monkeypatch):
-    """Run planned runs, or standings, by a script; return what came of it."""
+    """Run planned runs, or decisions, by a script; return what came of it."""
     for name in ("run_name", "run_params", "dataset_infos", "full_configuration"):
         monkeypatch.setattr(children, name, lambda *args: {})
     monkeypatch.setattr(children, "run_name", lambda run: run.key)
@@ -209,8 +205,9 @@ def bench(monkeypatch):
         at_once=False,
         tags=None,
     ):
-        standings = [
-            one if isinstance(one, Standing) else Standing(one, Action.START) for one in runs
+        decisions = [
+            one if isinstance(one, RunDecision) else RunDecision(one, ResumeAction.START)
+            for one in runs
         ]
         corpus = SimpleNamespace(path=None, digest="c" * 64)
         study, books, executor = Study(), Books(), Executor(script, n_slots)
@@ -218,21 +215,18 @@ def bench(monkeypatch):
         executor.on_send = lambda: found.marked.append(
             [run_id for run_id, one in study.tags.items() if "ecg_mlflow.pruned" in one]
         )
-        board = Board([] if at_once else standings)
+        board = Board([] if at_once else decisions)
         board.given_up, board.ends_of = given_up or {}, ends or {}
         found = SimpleNamespace(study=study, books=books, executor=executor, board=board, marked=[])
         dispatcher = Dispatcher(
             SimpleNamespace(corpus=corpus),
             study,
-            books,
-            books,
             board,
-            modules=(),
-            branches=branches,
-            save_every_s=60.0,
+            [books],
+            StudyRequest("x.py", branches=branches),
         )
-        for standing in standings if at_once else []:
-            dispatcher.take(standing)
+        for decision in decisions if at_once else []:
+            dispatcher.take(decision)
         if settle:
             dispatcher.take(board.next_runs()[0])
             dispatcher._submit(executor)
@@ -264,26 +258,26 @@ def test_a_run_is_opened_with_all_that_the_ledger_needs(bench):
 
 
 def test_a_run_to_continue_is_gone_on_with_in_its_child(bench):
-    found = bench([Standing(planned(0), Action.CONTINUE, ledger_entry("old", attempt=2))])
+    found = bench([RunDecision(planned(0), ResumeAction.CONTINUE, ledger_entry("old", attempt=2))])
     assert found.study.reopened == ["old"]
     assert found.study.tags == {"old": {"ecg_mlflow.attempt": 3, "trial": "00-r0"}}
     assert found.study.ends == [("old", "FINISHED")]
 
 
 def test_a_failed_run_that_is_tried_again_has_a_new_child(bench):
-    found = bench([Standing(planned(0), Action.REPLACE, ledger_entry("old", "FAILED", 2))])
+    found = bench([RunDecision(planned(0), ResumeAction.REPLACE, ledger_entry("old", "FAILED", 2))])
     assert found.study.reopened == []
     assert found.study.tags["00-r0 child 0"]["ecg_mlflow.attempt"] == 3
 
 
 def test_what_is_finished_is_entered_and_closed_where_only_that_was_missing(bench):
-    standings = [
-        Standing(planned(0), Action.SKIP, ledger_entry("a", "FINISHED")),
-        Standing(planned(1), Action.SKIP, ledger_entry("b", "RUNNING")),
-        Standing(planned(2), Action.REUSE, ledger_entry("c", "FINISHED")),
-        Standing(planned(3), Action.LEAVE, ledger_entry("d", "FAILED")),
+    decisions = [
+        RunDecision(planned(0), ResumeAction.SKIP, ledger_entry("a", "FINISHED")),
+        RunDecision(planned(1), ResumeAction.SKIP, ledger_entry("b", "RUNNING")),
+        RunDecision(planned(2), ResumeAction.REUSE, ledger_entry("c", "FINISHED")),
+        RunDecision(planned(3), ResumeAction.LEAVE, ledger_entry("d", "FAILED")),
     ]
-    found = bench(standings)
+    found = bench(decisions)
     assert found.executor.jobs == []
     assert found.books.taken == [f"0{i}-r0" for i in range(4)]
     assert found.study.ends == [("b", "FINISHED")]
@@ -291,10 +285,6 @@ def test_what_is_finished_is_entered_and_closed_where_only_that_was_missing(benc
 
 def died(key, code=-signal.SIGSEGV):
     return Outcome(key, OutcomeState.DIED, reason="it died", error="log", exitcode=code)
-
-
-def ended(key, run, how):
-    return [Event(key, {"run": run, "ended": how, "reason": how, "error": how})]
 
 
 def test_a_run_whose_process_died_goes_on_in_the_same_child(bench):
@@ -322,12 +312,12 @@ def test_deaths_count_anew_when_the_run_has_got_further(bench):
     def script(key, runs, n):
         if n > 5:
             return all_done(key, runs, n)
-        return [Event(key, {"run": runs[0], "saved": n}), died(key)]
+        return [Event(key, {REPORT: Saved(runs[0], n)}), died(key)]
 
     assert bench([planned(0)], script).books.done == ["00-r0"]
 
     def stuck(key, runs, n):
-        return [Event(key, {"run": runs[0], "saved": 7}), died(key)]
+        return [Event(key, {REPORT: Saved(runs[0], 7)}), died(key)]
 
     assert len(bench([planned(0)], stuck).executor.jobs) == MOST_DEATHS
 
@@ -352,9 +342,9 @@ def test_out_of_memory_in_a_run_is_tried_alone_on_the_device(bench):
     def script(key, runs, n):
         if n > 1:
             return all_done(key, runs, n)
-        data = {"run": runs[0], "ended": "memory", "reason": "OOM", "error": "OOM"}
         rest = [done(key, run) for run in runs[1:]]
-        return [Event(key, data), *rest, Outcome(key, OutcomeState.DONE)]
+        end = ended(key, runs[0], RunEnd.OUT_OF_MEMORY)
+        return [end, *rest, Outcome(key, OutcomeState.DONE)]
 
     found = bench([planned(i) for i in range(3)], script, branches=3)
     assert found.executor.jobs[1] == (["00-r0"], True)
@@ -364,7 +354,7 @@ def test_out_of_memory_in_a_run_is_tried_alone_on_the_device(bench):
 def test_a_run_that_was_short_of_memory_keeps_the_device_to_itself_whatever_ends_it_later(bench):
     def script(key, runs, n):
         if n == 1:
-            return [*ended(key, runs[0], "memory"), Outcome(key, OutcomeState.DONE)]
+            return [ended(key, runs[0], RunEnd.OUT_OF_MEMORY), Outcome(key, OutcomeState.DONE)]
         return [died(key)] if n == 2 else all_done(key, runs, n)
 
     found = bench([planned(0)], script)
@@ -372,14 +362,14 @@ def test_a_run_that_was_short_of_memory_keeps_the_device_to_itself_whatever_ends
     assert found.books.done == ["00-r0"]
 
 
-@pytest.mark.parametrize("how", ["died", "memory", "busy", "lost"])
+@pytest.mark.parametrize("how", ["died", RunEnd.OUT_OF_MEMORY, RunEnd.BUSY, RunEnd.LOST])
 def test_a_run_that_is_tried_again_comes_before_those_that_wait(bench, how):
     def script(key, runs, n):
         if n > 1:
             return all_done(key, runs, n)
         if how == "died":
             return [died(key)]
-        return [*ended(key, runs[0], how), Outcome(key, OutcomeState.DONE)]
+        return [ended(key, runs[0], how), Outcome(key, OutcomeState.DONE)]
 
     found = bench([planned(i) for i in range(3)], script, at_once=True)
     assert [keys for keys, _ in found.executor.jobs] == [
@@ -421,8 +411,7 @@ def test_an_error_of_several_branches_is_looked_for_in_each_alone(bench):
 
 def test_an_error_of_a_run_s_own_fails_it_at_once(bench):
     def script(key, runs, n):
-        data = {"run": runs[0], "ended": "failed", "reason": "bad", "error": "trace"}
-        return [Event(key, data), Outcome(key, OutcomeState.DONE)]
+        return [ended(key, runs[0], RunEnd.FAILED, "bad"), Outcome(key, OutcomeState.DONE)]
 
     found = bench([planned(0)], script)
     assert len(found.executor.jobs) == 1
@@ -435,10 +424,11 @@ def test_a_run_whose_checkpoint_is_lost_begins_anew_in_another_child(bench):
     def script(key, runs, n):
         if n > 1:
             return all_done(key, runs, n)
-        data = {"run": runs[0], "ended": "lost", "reason": "damaged", "error": "trace"}
-        return [Event(key, data), Outcome(key, OutcomeState.DONE)]
+        return [ended(key, runs[0], RunEnd.LOST, "damaged"), Outcome(key, OutcomeState.DONE)]
 
-    found = bench([Standing(planned(0), Action.CONTINUE, ledger_entry("old", attempt=4))], script)
+    found = bench(
+        [RunDecision(planned(0), ResumeAction.CONTINUE, ledger_entry("old", attempt=4))], script
+    )
     assert found.study.ends == [("old", "KILLED"), ("00-r0 child 1", "FINISHED")]
     assert found.study.tags["old"]["ecg_mlflow.replaced"] == "00-r0 child 1"
     assert found.study.tags["00-r0 child 1"]["ecg_mlflow.attempt"] == 6
@@ -481,11 +471,11 @@ def test_a_stop_is_heard_before_a_run_is_opened(bench):
 
 
 def came_to(key, run):
-    return Event(key, {"run": run, "iteration": 1, "tests": [(0, {"f1": 0.5})]})
+    return Event(key, {REPORT: Evaluated(run, [(0, {"f1": 0.5})])})
 
 
 def pruned(key, run):
-    return Event(key, {"run": run, "ended": "pruned", "reason": "worse"})
+    return ended(key, run, RunEnd.PRUNED, "worse")
 
 
 def test_a_run_under_way_is_marked_in_the_store_before_its_worker_is_told(bench):
@@ -503,7 +493,7 @@ def test_a_run_under_way_is_marked_in_the_store_before_its_worker_is_told(bench)
 
 
 def test_the_end_of_a_trial_is_stored_in_its_own_child_and_before_anything_that_follows(bench):
-    taken_over = Standing(planned(0), Action.REUSE, ledger_entry("other study's"))
+    taken_over = RunDecision(planned(0), ResumeAction.REUSE, ledger_entry("other study's"))
     first, second = planned(0, repetition=1), planned(0, repetition=2)
     trial = SimpleNamespace(runs=(taken_over.run, first, second))
     of_other = SimpleNamespace(runs=(taken_over.run,))
@@ -513,7 +503,11 @@ def test_the_end_of_a_trial_is_stored_in_its_own_child_and_before_anything_that_
         return [came_to(key, runs[0]), pruned(key, runs[0]), Outcome(key, OutcomeState.DONE)]
 
     found = bench(
-        [taken_over, Standing(first, Action.START), Standing(second, Action.START)],
+        [
+            taken_over,
+            RunDecision(first, ResumeAction.START),
+            RunDecision(second, ResumeAction.START),
+        ],
         script,
         given_up={"00-r1": [Withdrawal(first, "worse"), Withdrawal(second, "worse")]},
         ends={"00-r1": [(trial, end), (of_other, end)]},
@@ -539,13 +533,13 @@ def test_all_repetitions_of_a_trial_are_given_up_the_waiting_ones_unopened(bench
 
 def test_a_waiting_run_that_is_in_the_store_already_ends_there(bench):
     first = planned(0)
-    old = Standing(planned(0, repetition=1), Action.CONTINUE, ledger_entry("old"))
+    old = RunDecision(planned(0, repetition=1), ResumeAction.CONTINUE, ledger_entry("old"))
 
     def script(key, runs, n):
         return [came_to(key, runs[0]), *all_done(key, runs, n)]
 
     found = bench(
-        [Standing(first, Action.START), old],
+        [RunDecision(first, ResumeAction.START), old],
         script,
         given_up={"00-r0": [Withdrawal(old.run, "worse")]},
         at_once=True,
@@ -588,23 +582,23 @@ def test_a_run_that_has_left_the_grid_is_dropped_without_a_word(bench):
 
 
 def test_a_pruned_run_that_another_driver_left_running_is_ended(bench):
-    standing = Standing(planned(0), Action.PRUNED, ledger_entry("old", "RUNNING"))
-    found = bench([standing])
+    decision = RunDecision(planned(0), ResumeAction.PRUNED, ledger_entry("old", "RUNNING"))
+    found = bench([decision])
     assert found.study.ends == [("old", "KILLED")]
     assert "pruned in another session" in found.study.tags["old"]["ecg_mlflow.pruned"]
-    found = bench([standing], tags={"old": {"ecg_mlflow.pruned": "worse"}})
+    found = bench([decision], tags={"old": {"ecg_mlflow.pruned": "worse"}})
     assert found.study.tags["old"]["ecg_mlflow.pruned"] == "worse"
     assert found.executor.jobs == []
     assert found.books.taken == ["00-r0"]
 
 
 def test_a_pruned_run_that_was_reaped_still_delivers_what_its_checkpoint_holds(bench):
-    entry = replace(ledger_entry("old", "KILLED"), is_pruned=True)
-    found = bench([Standing(planned(0), Action.PRUNED, entry)])
+    entry = ledger_entry("old", "KILLED", is_pruned=True)
+    found = bench([RunDecision(planned(0), ResumeAction.PRUNED, entry)])
     assert found.study.ends == []
     path = checkpoint_path("old")
     save_checkpoint(path, Checkpoint({"pending": []}, {}))
-    found = bench([Standing(planned(0), Action.PRUNED, entry)])
+    found = bench([RunDecision(planned(0), ResumeAction.PRUNED, entry)])
     assert found.study.ends == [("old", "KILLED")]
     assert not path.exists()
 
@@ -613,8 +607,7 @@ def test_the_board_hears_of_everything(bench):
     def script(key, runs, n):
         if runs == ["00-r0"]:
             return [came_to(key, runs[0]), *all_done(key, runs, n)]
-        data = {"run": runs[0], "ended": "failed", "reason": "bad", "error": "trace"}
-        return [Event(key, data), Outcome(key, OutcomeState.DONE)]
+        return [ended(key, runs[0], RunEnd.FAILED, "bad"), Outcome(key, OutcomeState.DONE)]
 
     found = bench([planned(0), planned(1)], script)
     assert found.board.told == [

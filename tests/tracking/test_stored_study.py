@@ -15,9 +15,9 @@ from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.stats.predictions import Predictions
 from ecg_mlflow.tracking.artifacts import parse_table, read_table, read_tables, read_texts
 from ecg_mlflow.tracking.datasets import DatasetInfo, log_datasets
-from ecg_mlflow.tracking.ledger import CORPUS_TAG, IDENTITY_TAG, PLAN_TAG, REPLACED_TAG
 from ecg_mlflow.tracking.recordings_source import RecordingsSource
 from ecg_mlflow.tracking.run_log import RunLog
+from ecg_mlflow.tracking.stored_run import CORPUS_TAG, IDENTITY_TAG, PLAN_TAG, REPLACED_TAG
 from ecg_mlflow.tracking.stored_study import REUSED, read_study
 from ecg_mlflow.tracking.study_run import Study
 
@@ -90,8 +90,8 @@ def test_a_study_and_its_finished_runs(client, open_study):
     assert found.params["study"] == f"{found.name} design"
     assert found.tags[CORPUS_TAG] == "c"
     assert found.status == "RUNNING"
-    assert [child.run_id for child in found.children] == [zeroth, first, second]
-    child = found.children[1]
+    assert [child.run_id for child in found.finished] == [zeroth, first, second]
+    child = found.finished[1]
     assert (child.config, child.repetition, child.identity) == (1, 0, "a")
     assert child.options == {"layout": "cnacna", "lr": "0.001"}
     assert child.params["positive"] == "A"
@@ -107,7 +107,7 @@ def test_of_two_finished_runs_of_one_identity_the_first_counts(client, open_stud
     train(study, "a", status="FAILED", **{REPLACED_TAG: "x"})
     first = train(study, "a")
     train(study, "a")
-    assert [child.run_id for child in read_study(client, study.run_id).children] == [first]
+    assert [child.run_id for child in read_study(client, study.run_id).finished] == [first]
 
 
 def test_a_run_that_logged_everything_counts_though_nobody_closed_it(client, open_study):
@@ -115,14 +115,14 @@ def test_a_run_that_logged_everything_counts_though_nobody_closed_it(client, ope
     run_id = train(study, "a", status=None)
     with RunLog(client, run_id) as log:
         log.complete()
-    assert [child.run_id for child in read_study(client, study.run_id).children] == [run_id]
+    assert [child.run_id for child in read_study(client, study.run_id).finished] == [run_id]
 
 
 def test_a_run_without_a_configuration_is_known_by_its_params(client, open_study):
     study = open_study(unique("study"))
     run_id = study.create_child("old", {"config": 3, "repetition": 2}, {IDENTITY_TAG: "a"})
     study.finish_child(run_id, "FINISHED")
-    (child,) = read_study(client, study.run_id).children
+    (child,) = read_study(client, study.run_id).finished
     assert (child.options, child.config, child.repetition) == ({}, 3, 2)
     assert child.datasets == {}
 
@@ -154,23 +154,23 @@ def test_what_a_study_has_taken_over_is_found_by_its_plan(client, open_study, ea
     study = open_study(unique("later"), corpus, planned=["own", "e", "never trained"])
     own = train(study, "own", corpus=corpus)
     found = read_study(client, study.run_id)
-    assert [child.run_id for child in found.children] == [own, run_id]
-    assert found.children[1].study_id != study.run_id
-    assert found.children[1].options["layout"] == "cnacna"
+    assert [child.run_id for child in found.finished] == [own, run_id]
+    assert found.finished[1].study_id != study.run_id
+    assert found.finished[1].options["layout"] == "cnacna"
 
 
 def test_what_a_study_says_that_it_has_taken_over_counts(client, open_study, earlier):
     run_id, corpus = earlier
     study = open_study(unique("search"), corpus)  # a sampler's choice stands in no plan
     client.log_text(study.run_id, json.dumps({"e": run_id}), REUSED)
-    assert [child.run_id for child in read_study(client, study.run_id).children] == [run_id]
+    assert [child.run_id for child in read_study(client, study.run_id).finished] == [run_id]
     client.log_text(study.run_id, "{}", REUSED)
-    assert read_study(client, study.run_id).children == ()
+    assert read_study(client, study.run_id).finished == ()
 
 
 def test_on_other_records_nothing_is_taken_over(client, open_study, earlier):
     study = open_study(unique("later"), unique("other corpus"), planned=["e"])
-    assert read_study(client, study.run_id).children == ()
+    assert read_study(client, study.run_id).finished == ()
 
 
 # --- Names ----------------------------------------------------------------------------------------

@@ -5,18 +5,17 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecg_mlflow.executors import stop_requested
 from ecg_mlflow.records.splits import TEST
 from ecg_mlflow.study.data_plan import batch_sources
+from ecg_mlflow.study.jobs import REPORT, RunJob, RunReport, Send, StoreAway
 from ecg_mlflow.study.step_factory import make_step
 from ecg_mlflow.study.worker.run_artifacts import draw_confusion, evaluation_columns
-from ecg_mlflow.study.worker.training_run import Report
 from ecg_mlflow.tracking.logged_models import fetch_network
-from ecg_mlflow.tracking.retry import Patience
+from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.training import Evaluation, Paused, evaluate
 
@@ -24,29 +23,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from ecg_mlflow.records import Corpus
-    from ecg_mlflow.study.worker.main import RunJob
 
 
-@dataclass(frozen=True)
-class ScoreJob:
-    """A finished run whose test records are to be scored.
-
-    Attributes
-    ----------
-    tracking_uri
-        The store.
-    corpus
-        Folder of the packed corpus.
-    run
-        What was trained.
-    """
-
-    tracking_uri: str
-    corpus: Path
-    run: RunJob
-
-
-def score(run: RunJob, client: MlflowClient, corpus: Corpus, report: Report) -> dict[str, float]:
+def score(run: RunJob, client: MlflowClient, corpus: Corpus, send: Send) -> dict[str, float]:
     """Score a run's test records; log metrics and predictions into it; return the metrics.
 
     The metrics come last: a run that has them has all of it.
@@ -58,22 +37,22 @@ def score(run: RunJob, client: MlflowClient, corpus: Corpus, report: Report) -> 
     """
 
     def wait(waited_s: float, error: BaseException) -> None:
-        report({"run": run.key, "waiting": waited_s, "for": str(error).partition("\n")[0]})
+        send({REPORT: StoreAway(run.key, waited_s, str(error).partition("\n")[0])})
         _stop_if_asked()
 
     def go_on() -> None:
-        report({"run": run.key})
+        send({REPORT: RunReport(run.key)})
         _stop_if_asked()
 
-    patience = Patience(on_wait=wait)
-    patient = patience.client(client)
-    logged = patient.get_run(run.run_id).data.metrics
+    retry = RetryPolicy(on_wait=wait)
+    retrying = retry.client(client)
+    logged = retrying.get_run(run.run_id).data.metrics
     if there := {name: one for name, one in logged.items() if name.startswith(f"{TEST}_")}:
         return there  # the process that scored it died before it could say so
-    evaluation = _evaluate(run, patient, corpus, go_on)
+    evaluation = _evaluate(run, retrying, corpus, go_on)
     metrics = {f"{TEST}_{name}": value for name, value in evaluation.metrics.items()}
     title = f"best weights, {TEST} records"
-    with RunLog(client, run.run_id, patience=patience) as log:
+    with RunLog(client, run.run_id, retry=retry) as log:
         log.table("predictions/best.csv", evaluation_columns(evaluation, corpus))
         log.figure("plots/confusion_matrix_test.png", draw_confusion(evaluation, title))
         log.metrics(metrics, run.n_iterations - 1, time.time_ns() // 1_000_000)

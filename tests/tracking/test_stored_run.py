@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ecg_mlflow.provenance import HEARTBEAT_TAG, ProcessMark, seconds_since
-from ecg_mlflow.tracking import ledger
-from ecg_mlflow.tracking.ledger import (
+from ecg_mlflow.provenance import HEARTBEAT_TAG, ProcessMark, living_process, seconds_since
+from ecg_mlflow.tracking import stored_study
+from ecg_mlflow.tracking.stored_run import (
     ATTEMPT_TAG,
     CORPUS_TAG,
     DIED_TAG,
@@ -17,13 +17,8 @@ from ecg_mlflow.tracking.ledger import (
     PLAN_TAG,
     PRUNED_TAG,
     REPLACED_TAG,
-    LedgerEntry,
-    find_finished,
-    living_process,
-    read_children,
-    reap,
 )
-from ecg_mlflow.tracking.run_log import RunLog
+from ecg_mlflow.tracking.stored_study import find_finished, read_children
 from ecg_mlflow.tracking.study_run import Study
 
 DEAD = replace(ProcessMark.own(), pid=2**22 + 1, birth="1").tags()
@@ -49,18 +44,22 @@ def test_children_are_read_with_all_that_matters(client, study):
     client.log_metric(plain, "loss", 0.1)
     study.finish_child(plain, "FINISHED")
     first, second = read_children(client, study.experiment_id, study.run_id)
-    ended_ms = client.get_run(plain).info.end_time
-    reached = {"test_f1": 0.5, "loss": 0.1}
-    assert first == LedgerEntry(
-        plain, "a", study.run_id, "FINISHED", 3, False, False, False, reached, False, ended_ms
+    flags = ("is_finished", "is_complete", "is_replaced", "has_died", "is_pruned")
+    assert (first.run_id, first.identity, first.study_id) == (plain, "a", study.run_id)
+    assert (first.status, first.attempt, first.metrics) == (
+        "FINISHED",
+        3,
+        {"test_f1": 0.5, "loss": 0.1},
     )
-    assert second == LedgerEntry(other, "b", study.run_id, "RUNNING", 1, True, True, True, {})
-    assert first.is_finished
-    assert second.is_finished
+    assert first.ended_ms == client.get_run(plain).info.end_time
+    assert [getattr(first, flag) for flag in flags] == [True, False, False, False, False]
+    assert (second.run_id, second.identity) == (other, "b")
+    assert (second.status, second.attempt, second.metrics) == ("RUNNING", 1, {})
+    assert [getattr(second, flag) for flag in flags] == [True, True, True, True, False]
 
 
 def test_more_children_than_a_page_holds(client, study, monkeypatch):
-    monkeypatch.setattr(ledger, "_PAGE", 2)
+    monkeypatch.setattr(stored_study, "_PAGE", 2)
     for i in range(5):
         study.create_child(str(i), {}, {IDENTITY_TAG: str(i)})
     found = read_children(client, study.experiment_id, study.run_id)
@@ -110,29 +109,6 @@ def test_a_closed_study_has_no_heartbeat_left(client, experiment):
         before = client.get_run(opened.run_id).data.tags[HEARTBEAT_TAG]
     assert seconds_since(before) < 60
     assert client.get_run(opened.run_id).data.tags[HEARTBEAT_TAG] == "ended"
-
-
-def test_the_dead_are_reaped_and_the_living_are_not(client, experiment, study):
-    def opened(tags):
-        made = Study.open(client, experiment, "dead study", tags={PLAN_TAG: "p"})
-        made.tags(tags)
-        child = made.create_child("child", {}, {IDENTITY_TAG: "a"})
-        complete = made.create_child("complete", {}, {IDENTITY_TAG: "b"})
-        with RunLog(client, complete) as log:
-            log.complete()
-        return made.run_id, child, complete
-
-    dead, kept = opened(DEAD), opened(DEAD)
-    living = study.create_child("of the living", {}, {IDENTITY_TAG: "a"})
-    stranger = client.create_run(study.experiment_id, tags=DEAD).info.run_id
-
-    assert reap(client, except_for=kept[0]) == {dead[0]: "dead study"}
-
-    assert status(client, living) == "RUNNING"
-    assert [status(client, run) for run in dead] == ["KILLED", "KILLED", "FINISHED"]
-    assert [status(client, run) for run in kept] == ["RUNNING"] * 3
-    assert status(client, stranger) == "RUNNING", "it is not ours"
-    assert "resumed" in client.get_run(dead[1]).data.tags["ecg_mlflow.reason"]
 
 
 def test_a_run_that_was_given_up_is_known_as_such(client, study):

@@ -1,8 +1,8 @@
-"""Searches whose processes are killed at all moments: nothing is run twice, and nothing is lost.
+"""Searches whose processes are killed at random moments run nothing twice and lose nothing.
 
-The grid is the reference one in small: a sum of two pairs and a cube of 24 configurations. What the
-killed searches leave in the store is compared, value by value, with a study of the whole grid that
-nobody has disturbed.
+The grid is a small version of the reference one: a sum of two pairs and a product of 24
+configurations. What the killed searches leave in the store is compared, value by value, with an
+undisturbed study of the whole grid.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The language of experimental designs: options, grids of them, and places for their values."""
+"""Describe experimental designs: options, grids of them, and placeholders for their values."""
 
 from ecg_mlflow.grids.config import ConfigAlias
 from ecg_mlflow.grids.grid import Grid, Option

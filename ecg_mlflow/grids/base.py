@@ -1,4 +1,4 @@
-"""What every range of values is and does."""
+"""The interface that every range of values implements."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Range(ABC):
-    """The values between two bounds, both included; it stands in place of an option's list.
+    """The values between two bounds, both included; an option takes it in place of a list.
 
     Attributes
     ----------
@@ -27,21 +27,25 @@ class Range(ABC):
 
     @abstractmethod
     def at(self, share: float) -> KV:
-        """Return the value that has `share`, between 0 and 1, of all values below it.
+        """Return the value at a quantile.
 
-        So an evenly drawn share gives a value as the range distributes them.
+        Parameters
+        ----------
+        share
+            The share of the range's distribution below the value, from 0 to 1. A uniformly drawn
+            share therefore gives a value drawn from the range.
         """
 
     @abstractmethod
     def exactly(self, x: object) -> KV | None:
-        """Return a number as a value of this range, unrounded; None where it is not in it.
+        """Return a number as a value of this range, unrounded; None if the range lacks it.
 
-        Also a string that spells a number is taken, for that is what a command line gives.
+        A string that spells a number is accepted too, because a command line gives strings.
         """
 
     @abstractmethod
     def covers(self, other: Range) -> bool:
-        """Tell whether all values of another range are values of this one."""
+        """Return whether this range contains all values of another one."""
 
     def ends(self) -> tuple[KV, KV]:
         """Return the first and the last value."""

@@ -11,19 +11,19 @@ from ecg_mlflow.grids.kv import KV, snapshot
 
 
 class ConfigAlias(Mapping[str, object]):
-    """An immutable mapping from options' names to values that also knows the values' aliases.
+    """An immutable mapping from option names to values, with the alias of each value.
 
-    Two configurations are equal if their values are, whatever their aliases and order.
+    Two configurations are equal if their values are equal; aliases and order do not count.
 
     Parameters
     ----------
     options : Mapping
-        Name to :class:`KV`, or to a plain value, which gets its default alias.
+        Option name to :class:`KV`, or to a plain value, which gets its default alias.
 
     Raises
     ------
     GridError
-        As :class:`KV`.
+        Same as :class:`KV`.
     """
 
     def __init__(self, options: Mapping[str, object]) -> None:

@@ -1,7 +1,7 @@
-"""Options and the grids that are built from them with ``*``, ``+`` and ``@``.
+"""Define options, and the grids that ``*``, ``+`` and ``@`` build from them.
 
-A grid is a sum of products, called cubes. Configurations come cube by cube, and inside a cube the
-last option varies fastest.
+A grid is a sum of products, each of which crosses its options. Configurations come product by
+product; within a product the last option varies fastest.
 """
 
 from __future__ import annotations
@@ -12,36 +12,36 @@ from dataclasses import dataclass
 
 from ecg_mlflow.errors import GridError
 from ecg_mlflow.grids.base import Range
-from ecg_mlflow.grids.configurations import Configurations, Cube, size
+from ecg_mlflow.grids.configurations import Configurations, Product, size
 from ecg_mlflow.grids.kv import KV
 from ecg_mlflow.grids.selection import narrowed
 
 
 class Operand(Configurations):
-    """What an option and a grid have in common: ``+``, ``*`` and ``@`` take either."""
+    """Base of options and grids, either of which ``+``, ``*`` and ``@`` combine."""
 
     def __add__(self, other: Operand) -> Grid:
         _check_operand(self, "+", other)
-        return Grid(self.cubes + other.cubes)
+        return Grid(self.products + other.products)
 
     def __mul__(self, other: Operand) -> Grid:
         _check_operand(self, "*", other)
-        return Grid(left + right for left in self.cubes for right in other.cubes)
+        return Grid(left + right for left in self.products for right in other.products)
 
     def __matmul__(self, other: Operand) -> Grid:
         _check_operand(self, "@", other)
         return Option.product(self, other)
 
     def only(self, config: Mapping[str, object]) -> Grid:
-        """Return the part that agrees with what is given.
+        """Return the part of the design that has the given values.
 
         Parameters
         ----------
         config : Mapping
-            By option, the alias that its value has, or a list of them; a number stands for the
-            alias that spells it. An option that is a range becomes the number, the list of
-            numbers or the range within it that is given. Options that are not named stay as they
-            are; products without one of the named options are left out.
+            For each option name an alias or a list of aliases; a number matches the alias that
+            spells it. An option with a range takes a number, a list of numbers or a narrower
+            range. Other options keep all their values; products that lack a named option are
+            left out.
 
         Returns
         -------
@@ -50,38 +50,38 @@ class Operand(Configurations):
         Raises
         ------
         GridError
-            If no option has such a name, no value of it such an alias, no range of it such a
-            number, or if nothing is left.
+            If an option name, an alias or a number does not occur, or if no configuration is
+            left.
         """
-        cubes = narrowed(self.cubes, config)
-        return Grid([Option(name, domain) for name, domain in cube] for cube in cubes)
+        products = narrowed(self.products, config)
+        return Grid([Option(name, domain) for name, domain in product] for product in products)
 
 
 @dataclass(frozen=True, init=False, repr=False)
 class Option(Operand):
-    """A named parameter and the values that it takes in turn, or the range that it is drawn from.
+    """A named parameter with the values that it takes, or the range that it is drawn from.
 
     Parameters
     ----------
     name : str
-        What the parameter is called.
+        Name of the parameter.
     values : iterable or Range
         Plain values, or :class:`KV` for those that need an alias of their own. With a range
-        (:class:`Uniform`, :class:`LogUniform`, :class:`IntUniform`) there is no list of
-        configurations, so that a grid with it is for samplers that choose one by one.
+        (:class:`Uniform`, :class:`LogUniform`, :class:`IntUniform`) the configurations can't be
+        listed, so a grid with a range needs a sampler.
 
     Attributes
     ----------
     values
-        Empty where the option is a range.
+        Empty if the option is a range.
     range
         The range, if it is one.
 
     Raises
     ------
     GridError
-        If `values` is empty or not a list of values, if a value is unfit (see :class:`KV`), or if
-        two different values have one alias.
+        If `values` is empty or not a list of values, if a value is invalid (see :class:`KV`), or
+        if two different values have one alias.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Option(Operand):
 
     def __init__(self, name: str, values: Iterable[object] | Range) -> None:
         if not isinstance(name, str) or not name:
-            raise GridError(f"an option's name is a non-empty string, not {name!r}")
+            raise GridError(f"an option's name must be a non-empty string, not {name!r}")
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "range", values if isinstance(values, Range) else None)
         if isinstance(values, Range):
@@ -106,7 +106,8 @@ class Option(Operand):
         )
         if not self.values:
             raise GridError(
-                f"option {name!r} has no values, so no configuration either: give it at least one"
+                f"option {name!r} has no values, so the grid has no configurations: give at least "
+                "one value"
             )
         _check_aliases([self])
 
@@ -117,21 +118,20 @@ class Option(Operand):
         Parameters
         ----------
         *options : Option, or Grid made by `product` or ``@``
-            All of one length.
+            All of the same length.
 
         Returns
         -------
         Grid
-            One cube of single values per pair.
+            One product of single values for each pair.
 
         Raises
         ------
         GridError
-            If lengths differ (the message names them), or if an operand is a grid that crosses
-            options.
+            If lengths differ, or if an operand is a grid that crosses options.
         """
         if not options:
-            raise GridError("Option.product pairs options, and none came")
+            raise GridError("Option.product pairs options, and none was given")
         columns = [_column(option) for option in options]
         if len({len(column) for column in columns}) > 1:
             lengths = " and ".join(
@@ -139,14 +139,14 @@ class Option(Operand):
                 for option, column in zip(options, columns, strict=True)
             )
             raise GridError(
-                f"a product pairs values one by one, so all need the same number, but {lengths}: "
-                "make them equal, or use * for every combination"
+                f"Option.product pairs values one by one, so all options need the same number, but "
+                f"{lengths}: make them equal, or use * for every combination"
             )
         return Grid(tuple(itertools.chain(*row)) for row in zip(*columns, strict=True))
 
     @property
-    def cubes(self) -> tuple[Cube, ...]:
-        """The option alone."""
+    def products(self) -> tuple[Product, ...]:
+        """One product: the option alone."""
         return ((self,),)
 
     def alias(self) -> dict[str, list[str] | Range]:
@@ -161,39 +161,39 @@ class Option(Operand):
 class Grid(Operand):
     """A set of configurations: a sum of products of options.
 
-    ``Grid()`` has one configuration without options, for a study that varies nothing; it is the
+    ``Grid()`` has one configuration without options, for a study that varies nothing. It is the
     neutral element of ``*``.
 
     Parameters
     ----------
-    cubes : Option, Grid or iterable of iterables of Option
-        The options that each cube crosses.
+    products : Option, Grid or iterable of iterables of Option
+        For each product the options that it crosses.
 
     Raises
     ------
     GridError
-        If there is no cube, if a cube has two options of one name, or if two different values of
-        one option have one alias.
+        If there is no product, if a product has two options of one name, or if two different
+        values of one option have one alias.
     """
 
-    _cubes: tuple[Cube, ...]
+    _products: tuple[Product, ...]
 
-    def __init__(self, cubes: Operand | Iterable[Iterable[Option]] = ((),)) -> None:
-        given = cubes.cubes if isinstance(cubes, Operand) else cubes
-        object.__setattr__(self, "_cubes", tuple(map(_cube, given)))
-        if not self._cubes:
+    def __init__(self, products: Operand | Iterable[Iterable[Option]] = ((),)) -> None:
+        given = products.products if isinstance(products, Operand) else products
+        object.__setattr__(self, "_products", tuple(map(_product, given)))
+        if not self._products:
             raise GridError(
-                "a grid of no cubes has no configurations; Grid() has one, without options"
+                "a grid without products has no configurations; Grid() has one, without options"
             )
-        _check_aliases(itertools.chain(*self._cubes))
+        _check_aliases(itertools.chain(*self._products))
 
     @property
-    def cubes(self) -> tuple[Cube, ...]:
+    def products(self) -> tuple[Product, ...]:
         """The products whose sum this is."""
-        return self._cubes
+        return self._products
 
     def __repr__(self) -> str:
-        return f"Grid({[[option.alias() for option in cube] for cube in self._cubes]})"
+        return f"Grid({[[option.alias() for option in product] for product in self._products]})"
 
 
 def _kv(name: str, position: int, value: object) -> KV:
@@ -201,8 +201,8 @@ def _kv(name: str, position: int, value: object) -> KV:
         return value
     if isinstance(value, Range):
         raise GridError(
-            f"option {name!r} has the range {value!r} in its list of values, and it is either a "
-            f"range or a list: write Option({name!r}, {value!r})"
+            f"option {name!r} has the range {value!r} in its list of values, but an option is "
+            f"either a range or a list: write Option({name!r}, {value!r})"
         )
     try:
         return KV(value)
@@ -210,49 +210,49 @@ def _kv(name: str, position: int, value: object) -> KV:
         raise GridError(f"option {name!r}, value {position}: {error}") from error
 
 
-def _cube(options: Iterable[Option]) -> Cube:
-    """Check that these options can be crossed."""
+def _product(options: Iterable[Option]) -> Product:
+    """Check that these options can be crossed, and return them as a product."""
     if isinstance(options, Operand) or not isinstance(options, Iterable):
         raise GridError(
-            f"Grid takes cubes, which are lists of options, not {options!r}: combine options and "
-            "grids with * (every combination) or + (alternatives)"
+            f"Grid takes products, which are lists of options, not {options!r}: combine options "
+            "and grids with * (every combination) or + (alternatives)"
         )
-    cube = tuple(options)
-    for option in cube:
+    product = tuple(options)
+    for option in product:
         if not isinstance(option, Option):
             raise GridError(
-                f"a cube is made of options, not of {option!r} of type {type(option).__name__}: "
+                f"a product consists of options, not {option!r} of type {type(option).__name__}: "
                 "write Option(name, values)"
             )
-    names = [option.name for option in cube]
+    names = [option.name for option in product]
     for name in names:
         if names.count(name) > 1:
             raise GridError(
-                f"option {name!r} comes twice in one product: give one of the two another name, "
+                f"option {name!r} occurs twice in one product: give one of the two another name, "
                 "put all values into one option, or use + for alternatives"
             )
-    return cube
+    return product
 
 
-def _column(operand: Operand) -> list[Cube]:
-    """Split an operand of a product into the cubes of single values that it lists."""
+def _column(operand: Operand) -> list[Product]:
+    """Split an operand of `Option.product` into products of single values."""
     if isinstance(operand, Operand) and not operand.is_finite:
         raise GridError(
-            f"a product pairs values, and {operand!r} has a range, which has no list of them: "
-            "write * for every combination"
+            f"Option.product pairs values, and {operand!r} has a range, which has no list of "
+            "values: write * for every combination"
         )
     if isinstance(operand, Option):
         return [(Option(operand.name, [kv]),) for kv in operand.values]
     if not isinstance(operand, Grid):
         raise GridError(
-            f"a product pairs options, not {operand!r} of type {type(operand).__name__}"
+            f"Option.product pairs options, not {operand!r} of type {type(operand).__name__}"
         )
-    if any(size(cube) > 1 for cube in operand.cubes):
+    if any(size(product) > 1 for product in operand.products):
         raise GridError(
-            f"a product pairs options, and {operand!r} crosses some. In Python @ binds as tightly "
-            "as *, so c * a @ b means (c * a) @ b: write c * (a @ b)"
+            f"Option.product pairs options, and {operand!r} crosses some. In Python @ binds as "
+            "tightly as *, so c * a @ b means (c * a) @ b: write c * (a @ b)"
         )
-    return list(operand.cubes)
+    return list(operand.products)
 
 
 def _label(operand: Operand) -> str:
@@ -271,9 +271,9 @@ def _check_aliases(options: Iterable[Option]) -> None:
     known: dict[tuple[str, str], KV] = {}
     for option in options:
         for kv in option.values:
-            twin = known.setdefault((option.name, kv.alias), kv)
-            if twin.digest != kv.digest:
+            first = known.setdefault((option.name, kv.alias), kv)
+            if first.digest != kv.digest:
                 raise GridError(
                     f"two different values of option {option.name!r} have the alias {kv.alias!r}: "
-                    f"{twin.value!r} and {kv.value!r}. Write KV(value, 'alias') for one of them"
+                    f"{first.value!r} and {kv.value!r}. Write KV(value, 'alias') for one of them"
                 )

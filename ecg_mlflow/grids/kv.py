@@ -1,4 +1,4 @@
-"""One value of an option and the name that it goes by in tables, params and charts."""
+"""Hold one value of an option and its alias, its name in tables, params and charts."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ _ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
 
 @dataclass(frozen=True, init=False, eq=False)
 class KV:
-    """A value with an alias; equal to another if both agree.
+    """A value with an alias; two are equal if both value and alias are equal.
 
     Parameters
     ----------
     value : object
         Anything with a canonical form (:func:`ecg_mlflow.canonical.canonical`). Lists, tuples,
-        dicts and arrays are copied, so that changing them later can't change a grid.
+        dicts and arrays are copied, so a grid keeps its values when they are changed later.
     alias : str, optional
-        By default the value's ``__name__`` where it has one, otherwise ``str(value)``.
+        By default the value's ``__name__`` if it has one, else ``str(value)``.
 
     Attributes
     ----------
     digest : str
-        Identity of the value, whatever its alias.
+        Identity of the value, independent of its alias.
 
     Raises
     ------
     GridError
         If the value has no canonical form or holds a placeholder ``C`` or a range, if the alias is
-        not a non-empty string, or if the default alias would hold a memory address.
+        not a non-empty string, or if the default alias would contain a memory address.
     """
 
     value: object
@@ -49,18 +49,18 @@ class KV:
             raise GridError(f"{value!r} has an alias already: write KV(value, alias) once")
         if names := references(value):
             raise GridError(
-                f"{reprlib.repr(value)} holds C({min(names)!r}), and an option's value can't stand "
-                "for another option: pair them with Option.product(a, b)"
+                f"{reprlib.repr(value)} holds C({min(names)!r}), and an option's value can't be "
+                "another option: pair them with Option.product(a, b)"
             )
         if (within := _range_in(value)) is not None:
             raise GridError(
-                f"{within!r} is a range, which can be no value or part of one: an option takes it "
+                f"{within!r} is a range, which can't be a value or part of one: an option takes it "
                 f"in place of the list of its values, as in Option('lr', {within!r})"
             )
         try:
             identity = digest(value)
         except CanonicalError as error:
-            raise GridError(f"no configuration can have this value: {error}") from error
+            raise GridError(f"a configuration can't have this value: {error}") from error
         object.__setattr__(self, "value", snapshot(value))
         object.__setattr__(self, "alias", _default_alias(value) if alias is None else alias)
         object.__setattr__(self, "digest", identity)
@@ -80,12 +80,12 @@ class KV:
 
 
 def snapshot(value: object) -> object:
-    """Copy the plain containers that a value is made of.
+    """Copy the plain containers in a value.
 
     Parameters
     ----------
     value : object
-        Nested lists, tuples, dicts and arrays are copied; everything else is kept as it is.
+        Nested lists, tuples, dicts and arrays are copied; everything else is returned as it is.
 
     Returns
     -------

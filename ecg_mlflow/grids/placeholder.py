@@ -1,4 +1,4 @@
-"""``C("name")``: where an option's value goes in a description that all configurations share."""
+"""Mark with ``C("name")`` where an option's value goes in a description, and fill it in."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ecg_mlflow.errors import GridError, ResearchError
 
 @dataclass(frozen=True)
 class C:
-    """Stands for the value that option `name` has in the configuration being run.
+    """Placeholder for the value of option `name` in the configuration being run.
 
     It can be an argument anywhere in a description: directly, in a list, tuple, dict or
-    ``functools.partial``, or as a field of a dataclass. It is no number and no string: nothing can
-    be computed from it, because its value is not known where it is written.
+    ``functools.partial``, or as a field of a dataclass. Its value differs between configurations,
+    so calculating with it is an error.
 
     Parameters
     ----------
@@ -28,8 +28,8 @@ class C:
     Raises
     ------
     GridError
-        If `name` is not a non-empty string, and whenever a `C` is used in a calculation, a
-        comparison other than ``==``, a condition or a string.
+        If `name` is not a non-empty string, and if a `C` is used in a calculation, a comparison
+        other than ``==``, a condition or a string.
     """
 
     name: str
@@ -65,8 +65,7 @@ def references(obj: object) -> frozenset[str]:
     Parameters
     ----------
     obj : object
-        Lists, tuples, dicts, partials and dataclass instances are looked into; anything else
-        holds no placeholder, unless it is one.
+        Lists, tuples, dicts, partials and dataclass instances are searched, at any depth.
 
     Returns
     -------
@@ -83,15 +82,14 @@ def resolve(obj: Any, values: Mapping[str, object]) -> Any:
     Parameters
     ----------
     obj : object
-        As for :func:`references`.
+        Same as for :func:`references`.
     values : Mapping
         A value for each option: a configuration of a grid, or a dict.
 
     Returns
     -------
     object
-        `obj` itself where there is nothing to replace, otherwise a copy of the parts that
-        changed.
+        `obj` itself if it has no placeholder, otherwise a copy of the parts that changed.
 
     Raises
     ------
@@ -108,7 +106,7 @@ def resolve(obj: Any, values: Mapping[str, object]) -> Any:
 
 
 def parts(obj: object) -> Iterator[object]:
-    """Yield what a container holds; nothing for anything else.
+    """Yield the items of a container; other objects have none.
 
     Parameters
     ----------
@@ -146,7 +144,7 @@ def _rebuild(obj: Any, parts: list[Any]) -> object:
 
 
 def _init_fields(obj: Any) -> list[str]:
-    """Name the fields that the dataclass's constructor takes; it derives the others from them."""
+    """Return the names of the fields that the dataclass's constructor takes."""
     return [field.name for field in dataclasses.fields(obj) if field.init]
 
 

@@ -1,9 +1,9 @@
-"""Ranges of numbers, from which a sampler draws an option's values.
+"""Define ranges of numbers, from which a sampler draws an option's values.
 
-A drawn number has up to 17 digits, of which a network's quality depends on two or three. So a
-range gives its values rounded to four significant digits: they stay short in tables and file
-names, and what is read there is exactly what was trained with. Only in a range so narrow that four
-digits would leave it a handful of values there are more. Rounding never leaves the bounds.
+A drawn number has up to 17 digits, of which a network's quality depends on two or three.
+Therefore a range rounds its values to four significant digits: they stay short in tables and file
+names, which show the exact value that was trained with. A range that is narrow compared with its
+bounds keeps more digits. Rounded values stay within the bounds.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["IntUniform", "LogUniform", "Range", "Uniform"]
 
 _N_DIGITS = 4
 _MAX_INT = 2**53
-"""Up to here a float, as which samplers draw and stores keep numbers, tells all integers apart."""
+"""Largest bound: samplers and stores use floats, which are exact for integers up to here."""
 
 
 class _FloatRange(Range):
-    """What the two ranges of real numbers have in common."""
+    """Base of the two ranges of real numbers."""
 
     def __post_init__(self) -> None:
         low, high = _finite(self, "low", self.low), _finite(self, "high", self.high)
@@ -36,20 +36,20 @@ class _FloatRange(Range):
         object.__setattr__(self, "high", high)
 
     def kv(self, x: float) -> KV:
-        """Return the value for a number drawn in [low, high]: rounded, and never outside."""
+        """Return the value for a number drawn in [low, high], rounded within the bounds."""
         size = max(abs(self.low), abs(self.high)) / (self.high - self.low)
         n_digits = min(max(_N_DIGITS, math.ceil(math.log10(size)) + 2), 17)
         return self._value(min(max(float(f"{x:.{n_digits - 1}e}"), self.low), self.high))
 
     def exactly(self, x: object) -> KV | None:
-        """Return a number, or a string that spells one, as a value; None where it is outside."""
+        """Return a number, or a string that spells one, as a value; None if it is outside."""
         number = _number(x)
         return (
             None if number is None or not self.low <= number <= self.high else self._value(number)
         )
 
     def covers(self, other: Range) -> bool:
-        """Tell whether the other one is a range of real numbers within these bounds."""
+        """Return whether the other one is a range of real numbers within these bounds."""
         within = self.low <= other.low and other.high <= self.high
         return isinstance(other, _FloatRange) and within
 
@@ -58,7 +58,7 @@ class _FloatRange(Range):
 
     @staticmethod
     def _value(x: float) -> KV:
-        return KV(x + 0.0)  # so that zero has no sign
+        return KV(x + 0.0)  # turns -0.0 into 0.0
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,14 +73,14 @@ class Uniform(_FloatRange):
     Raises
     ------
     GridError
-        If a bound is no finite number, or if `low` is not less than `high`.
+        If a bound is not a finite number, or if `low` is not less than `high`.
     """
 
     low: float
     high: float
 
     def at(self, share: float) -> KV:
-        """Return the value that has `share`, between 0 and 1, of the way from low to high."""
+        """Return the value at the share, from 0 to 1, of the way from low to high."""
         return self.kv(self.low + share * (self.high - self.low))
 
 
@@ -96,7 +96,7 @@ class LogUniform(_FloatRange):
     Raises
     ------
     GridError
-        As :class:`Uniform`, and if `low` is not positive.
+        Same as :class:`Uniform`, and if `low` is not positive.
     """
 
     low: float
@@ -108,7 +108,7 @@ class LogUniform(_FloatRange):
             raise GridError(f"{self!r}: on a logarithmic scale low must be more than 0")
 
     def at(self, share: float) -> KV:
-        """Return the value that has `share`, between 0 and 1, of the way between the logarithms."""
+        """Return the value at the share, from 0 to 1, of the way between the logarithms."""
         return self.kv(_between_logs(self.low, self.high, share))
 
 
@@ -119,18 +119,18 @@ class IntUniform(Range):
     Parameters
     ----------
     low, high : int
-        The bounds, both included; `high` where the steps meet it.
+        The bounds, both included; `high` only if the steps reach it exactly.
     step : int
-        Distance between neighbours.
+        Distance between neighbouring values.
     log : bool
         Whether all orders of magnitude are equally likely, rather than all numbers.
 
     Raises
     ------
     GridError
-        If a bound is no whole number up to 2**53, or `low` is not less than `high`; if `step` is
-        no whole number from 1 to ``high - low``; if with `log`, `low` is not positive or `step`
-        not 1.
+        If a bound is not a whole number up to 2**53, or `low` is not less than `high`; if `step`
+        is not a whole number from 1 to ``high - low``; with `log`, if `low` is not positive or
+        `step` is not 1.
     """
 
     low: int
@@ -156,30 +156,30 @@ class IntUniform(Range):
 
     @property
     def last(self) -> int:
-        """The greatest value: `high`, or what the steps reach below it."""
+        """The greatest value: `high`, or the last step below it."""
         return self.high - (self.high - self.low) % self.step
 
     def kv(self, x: float) -> KV:
-        """Return the nearest value to a number."""
+        """Return the value nearest to a number."""
         inside = min(max(x, self.low), self.last)
         return KV(self.low + self.step * round((inside - self.low) / self.step))
 
     def at(self, share: float) -> KV:
-        """Return the value that has `share`, between 0 and 1, of all values below it."""
-        if self.log:  # each number has the width that rounds to it
+        """Return the value with this share, from 0 to 1, of all values below it."""
+        if self.log:  # each number stands for the interval that rounds to it
             return self.kv(_between_logs(self.low - 0.5, self.high + 0.5, share))
         n_steps = (self.last - self.low) // self.step
         return self.kv(self.low + self.step * min(math.floor(share * (n_steps + 1)), n_steps))
 
     def exactly(self, x: object) -> KV | None:
-        """Return a number, or a string that spells one, as a value; None where it is none."""
+        """Return a number, or a string that spells one, as a value; None if the range lacks it."""
         number = _number(x)
         if number is None or not self.low <= number <= self.last or (number - self.low) % self.step:
             return None
         return self.kv(number)
 
     def covers(self, other: Range) -> bool:
-        """Tell whether the other one is a range of whole numbers that are all in this one."""
+        """Return whether the other one is a range of whole numbers that are all in this one."""
         if not isinstance(other, IntUniform) or self.exactly(other.low) is None:
             return False
         return self.exactly(other.last) is not None and other.step % self.step == 0
@@ -204,7 +204,7 @@ def _whole(owner: Range, field: str, value: object) -> int:
 
 
 def _number(value: object) -> float | None:
-    """Read a finite number; None where it is none."""
+    """Return a value as a finite number; None if it is not one."""
     if isinstance(value, bool) or not isinstance(value, Real | str):
         return None
     try:

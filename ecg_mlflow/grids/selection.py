@@ -1,4 +1,4 @@
-"""Parts of a design: configurations chosen by number or alias, grids narrowed to given values."""
+"""Select parts of a design: configurations by number or alias, grids by given values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeAlias
 from ecg_mlflow.errors import GridError, ResearchError
 from ecg_mlflow.grids.base import Range
 from ecg_mlflow.grids.config import ConfigAlias
-from ecg_mlflow.grids.configurations import Cube
+from ecg_mlflow.grids.configurations import Product
 from ecg_mlflow.grids.kv import KV
 
 Domain: TypeAlias = "tuple[KV, ...] | Range"
@@ -18,41 +18,43 @@ Domain: TypeAlias = "tuple[KV, ...] | Range"
 _NUMBERS = re.compile(r"\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*")
 
 
-def narrowed(cubes: Sequence[Cube], config: Mapping[str, object]) -> list[list[tuple[str, Domain]]]:
-    """Narrow the options of all cubes to what is given, and leave out the cubes that lack it.
+def narrowed(
+    products: Sequence[Product], config: Mapping[str, object]
+) -> list[list[tuple[str, Domain]]]:
+    """Narrow the options of all products to given values; leave out products that lack them.
 
     Parameters
     ----------
-    cubes : sequence of Cube
+    products : sequence of Product
         The design.
     config : Mapping
-        As for ``Grid.only``.
+        Same as for ``Grid.only``.
 
     Returns
     -------
     list
-        For each cube that is left, its options' names, with their values or range.
+        For each product that is left, its option names with their values or range.
 
     Raises
     ------
     GridError
-        As ``Grid.only``.
+        Same as ``Grid.only``.
     """
     given = config.alias() if isinstance(config, ConfigAlias) else config
     wanted = {name: _wanted(name, value) for name, value in given.items()}
     for name, items in wanted.items():
-        _check(cubes, name, items)
+        _check(products, name, items)
     left = []
-    for cube in cubes:
-        if wanted.keys() <= {option.name for option in cube}:
-            domains = {option.name: option.range or option.values for option in cube}
+    for product in products:
+        if wanted.keys() <= {option.name for option in product}:
+            domains = {option.name: option.range or option.values for option in product}
             domains |= {name: _narrow(domains[name], items) for name, items in wanted.items()}
             if all(domains.values()):
                 left.append(list(domains.items()))
     if not left:
         asked = ", ".join(f"{name}={value!r}" for name, value in given.items())
         raise GridError(
-            f"no configuration has {asked}: each of them occurs, but never all in one product. "
+            f"no configuration has {asked}: each value occurs, but never all in one product. "
             "Name fewer options"
         )
     return left
@@ -69,13 +71,16 @@ def _wanted(name: str, value: object) -> tuple[object, ...] | Range:
     return items
 
 
-def _check(cubes: Sequence[Cube], name: str, items: tuple[object, ...] | Range) -> None:
-    """Refuse a name or a value that no cube has."""
+def _check(products: Sequence[Product], name: str, items: tuple[object, ...] | Range) -> None:
+    """Raise GridError for a name or a value that no product has."""
     domains = [
-        option.range or option.values for cube in cubes for option in cube if option.name == name
+        option.range or option.values
+        for product in products
+        for option in product
+        if option.name == name
     ]
     if not domains:
-        known = list(dict.fromkeys(option.name for cube in cubes for option in cube))
+        known = list(dict.fromkeys(option.name for product in products for option in product))
         close = difflib.get_close_matches(str(name), known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "give one of them"
         listed = ", ".join(map(repr, known)) or "none"
@@ -88,7 +93,7 @@ def _check(cubes: Sequence[Cube], name: str, items: tuple[object, ...] | Range) 
 
 
 def _narrow(domain: Domain, items: tuple[object, ...] | Range) -> Domain:
-    """Return what is wanted of a domain; an empty tuple where it has nothing of it."""
+    """Return the wanted part of a domain; an empty tuple if it has none."""
     if isinstance(items, Range):
         return items if isinstance(domain, Range) and domain.covers(items) else ()
     if isinstance(domain, Range):
@@ -107,12 +112,12 @@ def choose(configs: Sequence[ConfigAlias], which: str | None) -> list[int]:
 
     Returns
     -------
-    Places in `configs`, ascending.
+    Positions in `configs`, ascending.
 
     Raises
     ------
     ResearchError
-        If the text can't be read or chooses nothing.
+        If the text can't be read, or no configuration matches it.
     """
     if which is None:
         return list(range(len(configs)))
@@ -121,7 +126,7 @@ def choose(configs: Sequence[ConfigAlias], which: str | None) -> list[int]:
     wanted = _wanted_aliases(configs, which)
     chosen = [i for i, config in enumerate(configs) if wanted.items() <= config.alias().items()]
     if not chosen:
-        raise ResearchError(f"configs={which!r} fits none of the {len(configs)} configurations")
+        raise ResearchError(f"configs={which!r} matches none of the {len(configs)} configurations")
     return chosen
 
 
@@ -133,14 +138,14 @@ def _by_number(which: str, n_configs: int) -> list[int]:
         if not low <= high < n_configs:
             raise ResearchError(
                 f"configs={which!r}: configurations are numbered 0 to {n_configs - 1}, and a range "
-                f"goes up; {piece.strip()!r} does not fit"
+                f"must ascend; {piece.strip()!r} is invalid"
             )
         chosen.update(range(low, high + 1))
     return sorted(chosen)
 
 
 def _wanted_aliases(configs: Sequence[ConfigAlias], which: str) -> Mapping[str, str]:
-    """Read ``option=alias & option=alias`` and check that there are such."""
+    """Read ``option=alias & option=alias`` and check that the options have these aliases."""
     known: dict[str, dict[str, None]] = {}
     for config in configs:
         for name, alias in config.alias().items():

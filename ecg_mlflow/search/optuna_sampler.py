@@ -172,7 +172,7 @@ class OptunaSampler:
     def update(self, grid: Grid) -> None:
         """Choose from this grid from now on, with what earlier ones have taught of it."""
         if self._limit is None and not grid.is_finite:
-            ranges = [one for cube in grid.cubes for one in cube if one.range is not None]
+            ranges = [one for product in grid.products for one in product if one.range is not None]
             raise SearchError(
                 f"the search would never end, for option {ranges[0].name!r} is "
                 f"{ranges[0].range!r}, which has no last value: say how many configurations to "

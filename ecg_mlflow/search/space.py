@@ -247,34 +247,40 @@ class Space:
 
 def configuration(grid: Grid, options: Mapping[str, str]) -> ConfigAlias | None:
     """Find a configuration of a grid by its options' aliases; None where the grid lacks it."""
-    cubes = [cube for cube in grid.cubes if {option.name for option in cube} == options.keys()]
+    products = [
+        product
+        for product in grid.products
+        if {option.name for option in product} == options.keys()
+    ]
     try:
-        return next(iter(Grid(cubes).only(options))) if cubes else None
+        return next(iter(Grid(products).only(options))) if products else None
     except GridError:
         return None
 
 
 def _products(grid: Grid) -> tuple[Dimension | None, list[_Product]]:
     """Return the products of a grid, without repeated ones, and the parameter that chooses one."""
-    cubes = list(dict.fromkeys(grid.cubes))
+    products = list(dict.fromkeys(grid.products))
     names, labels = set(grid.names), set[str]()
     called = _free("product (grid)" if "product" in names else "product", names)
     known: dict[tuple[str, frozenset[str] | Range], Dimension] = {}
-    found = [_product(_free(_label(cube), labels), cube, names, known) for cube in cubes]
-    choices = tuple(product.label for product in found)
-    return Dimension(called, choices) if len(cubes) > 1 else None, found
+    found = [
+        _product(_free(_label(product), labels), product, names, known) for product in products
+    ]
+    choices = tuple(one.label for one in found)
+    return Dimension(called, choices) if len(products) > 1 else None, found
 
 
 def _product(
     label: str,
-    cube: Sequence[Option],
+    product: Sequence[Option],
     names: set[str],
     known: dict[tuple[str, frozenset[str] | Range], Dimension],
 ) -> _Product:
     """Describe a product; `names` are taken, and `known` the parameters of earlier ones."""
     domains: dict[str, _Domain] = {}
     dimensions: dict[str, Dimension] = {}
-    for option in cube:
+    for option in product:
         by_alias = {kv.alias: kv for kv in option.values}
         domains[option.name] = option.range or by_alias
         if len(by_alias) == 1:
@@ -288,12 +294,12 @@ def _product(
     return _Product(label, domains, dimensions)
 
 
-def _label(cube: Sequence[Option]) -> str:
+def _label(product: Sequence[Option]) -> str:
     """Name a product by the values that it fixes, or else by what it varies."""
     fixed = [
-        f"{option.name}={option.values[0].alias}" for option in cube if len(option.values) == 1
+        f"{option.name}={option.values[0].alias}" for option in product if len(option.values) == 1
     ]
-    return ", ".join(fixed) or " * ".join(option.name for option in cube) or "no options"
+    return ", ".join(fixed) or " * ".join(option.name for option in product) or "no options"
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -91,17 +91,17 @@ def test_order_of_configurations(expression, configurations):
         ("Option.product(a, Option('b', [3]))", ["'a' has 2 values", "'b' has 1 value:"]),
         ("a @ Option('b', [3, 4, 5])", ["'a' has 2 values and 'b' has 3 values", "use *"]),
         ("(a @ b) @ d", ["'a' with 'b' has 2 values and 'd' has 1 value:"]),
-        ("Option.product()", ["none came"]),
+        ("Option.product()", ["none was given"]),
         ("Option.product(a, 'b')", ["not 'b' of type str"]),
-        ("a * a", ["option 'a' comes twice"]),
-        ("a * b * a", ["option 'a' comes twice"]),
-        ("a * (b + a)", ["option 'a' comes twice"]),
-        ("a @ a", ["option 'a' comes twice"]),
+        ("a * a", ["option 'a' occurs twice"]),
+        ("a * b * a", ["option 'a' occurs twice"]),
+        ("a * (b + a)", ["option 'a' occurs twice"]),
+        ("a @ a", ["option 'a' occurs twice"]),
         ("a * 3", ["* 3", "type int", "write Option(name, values)"]),
         ("a + None", ["+ None", "type NoneType"]),
         ("a @ [1, 2]", ["@ [1, 2]", "type list"]),
         ("(a + b) + {'c': [5]}", ["type dict"]),
-        ("Grid([])", ["no cubes", "Grid()"]),
+        ("Grid([])", ["no products", "Grid()"]),
         ("Grid([a, b])", ["not Option({'a': ['1', '2']})", "combine options"]),
         ("Grid([['a']])", ["not of 'a' of type str"]),
         ("Grid([3])", ["not 3"]),
@@ -111,8 +111,8 @@ def test_order_of_configurations(expression, configurations):
         ("Option('a', {1, 2})", ["'a' takes a list of values", "type set"]),
         ("Option('a', {'x': 1})", ["'a' takes a list of values", "type dict"]),
         ("Option('a', KV(1, 'one'))", ["'a' takes a list of values", "type KV"]),
-        ("Option('', [1])", ["name is a non-empty string, not ''"]),
-        ("Option(3, [1])", ["name is a non-empty string, not 3"]),
+        ("Option('', [1])", ["name must be a non-empty string, not ''"]),
+        ("Option(3, [1])", ["name must be a non-empty string, not 3"]),
         ("Option('a', [1, {2}])", ["option 'a', value 1", "sorted list"]),
         ("Option('a', [object()])", ["option 'a', value 0", "frozen dataclass"]),
         ("Option('a', [[print, lambda: 0]])", ["option 'a', value 0", "memory address"]),
@@ -197,9 +197,9 @@ def test_names_come_in_order_of_first_appearance():
     assert a.names == ("a",)
 
 
-def test_cubes_are_tuples_of_options():
-    assert (a * b + c).cubes == ((a, b), (c,))
-    assert (a @ b).cubes == (
+def test_products_are_tuples_of_options():
+    assert (a * b + c).products == ((a, b), (c,))
+    assert (a @ b).products == (
         (Option("a", [1]), Option("b", [3])),
         (Option("a", [2]), Option("b", [4])),
     )
@@ -211,7 +211,7 @@ def test_immutable_and_hashable():
     assert grid != b * a
     assert {a, Option("a", [1, 2])} == {a}
     with pytest.raises(AttributeError):
-        grid.cubes = ()
+        grid.products = ()
     with pytest.raises(AttributeError):
         a.values = ()
 
@@ -285,7 +285,7 @@ def test_the_reference_grid_has_26_configurations_and_130_runs():
         ("lr", {"lr": [1e-3, 1e-2, 0.001]}, "lr0.001 lr0.01"),
         ("a * lr", {"a": "1", "lr": 0.00123}, "a1lr0.00123"),
         ("width", {"width": [8, 24.0, "32"]}, "width8 width24 width32"),
-        # A range in one cube, and a list in the other.
+        # A range in one product and a list in the other.
         ("a * lr + Option('lr', [0.1, 0.001])", {"lr": 0.001}, "a1lr0.001 a2lr0.001 lr0.001"),
         ("a * lr + Option('lr', [0.1, 0.001])", {"lr": 0.1}, "lr0.1"),
         ("lr + Option('lr', [0.1])", {"lr": [0.1, 0.01]}, "lr0.01 lr0.1"),

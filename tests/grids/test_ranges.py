@@ -193,7 +193,7 @@ def test_what_does_not_list_works_with_ranges():
     grid = layout * lr
     assert repr(grid) == "Grid([[{'layout': ['cna', 'cac']}, {'lr': LogUniform(0.0001, 0.01)}]])"
     assert grid.names == ("layout", "lr")
-    assert grid.cubes == ((layout, lr),)
+    assert grid.products == ((layout, lr),)
     assert grid == layout * Option("lr", LogUniform(1e-4, 1e-2))
     assert grid != layout * Option("lr", Uniform(1e-4, 1e-2))
     assert hash(grid) == hash(layout * Option("lr", LogUniform(1e-4, 1e-2)))

@@ -35,13 +35,13 @@ def test_choices(which, chosen):
     [
         ("7", "numbered 0 to 6"),
         ("0-99999999999999", "numbered 0 to 6"),
-        ("5-3", "a range goes up; '5-3' does not fit"),
+        ("5-3", "a range must ascend; '5-3' is invalid"),
         ("model=ResNet50", "model: ResNet18, ResNet34; layout: cna"),
         ("kernel=3", r"'kernel=3' is neither\. The options are model: .*; blocks: \[1, 1\]"),
         ("model=ResNet18 & model=ResNet34", "each option once"),
         ("-1", "must be numbers"),
         ("ResNet18", "'ResNet18' is neither"),
-        ("model=ResNet18 & blocks=[1, 1]", "fits none of the 7"),
+        ("model=ResNet18 & blocks=[1, 1]", "matches none of the 7"),
     ],
 )
 def test_choices_that_can_not_be_read(which, message):

@@ -40,7 +40,7 @@ NAMES = [
 ]
 REMEMBERING = [name for name in NAMES if name != "grid"]
 
-#: 26 configurations: two pairs and a cube.
+#: 26 configurations: two pairs and a full product.
 SMALL = Option("model", ["A", "B"]) @ Option("width", [8, 16]) + Option("model", ["C"]) * Option(
     "width", [8, 16, 32, 64]
 ) * Option("depth", [1, 2, 3]) * Option("pool", ["mean", "max"])
@@ -371,12 +371,12 @@ def test_a_new_grid_knows_what_was_found_out_before(tmp_path):
     assert sorted(trial.user_attrs["copy_of"] for trial in copies) == sorted(known)
 
 
-def test_uniform_draws_count_configurations_and_not_cubes():
+def test_uniform_draws_count_configurations_and_not_products():
     first = []
     for seed in range(40):
         first += configs(ask_all(make("tpe", seed=seed), 5))
     share = statistics.mean(config["model"] == "C" for config in first)
-    assert 0.85 < share < 0.98  # 24 of 26; were cubes drawn, it would be 1 of 3
+    assert 0.85 < share < 0.98  # 24 of 26; if products were drawn, it would be 1 of 3
 
 
 @pytest.mark.parametrize("name", REMEMBERING)

@@ -53,16 +53,16 @@ class Answers:
 
 
 def belongs(config, grid):
-    """Whether a configuration has exactly the options of one cube, with values of theirs."""
+    """Whether a configuration has exactly the options of one product, with values of theirs."""
     return any(
-        set(config) == {option.name for option in cube}
+        set(config) == {option.name for option in product}
         and all(
             option.range.exactly(config[option.name]) is not None
             if option.range
             else KV(config[option.name]).digest in {kv.digest for kv in option.values}
-            for option in cube
+            for option in product
         )
-        for cube in grid.cubes
+        for product in grid.products
     )
 
 
@@ -143,12 +143,12 @@ def test_examples_show_every_value_of_every_product(grid):
     examples = Space(grid).examples()
     assert len(examples) == len(set(examples))
     most = 0
-    for cube in grid.cubes:
-        here = [one for one in examples if belongs(one, Grid([cube]))]
-        for option in cube:
+    for product in grid.products:
+        here = [one for one in examples if belongs(one, Grid([product]))]
+        for option in product:
             kvs = option.range.ends() if option.range else option.values
             assert {kv.digest for kv in kvs} <= {KV(one[option.name]).digest for one in here}
-        most += max(2 if option.range else len(option.values) for option in cube)
+        most += max(2 if option.range else len(option.values) for option in product)
     assert len(examples) <= most
     if grid.is_finite:
         configs = iter(grid)
@@ -240,15 +240,15 @@ def test_products_with_the_same_values_share_a_parameter():
 
 
 def test_parameters_have_names_that_no_option_has():
-    cube = Option("product", [1, 2])
+    both = Option("product", [1, 2])
     other = Option("product", LR)
-    assert [one.name for one in Space(cube + other).dimensions] == [
+    assert [one.name for one in Space(both + other).dimensions] == [
         "product (grid)",
         "product",
         "product (2)",
     ]
     taken = Option("product (2)", [1, 2]) * Option("product (grid)", [1, 2])
-    assert [one.name for one in Space(cube + other + taken).dimensions] == [
+    assert [one.name for one in Space(both + other + taken).dimensions] == [
         "product (grid) (2)",
         "product",
         "product (3)",

@@ -12,7 +12,7 @@ from ecg_mlflow.errors import DataNotFoundError, ResearchError
 from ecg_mlflow.executors.factory import pickle_for_worker
 from ecg_mlflow.study.grid_file import find_grid_file, load_grid_file
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.mark.parametrize("name", ["resnet.py", "resnet", "quickstart"])

@@ -12,7 +12,7 @@ from ecg_mlflow.study.grid_file import load_grid_file
 from ecg_mlflow.study.planning import plan_study
 from ecg_mlflow.study.request import Overrides
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def trainable_parameters(*, blocks, filters, layout, input_filters, leads=1, classes=2):

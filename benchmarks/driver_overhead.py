@@ -34,9 +34,11 @@ from ecg_mlflow import C, Optimizer, Option, Pipeline, Research, ResNet, load_co
 from ecg_mlflow.executors import Event, ProcessExecutor, Report, Started, plan_slots
 from ecg_mlflow.study.descriptions import run_name, run_params
 from ecg_mlflow.study.driver import StudyOptions, run_study
+from ecg_mlflow.study.jobs import REPORT, Ended
 from ecg_mlflow.study.plan import PlannedRun
-from ecg_mlflow.study.planning import Overrides, plan_study
-from ecg_mlflow.study.resuming import Action, take_stock
+from ecg_mlflow.study.planning import plan_study
+from ecg_mlflow.study.request import Overrides, StudyRequest
+from ecg_mlflow.study.resuming import Action, Stock
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, IDENTITY_TAG
 from ecg_mlflow.tracking.stored_study import read_children
@@ -78,12 +80,13 @@ def between_runs(folder: Path) -> dict[str, list[float]]:
             for report in super().events(timeout):
                 if isinstance(report, Started):
                     started.append(time.time())
-                elif isinstance(report, Event) and "ended" in report.data:
+                elif isinstance(report, Event) and isinstance(report.data[REPORT], Ended):
                     ended.append(time.time())
                 yield report
 
     with patch("ecg_mlflow.executors.factory.ProcessExecutor", Watched):
-        options = StudyOptions("overhead", None, plan_slots(1, None, 1), Path(__file__))
+        request = StudyRequest(__file__, experiment="overhead")
+        options = StudyOptions(request, plan_slots(1, None, 1))
         result = run_study(plan, client, options)
     assert result.finished == N_RUNS
     experiment = client.get_run(result.run_id).info.experiment_id
@@ -130,7 +133,8 @@ def resuming(folder: Path) -> list[float]:
         for _ in range(REPEATS):
             started = time.perf_counter()
             entries = read_children(client, study.experiment_id, study.run_id)
-            standings = take_stock(plan.runs, entries, {}, retry_failed=False)
+            stock = Stock(entries)
+            standings = [stock.standing(run) for run in plan.runs]
             times.append(time.perf_counter() - started)
             assert [one.action for one in standings] == [Action.SKIP] * N_CONFIGS
     return times

@@ -47,7 +47,8 @@ from ecg_mlflow.search.pruners import make_pruner
 from ecg_mlflow.search.samplers import make_sampler
 from ecg_mlflow.search.space import Space
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
-from ecg_mlflow.study.planning import Overrides, plan_study
+from ecg_mlflow.study.planning import plan_study
+from ecg_mlflow.study.request import Overrides
 from ecg_mlflow.study.resuming import Stock
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.trials import SelectionRule

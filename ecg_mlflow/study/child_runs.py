@@ -14,10 +14,9 @@ from ecg_mlflow.study.descriptions import (
     run_name,
     run_params,
 )
+from ecg_mlflow.study.jobs import RunJob, ScoreJob
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.study.run_queue import OpenRun
-from ecg_mlflow.study.worker.main import RunJob
-from ecg_mlflow.study.worker.score_test_records import ScoreJob
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.datasets import DatasetInfo, log_datasets
 from ecg_mlflow.tracking.run_log import RunLog

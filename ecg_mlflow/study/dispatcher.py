@@ -5,28 +5,27 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any
 
 from ecg_mlflow.errors import StorageFullError, TrackingError
 from ecg_mlflow.executors import Event, Executor, Job, Outcome, OutcomeState, count_oom_kills
 from ecg_mlflow.executors.factory import pickle_for_worker
 from ecg_mlflow.files import checkpoint_path, discard_checkpoint
 from ecg_mlflow.study.child_runs import Children
+from ecg_mlflow.study.jobs import REPORT, Ended, Noted, Report, RunEnd, Saved, TrainJob
+from ecg_mlflow.study.listeners import StudyListener
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
-from ecg_mlflow.study.progress import StudyProgress
+from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.resuming import Action, Standing
 from ecg_mlflow.study.run_queue import OpenRun, RunQueue
 from ecg_mlflow.study.signals import StopRequest
-from ecg_mlflow.study.status import StudyStatus
 from ecg_mlflow.study.trial_scheduler import TrialScheduler, Withdrawal
-from ecg_mlflow.study.worker.main import TrainJob
 from ecg_mlflow.tracking.runs import EndStatus
 from ecg_mlflow.tracking.stored_run import DIED_TAG, PRUNED_TAG, REPLACED_TAG
 from ecg_mlflow.tracking.study_run import Study
 
 #: A run whose processes die so often, without having got further in between, has failed.
 MOST_DEATHS = 3
-#: So much of a reason goes into a letter to a worker.
+#: Characters of a reason that are sent to a worker.
 REASON_LIMIT = 500
 #: Errors in a worker that are the machine's, after which the other runs would fail as well.
 MACHINE_ERRORS = {
@@ -39,16 +38,16 @@ class Dispatcher:
 
     Parameters
     ----------
-    plan, study, status, progress
-        The study, its parent run and how its runs have ended.
+    plan, study
+        The study and its parent run.
     scheduler
-        Says what is next, and what is given up.
+        Says what is next, and what is given up. It is told of events after all listeners.
+    listeners
+        Are told of all that happens to runs.
+    request
+        How runs are trained: how many share a process, how often they are saved.
     modules
         Those whose code workers get by value.
-    branches
-        How many runs may share a process and a stream of batches.
-    save_every_s
-        Longest time between two checkpoints.
     scores_test
         Runs score the test records at their end.
     """
@@ -57,25 +56,21 @@ class Dispatcher:
         self,
         plan: StudyPlan,
         study: Study,
-        status: StudyStatus,
-        progress: StudyProgress,
         scheduler: TrialScheduler,
+        listeners: Sequence[StudyListener],
+        request: StudyRequest,
         *,
-        modules: Sequence[ModuleType],
-        branches: int,
-        save_every_s: float,
+        modules: Sequence[ModuleType] = (),
         scores_test: bool = True,
     ) -> None:
         self._plan = plan
         self._study = study
-        self._status = status
-        self._progress = progress
         self._scheduler = scheduler
-        self._branches = branches
+        self._listeners = (*listeners, scheduler)
+        self._request = request
         self._children = Children(plan, study, scores_test=scores_test)
         self._modules = modules
-        self._save_every_s = save_every_s
-        self._waiting = RunQueue(branches)
+        self._waiting = RunQueue(request.branches)
         self._jobs: dict[str, dict[str, OpenRun]] = {}
         self._n_submitted = 0
         self._settling = False
@@ -101,7 +96,8 @@ class Dispatcher:
                 self._children.end_pruned(
                     entry.run_id, "its configuration was pruned in another session"
                 )
-            self._status.take_over(standing)
+            for listener in self._listeners:
+                listener.known(standing)
             return
         waiting = OpenRun(standing.run, attempt=entry.attempt if entry else 0)
         if entry is not None and action is Action.CONTINUE:
@@ -128,19 +124,19 @@ class Dispatcher:
                 stop.check()
                 self._submit(executor)
             stop.check()
-            # After the next runs were handed out: no worker waits for the books.
-            self.turn()
+            # After the next runs were handed out: no worker waits for what the store is told.
+            self.refresh()
 
-    def turn(self) -> None:
-        """Keep the books, and show that the study is alive."""
-        self._status.write()
+    def refresh(self) -> None:
+        """Bring up to date what is shown of the study, and show that it is alive."""
         self._study.beat()
-        self._progress.refresh()
+        for listener in self._listeners:
+            listener.refresh()
 
     def _ask(self, executor: Executor) -> None:
         """Ask the scheduler for more runs where more could start than wait."""
         self._store_ends()
-        while len(self._waiting) < executor.free_slots * self._branches:
+        while len(self._waiting) < executor.free_slots * self._request.branches:
             standings = self._scheduler.next_runs()
             if not standings:
                 return
@@ -156,12 +152,13 @@ class Dispatcher:
         self._waiting.clear()
         self._settling = True
         self._attend(executor, timeout=0.0)
-        self._status.write()
+        for listener in self._listeners:
+            listener.refresh()
 
     def _attend(self, executor: Executor, timeout: float) -> None:
         for report in executor.events(timeout):
             if isinstance(report, Event):
-                self._note(self._jobs[report.key], report.data)
+                self._take_report(self._jobs[report.key], report.data[REPORT])
             elif isinstance(report, Outcome):
                 self._end_job(report)
             if not self._settling:
@@ -176,14 +173,15 @@ class Dispatcher:
         group = self._waiting.take_group(executor.n_slots)
         for one in group:
             self._children.open(one, self._scheduler.trial_tags(one.run))
-            self._scheduler.handed_out(one.run)
+            for listener in self._listeners:
+                listener.handed_out(one.run)
         self._n_submitted += 1
         key = f"{'+'.join(one.run.key for one in group)} #{self._n_submitted}"
         job = TrainJob(
             self._study.client.tracking_uri,
             self._plan.corpus.path,
             tuple(self._children.job(one) for one in group),
-            self._save_every_s,
+            60 * self._request.checkpoint_minutes,
         )
         self._jobs[key] = {one.run.key: one for one in group}
         cost = sum(one.run.config.seconds for one in group)
@@ -197,63 +195,58 @@ class Dispatcher:
     # --- Giving up -----------------------------------------------------------------------------
 
     def _withdraw(self, executor: Executor, withdrawal: Withdrawal) -> None:
-        """Give up a run: at once where it waits, by a letter where it is trained."""
+        """Give up a run: at once where it waits, by a message where it is trained."""
         run, reason = withdrawal.run, withdrawal.reason
         waiting = self._waiting.take(run.key)
         if waiting is not None:
             if waiting.run_id is not None:
                 self._children.end_pruned(waiting.run_id, reason)
             if withdrawal.is_pruned:
-                self._status.pruned(run, reason)
+                self._tell_pruned(run, reason)
             return
         for key, runs in self._jobs.items():
             if run.key in runs:
                 one = runs[run.key]
                 assert one.run_id is not None
                 one.pruned = reason
-                # First in the store: whatever happens now, nobody goes on with it.
+                # First in the store: whatever happens now, the run is not resumed.
                 self._study.tag_child(one.run_id, {PRUNED_TAG: reason})
                 executor.send(key, {"prune": run.key, "reason": reason[:REASON_LIMIT]})
 
     # --- Watching ------------------------------------------------------------------------------
 
-    def _note(self, runs: dict[str, OpenRun], data: dict[str, Any]) -> None:
-        """Take note of what a worker says of one of its runs."""
-        one = runs[data["run"]]
-        if "saved" in data:
-            if data["saved"] > one.saved:
+    def _take_report(self, runs: dict[str, OpenRun], report: Report) -> None:
+        """Note what a worker reports of one of its runs, and tell the listeners."""
+        one = runs[report.run]
+        if isinstance(report, Ended):
+            del runs[report.run]
+            self._end_run(one, report)
+            return
+        if isinstance(report, Saved):
+            if report.iteration > one.saved:
                 one.deaths = 0
-            one.saved = data["saved"]
-        if "iteration" in data:
-            self._progress.update(one.run, data)
-        if "tests" in data:
-            self._scheduler.tested(one.run, data["tests"])
-        if "note" in data:
-            self._progress.note(one.run, data["note"])
-        if "waiting" in data:
-            self._progress.waiting(one.run, data["waiting"], data["for"])
-        if "ended" in data:
-            del runs[data["run"]]
-            self._end_run(one, data)
+            one.saved = report.iteration
+        for listener in self._listeners:
+            listener.reported(one.run, report)
 
-    def _end_run(self, one: OpenRun, data: Mapping[str, Any]) -> None:
+    def _end_run(self, one: OpenRun, report: Ended) -> None:
         """Decide what becomes of a run that has ended in its worker."""
         assert one.run_id is not None
-        if data["ended"] == "done":
+        if report.end is RunEnd.DONE:
             self._study.finish_child(one.run_id, EndStatus.FINISHED)
             discard_checkpoint(one.run_id)
-            self._status.finished(one.run, {**data["figures"], **data["metrics"]})
-            self._scheduler.finished(one.run, {**data["figures"], **data["metrics"]})
+            for listener in self._listeners:
+                listener.finished(one.run, report.metrics)
         elif one.pruned is not None:
             self._children.end_pruned(one.run_id, one.pruned)
-            self._status.pruned(one.run, one.pruned)
-        elif data["ended"] == "lost":
-            self._replace(one, data["reason"])
-        elif data["ended"] in ("memory", "busy"):
-            memory = data["ended"] == "memory"
-            self._try_again(one, data["reason"], data["error"], exclusive=memory)
+            self._tell_pruned(one.run, one.pruned)
+        elif report.end is RunEnd.LOST:
+            self._replace(one, report.reason)
+        elif report.end in (RunEnd.OUT_OF_MEMORY, RunEnd.BUSY):
+            exclusive = report.end is RunEnd.OUT_OF_MEMORY
+            self._try_again(one, report.reason, report.error, exclusive=exclusive)
         else:
-            self._fail(one, data["reason"], data["error"])
+            self._fail(one, report.reason, report.error)
             discard_checkpoint(one.run_id)
 
     def _end_job(self, outcome: Outcome) -> None:
@@ -267,10 +260,10 @@ class Dispatcher:
             kind = MACHINE_ERRORS.get(outcome.error_type or "")
             if outcome.state is OutcomeState.CANCELLED or (kind and self._settling):
                 self._study.finish_child(one.run_id, EndStatus.KILLED, reason)
-                self._progress.stopped(one.run)
+                self._note(one, "stopped")
             elif one.pruned is not None:
                 self._children.end_pruned(one.run_id, one.pruned)
-                self._status.pruned(one.run, one.pruned)
+                self._tell_pruned(one.run, one.pruned)
             elif outcome.state is OutcomeState.DIED:
                 self._try_again(one, reason, error, exclusive=memory)
             elif kind:
@@ -293,7 +286,7 @@ class Dispatcher:
         return before is None or self._n_oom_kills is None or self._n_oom_kills > before
 
     def _try_again(self, one: OpenRun, reason: str, error: str, *, exclusive: bool) -> None:
-        """Let a run go on from its last checkpoint, unless its processes die again and again."""
+        """Resume a run from its last checkpoint, unless its processes die again and again."""
         one.deaths += 1
         one.alone = True
         one.exclusive = one.exclusive or exclusive
@@ -303,11 +296,11 @@ class Dispatcher:
             self._children.deliver_rest(one.run_id)
             self._fail(one, f"{one.deaths} processes died under it; the last: {reason}", error)
             return  # with its checkpoint: it can go on when the reason is gone
-        self._progress.note(one.run, f"{reason}; it goes on from iteration {one.saved}")
+        self._note(one, f"{reason}; it goes on from iteration {one.saved}")
         self._waiting.appendleft(one)
 
     def _replace(self, one: OpenRun, reason: str) -> None:
-        """Begin a run anew, in a new child: the curves of the old one can't be gone on with."""
+        """Begin a run anew, in a new child: the old one's curves can't be continued."""
         old = one.run_id
         assert old is not None
         one.run_id, one.saved = None, 0
@@ -316,12 +309,27 @@ class Dispatcher:
         self._study.finish_child(old, EndStatus.KILLED, f"replaced by {one.run_id}: {reason}")
         discard_checkpoint(old)
         one.attempt -= 1  # counted again when it is handed out
-        self._progress.note(one.run, f"begins anew: {reason}")
+        self._note(one, f"begins anew: {reason}")
         self._waiting.appendleft(one)
 
     def _fail(self, one: OpenRun, reason: str, error: str) -> None:
         assert one.run_id is not None
         self._children.write(one.run_id, "error.txt", error)
         self._study.finish_child(one.run_id, EndStatus.FAILED, reason)
-        self._status.failed(one.run, reason)
-        self._scheduler.failed(one.run)
+        for listener in self._listeners:
+            listener.failed(one.run, reason)
+
+    # --- Telling -------------------------------------------------------------------------------
+
+    def scored(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
+        """Tell the listeners what a finished run has reached on the test records."""
+        for listener in self._listeners:
+            listener.scored(run, metrics)
+
+    def _tell_pruned(self, run: PlannedRun, reason: str) -> None:
+        for listener in self._listeners:
+            listener.pruned(run, reason)
+
+    def _note(self, one: OpenRun, text: str) -> None:
+        for listener in self._listeners:
+            listener.reported(one.run, Noted(one.run.key, text))

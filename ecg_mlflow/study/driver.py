@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from mlflow import MlflowClient
 from tqdm import tqdm
@@ -27,8 +26,9 @@ from ecg_mlflow.study.finalists import finalists, is_scored, score_finalists
 from ecg_mlflow.study.plan import StudyPlan
 from ecg_mlflow.study.progress import StudyProgress
 from ecg_mlflow.study.reaping import end_abandoned
+from ecg_mlflow.study.request import StudyRequest, design_of
 from ecg_mlflow.study.resuming import Stock, summary, superfluous
-from ecg_mlflow.study.search_config import SearchConfig
+from ecg_mlflow.study.search_config import GRID, SearchConfig
 from ecg_mlflow.study.search_history import known_identities
 from ecg_mlflow.study.search_results import conclude_search, make_scheduler
 from ecg_mlflow.study.signals import StopRequest, stop_on_signals
@@ -50,48 +50,38 @@ class StudyOptions:
 
     Attributes
     ----------
-    experiment
-        MLflow experiment for a new parent run.
-    run_id
-        Parent run to go on in: one that ``mlflow run`` has created, or a study to resume.
+    request
+        What the user asked for; its grid is the file that the research comes from.
     where
         Where runs train: slots of this machine, none for this process, or a share of a cluster.
-    grid_file, modules
-        Where the research comes from, and the modules whose code workers get by value.
-    request
-        What the user asked for, to be found again when the study is resumed.
-    how_to_resume
-        A command, with ``{run_id}`` in it.
-    retry_failed
-        Try runs again that failed.
-    reuse
-        Take over finished runs of earlier studies with the same identity.
-    branches
-        How many runs may share a process and a stream of batches.
-    save_every_s
-        Longest time between two checkpoints.
-    hang_s
-        Seconds without a sign of life after which a worker counts as hung.
+    run_id
+        Parent run to work in: one that ``mlflow run`` has created, or a study to resume.
+    modules
+        Those whose code workers get by value.
     log_dir
         For the workers' output.
     search
         How the study chooses among its configurations.
     """
 
-    experiment: str
-    run_id: str | None
+    request: StudyRequest
     where: Sequence[Slot] | RayShare
-    grid_file: Path
+    run_id: str | None = None
     modules: Sequence[ModuleType] = ()
-    request: Mapping[str, Any] = field(default_factory=dict)
-    how_to_resume: str = "ecg-mlflow run ... --resume {run_id}"
-    retry_failed: bool = False
-    reuse: bool = False
-    branches: int = 1
-    save_every_s: float = 60.0
-    hang_s: float = 900.0
     log_dir: Path | None = None
     search: SearchConfig = field(default_factory=SearchConfig)
+
+    @property
+    def grid_file(self) -> Path:
+        """Where the research comes from."""
+        return Path(self.request.grid)
+
+    @property
+    def reuse(self) -> bool:
+        """Whether finished runs of earlier studies are taken over; in a search unless refused."""
+        # A search that asks for what is known already is told, and nothing is trained twice.
+        is_search = self.search.sampler != GRID
+        return is_search if self.request.reuse is None else self.request.reuse
 
     @property
     def files(self) -> list[Path]:
@@ -149,7 +139,7 @@ def _look_up(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> St
     if not options.search.holds_test_back(plan):
         # Runs of a search may lack what is wanted here: their score on the test records.
         reusable = {key: one for key, one in reusable.items() if is_scored(one.metrics)}
-    return Stock(entries, reusable, retry_failed=options.retry_failed)
+    return Stock(entries, reusable, retry_failed=options.request.retry_failed)
 
 
 def _check_same_study(plan: StudyPlan, run_id: str, stock: Stock) -> None:
@@ -190,15 +180,16 @@ def _opened(
     tags = {
         PLAN_TAG: plan.digest[:16],
         CORPUS_TAG: plan.corpus.digest[:16],
-        REQUEST_TAG: json.dumps(options.request),
+        REQUEST_TAG: json.dumps(design_of(options.request)),
     }
     name = plan.research.name or "study"
+    experiment = options.request.experiment or plan.research.name or "ecg-mlflow"
     how = ""
     try:
         with Study.open(
-            client, options.experiment, name, run_id=options.run_id, tags=tags, patience=patience
+            client, experiment, name, run_id=options.run_id, tags=tags, patience=patience
         ) as study:
-            how = options.how_to_resume.format(run_id=study.run_id)
+            how = options.request.how_to_resume.format(run_id=study.run_id)
             print(f"study {name}: parent run {study.run_id}", file=sys.stderr)
             yield study
     except BaseException as error:  # that of closing too: a Ctrl-C while the store is away
@@ -221,16 +212,14 @@ def _run(
     with StudyProgress(search.rule.first, lambda: scheduler.n_runs, mean_seconds) as progress:
         describe_study(study, plan, search, options.files, scheduler.n_runs)
         log_datasets(study.client, study.run_id, dataset_infos(plan.corpus, plan.configs[0]))
-        status = StudyStatus(plan, search, study, progress, lambda: scheduler.n_runs)
+        status = StudyStatus(plan, search, study, lambda: scheduler.n_runs)
         dispatcher = Dispatcher(
             plan,
             study,
-            status,
-            progress,
             scheduler,
+            [status, progress],
+            options.request,
             modules=options.modules,
-            branches=options.branches,
-            save_every_s=options.save_every_s,
             scores_test=not search.holds_test_back(plan),
         )
         for standing in standings:
@@ -240,7 +229,7 @@ def _run(
             options.where,
             corpus=plan.corpus.path,
             log_dir=options.log_dir,
-            hang_s=options.hang_s,
+            hang_s=60 * options.request.hang_minutes,
         )
         n_unscored = 0
         try:
@@ -248,12 +237,12 @@ def _run(
                 dispatcher.run(executor, stop)
                 if search.holds_test_back(plan):
                     n_unscored = score_finalists(
-                        finalists(scheduler, search), dispatcher, status, executor, stop
+                        finalists(scheduler, search), dispatcher, executor, stop
                     )
         except BaseException:
             dispatcher.settle(executor)
             raise
-        status.write()
+        status.refresh()
         if search.selects:
             conclude_search(study, plan, scheduler, search, options.grid_file)
         result = StudyResult(

@@ -15,7 +15,6 @@ from ecg_mlflow.study.dispatcher import Dispatcher
 from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.study.signals import StopRequest
-from ecg_mlflow.study.status import StudyStatus
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.trials import OpenTrial
 
@@ -49,7 +48,6 @@ def is_scored(metrics: Mapping[str, float]) -> bool:
 def score_finalists(
     trials: Sequence[OpenTrial],
     dispatcher: Dispatcher,
-    status: StudyStatus,
     executor: Executor,
     stop: StopRequest,
 ) -> int:
@@ -81,12 +79,12 @@ def score_finalists(
                 continue
             run, tries = under_way.pop(report.key)
             if report.state is OutcomeState.DONE and report.value is not None:
-                status.scored(run, report.value)
+                dispatcher.scored(run, report.value)
             elif report.state is OutcomeState.DIED and tries > 1:
                 waiting.append((run, tries - 1))
             else:
                 n_failed += 1
                 reason = f"{run.key}: its test records could not be scored: {report.reason}"
                 tqdm.write(reason, file=sys.stderr)
-        dispatcher.turn()
+        dispatcher.refresh()
     return n_failed

@@ -19,8 +19,8 @@ from ecg_mlflow.study.grid_file import find_grid_file, load_grid_file
 from ecg_mlflow.study.model_costs import probe_networks
 from ecg_mlflow.study.plan import StudyPlan
 from ecg_mlflow.study.plan_table import plan_table
-from ecg_mlflow.study.planning import Overrides, plan_study
-from ecg_mlflow.study.request import StudyRequest, design_of
+from ecg_mlflow.study.planning import plan_study
+from ecg_mlflow.study.request import Overrides, StudyRequest
 from ecg_mlflow.study.research import Research
 from ecg_mlflow.study.resume import end_project_run, reap_dead_studies, resumed, stand_in
 from ecg_mlflow.study.search_config import GRID, SearchConfig, selection_warnings
@@ -67,37 +67,16 @@ def run_request(request: StudyRequest) -> int:
         n_workers = where.workers if isinstance(where, RayShare) else len(where)
         print(plan_table(plan, search, max(1, n_workers)))
         return 0
-    options = StudyOptions(
-        request.experiment or grid.research.name or "ecg-mlflow",
-        run_id,
-        where,
-        grid.path,
-        grid.modules,
-        request=design_of(request),
-        how_to_resume=request.how_to_resume,
-        retry_failed=request.retry_failed,
-        # A search that asks for what is known already is told, and nothing is trained twice.
-        reuse=search.sampler != GRID if request.reuse is None else request.reuse,
-        branches=request.branches,
-        save_every_s=60 * request.checkpoint_minutes,
-        hang_s=60 * request.hang_minutes,
-        search=search,
-    )
+    options = StudyOptions(request, where, run_id, grid.modules, search=search)
     with stand_in(client, project_run, run_id):
         return _report(run_study(plan, client, options), client.tracking_uri)
 
 
 def _plan(request: StudyRequest, research: Research) -> StudyPlan:
     data = located(request.data or "demo", request.folders)
-    overrides = Overrides(
-        epochs=request.epochs,
-        repetitions=request.repetitions,
-        configs=request.configs,
-        limit=request.limit,
-        skip_bad_records=bool(request.skip_bad_records),
-    )
     if data in DEMO_RECORDS:
         data = f"{data}:{research.demo.records}"
+    overrides: Overrides = request
     if is_demo(data):
         overrides = _within_demo_budget(research, overrides)
     corpus = _load_corpus(data, request.labels and located(request.labels, request.folders))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,9 @@ from ecg_mlflow.records.splits import Parts, Split, split_records, spread
 from ecg_mlflow.search.space import Space
 from ecg_mlflow.study.data_plan import DataPlan, plan_data, try_batches, uncovered_labels
 from ecg_mlflow.study.plan import ConfigPlan, Network, PlannedRun, StudyPlan
+from ecg_mlflow.study.request import Overrides
 from ecg_mlflow.study.research import Research, config_name
-from ecg_mlflow.study.settings import Rules, Settings
+from ecg_mlflow.study.settings import Settings
 from ecg_mlflow.study.step_factory import step_factory
 
 #: Goes into every identity; to be raised when a training means something else than before.
@@ -27,30 +28,6 @@ IDENTITY_VERSION = 1
 
 #: Groups of copies that a note lists.
 SHOWN_COPIES = 10
-
-
-@dataclass(frozen=True)
-class Overrides:
-    """What the command line says in place of the grid file; None keeps the file's word.
-
-    Attributes
-    ----------
-    epochs, repetitions, test_every
-        In place of the research's.
-    configs
-        ``"0,3,5-8"`` or ``"model=ResNet18 & layout=cna"``.
-    limit
-        Use at most this many records, evenly spread over the sorted ones.
-    skip_bad_records
-        Leave bad records out instead of refusing to start.
-    """
-
-    epochs: int | None = None
-    repetitions: int | None = None
-    test_every: Rules | None = None
-    configs: str | None = None
-    limit: int | None = None
-    skip_bad_records: bool = False
 
 
 def plan_study(
@@ -81,7 +58,9 @@ def plan_study(
     chosen = choose(configs, overrides.configs)
     settings = {index: research.settings(configs[index]) for index in chosen}
     rows = spread(len(corpus), overrides.limit)
-    kept_rows, bad = _leave_out_bad(corpus, rows, settings.values(), overrides.skip_bad_records)
+    kept_rows, bad = _leave_out_bad(
+        corpus, rows, settings.values(), bool(overrides.skip_bad_records)
+    )
     assert isinstance(research.split, Split)
     parts = split_records(
         research.split,

@@ -1,20 +1,23 @@
-"""What the user sees of a running study: one bar, and one line per run that has ended."""
+"""Show a running study in the terminal: one bar, and one line per run that has ended."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from tqdm import tqdm
 
 from ecg_mlflow.search.objective import Objective
+from ecg_mlflow.study.jobs import Evaluated, Noted, Report, StoreAway, Trained
+from ecg_mlflow.study.listeners import StudyListener
 from ecg_mlflow.study.plan import PlannedRun
+from ecg_mlflow.study.resuming import Action, Standing
 
 
-class StudyProgress:
+class StudyProgress(StudyListener):
     """A bar over the whole study, in which each run weighs what it is estimated to cost.
 
     On a terminal the bar is redrawn in place; elsewhere only the lines of ended runs are written.
@@ -48,58 +51,62 @@ class StudyProgress:
             dynamic_ncols=True,
         )
 
-    def update(self, run: PlannedRun, data: dict[str, Any]) -> None:
-        """Note how far a run has come."""
-        self._note_share(run, data["iteration"] / run.config.n_iterations)
+    def known(self, decision: Standing) -> None:
+        """Count a run that had ended before this session."""
+        run = decision.run
+        if decision.action is Action.LEAVE:
+            self.failed(run, "failed before; retry_failed=true would try it again")
+        elif decision.action in (Action.SKIP, Action.REUSE):
+            assert decision.entry is not None
+            self._count_done(run, decision.entry.metrics)
 
-    def _note_share(self, run: PlannedRun, share: float) -> None:
-        self._costs[run.key] = run.config.seconds
-        self._shares[run.key] = share * run.config.seconds
+    def reported(self, run: PlannedRun, report: Report) -> None:
+        """Note how far a run has come, or print what its worker says of it."""
+        match report:
+            case Trained(iteration=iteration):
+                self._note_share(run, iteration / run.config.n_iterations)
+            case Evaluated(tests=tests):
+                self._note_share(run, (tests[-1][0] + 1) / run.config.n_iterations)
+            case Noted(text=text):
+                tqdm.write(f"{run.key} {run.config.name}: {text}", file=sys.stderr)
+            case StoreAway(seconds=seconds, error=error) if self._is_new_minute(run, seconds):
+                text = f"waits for the store ({seconds:.0f} s so far): {error[:300]}"
+                self.reported(run, Noted(run.key, text))
 
-    def finished(self, run: PlannedRun, value: float) -> None:
-        """Note a run that has finished with this value of the objective."""
-        self._done += 1
-        self._note_share(run, 1.0)
-        self._note_best(run, value)
+    def _is_new_minute(self, run: PlannedRun, seconds: float) -> bool:
+        before = self._waiting.get(run.key)
+        self._waiting[run.key] = int(seconds // 60)
+        return before != self._waiting[run.key]
+
+    def finished(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
+        """Count a run that has finished."""
+        value = self._count_done(run, metrics)
         self._line(run, f"{self._objective.metric} {value:.4f}")
 
-    def _note_best(self, run: PlannedRun, value: float) -> None:
+    def _count_done(self, run: PlannedRun, metrics: Mapping[str, float]) -> float:
+        self._done += 1
+        self._note_share(run, 1.0)
+        value = metrics.get(self._objective.metric, math.nan)
         merit = self._objective.merit
         if math.isfinite(value) and (self._best is None or merit(value) > merit(self._best[0])):
             self._best = value, run.key
+        return value
 
     def pruned(self, run: PlannedRun, reason: str) -> None:
-        """Note a run that was given up, for others are better."""
+        """Count a run that was given up because others are better."""
         self._pruned += 1
         self._note_share(run, 1.0)
         self._line(run, reason)
 
     def failed(self, run: PlannedRun, reason: str) -> None:
-        """Note a run that has failed."""
+        """Count a run that has failed."""
         self._failed += 1
         self._note_share(run, 1.0)
         self._line(run, f"FAILED: {reason}")
 
-    def found(self, run: PlannedRun, value: float) -> None:
-        """Note a run that had finished before this session began."""
-        self._done += 1
-        self._note_share(run, 1.0)
-        self._note_best(run, value)
-
-    def note(self, run: PlannedRun, text: str) -> None:
-        """Say something of a run that goes on."""
-        tqdm.write(f"{run.key} {run.config.name}: {text}", file=sys.stderr)
-
-    def waiting(self, run: PlannedRun, seconds: float, reason: str) -> None:
-        """Say, once a minute, that a worker waits for the store."""
-        minute = int(seconds // 60)
-        if self._waiting.get(run.key) != minute:
-            self._waiting[run.key] = minute
-            self.note(run, f"waits for the store ({seconds:.0f} s so far): {reason[:300]}")
-
-    def stopped(self, run: PlannedRun) -> None:
-        """Note a run that was stopped with the study."""
-        self.note(run, "stopped")
+    def _note_share(self, run: PlannedRun, share: float) -> None:
+        self._costs[run.key] = run.config.seconds
+        self._shares[run.key] = share * run.config.seconds
 
     def refresh(self) -> None:
         """Redraw the bar."""

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from UNKNOWN_search_runs import search_runs
 
 from ecg_mlflow.files import checkpoint_root, discard_checkpoint
 from ecg_mlflow.provenance import living_process
 from ecg_mlflow.tracking.client import connect, store_errors
 from ecg_mlflow.tracking.runs import EndStatus, end_run
 from ecg_mlflow.tracking.stored_run import PLAN_TAG, StoredRun
+from ecg_mlflow.tracking.stored_study import search_runs
 
 
 def reap_all() -> str:

@@ -1,4 +1,4 @@
-"""What a user asks for, and what a study that is gone on with began with."""
+"""What a user asks for, and what a resumed study keeps of it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,51 @@ from pathlib import Path
 from typing import Any
 
 from ecg_mlflow.records.locating import located
+from ecg_mlflow.study.settings import Rules
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overrides:
+    """What the command line says in place of the grid file; None keeps the file's word.
+
+    Attributes
+    ----------
+    epochs, repetitions, test_every
+        In place of the research's.
+    configs
+        ``"0,3,5-8"`` or ``"model=ResNet18 & layout=cna"``.
+    limit
+        Use at most this many records, evenly spread over the sorted ones.
+    skip_bad_records
+        Leave bad records out instead of refusing to start.
+    """
+
+    epochs: int | None = None
+    repetitions: int | None = None
+    test_every: Rules | None = None
+    configs: str | None = None
+    limit: int | None = None
+    skip_bad_records: bool | None = None
 
 
 @dataclass(frozen=True)
-class StudyRequest:
+class StudyRequest(Overrides):
     """What a user asks for; None where they left the choice to the grid file or the defaults.
 
     Attributes
     ----------
     visible_devices
         CUDA_VISIBLE_DEVICES as it was when the command was typed.
+    branches
+        How many runs may share a process and a stream of batches.
+    checkpoint_minutes
+        Longest time between two checkpoints.
+    hang_minutes
+        Time without a sign of life after which a worker counts as hung.
     folders
         Where relative paths start, the first that fits.
     how_to_resume
-        The command that goes on with the study, with ``{run_id}`` in it.
+        The command that resumes the study, with ``{run_id}`` in it.
     search
         Those options of `SearchConfig` that were given.
 
@@ -31,11 +62,6 @@ class StudyRequest:
     grid: str
     data: str | None = None
     labels: str | None = None
-    epochs: int | None = None
-    repetitions: int | None = None
-    configs: str | None = None
-    limit: int | None = None
-    skip_bad_records: bool | None = None
     search: Mapping[str, Any] = field(default_factory=dict)
     workers: int | None = None
     gpus: str | None = None

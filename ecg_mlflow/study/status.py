@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 
 from ecg_mlflow.search.objective import pareto_front
 from ecg_mlflow.study.descriptions import Counts, describe_state
+from ecg_mlflow.study.listeners import StudyListener
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
-from ecg_mlflow.study.progress import StudyProgress
 from ecg_mlflow.study.resuming import Action, Standing
 from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.tracking.client import store_errors
@@ -22,15 +22,15 @@ from ecg_mlflow.tracking.study_run import Study
 SHOWN = ("test_", "validation_", "best_")
 
 
-class StudyStatus:
-    """The results of a study, in the terminal and in the parent run.
+class StudyStatus(StudyListener):
+    """The results of a study, as the parent run shows them.
 
     Parameters
     ----------
     plan, search
         The study, and how it chooses.
-    study, progress
-        Where it is shown.
+    study
+        Its parent run.
     n_runs
         Returns how many runs it is going to have.
     """
@@ -40,13 +40,11 @@ class StudyStatus:
         plan: StudyPlan,
         search: SearchConfig,
         study: Study,
-        progress: StudyProgress,
         n_runs: Callable[[], int],
     ) -> None:
         self._plan = plan
         self._search = search
         self._study = study
-        self._progress = progress
         self._n_runs = n_runs
         self._objective = search.rule.first
         self._pruned: set[str] = set()
@@ -70,50 +68,38 @@ class StudyStatus:
         """How many runs were given up."""
         return len(self._pruned)
 
-    def take_over(self, standing: Standing) -> None:
-        """Count a run that ended before this session."""
-        run, entry = standing.run, standing.entry
+    def known(self, decision: Standing) -> None:
+        """Count a run that had ended before this session."""
+        run, entry = decision.run, decision.entry
         assert entry is not None
-        if standing.action is Action.PRUNED:
+        if decision.action is Action.PRUNED:
             self._pruned.add(run.key)
-            return
-        if standing.action is Action.LEAVE:
+        elif decision.action is Action.LEAVE:
             self._failed[run.key] = "failed before"
-            self._progress.failed(run, "failed before; retry_failed=true would try it again")
-            return
-        if standing.action is Action.REUSE:
-            self._reused[run.key] = entry
-        self._enter(run, entry.metrics)
-        self._progress.found(run, self._value(entry.metrics))
+        else:
+            if decision.action is Action.REUSE:
+                self._reused[run.key] = entry
+            self.finished(run, entry.metrics)
 
     def finished(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
         """Count a run that has finished."""
-        self._enter(run, metrics)
-        self._progress.finished(run, self._value(metrics))
+        objectives = {one.metric for one in self._search.rule.objectives}
+        shown = {n: v for n, v in metrics.items() if n.startswith(SHOWN) or n in objectives}
+        self._results[run.key] = Result(run.config.config.alias(), shown)
 
     def failed(self, run: PlannedRun, reason: str) -> None:
         """Count a run that has failed for good."""
         self._failed[run.key] = reason
-        self._progress.failed(run, reason)
 
     def pruned(self, run: PlannedRun, reason: str) -> None:
         """Count a run that was pruned."""
         self._pruned.add(run.key)
-        self._progress.pruned(run, reason)
 
     def scored(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
         """Add what a run has reached on the test records."""
         before = self._results[run.key]
         self._results[run.key] = Result(before.config, {**before.metrics, **metrics})
         self._written = None
-
-    def _enter(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
-        objectives = {one.metric for one in self._search.rule.objectives}
-        shown = {n: v for n, v in metrics.items() if n.startswith(SHOWN) or n in objectives}
-        self._results[run.key] = Result(run.config.config.alias(), shown)
-
-    def _value(self, metrics: Mapping[str, float]) -> float:
-        return metrics.get(self._objective.metric, math.nan)
 
     def leaderboard(self) -> list[dict[str, object]]:
         """Rank the configurations by what has finished so far.
@@ -134,7 +120,7 @@ class StudyStatus:
                 row["pareto_front"] = place in front
         return rows
 
-    def write(self) -> None:
+    def refresh(self) -> None:
         """Bring the parent run up to date, where anything has ended since the last time."""
         counts = Counts(self._n_runs(), self.n_finished, self.n_failed, len(self._pruned))
         if self._written == counts:

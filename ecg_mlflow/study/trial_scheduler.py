@@ -17,6 +17,8 @@ from typing import Any
 from ecg_mlflow.errors import EcgMlflowError
 from ecg_mlflow.search.sampler import Sampler, Trial, TrialState
 from ecg_mlflow.study.grid_update import GridUpdate
+from ecg_mlflow.study.jobs import Evaluated, Report
+from ecg_mlflow.study.listeners import StudyListener
 from ecg_mlflow.study.plan import ConfigPlan, PlannedRun, StudyPlan
 from ecg_mlflow.study.resuming import Action, Standing, Stock
 from ecg_mlflow.study.search_history import SearchHistory, TrialEnd, trial_tags
@@ -48,7 +50,7 @@ class Withdrawal:
     is_pruned: bool = True
 
 
-class TrialScheduler:
+class TrialScheduler(StudyListener):
     """All trials of a study.
 
     Parameters
@@ -156,6 +158,11 @@ class TrialScheduler:
         """Record that a worker has a run."""
         self._by_run[run.key].under_way.add(run.repetition)
 
+    def reported(self, run: PlannedRun, report: Report) -> None:
+        """Record evaluations of a run."""
+        if isinstance(report, Evaluated):
+            self.tested(run, report.tests)
+
     def tested(self, run: PlannedRun, tests: Tests) -> None:
         """Record evaluations of a run; its trial may be pruned for them."""
         trial = self._by_run[run.key]
@@ -168,7 +175,7 @@ class TrialScheduler:
         self._by_run[run.key].metrics[run.repetition] = metrics
         self._go_on()
 
-    def failed(self, run: PlannedRun) -> None:
+    def failed(self, run: PlannedRun, reason: str = "") -> None:
         """Record that a run has failed for good."""
         trial = self._by_run[run.key]
         trial.failed.add(run.repetition)

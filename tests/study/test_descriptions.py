@@ -18,7 +18,8 @@ from ecg_mlflow.study.descriptions import (
     run_params,
     study_params,
 )
-from ecg_mlflow.study.planning import Overrides, plan_study
+from ecg_mlflow.study.planning import plan_study
+from ecg_mlflow.study.request import Overrides
 from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.study.trials import SelectionRule
 

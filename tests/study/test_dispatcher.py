@@ -16,6 +16,9 @@ from ecg_mlflow.files import checkpoint_path
 from ecg_mlflow.study import child_runs as children
 from ecg_mlflow.study import dispatcher as dispatch
 from ecg_mlflow.study.dispatcher import MOST_DEATHS, Dispatcher
+from ecg_mlflow.study.jobs import REPORT, Ended, Evaluated, Noted, RunEnd, Saved
+from ecg_mlflow.study.listeners import StudyListener
+from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.resuming import Action, Standing
 from ecg_mlflow.study.trial_scheduler import Withdrawal
 from ecg_mlflow.tracking.retry import Patience
@@ -85,7 +88,7 @@ class Study:
         pass
 
 
-class Board:
+class Board(StudyListener):
     """Hands out standings one by one, and keeps what it is told."""
 
     def __init__(self, standings):
@@ -113,20 +116,21 @@ class Board:
     def handed_out(self, run):
         self.told.append(("handed out", run.key))
 
-    def tested(self, run, tests):
-        self.told.append(("tested", run.key))
-        self._new += self.given_up.pop(run.key, [])
-        self.new_ends += self.ends_of.pop(run.key, [])
+    def reported(self, run, report):
+        if isinstance(report, Evaluated):
+            self.told.append(("tested", run.key))
+            self._new += self.given_up.pop(run.key, [])
+            self.new_ends += self.ends_of.pop(run.key, [])
 
     def finished(self, run, metrics):
         self.told.append(("finished", metrics))
 
-    def failed(self, run):
+    def failed(self, run, reason):
         self.told.append(("failed", run.key))
 
 
-class Books:
-    """Status and progress at once."""
+class Books(StudyListener):
+    """Keeps how runs have ended, and what was said of them."""
 
     def __init__(self):
         self.done, self.failures, self.notes, self.taken = [], {}, [], []
@@ -141,23 +145,12 @@ class Books:
     def pruned(self, run, reason):
         self.given_up[run.key] = reason
 
-    def take_over(self, standing):
-        self.taken.append(standing.run.key)
+    def known(self, decision):
+        self.taken.append(decision.run.key)
 
-    def note(self, run, text):
-        self.notes.append(text)
-
-    def stopped(self, run):
-        self.notes.append("stopped")
-
-    def write(self):
-        pass
-
-    def refresh(self):
-        pass
-
-    def update(self, run, data):
-        pass
+    def reported(self, run, report):
+        if isinstance(report, Noted):
+            self.notes.append(report.text)
 
 
 def planned(index, repetition=0, seconds=1.0, stream="s"):
@@ -179,8 +172,12 @@ def ledger_entry(run_id, status="KILLED", attempt=1, **more):
     return stored_run(run_id, status, attempt=attempt, **more)
 
 
+def ended(key, run, end, reason="why", error="trace"):
+    return Event(key, {REPORT: Ended(run, end, reason, error)})
+
+
 def done(key, run):
-    return Event(key, {"run": run, "ended": "done", "metrics": {}, "figures": {}})
+    return Event(key, {REPORT: Ended(run, RunEnd.DONE)})
 
 
 def all_done(key, runs, n):
@@ -223,12 +220,9 @@ def bench(monkeypatch):
         dispatcher = Dispatcher(
             SimpleNamespace(corpus=corpus),
             study,
-            books,
-            books,
             board,
-            modules=(),
-            branches=branches,
-            save_every_s=60.0,
+            [books],
+            StudyRequest("x.py", branches=branches),
         )
         for standing in standings if at_once else []:
             dispatcher.take(standing)
@@ -292,10 +286,6 @@ def died(key, code=-signal.SIGSEGV):
     return Outcome(key, OutcomeState.DIED, reason="it died", error="log", exitcode=code)
 
 
-def ended(key, run, how):
-    return [Event(key, {"run": run, "ended": how, "reason": how, "error": how})]
-
-
 def test_a_run_whose_process_died_goes_on_in_the_same_child(bench):
     def script(key, runs, n):
         return [died(key)] if n == 1 else all_done(key, runs, n)
@@ -321,12 +311,12 @@ def test_deaths_count_anew_when_the_run_has_got_further(bench):
     def script(key, runs, n):
         if n > 5:
             return all_done(key, runs, n)
-        return [Event(key, {"run": runs[0], "saved": n}), died(key)]
+        return [Event(key, {REPORT: Saved(runs[0], n)}), died(key)]
 
     assert bench([planned(0)], script).books.done == ["00-r0"]
 
     def stuck(key, runs, n):
-        return [Event(key, {"run": runs[0], "saved": 7}), died(key)]
+        return [Event(key, {REPORT: Saved(runs[0], 7)}), died(key)]
 
     assert len(bench([planned(0)], stuck).executor.jobs) == MOST_DEATHS
 
@@ -351,9 +341,9 @@ def test_out_of_memory_in_a_run_is_tried_alone_on_the_device(bench):
     def script(key, runs, n):
         if n > 1:
             return all_done(key, runs, n)
-        data = {"run": runs[0], "ended": "memory", "reason": "OOM", "error": "OOM"}
         rest = [done(key, run) for run in runs[1:]]
-        return [Event(key, data), *rest, Outcome(key, OutcomeState.DONE)]
+        end = ended(key, runs[0], RunEnd.OUT_OF_MEMORY)
+        return [end, *rest, Outcome(key, OutcomeState.DONE)]
 
     found = bench([planned(i) for i in range(3)], script, branches=3)
     assert found.executor.jobs[1] == (["00-r0"], True)
@@ -363,7 +353,7 @@ def test_out_of_memory_in_a_run_is_tried_alone_on_the_device(bench):
 def test_a_run_that_was_short_of_memory_keeps_the_device_to_itself_whatever_ends_it_later(bench):
     def script(key, runs, n):
         if n == 1:
-            return [*ended(key, runs[0], "memory"), Outcome(key, OutcomeState.DONE)]
+            return [ended(key, runs[0], RunEnd.OUT_OF_MEMORY), Outcome(key, OutcomeState.DONE)]
         return [died(key)] if n == 2 else all_done(key, runs, n)
 
     found = bench([planned(0)], script)
@@ -371,14 +361,14 @@ def test_a_run_that_was_short_of_memory_keeps_the_device_to_itself_whatever_ends
     assert found.books.done == ["00-r0"]
 
 
-@pytest.mark.parametrize("how", ["died", "memory", "busy", "lost"])
+@pytest.mark.parametrize("how", ["died", RunEnd.OUT_OF_MEMORY, RunEnd.BUSY, RunEnd.LOST])
 def test_a_run_that_is_tried_again_comes_before_those_that_wait(bench, how):
     def script(key, runs, n):
         if n > 1:
             return all_done(key, runs, n)
         if how == "died":
             return [died(key)]
-        return [*ended(key, runs[0], how), Outcome(key, OutcomeState.DONE)]
+        return [ended(key, runs[0], how), Outcome(key, OutcomeState.DONE)]
 
     found = bench([planned(i) for i in range(3)], script, at_once=True)
     assert [keys for keys, _ in found.executor.jobs] == [
@@ -420,8 +410,7 @@ def test_an_error_of_several_branches_is_looked_for_in_each_alone(bench):
 
 def test_an_error_of_a_run_s_own_fails_it_at_once(bench):
     def script(key, runs, n):
-        data = {"run": runs[0], "ended": "failed", "reason": "bad", "error": "trace"}
-        return [Event(key, data), Outcome(key, OutcomeState.DONE)]
+        return [ended(key, runs[0], RunEnd.FAILED, "bad"), Outcome(key, OutcomeState.DONE)]
 
     found = bench([planned(0)], script)
     assert len(found.executor.jobs) == 1
@@ -434,8 +423,7 @@ def test_a_run_whose_checkpoint_is_lost_begins_anew_in_another_child(bench):
     def script(key, runs, n):
         if n > 1:
             return all_done(key, runs, n)
-        data = {"run": runs[0], "ended": "lost", "reason": "damaged", "error": "trace"}
-        return [Event(key, data), Outcome(key, OutcomeState.DONE)]
+        return [ended(key, runs[0], RunEnd.LOST, "damaged"), Outcome(key, OutcomeState.DONE)]
 
     found = bench([Standing(planned(0), Action.CONTINUE, ledger_entry("old", attempt=4))], script)
     assert found.study.ends == [("old", "KILLED"), ("00-r0 child 1", "FINISHED")]
@@ -480,11 +468,11 @@ def test_a_stop_is_heard_before_a_run_is_opened(bench):
 
 
 def came_to(key, run):
-    return Event(key, {"run": run, "iteration": 1, "tests": [(0, {"f1": 0.5})]})
+    return Event(key, {REPORT: Evaluated(run, [(0, {"f1": 0.5})])})
 
 
 def pruned(key, run):
-    return Event(key, {"run": run, "ended": "pruned", "reason": "worse"})
+    return ended(key, run, RunEnd.PRUNED, "worse")
 
 
 def test_a_run_under_way_is_marked_in_the_store_before_its_worker_is_told(bench):
@@ -612,8 +600,7 @@ def test_the_board_hears_of_everything(bench):
     def script(key, runs, n):
         if runs == ["00-r0"]:
             return [came_to(key, runs[0]), *all_done(key, runs, n)]
-        data = {"run": runs[0], "ended": "failed", "reason": "bad", "error": "trace"}
-        return [Event(key, data), Outcome(key, OutcomeState.DONE)]
+        return [ended(key, runs[0], RunEnd.FAILED, "bad"), Outcome(key, OutcomeState.DONE)]
 
     found = bench([planned(0), planned(1)], script)
     assert found.board.told == [

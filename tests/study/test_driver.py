@@ -10,6 +10,7 @@ import time
 import pytest
 from studies import grid_text, reason, worker_pids
 
+from ecg_mlflow.study.jobs import Trained
 from ecg_mlflow.study.progress import StudyProgress
 
 # Eight training records of ten; batches of four make two iterations an epoch.
@@ -29,16 +30,17 @@ GOOD, DIVERGES, IS_KILLED, GOOD_TOO = 0, 1, 2, 3
 @pytest.fixture(scope="module")
 def faulty_study(shared_workplace):
     """Run four configurations: one's loss turns NaN, and one's worker is killed in the middle."""
-    update = StudyProgress.update
+    reported = StudyProgress.reported
 
-    def kill_worker(self, run, data):
-        update(self, run, data)
-        if run.config.index == IS_KILLED and data["iteration"] >= 10:
+    def kill_worker(self, run, report):
+        reported(self, run, report)
+        is_late = isinstance(report, Trained) and report.iteration >= 10
+        if run.config.index == IS_KILLED and is_late:
             for pid in worker_pids():
                 os.kill(pid, signal.SIGKILL)
 
     with shared_workplace() as work, pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(StudyProgress, "update", kill_worker)
+        monkeypatch.setattr(StudyProgress, "reported", kill_worker)
         grid = work.write_grid(FAULTY)
         work.status = work.run(grid, "--workers", "1", experiment="faulty")
         work.left = worker_pids()
@@ -123,16 +125,18 @@ LONG = grid_text(
 @pytest.mark.parametrize(("workers", "number"), [("1", signal.SIGTERM), ("0", signal.SIGINT)])
 def test_a_signal_stops_the_study_in_order(workplace, experiment, monkeypatch, workers, number):
     told = []
-    update = StudyProgress.update
+    reported = StudyProgress.reported
 
-    def interrupt(self, run, data):
-        update(self, run, data)
+    def interrupt(self, run, report):
+        reported(self, run, report)
+        if not isinstance(report, Trained):
+            return
         if not told:
             time.sleep(1)
             os.kill(os.getpid(), number)
-        told.append(data["iteration"])
+        told.append(report.iteration)
 
-    monkeypatch.setattr(StudyProgress, "update", interrupt)
+    monkeypatch.setattr(StudyProgress, "reported", interrupt)
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     grid = workplace.write_grid(LONG)
 

@@ -80,11 +80,14 @@ def final():
         for number in already:
             scheduler.trials[number].metrics[0] = {"f1": 0.1, "test_f1": 0.2}
         scored, executor = {}, Executor(script)
-        status = SimpleNamespace(scored=lambda run, value: scored.update({run.key: value}))
-        dispatcher = SimpleNamespace(score_job=lambda key, run: key, turn=lambda: None)
+        dispatcher = SimpleNamespace(
+            score_job=lambda key, run: key,
+            scored=lambda run, value: scored.update({run.key: value}),
+            refresh=lambda: None,
+        )
         stop = SimpleNamespace(check=lambda: None)
         trials = list(scheduler.trials.values())
-        n_failed = score_finalists(trials, dispatcher, status, executor, stop)
+        n_failed = score_finalists(trials, dispatcher, executor, stop)
         return n_failed, scored, executor.jobs
 
     return go

@@ -7,7 +7,8 @@ from ecg_mlflow.executors import Outcome, OutcomeState
 from ecg_mlflow.study import model_costs as networks
 from ecg_mlflow.study.model_costs import probe_networks
 from ecg_mlflow.study.plan import Network
-from ecg_mlflow.study.planning import Overrides, plan_study
+from ecg_mlflow.study.planning import plan_study
+from ecg_mlflow.study.request import Overrides
 
 
 def own_net(input_shape, n_classes, *, layout, width=4):

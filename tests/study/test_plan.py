@@ -9,7 +9,8 @@ import pytest
 
 from ecg_mlflow import load_corpus
 from ecg_mlflow.study.grid_file import load_grid_file
-from ecg_mlflow.study.planning import Overrides, plan_study
+from ecg_mlflow.study.planning import plan_study
+from ecg_mlflow.study.request import Overrides
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

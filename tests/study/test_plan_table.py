@@ -7,7 +7,8 @@ import pytest
 from ecg_mlflow import Option, Pipeline, Research, ResNet, load_corpus
 from ecg_mlflow.reports.text_tables import result_table
 from ecg_mlflow.study.plan_table import plan_table
-from ecg_mlflow.study.planning import Overrides, plan_study
+from ecg_mlflow.study.planning import plan_study
+from ecg_mlflow.study.request import Overrides
 from ecg_mlflow.study.search_config import SearchConfig
 
 

@@ -17,7 +17,8 @@ from ecg_mlflow import (
     load_corpus,
 )
 from ecg_mlflow.errors import BadRecordsError, ResearchError, SplitError
-from ecg_mlflow.study.planning import Overrides, plan_study
+from ecg_mlflow.study.planning import plan_study
+from ecg_mlflow.study.request import Overrides
 
 ROOT = Pipeline().center_flip()
 DESIGN = {

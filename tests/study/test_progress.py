@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from ecg_mlflow.search.objective import Objective
+from ecg_mlflow.study.jobs import Noted, Trained
 from ecg_mlflow.study.progress import StudyProgress
 
 
@@ -23,10 +24,10 @@ def progress():
 
 
 def test_a_run_weighs_what_it_costs(progress):
-    progress.update(LONG, {"iteration": 50})
+    progress.reported(LONG, Trained(LONG.key, 50, 0.5))
     progress.refresh()
     assert progress._bar.n == pytest.approx(0.5 * 30 / (30 + 20))  # the other one in the mean
-    progress.finished(SHORT, 0.8)
+    progress.finished(SHORT, {"test_f1": 0.8})
     progress.refresh()
     assert progress._bar.n == pytest.approx(0.375 + 0.25)
     progress.failed(LONG, "no")
@@ -35,9 +36,9 @@ def test_a_run_weighs_what_it_costs(progress):
 
 
 def test_ended_runs_are_told_in_one_line_each(progress, capsys):
-    progress.finished(SHORT, 0.81234)
+    progress.finished(SHORT, {"test_f1": 0.81234})
     progress.failed(LONG, "ValueError: no beats")
-    progress.stopped(LONG)
+    progress.reported(LONG, Noted(LONG.key, "stopped"))
     assert capsys.readouterr().err.splitlines() == [
         "[1/2] 00-r0 net 00-r0: test_f1 0.8123",
         "[2/2] 01-r0 net 01-r0: FAILED: ValueError: no beats",
@@ -47,22 +48,22 @@ def test_ended_runs_are_told_in_one_line_each(progress, capsys):
 
 def test_the_bar_tells_the_best_so_far(progress):
     for value in (0.5, 0.9, 0.7, float("nan")):
-        progress.finished(SHORT, value)
+        progress.finished(SHORT, {"test_f1": value})
     progress.failed(LONG, "no")
     progress.refresh()
     assert progress._bar.desc == "4/2 runs, 1 failed, best test_f1 0.9000 (00-r0)"
 
 
 def test_nothing_but_lines_where_there_is_no_terminal(progress, capsys):
-    progress.update(SHORT, {"iteration": 3})
+    progress.reported(SHORT, Trained(SHORT.key, 3, 0.5))
     progress.refresh()
     assert capsys.readouterr().err == ""
 
 
 def test_what_was_given_up_is_told_and_of_a_loss_the_least_is_the_best(capsys):
     with StudyProgress(Objective("test_log_loss", maximize=False), lambda: 3, 20.0) as progress:
-        progress.finished(SHORT, 0.7)
-        progress.finished(LONG, 0.5)
+        progress.finished(SHORT, {"test_log_loss": 0.7})
+        progress.finished(LONG, {"test_log_loss": 0.5})
         progress.pruned(planned("02-r0", 5.0), "pruned at epoch 1: worse")
         progress.refresh()
         assert progress._bar.desc == "2/3 runs, 1 pruned, best test_log_loss 0.5000 (01-r0)"

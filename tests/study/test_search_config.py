@@ -17,7 +17,8 @@ from ecg_mlflow import (
 )
 from ecg_mlflow.errors import SearchError
 from ecg_mlflow.search.pruners import SuccessiveHalving
-from ecg_mlflow.study.planning import Overrides, plan_study
+from ecg_mlflow.study.planning import plan_study
+from ecg_mlflow.study.request import Overrides
 from ecg_mlflow.study.search_config import SearchConfig, selection_warnings
 
 VALIDATED = (0.5, 0.25, 0.25)

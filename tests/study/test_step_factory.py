@@ -16,7 +16,8 @@ from studies import NETWORKS, grid_text
 from ecg_mlflow import Option, Pipeline, Research, load_corpus
 from ecg_mlflow.errors import CheckpointError
 from ecg_mlflow.models import ResNet
-from ecg_mlflow.study.planning import Overrides, plan_study
+from ecg_mlflow.study.planning import plan_study
+from ecg_mlflow.study.request import Overrides
 
 NUMPY = grid_text(
     before="from numpy_net import NumpyNet",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,87 +16,18 @@ import cloudpickle
 from ecg_mlflow.errors import CheckpointError, StorageFullError, TrackingError
 from ecg_mlflow.executors import received, shielded, stop_requested
 from ecg_mlflow.models.build import build_model
-from ecg_mlflow.pipeline import BatchSource, Selection, map_ahead
+from ecg_mlflow.pipeline import BatchSource, map_ahead
 from ecg_mlflow.records import Corpus, packed_path
-from ecg_mlflow.records.splits import TEST, TRAIN, VALIDATION
+from ecg_mlflow.records.splits import TRAIN
 from ecg_mlflow.study.data_plan import batch_sources
-from ecg_mlflow.study.settings import Settings
-from ecg_mlflow.study.worker.score_test_records import ScoreJob, score
-from ecg_mlflow.study.worker.training_run import Report, TrainingRun, described, is_out_of_memory
+from ecg_mlflow.study.jobs import RunEnd, ScoreJob, Send, TrainJob, described, is_out_of_memory
+from ecg_mlflow.study.worker.score_test_records import score
+from ecg_mlflow.study.worker.training_run import TrainingRun
 from ecg_mlflow.tracking.client import connect
-from ecg_mlflow.tracking.datasets import DatasetInfo
 from ecg_mlflow.training import Paused, TrainingLoop
-from ecg_mlflow.training.schedule import Schedule
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-
-@dataclass(frozen=True)
-class RunJob:
-    """Everything that one run needs, as plain data and functions.
-
-    Attributes
-    ----------
-    key
-        Names the run in reports.
-    run_id
-        The run to fill.
-    identity
-        Of the run, as in the plan: a checkpoint of another one is not gone on from.
-    settings, sides
-        From the configuration's plan.
-    input_shape
-        ``(length, n_leads)``.
-    repetition
-        Which one.
-    n_iterations, tests
-        How long, and when to evaluate.
-    datasets
-        Description of each side, for MLflow.
-    scores_test
-        Score the test records at the end where there are validation records too. A search does so
-        for the configurations that it ends with, once.
-    """
-
-    key: str
-    run_id: str
-    identity: str
-    settings: Settings
-    sides: Mapping[str, Selection]
-    input_shape: tuple[int, int]
-    repetition: int
-    n_iterations: int
-    tests: Schedule
-    datasets: Mapping[str, DatasetInfo] = field(default_factory=dict)
-    scores_test: bool = True
-
-    @property
-    def monitored(self) -> str:
-        """The side that is scored while training: validation where there is one."""
-        return VALIDATION if VALIDATION in self.sides else TEST
-
-
-@dataclass(frozen=True)
-class TrainJob:
-    """The runs that one process trains together, on one stream of batches.
-
-    Attributes
-    ----------
-    tracking_uri
-        The store.
-    corpus
-        Folder of the packed corpus, called by its digest: on another machine, its cache has it.
-    runs
-        One or several: they have pipelines, records, batch size, seed and repetition in common.
-    save_every_s
-        Longest time between two checkpoints.
-    """
-
-    tracking_uri: str
-    corpus: Path
-    runs: tuple[RunJob, ...]
-    save_every_s: float = 60.0
 
 
 @lru_cache(maxsize=1)
@@ -111,7 +41,7 @@ def _open_corpus(path: Path) -> Corpus:
     return Corpus.open(path)
 
 
-def work(payload: bytes, report: Report) -> dict[str, float] | None:
+def work(payload: bytes, send: Send) -> dict[str, float] | None:
     """Do a `TrainJob` or a `ScoreJob`.
 
     How each run of the first ends is reported, not returned; the second returns metrics. A request
@@ -120,8 +50,8 @@ def work(payload: bytes, report: Report) -> dict[str, float] | None:
     job: TrainJob | ScoreJob = cloudpickle.loads(payload)
     with shielded(), suppress(Paused), ExitStack() as resources:
         if isinstance(job, ScoreJob):
-            return score(job.run, _client(job.tracking_uri), _corpus(job), report)
-        _train(job, report, resources)
+            return score(job.run, _client(job.tracking_uri), _corpus(job), send)
+        _train(job, send, resources)
     return None
 
 
@@ -130,8 +60,8 @@ def _corpus(job: TrainJob | ScoreJob) -> Corpus:
     return _open_corpus(job.corpus if job.corpus.exists() else packed_path(job.corpus.name))
 
 
-def _train(job: TrainJob, report: Report, resources: ExitStack) -> None:
-    runs = [TrainingRun(one, report) for one in job.runs]
+def _train(job: TrainJob, send: Send, resources: ExitStack) -> None:
+    runs = [TrainingRun(one, send) for one in job.runs]
     client = runs[0].patience.call(_client, job.tracking_uri)
     corpus = _corpus(job)
     first = job.runs[0]
@@ -158,12 +88,12 @@ def _open(
     except (Paused, StorageFullError, TrackingError):
         raise
     except TimeoutError as error:
-        run.report({"ended": "busy", **described(error)})
+        run.report_end(RunEnd.BUSY, described(error))
     except CheckpointError as error:
-        run.report({"ended": "lost", **described(error)})
+        run.report_end(RunEnd.LOST, described(error))
     except Exception as error:  # noqa: BLE001 - a user's model may raise any
-        ended = "memory" if is_out_of_memory(error) else "failed"
-        run.report({"ended": ended, **described(error)})
+        end = RunEnd.OUT_OF_MEMORY if is_out_of_memory(error) else RunEnd.FAILED
+        run.report_end(end, described(error))
     return False
 
 
@@ -202,7 +132,7 @@ def _should_stop(runs: Sequence[TrainingRun]) -> bool:
     return stop_requested()
 
 
-def probe(payload: bytes, report: Report) -> list[tuple[int, int] | str]:
+def probe(payload: bytes, send: Send) -> list[tuple[int, int] | str]:
     """Build models that can't describe themselves; return parameters and multiply-adds, or why not.
 
     The payload holds ``(settings, input_shape)`` pairs.

@@ -6,12 +6,10 @@ figures are computed once, kept in the checkpoint, and have one time.
 
 from __future__ import annotations
 
-import resource
-import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +19,7 @@ import numpy.typing as npt
 from ecg_mlflow.records.splits import TEST, VALIDATION
 from ecg_mlflow.reports.figures.training_plots import class_counts, confusion_matrix, learning_curve
 from ecg_mlflow.stats.predictions import prediction_columns
+from ecg_mlflow.study.worker.run_state import RunState
 from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
 from ecg_mlflow.tracking.trace import Trace, log_trace
 from ecg_mlflow.training import Evaluation
@@ -29,85 +28,61 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ecg_mlflow.records import Corpus
+    from ecg_mlflow.study.jobs import RunJob
     from ecg_mlflow.study.step_factory import RunStep
-    from ecg_mlflow.study.worker.training_run import TrainingRun
+    from ecg_mlflow.tracking.run_log import RunLog
 
 #: The metrics drawn beside the losses.
 DRAWN = ("f1", "f1_macro", "accuracy")
 
 
-def conclude(run: TrainingRun) -> dict[str, Any]:
-    """Log what a trained run ends with; return its final metrics, its speed and its models' ids."""
-    state, job = run.state, run.job
-    assert state.last is not None, "the schedule always tests at the end"
-    assert state.best is not None
-    last, best, side = state.last, state.best, job.monitored
-    if side == VALIDATION and job.scores_test:
-        last, side = run.evaluate(TEST), TEST
-        with _weights(run.step, state.best_weights):
-            best = run.evaluate(TEST)
-    if state.conclusion is None:
-        state.conclusion = {
-            "metrics": _final_metrics(run, best if side == TEST else None),
-            "speed": _speed(run),
-            "time_ms": time.time_ns() // 1_000_000,
-        }
-        run.save()
-    run.burn_bridges()
-    conclusion = state.conclusion
-    iteration = job.n_iterations - 1
-    # The test score of a study that validates is that of the weights it would choose.
-    chosen = conclusion["metrics"] if job.monitored == VALIDATION else {}
-    tests = {name: value for name, value in chosen.items() if name.startswith(f"{TEST}_")}
-    run.log.metrics({**tests, **conclusion["speed"]}, iteration, conclusion["time_ms"])
-    models = _save_models(run, conclusion["time_ms"])
-    evaluations = {"last": last, "best": best} if side == TEST else {}
-    if job.monitored == VALIDATION:
-        # What a threshold is chosen by, and a winner.
-        evaluations[f"{VALIDATION}_best"] = state.best
-    _log_predictions(run, evaluations)
-    _log_plots(run, best, side)
-    keep_trace(run, tests)
-    return {
-        "metrics": conclusion["metrics"],
-        "figures": {
-            "loss": float(state.losses[-1][-1]),
-            "trainable_parameters": run.step.n_parameters,
-            **conclusion["speed"],
-        },
-        "models": models,
-        "monitored": job.monitored,
-    }
+@dataclass(frozen=True)
+class FinalTest:
+    """Evaluations of a run's last and its best weights, on the records of one side."""
+
+    side: str
+    last: Evaluation
+    best: Evaluation
 
 
-def _final_metrics(run: TrainingRun, tested: Evaluation | None) -> dict[str, float]:
-    state, name = run.state, run.job.monitored
+def final_metrics(job: RunJob, state: RunState, final: FinalTest) -> dict[str, float]:
+    """Return the last metrics, the best objective and, of the test records, the best weights'."""
     assert state.last is not None
     assert state.best is not None
-    final = {
-        **_prefixed(name, state.last.metrics),
-        f"best_{name}_{run.job.settings.objective}": state.best.objective,
+    metrics = {
+        **_prefixed(job.monitored, state.last.metrics),
+        f"best_{job.monitored}_{job.settings.objective}": state.best.objective,
     }
-    if name == TEST or tested is None:
-        return final
-    return final | _prefixed(TEST, tested.metrics)
+    # The test score of a study that validates is that of the weights it would choose.
+    is_chosen = job.monitored == VALIDATION and final.side == TEST
+    return metrics | (_prefixed(TEST, final.best.metrics) if is_chosen else {})
 
 
-def _speed(run: TrainingRun) -> dict[str, float]:
-    # MLflow's own prefix for figures of the machine: the UI shows them apart from the metrics.
-    branch = run.branch
-    return {
-        "system/iterations_per_second": run.job.n_iterations / branch.seconds,
-        "system/time_outside_step": 1 - branch.step_seconds / branch.seconds,
-        "system/setup_seconds": run.setup_seconds,
-        "system/worker_peak_memory_mb": _peak_memory_mb(),
-        "system/ms_per_record": run.state.ms_per_record,
-    }
+def log_results(
+    log: RunLog, job: RunJob, state: RunState, step: RunStep, corpus: Corpus, final: FinalTest
+) -> None:
+    """Log what a trained run ends with, once its conclusion is known."""
+    conclusion = state.conclusion
+    assert conclusion is not None
+    # Without validation records the test metrics have been logged with the evaluations.
+    chosen = conclusion["metrics"] if job.monitored == VALIDATION else {}
+    tests = {name: value for name, value in chosen.items() if name.startswith(f"{TEST}_")}
+    metrics = {**tests, **conclusion["speed"]}
+    log.metrics(metrics, job.n_iterations - 1, conclusion["time_ms"])
+    _log_models(log, job, state, step, conclusion["time_ms"])
+    evaluations = {"last": final.last, "best": final.best} if final.side == TEST else {}
+    if job.monitored == VALIDATION:
+        # What a threshold is chosen by, and a winner.
+        assert state.best is not None
+        evaluations[f"{VALIDATION}_best"] = state.best
+    for name, evaluation in evaluations.items():
+        log.table(f"predictions/{name}.csv", evaluation_columns(evaluation, corpus))
+    _log_plots(log, job, state, final)
+    log_curves(log, job, state, tests)
 
 
-def _save_models(run: TrainingRun, time_ms: int) -> dict[str, str]:
-    """Log the last and the best weights as models; return their ids."""
-    job, step, state = run.job, run.step, run.state
+def _log_models(log: RunLog, job: RunJob, state: RunState, step: RunStep, time_ms: int) -> None:
+    """Log the last and the best weights as models."""
     settings = job.settings
     network = NetworkInfo(job.input_shape, settings.classes, settings.loss.activation)
     assert state.last is not None
@@ -116,29 +91,27 @@ def _save_models(run: TrainingRun, time_ms: int) -> dict[str, str]:
         ("last", step.weights(), state.last, job.n_iterations - 1),
         ("best", state.best_weights, state.best, state.best_iteration),
     )
-    found: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, weights, evaluation, iteration in states:
             path = Path(folder, f"{name}.keras")
-            with _weights(step, weights):
+            with other_weights(step, weights):
                 step.save(path)
-            found[name] = run.log.patience.call(
+            log.patience.call(
                 log_model,
-                run.log.client,
+                log.client,
                 job.run_id,
                 name,
                 path,
                 network,
-                metrics={f"{name}_{job.monitored}_{job.settings.objective}": evaluation.objective},
+                metrics={f"{name}_{job.monitored}_{settings.objective}": evaluation.objective},
                 step=iteration,
                 time_ms=time_ms,
                 dataset=job.datasets.get(job.monitored),
             )
-    return found
 
 
 @contextmanager
-def _weights(step: RunStep, weights: Sequence[npt.NDArray[Any]]) -> Iterator[None]:
+def other_weights(step: RunStep, weights: Sequence[npt.NDArray[Any]]) -> Iterator[None]:
     """Give a model other weights for a while; a stop in between must not save them as its own."""
     own = step.weights()
     step.set_weights(weights)
@@ -146,11 +119,6 @@ def _weights(step: RunStep, weights: Sequence[npt.NDArray[Any]]) -> Iterator[Non
         yield
     finally:
         step.set_weights(own)
-
-
-def _log_predictions(run: TrainingRun, evaluations: Mapping[str, Evaluation]) -> None:
-    for name, evaluation in evaluations.items():
-        run.log.table(f"predictions/{name}.csv", evaluation_columns(evaluation, run.corpus))
 
 
 def evaluation_columns(evaluation: Evaluation, corpus: Corpus) -> dict[str, Any]:
@@ -167,45 +135,41 @@ def evaluation_columns(evaluation: Evaluation, corpus: Corpus) -> dict[str, Any]
     )
 
 
-def _log_plots(run: TrainingRun, best: Evaluation, side: str) -> None:
+def _log_plots(log: RunLog, job: RunJob, state: RunState, final: FinalTest) -> None:
     tests = {
-        f"{run.job.monitored}_{name}": (
-            [iteration for iteration, metrics in run.state.tests if name in metrics],
-            [metrics[name] for _, metrics in run.state.tests if name in metrics],
+        f"{job.monitored}_{name}": (
+            [iteration for iteration, metrics in state.tests if name in metrics],
+            [metrics[name] for _, metrics in state.tests if name in metrics],
         )
         for name in DRAWN
     }
-    losses = np.concatenate(run.state.losses)
-    run.log.figure("plots/learning_curve.png", learning_curve(losses, tests, first_step=0))
-    title = f"best weights, {side} records"
-    run.log.figure("plots/confusion_matrix.png", draw_confusion(best, title))
+    losses = np.concatenate(state.losses)
+    log.figure("plots/learning_curve.png", learning_curve(losses, tests, first_step=0))
+    title = f"best weights, {final.side} records"
+    log.figure("plots/confusion_matrix.png", draw_confusion(final.best, title))
 
 
 def draw_confusion(evaluation: Evaluation, title: str) -> Figure:
-    """Draw what was taken for what, or, of several classes a record, each class by itself."""
+    """Draw the confusion matrix or, of several classes a record, each class by itself."""
     if evaluation.is_multilabel:
         return class_counts(evaluation.targets, evaluation.said, evaluation.classes, title=title)
     return confusion_matrix(evaluation.confusion, evaluation.classes, title=title)
 
 
-def keep_trace(run: TrainingRun, conclusion: Mapping[str, float] | None = None) -> None:
-    """Log the curves of a run that ends as one file; `conclusion` is what was found at its end."""
-    name, best, tests = run.job.monitored, 0.0, []
-    objective = run.job.settings.objective
-    for iteration, metrics in run.state.tests:
+def log_curves(
+    log: RunLog, job: RunJob, state: RunState, final: Mapping[str, float] | None = None
+) -> None:
+    """Log the curves of a run that ends as one file; `final` are the metrics of a trained run."""
+    name, objective, best, tests = job.monitored, job.settings.objective, 0.0, []
+    for iteration, metrics in state.tests:
         best = max(best, metrics.get(objective, 0.0))
         tests.append((iteration, {**_prefixed(name, metrics), f"best_{name}_{objective}": best}))
-    if conclusion is not None:
-        assert run.state.last is not None
-        last = {f"last_{name}_{objective}": run.state.last.objective}
-        tests.append((run.job.n_iterations - 1, {**conclusion, **last}))
-    log_trace(run.log, Trace.of(run.state.losses, tests))
+    if final is not None:
+        assert state.last is not None
+        last = {f"last_{name}_{objective}": state.last.objective}
+        tests.append((job.n_iterations - 1, {**final, **last}))
+    log_trace(log, Trace.of(state.losses, tests))
 
 
 def _prefixed(side: str, metrics: Mapping[str, float]) -> dict[str, float]:
     return {f"{side}_{name}": value for name, value in metrics.items()}
-
-
-def _peak_memory_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere

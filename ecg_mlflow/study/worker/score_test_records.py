@@ -5,16 +5,15 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecg_mlflow.executors import stop_requested
 from ecg_mlflow.records.splits import TEST
 from ecg_mlflow.study.data_plan import batch_sources
+from ecg_mlflow.study.jobs import REPORT, Report, RunJob, Send, StoreAway
 from ecg_mlflow.study.step_factory import make_step
 from ecg_mlflow.study.worker.run_artifacts import draw_confusion, evaluation_columns
-from ecg_mlflow.study.worker.training_run import Report
 from ecg_mlflow.tracking.logged_models import fetch_network
 from ecg_mlflow.tracking.retry import Patience
 from ecg_mlflow.tracking.run_log import RunLog
@@ -24,29 +23,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from ecg_mlflow.records import Corpus
-    from ecg_mlflow.study.worker.main import RunJob
 
 
-@dataclass(frozen=True)
-class ScoreJob:
-    """A finished run whose test records are to be scored.
-
-    Attributes
-    ----------
-    tracking_uri
-        The store.
-    corpus
-        Folder of the packed corpus.
-    run
-        What was trained.
-    """
-
-    tracking_uri: str
-    corpus: Path
-    run: RunJob
-
-
-def score(run: RunJob, client: MlflowClient, corpus: Corpus, report: Report) -> dict[str, float]:
+def score(run: RunJob, client: MlflowClient, corpus: Corpus, send: Send) -> dict[str, float]:
     """Score a run's test records; log metrics and predictions into it; return the metrics.
 
     The metrics come last: a run that has them has all of it.
@@ -58,11 +37,11 @@ def score(run: RunJob, client: MlflowClient, corpus: Corpus, report: Report) -> 
     """
 
     def wait(waited_s: float, error: BaseException) -> None:
-        report({"run": run.key, "waiting": waited_s, "for": str(error).partition("\n")[0]})
+        send({REPORT: StoreAway(run.key, waited_s, str(error).partition("\n")[0])})
         _stop_if_asked()
 
     def go_on() -> None:
-        report({"run": run.key})
+        send({REPORT: Report(run.key)})
         _stop_if_asked()
 
     patience = Patience(on_wait=wait)

@@ -1,10 +1,12 @@
-"""One run while it trains: what the loop tells it, its checkpoints, how it goes on from them."""
+"""One run while it trains: what the loop reports to it, its checkpoints, resuming from them."""
 
 from __future__ import annotations
 
 import os
+import resource
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,13 +14,35 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import CheckpointError, StorageFullError
-from ecg_mlflow.executors import DEVICE_VARIABLE, describe_error, stop_requested
+from ecg_mlflow.executors import DEVICE_VARIABLE, stop_requested
 from ecg_mlflow.files import checkpoint_path, locked, remove_unfinished
 from ecg_mlflow.models.build import weight_seed
 from ecg_mlflow.pipeline import BatchSource
 from ecg_mlflow.provenance import HEARTBEAT_S, ProcessMark, heartbeat, worker_tags
+from ecg_mlflow.records.splits import TEST, VALIDATION
+from ecg_mlflow.study.jobs import (
+    REPORT,
+    Ended,
+    Evaluated,
+    Noted,
+    Report,
+    RunEnd,
+    RunJob,
+    Saved,
+    Send,
+    StoreAway,
+    Trained,
+    described,
+    is_out_of_memory,
+)
 from ecg_mlflow.study.step_factory import make_step
-from ecg_mlflow.study.worker.run_artifacts import conclude, keep_trace
+from ecg_mlflow.study.worker.run_artifacts import (
+    FinalTest,
+    final_metrics,
+    log_curves,
+    log_results,
+    other_weights,
+)
 from ecg_mlflow.study.worker.run_state import RunState, versions
 from ecg_mlflow.tracking.retry import Patience
 from ecg_mlflow.tracking.run_log import RunLog, log_tags
@@ -36,9 +60,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from ecg_mlflow.records import Corpus
-    from ecg_mlflow.study.worker.main import RunJob
-
-Report = Callable[[dict[str, Any]], None]
 
 #: Seconds to wait for a process that still holds a run's checkpoint, on its way out.
 LOCK_S = 60.0
@@ -49,27 +70,23 @@ SIGN_S = 2.0
 class TrainingRun:
     """One run of a job: a branch's observer, with a log, a checkpoint and a lock on it.
 
-    As a context manager it holds the lock. What it reports to the driver are dicts with the run's
-    key under ``run``; ``tests`` are its evaluations, as pairs of iteration and metrics, those of
-    earlier sessions too. The last one of a run has ``ended``: ``done``, ``failed``, ``pruned``,
-    ``memory`` (it was at its end), ``lost`` (the checkpoint was) or ``busy`` (another process has
-    the run).
+    As a context manager it holds the lock. Its last report to the driver is `Ended`.
 
     Parameters
     ----------
     job
         What to train.
-    report
-        Tells the driver.
+    send
+        Sends plain data to the driver.
     """
 
-    def __init__(self, job: RunJob, report: Report) -> None:
+    def __init__(self, job: RunJob, send: Send) -> None:
         self.job = job
         self.state = RunState()
         self.patience = Patience(on_wait=self._wait)
         self.setup_seconds = 0.0
         self._started = time.perf_counter()
-        self._send = report
+        self._send = send
         self._told = 0.0
         self._is_covered = True
         self._path = checkpoint_path(job.run_id)
@@ -167,7 +184,7 @@ class TrainingRun:
         }
         if changed:
             listed = ", ".join(f"{name} {change}" for name, change in changed.items())
-            self.report({"note": f"goes on under other versions, not bit for bit: {listed}"})
+            self._note(f"goes on under other versions, not bit for bit: {listed}")
 
     # --- What the loop tells -------------------------------------------------------------------
 
@@ -177,7 +194,7 @@ class TrainingRun:
         """Keep, log and report the losses of consecutive iterations."""
         self.state.losses.append(values)
         self.log.losses(values, first_iteration, times_ms)
-        self.report({"iteration": first_iteration + len(values), "loss": float(values[-1])})
+        self.report(Trained(self.job.key, first_iteration + len(values), float(values[-1])))
 
     def test(self, iteration: int) -> None:
         """Evaluate after this iteration, and keep the weights if they are the best so far."""
@@ -194,13 +211,12 @@ class TrainingRun:
         self._report_tests(state.tests[-1:])
 
     def _report_tests(self, tests: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        """Tell the driver of evaluations."""
         name = self.job.monitored
         found = [
             (iteration, {f"{name}_{key}": value for key, value in metrics.items()})
             for iteration, metrics in tests
         ]
-        self.report({"iteration": tests[-1][0] + 1, "tests": found})
+        self.report(Evaluated(self.job.key, found))
 
     def save(self) -> None:
         """Write a checkpoint, and let go of the metrics that it covers.
@@ -214,7 +230,7 @@ class TrainingRun:
         self._is_covered = self._write(self.step.state())
         if self._is_covered:
             self.log.release()
-            self.report({"saved": branch.iteration})
+            self.report(Saved(self.job.key, branch.iteration))
 
     def _write(self, network: Mapping[str, npt.NDArray[Any]]) -> bool:
         checkpoint = self.state.to_checkpoint(self.job.identity, network, self.log.pending())
@@ -222,8 +238,7 @@ class TrainingRun:
             save_checkpoint(self._path, checkpoint)
         except StorageFullError as error:
             if self._is_covered:  # said once, and not at each further try
-                note = f"no checkpoint at iteration {self.state.iteration}: {error}"
-                self.report({"note": note})
+                self._note(f"no checkpoint at iteration {self.state.iteration}: {error}")
             return False
         return True
 
@@ -233,20 +248,58 @@ class TrainingRun:
         Once the store has everything, the run is marked as complete and the checkpoint is gone: a
         driver that dies before it closes the run finds it finished.
         """
-        result = conclude(self)
+        state = self.state
+        final = self._final_test()
+        if state.conclusion is None:
+            state.conclusion = {
+                "metrics": final_metrics(self.job, state, final),
+                "speed": self._speed(),
+                "time_ms": time.time_ns() // 1_000_000,
+            }
+            self.save()
+        self.drop_uncovered_checkpoint()
+        log_results(self.log, self.job, state, self.step, self.corpus, final)
         self.log.release()
         self.log.flush()
         self.log.complete()
         self._path.unlink(missing_ok=True)
-        self.report({"ended": "done", **result})
+        metrics = {
+            "loss": float(state.losses[-1][-1]),
+            "trainable_parameters": self.step.n_parameters,
+            **state.conclusion["speed"],
+            **state.conclusion["metrics"],
+        }
+        self.report(Ended(self.job.key, RunEnd.DONE, metrics=metrics))
+
+    def _final_test(self) -> FinalTest:
+        """Test the last and the best weights, on the test records where those are to be scored."""
+        state, side = self.state, self.job.monitored
+        assert state.last is not None, "the schedule always tests at the end"
+        assert state.best is not None
+        if side != VALIDATION or not self.job.scores_test:
+            return FinalTest(side, state.last, state.best)
+        last = self.evaluate(TEST)
+        with other_weights(self.step, state.best_weights):
+            return FinalTest(TEST, last, self.evaluate(TEST))
+
+    def _speed(self) -> dict[str, float]:
+        # MLflow's own prefix for figures of the machine: the UI shows them apart from the metrics.
+        branch = self.branch
+        return {
+            "system/iterations_per_second": self.job.n_iterations / branch.seconds,
+            "system/time_outside_step": 1 - branch.step_seconds / branch.seconds,
+            "system/setup_seconds": self.setup_seconds,
+            "system/worker_peak_memory_mb": _peak_memory_mb(),
+            "system/ms_per_record": self.state.ms_per_record,
+        }
 
     def fail(self, error: Exception) -> None:
         """Deliver the losses before the error, and report it.
 
-        Out of memory is no fault of the run's: it may go on from its checkpoint.
+        A run that ran out of memory has not failed: it may be resumed from its checkpoint.
         """
         if is_out_of_memory(error):
-            self.report({"ended": "memory", **described(error)})
+            self.report_end(RunEnd.OUT_OF_MEMORY, described(error))
             return
         self.state.failure = described(error)
         self._is_covered = self._write({})
@@ -254,28 +307,28 @@ class TrainingRun:
 
     def _deliver_failure(self, failure: Mapping[str, str]) -> None:
         self._deliver_all()
-        self.report({"ended": "failed", **failure})
+        self.report_end(RunEnd.FAILED, failure)
 
     def withdraw(self, reason: str) -> None:
         """Deliver the losses so far, and report that the run ends here.
 
-        The driver has marked it as pruned before it said so: nobody goes on from its checkpoint.
+        The driver has tagged it as pruned before it sent the message: nobody resumes it.
         """
         self._deliver_all()
-        keep_trace(self)
+        log_curves(self.log, self.job, self.state)
         self._path.unlink(missing_ok=True)
-        self.report({"ended": "pruned", "reason": reason})
+        self.report(Ended(self.job.key, RunEnd.PRUNED, reason))
 
     def _deliver_all(self) -> None:
-        self.burn_bridges()
+        self.drop_uncovered_checkpoint()
         self.log.release()
         self.log.flush()
 
-    def burn_bridges(self) -> None:
-        """Remove a checkpoint that does not cover all metrics, for want of room.
+    def drop_uncovered_checkpoint(self) -> None:
+        """Remove a checkpoint that does not cover all metrics because the disk was full.
 
-        To be called before the last of them go to the store: who went on from that checkpoint
-        would log them again. Without it, the run would begin anew in another child.
+        To be called before the last metrics go to the store: a process that resumed from that
+        checkpoint would log them again. Without it, the run begins anew in another child.
         """
         if not self._is_covered:
             self._path.unlink(missing_ok=True)
@@ -284,7 +337,7 @@ class TrainingRun:
         """Deliver what the last checkpoint covers, for as long as the driver gives."""
         self.log.flush()
 
-    # --- For this and for the conclusion -------------------------------------------------------
+    # --- Evaluations and reports ---------------------------------------------------------------
 
     def evaluate(self, side: str) -> Evaluation:
         """Score the records of one side with the present weights.
@@ -315,25 +368,26 @@ class TrainingRun:
         if stop_requested():
             raise Paused
         if time.monotonic() - self._told > SIGN_S:
-            self.report({})
+            self.report(Report(self.job.key))
 
     def _wait(self, waited_s: float, error: BaseException) -> None:
-        self.report({"waiting": waited_s, "for": str(error).partition("\n")[0]})
+        self.report(StoreAway(self.job.key, waited_s, str(error).partition("\n")[0]))
         if stop_requested():
             raise Paused
 
-    def report(self, data: dict[str, Any]) -> None:
-        """Tell the driver something of this run."""
+    def report_end(self, end: RunEnd, error: Mapping[str, str]) -> None:
+        """Report that the run has ended by an error, as `described` returns it."""
+        self.report(Ended(self.job.key, end, error["reason"], error["error"]))
+
+    def _note(self, text: str) -> None:
+        self.report(Noted(self.job.key, text))
+
+    def report(self, report: Report) -> None:
+        """Send a report to the driver."""
         self._told = time.monotonic()
-        self._send({"run": self.job.key, **data})
+        self._send({REPORT: report})
 
 
-def described(error: BaseException) -> dict[str, str]:
-    """Return an error as the driver wants it: one line, all of it, and its type."""
-    return describe_error(error, error.__traceback__)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether memory, the machine's or the device's, was at its end."""
-    # TensorFlow's own class can't be named here: this module loads without TensorFlow.
-    return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
+def _peak_memory_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere

@@ -24,12 +24,26 @@ from ecg_mlflow.errors import DivergedError, StorageFullError, TrackingError
 from ecg_mlflow.files import checkpoint_path, locked
 from ecg_mlflow.provenance import ProcessMark, seconds_since
 from ecg_mlflow.study.descriptions import dataset_infos
-from ecg_mlflow.study.planning import Overrides, plan_study
+from ecg_mlflow.study.jobs import (
+    REPORT,
+    Ended,
+    Evaluated,
+    Noted,
+    Report,
+    RunEnd,
+    RunJob,
+    Saved,
+    ScoreJob,
+    StoreAway,
+    Trained,
+    TrainJob,
+)
+from ecg_mlflow.study.planning import plan_study
+from ecg_mlflow.study.request import Overrides
 from ecg_mlflow.study.worker import main as main_module
 from ecg_mlflow.study.worker import run_artifacts as conclusion
 from ecg_mlflow.study.worker import training_run
-from ecg_mlflow.study.worker.main import RunJob, TrainJob, probe, work
-from ecg_mlflow.study.worker.score_test_records import ScoreJob
+from ecg_mlflow.study.worker.main import probe, work
 from ecg_mlflow.study.worker.training_run import TrainingRun
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.stored_run import StoredRun
@@ -66,7 +80,10 @@ class Desk:
 
     def __init__(self, plan, work, study):
         self.plan, self.work, self.study = plan, work, study
-        self.reports: list[dict] = []
+        self.reports: list[Report] = []
+
+    def take(self, data) -> None:
+        self.reports.append(data[REPORT])
 
     def run_job(self, index: int, repetition: int = 0, run_id: str | None = None) -> RunJob:
         planned = self.plan.runs[index + repetition * len(self.plan.configs)]
@@ -87,15 +104,18 @@ class Desk:
     def train(self, *runs: RunJob, report=None, save_every_s=60.0) -> None:
         uri = self.work.client.tracking_uri
         job = TrainJob(uri, self.plan.corpus.path, runs, save_every_s)
-        work(cloudpickle.dumps(job), report or self.reports.append)
+        work(cloudpickle.dumps(job), report or self.take)
 
     def score(self, run: RunJob, report=None) -> dict[str, float] | None:
         job = ScoreJob(self.work.client.tracking_uri, self.plan.corpus.path, run)
-        return work(cloudpickle.dumps(job), report or self.reports.append)
+        return work(cloudpickle.dumps(job), report or self.take)
 
-    def ended(self, run: RunJob) -> dict:
-        (found,) = [r for r in self.reports if r["run"] == run.key and "ended" in r]
+    def ended(self, run: RunJob) -> Ended:
+        (found,) = [r for r in self.reported(Ended) if r.run == run.key]
         return found
+
+    def reported(self, kind: type[Report]) -> list:
+        return [report for report in self.reports if isinstance(report, kind)]
 
     def history(self, run: RunJob) -> dict[str, list[tuple[int, float]]]:
         """Return every metric's values by step, but for those of the machine."""
@@ -106,6 +126,11 @@ class Desk:
             for name in names
             if not name.startswith("system/")
         }
+
+    def models(self, run: RunJob) -> list:
+        return self.work.client.search_logged_models(
+            [self.study.experiment_id], filter_string=f"source_run_id = '{run.run_id}'"
+        )
 
     def loaded(self, run: RunJob) -> MlflowRun:
         return self.work.client.get_run(run.run_id)
@@ -122,21 +147,18 @@ def test_a_run_tells_how_far_it_is_and_what_it_reached(desk, workplace):
     assert run.monitored == "validation"
     desk.train(run)
 
-    assert {report["run"] for report in desk.reports} == {run.key}
-    assert [r["iteration"] for r in desk.reports if "iteration" in r] == [2, 2, 4, 4, 6, 6]
-    assert [r["saved"] for r in desk.reports if "saved" in r] == [2, 4, 6, 6]
-    assert "loss" in desk.reports[0]
+    assert {report.run for report in desk.reports} == {run.key}
+    assert [r.iteration for r in desk.reported(Trained)] == [2, 4, 6]
+    assert [r.iteration for r in desk.reported(Saved)] == [2, 4, 6, 6]
     result = desk.ended(run)
     assert result is desk.reports[-1]
-    assert result["ended"] == "done"
-    assert result["monitored"] == "validation"
-    assert {"validation_f1", "best_validation_f1", "test_f1"} <= set(result["metrics"])
-    assert set(result["models"]) == {"last", "best"}
-    assert 0 <= result["figures"]["system/time_outside_step"] < 1
+    assert result.end is RunEnd.DONE
+    assert {"validation_f1", "best_validation_f1", "test_f1"} <= set(result.metrics)
+    assert 0 <= result.metrics["system/time_outside_step"] < 1
     loaded = desk.loaded(run)
     assert len(workplace.losses(loaded)) == 6
     assert loaded.data.metrics["trainable_parameters"] == 7 * 2 + 2 * 2 + 3 * 2 * 2 + 2 * 3
-    for name, value in {**result["metrics"], **result["figures"]}.items():
+    for name, value in result.metrics.items():
         assert loaded.data.metrics[name] == pytest.approx(value)
 
 
@@ -179,8 +201,8 @@ def test_the_best_evaluation_is_the_first_of_the_highest_and_what_the_run_ends_w
     run = desk.run_job(GOOD)
     desk.train(run)
     end = desk.ended(run)
-    assert end["metrics"]["validation_f1"] == 0
-    assert end["metrics"]["best_validation_f1"] == 1
+    assert end.metrics["validation_f1"] == 0
+    assert end.metrics["best_validation_f1"] == 1
     history = desk.history(run)
     assert history["validation_f1"] == [(1, 1), (3, 1), (5, 0)]
     assert dict(history["best_validation_f1"]) == {1: 1, 3: 1, 5: 1}
@@ -190,7 +212,7 @@ def test_the_best_evaluation_is_the_first_of_the_highest_and_what_the_run_ends_w
     _, chosen = weights["test"]
     for found, first in zip(chosen, weights["validation"][0], strict=True):
         np.testing.assert_array_equal(found, first)
-    models = {name: workplace.client.get_logged_model(one) for name, one in end["models"].items()}
+    models = {model.name: model for model in desk.models(run)}
     steps = {name: (m.key, m.value, m.step) for name, one in models.items() for m in one.metrics}
     assert steps == {"last": ("last_validation_f1", 0, 5), "best": ("best_validation_f1", 1, 1)}
 
@@ -217,10 +239,10 @@ def test_a_diverged_loss_ends_the_run_after_its_losses_are_kept(desk, workplace)
     run = desk.run_job(DIVERGES)
     desk.train(run)
     end = desk.ended(run)
-    assert end["ended"] == "failed"
-    assert end["error_type"] == f"{DivergedError.__module__}.{DivergedError.__name__}"
-    assert "smaller learning rate" in end["reason"]
-    assert "Traceback" in end["error"]
+    assert end.end is RunEnd.FAILED
+    assert end.reason.startswith(f"{DivergedError.__module__}.{DivergedError.__name__}")
+    assert "smaller learning rate" in end.reason
+    assert "Traceback" in end.error
     assert workplace.losses(desk.loaded(run))
 
 
@@ -228,46 +250,43 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-def killed_at(reports, **wanted):
+def killed_at(reports, kind, **wanted):
     """Make a report function that ends the job, as SIGKILL would, at a certain report."""
 
     def report(data):
-        reports.append(data)
-        if wanted.items() <= data.items():
+        reports.append(data[REPORT])
+        if isinstance(data[REPORT], kind) and wanted.items() <= vars(data[REPORT]).items():
             raise Killed
 
     return report
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    ("kind", "wanted"),
     [
-        {"iteration": 2},
-        {"saved": 2},
-        {"iteration": 4},
-        {"saved": 4},
-        {"saved": 6},
-        {"ended": "done"},
+        (Trained, {"iteration": 2}),
+        (Saved, {"iteration": 2}),
+        (Trained, {"iteration": 4}),
+        (Saved, {"iteration": 4}),
+        (Saved, {"iteration": 6}),
+        (Ended, {"end": RunEnd.DONE}),
     ],
     ids=str,
 )
-def test_a_run_that_was_killed_anywhere_goes_on_exactly(desk, wanted):
+def test_a_run_that_was_killed_anywhere_goes_on_exactly(desk, kind, wanted):
     whole, broken = desk.run_job(GOOD), desk.run_job(GOOD)
     desk.train(whole)
     expected = desk.history(whole)
     with pytest.raises(Killed):
-        desk.train(broken, report=killed_at([], **wanted))
-    if "ended" in wanted:  # it has nothing left to do, as the driver finds out
+        desk.train(broken, report=killed_at([], kind, **wanted))
+    if kind is Ended:  # it has nothing left to do, as the driver finds out
         assert StoredRun.from_mlflow(desk.loaded(broken)).is_complete
     else:
         desk.reports.clear()
         desk.train(broken)
-        assert desk.ended(broken)["ended"] == "done"
+        assert desk.ended(broken).end is RunEnd.DONE
     assert desk.history(broken) == expected
-    models = desk.work.client.search_logged_models(
-        [desk.study.experiment_id], filter_string=f"source_run_id = '{broken.run_id}'"
-    )
-    assert sorted(model.name for model in models) == ["best", "last"]
+    assert sorted(model.name for model in desk.models(broken)) == ["best", "last"]
 
 
 @pytest.mark.parametrize("moment", ["before it was delivered", "before it was told"])
@@ -277,7 +296,7 @@ def test_a_failure_is_told_after_a_death_without_another_training(desk, moment, 
     told = desk.ended(whole)
     desk.reports.clear()
     if moment == "before it was told":
-        report = killed_at([], ended="failed")
+        report = killed_at([], Ended, end=RunEnd.FAILED)
         with pytest.raises(Killed):
             desk.train(run, report=report)
     else:
@@ -289,7 +308,7 @@ def test_a_failure_is_told_after_a_death_without_another_training(desk, moment, 
     monkeypatch.setattr(training_run, "make_step", _die)
     desk.reports.clear()
     desk.train(run)
-    assert desk.ended(run) == {**told, "run": run.key}
+    assert desk.ended(run) == replace(told, run=run.key)
     assert desk.history(run) == desk.history(whole)
 
 
@@ -305,15 +324,15 @@ def test_what_is_in_the_store_is_never_ahead_of_the_checkpoint(desk, monkeypatch
 
     def report(data):
         time.sleep(0.1)
-        if "ended" in data:
+        if isinstance(data[REPORT], Ended):
             return
         stored = desk.history(run).get("loss", [])
         checkpoint = load_checkpoint(checkpoint_path(run.run_id))
         assert len(stored) <= (checkpoint.state["iteration"] if checkpoint else 0)
-        desk.reports.append(data)
+        desk.take(data)
 
     desk.train(run, report=report, save_every_s=-1.0)
-    assert len([r for r in desk.reports if "saved" in r]) >= 6
+    assert len(desk.reported(Saved)) >= 6
 
 
 def test_a_run_whose_death_came_between_its_models_has_each_of_them_once(desk):
@@ -355,7 +374,7 @@ def test_a_stop_in_the_conclusion_leaves_the_weights_as_they_are(desk, evaluatio
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainingRun, "evaluate", stop_in_the_middle)
         desk.train(run)
-    assert not any("ended" in report for report in desk.reports)
+    assert desk.reported(Ended) == []
     desk.train(run)
     for name in ("predictions/last.csv", "predictions/best.csv"):
         expected, found = (desk.work.text(desk.loaded(one), name) for one in (whole, run))
@@ -366,7 +385,7 @@ def test_a_stop_in_the_conclusion_leaves_the_weights_as_they_are(desk, evaluatio
 def test_a_checkpoint_that_can_not_be_gone_on_from_is_lost(desk, harm):
     run = desk.run_job(GOOD)
     with pytest.raises(Killed):
-        desk.train(run, report=killed_at([], iteration=6))
+        desk.train(run, report=killed_at([], Trained, iteration=6))
     path = checkpoint_path(run.run_id)
     if harm == "missing":
         path.unlink()
@@ -380,7 +399,7 @@ def test_a_checkpoint_that_can_not_be_gone_on_from_is_lost(desk, harm):
         run = replace(run, identity="0" * 64)
     before = desk.history(run)
     desk.train(run)
-    assert desk.ended(run)["ended"] == "lost"
+    assert desk.ended(run).end is RunEnd.LOST
     assert desk.history(run) == before
 
 
@@ -393,9 +412,9 @@ def test_a_full_disk_lets_the_run_go_on_without_checkpoints(desk, monkeypatch):
     monkeypatch.setattr(training_run, "save_checkpoint", full)
     desk.reports.clear()
     desk.train(run)
-    assert desk.ended(run)["ended"] == "done"
+    assert desk.ended(run).end is RunEnd.DONE
     assert desk.history(run) == desk.history(whole)
-    notes = [report["note"] for report in desk.reports if "note" in report]
+    notes = [report.text for report in desk.reported(Noted)]
     assert notes == ["no checkpoint at iteration 2: no space left on the disk of there"]
 
 
@@ -427,17 +446,17 @@ def test_an_old_checkpoint_does_not_outlive_what_it_does_not_cover(desk):
     assert len(stored["loss"]) == 6
     desk.reports.clear()
     desk.train(run)
-    assert desk.ended(run)["ended"] == "lost", "another child begins anew"
+    assert desk.ended(run).end is RunEnd.LOST, "another child begins anew"
     assert desk.history(run) == stored
 
 
 def test_other_versions_are_told(desk, monkeypatch):
     run = desk.run_job(GOOD)
     with pytest.raises(Killed):
-        desk.train(run, report=killed_at([], saved=2))
+        desk.train(run, report=killed_at([], Saved, iteration=2))
     monkeypatch.setattr(training_run, "versions", lambda: {"keras": "9.9"})
     desk.train(run)
-    (note,) = [report["note"] for report in desk.reports if "note" in report]
+    (note,) = [report.text for report in desk.reported(Noted)]
     assert re.fullmatch(r"goes on under other versions, .*: keras [\d.]+ to 9.9", note)
 
 
@@ -450,14 +469,14 @@ def test_branches_equal_runs_alone(desk):
     desk.train(*together)
     for one, other in zip(alone, together, strict=True):
         assert desk.history(one) == desk.history(other)
-        assert desk.ended(other)["ended"] == "done"
+        assert desk.ended(other).end is RunEnd.DONE
 
 
 def test_a_branch_that_fails_leaves_the_others_running(desk):
     good, bad = desk.run_job(GOOD), desk.run_job(DIVERGES)
     desk.train(bad, good)
-    assert desk.ended(bad)["ended"] == "failed"
-    assert desk.ended(good)["ended"] == "done"
+    assert desk.ended(bad).end is RunEnd.FAILED
+    assert desk.ended(good).end is RunEnd.DONE
     assert len(desk.history(good)["loss"]) == 6
 
 
@@ -467,7 +486,7 @@ def test_branches_that_stand_at_different_places_go_on_together(desk):
     runs = [desk.run_job(GOOD), desk.run_job(GOOD_TOO)]
     for run, saved in zip(runs, (2, 4), strict=True):
         with pytest.raises(Killed):
-            desk.train(run, report=killed_at([], saved=saved))
+            desk.train(run, report=killed_at([], Saved, iteration=saved))
     desk.train(*runs)
     for one, other in zip(whole, runs, strict=True):
         assert desk.history(one) == desk.history(other)
@@ -478,7 +497,7 @@ def test_two_processes_never_train_one_run(desk, monkeypatch):
     run = desk.run_job(GOOD)
     with locked(checkpoint_path(run.run_id)):
         desk.train(run)
-    assert desk.ended(run)["ended"] == "busy"
+    assert desk.ended(run).end is RunEnd.BUSY
     assert desk.history(run) == {}
 
 
@@ -497,9 +516,9 @@ def test_a_run_waits_for_a_store_that_is_away_and_loses_nothing(desk):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MlflowClient, "log_batch", sometimes_away)
         desk.train(run)
-    assert desk.ended(run)["ended"] == "done"
+    assert desk.ended(run).end is RunEnd.DONE
     assert desk.history(run) == desk.history(whole)
-    assert any("waiting" in report for report in desk.reports)
+    assert desk.reported(StoreAway)
 
 
 def test_a_probe_counts_parameters_and_costs_or_says_why_not(plan):
@@ -522,15 +541,15 @@ def test_a_probe_counts_parameters_and_costs_or_says_why_not(plan):
 def test_evaluations_are_told_those_of_earlier_sessions_too(desk):
     run = desk.run_job(GOOD)
     with pytest.raises(Killed):
-        desk.train(run, report=killed_at(desk.reports, iteration=6))
-    assert [[i for i, _ in r["tests"]] for r in desk.reports if "tests" in r] == [[1], [3]]
+        desk.train(run, report=killed_at(desk.reports, Trained, iteration=6))
+    assert [[i for i, _ in report.tests] for report in desk.reported(Evaluated)] == [[1], [3]]
     desk.reports.clear()
     desk.train(run)
-    told = [[i for i, _ in r["tests"]] for r in desk.reports if "tests" in r]
+    told = [[i for i, _ in report.tests] for report in desk.reported(Evaluated)]
     assert told in ([[1, 3], [5]], [[1, 3, 5]])
     history = dict(desk.history(run)["validation_f1"])
-    for report in desk.reports:
-        for iteration, metrics in report.get("tests", ()):
+    for report in desk.reported(Evaluated):
+        for iteration, metrics in report.tests:
             assert metrics["validation_f1"] == history[iteration]
 
 
@@ -541,8 +560,8 @@ def test_a_run_that_is_given_up_delivers_its_losses_and_leaves_the_others(desk, 
     letters = []
 
     def report(data):
-        desk.reports.append(data)
-        if data["run"] == lost.key and "tests" in data:
+        desk.take(data)
+        if isinstance(data[REPORT], Evaluated) and data[REPORT].run == lost.key:
             letters.append({"prune": lost.key, "reason": "others are better"})
 
     def received():
@@ -551,26 +570,28 @@ def test_a_run_that_is_given_up_delivers_its_losses_and_leaves_the_others(desk, 
     monkeypatch.setattr(main_module, "received", received)
     desk.reports.clear()
     desk.train(lost, kept, report=report)
-    assert desk.ended(lost) == {
-        "run": lost.key,
-        "ended": "pruned",
-        "reason": "others are better",
-    }
+    assert desk.ended(lost) == Ended(lost.key, RunEnd.PRUNED, "others are better")
     history = desk.history(lost)
     assert [step for step, _ in history["loss"]] == [0, 1]
     assert [step for step, _ in history["validation_f1"]] == [1]
     assert not checkpoint_path(lost.run_id).exists()
-    assert desk.ended(kept)["ended"] == "done"
+    assert desk.ended(kept).end is RunEnd.DONE
     assert desk.history(kept) == desk.history(alone)
+
+
+def reached(end):
+    """Return the final scores among a run's metrics."""
+    sides = ("best_", "test_", "validation_")
+    return {name: value for name, value in end.metrics.items() if name.startswith(sides)}
 
 
 def test_a_search_leaves_the_test_records_alone_until_its_end(desk):
     usual, held_back = desk.run_job(GOOD), replace(desk.run_job(GOOD), scores_test=False)
     desk.train(usual)
-    expected = desk.ended(usual)["metrics"]
+    expected = reached(desk.ended(usual))
     desk.reports.clear()
     desk.train(held_back)
-    metrics = desk.ended(held_back)["metrics"]
+    metrics = reached(desk.ended(held_back))
     assert metrics == {k: v for k, v in expected.items() if not k.startswith("test_")}
     assert not [name for name in desk.history(held_back) if name.startswith("test_")]
     text = desk.work.text(desk.loaded(held_back), "predictions/validation_best.csv")

@@ -1,0 +1,197 @@
+"""What the driver hands to a worker, and what a worker reports of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from ecg_mlflow.executors import describe_error
+from ecg_mlflow.pipeline import Selection
+from ecg_mlflow.records.splits import TEST, VALIDATION
+from ecg_mlflow.study.settings import Settings
+from ecg_mlflow.tracking.datasets import DatasetInfo
+from ecg_mlflow.training.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """Everything that one run needs, as plain data and functions.
+
+    Attributes
+    ----------
+    key
+        Names the run in reports.
+    run_id
+        The run to fill.
+    identity
+        Of the run, as in the plan: a checkpoint of another identity is refused.
+    settings, sides
+        From the configuration's plan.
+    input_shape
+        ``(length, n_leads)``.
+    repetition
+        Which one.
+    n_iterations, tests
+        How long, and when to evaluate.
+    datasets
+        Description of each side, for MLflow.
+    scores_test
+        Score the test records at the end where there are validation records too. A search does so
+        for the configurations that it ends with, once.
+    """
+
+    key: str
+    run_id: str
+    identity: str
+    settings: Settings
+    sides: Mapping[str, Selection]
+    input_shape: tuple[int, int]
+    repetition: int
+    n_iterations: int
+    tests: Schedule
+    datasets: Mapping[str, DatasetInfo] = field(default_factory=dict)
+    scores_test: bool = True
+
+    @property
+    def monitored(self) -> str:
+        """The side that is scored while training: validation where there is one."""
+        return VALIDATION if VALIDATION in self.sides else TEST
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """The runs that one process trains together, on one stream of batches.
+
+    Attributes
+    ----------
+    tracking_uri
+        The store.
+    corpus
+        Folder of the packed corpus, called by its digest: on another machine, its cache has it.
+    runs
+        One or several: they have pipelines, records, batch size, seed and repetition in common.
+    save_every_s
+        Longest time between two checkpoints.
+    """
+
+    tracking_uri: str
+    corpus: Path
+    runs: tuple[RunJob, ...]
+    save_every_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """A finished run whose test records are to be scored.
+
+    Attributes
+    ----------
+    tracking_uri, corpus
+        As of a `TrainJob`.
+    run
+        What was trained.
+    """
+
+    tracking_uri: str
+    corpus: Path
+    run: RunJob
+
+
+# --- Reports --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a worker reports of the run with this key; by itself a sign of life."""
+
+    run: str
+
+
+@dataclass(frozen=True)
+class Trained(Report):
+    """So many iterations are done; the loss of the last one."""
+
+    iteration: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Evaluated(Report):
+    """Evaluations as pairs of iteration and metrics, those of earlier sessions too."""
+
+    tests: Sequence[tuple[int, Mapping[str, float]]]
+
+
+@dataclass(frozen=True)
+class Saved(Report):
+    """A checkpoint was written, after so many iterations."""
+
+    iteration: int
+
+
+@dataclass(frozen=True)
+class Noted(Report):
+    """Something that the user should know."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class StoreAway(Report):
+    """The run has waited so long for the store, which fails with this error."""
+
+    seconds: float
+    error: str
+
+
+class RunEnd(Enum):
+    """How a run ended in its worker."""
+
+    DONE = "done"
+    FAILED = "failed"
+    PRUNED = "pruned"
+    OUT_OF_MEMORY = "out of memory"
+    LOST = "lost"
+    """The checkpoint to resume from is missing or damaged."""
+    BUSY = "busy"
+    """Another process has the run."""
+
+
+@dataclass(frozen=True)
+class Ended(Report):
+    """The last report of a run.
+
+    Attributes
+    ----------
+    end
+        How it ended.
+    reason, error
+        Why, in one line and whole, unless it is done.
+    metrics
+        The final ones of a run that is done.
+    """
+
+    end: RunEnd
+    reason: str = ""
+    error: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+#: Sends plain data to the driver.
+Send = Callable[[dict[str, Any]], None]
+#: A report's place in what is sent.
+REPORT = "report"
+
+
+def described(error: BaseException) -> dict[str, str]:
+    """Return an error as the driver wants it: one line, all of it, and its type."""
+    return describe_error(error, error.__traceback__)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether memory, the machine's or the device's, was at its end."""
+    # TensorFlow's own class can't be named here: this module loads without TensorFlow.
+    return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"

@@ -38,7 +38,7 @@ from ecg_mlflow.study.jobs import REPORT, Ended
 from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.planning import plan_study
 from ecg_mlflow.study.request import Overrides, StudyRequest
-from ecg_mlflow.study.resuming import Action, Stock
+from ecg_mlflow.study.resume import KnownRuns, ResumeAction
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, IDENTITY_TAG
 from ecg_mlflow.tracking.stored_study import read_children
@@ -133,10 +133,10 @@ def resuming(folder: Path) -> list[float]:
         for _ in range(REPEATS):
             started = time.perf_counter()
             entries = read_children(client, study.experiment_id, study.run_id)
-            stock = Stock(entries)
-            standings = [stock.standing(run) for run in plan.runs]
+            known_runs = KnownRuns(entries)
+            decisions = [known_runs.decide(run) for run in plan.runs]
             times.append(time.perf_counter() - started)
-            assert [one.action for one in standings] == [Action.SKIP] * N_CONFIGS
+            assert [one.action for one in decisions] == [ResumeAction.SKIP] * N_CONFIGS
     return times
 
 

@@ -49,7 +49,7 @@ from ecg_mlflow.search.space import Space
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.study.planning import plan_study
 from ecg_mlflow.study.request import Overrides
-from ecg_mlflow.study.resuming import Stock
+from ecg_mlflow.study.resume import KnownRuns
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.trials import SelectionRule
 from ecg_mlflow.tracking.client import connect
@@ -204,7 +204,7 @@ class Ours:
             seed=seed,
         )
         self.scheduler = TrialScheduler(
-            plan, chosen, Stock(), SelectionRule((OBJECTIVE,), make_pruner(pruner))
+            plan, chosen, KnownRuns(), SelectionRule((OBJECTIVE,), make_pruner(pruner))
         )
         self.waiting = deque(self.scheduler.open())
 

@@ -12,7 +12,7 @@ from ecg_mlflow.grids import ConfigAlias, Grid
 from ecg_mlflow.search.objective import Objective
 from ecg_mlflow.search.sampler import GridSampler, Trial
 from ecg_mlflow.study.plan import PlannedRun
-from ecg_mlflow.study.resuming import Stock
+from ecg_mlflow.study.resume import KnownRuns
 from ecg_mlflow.study.search_history import TrialEnd, read_history, trial_tags
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.trials import SelectionRule
@@ -113,7 +113,7 @@ class Table:
         *,
         exhaustive=False,
         repetitions=1,
-        stock=None,
+        known_runs=None,
         sampler=None,
         pruner=None,
         adaptive=False,
@@ -134,13 +134,13 @@ class Table:
             research=SimpleNamespace(repetitions=repetitions),
         )
         self.notes = []
-        self.stock = stock or Stock()
+        self.known_runs = known_runs or KnownRuns()
         self.scheduler = TrialScheduler(
             plan,
             self.sampler,
-            self.stock,
+            self.known_runs,
             SelectionRule(objectives, pruner, adaptive),
-            history=None if exhaustive else read_history(self.stock.entries),
+            history=None if exhaustive else read_history(self.known_runs.runs),
             grid_update=grid_update,
             read_tests=read_tests,
             note=self.notes.append,
@@ -151,10 +151,10 @@ class Table:
 
     def next_keys(self):
         """Return the keys of the next runs, which are then in a worker's hand."""
-        standings = self.scheduler.next_runs()
-        for standing in standings:
-            self.scheduler.handed_out(standing.run)
-        return [standing.run.key for standing in standings]
+        decisions = self.scheduler.next_runs()
+        for decision in decisions:
+            self.scheduler.handed_out(decision.run)
+        return [decision.run.key for decision in decisions]
 
     def run(self, key):
         """Return a run by its key."""

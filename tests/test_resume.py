@@ -9,7 +9,7 @@ from studies import grid_text, reason
 
 from ecg_mlflow.files import checkpoint_root
 from ecg_mlflow.provenance import ProcessMark, _birth
-from ecg_mlflow.study.resume import stand_in
+from ecg_mlflow.study.launch import link_project_run
 from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, IDENTITY_TAG, PLAN_TAG
 
 # Of NumPy 2, in Keras's way of saving a model.
@@ -216,7 +216,7 @@ def test_the_run_of_mlflow_run_tells_which_study_went_on(workplace, experiment):
     client = workplace.client
     made = client.create_experiment(experiment)
     study, placeholder = (client.create_run(made).info.run_id for _ in range(2))
-    with stand_in(client, placeholder, study):
+    with link_project_run(client, placeholder, study):
         pass
     found = client.get_run(placeholder)
     assert found.info.status == "FINISHED"

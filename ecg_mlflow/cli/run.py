@@ -130,7 +130,7 @@ def reap_command() -> int:
 
     Checkpoints that no run needs are removed too. The next study on this machine does the same.
     """
-    from ecg_mlflow.study.reaping import reap_all
+    from ecg_mlflow.study.resume import reap_all
 
     print(reap_all())
     return 0

@@ -15,7 +15,7 @@ from ecg_mlflow.study.jobs import REPORT, Ended, Noted, Report, RunEnd, Saved, T
 from ecg_mlflow.study.listeners import StudyListener
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.study.request import StudyRequest
-from ecg_mlflow.study.resuming import Action, Standing
+from ecg_mlflow.study.resume import ResumeAction, RunDecision
 from ecg_mlflow.study.run_queue import OpenRun, RunQueue
 from ecg_mlflow.study.signals import StopRequest
 from ecg_mlflow.study.trial_scheduler import TrialScheduler, Withdrawal
@@ -76,17 +76,22 @@ class Dispatcher:
         self._settling = False
         self._n_oom_kills = count_oom_kills()
 
-    def take(self, standing: Standing) -> None:
+    def take(self, decision: RunDecision) -> None:
         """Take a run on: to be trained, or as one that has ended before."""
-        entry, action = standing.entry, standing.action
-        if action in (Action.SKIP, Action.REUSE, Action.LEAVE, Action.PRUNED):
+        entry, action = decision.stored, decision.action
+        if action in (
+            ResumeAction.SKIP,
+            ResumeAction.REUSE,
+            ResumeAction.LEAVE,
+            ResumeAction.PRUNED,
+        ):
             assert entry is not None
-            self._children.note(standing.run, entry.run_id, is_own=action is not Action.REUSE)
-            if action is Action.SKIP:
+            self._children.note(decision.run, entry.run_id, is_own=action is not ResumeAction.REUSE)
+            if action is ResumeAction.SKIP:
                 if entry.status != EndStatus.FINISHED:
                     self._study.finish_child(entry.run_id, EndStatus.FINISHED)
                 discard_checkpoint(entry.run_id)
-            elif action is Action.PRUNED and (
+            elif action is ResumeAction.PRUNED and (
                 entry.status == "RUNNING"
                 or not entry.is_pruned
                 or checkpoint_path(entry.run_id).exists()
@@ -97,10 +102,10 @@ class Dispatcher:
                     entry.run_id, "its configuration was pruned in another session"
                 )
             for listener in self._listeners:
-                listener.known(standing)
+                listener.known(decision)
             return
-        waiting = OpenRun(standing.run, attempt=entry.attempt if entry else 0)
-        if entry is not None and action is Action.CONTINUE:
+        waiting = OpenRun(decision.run, attempt=entry.attempt if entry else 0)
+        if entry is not None and action is ResumeAction.CONTINUE:
             waiting.run_id = entry.run_id
         self._waiting.append(waiting)
 
@@ -137,11 +142,11 @@ class Dispatcher:
         """Ask the scheduler for more runs where more could start than wait."""
         self._store_ends()
         while len(self._waiting) < executor.free_slots * self._request.branches:
-            standings = self._scheduler.next_runs()
-            if not standings:
+            decisions = self._scheduler.next_runs()
+            if not decisions:
                 return
-            for standing in standings:
-                self.take(standing)
+            for decision in decisions:
+                self.take(decision)
 
     def _store_ends(self) -> None:
         for trial, end in self._scheduler.ends():

@@ -25,9 +25,8 @@ from ecg_mlflow.study.dispatcher import Dispatcher
 from ecg_mlflow.study.finalists import finalists, is_scored, score_finalists
 from ecg_mlflow.study.plan import StudyPlan
 from ecg_mlflow.study.progress import StudyProgress
-from ecg_mlflow.study.reaping import end_abandoned
 from ecg_mlflow.study.request import StudyRequest, design_of
-from ecg_mlflow.study.resuming import Stock, summary, superfluous
+from ecg_mlflow.study.resume import KnownRuns, end_abandoned, summary, superfluous
 from ecg_mlflow.study.search_config import GRID, SearchConfig
 from ecg_mlflow.study.search_history import known_identities
 from ecg_mlflow.study.search_results import conclude_search, make_scheduler
@@ -120,16 +119,16 @@ def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> S
     with stop_on_signals() as stop:
         patience = Patience(on_wait=_Waiting(stop))
         patient = patience.client(client)
-        stock = _look_up(plan, patient, options)
+        known_runs = _look_up(plan, patient, options)
         with _only_driver(options.run_id):
             if options.run_id is not None:
                 # While nothing has been touched: it may be another study.
-                _check_same_study(plan, options.run_id, stock)
+                _check_same_study(plan, options.run_id, known_runs)
             with _opened(plan, client, options, patience) as study:
-                return _run(plan, study, options, stock, stop)
+                return _run(plan, study, options, known_runs, stop)
 
 
-def _look_up(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> Stock:
+def _look_up(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> KnownRuns:
     """Read what the ledger has of the study, and what it may take over from others."""
     entries: list[StoredRun] = []
     if options.run_id is not None:
@@ -139,20 +138,20 @@ def _look_up(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> St
     if not options.search.holds_test_back(plan):
         # Runs of a search may lack what is wanted here: their score on the test records.
         reusable = {key: one for key, one in reusable.items() if is_scored(one.metrics)}
-    return Stock(entries, reusable, retry_failed=options.request.retry_failed)
+    return KnownRuns(entries, reusable, retry_failed=options.request.retry_failed)
 
 
-def _check_same_study(plan: StudyPlan, run_id: str, stock: Stock) -> None:
+def _check_same_study(plan: StudyPlan, run_id: str, known_runs: KnownRuns) -> None:
     """Raise a `ResumeError` if nothing that the study has trained is among what is planned."""
     planned = {run.identity for run in plan.runs}
     if plan.sampled:
-        known = known_identities(plan, stock.entries)
+        known = known_identities(plan, known_runs.runs)
         if not known:  # the runs of a grid, which the search takes over as it comes to them
             return
         planned |= known
-    if stock.identities and not stock.identities & planned:
+    if known_runs.identities and not known_runs.identities & planned:
         raise ResumeError(
-            f"study {run_id} has {len(stock.identities)} runs, and not one of them is "
+            f"study {run_id} has {len(known_runs.identities)} runs, and not one of them is "
             f"among the {len(planned)} that are planned now: the grid file, the recordings or the "
             "options have changed in what every run depends on. Undo that, or start a new "
             "study without resume"
@@ -199,14 +198,14 @@ def _opened(
 
 
 def _run(
-    plan: StudyPlan, study: Study, options: StudyOptions, stock: Stock, stop: StopRequest
+    plan: StudyPlan, study: Study, options: StudyOptions, known_runs: KnownRuns, stop: StopRequest
 ) -> StudyResult:
     search = options.search
-    scheduler = make_scheduler(plan, stock, search, study.client)
-    standings = scheduler.open()
-    if found := summary(standings):
+    scheduler = make_scheduler(plan, known_runs, search, study.client)
+    decisions = scheduler.open()
+    if found := summary(decisions):
         print(found, file=sys.stderr)
-    for entry in superfluous(standings, stock.entries):
+    for entry in superfluous(decisions, known_runs.runs):
         end_abandoned(study.client, entry, "no planned run goes on with it")
     mean_seconds = plan.seconds / len(plan.runs)
     with StudyProgress(search.rule.first, lambda: scheduler.n_runs, mean_seconds) as progress:
@@ -222,8 +221,8 @@ def _run(
             modules=options.modules,
             scores_test=not search.holds_test_back(plan),
         )
-        for standing in standings:
-            dispatcher.take(standing)
+        for decision in decisions:
+            dispatcher.take(decision)
         executor: Executor = make_executor(
             "ecg_mlflow.study.worker.main:work",
             options.where,

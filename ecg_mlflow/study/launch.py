@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
+from mlflow import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from tqdm import tqdm
 
-from ecg_mlflow.errors import DeviceError, ResumeError
+from ecg_mlflow.errors import DeviceError, EcgMlflowError, ResumeError, TrackingError
 from ecg_mlflow.executors import Slot, count_cores, find_gpus, plan_slots
 from ecg_mlflow.executors.factory import RayShare
 from ecg_mlflow.records import Corpus, load_corpus
@@ -22,10 +26,12 @@ from ecg_mlflow.study.plan_table import plan_table
 from ecg_mlflow.study.planning import plan_study
 from ecg_mlflow.study.request import Overrides, StudyRequest
 from ecg_mlflow.study.research import Research
-from ecg_mlflow.study.resume import end_project_run, reap_dead_studies, resumed, stand_in
+from ecg_mlflow.study.resume import reap_dead_studies, resumed
 from ecg_mlflow.study.search_config import GRID, SearchConfig, selection_warnings
 from ecg_mlflow.study.signals import sigterm_as_interrupt
 from ecg_mlflow.tracking.client import connect
+from ecg_mlflow.tracking.runs import EndStatus
+from ecg_mlflow.tracking.study_run import Study
 
 
 def run_request(request: StudyRequest) -> int:
@@ -68,7 +74,7 @@ def run_request(request: StudyRequest) -> int:
         print(plan_table(plan, search, max(1, n_workers)))
         return 0
     options = StudyOptions(request, where, run_id, grid.modules, search=search)
-    with stand_in(client, project_run, run_id):
+    with link_project_run(client, project_run, run_id):
         return _report(run_study(plan, client, options), client.tracking_uri)
 
 
@@ -181,3 +187,28 @@ def _slots(request: StudyRequest) -> list[Slot]:
         environ["CUDA_VISIBLE_DEVICES"] = request.visible_devices
     visible = find_gpus(environ) if request.gpus else []
     return plan_slots(request.workers, request.gpus, count_cores(), visible, threads)
+
+
+@contextmanager
+def link_project_run(
+    client: MlflowClient, project_run: str | None, run_id: str | None
+) -> Iterator[None]:
+    """Link the run that ``mlflow run`` has created to the study that it resumes."""
+    if project_run is None or run_id is None or project_run == run_id:
+        yield
+        return
+    experiment = client.get_run(run_id).info.experiment_id
+    note = f"Went on with [the study {run_id}](#/experiments/{experiment}/runs/{run_id})."
+    tags = {"ecg_mlflow.resumes": run_id, MLFLOW_RUN_NOTE: note}
+    with Study.open(client, "", f"resume of {run_id}", run_id=project_run, tags=tags):
+        yield
+
+
+def end_project_run(client: MlflowClient, run_id: str, error: BaseException) -> None:
+    """End the run that ``mlflow run`` has created, with the error that prevented the study."""
+    status = EndStatus.FAILED if isinstance(error, Exception) else EndStatus.KILLED
+    reason = str(error) if isinstance(error, EcgMlflowError) else f"{type(error).__name__}: {error}"
+    try:
+        Study.open(client, "", "study", run_id=run_id).close(status, reason)
+    except TrackingError as closing:
+        error.add_note(str(closing))

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from ecg_mlflow.study.jobs import Report
 from ecg_mlflow.study.plan import PlannedRun
-from ecg_mlflow.study.resuming import Standing
+from ecg_mlflow.study.resume import RunDecision
 
 
 class StudyListener:
     """Is told by the dispatcher of each event; a method that isn't overridden ignores it."""
 
-    def known(self, decision: Standing) -> None:
+    def known(self, decision: RunDecision) -> None:
         """Note a run that had ended before this session."""
 
     def handed_out(self, run: PlannedRun) -> None:

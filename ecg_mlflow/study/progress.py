@@ -14,7 +14,7 @@ from ecg_mlflow.search.objective import Objective
 from ecg_mlflow.study.jobs import Evaluated, Noted, Report, StoreAway, Trained
 from ecg_mlflow.study.listeners import StudyListener
 from ecg_mlflow.study.plan import PlannedRun
-from ecg_mlflow.study.resuming import Action, Standing
+from ecg_mlflow.study.resume import ResumeAction, RunDecision
 
 
 class StudyProgress(StudyListener):
@@ -51,14 +51,14 @@ class StudyProgress(StudyListener):
             dynamic_ncols=True,
         )
 
-    def known(self, decision: Standing) -> None:
+    def known(self, decision: RunDecision) -> None:
         """Count a run that had ended before this session."""
         run = decision.run
-        if decision.action is Action.LEAVE:
+        if decision.action is ResumeAction.LEAVE:
             self.failed(run, "failed before; retry_failed=true would try it again")
-        elif decision.action in (Action.SKIP, Action.REUSE):
-            assert decision.entry is not None
-            self._count_done(run, decision.entry.metrics)
+        elif decision.action in (ResumeAction.SKIP, ResumeAction.REUSE):
+            assert decision.stored is not None
+            self._count_done(run, decision.stored.metrics)
 
     def reported(self, run: PlannedRun, report: Report) -> None:
         """Note how far a run has come, or print what its worker says of it."""

@@ -1,31 +1,159 @@
-"""Studies that are gone on with, and the runs that ``mlflow run`` has created for a command."""
+"""Resume a study: what is done about each planned run, and what is left by dead drivers.
+
+`_decide` is the whole table: a finished run is skipped, an interrupted one continued, a failed one
+left or tried again.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+from mlflow.exceptions import MlflowException
 
-from ecg_mlflow.errors import EcgMlflowError, ResumeError, TrackingError
+from ecg_mlflow.errors import ResumeError
+from ecg_mlflow.files import checkpoint_root, discard_checkpoint
 from ecg_mlflow.provenance import ProcessMark, living_process
-from ecg_mlflow.study.reaping import reap
+from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.request import DESIGN, StudyRequest
 from ecg_mlflow.study.search_config import SEARCH_OPTIONS
-from ecg_mlflow.tracking.client import store_errors
-from ecg_mlflow.tracking.runs import EndStatus
-from ecg_mlflow.tracking.stored_run import PLAN_TAG, REQUEST_TAG
-from ecg_mlflow.tracking.study_run import Study
+from ecg_mlflow.tracking.client import connect, store_errors
+from ecg_mlflow.tracking.runs import EndStatus, end_run
+from ecg_mlflow.tracking.stored_run import PLAN_TAG, REQUEST_TAG, StoredRun
+from ecg_mlflow.tracking.stored_study import search_runs
+
+
+class ResumeAction(Enum):
+    """What to do about a planned run."""
+
+    START = "start"
+    """Nothing is there: a new child run."""
+    CONTINUE = "continue"
+    """A run was interrupted, or its processes died: the same child run continues."""
+    REPLACE = "replace"
+    """A run failed by an error of its own, and is to be tried again: a new child run."""
+    SKIP = "skip"
+    """It is finished."""
+    REUSE = "reuse"
+    """A run of an earlier study is finished and has the same identity."""
+    LEAVE = "leave"
+    """It failed, and is not to be tried again."""
+    PRUNED = "pruned"
+    """It was given up because others were better, and is not resumed."""
+
+
+@dataclass(frozen=True)
+class RunDecision:
+    """A planned run, what is to be done about it, and the stored run that says so."""
+
+    run: PlannedRun
+    action: ResumeAction
+    stored: StoredRun | None = None
+
+
+class KnownRuns:
+    """What the store has of a study, to decide by what is done about each planned run.
+
+    Parameters
+    ----------
+    runs
+        The study's children so far, the oldest first.
+    reusable
+        Finished runs of other studies, by identity.
+    retry_failed
+        Try failed runs again.
+    """
+
+    def __init__(
+        self,
+        runs: Iterable[StoredRun] = (),
+        reusable: Mapping[str, StoredRun] | None = None,
+        *,
+        retry_failed: bool = False,
+    ) -> None:
+        self.runs = list(runs)
+        self._reusable = reusable or {}
+        self._retry_failed = retry_failed
+        self._by_identity: dict[str, list[StoredRun]] = {}
+        for run in self.runs:
+            self._by_identity.setdefault(run.identity, []).append(run)
+
+    @property
+    def identities(self) -> set[str]:
+        """What the study's children so far have trained."""
+        return set(self._by_identity)
+
+    def decide(self, run: PlannedRun) -> RunDecision:
+        """Decide what is to be done about a planned run."""
+        stored = self._by_identity.get(run.identity, [])
+        return _decide(run, stored, self._reusable.get(run.identity), self._retry_failed)
+
+
+def _decide(
+    run: PlannedRun,
+    stored: Sequence[StoredRun],
+    reusable: StoredRun | None,
+    retry_failed: bool,
+) -> RunDecision:
+    for one in stored:
+        if one.is_finished:
+            return RunDecision(run, ResumeAction.SKIP, one)
+    current = [one for one in stored if not one.is_replaced]
+    if current and current[-1].is_pruned:
+        return RunDecision(run, ResumeAction.PRUNED, current[-1])
+    if reusable is not None:
+        return RunDecision(run, ResumeAction.REUSE, reusable)
+    if not current:
+        return RunDecision(run, ResumeAction.START)
+    newest = current[-1]
+    if newest.status != EndStatus.FAILED:
+        return RunDecision(run, ResumeAction.CONTINUE, newest)
+    if not retry_failed:
+        return RunDecision(run, ResumeAction.LEAVE, newest)
+    action = ResumeAction.CONTINUE if newest.has_died else ResumeAction.REPLACE
+    return RunDecision(run, action, newest)
+
+
+def summary(decisions: Sequence[RunDecision]) -> str | None:
+    """Summarize in a line what was found of a study; None if nothing was."""
+    n = Counter(decision.action for decision in decisions)
+    words = (
+        (n[ResumeAction.SKIP], "finished"),
+        (n[ResumeAction.REUSE], "taken over from other studies"),
+        (n[ResumeAction.CONTINUE], "to go on with"),
+        (n[ResumeAction.LEAVE], "failed and left so"),
+        (n[ResumeAction.PRUNED], "pruned"),
+        (n[ResumeAction.START] + n[ResumeAction.REPLACE], "to begin"),
+    )
+    if n[ResumeAction.START] == len(decisions):
+        return None
+    return f"of {len(decisions)} runs: " + ", ".join(f"{k} {word}" for k, word in words if k)
+
+
+def superfluous(decisions: Sequence[RunDecision], runs: Iterable[StoredRun]) -> list[StoredRun]:
+    """List the runs that look alive and that no planned run continues.
+
+    They are of configurations that are no longer planned, or a second one of an identity that is
+    finished or continues in another run.
+    """
+    kept_by = (ResumeAction.CONTINUE, ResumeAction.PRUNED)
+    kept = {one.stored.run_id for one in decisions if one.stored and one.action in kept_by}
+    return [run for run in runs if run.status == "RUNNING" and run.run_id not in kept]
+
+
+# --- The study to resume --------------------------------------------------------------------------
 
 
 def resumed(
     client: MlflowClient, request: StudyRequest, project_run: str | None
 ) -> tuple[str | None, StudyRequest]:
-    """Find the study to go on with, if any, and complete the request by what it began with.
+    """Find the study to resume, if any, and complete the request by what it was started with.
 
     It is the one that was asked for, or the one that ``mlflow run --run-id`` was given.
 
@@ -68,8 +196,11 @@ def resumed(
     return run_id, replace(request, **missing, search=search | {**request.search})
 
 
+# --- Studies whose driver has died ----------------------------------------------------------------
+
+
 def reap_dead_studies(client: MlflowClient, run_id: str | None) -> None:
-    """End studies whose drivers have died, and tell of them."""
+    """End studies whose drivers have died, and print how to resume them."""
     for parent, name in reap(client, except_for=run_id).items():
         print(
             f"note: the driver of study {name} had died; go on with: "
@@ -78,24 +209,88 @@ def reap_dead_studies(client: MlflowClient, run_id: str | None) -> None:
         )
 
 
-@contextmanager
-def stand_in(client: MlflowClient, project_run: str | None, run_id: str | None) -> Iterator[None]:
-    """Let the run that ``mlflow run`` has created for a resumed study say which one that is."""
-    if project_run is None or run_id is None or project_run == run_id:
-        yield
-        return
-    experiment = client.get_run(run_id).info.experiment_id
-    note = f"Went on with [the study {run_id}](#/experiments/{experiment}/runs/{run_id})."
-    tags = {"ecg_mlflow.resumes": run_id, MLFLOW_RUN_NOTE: note}
-    with Study.open(client, "", f"resume of {run_id}", run_id=project_run, tags=tags):
-        yield
+def reap_all() -> str:
+    """End the runs of dead studies, remove checkpoints that nobody needs; return what was done.
+
+    This is ``ecg-mlflow reap``.
+
+    Raises
+    ------
+    TrackingError
+        If the store fails.
+    """
+    client = connect(base_dir=Path.cwd())
+    studies = reap(client)
+    lines = [
+        f"ended study {name}; go on with: ecg-mlflow run --resume {run_id}"
+        for run_id, name in studies.items()
+    ]
+    removed = [path for path in checkpoint_root().glob("*.npz") if _is_over(client, path.stem)]
+    for path in removed:
+        discard_checkpoint(path.stem)
+    if removed:
+        lines.append(f"removed {len(removed)} checkpoints of runs that have ended")
+    return "\n".join(lines) or "nothing to do: no study is without its driver"
 
 
-def end_project_run(client: MlflowClient, run_id: str, error: BaseException) -> None:
-    """End the run that ``mlflow run`` has created, with what kept the study from starting."""
-    status = EndStatus.FAILED if isinstance(error, Exception) else EndStatus.KILLED
-    reason = str(error) if isinstance(error, EcgMlflowError) else f"{type(error).__name__}: {error}"
+def reap(client: MlflowClient, except_for: str | None = None) -> dict[str, str]:
+    """End the runs of studies whose driver has died without ending them; they can be resumed.
+
+    Parameters
+    ----------
+    client
+        The store.
+    except_for
+        A study that is about to be resumed, and is left as it is.
+
+    Returns
+    -------
+    The studies' names by the ids of their parent runs.
+
+    Raises
+    ------
+    TrackingError
+        If the store fails.
+    """
+    ended = {}
+    with store_errors("look for studies that have died"):
+        running = list(search_runs(client, None, "attributes.status = 'RUNNING'"))
+    runs = [StoredRun.from_mlflow(run) for run in running]
+    for parent in runs:
+        if (
+            PLAN_TAG not in parent.tags
+            or parent.run_id == except_for
+            or living_process(parent.tags)
+        ):
+            continue
+        ended[parent.run_id] = parent.name
+        reason = "its driver died; the study can be resumed"
+        for run in runs:
+            if run.study_id == parent.run_id:
+                end_abandoned(client, run, reason)
+        end_run(client, parent.run_id, EndStatus.KILLED, reason)
+    return ended
+
+
+def end_abandoned(client: MlflowClient, run: StoredRun, reason: str) -> None:
+    """End a run whose process is gone: as finished if it had logged everything."""
+    if run.is_complete:
+        end_run(client, run.run_id, EndStatus.FINISHED, None)
+    else:
+        end_run(client, run.run_id, EndStatus.KILLED, reason)
+
+
+def _is_over(client: MlflowClient, run_id: str) -> bool:
+    """Say whether a run is in this store, and will not be resumed.
+
+    The checkpoint may be of another store, and must stay then.
+    """
     try:
-        Study.open(client, "", "study", run_id=run_id).close(status, reason)
-    except TrackingError as closing:
-        error.add_note(str(closing))
+        run = StoredRun.from_mlflow(client.get_run(run_id))
+    except MlflowException:
+        return False
+    if run.status == EndStatus.FAILED:
+        return not run.has_died
+    if run.status == EndStatus.KILLED:
+        return run.is_pruned
+    return run.status == EndStatus.FINISHED

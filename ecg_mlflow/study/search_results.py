@@ -15,7 +15,7 @@ from ecg_mlflow.search.sampler import TrialState
 from ecg_mlflow.study.finalists import finalists
 from ecg_mlflow.study.grid_update import GridUpdate
 from ecg_mlflow.study.plan import StudyPlan
-from ecg_mlflow.study.resuming import Stock
+from ecg_mlflow.study.resume import KnownRuns
 from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.study.search_history import SearchHistory, read_history
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
@@ -51,7 +51,7 @@ research = _replace(
 
 
 def make_scheduler(
-    plan: StudyPlan, stock: Stock, search: SearchConfig, client: MlflowClient
+    plan: StudyPlan, known_runs: KnownRuns, search: SearchConfig, client: MlflowClient
 ) -> TrialScheduler:
     """Make the scheduler of a study, which then has to be opened.
 
@@ -61,14 +61,14 @@ def make_scheduler(
         If the sampler does not work here.
     """
     research = plan.research
-    history = read_history(stock.entries) if plan.sampled else SearchHistory()
+    history = read_history(known_runs.runs) if plan.sampled else SearchHistory()
     grid_update = None
     if research.update_grid is not None:
         grid_update = GridUpdate(research.update_grid, Schedule.parse(research.update_every))
     return TrialScheduler(
         plan,
         search.make_sampler(plan, history.options),
-        stock,
+        known_runs,
         search.rule,
         history=history,
         grid_update=grid_update,

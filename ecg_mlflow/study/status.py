@@ -10,7 +10,7 @@ from ecg_mlflow.search.objective import pareto_front
 from ecg_mlflow.study.descriptions import Counts, describe_state
 from ecg_mlflow.study.listeners import StudyListener
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
-from ecg_mlflow.study.resuming import Action, Standing
+from ecg_mlflow.study.resume import ResumeAction, RunDecision
 from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.leaderboard import Result, leaderboard_rows
@@ -68,16 +68,16 @@ class StudyStatus(StudyListener):
         """How many runs were given up."""
         return len(self._pruned)
 
-    def known(self, decision: Standing) -> None:
+    def known(self, decision: RunDecision) -> None:
         """Count a run that had ended before this session."""
-        run, entry = decision.run, decision.entry
+        run, entry = decision.run, decision.stored
         assert entry is not None
-        if decision.action is Action.PRUNED:
+        if decision.action is ResumeAction.PRUNED:
             self._pruned.add(run.key)
-        elif decision.action is Action.LEAVE:
+        elif decision.action is ResumeAction.LEAVE:
             self._failed[run.key] = "failed before"
         else:
-            if decision.action is Action.REUSE:
+            if decision.action is ResumeAction.REUSE:
                 self._reused[run.key] = entry
             self.finished(run, entry.metrics)
 

@@ -20,7 +20,7 @@ from ecg_mlflow.study.grid_update import GridUpdate
 from ecg_mlflow.study.jobs import Evaluated, Report
 from ecg_mlflow.study.listeners import StudyListener
 from ecg_mlflow.study.plan import ConfigPlan, PlannedRun, StudyPlan
-from ecg_mlflow.study.resuming import Action, Standing, Stock
+from ecg_mlflow.study.resume import KnownRuns, ResumeAction, RunDecision
 from ecg_mlflow.study.search_history import SearchHistory, TrialEnd, trial_tags
 from ecg_mlflow.study.trials import (
     OpenTrial,
@@ -59,7 +59,7 @@ class TrialScheduler(StudyListener):
         The study.
     sampler
         Chooses the configurations; knows those of `history`.
-    stock
+    known_runs
         What the ledger has of them.
     rule
         How they are compared.
@@ -77,7 +77,7 @@ class TrialScheduler(StudyListener):
         self,
         plan: StudyPlan,
         sampler: Sampler,
-        stock: Stock,
+        known_runs: KnownRuns,
         rule: SelectionRule,
         *,
         history: SearchHistory | None = None,
@@ -89,7 +89,7 @@ class TrialScheduler(StudyListener):
         self.rule = rule
         self._plan = plan
         self._sampler = sampler
-        self._stock = stock
+        self._known_runs = known_runs
         self._history = history or SearchHistory()
         self._grid_update = grid_update
         self._read_tests = read_tests
@@ -101,13 +101,13 @@ class TrialScheduler(StudyListener):
         self._n_looked_at = self._n_updates = self._n_asked = 0
         self._order = max((end.order + 1 for end in self._history.ends), default=0)
         # Answers that the dispatcher has not fetched yet.
-        self._standings: list[Standing] = []
+        self._decisions: list[RunDecision] = []
         self._withdrawals: list[Withdrawal] = []
         self._ends: list[tuple[OpenTrial, TrialEnd]] = []
 
     # --- What the dispatcher asks --------------------------------------------------------------
 
-    def open(self) -> list[Standing]:
+    def open(self) -> list[RunDecision]:
         """Take up the trials of earlier sessions, and all others if the sampler lists them.
 
         Returns
@@ -121,21 +121,21 @@ class TrialScheduler(StudyListener):
             self._replay()
         self._go_on()
         self._is_open = True
-        standings, self._standings = self._standings, []
+        decisions, self._decisions = self._decisions, []
         if self._sampler.is_exhaustive:
-            standings.sort(key=_first_pass)
-        return standings
+            decisions.sort(key=_first_pass)
+        return decisions
 
-    def next_runs(self) -> list[Standing]:
+    def next_runs(self) -> list[RunDecision]:
         """Return the next runs for free workers; none if there are none for now."""
-        while not self._standings:
+        while not self._decisions:
             trial = None if self._sampler.is_exhaustive else self._sampler.ask()
             if trial is None:
                 return []
             self._enter(trial)
             self._go_on()
-        standings, self._standings = self._standings, []
-        return standings
+        decisions, self._decisions = self._decisions, []
+        return decisions
 
     def withdrawals(self) -> list[Withdrawal]:
         """Return what has been given up since the last call."""
@@ -266,13 +266,13 @@ class TrialScheduler(StudyListener):
 
     def _begin(self, trial: OpenTrial) -> None:
         """Let a trial have its first runs, unless it is known from its runs that it was pruned."""
-        standings = [self._stock.standing(run) for run in trial.runs]
-        if any(one.action is Action.PRUNED for one in standings):
+        decisions = [self._known_runs.decide(run) for run in trial.runs]
+        if any(one.action is ResumeAction.PRUNED for one in decisions):
             # The driver died after it had marked the first run of a trial as pruned.
             self._admit_ended(trial, TrialState.PRUNED)
             self._end(trial, TrialState.PRUNED, "pruned in an earlier session")
         else:
-            trial.is_known = any(one.entry for one in standings)
+            trial.is_known = any(one.stored for one in decisions)
             self._grant(trial, 1 if self.rule.adaptive else len(trial.runs))
 
     def _plan_config(self, trial: Trial) -> ConfigPlan:
@@ -283,35 +283,35 @@ class TrialScheduler(StudyListener):
 
     def _admit_ended(self, trial: OpenTrial, state: TrialState) -> None:
         """Record the existing runs of a trial that ended in an earlier session."""
-        for one in map(self._stock.standing, trial.runs):
-            if one.entry is not None:
-                pruned = state is TrialState.PRUNED and one.action is Action.CONTINUE
-                self._admit(trial, replace(one, action=Action.PRUNED) if pruned else one)
+        for one in map(self._known_runs.decide, trial.runs):
+            if one.stored is not None:
+                pruned = state is TrialState.PRUNED and one.action is ResumeAction.CONTINUE
+                self._admit(trial, replace(one, action=ResumeAction.PRUNED) if pruned else one)
         trial.granted = len(trial.runs)
 
     def _grant(self, trial: OpenTrial, n_repetitions: int) -> None:
         """Let a trial have so many repetitions."""
         for run in trial.runs[trial.granted : n_repetitions]:
-            self._admit(trial, self._stock.standing(run))
+            self._admit(trial, self._known_runs.decide(run))
         trial.granted = n_repetitions
         trial.awaits_decision = False
 
-    def _admit(self, trial: OpenTrial, standing: Standing) -> None:
+    def _admit(self, trial: OpenTrial, decision: RunDecision) -> None:
         """Record what the store knows of a run, and pass it to the dispatcher."""
-        self._standings.append(standing)
-        repetition, entry = standing.run.repetition, standing.entry
+        self._decisions.append(decision)
+        repetition, entry = decision.run.repetition, decision.stored
         if entry is None:
             return
         trial.ended_ms = max(trial.ended_ms, entry.ended_ms)
-        if standing.action in (Action.SKIP, Action.REUSE):
+        if decision.action in (ResumeAction.SKIP, ResumeAction.REUSE):
             trial.metrics[repetition] = entry.metrics
-        elif standing.action is Action.LEAVE:
+        elif decision.action is ResumeAction.LEAVE:
             trial.failed.add(repetition)
-        elif standing.action is Action.PRUNED:
+        elif decision.action is ResumeAction.PRUNED:
             trial.withdrawn.add(repetition)
         else:
             return
-        if trial.rungs and standing.action is not Action.LEAVE:
+        if trial.rungs and decision.action is not ResumeAction.LEAVE:
             trial.note_tests(repetition, self._read_tests(entry), self.rule.first.metric)
 
     # --- Trials go -----------------------------------------------------------------------------
@@ -440,10 +440,10 @@ class TrialScheduler(StudyListener):
                 continue
             del self.trials[trial.number]
             keys = {run.key for run in trial.runs}
-            self._standings = [one for one in self._standings if one.run.key not in keys]
+            self._decisions = [one for one in self._decisions if one.run.key not in keys]
             self._withdrawals += [Withdrawal(run, reason, False) for run in trial.runs]
             self._sampler.tell(trial.number, TrialState.FAILED, note=reason)
 
 
-def _first_pass(standing: Standing) -> tuple[int, float]:
-    return standing.run.repetition, -standing.run.config.seconds
+def _first_pass(decision: RunDecision) -> tuple[int, float]:
+    return decision.run.repetition, -decision.run.config.seconds

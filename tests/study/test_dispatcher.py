@@ -19,7 +19,7 @@ from ecg_mlflow.study.dispatcher import MOST_DEATHS, Dispatcher
 from ecg_mlflow.study.jobs import REPORT, Ended, Evaluated, Noted, RunEnd, Saved
 from ecg_mlflow.study.listeners import StudyListener
 from ecg_mlflow.study.request import StudyRequest
-from ecg_mlflow.study.resuming import Action, Standing
+from ecg_mlflow.study.resume import ResumeAction, RunDecision
 from ecg_mlflow.study.trial_scheduler import Withdrawal
 from ecg_mlflow.tracking.retry import Patience
 from ecg_mlflow.training import Checkpoint, save_checkpoint
@@ -89,10 +89,10 @@ class Study:
 
 
 class Board(StudyListener):
-    """Hands out standings one by one, and keeps what it is told."""
+    """Hands out decisions one by one, and keeps what it is told."""
 
-    def __init__(self, standings):
-        self.standings = deque(standings)
+    def __init__(self, decisions):
+        self.decisions = deque(decisions)
         self.told: list[tuple[str, object]] = []
         self.given_up: dict[str, list[Withdrawal]] = {}
         self._new: list[Withdrawal] = []
@@ -100,7 +100,7 @@ class Board(StudyListener):
         self.new_ends: list[tuple] = []
 
     def next_runs(self):
-        return [self.standings.popleft()] if self.standings else []
+        return [self.decisions.popleft()] if self.decisions else []
 
     def withdrawals(self):
         new, self._new = self._new, []
@@ -186,7 +186,7 @@ def all_done(key, runs, n):
 
 @pytest.fixture
 def bench(monkeypatch):
-    """Run planned runs, or standings, by a script; return what came of it."""
+    """Run planned runs, or decisions, by a script; return what came of it."""
     for name in ("run_name", "run_params", "dataset_infos", "full_configuration"):
         monkeypatch.setattr(children, name, lambda *args: {})
     monkeypatch.setattr(children, "run_name", lambda run: run.key)
@@ -205,8 +205,9 @@ def bench(monkeypatch):
         at_once=False,
         tags=None,
     ):
-        standings = [
-            one if isinstance(one, Standing) else Standing(one, Action.START) for one in runs
+        decisions = [
+            one if isinstance(one, RunDecision) else RunDecision(one, ResumeAction.START)
+            for one in runs
         ]
         corpus = SimpleNamespace(path=None, digest="c" * 64)
         study, books, executor = Study(), Books(), Executor(script, n_slots)
@@ -214,7 +215,7 @@ def bench(monkeypatch):
         executor.on_send = lambda: found.marked.append(
             [run_id for run_id, one in study.tags.items() if "ecg_mlflow.pruned" in one]
         )
-        board = Board([] if at_once else standings)
+        board = Board([] if at_once else decisions)
         board.given_up, board.ends_of = given_up or {}, ends or {}
         found = SimpleNamespace(study=study, books=books, executor=executor, board=board, marked=[])
         dispatcher = Dispatcher(
@@ -224,8 +225,8 @@ def bench(monkeypatch):
             [books],
             StudyRequest("x.py", branches=branches),
         )
-        for standing in standings if at_once else []:
-            dispatcher.take(standing)
+        for decision in decisions if at_once else []:
+            dispatcher.take(decision)
         if settle:
             dispatcher.take(board.next_runs()[0])
             dispatcher._submit(executor)
@@ -257,26 +258,26 @@ def test_a_run_is_opened_with_all_that_the_ledger_needs(bench):
 
 
 def test_a_run_to_continue_is_gone_on_with_in_its_child(bench):
-    found = bench([Standing(planned(0), Action.CONTINUE, ledger_entry("old", attempt=2))])
+    found = bench([RunDecision(planned(0), ResumeAction.CONTINUE, ledger_entry("old", attempt=2))])
     assert found.study.reopened == ["old"]
     assert found.study.tags == {"old": {"ecg_mlflow.attempt": 3, "trial": "00-r0"}}
     assert found.study.ends == [("old", "FINISHED")]
 
 
 def test_a_failed_run_that_is_tried_again_has_a_new_child(bench):
-    found = bench([Standing(planned(0), Action.REPLACE, ledger_entry("old", "FAILED", 2))])
+    found = bench([RunDecision(planned(0), ResumeAction.REPLACE, ledger_entry("old", "FAILED", 2))])
     assert found.study.reopened == []
     assert found.study.tags["00-r0 child 0"]["ecg_mlflow.attempt"] == 3
 
 
 def test_what_is_finished_is_entered_and_closed_where_only_that_was_missing(bench):
-    standings = [
-        Standing(planned(0), Action.SKIP, ledger_entry("a", "FINISHED")),
-        Standing(planned(1), Action.SKIP, ledger_entry("b", "RUNNING")),
-        Standing(planned(2), Action.REUSE, ledger_entry("c", "FINISHED")),
-        Standing(planned(3), Action.LEAVE, ledger_entry("d", "FAILED")),
+    decisions = [
+        RunDecision(planned(0), ResumeAction.SKIP, ledger_entry("a", "FINISHED")),
+        RunDecision(planned(1), ResumeAction.SKIP, ledger_entry("b", "RUNNING")),
+        RunDecision(planned(2), ResumeAction.REUSE, ledger_entry("c", "FINISHED")),
+        RunDecision(planned(3), ResumeAction.LEAVE, ledger_entry("d", "FAILED")),
     ]
-    found = bench(standings)
+    found = bench(decisions)
     assert found.executor.jobs == []
     assert found.books.taken == [f"0{i}-r0" for i in range(4)]
     assert found.study.ends == [("b", "FINISHED")]
@@ -425,7 +426,9 @@ def test_a_run_whose_checkpoint_is_lost_begins_anew_in_another_child(bench):
             return all_done(key, runs, n)
         return [ended(key, runs[0], RunEnd.LOST, "damaged"), Outcome(key, OutcomeState.DONE)]
 
-    found = bench([Standing(planned(0), Action.CONTINUE, ledger_entry("old", attempt=4))], script)
+    found = bench(
+        [RunDecision(planned(0), ResumeAction.CONTINUE, ledger_entry("old", attempt=4))], script
+    )
     assert found.study.ends == [("old", "KILLED"), ("00-r0 child 1", "FINISHED")]
     assert found.study.tags["old"]["ecg_mlflow.replaced"] == "00-r0 child 1"
     assert found.study.tags["00-r0 child 1"]["ecg_mlflow.attempt"] == 6
@@ -490,7 +493,7 @@ def test_a_run_under_way_is_marked_in_the_store_before_its_worker_is_told(bench)
 
 
 def test_the_end_of_a_trial_is_stored_in_its_own_child_and_before_anything_that_follows(bench):
-    taken_over = Standing(planned(0), Action.REUSE, ledger_entry("other study's"))
+    taken_over = RunDecision(planned(0), ResumeAction.REUSE, ledger_entry("other study's"))
     first, second = planned(0, repetition=1), planned(0, repetition=2)
     trial = SimpleNamespace(runs=(taken_over.run, first, second))
     of_other = SimpleNamespace(runs=(taken_over.run,))
@@ -500,7 +503,11 @@ def test_the_end_of_a_trial_is_stored_in_its_own_child_and_before_anything_that_
         return [came_to(key, runs[0]), pruned(key, runs[0]), Outcome(key, OutcomeState.DONE)]
 
     found = bench(
-        [taken_over, Standing(first, Action.START), Standing(second, Action.START)],
+        [
+            taken_over,
+            RunDecision(first, ResumeAction.START),
+            RunDecision(second, ResumeAction.START),
+        ],
         script,
         given_up={"00-r1": [Withdrawal(first, "worse"), Withdrawal(second, "worse")]},
         ends={"00-r1": [(trial, end), (of_other, end)]},
@@ -526,13 +533,13 @@ def test_all_repetitions_of_a_trial_are_given_up_the_waiting_ones_unopened(bench
 
 def test_a_waiting_run_that_is_in_the_store_already_ends_there(bench):
     first = planned(0)
-    old = Standing(planned(0, repetition=1), Action.CONTINUE, ledger_entry("old"))
+    old = RunDecision(planned(0, repetition=1), ResumeAction.CONTINUE, ledger_entry("old"))
 
     def script(key, runs, n):
         return [came_to(key, runs[0]), *all_done(key, runs, n)]
 
     found = bench(
-        [Standing(first, Action.START), old],
+        [RunDecision(first, ResumeAction.START), old],
         script,
         given_up={"00-r0": [Withdrawal(old.run, "worse")]},
         at_once=True,
@@ -575,11 +582,11 @@ def test_a_run_that_has_left_the_grid_is_dropped_without_a_word(bench):
 
 
 def test_a_pruned_run_that_another_driver_left_running_is_ended(bench):
-    standing = Standing(planned(0), Action.PRUNED, ledger_entry("old", "RUNNING"))
-    found = bench([standing])
+    decision = RunDecision(planned(0), ResumeAction.PRUNED, ledger_entry("old", "RUNNING"))
+    found = bench([decision])
     assert found.study.ends == [("old", "KILLED")]
     assert "pruned in another session" in found.study.tags["old"]["ecg_mlflow.pruned"]
-    found = bench([standing], tags={"old": {"ecg_mlflow.pruned": "worse"}})
+    found = bench([decision], tags={"old": {"ecg_mlflow.pruned": "worse"}})
     assert found.study.tags["old"]["ecg_mlflow.pruned"] == "worse"
     assert found.executor.jobs == []
     assert found.books.taken == ["00-r0"]
@@ -587,11 +594,11 @@ def test_a_pruned_run_that_another_driver_left_running_is_ended(bench):
 
 def test_a_pruned_run_that_was_reaped_still_delivers_what_its_checkpoint_holds(bench):
     entry = ledger_entry("old", "KILLED", is_pruned=True)
-    found = bench([Standing(planned(0), Action.PRUNED, entry)])
+    found = bench([RunDecision(planned(0), ResumeAction.PRUNED, entry)])
     assert found.study.ends == []
     path = checkpoint_path("old")
     save_checkpoint(path, Checkpoint({"pending": []}, {}))
-    found = bench([Standing(planned(0), Action.PRUNED, entry)])
+    found = bench([RunDecision(planned(0), ResumeAction.PRUNED, entry)])
     assert found.study.ends == [("old", "KILLED")]
     assert not path.exists()
 

@@ -7,8 +7,12 @@ import pytest
 from ecg_mlflow.cli import main
 from ecg_mlflow.files import checkpoint_path, write_whole
 from ecg_mlflow.provenance import ProcessMark
+from ecg_mlflow.study.resume import reap
+from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.stored_run import DIED_TAG, IDENTITY_TAG, PLAN_TAG, PRUNED_TAG
 from ecg_mlflow.tracking.study_run import Study
+
+DEAD = replace(ProcessMark.own(), pid=2**22 + 1, birth="1").tags()
 
 
 def test_where_nothing_is_wrong_nothing_is_done(workplace, capsys):
@@ -19,7 +23,7 @@ def test_where_nothing_is_wrong_nothing_is_done(workplace, capsys):
 def test_a_study_whose_driver_is_dead_is_ended_and_can_be_resumed(workplace, experiment, capsys):
     study = Study.open(workplace.client, experiment, "the study", tags={PLAN_TAG: "p"})
     child = study.create_child("child", {}, {IDENTITY_TAG: "a"})
-    study.tags(replace(ProcessMark.own(), pid=2**22 + 1, birth="1").tags())
+    study.tags(DEAD)
     assert main(["reap"]) == 0
     out = capsys.readouterr().out
     assert f"ended study the study; go on with: ecg-mlflow run --resume {study.run_id}" in out
@@ -50,3 +54,32 @@ def test_checkpoints_that_nobody_needs_are_removed(workplace, status, tags, stay
     assert path.exists() is stays
     assert left.exists() is stays
     assert ("removed 1 checkpoint" in capsys.readouterr().out) is not stays
+
+
+def test_the_dead_are_reaped_and_the_living_are_not(workplace, experiment):
+    client = workplace.client
+
+    def status(run_id):
+        return client.get_run(run_id).info.status
+
+    def opened(tags):
+        made = Study.open(client, experiment, "dead study", tags={PLAN_TAG: "p"})
+        made.tags(tags)
+        child = made.create_child("child", {}, {IDENTITY_TAG: "a"})
+        complete = made.create_child("complete", {}, {IDENTITY_TAG: "b"})
+        with RunLog(client, complete) as log:
+            log.complete()
+        return made.run_id, child, complete
+
+    dead, kept = opened(DEAD), opened(DEAD)
+    study = Study.open(client, experiment, "living study", tags={PLAN_TAG: "p"})
+    living = study.create_child("of the living", {}, {IDENTITY_TAG: "a"})
+    stranger = client.create_run(study.experiment_id, tags=DEAD).info.run_id
+
+    assert reap(client, except_for=kept[0]) == {dead[0]: "dead study"}
+
+    assert status(living) == "RUNNING"
+    assert [status(run) for run in dead] == ["KILLED", "KILLED", "FINISHED"]
+    assert [status(run) for run in kept] == ["RUNNING"] * 3
+    assert status(stranger) == "RUNNING", "it is not ours"
+    assert "resumed" in client.get_run(dead[1]).data.tags["ecg_mlflow.reason"]

@@ -15,7 +15,7 @@ from ecg_mlflow.search.sampler import TrialState
 from ecg_mlflow.search.samplers import make_sampler
 from ecg_mlflow.study.grid_update import GridUpdate
 from ecg_mlflow.study.plan import PlannedRun
-from ecg_mlflow.study.resuming import Action, Stock
+from ecg_mlflow.study.resume import KnownRuns, ResumeAction
 from ecg_mlflow.study.search_history import (
     TRIAL_END_TAG,
     TRIAL_TAG,
@@ -70,7 +70,7 @@ class Search:
 
     def session(self):
         entries = [entry(identity, **one) for identity, one in self.children.items()]
-        stock = Stock(entries, Reusable(self.reused))
+        known_runs = KnownRuns(entries, Reusable(self.reused))
         sampler = make_sampler(
             self.sampler,
             GRID,
@@ -81,23 +81,27 @@ class Search:
         )
         self.table = Table(
             GRID.only({"layout": "ca"}),  # examples, as a plan has them
-            stock=stock,
+            known_runs=known_runs,
             sampler=sampler,
             read_tests=lambda one: [(9, {"f1": chance(one.identity, "test")})],
             **self.table_options,
         )
-        standings = self.table.open()
+        decisions = self.table.open()
         self.carry_out()
         # Those that had a worker have one again.
-        standings.sort(key=lambda one: one.action is Action.START)
-        waiting = [one.run for one in standings if one.action in (Action.START, Action.CONTINUE)]
+        decisions.sort(key=lambda one: one.action is ResumeAction.START)
+        waiting = [
+            one.run
+            for one in decisions
+            if one.action in (ResumeAction.START, ResumeAction.CONTINUE)
+        ]
         running: list[PlannedRun] = []
         while True:
             while len(waiting) + len(running) < N_UNDER_WAY:
-                if not (standings := self.table.scheduler.next_runs()):
+                if not (decisions := self.table.scheduler.next_runs()):
                     break
                 self.moment()
-                waiting += [one.run for one in standings if one.action is Action.START]
+                waiting += [one.run for one in decisions if one.action is ResumeAction.START]
             while waiting and len(running) < N_WORKERS:
                 self.start(waiting.pop(0))
                 running.append(self.started)

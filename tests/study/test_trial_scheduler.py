@@ -12,7 +12,7 @@ from ecg_mlflow.search.objective import Objective
 from ecg_mlflow.search.pruners import Hyperband, Median, SuccessiveHalving
 from ecg_mlflow.search.sampler import TrialState
 from ecg_mlflow.study.grid_update import GridUpdate
-from ecg_mlflow.study.resuming import Action, Stock
+from ecg_mlflow.study.resume import KnownRuns, ResumeAction
 from ecg_mlflow.training.schedule import Schedule
 
 COMPLETE, PRUNED, FAILED = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED
@@ -23,8 +23,8 @@ def layouts(n):
     return Option("layout", [f"c{i}" for i in range(n)])
 
 
-def actions(standings):
-    return [(standing.run.key, standing.action) for standing in standings]
+def actions(decisions):
+    return [(decision.run.key, decision.action) for decision in decisions]
 
 
 # --- What is next --------------------------------------------------------------------------------
@@ -304,21 +304,21 @@ def test_a_search_repeats_who_is_among_the_best_third_so_far():
 
 
 def test_what_is_finished_is_told_and_not_trained():
-    stock = Stock(
+    known_runs = KnownRuns(
         [entry("layout_c0 r0", metrics={"f1": 0.5})],
         {"layout_c1 r0": entry("layout_c1 r0", metrics={"f1": 0.75})},
     )
-    table = Table(layouts(3), stock=stock)
+    table = Table(layouts(3), known_runs=known_runs)
     assert table.open() == []
-    assert actions(table.scheduler.next_runs()) == [("00-r0", Action.SKIP)]
-    assert actions(table.scheduler.next_runs()) == [("01-r0", Action.REUSE)]
+    assert actions(table.scheduler.next_runs()) == [("00-r0", ResumeAction.SKIP)]
+    assert actions(table.scheduler.next_runs()) == [("01-r0", ResumeAction.REUSE)]
     assert table.sampler.told == {0: ("complete", [0.5], ""), 1: ("complete", [0.75], "")}
-    assert actions(table.scheduler.next_runs()) == [("02-r0", Action.START)]
+    assert actions(table.scheduler.next_runs()) == [("02-r0", ResumeAction.START)]
 
 
 def test_trials_of_an_earlier_session_are_told_again_as_they_were_then():
     configs = list(layouts(5))
-    stock = Stock(
+    known_runs = KnownRuns(
         [
             # Told when two trials had been asked for, with a value that its runs have no more.
             entry(
@@ -332,12 +332,12 @@ def test_trials_of_an_earlier_session_are_told_again_as_they_were_then():
     )
     events = []
     sampler = Recorder(configs, events)
-    table = Table(layouts(5), stock=stock, sampler=sampler)
+    table = Table(layouts(5), known_runs=known_runs, sampler=sampler)
     assert actions(table.open()) == [
-        ("00-r0", Action.SKIP),
-        ("02-r0", Action.START),  # had not been started when the driver died
-        ("01-r0", Action.SKIP),
-        ("03-r0", Action.CONTINUE),
+        ("00-r0", ResumeAction.SKIP),
+        ("02-r0", ResumeAction.START),  # had not been started when the driver died
+        ("01-r0", ResumeAction.SKIP),
+        ("03-r0", ResumeAction.CONTINUE),
     ]
     assert events == [
         *("ask 0", "ask 1", "tell 0 complete [0.4]", "ask 2", "ask 3"),
@@ -369,7 +369,7 @@ class Recorder(ListSampler):
 def test_runs_that_were_taken_over_are_so_again_between_the_same_choices():
     """They have no child in the study that could tell of them."""
     configs = list(layouts(4))
-    stock = Stock(
+    known_runs = KnownRuns(
         [
             entry("layout_c0 r0", tags=told(0, configs[0], FAILED, n_asked=3, order=2)),
             entry("layout_c3 r0", "KILLED", tags=asked(3, configs[3])),
@@ -377,7 +377,7 @@ def test_runs_that_were_taken_over_are_so_again_between_the_same_choices():
         {f"layout_c{i} r0": entry(f"layout_c{i} r0", metrics={"f1": i / 10}) for i in (1, 2)},
     )
     events = []
-    table = Table(layouts(4), stock=stock, sampler=Recorder(configs, events))
+    table = Table(layouts(4), known_runs=known_runs, sampler=Recorder(configs, events))
     table.open()
     assert events == [
         *("ask 0", "ask 1", "tell 1 complete [0.1]", "ask 2", "tell 2 complete [0.2]"),
@@ -389,7 +389,7 @@ def test_runs_that_were_taken_over_are_so_again_between_the_same_choices():
 def test_a_pruned_trial_stays_so_where_its_driver_died_in_the_middle_of_it(told_before):
     (config,) = layouts(1)
     known = told(0, config, PRUNED, [0.25], n_asked=1, order=0)
-    stock = Stock(
+    known_runs = KnownRuns(
         [
             entry(
                 "layout_c0 r0",
@@ -400,18 +400,18 @@ def test_a_pruned_trial_stays_so_where_its_driver_died_in_the_middle_of_it(told_
             entry("layout_c0 r1", "RUNNING", tags=asked(0, config)),
         ]
     )
-    table = Table(layouts(1), stock=stock, repetitions=3, pruner=ASHA)
-    assert actions(table.open()) == [("00-r0", Action.PRUNED), ("00-r1", Action.PRUNED)]
+    table = Table(layouts(1), known_runs=known_runs, repetitions=3, pruner=ASHA)
+    assert actions(table.open()) == [("00-r0", ResumeAction.PRUNED), ("00-r1", ResumeAction.PRUNED)]
     assert table.next_keys() == []
     assert table.sampler.told[0][:2] == ("pruned", [0.25] if told_before else [])
 
 
 def test_the_curves_of_finished_runs_count_when_others_are_judged():
-    stock = Stock([entry("layout_c0 r0", metrics={"f1": 0.9})])
+    known_runs = KnownRuns([entry("layout_c0 r0", metrics={"f1": 0.9})])
     table = Table(
         layouts(2),
         exhaustive=True,
-        stock=stock,
+        known_runs=known_runs,
         pruner=ASHA,
         read_tests=lambda one: [(9, {"f1": 0.8}), (89, {"f1": 0.9})],
     )
@@ -424,9 +424,9 @@ def test_the_curves_of_finished_runs_count_when_others_are_judged():
 def test_a_failed_run_that_is_tried_again_changes_nothing_that_was_told():
     (config,) = layouts(1)
     tags = told(0, config, FAILED, n_asked=1, order=0)
-    stock = Stock([entry("layout_c0 r0", "FAILED", tags=tags)], retry_failed=True)
-    table = Table(layouts(1), stock=stock)
-    assert actions(table.open()) == [("00-r0", Action.REPLACE)]
+    known_runs = KnownRuns([entry("layout_c0 r0", "FAILED", tags=tags)], retry_failed=True)
+    table = Table(layouts(1), known_runs=known_runs)
+    assert actions(table.open()) == [("00-r0", ResumeAction.REPLACE)]
     table.finish("00-r0", 0.5)
     assert table.sampler.told == {0: ("failed", [], "")}
     assert table.scheduler.ends() == []
@@ -447,8 +447,8 @@ def test_a_grid_can_grow_when_all_of_it_is_done():
         return Grid(layouts(4)) if len(results) == 2 else None
 
     table = Table(layouts(2), exhaustive=True, grid_update=grid_update(once_more))
-    for i, standing in enumerate(table.open()):
-        table.finish(standing.run.key, float(i))
+    for i, decision in enumerate(table.open()):
+        table.finish(decision.run.key, float(i))
     assert seen == [[0.0, 1.0]]
     assert table.next_keys() == ["02-r0", "03-r0"]
     table.finish("02-r0", 2.0)
@@ -484,9 +484,9 @@ def test_the_results_tell_options_state_and_means():
         seen.update(results.to_dict("list"))
 
     table = Table(grid, exhaustive=True, repetitions=2, grid_update=grid_update(look))
-    for standing in table.open():
-        key = standing.run.key
-        table.finish(key, 0.5 + standing.run.repetition / 10) if key[1] == "0" else table.fail(key)
+    for decision in table.open():
+        key = decision.run.key
+        table.finish(key, 0.5 + decision.run.repetition / 10) if key[1] == "0" else table.fail(key)
     assert seen["state"] == ["complete", "failed"]
     assert seen["lr"] == [0.1, 0.2]
     assert seen["layout"] == ["c0", "c0"]
@@ -503,7 +503,7 @@ def test_a_study_that_is_gone_on_with_changes_its_grid_as_it_did_before():
         return Grid(layouts(4)) if len(results) == 2 else None
 
     # The second ended before the first.
-    stock = Stock(
+    known_runs = KnownRuns(
         [
             entry("layout_c0 r0", metrics={"f1": 0.1}, ended_ms=20),
             entry("layout_c1 r0", metrics={"f1": 0.2}, ended_ms=10),
@@ -511,31 +511,36 @@ def test_a_study_that_is_gone_on_with_changes_its_grid_as_it_did_before():
         ]
     )
     table = Table(
-        layouts(2), exhaustive=True, stock=stock, grid_update=grid_update(second_half, "%2")
+        layouts(2),
+        exhaustive=True,
+        known_runs=known_runs,
+        grid_update=grid_update(second_half, "%2"),
     )
     assert actions(table.open()) == [
-        ("00-r0", Action.SKIP),
-        ("01-r0", Action.SKIP),
-        ("02-r0", Action.SKIP),
-        ("03-r0", Action.START),
+        ("00-r0", ResumeAction.SKIP),
+        ("01-r0", ResumeAction.SKIP),
+        ("02-r0", ResumeAction.SKIP),
+        ("03-r0", ResumeAction.START),
     ]
     assert calls == [["c1", "c0"]]
 
 
 def test_the_last_is_the_one_after_which_nothing_is_left_also_when_gone_on_with():
     calls = []
-    stock = Stock([entry(f"layout_c{i} r0", metrics={"f1": 0.5}, ended_ms=i) for i in range(3)])
+    known_runs = KnownRuns(
+        [entry(f"layout_c{i} r0", metrics={"f1": 0.5}, ended_ms=i) for i in range(3)]
+    )
     look = grid_update(lambda results: calls.append(len(results)))
-    Table(layouts(3), exhaustive=True, stock=stock, grid_update=look).open()
+    Table(layouts(3), exhaustive=True, known_runs=known_runs, grid_update=look).open()
     assert calls == [3]
 
 
 def test_what_was_begun_in_an_earlier_session_is_not_dropped():
-    stock = Stock([entry("layout_c2 r0", "KILLED")])
+    known_runs = KnownRuns([entry("layout_c2 r0", "KILLED")])
     table = Table(
         layouts(4),
         exhaustive=True,
-        stock=stock,
+        known_runs=known_runs,
         grid_update=grid_update(lambda results: Grid(Option("layout", ["c0"])), 0),
     )
     table.open()
@@ -556,6 +561,6 @@ def test_a_sampler_goes_on_with_the_new_grid():
 def test_the_grid_sampler_is_told_of_everything():
     table = Table(layouts(2), exhaustive=True)
     assert isinstance(table.sampler, ToldGridSampler)
-    for standing in table.open():
-        table.finish(standing.run.key, 1.0)
+    for decision in table.open():
+        table.finish(decision.run.key, 1.0)
     assert set(table.sampler.told) == {0, 1}

@@ -8,9 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ecg_mlflow.provenance import HEARTBEAT_TAG, ProcessMark, living_process, seconds_since
-from ecg_mlflow.study.reaping import reap
 from ecg_mlflow.tracking import stored_study
-from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.stored_run import (
     ATTEMPT_TAG,
     CORPUS_TAG,
@@ -111,29 +109,6 @@ def test_a_closed_study_has_no_heartbeat_left(client, experiment):
         before = client.get_run(opened.run_id).data.tags[HEARTBEAT_TAG]
     assert seconds_since(before) < 60
     assert client.get_run(opened.run_id).data.tags[HEARTBEAT_TAG] == "ended"
-
-
-def test_the_dead_are_reaped_and_the_living_are_not(client, experiment, study):
-    def opened(tags):
-        made = Study.open(client, experiment, "dead study", tags={PLAN_TAG: "p"})
-        made.tags(tags)
-        child = made.create_child("child", {}, {IDENTITY_TAG: "a"})
-        complete = made.create_child("complete", {}, {IDENTITY_TAG: "b"})
-        with RunLog(client, complete) as log:
-            log.complete()
-        return made.run_id, child, complete
-
-    dead, kept = opened(DEAD), opened(DEAD)
-    living = study.create_child("of the living", {}, {IDENTITY_TAG: "a"})
-    stranger = client.create_run(study.experiment_id, tags=DEAD).info.run_id
-
-    assert reap(client, except_for=kept[0]) == {dead[0]: "dead study"}
-
-    assert status(client, living) == "RUNNING"
-    assert [status(client, run) for run in dead] == ["KILLED", "KILLED", "FINISHED"]
-    assert [status(client, run) for run in kept] == ["RUNNING"] * 3
-    assert status(client, stranger) == "RUNNING", "it is not ours"
-    assert "resumed" in client.get_run(dead[1]).data.tags["ecg_mlflow.reason"]
 
 
 def test_a_run_that_was_given_up_is_known_as_such(client, study):

@@ -148,7 +148,8 @@ def test_a_run_tells_how_far_it_is_and_what_it_reached(desk, workplace):
     desk.train(run)
 
     assert {report.run for report in desk.reports} == {run.key}
-    assert [r.iteration for r in desk.reported(Trained)] == [2, 4, 6]
+    # At each evaluation, and sooner where the machine is slow.
+    assert {2, 4, 6} <= {r.iteration for r in desk.reported(Trained)}
     assert [r.iteration for r in desk.reported(Saved)] == [2, 4, 6, 6]
     result = desk.ended(run)
     assert result is desk.reports[-1]

@@ -134,8 +134,8 @@ class Children:
         except CheckpointError:
             return
         if checkpoint is not None:
-            pending, patience = checkpoint.state["pending"], self._study.patience
-            with RunLog(self._study.client, run_id, pending=pending, patience=patience) as log:
+            pending, retry = checkpoint.state["pending"], self._study.retry
+            with RunLog(self._study.client, run_id, pending=pending, retry=retry) as log:
                 log.flush()
 
     def write(self, run_id: str, name: str, text: str) -> None:

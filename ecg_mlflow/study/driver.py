@@ -33,7 +33,7 @@ from ecg_mlflow.study.search_results import conclude_search, make_scheduler
 from ecg_mlflow.study.signals import StopRequest, stop_on_signals
 from ecg_mlflow.study.status import StudyStatus
 from ecg_mlflow.tracking.datasets import log_datasets
-from ecg_mlflow.tracking.retry import Patience
+from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.runs import EndStatus
 from ecg_mlflow.tracking.stored_run import CORPUS_TAG, PLAN_TAG, REQUEST_TAG, StoredRun
 from ecg_mlflow.tracking.stored_study import find_finished, read_children
@@ -117,14 +117,14 @@ def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> S
         If a disk is full or the store stays away; the study can be resumed.
     """
     with stop_on_signals() as stop:
-        patience = Patience(on_wait=_Waiting(stop))
-        patient = patience.client(client)
-        known_runs = _look_up(plan, patient, options)
+        retry = RetryPolicy(on_wait=_Waiting(stop))
+        retrying = retry.client(client)
+        known_runs = _look_up(plan, retrying, options)
         with _only_driver(options.run_id):
             if options.run_id is not None:
                 # While nothing has been touched: it may be another study.
                 _check_same_study(plan, options.run_id, known_runs)
-            with _opened(plan, client, options, patience) as study:
+            with _opened(plan, client, options, retry) as study:
                 return _run(plan, study, options, known_runs, stop)
 
 
@@ -173,7 +173,7 @@ def _only_driver(run_id: str | None) -> Iterator[None]:
 
 @contextmanager
 def _opened(
-    plan: StudyPlan, client: MlflowClient, options: StudyOptions, patience: Patience
+    plan: StudyPlan, client: MlflowClient, options: StudyOptions, retry: RetryPolicy
 ) -> Iterator[Study]:
     """Open the parent run; whatever ends the study early says how to resume it."""
     tags = {
@@ -186,7 +186,7 @@ def _opened(
     how = ""
     try:
         with Study.open(
-            client, experiment, name, run_id=options.run_id, tags=tags, patience=patience
+            client, experiment, name, run_id=options.run_id, tags=tags, retry=retry
         ) as study:
             how = options.request.how_to_resume.format(run_id=study.run_id)
             print(f"study {name}: parent run {study.run_id}", file=sys.stderr)

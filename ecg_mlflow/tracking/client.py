@@ -56,7 +56,7 @@ def connect(
             _check_sqlite(uri)
         elif scheme in DATABASE_PORTS:
             _check_database(uri, timeout_s)
-        # Only for the first call: a server that restarts later deserves MLflow's patience.
+        # Only for the first call: a server that restarts later deserves MLflow's own retries.
         with environment(
             MLFLOW_HTTP_REQUEST_MAX_RETRIES=str(HTTP_TRIES - 1),
             MLFLOW_HTTP_REQUEST_TIMEOUT=str(max(1, int(timeout_s / HTTP_TRIES))),

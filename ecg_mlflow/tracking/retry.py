@@ -1,8 +1,8 @@
 """Wait for a store that is away: a server that restarts, a database or a disk that is full.
 
 MLflow's own retries last seconds or minutes, repeat calls that must not be repeated, and say
-nothing. Here every call that may be repeated is, until the store is back or patience is at its
-end, and somebody is told meanwhile.
+nothing. Here every call that may be repeated is, until the store is back or the
+time is up, and `on_wait` is called meanwhile.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Seconds to wait for a store before a study gives up, resumable as it is then.
-PATIENCE_S = 3600.0
+RETRY_LIMIT_S = 3600.0
 #: Longest pause between two tries.
 PAUSE_S = 5.0
 
@@ -58,7 +58,7 @@ def _is_away(error: BaseException) -> bool:
     ) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT))
 
 
-class Patience:
+class RetryPolicy:
     """Repeats calls while the store is away.
 
     Parameters
@@ -72,7 +72,7 @@ class Patience:
 
     def __init__(
         self,
-        limit_s: float = PATIENCE_S,
+        limit_s: float = RETRY_LIMIT_S,
         on_wait: Callable[[float, BaseException], None] | None = None,
     ) -> None:
         self.limit_s = limit_s
@@ -84,7 +84,7 @@ class Patience:
         Raises
         ------
         Exception
-            Its last error, when patience is at its end; at once if the store is not away.
+            Its last error, when the time is up; at once if the store is not away.
         """
         started = time.monotonic()
         pause = 0.25
@@ -105,23 +105,23 @@ class Patience:
         time.sleep(seconds)
 
     def client(self, client: MlflowClient) -> MlflowClient:
-        """Return the client with patience in all calls that may be repeated."""
-        return cast("MlflowClient", _PatientClient(client, self))
+        """Return the client with retries in all calls that may be repeated."""
+        return cast("MlflowClient", _RetryingClient(client, self))
 
 
-class _PatientClient:
-    """An `MlflowClient` whose calls go through a `Patience`."""
+class _RetryingClient:
+    """An `MlflowClient` whose calls go through a `RetryPolicy`."""
 
-    def __init__(self, client: MlflowClient, patience: Patience) -> None:
+    def __init__(self, client: MlflowClient, retry: RetryPolicy) -> None:
         self._client = client
-        self._patience = patience
+        self._retry = retry
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._client, name)
         if not callable(found) or name in _MAKES_NEW:
             return found
 
-        def patiently(*args: Any, **kwargs: Any) -> Any:
-            return self._patience.call(found, *args, **kwargs)
+        def retrying(*args: Any, **kwargs: Any) -> Any:
+            return self._retry.call(found, *args, **kwargs)
 
-        return patiently
+        return retrying

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.metric_buffer import Chunk, MetricBuffer
-from ecg_mlflow.tracking.retry import Patience
+from ecg_mlflow.tracking.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,7 +44,7 @@ class RunLog:
         Where to log.
     interval_s, held, heartbeat_s, pending
         See `MetricBuffer`.
-    patience
+    retry
         What to do while the store is away; by default nothing but raise.
     """
 
@@ -57,10 +57,10 @@ class RunLog:
         held: bool = False,
         heartbeat_s: float | None = None,
         pending: Sequence[Chunk] = (),
-        patience: Patience | None = None,
+        retry: RetryPolicy | None = None,
     ) -> None:
-        self.patience = patience or Patience(limit_s=0.0)
-        self.client = self.patience.client(client)
+        self.retry = retry or RetryPolicy(limit_s=0.0)
+        self.client = self.retry.client(client)
         self.run_id = run_id
         self._buffer = MetricBuffer(
             client,
@@ -144,7 +144,7 @@ class RunLog:
 
     def flush(self, timeout_s: float = 60.0) -> None:
         """Wait until all metrics that are not held are in the store; see `MetricBuffer.flush`."""
-        self.patience.call(self._buffer.flush, timeout_s)
+        self.retry.call(self._buffer.flush, timeout_s)
 
     def complete(self) -> None:
         """Mark the run as one that has logged everything and waits to be closed."""

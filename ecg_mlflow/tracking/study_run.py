@@ -29,7 +29,7 @@ from ecg_mlflow.provenance import (
 )
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.leaderboard import as_columns, as_split_json
-from ecg_mlflow.tracking.retry import Patience
+from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.run_log import TAG_LIMIT, csv_text, fitting_tags, log_params, log_tags
 from ecg_mlflow.tracking.runs import ENDED, EndStatus, end_run, open_run, reopen_run
 
@@ -57,15 +57,15 @@ class Study:
     ----------
     client, experiment_id, run_id
         Where the parent run is.
-    patience
+    retry
         What the client does while the store is away.
     """
 
     def __init__(
-        self, client: MlflowClient, run: Run, context: Mapping[str, str], patience: Patience
+        self, client: MlflowClient, run: Run, context: Mapping[str, str], retry: RetryPolicy
     ) -> None:
-        self.client = patience.client(client)
-        self.patience = patience
+        self.client = retry.client(client)
+        self.retry = retry
         self.experiment_id: str = run.info.experiment_id
         self.run_id: str = run.info.run_id
         self._started_ms: int = run.info.start_time or _now_ms()
@@ -84,7 +84,7 @@ class Study:
         *,
         run_id: str | None = None,
         tags: Mapping[str, object] | None = None,
-        patience: Patience | None = None,
+        retry: RetryPolicy | None = None,
     ) -> Study:
         """Create the parent run, or go on in the one that ``mlflow run`` created.
 
@@ -104,7 +104,7 @@ class Study:
             The run to go on in (MLFLOW_RUN_ID of an MLproject entry point).
         tags
             More tags for the parent.
-        patience
+        retry
             What to do while the store is away; by default nothing but raise.
 
         Raises
@@ -119,11 +119,11 @@ class Study:
         context = {**own, **resolve_tags()}
         # The driver trains nothing, and on what its workers do is theirs to say.
         context = {key: tag for key, tag in context.items() if key not in DEVICE_TAGS}
-        patience = patience or Patience(limit_s=0.0)
+        retry = retry or RetryPolicy(limit_s=0.0)
         marks = {**ProcessMark.own().tags(), **heartbeat()}
         all_tags = {**fitting_tags(tags or {}), **marks}
-        patient = patience.client(client)
-        run = open_run(patient, experiment, name, run_id, context, all_tags)
+        retrying = retry.client(client)
+        run = open_run(retrying, experiment, name, run_id, context, all_tags)
         # Children are the parent's: "mlflow run" knows project, commit and user better.
         inherited = {
             key: value
@@ -131,7 +131,7 @@ class Study:
             if key.startswith(("mlflow.source.", "mlflow.project.")) or key == "mlflow.user"
         }
         elsewhere = {key: tag for key, tag in context.items() if key not in MACHINE_TAGS}
-        return cls(client, run, {**elsewhere, **inherited}, patience)
+        return cls(client, run, {**elsewhere, **inherited}, retry)
 
     def params(self, values: Mapping[str, object]) -> tuple[str, ...]:
         """Log params of the parent, except those that are there already.
@@ -180,7 +180,7 @@ class Study:
             ORDER_TAG: uuid.uuid4().hex,
         }
         with store_errors(f"create the child run {name!r}"):
-            run_id = self.patience.call(self._create_once, name, all_tags)
+            run_id = self.retry.call(self._create_once, name, all_tags)
         self._open_children[run_id] = None
         try:
             log_params(self.client, run_id, params)

@@ -21,7 +21,7 @@ from ecg_mlflow.study.listeners import StudyListener
 from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.resume import ResumeAction, RunDecision
 from ecg_mlflow.study.trial_scheduler import Withdrawal
-from ecg_mlflow.tracking.retry import Patience
+from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.training import Checkpoint, save_checkpoint
 
 
@@ -63,7 +63,7 @@ class Study:
         )
         self.tags: dict[str, dict] = {}
         self.ends: list[tuple[str, str]] = []
-        self.patience = Patience(limit_s=0.0)
+        self.retry = RetryPolicy(limit_s=0.0)
         self.reopened: list[str] = []
 
     def get_run(self, run_id):

@@ -10,7 +10,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UN
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking import retry as module
-from ecg_mlflow.tracking.retry import Patience, is_away
+from ecg_mlflow.tracking.retry import RetryPolicy, is_away
 
 REFUSED = (
     "API request to http://127.0.0.1:5000/api/2.0/mlflow/runs/log-batch failed with exception "
@@ -73,26 +73,26 @@ def failing(times, error=AWAY):
 
 def test_a_call_is_repeated_until_the_store_is_back(clock):
     waits = []
-    patience = Patience(on_wait=lambda waited, error: waits.append((waited, error)))
-    assert patience.call(failing(8), "there") == "there"
+    retry = RetryPolicy(on_wait=lambda waited, error: waits.append((waited, error)))
+    assert retry.call(failing(8), "there") == "there"
     assert waits[0] == (0, AWAY)
     assert [waited for waited, _ in waits] == [0, 0.25, 0.75, 1.75, 3.75, 7.75, 12.75, 17.75]
 
 
 def test_patience_ends(clock):
     with pytest.raises(MlflowException, match="API request"):
-        Patience(limit_s=60).call(failing(10**6), 1)
+        RetryPolicy(limit_s=60).call(failing(10**6), 1)
     assert clock[0] == 60
 
 
 def test_without_patience_nothing_is_repeated(clock):
     with pytest.raises(MlflowException):
-        Patience(limit_s=0).call(failing(1), 1)
+        RetryPolicy(limit_s=0).call(failing(1), 1)
 
 
 def test_a_refusal_is_not_waited_for(clock):
     with pytest.raises(ValueError, match="no"):
-        Patience().call(failing(1, ValueError("no")), 1)
+        RetryPolicy().call(failing(1, ValueError("no")), 1)
     assert clock[0] == 0
 
 
@@ -101,7 +101,7 @@ def test_what_the_listener_raises_ends_the_waiting(clock):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Patience(on_wait=stop).call(failing(1), 1)
+        RetryPolicy(on_wait=stop).call(failing(1), 1)
 
 
 def test_a_client_has_patience_but_not_in_what_makes_something_new(clock):
@@ -111,7 +111,7 @@ def test_a_client_has_patience_but_not_in_what_makes_something_new(clock):
         create_run = staticmethod(failing(2))
         create_logged_model = staticmethod(failing(2))
 
-    client = Patience().client(Client())
+    client = RetryPolicy().client(Client())
     assert client.tracking_uri == "sqlite:///x"
     assert client.set_tag("done") == "done"
     for name in ("create_run", "create_logged_model"):

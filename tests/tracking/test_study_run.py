@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.provenance import MACHINE_TAGS
 from ecg_mlflow.tracking import study_run
-from ecg_mlflow.tracking.retry import Patience
+from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.runs import EndStatus
 from ecg_mlflow.tracking.study_run import Study
 
@@ -263,8 +263,8 @@ def test_a_child_is_created_once_where_the_store_s_answer_is_lost(client, experi
 
     flaky = AnswerLost()
     study = Study.open(client, experiment, "study")
-    patient = Study(flaky, client.get_run(study.run_id), {}, Patience())
-    child = patient.create_child("child", {})
+    retrying = Study(flaky, client.get_run(study.run_id), {}, RetryPolicy())
+    child = retrying.create_child("child", {})
     assert flaky.lost == 1
     query = f"tags.`mlflow.parentRunId` = '{study.run_id}'"
     found = client.search_runs([study.experiment_id], query)

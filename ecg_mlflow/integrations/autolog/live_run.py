@@ -17,7 +17,7 @@ from ecg_mlflow.integrations.autolog.saving import save_network
 from ecg_mlflow.provenance import HEARTBEAT_S
 from ecg_mlflow.stats.scores import objective_of
 from ecg_mlflow.tracking.metric_buffer import metric_name
-from ecg_mlflow.tracking.retry import Patience
+from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.training import Evaluation
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import keras
 
 #: Seconds to wait for a store that is away before a training goes on without it.
-PATIENCE_S = 120.0
+RETRY_LIMIT_S = 120.0
 
 
 class LiveRun:
@@ -104,7 +104,7 @@ class LiveRun:
             run.client,
             run.run_id,
             heartbeat_s=HEARTBEAT_S,
-            patience=Patience(limit_s=PATIENCE_S),
+            retry=RetryPolicy(limit_s=RETRY_LIMIT_S),
         )
         self.params(self._params)
 

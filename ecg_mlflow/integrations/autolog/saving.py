@@ -62,7 +62,7 @@ def save_network(
                 tuple(classes) or tuple(map(str, range(model.outputs[0].shape[-1]))),
                 "linear" if head is None or head.n_outputs == 1 else head.activation,
             )
-            return run_log.patience.call(
+            return run_log.retry.call(
                 log_model,
                 run_log.client,
                 run_log.run_id,

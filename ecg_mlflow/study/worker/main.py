@@ -62,7 +62,7 @@ def _corpus(job: TrainJob | ScoreJob) -> Corpus:
 
 def _train(job: TrainJob, send: Send, resources: ExitStack) -> None:
     runs = [TrainingRun(one, send) for one in job.runs]
-    client = runs[0].patience.call(_client, job.tracking_uri)
+    client = runs[0].retry.call(_client, job.tracking_uri)
     corpus = _corpus(job)
     first = job.runs[0]
     sources = batch_sources(corpus, first.settings, first.sides)

@@ -96,7 +96,7 @@ def _log_models(log: RunLog, job: RunJob, state: RunState, step: RunStep, time_m
             path = Path(folder, f"{name}.keras")
             with other_weights(step, weights):
                 step.save(path)
-            log.patience.call(
+            log.retry.call(
                 log_model,
                 log.client,
                 job.run_id,

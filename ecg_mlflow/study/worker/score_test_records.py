@@ -15,7 +15,7 @@ from ecg_mlflow.study.jobs import REPORT, Report, RunJob, Send, StoreAway
 from ecg_mlflow.study.step_factory import make_step
 from ecg_mlflow.study.worker.run_artifacts import draw_confusion, evaluation_columns
 from ecg_mlflow.tracking.logged_models import fetch_network
-from ecg_mlflow.tracking.retry import Patience
+from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.training import Evaluation, Paused, evaluate
 
@@ -44,15 +44,15 @@ def score(run: RunJob, client: MlflowClient, corpus: Corpus, send: Send) -> dict
         send({REPORT: Report(run.key)})
         _stop_if_asked()
 
-    patience = Patience(on_wait=wait)
-    patient = patience.client(client)
-    logged = patient.get_run(run.run_id).data.metrics
+    retry = RetryPolicy(on_wait=wait)
+    retrying = retry.client(client)
+    logged = retrying.get_run(run.run_id).data.metrics
     if there := {name: one for name, one in logged.items() if name.startswith(f"{TEST}_")}:
         return there  # the process that scored it died before it could say so
-    evaluation = _evaluate(run, patient, corpus, go_on)
+    evaluation = _evaluate(run, retrying, corpus, go_on)
     metrics = {f"{TEST}_{name}": value for name, value in evaluation.metrics.items()}
     title = f"best weights, {TEST} records"
-    with RunLog(client, run.run_id, patience=patience) as log:
+    with RunLog(client, run.run_id, retry=retry) as log:
         log.table("predictions/best.csv", evaluation_columns(evaluation, corpus))
         log.figure("plots/confusion_matrix_test.png", draw_confusion(evaluation, title))
         log.metrics(metrics, run.n_iterations - 1, time.time_ns() // 1_000_000)

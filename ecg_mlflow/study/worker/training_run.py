@@ -44,7 +44,7 @@ from ecg_mlflow.study.worker.run_artifacts import (
     other_weights,
 )
 from ecg_mlflow.study.worker.run_state import RunState, versions
-from ecg_mlflow.tracking.retry import Patience
+from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.run_log import RunLog, log_tags
 from ecg_mlflow.training import (
     Branch,
@@ -83,7 +83,7 @@ class TrainingRun:
     def __init__(self, job: RunJob, send: Send) -> None:
         self.job = job
         self.state = RunState()
-        self.patience = Patience(on_wait=self._wait)
+        self.retry = RetryPolicy(on_wait=self._wait)
         self.setup_seconds = 0.0
         self._started = time.perf_counter()
         self._send = send
@@ -126,12 +126,12 @@ class TrainingRun:
             If the model can't be built.
         """
         job, settings = self.job, self.job.settings
-        patient = self.patience.client(client)
+        retrying = self.retry.client(client)
         device = os.environ.get(DEVICE_VARIABLE, "cpu")
         marks = {**worker_tags(device), **ProcessMark.own().tags(), **heartbeat()}
-        log_tags(patient, job.run_id, marks)
+        log_tags(retrying, job.run_id, marks)
         checkpoint = load_checkpoint(self._path)
-        if checkpoint is None and patient.get_run(job.run_id).data.metrics:
+        if checkpoint is None and retrying.get_run(job.run_id).data.metrics:
             raise CheckpointError(
                 f"run {job.run_id} has losses in the store, but no checkpoint in {self._path}"
             )
@@ -146,7 +146,7 @@ class TrainingRun:
             held=True,
             heartbeat_s=HEARTBEAT_S,
             pending=self.state.pending,
-            patience=self.patience,
+            retry=self.retry,
         )
         self._resources.callback(self.log.abandon)
         if self.state.failure is not None:

@@ -29,7 +29,7 @@ from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.stored_run import IDENTITY_TAG, PLAN_TAG
 from ecg_mlflow.tracking.study_run import Study
-from ecg_mlflow.tracking.trace import Trace, log_trace
+from ecg_mlflow.tracking.trace import RunTrace, log_trace
 
 TESTS = ("f1", "f1_A", "f1_NO", "f1_macro", "accuracy", "sensitivity", "specificity", "precision")
 TESTS += ("roc_auc", "average_precision", "log_loss", "brier")
@@ -126,7 +126,7 @@ def write_study(client: MlflowClient, given: argparse.Namespace) -> tuple[str, l
                     for iteration in range(4279, given.iterations, 4280)
                 ] or [(given.iterations - 1, {f"test_{name}": rng.random() for name in TESTS})]
                 with RunLog(client, run_id) as log:
-                    log_trace(log, Trace.of([losses], tests))
+                    log_trace(log, RunTrace.of([losses], tests))
                     log.metrics({"loss": float(losses[-1]), **tests[-1][1]}, given.iterations - 1)
                 study.finish_child(run_id, "FINISHED")
                 runs.append(run_id)

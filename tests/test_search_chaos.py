@@ -36,7 +36,7 @@ from waiting import wait_for
 
 from ecg_mlflow.executors import ProcessExecutor
 from ecg_mlflow.search.optuna_sampler import OptunaSampler
-from ecg_mlflow.study.child_runs import Children
+from ecg_mlflow.study.child_runs import ChildRuns
 from ecg_mlflow.study.search_history import TRIAL_END_TAG, read_history
 from ecg_mlflow.study.status import StudyStatus
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
@@ -212,7 +212,7 @@ def test_no_configuration_is_run_twice_or_lost(lab, expected, sampler):
         assert lab.call("reap")[0] == 0
     else:
         number, after = chance.randint(1, 3), chance.random() < 0.5  # of the trials that end
-        search.die(Fault("driver", Children.tag_first, number, after=after))
+        search.die(Fault("driver", ChildRuns.tag_first, number, after=after))
     for death in others:
         search.die(death)
     search.die_later(chance)

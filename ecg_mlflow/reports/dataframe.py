@@ -15,7 +15,7 @@ from ecg_mlflow.reports.result_columns import run_columns
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.stored_run import STATUSES, StoredRun
 from ecg_mlflow.tracking.stored_study import StoredStudy, read_study
-from ecg_mlflow.tracking.trace import LOSS, Trace, read_traces
+from ecg_mlflow.tracking.trace import LOSS, RunTrace, read_traces
 
 #: Metrics that are no curves; `final` has them, and whoever names them.
 _NO_CURVES = ("system/", "trainable_parameters")
@@ -141,7 +141,7 @@ def _loss_first(name: str) -> tuple[bool, str]:
 def _curves(
     found: StoredStudy,
     runs: Sequence[StoredRun],
-    traces: Sequence[Trace],
+    traces: Sequence[RunTrace],
     names: Sequence[str],
     every: int,
 ) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _curves(
     return columns
 
 
-def _iterations(trace: Trace, every: int) -> npt.NDArray[np.int32]:
+def _iterations(trace: RunTrace, every: int) -> npt.NDArray[np.int32]:
     """Return the iterations that get a row: one in `every`, and those of tests."""
     n = len(trace.losses)
     wanted = np.zeros(max(n, int(trace.iterations.max(initial=-1)) + 1), np.bool_)

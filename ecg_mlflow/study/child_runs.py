@@ -1,4 +1,4 @@
-"""The child runs of a study as the driver opens them, hands them to workers and ends them early."""
+"""Open the child runs of a study, describe them to workers, and end them early."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ecg_mlflow.tracking.study_run import CONFIGURATION_TAG, Study
 from ecg_mlflow.training import load_checkpoint
 
 
-class Children:
+class ChildRuns:
     """The child runs of a study.
 
     Parameters
@@ -59,7 +59,7 @@ class Children:
                 return
 
     def open(self, one: OpenRun, more_tags: Mapping[str, str]) -> None:
-        """Create the child run, or go on in the one that is there."""
+        """Create the child run, or reopen the one that was created before."""
         run = one.run
         one.attempt += 1
         tags = {
@@ -80,7 +80,7 @@ class Children:
             self._study.reopen_child(one.run_id, run_params(run))
         self._run_ids[run.key] = one.run_id
         one.is_open = True
-        # Again for a run that is gone on with: its first driver may have died before it came here.
+        # Again for a resumed run: its first driver may have died before it came here.
         # Here and not in the workers, which would race for the first entry in MLflow's table.
         log_datasets(self._study.client, one.run_id, self._describe_data(run))
         self.write(one.run_id, "configuration.json", json.dumps(full_configuration(run), indent=2))
@@ -118,7 +118,7 @@ class Children:
     def end_pruned(self, run_id: str, reason: str) -> None:
         """End a run that is given up, with all that it has logged.
 
-        A reason that stands in the store already is the better one.
+        A reason that is in the store already is kept: it is the first one.
         """
         with store_errors(f"read run {run_id}"):
             reason = self._study.client.get_run(run_id).data.tags.get(PRUNED_TAG, reason)

@@ -1,4 +1,4 @@
-"""What MLflow is told of a study and its runs: params, data sets, configurations, the note."""
+"""Describe a study and its runs for MLflow: params, data sets, configurations, the note."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def run_params(run: PlannedRun) -> dict[str, object]:
         "positive": settings.positive,
         **({"multilabel": True} if settings.multilabel else {}),
         "seed": settings.seed,
-        # An option may stand for any of the above; its alias is the name that the user chose.
+        # An option may replace any of the above; its alias is the name that the user chose.
         **run.config.config.alias(),
         "weight_seed": weight_seed(settings.seed, run.repetition),
         "repetition": run.repetition,
@@ -232,7 +232,7 @@ def describe_state(
     """Write the parent's description: the design, the state and the best, in Markdown."""
     research, metric = plan.research, search.rule.first.metric
     parts = ", ".join(f"{len(part)} {name}" for name, part in plan.parts.items())
-    # What changes stands first: the UI folds all but a few lines.
+    # What changes comes first: the UI folds all but a few lines.
     lines = [
         f"{counts.finished} of {counts.n_runs} runs finished"
         + (f", {counts.pruned} pruned" if counts.pruned else "")

@@ -10,8 +10,8 @@ from ecg_mlflow.errors import StorageFullError, TrackingError
 from ecg_mlflow.executors import Event, Executor, Job, Outcome, OutcomeState, count_oom_kills
 from ecg_mlflow.executors.factory import pickle_for_worker
 from ecg_mlflow.files import checkpoint_path, discard_checkpoint
-from ecg_mlflow.study.child_runs import Children
-from ecg_mlflow.study.jobs import REPORT, Ended, Noted, Report, RunEnd, Saved, TrainJob
+from ecg_mlflow.study.child_runs import ChildRuns
+from ecg_mlflow.study.jobs import REPORT, Ended, Noted, RunEnd, RunReport, Saved, TrainJob
 from ecg_mlflow.study.listeners import StudyListener
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.study.request import StudyRequest
@@ -41,9 +41,9 @@ class Dispatcher:
     plan, study
         The study and its parent run.
     scheduler
-        Says what is next, and what is given up. It is told of events after all listeners.
+        Chooses the next runs and those to give up; the last of the listeners.
     listeners
-        Are told of all that happens to runs.
+        Are called for every event of a run.
     request
         How runs are trained: how many share a process, how often they are saved.
     modules
@@ -68,7 +68,7 @@ class Dispatcher:
         self._scheduler = scheduler
         self._listeners = (*listeners, scheduler)
         self._request = request
-        self._children = Children(plan, study, scores_test=scores_test)
+        self._children = ChildRuns(plan, study, scores_test=scores_test)
         self._modules = modules
         self._waiting = RunQueue(request.branches)
         self._jobs: dict[str, dict[str, OpenRun]] = {}
@@ -77,7 +77,7 @@ class Dispatcher:
         self._n_oom_kills = count_oom_kills()
 
     def take(self, decision: RunDecision) -> None:
-        """Take a run on: to be trained, or as one that has ended before."""
+        """Queue a run to be trained, or pass on that it has ended before."""
         entry, action = decision.stored, decision.action
         if action in (
             ResumeAction.SKIP,
@@ -96,7 +96,7 @@ class Dispatcher:
                 or not entry.is_pruned
                 or checkpoint_path(entry.run_id).exists()
             ):
-                # The driver died between the decision and its execution, and somebody may have
+                # The driver died between the decision and its execution, and another may have
                 # ended the run since, without what its checkpoint holds.
                 self._children.end_pruned(
                     entry.run_id, "its configuration was pruned in another session"
@@ -119,7 +119,7 @@ class Dispatcher:
         KeyboardInterrupt
             If `stop` was asked for.
         StorageFullError, TrackingError
-            If a worker could not go on for these reasons.
+            If a worker stopped for these reasons.
         """
         self._ask(executor)
         while self._waiting or self._jobs:
@@ -129,7 +129,7 @@ class Dispatcher:
                 stop.check()
                 self._submit(executor)
             stop.check()
-            # After the next runs were handed out: no worker waits for what the store is told.
+            # After the next runs were handed out: no worker waits for the store.
             self.refresh()
 
     def refresh(self) -> None:
@@ -220,7 +220,7 @@ class Dispatcher:
 
     # --- Watching ------------------------------------------------------------------------------
 
-    def _take_report(self, runs: dict[str, OpenRun], report: Report) -> None:
+    def _take_report(self, runs: dict[str, OpenRun], report: RunReport) -> None:
         """Note what a worker reports of one of its runs, and tell the listeners."""
         one = runs[report.run]
         if isinstance(report, Ended):
@@ -300,7 +300,7 @@ class Dispatcher:
             self._study.tag_child(one.run_id, {DIED_TAG: one.deaths})
             self._children.deliver_rest(one.run_id)
             self._fail(one, f"{one.deaths} processes died under it; the last: {reason}", error)
-            return  # with its checkpoint: it can go on when the reason is gone
+            return  # with its checkpoint: it can be resumed when the reason is gone
         self._note(one, f"{reason}; it goes on from iteration {one.saved}")
         self._waiting.appendleft(one)
 
@@ -324,7 +324,7 @@ class Dispatcher:
         for listener in self._listeners:
             listener.failed(one.run, reason)
 
-    # --- Telling -------------------------------------------------------------------------------
+    # --- Calling the listeners -----------------------------------------------------------------
 
     def scored(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
         """Tell the listeners what a finished run has reached on the test records."""

@@ -39,8 +39,8 @@ from ecg_mlflow.tracking.stored_run import CORPUS_TAG, PLAN_TAG, REQUEST_TAG, St
 from ecg_mlflow.tracking.stored_study import find_finished, read_children
 from ecg_mlflow.tracking.study_run import Study
 
-#: Seconds between two words on a store that stays away.
-WORD_S = 60.0
+#: Seconds between two messages while the store stays away.
+MESSAGE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class StudyOptions:
     @property
     def reuse(self) -> bool:
         """Whether finished runs of earlier studies are taken over; in a search unless refused."""
-        # A search that asks for what is known already is told, and nothing is trained twice.
+        # What a search asks for and is known already is looked up, so nothing is trained twice.
         is_search = self.search.sampler != GRID
         return is_search if self.request.reuse is None else self.request.reuse
 
@@ -101,7 +101,7 @@ class StudyResult:
 
 
 def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> StudyResult:
-    """Run what the ledger lacks of the planned runs, each once, and return how it went.
+    """Run the planned runs that the store lacks, each once, and return how they ended.
 
     Runs that fail don't stop the others.
 
@@ -112,7 +112,7 @@ def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> S
         runs and the study have ended as KILLED. A second signal of the same kind leaves the
         workers no time.
     ResumeError
-        If the study to go on in is still being run, or is another one.
+        If the study to resume is still being run, or is another one.
     StorageFullError, TrackingError
         If a disk is full or the store stays away; the study can be resumed.
     """
@@ -129,7 +129,7 @@ def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> S
 
 
 def _look_up(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> KnownRuns:
-    """Read what the ledger has of the study, and what it may take over from others."""
+    """Read the stored runs of the study, and those that it may take over from others."""
     entries: list[StoredRun] = []
     if options.run_id is not None:
         parent = client.get_run(options.run_id)
@@ -262,7 +262,7 @@ def _run(
 
 
 class _Waiting:
-    """What the driver does while the store is away: say so now and then, and listen for Ctrl-C."""
+    """While the store is away, print so once a minute, and check for Ctrl-C."""
 
     def __init__(self, stop: StopRequest) -> None:
         self._stop = stop
@@ -273,7 +273,7 @@ class _Waiting:
             self._told_s = 0.0
         self._before_s = waited_s
         if waited_s >= self._told_s:
-            self._told_s += WORD_S
+            self._told_s += MESSAGE_S
             what = str(error).partition("\n")[0][:300]
             tqdm.write(
                 f"the store is away, waiting for it ({waited_s:.0f} s so far; workers train on): "

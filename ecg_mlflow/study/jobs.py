@@ -104,14 +104,14 @@ class ScoreJob:
 
 
 @dataclass(frozen=True)
-class Report:
+class RunReport:
     """What a worker reports of the run with this key; by itself a sign of life."""
 
     run: str
 
 
 @dataclass(frozen=True)
-class Trained(Report):
+class Trained(RunReport):
     """So many iterations are done; the loss of the last one."""
 
     iteration: int
@@ -119,28 +119,28 @@ class Trained(Report):
 
 
 @dataclass(frozen=True)
-class Evaluated(Report):
+class Evaluated(RunReport):
     """Evaluations as pairs of iteration and metrics, those of earlier sessions too."""
 
     tests: Sequence[tuple[int, Mapping[str, float]]]
 
 
 @dataclass(frozen=True)
-class Saved(Report):
+class Saved(RunReport):
     """A checkpoint was written, after so many iterations."""
 
     iteration: int
 
 
 @dataclass(frozen=True)
-class Noted(Report):
+class Noted(RunReport):
     """Something that the user should know."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class StoreAway(Report):
+class StoreAway(RunReport):
     """The run has waited so long for the store, which fails with this error."""
 
     seconds: float
@@ -161,7 +161,7 @@ class RunEnd(Enum):
 
 
 @dataclass(frozen=True)
-class Ended(Report):
+class Ended(RunReport):
     """The last report of a run.
 
     Attributes

@@ -1,16 +1,16 @@
-"""What happens to the runs of a study, told to everyone who wants to know."""
+"""The events of a study's runs, for all that count or show them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ecg_mlflow.study.jobs import Report
+from ecg_mlflow.study.jobs import RunReport
 from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.resume import RunDecision
 
 
 class StudyListener:
-    """Is told by the dispatcher of each event; a method that isn't overridden ignores it."""
+    """Called by the dispatcher for each event; a method that isn't overridden ignores it."""
 
     def known(self, decision: RunDecision) -> None:
         """Note a run that had ended before this session."""
@@ -18,7 +18,7 @@ class StudyListener:
     def handed_out(self, run: PlannedRun) -> None:
         """Note that a run was handed to a worker."""
 
-    def reported(self, run: PlannedRun, report: Report) -> None:
+    def reported(self, run: PlannedRun, report: RunReport) -> None:
         """Note a worker's report of a run, except its last one."""
 
     def finished(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:

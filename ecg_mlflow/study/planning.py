@@ -45,7 +45,7 @@ def plan_study(
     research, corpus, overrides
         What, on which records, and what the command line says in place of the research.
     sampled
-        Configurations will be chosen as the study goes on: plan examples of them, among which
+        Configurations will be chosen while the study runs: plan examples of them, among which
         every value of every option occurs.
 
     Raises

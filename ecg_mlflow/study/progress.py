@@ -11,7 +11,7 @@ from typing import Any, Self
 from tqdm import tqdm
 
 from ecg_mlflow.search.objective import Objective
-from ecg_mlflow.study.jobs import Evaluated, Noted, Report, StoreAway, Trained
+from ecg_mlflow.study.jobs import Evaluated, Noted, RunReport, StoreAway, Trained
 from ecg_mlflow.study.listeners import StudyListener
 from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.resume import ResumeAction, RunDecision
@@ -60,7 +60,7 @@ class StudyProgress(StudyListener):
             assert decision.stored is not None
             self._count_done(run, decision.stored.metrics)
 
-    def reported(self, run: PlannedRun, report: Report) -> None:
+    def reported(self, run: PlannedRun, report: RunReport) -> None:
         """Note how far a run has come, or print what its worker says of it."""
         match report:
             case Trained(iteration=iteration):

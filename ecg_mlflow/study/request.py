@@ -13,7 +13,7 @@ from ecg_mlflow.study.settings import Rules
 
 @dataclass(frozen=True, kw_only=True)
 class Overrides:
-    """What the command line says in place of the grid file; None keeps the file's word.
+    """What the command line says in place of the grid file; None keeps the file's value.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class StudyRequest(Overrides):
     folders: tuple[Path, ...] = field(default_factory=lambda: (Path.cwd(),))
 
 
-#: What a resumed study keeps of the request that it was started with, where nothing else is said;
+#: What a resumed study keeps of the request that it was started with, unless it is given again;
 #: beside the options of the search.
 DESIGN = ("grid", "data", "labels", "epochs", "repetitions", "configs", "limit", "skip_bad_records")
 

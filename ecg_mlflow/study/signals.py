@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and the caller's death, as requests that are answered at a good moment."""
+"""Turn Ctrl-C, SIGTERM and the parent's death into requests to stop, checked when it is safe."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from types import FrameType
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-#: Seconds within which signals of one kind are one wish.
-ONE_WISH = 0.5
+#: Seconds within which signals of one kind are one request.
+ONE_REQUEST_S = 0.5
 
 
 class StopRequest:
-    """Whether somebody wants the study to stop."""
+    """Whether a stop of the study was requested."""
 
     def __init__(self) -> None:
         self._seen: dict[int, float] = {}
@@ -25,21 +25,21 @@ class StopRequest:
     def check(self) -> None:
         """Raise KeyboardInterrupt if a stop was asked for.
 
-        To be called where nothing is half done: no run created that nobody knows of yet.
+        To be called where nothing is half done, such as a run created but not yet noted.
         """
         if self._seen:
             raise KeyboardInterrupt(f"stopped by {signal.Signals(min(self._seen)).name}")
 
     def note(self, number: int, frame: FrameType | None = None) -> None:
-        """Take a signal: the first of its kind is noted, the second one is obeyed at once.
+        """Take a signal: note the first of its kind, raise KeyboardInterrupt at the second.
 
-        Of its kind, because ``mlflow run`` answers Ctrl-C with a SIGTERM of its own,
-        milliseconds after the terminal's SIGINT: that is one wish, and not a second one. So are
-        signals of one kind in quick succession: the kernel sends the one of a parent's death
-        once for each of its threads that has had the child in hand.
+        ``mlflow run`` answers Ctrl-C with a SIGTERM of its own, milliseconds after the terminal's
+        SIGINT: that is one request, so kinds are counted apart. Signals of one kind in quick
+        succession are one request, too: the kernel sends the one of a parent's death once for
+        each of the parent's threads that has handled the child.
         """
         now = time.monotonic()
-        if now - self._seen.setdefault(number, now) > ONE_WISH:
+        if now - self._seen.setdefault(number, now) > ONE_REQUEST_S:
             raise KeyboardInterrupt(f"stopped by a second {signal.Signals(number).name}")
 
 
@@ -79,7 +79,7 @@ def _handlers(handler: object, *numbers: signal.Signals) -> Iterator[None]:
 def end_with_parent() -> None:
     """Have the kernel send SIGTERM when the parent dies, where it can (Linux).
 
-    For a driver under ``mlflow run``, which dies of a signal without a word to its command.
+    For a driver under ``mlflow run``, which does not pass on the signal that kills it.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)

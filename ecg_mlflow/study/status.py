@@ -13,7 +13,7 @@ from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.study.resume import ResumeAction, RunDecision
 from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.tracking.client import store_errors
-from ecg_mlflow.tracking.leaderboard import Result, leaderboard_rows
+from ecg_mlflow.tracking.leaderboard import RunResult, leaderboard_rows
 from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.stored_study import REUSED
 from ecg_mlflow.tracking.study_run import Study
@@ -48,7 +48,7 @@ class StudyStatus(StudyListener):
         self._n_runs = n_runs
         self._objective = search.rule.first
         self._pruned: set[str] = set()
-        self._results: dict[str, Result] = {}
+        self._results: dict[str, RunResult] = {}
         self._failed: dict[str, str] = {}
         self._reused: dict[str, StoredRun] = {}
         self._written: Counts | None = None
@@ -85,7 +85,7 @@ class StudyStatus(StudyListener):
         """Count a run that has finished."""
         objectives = {one.metric for one in self._search.rule.objectives}
         shown = {n: v for n, v in metrics.items() if n.startswith(SHOWN) or n in objectives}
-        self._results[run.key] = Result(run.config.config.alias(), shown)
+        self._results[run.key] = RunResult(run.config.config.alias(), shown)
 
     def failed(self, run: PlannedRun, reason: str) -> None:
         """Count a run that has failed for good."""
@@ -98,7 +98,7 @@ class StudyStatus(StudyListener):
     def scored(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
         """Add what a run has reached on the test records."""
         before = self._results[run.key]
-        self._results[run.key] = Result(before.config, {**before.metrics, **metrics})
+        self._results[run.key] = RunResult(before.config, {**before.metrics, **metrics})
         self._written = None
 
     def leaderboard(self) -> list[dict[str, object]]:

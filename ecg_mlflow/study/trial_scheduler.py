@@ -17,7 +17,7 @@ from typing import Any
 from ecg_mlflow.errors import EcgMlflowError
 from ecg_mlflow.search.sampler import Sampler, Trial, TrialState
 from ecg_mlflow.study.grid_update import GridUpdate
-from ecg_mlflow.study.jobs import Evaluated, Report
+from ecg_mlflow.study.jobs import Evaluated, RunReport
 from ecg_mlflow.study.listeners import StudyListener
 from ecg_mlflow.study.plan import ConfigPlan, PlannedRun, StudyPlan
 from ecg_mlflow.study.resume import KnownRuns, ResumeAction, RunDecision
@@ -158,7 +158,7 @@ class TrialScheduler(StudyListener):
         """Record that a worker has a run."""
         self._by_run[run.key].under_way.add(run.repetition)
 
-    def reported(self, run: PlannedRun, report: Report) -> None:
+    def reported(self, run: PlannedRun, report: RunReport) -> None:
         """Record evaluations of a run."""
         if isinstance(report, Evaluated):
             self.tested(run, report.tests)

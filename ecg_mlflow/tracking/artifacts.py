@@ -127,10 +127,10 @@ def _typed(name: str, column: list[str]) -> list[str] | npt.NDArray[np.float64]:
 
 
 def _read(place: str, tracking_uri: str, paths: Iterable[str]) -> Mapping[str, str]:
-    """Return those of the texts that are there."""
+    """Return those of the texts that exist."""
     repository: Any = get_artifact_repository(place, tracking_uri=tracking_uri)
     folders = {posixpath.dirname(path) for path in paths}
-    # To ask for what is not there is an error of another kind in each store, and some repeat it.
+    # Each store raises another error for an artifact that does not exist, and some retry.
     there = {
         item.path
         for folder in folders

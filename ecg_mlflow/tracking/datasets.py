@@ -1,4 +1,4 @@
-"""Tell MLflow which recordings a run was trained and tested on."""
+"""Log which recordings a run was trained and tested on."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """What one run of a study reached.
 
     Attributes
@@ -28,7 +28,7 @@ class Result:
 
 
 def leaderboard_rows(
-    results: Sequence[Result],
+    results: Sequence[RunResult],
     metric: str,
     *,
     higher_is_better: bool = True,

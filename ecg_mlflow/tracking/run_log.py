@@ -45,7 +45,7 @@ class RunLog:
     interval_s, held, heartbeat_s, pending
         See `MetricBuffer`.
     retry
-        What to do while the store is away; by default nothing but raise.
+        What to do while the store is away; by default raise at once.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class RunLog:
             self.client.log_artifact(self.run_id, str(path), folder)
 
     def release(self) -> None:
-        """Let go of the metrics that were held; see `MetricBuffer.release`."""
+        """Release the metrics that were held; see `MetricBuffer.release`."""
         self._buffer.release()
 
     def pending(self) -> list[Chunk]:

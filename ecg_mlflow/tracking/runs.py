@@ -1,4 +1,4 @@
-"""Open and end single runs: what MLflow may answer, and what it leaves to do."""
+"""Create, reopen and end single runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class EndStatus(StrEnum):
     KILLED = "KILLED"
 
 
-def open_run(
+def create_or_reopen_run(
     client: MlflowClient,
     experiment: str,
     name: str,
@@ -41,7 +41,7 @@ def open_run(
     context: Mapping[str, str],
     tags: Mapping[str, str],
 ) -> Run:
-    """Create a run in an experiment, or go on in the one with that id.
+    """Create a run in an experiment, or reopen the one with that id.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def end_run(client: MlflowClient, run_id: str, status: EndStatus, reason: str | 
 
 
 def reopen_run(client: MlflowClient, run_id: str) -> None:
-    """Let a run that has ended go on: it is RUNNING again, and has no reason to have ended."""
+    """Reopen a run that has ended: it is RUNNING again, and the reason for its end is removed."""
     client.update_run(run_id, status="RUNNING")
     if REASON_TAG in client.get_run(run_id).data.tags:
         client.delete_tag(run_id, REASON_TAG)

@@ -31,10 +31,10 @@ from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.leaderboard import as_columns, as_split_json
 from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.run_log import TAG_LIMIT, csv_text, fitting_tags, log_params, log_tags
-from ecg_mlflow.tracking.runs import ENDED, EndStatus, end_run, open_run, reopen_run
+from ecg_mlflow.tracking.runs import ENDED, EndStatus, create_or_reopen_run, end_run, reopen_run
 
 LEADERBOARD = "leaderboard"
-#: Tells one order to create a run from all others.
+#: Identifies one request to create a run, so that a lost answer makes no second run.
 ORDER_TAG = "ecg_mlflow.order"
 #: Names a run's configuration: what the UI groups by has room for a word or two, and for no table
 #: of options.
@@ -43,12 +43,12 @@ CONFIGURATION_TAG = "ecg_mlflow.configuration"
 VIEW_TAG = "mlflow.sharedViewState."
 #: The UI's two halves are for language models and for everything else.
 _WORKFLOW = "workflowType=machine_learning"
-#: Runs that the UI reads before somebody asks for more.
+#: Runs that the UI reads at once.
 PAGE = 100
 
 
 class Study:
-    """A parent run and its children: whoever opens it closes all of them.
+    """A parent run and its children: the process that opens it closes all of them.
 
     Use `Study.open` as a context manager. On leaving, runs that are still open end too: FINISHED
     for the parent after a normal end, FAILED after an error, KILLED after Ctrl-C or a signal.
@@ -86,7 +86,7 @@ class Study:
         tags: Mapping[str, object] | None = None,
         retry: RetryPolicy | None = None,
     ) -> Study:
-        """Create the parent run, or go on in the one that ``mlflow run`` created.
+        """Create the parent run, or reopen the one that ``mlflow run`` created.
 
         The run carries the mark of this process and, while the study is open and `beat` is
         called, a heartbeat.
@@ -101,11 +101,11 @@ class Study:
         name
             Name of the parent run. A name that the user chose with ``--run-name`` stays.
         run_id
-            The run to go on in (MLFLOW_RUN_ID of an MLproject entry point).
+            The run to reopen (MLFLOW_RUN_ID of an MLproject entry point).
         tags
             More tags for the parent.
         retry
-            What to do while the store is away; by default nothing but raise.
+            What to do while the store is away; by default raise at once.
 
         Raises
         ------
@@ -117,13 +117,13 @@ class Study:
         own = {**cluster_tags(os.environ), **version_tags()}
         # It may run git, which takes a quarter of a second: once, not for each child.
         context = {**own, **resolve_tags()}
-        # The driver trains nothing, and on what its workers do is theirs to say.
+        # The driver trains nothing; its workers log the devices that they use.
         context = {key: tag for key, tag in context.items() if key not in DEVICE_TAGS}
         retry = retry or RetryPolicy(limit_s=0.0)
         marks = {**ProcessMark.own().tags(), **heartbeat()}
         all_tags = {**fitting_tags(tags or {}), **marks}
         retrying = retry.client(client)
-        run = open_run(retrying, experiment, name, run_id, context, all_tags)
+        run = create_or_reopen_run(retrying, experiment, name, run_id, context, all_tags)
         # Children are the parent's: "mlflow run" knows project, commit and user better.
         inherited = {
             key: value
@@ -199,7 +199,7 @@ class Study:
         return run_id
 
     def reopen_child(self, run_id: str, params: Mapping[str, object]) -> None:
-        """Go on in a child run that ended, or whose process died, without being finished.
+        """Reopen a child run that ended, or whose process died, without being finished.
 
         The driver that created it may have died before it had logged all params: those that are
         not there are logged. The others stay, for a number in a grid that has grown may be another.
@@ -214,7 +214,7 @@ class Study:
         log_tags(self.client, run_id, tags)
 
     def beat(self) -> None:
-        """Give a sign of life, now and then; between two beats it costs nothing."""
+        """Renew the heartbeat where it is due; before that it costs nothing."""
         now = time.monotonic()
         if now - self._beaten >= HEARTBEAT_S:
             self._beaten = now
@@ -358,7 +358,7 @@ class Study:
             return
         status = EndStatus(status)
         failures: list[str] = []
-        with suppress(TrackingError):  # told below, by what matters more
+        with suppress(TrackingError):  # the ends of runs are what counts
             self.tags({HEARTBEAT_TAG: ENDED})
         unfinished = [
             (run_id, EndStatus.KILLED, reason or "the study ended before this run did")

@@ -37,7 +37,7 @@ _TEST = "test/"
 
 
 @dataclass(frozen=True, eq=False)
-class Trace:
+class RunTrace:
     """The curves of one run.
 
     Attributes
@@ -60,7 +60,7 @@ class Trace:
         cls,
         losses: Sequence[npt.NDArray[np.float32]],
         tests: Sequence[tuple[int, Mapping[str, float]]],
-    ) -> Trace:
+    ) -> RunTrace:
         """Put a trace together.
 
         Parameters
@@ -93,7 +93,7 @@ class Trace:
         return file.getvalue()
 
     @classmethod
-    def read(cls, path: Path) -> Trace:
+    def read(cls, path: Path) -> RunTrace:
         """Read a trace from its file.
 
         Raises
@@ -120,7 +120,7 @@ class Trace:
             ) from error
 
 
-def log_trace(log: RunLog, trace: Trace) -> None:
+def log_trace(log: RunLog, trace: RunTrace) -> None:
     """Write a trace into a run's artifacts, in place of an earlier one."""
     with tempfile.TemporaryDirectory(prefix="ecg-mlflow-") as folder:
         path = Path(folder, TRACE)
@@ -130,7 +130,7 @@ def log_trace(log: RunLog, trace: Trace) -> None:
 
 def read_traces(
     client: MlflowClient, runs: Sequence[StoredRun], names: Collection[str]
-) -> list[Trace]:
+) -> list[RunTrace]:
     """Read the curves of some runs.
 
     They are in an artifact of each run that has ended. Where it is missing, or lacks what the
@@ -155,7 +155,7 @@ def read_traces(
         If a trace is damaged, or the store fails.
     """
 
-    def read(run: StoredRun) -> Trace:
+    def read(run: StoredRun) -> RunTrace:
         with store_errors(f"read the curves of run {run.run_id}"):
             return _complete(client, run, _artifact(client, run), names)
 
@@ -166,22 +166,22 @@ def read_traces(
         return list(pool.map(read, runs))
 
 
-def _artifact(client: MlflowClient, run: StoredRun) -> Trace | None:
+def _artifact(client: MlflowClient, run: StoredRun) -> RunTrace | None:
     repository: Any = get_artifact_repository(run.artifact_uri, tracking_uri=client.tracking_uri)
     if isinstance(repository, LocalArtifactRepository):
         path = Path(repository.artifact_dir, TRACE)
-        return Trace.read(path) if path.is_file() else None
-    # To ask for what is not there is an error of another kind in each store.
+        return RunTrace.read(path) if path.is_file() else None
+    # Each store raises another error for an artifact that does not exist.
     if TRACE not in {item.path for item in repository.list_artifacts()}:
         return None
     with tempfile.TemporaryDirectory(prefix="ecg-mlflow-") as folder:
-        return Trace.read(Path(repository.download_artifacts(TRACE, folder)))
+        return RunTrace.read(Path(repository.download_artifacts(TRACE, folder)))
 
 
 def _complete(
-    client: MlflowClient, run: StoredRun, trace: Trace | None, names: Collection[str]
-) -> Trace:
-    """Add what the trace lacks, and drop what nobody wants."""
+    client: MlflowClient, run: StoredRun, trace: RunTrace | None, names: Collection[str]
+) -> RunTrace:
+    """Add the metrics that the trace lacks, and drop those that were not asked for."""
     wanted = [name for name in names if name in run.metrics and name != LOSS]
     losses = np.empty(0, np.float32) if trace is None else trace.losses
     if LOSS not in names:
@@ -198,7 +198,7 @@ def _complete(
             history = client.get_metric_history(run.run_id, name)
             history.sort(key=lambda metric: metric.timestamp)
             tests += [(metric.step, {name: metric.value}) for metric in history]
-    return Trace.of([losses], tests)
+    return RunTrace.of([losses], tests)
 
 
 def _losses(client: MlflowClient, run_id: str) -> npt.NDArray[np.float32]:

@@ -24,7 +24,7 @@ from ecg_mlflow.tracking.stored_run import (
 )
 from ecg_mlflow.tracking.stored_study import REUSED
 from ecg_mlflow.tracking.study_run import Study
-from ecg_mlflow.tracking.trace import Trace, log_trace
+from ecg_mlflow.tracking.trace import RunTrace, log_trace
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -83,7 +83,7 @@ class Writer:
         tests = [(i, {"test_f1": i / 10, "test_roc_auc": 0.1 + 0.2}) for i in (4, 9)]
         with RunLog(self.client, run_id) as log:
             if trace:
-                log_trace(log, Trace.of([values], tests))
+                log_trace(log, RunTrace.of([values], tests))
                 log.metrics({"loss": float(values[-1])}, N_ITERATIONS - 1)
             else:
                 log.losses(values, 0)
@@ -342,7 +342,7 @@ def test_the_traces_of_a_training_are_what_the_store_has(workplace, experiment, 
         assert own["loss"].tolist() == workplace.losses(child)
         path = workplace.client.download_artifacts(child.info.run_id, "trace.npz")
         assert {"validation_f1", "best_validation_f1", "last_validation_f1", "test_f1"} <= set(
-            Trace.read(Path(path)).metrics
+            RunTrace.read(Path(path)).metrics
         )
         names = {name for name in child.data.metrics if not name.startswith(("system/", "train"))}
         assert names == set(own.columns[own.columns.get_loc("loss") :])

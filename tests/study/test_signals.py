@@ -40,7 +40,7 @@ def test_signals_of_one_kind_in_quick_succession_are_one_wish():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_second_signal_of_a_kind_is_obeyed_at_once(number, monkeypatch):
-    monkeypatch.setattr(signals, "ONE_WISH", 0.0)
+    monkeypatch.setattr(signals, "ONE_REQUEST_S", 0.0)
     with stop_on_signals():
         os.kill(os.getpid(), number)
         with pytest.raises(KeyboardInterrupt, match=f"second {number.name}"):

@@ -6,14 +6,19 @@ import math
 import numpy as np
 import pytest
 
-from ecg_mlflow.tracking.leaderboard import Result, as_columns, as_split_json, leaderboard_rows
+from ecg_mlflow.tracking.leaderboard import (
+    RunResult,
+    as_columns,
+    as_split_json,
+    leaderboard_rows,
+)
 
 RESULTS = [
-    Result({"model": "VGG"}, {"f1": 0.5, "params": 10}),
-    Result({"model": "ResNet"}, {"f1": 0.7, "params": 20}),
-    Result({"model": "VGG"}, {"f1": 0.7, "params": 10}),
-    Result({"model": "ResNet"}, {"f1": 0.9, "params": 20}),
-    Result({"model": "broken"}, {}),
+    RunResult({"model": "VGG"}, {"f1": 0.5, "params": 10}),
+    RunResult({"model": "ResNet"}, {"f1": 0.7, "params": 20}),
+    RunResult({"model": "VGG"}, {"f1": 0.7, "params": 10}),
+    RunResult({"model": "ResNet"}, {"f1": 0.9, "params": 20}),
+    RunResult({"model": "broken"}, {}),
 ]
 
 
@@ -37,13 +42,13 @@ def test_lower_is_better():
 
 
 def test_one_repetition_has_no_standard_deviation():
-    (row,) = leaderboard_rows([Result({}, {"f1": 0.5})], "f1")
+    (row,) = leaderboard_rows([RunResult({}, {"f1": 0.5})], "f1")
     assert row["f1"] == 0.5
     assert math.isnan(row["f1_std"])
 
 
 def test_a_repetition_that_diverged_leaves_the_others_their_mean():
-    results = [Result({"m": "a"}, {"f1": 0.5}), Result({"m": "a"}, {"f1": math.nan})]
+    results = [RunResult({"m": "a"}, {"f1": 0.5}), RunResult({"m": "a"}, {"f1": math.nan})]
     (row,) = leaderboard_rows(results, "f1")
     assert (row["f1"], row["runs"]) == (0.5, 2)
 
@@ -64,10 +69,10 @@ def test_json_has_no_nan_and_plain_numbers():
 
 def test_who_has_fewer_repetitions_comes_behind():
     results = [
-        Result({"layout": "lucky"}, {"f1": 0.9}),
-        Result({"layout": "steady"}, {"f1": 0.6}),
-        Result({"layout": "steady"}, {"f1": 0.4}),
-        Result({"layout": "bad"}, {"f1": 0.1}),
+        RunResult({"layout": "lucky"}, {"f1": 0.9}),
+        RunResult({"layout": "steady"}, {"f1": 0.6}),
+        RunResult({"layout": "steady"}, {"f1": 0.4}),
+        RunResult({"layout": "bad"}, {"f1": 0.1}),
     ]
     rows = leaderboard_rows(results, "f1", n_repetitions=2)
     assert [row["layout"] for row in rows] == ["steady", "lucky", "bad"]

@@ -11,7 +11,7 @@ from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking.artifacts import fetch_files
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.stored_run import StoredRun
-from ecg_mlflow.tracking.trace import TRACE, Trace, log_trace, read_traces
+from ecg_mlflow.tracking.trace import TRACE, RunTrace, log_trace, read_traces
 
 LOSSES = np.array([0.7, 0.5, 0.1 + 0.2, 0.25], np.float32)
 TESTS = [(1, {"test_f1": 0.1 + 0.2}), (3, {"test_f1": 0.75, "test_f1_tilde": 0.5})]
@@ -31,11 +31,11 @@ def log_metrics(client, run_id, losses=LOSSES, tests=TESTS):
 def there_and_back(trace, folder):
     path = folder / TRACE
     path.write_bytes(trace.to_bytes())
-    return Trace.read(path)
+    return RunTrace.read(path)
 
 
 def test_a_trace_comes_back_as_it_was(tmp_path):
-    found = there_and_back(Trace.of([LOSSES[:1], LOSSES[1:]], TESTS), tmp_path)
+    found = there_and_back(RunTrace.of([LOSSES[:1], LOSSES[1:]], TESTS), tmp_path)
     assert found.losses.dtype == np.float32
     assert found.losses.tolist() == LOSSES.tolist()
     assert found.iterations.tolist() == [1, 3]
@@ -45,12 +45,13 @@ def test_a_trace_comes_back_as_it_was(tmp_path):
 
 def test_equal_traces_are_equal_bytes():
     assert (
-        Trace.of([LOSSES], TESTS).to_bytes() == Trace.of([LOSSES[:2], LOSSES[2:]], TESTS).to_bytes()
+        RunTrace.of([LOSSES], TESTS).to_bytes()
+        == RunTrace.of([LOSSES[:2], LOSSES[2:]], TESTS).to_bytes()
     )
 
 
 def test_what_was_found_at_one_iteration_is_one_test():
-    trace = Trace.of([LOSSES], [(3, {"validation_f1": 0.5}), (3, {"test_f1": 0.25})])
+    trace = RunTrace.of([LOSSES], [(3, {"validation_f1": 0.5}), (3, {"test_f1": 0.25})])
     assert trace.iterations.tolist() == [3]
     assert {name: one.tolist() for name, one in trace.metrics.items()} == {
         "validation_f1": [0.5],
@@ -59,26 +60,26 @@ def test_what_was_found_at_one_iteration_is_one_test():
 
 
 def test_a_run_that_ends_before_its_first_iteration_has_an_empty_trace(tmp_path):
-    trace = there_and_back(Trace.of([], []), tmp_path)
+    trace = there_and_back(RunTrace.of([], []), tmp_path)
     assert (len(trace.losses), len(trace.iterations), dict(trace.metrics)) == (0, 0, {})
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"loss,0.5\n", "cut", "other"])
 def test_a_damaged_trace_says_what_to_do(tmp_path, damage):
     path = tmp_path / TRACE
-    whole = Trace.of([LOSSES], TESTS).to_bytes()
+    whole = RunTrace.of([LOSSES], TESTS).to_bytes()
     other = io.BytesIO()
     np.savez(other, weights=LOSSES)
     path.write_bytes({"cut": whole[:-30], "other": other.getvalue()}.get(damage, damage))
     with pytest.raises(TrackingError, match=r"trace\.npz can't be read .* delete it"):
-        Trace.read(path)
+        RunTrace.read(path)
 
 
 def test_a_trace_is_read_from_the_artifacts(client, run_id, tmp_path):
     log_metrics(client, run_id)
     with RunLog(client, run_id) as log:
-        log_trace(log, Trace.of([LOSSES + 1], TESTS))
-        log_trace(log, Trace.of([LOSSES + 2], TESTS))
+        log_trace(log, RunTrace.of([LOSSES + 1], TESTS))
+        log_trace(log, RunTrace.of([LOSSES + 2], TESTS))
     (trace,) = read_traces(client, [study_run(client, run_id)], ["loss", "test_f1"])
     assert trace.losses.tolist() == (LOSSES + 2).tolist()
     assert list(trace.metrics) == ["test_f1"]
@@ -90,14 +91,14 @@ def test_a_run_without_a_trace_is_read_from_its_metrics(client, run_id):
     log_metrics(client, run_id)
     wanted = ["loss", "test_f1", "test_f1_tilde"]
     (trace,) = read_traces(client, [study_run(client, run_id)], wanted)
-    expected = Trace.of([LOSSES], TESTS)
+    expected = RunTrace.of([LOSSES], TESTS)
     assert trace.to_bytes() == expected.to_bytes()
 
 
 def test_what_a_trace_lacks_is_read_from_the_metrics(client, run_id):
     log_metrics(client, run_id)
     with RunLog(client, run_id) as log:
-        log_trace(log, Trace.of([LOSSES], [(1, {"test_f1": 0.5})]))
+        log_trace(log, RunTrace.of([LOSSES], [(1, {"test_f1": 0.5})]))
         log.metrics({"test_roc_auc": 0.9}, 3)
     (trace,) = read_traces(client, [study_run(client, run_id)], ["test_f1", "test_roc_auc"])
     assert trace.iterations.tolist() == [1, 3]

@@ -17,7 +17,7 @@ from ecg_mlflow.integrations.autolog.saving import save_network
 from ecg_mlflow.reports.figures.training_plots import class_counts, confusion_matrix, learning_curve
 from ecg_mlflow.stats.scores import objective_of
 from ecg_mlflow.tracking.run_log import RunLog
-from ecg_mlflow.tracking.trace import Trace, log_trace
+from ecg_mlflow.tracking.trace import RunTrace, log_trace
 from ecg_mlflow.training import Evaluation
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Curves:
             log.figure("plots/learning_curve.png", learning_curve(self._losses, drawn, steps=steps))
             if len(steps) == steps[-1] + 1:
                 losses = np.array(self._losses, np.float32)
-                log_trace(log, Trace.of([losses], list(self._tests.items())))
+                log_trace(log, RunTrace.of([losses], list(self._tests.items())))
 
     def _log_predictions(self, log: RunLog) -> None:
         for name, tested in (("last", self.last), ("best", self.best)):

@@ -1,4 +1,4 @@
-"""What workers execute: `work` for runs, `probe` for a plan.
+"""The functions that workers execute: `work` for runs, `probe` for a plan.
 
 The driver opens runs and closes them; the worker fills them.
 """
@@ -124,11 +124,11 @@ def _train_together(runs: Sequence[TrainingRun], source: BatchSource, save_every
 
 
 def _should_stop(runs: Sequence[TrainingRun]) -> bool:
-    """Say whether the job is to stop; withdraw the runs that the driver has given up."""
-    for letter in received():
+    """Return whether the job is to stop; withdraw the runs that the driver has given up."""
+    for message in received():
         for run in runs:
-            if run.job.key == letter["prune"]:
-                run.branch.withdrawn = letter["reason"]
+            if run.job.key == message["prune"]:
+                run.branch.withdrawn = message["reason"]
     return stop_requested()
 
 

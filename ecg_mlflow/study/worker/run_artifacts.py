@@ -21,7 +21,7 @@ from ecg_mlflow.reports.figures.training_plots import class_counts, confusion_ma
 from ecg_mlflow.stats.predictions import prediction_columns
 from ecg_mlflow.study.worker.run_state import RunState
 from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
-from ecg_mlflow.tracking.trace import Trace, log_trace
+from ecg_mlflow.tracking.trace import RunTrace, log_trace
 from ecg_mlflow.training import Evaluation
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def log_curves(
         assert state.last is not None
         last = {f"last_{name}_{objective}": state.last.objective}
         tests.append((job.n_iterations - 1, {**final, **last}))
-    log_trace(log, Trace.of(state.losses, tests))
+    log_trace(log, RunTrace.of(state.losses, tests))
 
 
 def _prefixed(side: str, metrics: Mapping[str, float]) -> dict[str, float]:

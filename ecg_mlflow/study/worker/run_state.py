@@ -1,4 +1,4 @@
-"""What a run has come to so far, and its way into a checkpoint and back."""
+"""The state of a run while it trains, written into a checkpoint and read back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ecg_mlflow.tracking.metric_buffer import Chunk
 from ecg_mlflow.training import Checkpoint, Evaluation
 
 _EVALUATION = ("rows", "targets", "probabilities", "counts")
-#: Other versions of these may round differently: losses go on, but not bit for bit.
+#: Other versions of these may round differently: a run resumed under them is not bit-exact.
 _DECISIVE = ("ecg_mlflow", "keras", "numba", "numpy", "tensorflow")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ecg_mlflow.executors import stop_requested
 from ecg_mlflow.records.splits import TEST
 from ecg_mlflow.study.data_plan import batch_sources
-from ecg_mlflow.study.jobs import REPORT, Report, RunJob, Send, StoreAway
+from ecg_mlflow.study.jobs import REPORT, RunJob, RunReport, Send, StoreAway
 from ecg_mlflow.study.step_factory import make_step
 from ecg_mlflow.study.worker.run_artifacts import draw_confusion, evaluation_columns
 from ecg_mlflow.tracking.logged_models import fetch_network
@@ -41,7 +41,7 @@ def score(run: RunJob, client: MlflowClient, corpus: Corpus, send: Send) -> dict
         _stop_if_asked()
 
     def go_on() -> None:
-        send({REPORT: Report(run.key)})
+        send({REPORT: RunReport(run.key)})
         _stop_if_asked()
 
     retry = RetryPolicy(on_wait=wait)

@@ -25,9 +25,9 @@ from ecg_mlflow.study.jobs import (
     Ended,
     Evaluated,
     Noted,
-    Report,
     RunEnd,
     RunJob,
+    RunReport,
     Saved,
     Send,
     StoreAway,
@@ -87,7 +87,7 @@ class TrainingRun:
         self.setup_seconds = 0.0
         self._started = time.perf_counter()
         self._send = send
-        self._told = 0.0
+        self._reported_at = 0.0
         self._is_covered = True
         self._path = checkpoint_path(job.run_id)
         self._resources = ExitStack()
@@ -98,7 +98,7 @@ class TrainingRun:
         return time.perf_counter() - self._started
 
     def __enter__(self) -> Self:
-        # Whoever trained it before may be on the way out, with a last checkpoint to write.
+        # A process that trained it before may still be writing its last checkpoint.
         self._resources.enter_context(locked(self._path, LOCK_S))
         remove_unfinished(self._path)
         return self
@@ -111,17 +111,17 @@ class TrainingRun:
     def open(
         self, client: MlflowClient, corpus: Corpus, sources: Mapping[str, BatchSource]
     ) -> bool:
-        """Go on from the checkpoint if there is one, open the log and build the model.
+        """Resume from the checkpoint if there is one, open the log and build the model.
 
         Returns
         -------
         Whether there is something to train: not where the run had failed, and its process died
-        before that was told.
+        before it was reported.
 
         Raises
         ------
         CheckpointError
-            If the run has been trained, and the checkpoint to go on from is missing or damaged.
+            If the run has been trained, and the checkpoint to resume from is missing or damaged.
         ModelError
             If the model can't be built.
         """
@@ -186,7 +186,7 @@ class TrainingRun:
             listed = ", ".join(f"{name} {change}" for name, change in changed.items())
             self._note(f"goes on under other versions, not bit for bit: {listed}")
 
-    # --- What the loop tells -------------------------------------------------------------------
+    # --- Called by the loop --------------------------------------------------------------------
 
     def losses(
         self, first_iteration: int, values: npt.NDArray[np.float32], times_ms: list[int]
@@ -219,10 +219,10 @@ class TrainingRun:
         self.report(Evaluated(self.job.key, found))
 
     def save(self) -> None:
-        """Write a checkpoint, and let go of the metrics that it covers.
+        """Write a checkpoint, and release the metrics that it covers.
 
-        Without room for it the training goes on: the metrics wait for the next checkpoint, or for
-        the run's end.
+        If the disk is full, the training continues: the metrics wait for the next checkpoint, or
+        for the run's end.
         """
         state, branch = self.state, self.branch
         state.iteration, state.tested = branch.iteration, branch.tested
@@ -359,16 +359,16 @@ class TrainingRun:
             multilabel=settings.multilabel,
         )
         spent_ms = 1e3 * (time.perf_counter() - began)
-        # The first evaluation compiles, others may share the machine: the quickest tells the most.
+        # The first evaluation compiles, others may share the machine: the fastest is meant.
         self.state.ms_per_record = min(self.state.ms_per_record, spent_ms / len(evaluation.rows))
         return evaluation
 
     def _give_sign(self) -> None:
-        """Tell the driver that this is a slow evaluation and no hang; stop if it wants that."""
+        """Show the driver that this is a slow evaluation and no hang; stop if it was requested."""
         if stop_requested():
             raise Paused
-        if time.monotonic() - self._told > SIGN_S:
-            self.report(Report(self.job.key))
+        if time.monotonic() - self._reported_at > SIGN_S:
+            self.report(RunReport(self.job.key))
 
     def _wait(self, waited_s: float, error: BaseException) -> None:
         self.report(StoreAway(self.job.key, waited_s, str(error).partition("\n")[0]))
@@ -382,9 +382,9 @@ class TrainingRun:
     def _note(self, text: str) -> None:
         self.report(Noted(self.job.key, text))
 
-    def report(self, report: Report) -> None:
+    def report(self, report: RunReport) -> None:
         """Send a report to the driver."""
-        self._told = time.monotonic()
+        self._reported_at = time.monotonic()
         self._send({REPORT: report})
 
 

@@ -29,9 +29,9 @@ from ecg_mlflow.study.jobs import (
     Ended,
     Evaluated,
     Noted,
-    Report,
     RunEnd,
     RunJob,
+    RunReport,
     Saved,
     ScoreJob,
     StoreAway,
@@ -48,7 +48,7 @@ from ecg_mlflow.study.worker.training_run import TrainingRun
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.study_run import Study
-from ecg_mlflow.tracking.trace import TRACE, Trace
+from ecg_mlflow.tracking.trace import TRACE, RunTrace
 from ecg_mlflow.training import Paused, load_checkpoint, save_checkpoint
 
 # Of NumPy 2, in Keras's way of saving a model.
@@ -80,7 +80,7 @@ class Desk:
 
     def __init__(self, plan, work, study):
         self.plan, self.work, self.study = plan, work, study
-        self.reports: list[Report] = []
+        self.reports: list[RunReport] = []
 
     def take(self, data) -> None:
         self.reports.append(data[REPORT])
@@ -114,7 +114,7 @@ class Desk:
         (found,) = [r for r in self.reported(Ended) if r.run == run.key]
         return found
 
-    def reported(self, kind: type[Report]) -> list:
+    def reported(self, kind: type[RunReport]) -> list:
         return [report for report in self.reports if isinstance(report, kind)]
 
     def history(self, run: RunJob) -> dict[str, list[tuple[int, float]]]:
@@ -207,7 +207,7 @@ def test_the_best_evaluation_is_the_first_of_the_highest_and_what_the_run_ends_w
     history = desk.history(run)
     assert history["validation_f1"] == [(1, 1), (3, 1), (5, 0)]
     assert dict(history["best_validation_f1"]) == {1: 1, 3: 1, 5: 1}
-    trace = Trace.read(Path(workplace.client.download_artifacts(run.run_id, TRACE)))
+    trace = RunTrace.read(Path(workplace.client.download_artifacts(run.run_id, TRACE)))
     assert trace.metrics["best_validation_f1"].tolist() == [1, 1, 1]
     # The test records are scored with the last weights, then with the best.
     _, chosen = weights["test"]

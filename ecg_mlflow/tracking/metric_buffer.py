@@ -120,9 +120,7 @@ class MetricBuffer:
         TrackingError
             The key is not allowed by MLflow, or the buffer is closed.
         """
-        self._check(key)
-        when = _now_ms() if timestamp_ms is None else int(timestamp_ms)
-        self._put((key, [float(value)], int(step), [when]))
+        self.add_many(key, [value], step, None if timestamp_ms is None else [timestamp_ms])
 
     def add_many(
         self,

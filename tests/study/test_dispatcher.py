@@ -1,4 +1,4 @@
-"""What the dispatcher decides, with an executor and books that only pretend."""
+"""What the dispatcher decides, with an executor, a scheduler and a listener that pretend."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Study:
         pass
 
 
-class Board(StudyListener):
+class Scheduler(StudyListener):
     """Hands out decisions one by one, and keeps what it is told."""
 
     def __init__(self, decisions):
@@ -168,7 +168,7 @@ def planned(index, repetition=0, seconds=1.0, stream="s"):
     return SimpleNamespace(key=key, config=config, repetition=repetition, identity=key)
 
 
-def ledger_entry(run_id, status="KILLED", attempt=1, **more):
+def known(run_id, status="KILLED", attempt=1, **more):
     return stored_run(run_id, status, attempt=attempt, **more)
 
 
@@ -215,20 +215,22 @@ def bench(monkeypatch):
         executor.on_send = lambda: found.marked.append(
             [run_id for run_id, one in study.tags.items() if "ecg_mlflow.pruned" in one]
         )
-        board = Board([] if at_once else decisions)
-        board.given_up, board.ends_of = given_up or {}, ends or {}
-        found = SimpleNamespace(study=study, books=books, executor=executor, board=board, marked=[])
+        scheduler = Scheduler([] if at_once else decisions)
+        scheduler.given_up, scheduler.ends_of = given_up or {}, ends or {}
+        found = SimpleNamespace(
+            study=study, books=books, executor=executor, scheduler=scheduler, marked=[]
+        )
         dispatcher = Dispatcher(
             SimpleNamespace(corpus=corpus),
             study,
-            board,
+            scheduler,
             [books],
             StudyRequest("x.py", branches=branches),
         )
         for decision in decisions if at_once else []:
             dispatcher.take(decision)
         if settle:
-            dispatcher.take(board.next_runs()[0])
+            dispatcher.take(scheduler.next_runs()[0])
             dispatcher._submit(executor)
             dispatcher.settle(executor)
         else:
@@ -245,7 +247,7 @@ def test_branches_share_a_job(bench):
     ]  # fmt: skip
 
 
-def test_a_run_is_opened_with_all_that_the_ledger_needs(bench):
+def test_a_run_is_opened_with_the_tags_by_which_it_is_found_again(bench):
     found = bench([planned(3)])
     assert found.study.tags["03-r0 child 0"] == {
         "ecg_mlflow.identity": "03-r0",
@@ -258,24 +260,24 @@ def test_a_run_is_opened_with_all_that_the_ledger_needs(bench):
 
 
 def test_a_run_to_continue_is_gone_on_with_in_its_child(bench):
-    found = bench([RunDecision(planned(0), ResumeAction.CONTINUE, ledger_entry("old", attempt=2))])
+    found = bench([RunDecision(planned(0), ResumeAction.CONTINUE, known("old", attempt=2))])
     assert found.study.reopened == ["old"]
     assert found.study.tags == {"old": {"ecg_mlflow.attempt": 3, "trial": "00-r0"}}
     assert found.study.ends == [("old", "FINISHED")]
 
 
 def test_a_failed_run_that_is_tried_again_has_a_new_child(bench):
-    found = bench([RunDecision(planned(0), ResumeAction.REPLACE, ledger_entry("old", "FAILED", 2))])
+    found = bench([RunDecision(planned(0), ResumeAction.REPLACE, known("old", "FAILED", 2))])
     assert found.study.reopened == []
     assert found.study.tags["00-r0 child 0"]["ecg_mlflow.attempt"] == 3
 
 
 def test_what_is_finished_is_entered_and_closed_where_only_that_was_missing(bench):
     decisions = [
-        RunDecision(planned(0), ResumeAction.SKIP, ledger_entry("a", "FINISHED")),
-        RunDecision(planned(1), ResumeAction.SKIP, ledger_entry("b", "RUNNING")),
-        RunDecision(planned(2), ResumeAction.REUSE, ledger_entry("c", "FINISHED")),
-        RunDecision(planned(3), ResumeAction.LEAVE, ledger_entry("d", "FAILED")),
+        RunDecision(planned(0), ResumeAction.SKIP, known("a", "FINISHED")),
+        RunDecision(planned(1), ResumeAction.SKIP, known("b", "RUNNING")),
+        RunDecision(planned(2), ResumeAction.REUSE, known("c", "FINISHED")),
+        RunDecision(planned(3), ResumeAction.LEAVE, known("d", "FAILED")),
     ]
     found = bench(decisions)
     assert found.executor.jobs == []
@@ -426,9 +428,7 @@ def test_a_run_whose_checkpoint_is_lost_begins_anew_in_another_child(bench):
             return all_done(key, runs, n)
         return [ended(key, runs[0], RunEnd.LOST, "damaged"), Outcome(key, OutcomeState.DONE)]
 
-    found = bench(
-        [RunDecision(planned(0), ResumeAction.CONTINUE, ledger_entry("old", attempt=4))], script
-    )
+    found = bench([RunDecision(planned(0), ResumeAction.CONTINUE, known("old", attempt=4))], script)
     assert found.study.ends == [("old", "KILLED"), ("00-r0 child 1", "FINISHED")]
     assert found.study.tags["old"]["ecg_mlflow.replaced"] == "00-r0 child 1"
     assert found.study.tags["00-r0 child 1"]["ecg_mlflow.attempt"] == 6
@@ -493,7 +493,7 @@ def test_a_run_under_way_is_marked_in_the_store_before_its_worker_is_told(bench)
 
 
 def test_the_end_of_a_trial_is_stored_in_its_own_child_and_before_anything_that_follows(bench):
-    taken_over = RunDecision(planned(0), ResumeAction.REUSE, ledger_entry("other study's"))
+    taken_over = RunDecision(planned(0), ResumeAction.REUSE, known("other study's"))
     first, second = planned(0, repetition=1), planned(0, repetition=2)
     trial = SimpleNamespace(runs=(taken_over.run, first, second))
     of_other = SimpleNamespace(runs=(taken_over.run,))
@@ -533,7 +533,7 @@ def test_all_repetitions_of_a_trial_are_given_up_the_waiting_ones_unopened(bench
 
 def test_a_waiting_run_that_is_in_the_store_already_ends_there(bench):
     first = planned(0)
-    old = RunDecision(planned(0, repetition=1), ResumeAction.CONTINUE, ledger_entry("old"))
+    old = RunDecision(planned(0, repetition=1), ResumeAction.CONTINUE, known("old"))
 
     def script(key, runs, n):
         return [came_to(key, runs[0]), *all_done(key, runs, n)]
@@ -582,7 +582,7 @@ def test_a_run_that_has_left_the_grid_is_dropped_without_a_word(bench):
 
 
 def test_a_pruned_run_that_another_driver_left_running_is_ended(bench):
-    decision = RunDecision(planned(0), ResumeAction.PRUNED, ledger_entry("old", "RUNNING"))
+    decision = RunDecision(planned(0), ResumeAction.PRUNED, known("old", "RUNNING"))
     found = bench([decision])
     assert found.study.ends == [("old", "KILLED")]
     assert "pruned in another session" in found.study.tags["old"]["ecg_mlflow.pruned"]
@@ -593,7 +593,7 @@ def test_a_pruned_run_that_another_driver_left_running_is_ended(bench):
 
 
 def test_a_pruned_run_that_was_reaped_still_delivers_what_its_checkpoint_holds(bench):
-    entry = ledger_entry("old", "KILLED", is_pruned=True)
+    entry = known("old", "KILLED", is_pruned=True)
     found = bench([RunDecision(planned(0), ResumeAction.PRUNED, entry)])
     assert found.study.ends == []
     path = checkpoint_path("old")
@@ -603,14 +603,14 @@ def test_a_pruned_run_that_was_reaped_still_delivers_what_its_checkpoint_holds(b
     assert not path.exists()
 
 
-def test_the_board_hears_of_everything(bench):
+def test_the_scheduler_is_told_of_everything(bench):
     def script(key, runs, n):
         if runs == ["00-r0"]:
             return [came_to(key, runs[0]), *all_done(key, runs, n)]
         return [ended(key, runs[0], RunEnd.FAILED, "bad"), Outcome(key, OutcomeState.DONE)]
 
     found = bench([planned(0), planned(1)], script)
-    assert found.board.told == [
+    assert found.scheduler.told == [
         ("handed out", "00-r0"),
         ("tested", "00-r0"),
         ("finished", {}),

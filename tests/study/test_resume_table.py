@@ -1,4 +1,4 @@
-"""A plan held against what the ledger says."""
+"""What is done about planned runs, by what the store has of them."""
 
 from __future__ import annotations
 

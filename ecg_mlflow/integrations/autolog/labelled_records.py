@@ -89,12 +89,11 @@ class LabelledRecords:
                 f"{where}: {n_windows} labels came with {len(names)} names of records; there must "
                 "be one of each for every window, and at least one window"
             )
-        _, first, place = np.unique(np.array(names), return_index=True, return_inverse=True)
-        # np.unique sorts by name; records come in the order in which the script has them.
-        rank = np.argsort(np.argsort(first))[place]
-        order = np.argsort(rank, kind="stable").astype(np.int64)
-        first = np.sort(first)
-        torn = (by_window != by_window[first][rank]).any(axis=1)
+        # Records come in the order in which the script has them.
+        places: dict[str, int] = {}
+        place = np.array([places.setdefault(name, len(places)) for name in names], np.int64)
+        first = np.unique(place, return_index=True)[1]
+        torn = (by_window != by_window[first][place]).any(axis=1)
         if torn.any():
             bad = list(dict.fromkeys(compress(names, torn)))
             raise AutologError(
@@ -102,9 +101,9 @@ class LabelledRecords:
                 f"{_listed(bad)} have several; are labels and records in the same order?"
             )
         return cls(
-            tuple(names[i] for i in first),
-            order,
-            np.bincount(rank).astype(np.int64),
+            tuple(places),
+            np.argsort(place, kind="stable").astype(np.int64),
+            np.bincount(place).astype(np.int64),
             by_window[first],
             known,
             positive,

@@ -95,7 +95,7 @@ class RunLogger(FitLogger):
         log_models: bool = True,
     ) -> None:
         super().__init__()
-        self._settings = FitSettings.of(test, classes, positive, test_every, activation)
+        self._settings = FitSettings(test, classes, positive, test_every, activation)
         self._name, self._more = name, dict(params or {})
         self._log_models = log_models
         self._run: LiveRun | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,9 +29,13 @@ _PIECE = 8 * CHUNK
 _NEVER: list[Rule] = ["last"]
 
 
-@dataclass(frozen=True, eq=False)
 class FitSettings:
     """The tests that `RunLogger` and `autolog` are asked for, checked before the training.
+
+    Parameters
+    ----------
+    test, classes, positive, test_every, activation
+        See `RunLogger`.
 
     Attributes
     ----------
@@ -40,71 +43,56 @@ class FitSettings:
         ``(n_windows, ...)`` to predict; empty without a test.
     records
         The records that they are cut from; None without a test.
-    epochs, iterations
-        When to test: the rules in epochs, and those in iterations.
     test_every
         The schedule as it was given.
     activation
         The output activation, where it was given.
+
+    Raises
+    ------
+    AutologError
+        The arguments don't fit together.
+    ScheduleError
+        `test_every` can't be read.
     """
 
-    windows: Any
-    records: LabelledRecords | None
-    epochs: Schedule
-    iterations: Schedule
-    test_every: str
-    activation: Activation | None
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         test: tuple[Any, Any, Sequence[object] | None] | None,
         classes: Sequence[str] | None,
         positive: str | None,
         test_every: Rule | Sequence[Rule],
         activation: Activation | None,
-    ) -> FitSettings:
-        """Check the arguments; see `RunLogger`.
-
-        Raises
-        ------
-        AutologError
-            They don't fit together.
-        ScheduleError
-            `test_every` can't be read.
-        """
-        listed: list[Any] = [test_every]
+    ) -> None:
+        rules: list[Any] = [test_every]
         if isinstance(test_every, list | tuple):
-            listed = list(test_every)
-        Schedule.parse(listed, 1)
+            rules = list(test_every)
+        Schedule.parse(rules, 1)
         # Iterations of an epoch need not be known: Keras says when one ends.
-        by_epoch = [rule for rule in listed if isinstance(rule, str) and "epoch" in rule]
-        others = [rule for rule in listed if rule not in by_epoch]
+        by_epoch = [rule for rule in rules if isinstance(rule, str) and "epoch" in rule]
+        others = [rule for rule in rules if rule not in by_epoch]
+        self._epochs = Schedule.parse(by_epoch or _NEVER, 1)
+        self._iterations = Schedule.parse(others or _NEVER)
+        self.test_every = ", ".join(map(str, rules))
         check_activation(activation)
-        windows, records = np.empty(0, np.float32), None
+        self.activation = activation
+        self.windows: Any = np.empty(0, np.float32)
+        self.records: LabelledRecords | None = None
         if test is not None:
-            windows, records = _read_test(test, classes, positive)
+            self.windows, self.records = _read_test(test, classes, positive)
         elif classes is not None or positive is not None or activation is not None:
             raise AutologError(
                 "classes=, positive= and activation= say how to score, and there is nothing to "
                 "score; give test=(windows, labels, records), or leave them out"
             )
-        return cls(
-            windows,
-            records,
-            Schedule.parse(by_epoch or _NEVER, 1),
-            Schedule.parse(others or _NEVER),
-            ", ".join(map(str, listed)),
-            activation,
-        )
 
     def tests_between(self, begin: int, end: int) -> bool:
         """Say whether a test is due after one of these iterations, `end` left out."""
-        return any(self.iterations.fires(i, last=False) for i in range(begin, end))
+        return any(self._iterations.fires(i, last=False) for i in range(begin, end))
 
     def tests_after_epoch(self, epoch: int) -> bool:
         """Say whether a test is due after this epoch, of those that count from 0."""
-        return self.epochs.fires(epoch, last=False)
+        return self._epochs.fires(epoch, last=False)
 
 
 class Scorer:

@@ -12,7 +12,7 @@ LABELS = [0, 1, 0, 1]
 
 def settings(test_every="epoch", test=(WINDOWS, LABELS, None), classes=("A", "N"), **more):
     told = {"positive": None, "activation": None} | more
-    return FitSettings.of(test, classes, test_every=test_every, **told)
+    return FitSettings(test, classes, test_every=test_every, **told)
 
 
 @pytest.mark.parametrize(

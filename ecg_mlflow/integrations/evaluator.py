@@ -18,9 +18,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.models.evaluation.base import EvaluationArtifact, EvaluationResult, ModelEvaluator
 
-from ecg_mlflow.integrations.evaluator_config import TableSettings
 from ecg_mlflow.integrations.evaluator_report import figures_of, metrics_with_intervals, tables_of
-from ecg_mlflow.integrations.evaluator_table import answered_table, read_predictions
+from ecg_mlflow.integrations.evaluator_table import (
+    EvaluatorConfig,
+    predicted_table,
+    read_predictions,
+)
 from ecg_mlflow.stats.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -37,9 +40,9 @@ FOLDER = "ecg"
 class EcgEvaluator(ModelEvaluator):
     """Evaluates a table of records, or a model on it.
 
-    `ecg_mlflow.integrations.evaluator_config.TableSettings` lists what ``evaluator_config`` may
-    say. It has to say something, the positive class at least: MLflow asks all evaluators where
-    none is named, and this one stays out of that.
+    `ecg_mlflow.integrations.evaluator_table.EvaluatorConfig` lists what ``evaluator_config`` may
+    say. It has to say something, the positive class at least: where no evaluator is named, MLflow
+    asks all of them, and this one then does nothing.
     """
 
     @classmethod
@@ -63,7 +66,7 @@ class EcgEvaluator(ModelEvaluator):
         model_id: str | None = None,
         **_: Any,
     ) -> EvaluationResult | None:
-        """Compute all metrics, log them and what explains them, and return them.
+        """Compute all metrics, log them with tables and figures, and return them.
 
         Parameters
         ----------
@@ -75,20 +78,20 @@ class EcgEvaluator(ModelEvaluator):
         Raises
         ------
         PredictionsError
-            If the table, or the model's answer, can't be evaluated; nothing was logged then.
+            If the table, or the model's output, can't be evaluated; nothing was logged then.
         """
-        config = dict(evaluator_config or {})
-        if not set(config) & {field.name for field in fields(TableSettings)}:
+        given = dict(evaluator_config or {})
+        if not any(field.name in given for field in fields(EvaluatorConfig)):
             _logger.warning(
                 "the ecg evaluator was told nothing, and does nothing: say which class is "
                 "positive, as in evaluator_config={'positive': 'A'}"
             )
             return None
-        settings = TableSettings.from_config(config)
-        found = _predictions(dataset, model, predictions, settings)
-        metrics = metrics_with_intervals(found, settings)
-        tables, figures = tables_of(found, metrics), figures_of(found, metrics, settings)
-        prefix = settings.metric_prefix
+        config = EvaluatorConfig.read(given)
+        found = _read_or_predict(dataset, model, predictions, config)
+        metrics = metrics_with_intervals(found, config)
+        tables, figures = tables_of(found, metrics), figures_of(found, metrics, config)
+        prefix = config.metric_prefix
         named = {f"{prefix}{name}": value for name, value in metrics.items()}
         client = MlflowClient()
         if model_id is None:  # otherwise MLflow logs what is returned here, linked to the model
@@ -98,26 +101,26 @@ class EcgEvaluator(ModelEvaluator):
         return EvaluationResult(named, artifacts, run_id)  # type: ignore[no-untyped-call]
 
 
-def _predictions(
-    dataset: Any, model: Any, column: str | None, settings: TableSettings
+def _read_or_predict(
+    dataset: Any, model: Any, column: str | None, config: EvaluatorConfig
 ) -> Predictions:
-    """Read the table that is to be evaluated, or let the model answer it."""
+    """Read the table that is to be evaluated, or let the model predict it."""
     import pandas as pd
 
     data = dataset.features_data
     if model is None:
         table = data.reset_index(drop=True) if isinstance(data, pd.DataFrame) else pd.DataFrame()
         table = table if len(table.columns) else pd.DataFrame(index=range(len(dataset.labels_data)))
-        return read_predictions(table, dataset.labels_data, dataset.predictions_data, settings)
-    answer = answered_table(model.predict(data.copy()), settings)
+        return read_predictions(table, dataset.labels_data, dataset.predictions_data, config)
+    table = predicted_table(model.predict(data.copy()), config)
     if isinstance(data, pd.DataFrame):
-        # Who the records are stands in the question rather than in the answer.
-        names = {settings.record or "record", settings.patient or "patient"}
-        for name in names & {*data.columns}:
-            answer[name] = data[name].to_numpy()
-    said = column or ("prediction" if "prediction" in answer.columns else None)
-    predicted = None if said is None else answer[said].to_numpy()
-    return read_predictions(answer, dataset.labels_data, predicted, settings)
+        # The input rather than the output names the records and patients.
+        for name in {config.record or "record", config.patient or "patient"} & {*data.columns}:
+            table[name] = data[name].to_numpy()
+    if column is None and "prediction" in table.columns:
+        column = "prediction"
+    predicted = None if column is None else table[column].to_numpy()
+    return read_predictions(table, dataset.labels_data, predicted, config)
 
 
 def _log(
@@ -133,7 +136,7 @@ def _log(
     from ecg_mlflow.reports.figures import png
     from ecg_mlflow.tracking.run_log import csv_text
 
-    place = client.get_run(run_id).info.artifact_uri
+    uri = client.get_run(run_id).info.artifact_uri
     found: dict[str, EvaluationArtifact] = {}
     with tempfile.TemporaryDirectory(prefix="ecg-mlflow-") as folder:
         files = {f"{prefix}{name}.csv": csv_text(one).encode() for name, one in tables.items()}
@@ -143,7 +146,7 @@ def _log(
             file.write_bytes(data)
             client.log_artifact(run_id, str(file), FOLDER)
             kind = CsvEvaluationArtifact if file.suffix == ".csv" else ImageEvaluationArtifact
-            artifact = kind(uri=f"{place}/{FOLDER}/{name}")
+            artifact = kind(uri=f"{uri}/{FOLDER}/{name}")
             # As MLflow's own evaluators do: `EvaluationResult.save` wants the content.
             artifact._load(str(file))  # type: ignore[no-untyped-call]
             found[file.stem] = artifact

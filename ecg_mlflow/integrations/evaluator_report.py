@@ -1,4 +1,4 @@
-"""Metrics, tables and pictures of one model's predictions."""
+"""Metrics, tables and figures of one model's predictions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ecg_mlflow.integrations.evaluator_config import TableSettings
+from ecg_mlflow.integrations.evaluator_table import EvaluatorConfig
 from ecg_mlflow.stats.predictions import Predictions, prediction_columns
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BAND_RESAMPLES = 500
 
 
-def metrics_with_intervals(predictions: Predictions, settings: TableSettings) -> dict[str, float]:
+def metrics_with_intervals(predictions: Predictions, config: EvaluatorConfig) -> dict[str, float]:
     """Return all metrics, each with the bounds of its bootstrap interval over records.
 
     Returns
@@ -36,13 +36,13 @@ def metrics_with_intervals(predictions: Predictions, settings: TableSettings) ->
     from ecg_mlflow.stats.intervals import records_interval
 
     weights = resample_weights(
-        len(predictions), settings.resamples, settings.seed, groups=predictions.groups
+        len(predictions), config.resamples, config.seed, groups=predictions.groups
     )
     resampled = resampled_metrics(predictions, weights, list(predictions.metrics))
     found: dict[str, float] = {}
     for name, value in predictions.metrics.items():
         interval = records_interval(
-            [predictions], name, value=value, resampled=resampled[name], level=settings.level
+            [predictions], name, value=value, resampled=resampled[name], level=config.level
         )
         found |= {name: value, f"{name}_low": interval.low, f"{name}_high": interval.high}
     found["calibration_error"] = calibration_error(predictions)
@@ -57,7 +57,7 @@ def tables_of(
     predictions: Predictions, metrics: Mapping[str, float]
 ) -> dict[str, Mapping[str, Sequence[object] | npt.NDArray[Any]]]:
     """Return the predictions, with the class that each record was given, and the metrics."""
-    read = prediction_columns(
+    columns = prediction_columns(
         predictions.records,
         predictions.labels,
         predictions.predicted_labels,
@@ -67,11 +67,11 @@ def tables_of(
     names = [name for name in metrics if not name.endswith(("_low", "_high"))]
     bounds = {end: [metrics.get(f"{name}_{end}") for name in names] for end in ("low", "high")}
     values = [metrics[name] for name in names]
-    return {"predictions": read, "metrics": {"metric": names, "value": values, **bounds}}
+    return {"predictions": columns, "metrics": {"metric": names, "value": values, **bounds}}
 
 
 def figures_of(
-    predictions: Predictions, metrics: Mapping[str, float], settings: TableSettings
+    predictions: Predictions, metrics: Mapping[str, float], config: EvaluatorConfig
 ) -> dict[str, Figure]:
     """Draw confusion matrix and calibration, and the curves of records of both kinds."""
     from ecg_mlflow.reports.figures import ranking_plot, reliability_plot
@@ -81,7 +81,7 @@ def figures_of(
     from ecg_mlflow.stats.curves import precision_recall_band, roc_band
     from ecg_mlflow.stats.metrics import confusion_matrix
 
-    level, classes = settings.level, predictions.classes
+    level, classes = config.level, predictions.classes
     counts = confusion_matrix(predictions.targets, predictions.predicted, len(classes))
     kept = calibration_curve(f"probability of {predictions.positive}", predictions, level)
     found = {
@@ -89,17 +89,13 @@ def figures_of(
         "calibration": reliability_plot([kept], level=level, title="calibration"),
     }
     if 0 < predictions.is_positive.sum() < len(predictions):
-        n = min(settings.resamples, BAND_RESAMPLES)
-        weights = resample_weights(len(predictions), n, settings.seed, groups=predictions.groups)
+        n = min(config.resamples, BAND_RESAMPLES)
+        weights = resample_weights(len(predictions), n, config.seed, groups=predictions.groups)
+        roc = roc_band([predictions], weights, level=level)
+        precision_recall = precision_recall_band([predictions], weights, level=level)
         found["curves"] = ranking_plot(
-            [_curve(roc_band([predictions], weights, level=level), metrics, "roc_auc")],
-            [
-                _curve(
-                    precision_recall_band([predictions], weights, level=level),
-                    metrics,
-                    "average_precision",
-                )
-            ],
+            [_curve(roc, metrics, "roc_auc")],
+            [_curve(precision_recall, metrics, "average_precision")],
             float(predictions.is_positive.mean()),
             title=f"{predictions.positive} against the rest",
             level=level,

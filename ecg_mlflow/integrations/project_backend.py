@@ -5,52 +5,50 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 from mlflow import MlflowClient
 from mlflow.entities import RunStatus
 from mlflow.exceptions import ExecutionException, MlflowException
 from mlflow.projects import utils
 from mlflow.projects.backend.abstract_backend import AbstractBackend
 from mlflow.projects.submitted_run import LocalSubmittedRun, SubmittedRun
-from mlflow.projects.utils import (
-    MLFLOW_LOCAL_BACKEND_RUN_ID_CONFIG,
-    PROJECT_BUILD_IMAGE,
-    PROJECT_DOCKER_ARGS,
-    PROJECT_DOCKER_AUTH,
-    PROJECT_ENV_MANAGER,
-    PROJECT_STORAGE_DIR,
-    PROJECT_SYNCHRONOUS,
-)
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_BACKEND, MLFLOW_PROJECT_ENV
 
+from ecg_mlflow.cli.run import MACHINES
 from ecg_mlflow.errors import BackendError
-from ecg_mlflow.integrations.backend_config import LOCAL, BackendConfig
-from ecg_mlflow.integrations.project_command import runs_a_study, shell_command
-from ecg_mlflow.integrations.project_process import ProjectProcess
+from ecg_mlflow.integrations.project_process import (
+    LOCAL,
+    ProjectProcess,
+    runs_a_study,
+    shell_command,
+)
 
 NAME = "ecg-mlflow"
-
-_projects: Any = utils  # its functions have no types
-
-_logger = logging.getLogger(__name__)
-
-#: What MLflow puts into the configuration itself.
+#: The key that is no option of ``ecg-mlflow run``: what prepares the project's environment.
+ENV_MANAGER = "env_manager"
+#: What reads the value of each key of the configuration.
+_TYPES: Mapping[str, click.ParamType[Any]] = {
+    **{str(option.name): option.type for option in MACHINES},
+    ENV_MANAGER: click.Choice([LOCAL, "virtualenv", "uv", "conda"]),
+}
+#: Keys that MLflow adds to the configuration.
 _OF_MLFLOW = {
-    PROJECT_BUILD_IMAGE,
-    PROJECT_DOCKER_ARGS,
-    PROJECT_DOCKER_AUTH,
-    PROJECT_ENV_MANAGER,
-    PROJECT_STORAGE_DIR,
-    PROJECT_SYNCHRONOUS,
-    MLFLOW_LOCAL_BACKEND_RUN_ID_CONFIG,
+    utils.PROJECT_BUILD_IMAGE,
+    utils.PROJECT_DOCKER_ARGS,
+    utils.PROJECT_DOCKER_AUTH,
+    utils.PROJECT_ENV_MANAGER,
+    utils.PROJECT_STORAGE_DIR,
+    utils.PROJECT_SYNCHRONOUS,
+    utils.MLFLOW_LOCAL_BACKEND_RUN_ID_CONFIG,
 }
 #: What the exit status of ``ecg-mlflow run`` says.
 _MEANINGS = {
@@ -60,14 +58,17 @@ _MEANINGS = {
     130: "it was stopped",
 }
 
+_projects: Any = utils  # its functions have no types
+_logger = logging.getLogger(__name__)
+
 
 class EcgBackend(AbstractBackend):
     """Runs a project's entry point on this machine, and waits for it.
 
-    What the configuration may say is in `ecg_mlflow.integrations.backend_config`: options of
-    ``ecg-mlflow run`` that say where and how runs are trained, on this machine's processors and
-    GPUs or on a Ray cluster, and ``env_manager``. They become parameters of the project run, and
-    ``-P`` wins over them.
+    The configuration holds options of ``ecg-mlflow run`` that say where and how runs are trained,
+    on this machine's processors and GPUs or on a Ray cluster, and ``env_manager``; see
+    `read_backend_config`. The options become parameters of the project run, and ``-P`` wins over
+    them.
     """
 
     def run(
@@ -96,33 +97,38 @@ class EcgBackend(AbstractBackend):
         """
         own = {key: value for key, value in backend_config.items() if key not in _OF_MLFLOW}
         try:
-            config = BackendConfig.read(own)
+            options = read_backend_config(own)
         except BackendError as error:
             raise ExecutionException(str(error)) from error
-        env_manager = backend_config.get(PROJECT_ENV_MANAGER) or config.env_manager or LOCAL
-        params = config.params(params)
+        configured = options.pop(ENV_MANAGER, LOCAL)
+        env_manager = backend_config.get(utils.PROJECT_ENV_MANAGER) or configured
+        params = project_params(params, options)
         work_dir = _projects.fetch_and_validate_project(project_uri, version, entry_point, params)
         project = _projects.load_project(work_dir)
-        _check_takes_options(project, entry_point, config)
-        with tempfile.TemporaryDirectory(dir=_storage(backend_config)) as storage:
-            # Before there is a run: what is wrong with a parameter leaves none behind.
+        _check_takes_options(project, entry_point, options)
+        downloads = backend_config.get(utils.PROJECT_STORAGE_DIR)
+        if downloads is not None:
+            Path(downloads).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=downloads) as storage:
+            # Before there is a run, so that a wrong parameter leaves none behind.
             (command,) = _projects.get_entry_point_command(project, entry_point, params, storage)
             command = shell_command(project, command, work_dir, env_manager)
             run = _projects.get_or_create_run(
-                backend_config.get(MLFLOW_LOCAL_BACKEND_RUN_ID_CONFIG),
+                backend_config.get(utils.MLFLOW_LOCAL_BACKEND_RUN_ID_CONFIG),
                 *(project_uri, experiment_id, work_dir, version, entry_point, params),
             )
             run_id: str = run.info.run_id
-            client = MlflowClient(tracking_uri)
-            with _closed_if_it_fails(client, run_id):
+            client, process = MlflowClient(tracking_uri), ProjectProcess()
+            try:
                 client.set_tag(run_id, MLFLOW_PROJECT_BACKEND, NAME)
                 client.set_tag(run_id, MLFLOW_PROJECT_ENV, env_manager)
-                env = {**_own_path(), **_projects.get_run_env_vars(run_id, experiment_id)}
                 _logger.info("=== Running command '%s' in run with ID '%s' ===", command, run_id)
-                project_process = ProjectProcess()
-                status = project_process.run(command, work_dir, {**os.environ, **env})
-        stopped = project_process.stopped_by
-        _settle(client, run_id, status, was_stopped=stopped is not None)
+                status = process.run(command, work_dir, _environment(run_id, experiment_id))
+            except BaseException:
+                client.set_terminated(run_id, "FAILED")
+                raise
+        stopped = process.stopped_by
+        _end_if_open(client, run_id, status, was_stopped=stopped is not None)
         if status and stopped is not None and stopped.name == "SIGINT":
             raise KeyboardInterrupt(f"run {run_id} was stopped by Ctrl-C")
         if status:
@@ -131,48 +137,79 @@ class EcgBackend(AbstractBackend):
                 f"Run (ID '{run_id}') did not end well: exit status {status}, {word}"
             )
         submitted_run: Any = LocalSubmittedRun  # untyped too
-        ended: SubmittedRun = submitted_run(run_id, project_process.process)
+        ended: SubmittedRun = submitted_run(run_id, process.process)
         return ended
 
 
 def backend_builder() -> EcgBackend:
-    """Return the backend; what the entry point ``mlflow.project_backend`` names."""
+    """Return the backend; the entry point ``mlflow.project_backend`` names this function."""
     return EcgBackend()
 
 
-def _check_takes_options(project: Any, entry_point: str, config: BackendConfig) -> None:
+def read_backend_config(config: Mapping[str, Any]) -> dict[str, str]:
+    """Read and check the file of ``--backend-config``, before a run is made.
+
+    Parameters
+    ----------
+    config
+        Values by key: texts and numbers, a list of GPUs too; null is the same as no entry.
+
+    Returns
+    -------
+    The values by key, spelled as on a command line.
+
+    Raises
+    ------
+    BackendError
+        A key that is not known, or a value that can't be read.
+    """
+    return {key: _as_text(key, value) for key, value in config.items() if value is not None}
+
+
+def project_params(given: Mapping[str, Any] | None, options: Mapping[str, str]) -> dict[str, Any]:
+    """Return the parameters of the project run: those given with ``-P`` win over `options`."""
+    given = dict(given or {})
+    names = {name.replace("-", "_") for name in given}
+    return {**given, **{name: text for name, text in options.items() if name not in names}}
+
+
+def _as_text(key: str, value: object) -> str:
+    if key not in _TYPES:
+        near = difflib.get_close_matches(key.lower().replace("-", "_"), _TYPES, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise BackendError(
+            f"the backend's configuration has {key!r}, which is none of its keys: "
+            f"{', '.join(_TYPES)}.{hint} What a study computes is said with -P or in the grid file"
+        )
+    if key == "gpus" and isinstance(value, list):
+        value = ",".join(map(str, value))
+    text = str(value).strip()
+    try:
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or not text:
+            raise click.BadParameter("it takes a text or a number")
+        _TYPES[key].convert(text, None, None)
+    except click.BadParameter as error:
+        message = f"the backend's configuration has {key}={value!r}: {error.message}"
+        raise BackendError(message) from None
+    return text
+
+
+def _check_takes_options(project: Any, entry_point: str, options: Mapping[str, str]) -> None:
     command = project.get_entry_point(entry_point).command
-    if config.options and not runs_a_study(command):
+    if options and not runs_a_study(command):
         raise ExecutionException(
             f"the entry point {entry_point!r} runs no study, and the backend's configuration has "
-            f"{', '.join(config.options)} for one; leave them out (its command is {command!r})"
+            f"{', '.join(options)} for one; leave them out (its command is {command!r})"
         )
 
 
-def _storage(backend_config: Mapping[str, Any]) -> str | None:
-    """Return where downloads for parameters of type ``path`` go; None for the usual place."""
-    folder: str | None = backend_config.get(PROJECT_STORAGE_DIR)
-    if folder is not None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    return folder
+def _environment(run_id: str, experiment_id: str) -> dict[str, str]:
+    """Return the command's environment: this process's interpreter is the first on the path."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, "PATH": path, **_projects.get_run_env_vars(run_id, experiment_id)}
 
 
-def _own_path() -> dict[str, str]:
-    """Let commands of the project find this process's interpreter first."""
-    return {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
-
-
-@contextmanager
-def _closed_if_it_fails(client: MlflowClient, run_id: str) -> Iterator[None]:
-    """End the run if its command could not even be started."""
-    try:
-        yield
-    except BaseException:
-        client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
-        raise
-
-
-def _settle(client: MlflowClient, run_id: str, status: int, *, was_stopped: bool) -> None:
+def _end_if_open(client: MlflowClient, run_id: str, status: int, *, was_stopped: bool) -> None:
     """End the run, if its command has not.
 
     A study ends its run itself, as FINISHED, FAILED or KILLED: that stays. A plan that was only
@@ -181,9 +218,9 @@ def _settle(client: MlflowClient, run_id: str, status: int, *, was_stopped: bool
     try:
         if RunStatus.is_terminated(RunStatus.from_string(client.get_run(run_id).info.status)):
             return
-        ended = RunStatus.FINISHED if not status else RunStatus.FAILED
+        ended = "FAILED" if status else "FINISHED"
         if status and (was_stopped or status < 0):
-            ended = RunStatus.KILLED
-        client.set_terminated(run_id, RunStatus.to_string(ended))
+            ended = "KILLED"
+        client.set_terminated(run_id, ended)
     except MlflowException as error:
         _logger.warning("the end of run %s could not be logged: %s", run_id, error)

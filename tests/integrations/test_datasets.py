@@ -15,8 +15,7 @@ from studies import grid_text
 
 from ecg_mlflow import load_corpus, records
 from ecg_mlflow.errors import BadRecordsError, CorpusError, DataNotFoundError, DatasetError
-from ecg_mlflow.integrations.datasets import WfdbDataset, from_wfdb
-from ecg_mlflow.integrations.wfdb_source import WfdbSource
+from ecg_mlflow.integrations.datasets import WfdbDataset, WfdbSource, from_wfdb
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from mlflow import MlflowClient
 from ecg_mlflow import reports
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.integrations.evaluator import EcgEvaluator
-from ecg_mlflow.integrations.evaluator_config import TableSettings
 from ecg_mlflow.integrations.evaluator_report import metrics_with_intervals
+from ecg_mlflow.integrations.evaluator_table import EvaluatorConfig
 from ecg_mlflow.stats.predictions import Predictions
 from ecg_mlflow.tracking import client
 from ecg_mlflow.tracking.runs import find_or_create_experiment
@@ -268,7 +268,7 @@ def test_records_without_an_error():
     perfect = Predictions(
         tuple(map(str, range(20))), p.argmax(axis=1).astype(np.int64), p, ("A", "N"), "A"
     )
-    found = metrics_with_intervals(perfect, TableSettings(positive="A", resamples=50))
+    found = metrics_with_intervals(perfect, EvaluatorConfig(positive="A", resamples=50))
     assert (found["sensitivity"], found["sensitivity_high"]) == (1.0, 1.0)
     # Wilson's interval of 5 of 5: 5 / (5 + 1.96 ** 2)
     assert found["sensitivity_low"] == pytest.approx(0.5655, abs=1e-4)

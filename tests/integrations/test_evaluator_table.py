@@ -7,8 +7,11 @@ import pandas as pd
 import pytest
 
 from ecg_mlflow.errors import PredictionsError
-from ecg_mlflow.integrations.evaluator_config import TableSettings
-from ecg_mlflow.integrations.evaluator_table import answered_table, read_predictions
+from ecg_mlflow.integrations.evaluator_table import (
+    EvaluatorConfig,
+    predicted_table,
+    read_predictions,
+)
 
 LABELS = ["A", "N", "O", "N"]
 TABLE = pd.DataFrame(
@@ -23,7 +26,7 @@ BINARY = ["A", "N", "N", "A"]
 
 
 def read(table=TABLE, labels=LABELS, predicted=None, **config):
-    return read_predictions(table, labels, predicted, TableSettings.from_config(config))
+    return read_predictions(table, labels, predicted, EvaluatorConfig.read(config))
 
 
 def test_columns_by_class():
@@ -196,28 +199,28 @@ def test_tables_that_cannot_be_evaluated(table, labels, config, message):
 )
 def test_configurations_that_cannot_be(config, message):
     with pytest.raises(PredictionsError, match=message):
-        TableSettings.from_config(config)
+        EvaluatorConfig.read(config)
 
 
-# --- Answers of models ----------------------------------------------------------------------------
+# --- Outputs of models ----------------------------------------------------------------------------
 
 
-def test_answers_of_models():
+def test_outputs_of_models():
     frame = pd.DataFrame({"p_A": [0.5]}, index=["x"])
-    assert answered_table(frame, TableSettings()).index.tolist() == [0]
+    assert predicted_table(frame, EvaluatorConfig()).index.tolist() == [0]
     array = np.array([[0.1, 0.9], [0.5, 0.5]], dtype=np.float32)
-    named = answered_table(array, TableSettings(classes=["A", "N"]))
+    named = predicted_table(array, EvaluatorConfig(classes=["A", "N"]))
     assert named.to_dict("list") == {
         "p_A": pytest.approx([0.1, 0.5]),
         "p_N": pytest.approx([0.9, 0.5]),
     }
-    one = answered_table(array[:, 0], TableSettings(positive="A"))
+    one = predicted_table(array[:, 0], EvaluatorConfig(positive="A"))
     assert list(one.columns) == ["p_A"]
 
 
 @pytest.mark.parametrize(
-    "answer", [np.zeros((4, 2)), np.zeros((4, 3, 2)), np.array(["A", "N"]), np.array([0, 1])]
+    "output", [np.zeros((4, 2)), np.zeros((4, 3, 2)), np.array(["A", "N"]), np.array([0, 1])]
 )
-def test_answers_that_say_too_little(answer):
+def test_outputs_that_say_too_little(output):
     with pytest.raises(PredictionsError, match="name the classes of its columns"):
-        answered_table(answer, TableSettings(positive="A", classes=["A", "N", "O"]))
+        predicted_table(output, EvaluatorConfig(positive="A", classes=["A", "N", "O"]))

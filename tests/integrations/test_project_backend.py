@@ -1,4 +1,4 @@
-"""``mlflow run --backend ecg-mlflow``: the command itself, in a copy of the project."""
+"""``mlflow run --backend ecg-mlflow``: its configuration, and the command in a copied project."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from mlflow.projects.backend.loader import load_backend
 from studies import grid_text, reason
 from waiting import is_alive, wait_for
 
-from ecg_mlflow.integrations.project_backend import EcgBackend, backend_builder
+from ecg_mlflow.errors import BackendError
+from ecg_mlflow.integrations.project_backend import (
+    EcgBackend,
+    backend_builder,
+    project_params,
+    read_backend_config,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -195,3 +201,74 @@ def test_a_study_that_is_stopped_leaves_no_process(workplace, experiment, start,
     assert reason(parent) == f"KeyboardInterrupt: stopped by {number.name}"
     assert [run.info.status for run in children] == ["KILLED"]
     assert workplace.losses(children[0])
+
+
+# --- The configuration ----------------------------------------------------------------------------
+
+
+def test_values_as_on_a_command_line():
+    options = read_backend_config(
+        {"executor": "ray", "workers": 16, "gpus_per_worker": 0.5, "ray_address": "10.0.0.1:6379"}
+    )
+    assert options == {
+        "executor": "ray",
+        "workers": "16",
+        "gpus_per_worker": "0.5",
+        "ray_address": "10.0.0.1:6379",
+    }
+
+
+@pytest.mark.parametrize(
+    ("gpus", "text"), [("0:2,1", "0:2,1"), (0, "0"), ([0, 1], "0,1"), (["GPU-a"], "GPU-a")]
+)
+def test_gpus(gpus, text):
+    assert read_backend_config({"gpus": gpus}) == {"gpus": text}
+
+
+def test_null_is_no_entry():
+    assert read_backend_config({"workers": None}) == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [("worker", "workers"), ("hang-minutes", "hang_minutes"), ("GPUS", "gpus")],
+)
+def test_an_unknown_key_and_what_may_be_meant(key, near):
+    with pytest.raises(
+        BackendError,
+        match=f"{key}.*workers, gpus, .*, hang_minutes, env_manager.*Did you mean '{near}'",
+    ):
+        read_backend_config({key: 1})
+
+
+def test_what_a_study_computes_is_said_elsewhere():
+    with pytest.raises(BackendError, match=r"'epochs'.* -P or in the grid file"):
+        read_backend_config({"epochs": 3})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("workers", -1, "-1 is not in the range x>=0"),
+        ("workers", 1.5, "'1.5' is not a valid whole number"),
+        ("workers", True, "it takes a text or a number"),
+        ("threads", 0, "0 is not in the range x>=1"),
+        ("hang_minutes", "soon", "'soon' is not a valid number"),
+        ("gpus_per_worker", -1, "-1.0 is not in the range x>=0"),
+        ("executor", "slurm", "'slurm' is not one of 'processes', 'ray'"),
+        ("env_manager", "poetry", "'local', 'virtualenv', 'uv', 'conda'"),
+        ("ray_address", {"host": "a"}, "it takes a text"),
+        ("gpus", "", "it takes a text"),
+    ],
+)
+def test_values_that_cannot_be_read(key, value, fault):
+    with pytest.raises(BackendError, match=f"{key}=.*{fault}"):
+        read_backend_config({key: value})
+
+
+@pytest.mark.parametrize("name", ["gpus_per_worker", "gpus-per-worker"])
+def test_what_is_given_with_the_command_wins(name):
+    options = {"workers": "2", "gpus_per_worker": "0.5"}
+    given = {"grid": "a.py", name: "1"}
+    assert project_params(given, options) == {**given, "workers": "2"}
+    assert project_params(None, options) == options

@@ -1,23 +1,28 @@
-"""Labels of windows as a script has them, checked, and brought from windows to records."""
+"""Labels of windows as a script has them, checked, and brought from windows to records.
+
+Scripts have names of classes, their indices, or rows of 0 and 1.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import chain, compress
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import AutologError
-from ecg_mlflow.integrations.autolog.labels import listed, read_labels
 from ecg_mlflow.pipeline.batches import record_means
+from ecg_mlflow.records.label_sets import split_label
 from ecg_mlflow.stats.predictions import prediction_columns
 from ecg_mlflow.training import Evaluation
 
 #: By how much probabilities may miss their bounds and their sum, as rounded ones do.
 TOLERANCE = 1e-3
+#: How many wrong labels or records a message lists.
+LISTED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +59,7 @@ class LabelledRecords:
         positive: str | None,
         where: str,
     ) -> LabelledRecords:
-        """Read what a script calls its labels and records.
+        """Read the labels and record names of a script.
 
         Parameters
         ----------
@@ -68,15 +73,15 @@ class LabelledRecords:
         positive
             By default the first class.
         where
-            What the messages call the place, such as ``"test="``.
+            Begins the messages, such as ``"test="``.
 
         Raises
         ------
         AutologError
             Something is missing, doesn't fit together, or is none of the classes.
         """
-        known, positive = checked_classes(classes, positive, where)
-        by_window = read_labels(labels, known, where)
+        known, positive = _checked_classes(classes, positive, where)
+        by_window = _read_labels(labels, known, where)
         n_windows = len(by_window)
         names = [str(i) for i in range(n_windows)] if records is None else list(map(str, records))
         if len(names) != n_windows or not n_windows:
@@ -84,22 +89,21 @@ class LabelledRecords:
                 f"{where}: {n_windows} labels came with {len(names)} names of records; there must "
                 "be one of each for every window, and at least one window"
             )
-        _, first, place = np.unique(np.array(names), return_index=True, return_inverse=True)
-        # np.unique sorts by name; records come in the order in which the script has them.
-        rank = np.argsort(np.argsort(first))[place]
-        order = np.argsort(rank, kind="stable").astype(np.int64)
-        first = np.sort(first)
-        torn = (by_window != by_window[first][rank]).any(axis=1)
+        # Records come in the order in which the script has them.
+        places: dict[str, int] = {}
+        place = np.array([places.setdefault(name, len(places)) for name in names], np.int64)
+        first = np.unique(place, return_index=True)[1]
+        torn = (by_window != by_window[first][place]).any(axis=1)
         if torn.any():
             bad = list(dict.fromkeys(compress(names, torn)))
             raise AutologError(
                 f"{where}: the windows of one record must have one label, and those of "
-                f"{listed(bad)} have several; are labels and records in the same order?"
+                f"{_listed(bad)} have several; are labels and records in the same order?"
             )
         return cls(
-            tuple(names[i] for i in first),
-            order,
-            np.bincount(rank).astype(np.int64),
+            tuple(places),
+            np.argsort(place, kind="stable").astype(np.int64),
+            np.bincount(place).astype(np.int64),
             by_window[first],
             known,
             positive,
@@ -120,7 +124,7 @@ class LabelledRecords:
         probabilities
             ``(n_windows, n_classes)``, in the order in which the labels came.
         multilabel
-            Whether each class is a question of its own, or exactly one of them is true.
+            Whether a record may be of several classes or of none.
         """
         return Evaluation(
             np.arange(len(self.names)),
@@ -176,16 +180,10 @@ class LabelledRecords:
         )
 
 
-def checked_classes(
+def _checked_classes(
     classes: Sequence[str] | None, positive: str | None, where: str
 ) -> tuple[tuple[str, ...], str]:
-    """Return the classes and the positive one, the first by default.
-
-    Raises
-    ------
-    AutologError
-        There are less than two, a name stands twice, or the positive one is not among them.
-    """
+    """Return the classes and the positive one, the first by default."""
     if classes is None or isinstance(classes, str):
         raise AutologError(
             f"{where} needs classes=, the names of the network's outputs in their order, such as "
@@ -198,3 +196,69 @@ def checked_classes(
     if chosen not in known:
         raise AutologError(f"positive={positive!r} is not among classes={list(known)}")
     return known, chosen
+
+
+def _read_labels(labels: Any, classes: tuple[str, ...], where: str) -> npt.NDArray[np.bool_]:
+    """Return ``(n_windows, n_classes)``: whether each window is of each class."""
+    array = np.asarray(labels)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim == 2:
+        return _read_rows(array, classes, where)
+    if array.ndim != 1:
+        raise AutologError(
+            f"{where}: labels of shape {array.shape} can't be read; allowed are names or indices "
+            f"of classes, of shape (n_windows,), and rows of 0 and 1, of shape "
+            f"(n_windows, {len(classes)})"
+        )
+    if array.dtype.kind in "USO":
+        return _read_names([str(one) for one in array], classes, where)
+    return _read_indices(array, classes, where)
+
+
+def _read_rows(
+    array: npt.NDArray[Any], classes: tuple[str, ...], where: str
+) -> npt.NDArray[np.bool_]:
+    if array.shape[1] != len(classes):
+        raise AutologError(
+            f"{where}: labels of shape {array.shape} have {array.shape[1]} columns, and classes="
+            f"{list(classes)} are {len(classes)}"
+        )
+    if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
+        raise AutologError(f"{where}: rows of labels must consist of 0 and 1, one for each class")
+    return array.astype(np.bool_)
+
+
+def _read_names(
+    names: Sequence[str], classes: tuple[str, ...], where: str
+) -> npt.NDArray[np.bool_]:
+    found = [(name,) if name in classes else split_label(name) for name in names]
+    different = dict.fromkeys(chain.from_iterable(found))
+    if unknown := [name for name in different if name and name not in classes]:
+        raise AutologError(
+            f"{where}: no class is called {_listed(unknown)}; there are {list(classes)}. "
+            "Rename or leave out these windows, or name the class"
+        )
+    targets = [[name in labels for name in classes] for labels in found]
+    return np.array(targets, np.bool_).reshape(-1, len(classes))
+
+
+def _read_indices(
+    array: npt.NDArray[Any], classes: tuple[str, ...], where: str
+) -> npt.NDArray[np.bool_]:
+    n = len(classes)
+    if array.dtype.kind not in "biuf":
+        raise AutologError(f"{where}: labels of type {array.dtype} are neither names nor indices")
+    wrong = array[~np.isin(array, range(n))]
+    if len(wrong):
+        raise AutologError(
+            f"{where}: labels {_listed([repr(one.item()) for one in np.unique(wrong)])} are no "
+            f"indices of the {n} classes {list(classes)}, which count from 0 to {n - 1}"
+        )
+    return np.eye(n, dtype=np.bool_)[array.astype(np.int64)]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Spell some names out, and count the others."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(map(str, names[:LISTED])) + more

@@ -1,21 +1,19 @@
-"""One training of the user's own while it is logged, with the layout of a study's runs."""
+"""One training outside of a study while it is logged, with the layout of a study's runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ecg_mlflow.errors import AutologError, TrackingError
 from ecg_mlflow.integrations.autolog.labelled_records import LabelledRecords
-from ecg_mlflow.integrations.autolog.loss_queue import LossQueue
-from ecg_mlflow.integrations.autolog.network import Head
-from ecg_mlflow.integrations.autolog.opening import OpenedRun, new_params, open_run
-from ecg_mlflow.integrations.autolog.run_artifacts import Curves
-from ecg_mlflow.integrations.autolog.saving import save_network
+from ecg_mlflow.integrations.autolog.losses import LossQueue
+from ecg_mlflow.integrations.autolog.network import OutputActivation, log_network
+from ecg_mlflow.integrations.autolog.opening import OpenedRun, join_or_start_run, new_params
+from ecg_mlflow.integrations.autolog.run_artifacts import LiveResults
 from ecg_mlflow.provenance import HEARTBEAT_S
-from ecg_mlflow.stats.scores import objective_of
 from ecg_mlflow.tracking.metric_buffer import metric_name
 from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.run_log import RunLog
@@ -31,7 +29,7 @@ RETRY_LIMIT_S = 120.0
 class LiveRun:
     """A context manager that logs a training loop of the user's own; from `start_run`.
 
-    On leaving the block everything is delivered, with the curves, predictions, pictures and
+    On leaving the block everything is delivered, with the curves, predictions, figures and
     models that a study's runs have, and the run is FINISHED. After an error it is FAILED, after
     Ctrl-C KILLED, and has the losses and metrics so far.
 
@@ -52,7 +50,7 @@ class LiveRun:
         Whether the end logs the networks that were tested.
     speed
         Figures of the machine, to log at the end.
-    curves
+    results
         What it has reached so far.
     """
 
@@ -71,7 +69,7 @@ class LiveRun:
         self._is_open = False
         self._queue = LossQueue()
         self._networks: set[str] = set()
-        self.curves = Curves()
+        self.results = LiveResults()
 
     # --- The run -------------------------------------------------------------------------------
 
@@ -90,23 +88,16 @@ class LiveRun:
     def __enter__(self) -> Self:
         if self._run is not None:
             raise AutologError(f"this was run {self.run_id}; start another one")
-        self._run = run = open_run(self._name, joins=self._joins)
+        self._run = run = join_or_start_run(self._name, joins=self._joins)
         try:
-            self._open_log(run)
+            self._is_open = True
+            retry = RetryPolicy(limit_s=RETRY_LIMIT_S)
+            self.log = RunLog(run.client, run.run_id, heartbeat_s=HEARTBEAT_S, retry=retry)
+            self.params(self._params)
         except BaseException as error:
             run.end(error)
             raise
         return self
-
-    def _open_log(self, run: OpenedRun) -> None:
-        self._is_open = True
-        self.log = RunLog(
-            run.client,
-            run.run_id,
-            heartbeat_s=HEARTBEAT_S,
-            retry=RetryPolicy(limit_s=RETRY_LIMIT_S),
-        )
-        self.params(self._params)
 
     def __exit__(
         self,
@@ -115,25 +106,8 @@ class LiveRun:
         trace: TracebackType | None,
     ) -> None:
         run, self._is_open = self._opened(), False
-        with ExitStack() as ending:
-            # Even if nothing else can be delivered, the run must not stay RUNNING.
-            ending.push(lambda kind, late, trace: self._end(run, error, late))
-            try:
-                self._deliver(conclude=error is None)
-            except (TrackingError, AutologError) as late:
-                if error is None:
-                    raise
-                # What made the block fail matters more than that its last metrics are lost too.
-                error.add_note(str(late))
-
-    @staticmethod
-    def _end(run: OpenedRun, error: BaseException | None, late: BaseException | None) -> None:
-        try:
-            run.end(error or late)
-        except TrackingError as failure:
-            if error is None:
-                raise
-            error.add_note(str(failure))
+        with _noted_in(error), run.ending(error):
+            self._deliver(conclude=error is None)
 
     def _deliver(self, *, conclude: bool) -> None:
         with self.log:
@@ -142,9 +116,9 @@ class LiveRun:
                 if self._queue.rate:
                     self.speed["system/iterations_per_second"] = self._queue.rate
                 self._log_metrics(self.speed)
-                self.curves.conclude(self.log, models=self.log_models)
+                self.results.conclude(self.log, models=self.log_models)
 
-    # --- What the user tells -------------------------------------------------------------------
+    # --- Logging -------------------------------------------------------------------------------
 
     @property
     def last_iteration(self) -> int:
@@ -253,15 +227,13 @@ class LiveRun:
         evaluation: Evaluation,
         records: LabelledRecords,
         model: keras.Model | None,
-        head: Head | None,
+        output: OutputActivation | None,
     ) -> None:
         """Log an evaluation, and keep it and the weights if it is the best so far."""
         self._opened()
         self._fetch()
-        best = self.curves.test(self.last_iteration, evaluation, records, model, head)
-        objective = objective_of(evaluation.is_multilabel)
-        found = {f"test_{key}": value for key, value in evaluation.metrics.items()}
-        self.metrics({**found, f"best_test_{objective}": best})
+        found = self.results.add_test(self.last_iteration, evaluation, records, model, output)
+        self.metrics(found)
 
     def model(self, model: keras.Model, name: str = "last") -> str | None:
         """Log a network with its present weights, now.
@@ -275,7 +247,7 @@ class LiveRun:
 
         Returns
         -------
-        The model's id, see `save_network`; load it with ``mlflow.pyfunc.load_model``.
+        The model's id, see `log_network`; load it with ``mlflow.pyfunc.load_model``.
 
         Raises
         ------
@@ -283,23 +255,34 @@ class LiveRun:
             The run has a model of this name.
         """
         self._opened()
-        if name in self._networks or name in self.curves.network_names:
+        if name in self._networks or name in self.results.network_names:
             raise AutologError(
                 f"run {self.run_id} has a model {name!r}, or will have it at its end; give another "
                 "name"
             )
         self._networks.add(name)
-        metrics = self.curves.last_objective(name)
-        classes = self.curves.classes
-        return save_network(self.log, name, model, None, classes, metrics, self.last_iteration)
+        test = self.results.last
+        classes, metrics = (test.evaluation.classes, test.objective(name)) if test else ((), {})
+        return log_network(self.log, name, model, None, classes, metrics, self.last_iteration)
 
     def _fetch(self) -> None:
-        for piece in self._queue.fetch():
-            self._log_losses(piece.values, piece.first, piece.times_ms)
+        for first, values, times_ms in self._queue.fetch():
+            self._log_losses(values, first, times_ms)
 
     def _log_losses(self, values: Sequence[float], first: int, times_ms: Sequence[int]) -> None:
         self.log.losses(values, first, times_ms)
-        self.curves.add(range(first, first + len(values)), values)
+        self.results.add_losses(range(first, first + len(values)), values)
+
+
+@contextmanager
+def _noted_in(error: BaseException | None) -> Iterator[None]:
+    """Raise what can't be delivered; add it to `error` as a note where there is one already."""
+    try:
+        yield
+    except (TrackingError, AutologError) as late:
+        if error is None:
+            raise
+        error.add_note(str(late))
 
 
 def start_run(name: str | None = None, params: Mapping[str, object] | None = None) -> LiveRun:

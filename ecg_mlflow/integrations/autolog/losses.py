@@ -1,30 +1,37 @@
-"""The true loss of each iteration of ``model.fit``, which tells the mean over the epoch so far."""
+"""Losses of single iterations: of ``model.fit``, and of a loop whose losses are on a device.
+
+Keras itself reports the mean over the epoch so far.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ecg_mlflow.errors import AutologError
+
 if TYPE_CHECKING:
     import keras
 
-
 #: Losses that may wait on the device.
 RING = 1024
+#: Longest time for which losses stay on the device.
+FETCH_S = 2.0
 
 
-class LossTap:
-    """Copies each training loss into a ring on the device, inside the compiled step.
+class LossRecorder:
+    """Copies each training loss into a ring buffer on the device, inside the compiled step.
 
     Keras's `compute_loss` is where every training step gets its loss from, penalties of the layers
-    included. The copy of it is the very number that is minimised: no running mean has to be taken
-    apart. Nothing waits for the device before `fetch`, or before the ring is full.
+    included, so the copy is the very number that is minimised. Nothing waits for the device before
+    `fetch`, or before the ring is full.
 
-    A training step of a model's own that does not ask `compute_loss` once for each batch, and one
-    that is spread over several devices, leave what the step reports as ``loss``.
+    For a training step of a model's own that does not call `compute_loss` once for each batch, and
+    for one that is spread over several devices, the losses are what the step reports as ``loss``.
 
     Parameters
     ----------
@@ -65,9 +72,9 @@ class LossTap:
         self._own_compute_loss = vars(model).get("compute_loss")
         if model.distribute_strategy.num_replicas_in_sync == 1:
             model.compute_loss = self._recording(model.compute_loss)
-        # What was compiled before knows nothing of the copy.
+        # What was compiled before has no copy in it.
         model.make_train_function(force=True)
-        model.train_function = self._telling(model.train_function, on_step)
+        model.train_function = self._reporting(model.train_function, on_step)
 
     def _recording(self, compute_loss: Callable[..., Any]) -> Callable[..., Any]:
         def recording(*args: Any, **kwargs: Any) -> Any:
@@ -91,19 +98,19 @@ class LossTap:
             size = ops.cast(ops.shape(parts[0])[0], "int32")
             self._examples.assign(ops.maximum(self._examples.value, size))
 
-    def _telling(
+    def _reporting(
         self, train_function: Callable[[Any], Any], on_step: Callable[[], None]
     ) -> Callable[[Any], Any]:
-        def telling(iterator: Any) -> Any:
+        def reporting(iterator: Any) -> Any:
             if (len(self._waiting) + 1) * self._per_call > self._ring:
                 self._collect()
             logs = train_function(iterator)
-            told = logs.get("loss") if isinstance(logs, dict) else None
-            self._waiting.append((told, time.time_ns() // 1_000_000))
+            reported = logs.get("loss") if isinstance(logs, dict) else None
+            self._waiting.append((reported, time.time_ns() // 1_000_000))
             on_step()
             return logs
 
-        return telling
+        return reporting
 
     @property
     def n_waiting(self) -> int:
@@ -128,9 +135,9 @@ class LossTap:
         as_expected = len(waiting) <= new <= len(waiting) * self._per_call
         self.reported = self.reported or not as_expected
         if self.reported:
-            told = [(value, when) for value, when in waiting if value is not None]
-            self._values += [float(value) for value, _ in told]
-            self._times_ms += [when for _, when in told]
+            known = [(value, when) for value, when in waiting if value is not None]
+            self._values += [float(value) for value, _ in known]
+            self._times_ms += [when for _, when in known]
         else:
             times = [when for _, when in waiting]
             self._values += state[np.arange(self._seen, count) % self._ring].tolist()
@@ -138,7 +145,7 @@ class LossTap:
         self._seen = count
         self.batch_size = int(self._examples.numpy())
 
-    def resume(self) -> None:
+    def skip(self) -> None:
         """Leave out what was computed since the last `fetch`: losses of a validation."""
         self._seen = int(self._state.numpy()[-1])
 
@@ -149,3 +156,93 @@ class LossTap:
         elif "compute_loss" in vars(self._model):
             del self._model.compute_loss
         self._model.train_function = None
+
+
+class LossQueue:
+    """Takes losses of rising iterations, and returns them as numbers."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, Any, int]] = []
+        self._fetched = time.monotonic()
+        self._n_all = 0
+        self._begin_ms = self._end_ms = 0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a loss has waited for long, or is the very first."""
+        waits_long = time.monotonic() - self._fetched > FETCH_S
+        return bool(self._waiting) and (waits_long or not self._n_all)
+
+    @property
+    def rate(self) -> float | None:
+        """Iterations per second from the first to the last loss; None for less than two."""
+        spent_ms = self._end_ms - self._begin_ms
+        return 1e3 * (self._n_all - 1) / spent_ms if spent_ms > 0 else None
+
+    def put(self, iteration: int, value: Any) -> None:
+        """Add a loss that came just now."""
+        self._waiting.append((iteration, value, time.time_ns() // 1_000_000))
+
+    def fetch(self) -> Iterator[tuple[int, list[float], list[int]]]:
+        """Yield the losses of consecutive iterations, waiting for the device.
+
+        Each piece has the first iteration, the losses, and when they came, in ms since 1970.
+
+        Raises
+        ------
+        AutologError
+            A value is no number.
+        """
+        waiting, self._waiting = self._waiting, []
+        self._fetched = time.monotonic()
+        if not waiting:
+            return
+        if not self._n_all:
+            self._begin_ms = waiting[0][2]
+        self._n_all, self._end_ms = self._n_all + len(waiting), waiting[-1][2]
+        iterations = np.array([iteration for iteration, _, _ in waiting])
+        gaps = np.flatnonzero(np.diff(iterations) != 1) + 1
+        for begin, end in pairwise([0, *gaps.tolist(), len(waiting)]):
+            part = waiting[begin:end]
+            values = [_as_number(value, iteration) for iteration, value, _ in part]
+            yield part[0][0], values, [when for _, _, when in part]
+
+
+def _as_number(value: Any, iteration: int) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise AutologError(
+            f"the loss of iteration {iteration} is no number: {type(value).__name__}, {error}"
+        ) from error
+
+
+class Stopwatch:
+    """Adds up the seconds between `go` and `halt`; each may be called again.
+
+    Attributes
+    ----------
+    has_begun
+        Whether `go` was ever called.
+    """
+
+    def __init__(self) -> None:
+        self.has_begun = False
+        self._total = 0.0
+        self._since: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """The time measured so far."""
+        running = 0.0 if self._since is None else time.perf_counter() - self._since
+        return self._total + running
+
+    def go(self) -> None:
+        """Start, or go on."""
+        self.has_begun = True
+        if self._since is None:
+            self._since = time.perf_counter()
+
+    def halt(self) -> None:
+        """Stop until `go`; a watch that never began stays so."""
+        self._total, self._since = self.seconds, None

@@ -1,8 +1,12 @@
-"""What a network ends in, and so what turns its outputs into probabilities of classes."""
+"""How a network's outputs become probabilities, and how the network is logged as a model."""
 
 from __future__ import annotations
 
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -10,11 +14,15 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import AutologError
 from ecg_mlflow.integrations.autolog.labelled_records import TOLERANCE
+from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
+from ecg_mlflow.tracking.run_log import RunLog
 
 if TYPE_CHECKING:
     import keras
 
-#: As in `ecg_mlflow.tracking.NetworkInfo`.
+log = logging.getLogger(__name__)
+
+#: As in `NetworkInfo`.
 Activation = Literal["softmax", "sigmoid", "linear"]
 #: Layers behind the last one that computes: they change no value at prediction.
 _WITHOUT_EFFECT = ("Dropout", "Flatten", "Reshape", "Identity")
@@ -30,17 +38,17 @@ def check_activation(activation: str | None) -> None:
 
 
 @dataclass(frozen=True)
-class Head:
-    """The end of a network that classifies.
+class OutputActivation:
+    """What turns a network's outputs into probabilities of classes.
 
     Attributes
     ----------
     activation
-        What turns its outputs into probabilities; ``linear`` where they are that already.
+        To apply to the outputs; ``linear`` where they are probabilities already.
     n_outputs
         One output is the probability of the second class of two.
     independent
-        Whether each output is a question of its own: several sigmoids.
+        Whether a record may be of several classes or of none: several sigmoids.
     """
 
     activation: Activation
@@ -48,8 +56,10 @@ class Head:
     independent: bool
 
     @classmethod
-    def of(cls, model: keras.Model, activation: Activation | None, n_outputs: int) -> Head:
-        """Look at a compiled network.
+    def of(
+        cls, model: keras.Model, activation: Activation | None, n_outputs: int
+    ) -> OutputActivation:
+        """Infer it from a compiled network.
 
         Parameters
         ----------
@@ -78,8 +88,8 @@ class Head:
                     "whether its outputs are probabilities; give activation='softmax' or "
                     "'sigmoid' for logits, 'linear' for probabilities"
                 )
-        by_itself = activation == "sigmoid" or (activation == "linear" and ending == "sigmoid")
-        return cls(activation, n_outputs, n_outputs > 1 and by_itself)
+        is_sigmoid = activation == "sigmoid" or (activation == "linear" and ending == "sigmoid")
+        return cls(activation, n_outputs, n_outputs > 1 and is_sigmoid)
 
     @property
     def n_classes(self) -> int:
@@ -142,3 +152,100 @@ def _is_binary(loss: Any) -> bool:
     kinds = (keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy)
     name = loss if isinstance(loss, str) else getattr(loss, "__name__", "")
     return isinstance(loss, kinds) or str(name).startswith("binary_")
+
+
+def log_network(
+    run_log: RunLog,
+    name: str,
+    model: keras.Model,
+    output: OutputActivation | None,
+    classes: Sequence[str],
+    metrics: Mapping[str, float],
+    iteration: int,
+) -> str | None:
+    """Log a network with its present weights.
+
+    Parameters
+    ----------
+    run_log
+        The run that trained it.
+    name
+        Name of the model, such as ``last``.
+    model
+        A network of stock layers with one input and one output becomes an MLflow model, without
+        its optimizer. Of any other kind the ``.keras`` file is kept among the run's artifacts, for
+        MLflow could not load it without the code of its layers.
+    output
+        What turns its outputs into probabilities; None leaves them as they are.
+    classes
+        Names of the classes; may be empty where `output` is None.
+    metrics
+        What these weights have reached.
+    iteration
+        The iteration that the weights are of.
+
+    Returns
+    -------
+    The model's id; None where only a file was kept.
+    """
+    obstacle = _obstacle(model)
+    with tempfile.TemporaryDirectory(prefix="ecg-mlflow-") as folder:
+        path = Path(folder, f"{name}.keras")
+        if obstacle is None:
+            _probability_network(model, output).save(path)
+            info = NetworkInfo(
+                tuple(model.inputs[0].shape[1:]),
+                tuple(classes) or tuple(map(str, range(model.outputs[0].shape[-1]))),
+                "linear" if output is None or output.n_outputs == 1 else output.activation,
+            )
+            return run_log.retry.call(
+                log_model,
+                run_log.client,
+                run_log.run_id,
+                name,
+                path,
+                info,
+                metrics=metrics,
+                step=iteration,
+            )
+        log.warning(
+            "the network %r is kept as models/%s.keras and not as an MLflow model: %s",
+            model.name, name, obstacle,
+        )  # fmt: skip
+        try:
+            model.save(path)
+        except (NotImplementedError, TypeError, ValueError) as error:
+            log.warning("Keras can't save the network %r: %s", model.name, error)
+            return None
+        run_log.file(path, "models")
+    return None
+
+
+def _obstacle(model: keras.Model) -> str | None:
+    """Say why MLflow could not load and describe a network; None if it can."""
+    import keras
+
+    if not isinstance(model, keras.Sequential) and type(model).__name__ != "Functional":
+        return f"it is of the class {type(model).__name__}, which only its own code can load"
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        return f"it has {len(model.inputs)} inputs and {len(model.outputs)} outputs"
+    if len(model.outputs[0].shape) != 2:
+        return f"its output has the shape {model.outputs[0].shape}, and not (None, n_classes)"
+    for layer in model._flatten_layers(include_self=False):
+        kind = type(layer)
+        if isinstance(layer, keras.layers.Lambda) or not kind.__module__.startswith("keras."):
+            return f"its layer {layer.name!r} is of the class {kind.__name__}, which holds code"
+    return None
+
+
+def _probability_network(model: keras.Model, output: OutputActivation | None) -> keras.Model:
+    """Return the same layers without an optimizer; of one output it makes one for each class."""
+    import keras
+
+    outputs = model.outputs[0]
+    if output is not None and output.n_outputs == 1:
+        if output.activation == "sigmoid":
+            outputs = keras.layers.Activation("sigmoid")(outputs)
+        rest = keras.layers.Rescaling(-1.0, offset=1.0)(outputs)
+        outputs = keras.layers.Concatenate()([rest, outputs])
+    return keras.Model(model.inputs[0], outputs, name=model.name)

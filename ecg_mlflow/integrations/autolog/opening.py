@@ -1,8 +1,9 @@
-"""The MLflow run that a script's training is logged in: the active one, or one of its own."""
+"""The MLflow run that a script's training is logged in: the active run, or one of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import mlflow
@@ -40,7 +41,10 @@ class OpenedRun:
             log_tags(self.client, self.run_id, {REASON_TAG: reason})
         if not self.owned:
             return
-        status = end_status(error)
+        status = EndStatus.FINISHED
+        if error is not None:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            status = EndStatus.KILLED if interrupted else EndStatus.FAILED
         active = mlflow.active_run()
         with store_errors(f"end run {self.run_id} as {status}"):
             if active is not None and active.info.run_id == self.run_id:
@@ -48,8 +52,19 @@ class OpenedRun:
             else:
                 self.client.set_terminated(self.run_id, status=status.value)
 
+    @contextmanager
+    def ending(self, error: BaseException | None) -> Iterator[None]:
+        """End the run after the block, by `error` or else by what the block raises."""
+        try:
+            yield
+        except BaseException as late:
+            # Even if nothing else can be delivered, the run must not stay RUNNING.
+            self.end(error or late)
+            raise
+        self.end(error)
 
-def open_run(name: str | None, *, joins: bool) -> OpenedRun:
+
+def join_or_start_run(name: str | None, *, joins: bool) -> OpenedRun:
     """Find or start a run.
 
     Parameters
@@ -77,15 +92,8 @@ def open_run(name: str | None, *, joins: bool) -> OpenedRun:
     return OpenedRun(client, run.info.run_id, owned=True)
 
 
-def end_status(error: BaseException | None) -> EndStatus:
-    """Say how a run has ended that this error has ended."""
-    if error is None:
-        return EndStatus.FINISHED
-    return EndStatus.KILLED if isinstance(error, KeyboardInterrupt) else EndStatus.FAILED
-
-
 def new_params(run: OpenedRun, params: Mapping[str, object]) -> dict[str, object]:
-    """Return those params that the run doesn't have yet: MLflow refuses a second value."""
+    """Return the params that the run doesn't have yet: MLflow refuses a second value."""
     with store_errors(f"read run {run.run_id}"):
         there = run.client.get_run(run.run_id).data.params
     return {key: value for key, value in params.items() if key not in there}

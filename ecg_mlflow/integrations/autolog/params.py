@@ -1,11 +1,11 @@
-"""What a compiled network says of its training, as params of a run."""
+"""The params of a run of `model.fit`, from the compiled network."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ecg_mlflow.integrations.autolog.fit_settings import FitSettings
+from ecg_mlflow.integrations.autolog.scorer import FitSettings
 
 if TYPE_CHECKING:
     import keras
@@ -21,13 +21,13 @@ def describe(
     model
         Built and compiled.
     fit_params
-        What Keras tells callbacks: ``epochs``, and ``steps`` of an epoch where they are known.
+        The `params` of Keras's callbacks: ``epochs``, and ``steps`` of an epoch where known.
     settings
         How it is tested.
     """
     from ecg_mlflow.models.build import count_parameters
 
-    told = fit_params or {}
+    of_fit = fit_params or {}
     records = settings.records
     tests = {}
     if records is not None:
@@ -39,8 +39,8 @@ def describe(
         }
     return {
         "model": model.name,
-        "epochs": told.get("epochs"),
-        "iterations_per_epoch": told.get("steps") or "unknown",
+        "epochs": of_fit.get("epochs"),
+        "iterations_per_epoch": of_fit.get("steps") or "unknown",
         **_optimizer(model.optimizer),
         "loss_function": _name(model.loss),
         **tests,

@@ -1,4 +1,4 @@
-"""What a training of the user's own has reached so far, and what its run ends with."""
+"""What a training outside of a study has reached so far, and what its run ends with."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import AutologError
 from ecg_mlflow.integrations.autolog.labelled_records import LabelledRecords
-from ecg_mlflow.integrations.autolog.network import Head
-from ecg_mlflow.integrations.autolog.saving import save_network
-from ecg_mlflow.reports.figures.training_plots import class_counts, confusion_matrix, learning_curve
+from ecg_mlflow.integrations.autolog.network import OutputActivation, log_network
+from ecg_mlflow.reports.figures.training_plots import learning_curve
 from ecg_mlflow.stats.scores import objective_of
+from ecg_mlflow.study.worker.run_artifacts import DRAWN, draw_confusion
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.trace import RunTrace, log_trace
 from ecg_mlflow.training import Evaluation
@@ -25,12 +25,9 @@ if TYPE_CHECKING:
 
 Weights = list[npt.NDArray[Any]]
 
-#: The metrics drawn beside the losses.
-DRAWN = ("f1", "f1_macro", "accuracy")
-
 
 @dataclass(frozen=True, eq=False)
-class Tested:
+class ScoredTest:
     """One evaluation, with the weights that it is of where they are known."""
 
     iteration: int
@@ -38,128 +35,107 @@ class Tested:
     records: LabelledRecords
     weights: Weights | None
 
+    def objective(self, model_name: str) -> dict[str, float]:
+        """Return what a model of these weights has reached, by the name of its metric."""
+        one = self.evaluation
+        return {f"{model_name}_test_{objective_of(one.is_multilabel)}": one.objective}
 
-class Curves:
-    """The losses and tests of one run."""
+
+class LiveResults:
+    """The losses and tests of one run so far."""
 
     def __init__(self) -> None:
-        self.last: Tested | None = None
-        self.best: Tested | None = None
+        self.last: ScoredTest | None = None
+        self.best: ScoredTest | None = None
         self._iterations: list[int] = []
         self._losses: list[float] = []
         self._tests: dict[int, dict[str, float]] = {}
-        self._network: tuple[keras.Model, Head | None] | None = None
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes; none before the first test."""
-        return self.last.evaluation.classes if self.last else ()
+        self._network: tuple[keras.Model, OutputActivation | None] | None = None
 
     @property
     def network_names(self) -> tuple[str, ...]:
         """Models that the end of the run will log."""
         return ("last", "best") if self._network else ()
 
-    def add(self, iterations: Sequence[int], losses: Sequence[float]) -> None:
+    def add_losses(self, iterations: Sequence[int], losses: Sequence[float]) -> None:
         """Add losses; the iterations grow."""
         self._iterations += iterations
         self._losses += losses
 
-    def test(
+    def add_test(
         self,
         iteration: int,
         evaluation: Evaluation,
         records: LabelledRecords,
         model: keras.Model | None,
-        head: Head | None,
-    ) -> float:
-        """Add an evaluation, in place of one of the same iteration; return the best objective.
+        output: OutputActivation | None,
+    ) -> dict[str, float]:
+        """Add an evaluation, in place of one of the same iteration; return the metrics to log.
 
         Raises
         ------
         AutologError
             The classes are not those of the tests before.
         """
-        if self.last and _question(self.last.evaluation) != _question(evaluation):
-            before, now = _question(self.last.evaluation), _question(evaluation)
-            raise AutologError(
-                f"the tests of one run must ask one thing: before, (classes, positive, multilabel) "
-                f"were {before}, now they are {now}"
-            )
+        now = evaluation.classes, evaluation.positive, evaluation.is_multilabel
+        if self.last:
+            one = self.last.evaluation
+            before = one.classes, one.positive, one.is_multilabel
+            if before != now:
+                raise AutologError(
+                    f"the tests of one run must ask one thing: before, (classes, positive, "
+                    f"multilabel) were {before}, now they are {now}"
+                )
         weights = None if model is None else model.get_weights()
         if model is not None:
-            self._network = model, head
-        tested = Tested(iteration, evaluation, records, weights)
+            self._network = model, output
+        self.last = ScoredTest(iteration, evaluation, records, weights)
         if self.best is None or evaluation.objective > self.best.evaluation.objective:
-            self.best = tested
-        self.last = tested
-        objective = objective_of(evaluation.is_multilabel)
-        found = {f"test_{name}": value for name, value in evaluation.metrics.items()}
-        best = self.best.evaluation.objective
-        self._tests[iteration] = {**found, f"best_test_{objective}": best}
-        return best
-
-    def last_objective(self, name: str) -> dict[str, float]:
-        """Return what a model of the present weights has reached, by the name of its metric."""
-        return _objective(name, self.last) if self.last else {}
+            self.best = self.last
+        metrics = {f"test_{name}": value for name, value in evaluation.metrics.items()}
+        self._tests[iteration] = metrics | self.best.objective("best")
+        return self._tests[iteration]
 
     def conclude(self, log: RunLog, *, models: bool) -> None:
-        """Log predictions, pictures, models if that is wanted, and the curves as one file."""
-        self._log_predictions(log)
+        """Log predictions, figures, models if that is wanted, and the curves as one file."""
+        for name, test in (("last", self.last), ("best", self.best)):
+            if test:
+                log.table(f"predictions/{name}.csv", test.records.columns(test.evaluation))
+        if self.best:
+            figure = draw_confusion(self.best.evaluation, "best test")
+            log.figure("plots/confusion_matrix.png", figure)
         if models:
             self._log_models(log)
         if self._losses:
-            steps = np.array(self._iterations)
-            tests = {
-                f"test_{name}": (
-                    [at for at, found in self._tests.items() if f"test_{name}" in found],
-                    [v[f"test_{name}"] for v in self._tests.values() if f"test_{name}" in v],
-                )
-                for name in DRAWN
-            }
-            drawn = {name: curve for name, curve in tests.items() if curve[0]}
-            log.figure("plots/learning_curve.png", learning_curve(self._losses, drawn, steps=steps))
-            if len(steps) == steps[-1] + 1:
-                losses = np.array(self._losses, np.float32)
-                log_trace(log, RunTrace.of([losses], list(self._tests.items())))
-
-    def _log_predictions(self, log: RunLog) -> None:
-        for name, tested in (("last", self.last), ("best", self.best)):
-            if tested:
-                columns = tested.records.columns(tested.evaluation)
-                log.table(f"predictions/{name}.csv", columns)
-        if self.best:
-            one, title = self.best.evaluation, "best test"
-            figure = (
-                class_counts(one.targets, one.said, one.classes, title=title)
-                if one.is_multilabel
-                else confusion_matrix(one.confusion, one.classes, title=title)
-            )
-            log.figure("plots/confusion_matrix.png", figure)
+            self._log_curves(log)
 
     def _log_models(self, log: RunLog) -> None:
         if self._network is None:
             return
-        model, head = self._network
-        for name, tested in (("last", self.last), ("best", self.best)):
-            if tested is None or tested.weights is None:
+        model, output = self._network
+        for name, test in (("last", self.last), ("best", self.best)):
+            if test is None or test.weights is None:
                 continue
-            with _weights(model, tested.weights):
-                metrics = _objective(name, tested)
-                save_network(log, name, model, head, self.classes, metrics, tested.iteration)
+            classes, metrics = test.evaluation.classes, test.objective(name)
+            with _weights_of(model, test.weights):
+                log_network(log, name, model, output, classes, metrics, test.iteration)
 
-
-def _question(evaluation: Evaluation) -> tuple[tuple[str, ...], str, bool]:
-    return evaluation.classes, evaluation.positive, evaluation.is_multilabel
-
-
-def _objective(name: str, tested: Tested) -> dict[str, float]:
-    one = tested.evaluation
-    return {f"{name}_test_{objective_of(one.is_multilabel)}": one.objective}
+    def _log_curves(self, log: RunLog) -> None:
+        drawn = {}
+        for name in (f"test_{metric}" for metric in DRAWN):
+            points = [(at, found[name]) for at, found in self._tests.items() if name in found]
+            if points:
+                iterations, values = zip(*points, strict=True)
+                drawn[name] = (iterations, values)
+        steps = np.array(self._iterations)
+        log.figure("plots/learning_curve.png", learning_curve(self._losses, drawn, steps=steps))
+        if len(steps) == steps[-1] + 1:
+            losses = np.array(self._losses, np.float32)
+            log_trace(log, RunTrace.of([losses], list(self._tests.items())))
 
 
 @contextmanager
-def _weights(model: keras.Model, weights: Weights) -> Iterator[None]:
+def _weights_of(model: keras.Model, weights: Weights) -> Iterator[None]:
     """Give a network other weights for a while."""
     own = model.get_weights()
     model.set_weights(weights)

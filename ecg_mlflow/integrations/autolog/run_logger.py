@@ -5,33 +5,36 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ecg_mlflow.errors import AutologError, TrackingError
-from ecg_mlflow.integrations.autolog.fit_settings import FitSettings
+from ecg_mlflow.integrations.autolog.fit_patch import (
+    FitLogger,
+    patch_fit,
+    set_default_logger,
+    unpatch_fit,
+)
 from ecg_mlflow.integrations.autolog.live_run import LiveRun
-from ecg_mlflow.integrations.autolog.loss_queue import FETCH_S
-from ecg_mlflow.integrations.autolog.losses import LossTap
+from ecg_mlflow.integrations.autolog.losses import FETCH_S, LossRecorder, Stopwatch
 from ecg_mlflow.integrations.autolog.network import Activation
 from ecg_mlflow.integrations.autolog.params import describe
-from ecg_mlflow.integrations.autolog.scorer import Scorer
-from ecg_mlflow.integrations.autolog.stopwatch import Stopwatch
+from ecg_mlflow.integrations.autolog.scorer import FitSettings, Scorer
 
 if TYPE_CHECKING:
     import keras
 
 log = logging.getLogger(__name__)
 
-#: Says that the losses are no losses of single iterations.
+#: Marks a run whose losses are not those of single iterations.
 REPORTED_TAG = "ecg_mlflow.loss"
-#: Classes as Keras's callbacks, by what they are without Keras.
+#: The same classes as Keras's callbacks, by those without Keras.
 _CALLBACKS: dict[type, type[RunLogger]] = {}
 
 
-class RunLogger:
+class RunLogger(FitLogger):
     """Logs one training at a time: ``model.fit(..., callbacks=[RunLogger(...)])``.
 
     It is a `keras.callbacks.Callback`. The run is the active MLflow run, if there is one and no
@@ -55,7 +58,7 @@ class RunLogger:
     activation
         What turns the outputs into probabilities, ``"softmax"`` or ``"sigmoid"`` of logits,
         ``"linear"`` of probabilities; by default the last layer tells. Where several outputs are
-        sigmoids, each class is a question of its own.
+        sigmoids, a record may be of several classes or of none.
     name
         Name of the run; MLflow makes one up for None.
     params
@@ -92,12 +95,12 @@ class RunLogger:
         log_models: bool = True,
     ) -> None:
         super().__init__()
-        self._settings = FitSettings.of(test, classes, positive, test_every, activation)
+        self._settings = FitSettings(test, classes, positive, test_every, activation)
         self._name, self._more = name, dict(params or {})
         self._log_models = log_models
         self._run: LiveRun | None = None
         self._is_open = False
-        _watch_fit()
+        patch_fit()
 
     @property
     def run_id(self) -> str:
@@ -112,28 +115,30 @@ class RunLogger:
             raise AutologError("no training was logged yet: pass this to fit(callbacks=[...])")
         return self._run.run_id
 
-    # --- What Keras tells ----------------------------------------------------------------------
+    # --- Keras's callbacks ---------------------------------------------------------------------
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
-        """Check what can be known to be wrong, and open the run."""
+        """Check the network and the settings, and open the run."""
         self._began = time.perf_counter()
         settings, model = self._settings, self.model
         self._scorer = Scorer(model, settings) if settings.records else None
-        told = describe(model, self.params, settings)
-        run = LiveRun(self._name, {**told, **self._more}, joins=True)
-        self._tap = LossTap(model, self._on_step)
-        with ExitStack() as on_error:
-            on_error.callback(self._tap.remove)
-            run.__enter__()
-            on_error.pop_all()
-        self._run, self._is_open = run, True
+        described = describe(model, self.params, settings)
+        run = LiveRun(self._name, {**described, **self._more}, joins=True)
         run.log_models = self._log_models
-        run.metrics({name: told[name] for name in ("trainable_parameters", "total_parameters")})
+        self._recorder = LossRecorder(model, self._on_step)
+        try:
+            run.__enter__()
+        except BaseException:
+            self._recorder.remove()
+            raise
+        self._run, self._is_open = run, True
+        counted = ("trainable_parameters", "total_parameters")
+        run.metrics({name: described[name] for name in counted})
         self._watch, self._n_first = Stopwatch(), 0
         self._settled, self._looked_at, self._tested_at = time.monotonic(), 0, -1
 
     def _on_step(self) -> None:
-        """Take note of a call of the compiled step."""
+        """Fetch and test what is due after a call of the compiled step."""
         if not self._watch.has_begun:
             setup_seconds = time.perf_counter() - self._began
             self._settle()
@@ -143,13 +148,13 @@ class RunLogger:
         elif time.monotonic() - self._settled > FETCH_S or self.model.steps_per_execution > 1:
             # Of a call of several iterations only the device knows how many there were.
             self._settle()
-        now = self._live.iteration + self._tap.n_waiting
+        now = self._live.iteration + self._recorder.n_waiting
         if self._scorer and self._settings.tests_between(self._looked_at, now):
             self._test()
         self._looked_at = now
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Log what Keras has found in this epoch, and test if that is due."""
+        """Log the metrics of this epoch, and test if that is due."""
         self._settle()
         # The mean over the epoch would stand among the losses of the iterations.
         self._live.metrics({name: value for name, value in (logs or {}).items() if name != "loss"})
@@ -168,11 +173,11 @@ class RunLogger:
     def on_test_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Go on after a validation."""
         if self._is_open:
-            self._tap.resume()
+            self._recorder.skip()
             self._watch.go()
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
-        """Test what the training ends with, log it, and end the run."""
+        """Test the last weights, log the results, and end the run."""
         self._settle()
         self._watch.halt()
         run = self._live
@@ -195,9 +200,9 @@ class RunLogger:
 
     def _close(self, error: BaseException | None) -> None:
         self._is_open = False
-        self._tap.remove()
+        self._recorder.remove()
         try:
-            self._say_how_it_was_fed()
+            self._log_feeding()
             if error is None and self._log_models and self._scorer is None:
                 self._live.model(self.model)
         except TrackingError as lost:
@@ -207,16 +212,16 @@ class RunLogger:
         except TrackingError as lost:
             self._warn(lost)
 
-    def _say_how_it_was_fed(self) -> None:
-        """Log what only the training itself tells."""
-        if self._tap.batch_size:
-            self._live.params({"batch_size": self._tap.batch_size})
-        if self._tap.reported:
-            told = "as Keras reports it, as a rule the mean over the epoch so far"
-            self._live.log.tags({REPORTED_TAG: told})
+    def _log_feeding(self) -> None:
+        """Log what is known only after the training."""
+        if self._recorder.batch_size:
+            self._live.params({"batch_size": self._recorder.batch_size})
+        if self._recorder.reported:
+            kind = "as Keras reports it, as a rule the mean over the epoch so far"
+            self._live.log.tags({REPORTED_TAG: kind})
 
     def _warn(self, lost: TrackingError) -> None:
-        # The trained network is worth more than what is told of it.
+        # The trained network is worth more than its log.
         log.warning("run %s lacks what was to be logged at its end: %s", self.run_id, lost)
 
     # --- Losses and tests ----------------------------------------------------------------------
@@ -229,7 +234,7 @@ class RunLogger:
     def _settle(self) -> None:
         """Hand over the losses that are known by now."""
         self._settled = time.monotonic()
-        self._live.losses(*self._tap.fetch())
+        self._live.losses(*self._recorder.fetch())
 
     def _test(self) -> None:
         """Score the records with the present weights."""
@@ -244,19 +249,63 @@ class RunLogger:
                 self._tested_at,
             )
         else:
-            self._live.take(evaluation, self._scorer.records, self.model, self._scorer.head)
+            self._live.take(evaluation, self._scorer.records, self.model, self._scorer.output)
             self._live.speed["system/ms_per_record"] = self._scorer.ms_per_record
         self._watch.go()
 
     def _test_the_end(self) -> None:
         """Test, unless the last test was of these very weights."""
-        last = self._live.curves.last
+        last = self._live.results.last
         if last and last.weights and last.iteration == self._live.last_iteration:
             tested = zip(last.weights, self.model.get_weights(), strict=True)
             if all(np.array_equal(before, now) for before, now in tested):
                 return
         self._test()
         self._watch.halt()
+
+
+def autolog(
+    test: tuple[Any, Any, Sequence[object] | None] | None = None,
+    classes: Sequence[str] | None = None,
+    positive: str | None = None,
+    test_every: str | int | Sequence[str | int] = "epoch",
+    *,
+    disable: bool = False,
+    **more: Any,
+) -> None:
+    """Log every `fit` of a Keras model from now on, as `RunLogger` does.
+
+    A `fit` that is given a `RunLogger` is logged by that one alone. While a training is logged,
+    MLflow's own autologging is off, so that nothing is logged twice.
+
+    Parameters
+    ----------
+    test, classes, positive, test_every
+        See `RunLogger`.
+    disable
+        Log no more trainings; the other arguments are then ignored.
+    **more
+        The other arguments of `RunLogger`: ``activation``, ``name``, ``params``, ``log_models``.
+
+    Raises
+    ------
+    AutologError
+        The arguments don't fit together.
+    ScheduleError
+        `test_every` can't be read.
+
+    Notes
+    -----
+    ``mlflow.autolog(disable=True)`` removes this patch of `fit` too, if it came after MLflow's own;
+    call this function again afterwards.
+    """
+    if disable:
+        set_default_logger(None)
+        unpatch_fit()
+        return
+    make = partial(RunLogger, test, classes, positive, test_every, **more)
+    make()  # so that wrong arguments show here, and not in the first fit
+    set_default_logger(make)
 
 
 def _as_callback(cls: type[RunLogger]) -> type[RunLogger]:
@@ -273,10 +322,3 @@ def _as_callback(cls: type[RunLogger]) -> type[RunLogger]:
         own = {"__module__": cls.__module__, "__doc__": cls.__doc__}
         _CALLBACKS[cls] = type(cls.__name__, (cls, keras.callbacks.Callback), own)
     return _CALLBACKS[cls]
-
-
-def _watch_fit() -> None:
-    """See to it that the run of a `fit` that fails is ended."""
-    from ecg_mlflow.integrations.autolog.fit_patch import watch_fit
-
-    watch_fit()

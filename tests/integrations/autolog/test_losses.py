@@ -7,26 +7,26 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ecg_mlflow.integrations.autolog import losses as loss_tap
-from ecg_mlflow.integrations.autolog.losses import LossTap
+from ecg_mlflow.integrations.autolog import losses
+from ecg_mlflow.integrations.autolog.losses import LossRecorder
 
 LOSS = keras.losses.CategoricalCrossentropy(from_logits=True)
 BATCH = 5
 
 
-class Tapped(keras.callbacks.Callback):
-    """What `RunLogger` does with a tap, without the rest."""
+class Recorded(keras.callbacks.Callback):
+    """What `RunLogger` does with a recorder, without the rest."""
 
     def on_train_begin(self, logs=None):
         self.calls = 0
         self.losses, self.times_ms = [], []
-        self.tap = LossTap(self.model, self.count)
+        self.recorder = LossRecorder(self.model, self.count)
 
     def count(self):
         self.calls += 1
 
     def fetch(self):
-        values, times_ms = self.tap.fetch()
+        values, times_ms = self.recorder.fetch()
         self.losses += values
         self.times_ms += times_ms
 
@@ -34,11 +34,11 @@ class Tapped(keras.callbacks.Callback):
         self.fetch()
 
     def on_test_end(self, logs=None):
-        self.tap.resume()
+        self.recorder.skip()
 
     def on_train_end(self, logs=None):
         self.fetch()
-        self.tap.remove()
+        self.recorder.remove()
 
 
 class Plain(keras.Model):
@@ -87,12 +87,12 @@ def build(kind=Plain, **compiling):
 
 
 def fit(model, x, y=None, **more):
-    tapped = Tapped()
-    told = {"epochs": 2, "shuffle": False, "verbose": 0, "callbacks": [tapped]} | more
+    recorded = Recorded()
+    told = {"epochs": 2, "shuffle": False, "verbose": 0, "callbacks": [recorded]} | more
     if y is not None:
         told["batch_size"] = BATCH
     history = model.fit(x, y, **told)
-    return tapped, history
+    return recorded, history
 
 
 def by_hand(data, n_epochs=2):
@@ -111,19 +111,19 @@ def by_hand(data, n_epochs=2):
 
 @pytest.mark.parametrize("per_call", [1, 3])
 def test_the_loss_of_every_iteration_is_exact(data, per_call):
-    tapped, history = fit(build(steps_per_execution=per_call), *data)
-    assert tapped.losses == by_hand(data)
-    assert tapped.calls == {1: 10, 3: 4}[per_call]
-    assert len(tapped.times_ms) == 10
-    assert tapped.tap.batch_size == BATCH
-    assert not tapped.tap.reported
+    recorded, history = fit(build(steps_per_execution=per_call), *data)
+    assert recorded.losses == by_hand(data)
+    assert recorded.calls == {1: 10, 3: 4}[per_call]
+    assert len(recorded.times_ms) == 10
+    assert recorded.recorder.batch_size == BATCH
+    assert not recorded.recorder.reported
     # Keras's own is the mean over the epoch, and is left alone.
-    mean = np.average(tapped.losses[:5], weights=[5, 5, 5, 5, 2])
+    mean = np.average(recorded.losses[:5], weights=[5, 5, 5, 5, 2])
     assert history.history["loss"][0] == pytest.approx(mean, rel=1e-6)
 
 
 def test_losses_that_wait_for_long(data, monkeypatch):
-    monkeypatch.setattr(loss_tap, "RING", 3)
+    monkeypatch.setattr(losses, "RING", 3)
     assert fit(build(), *data)[0].losses == by_hand(data)
 
 
@@ -137,28 +137,28 @@ def test_from_a_generator_of_unknown_length(data):
 
     types = (tf.TensorSpec((None, 8, 1)), tf.TensorSpec((None, 2)))
     dataset = tf.data.Dataset.from_generator(batches, output_signature=types)
-    tapped, _ = fit(build(), dataset)
-    assert tapped.losses == by_hand(data)
+    recorded, _ = fit(build(), dataset)
+    assert recorded.losses == by_hand(data)
 
 
 @pytest.mark.parametrize("kind", [Plain, Untold])
 def test_losses_of_a_validation_do_not_come_between(data, kind):
-    tapped, _ = fit(build(kind), *data, validation_data=(data[0] * 3, data[1]))
-    assert tapped.losses == by_hand(data)
+    recorded, _ = fit(build(kind), *data, validation_data=(data[0] * 3, data[1]))
+    assert recorded.losses == by_hand(data)
 
 
 def test_a_network_that_was_trained_before(data):
     model = build()
     fit(model, *data)
     model.fit(*data, batch_size=BATCH, shuffle=False, verbose=0)
-    tapped, _ = fit(model, *data, epochs=1)
-    assert tapped.losses == by_hand(data, 4)[15:]
+    recorded, _ = fit(model, *data, epochs=1)
+    assert recorded.losses == by_hand(data, 4)[15:]
 
 
 def test_a_step_of_its_own_is_believed(data):
-    tapped, _ = fit(build(OwnStep), *data)
-    assert len(tapped.losses) == 10
-    assert tapped.tap.reported
+    recorded, _ = fit(build(OwnStep), *data)
+    assert len(recorded.losses) == 10
+    assert recorded.recorder.reported
 
 
 def test_it_leaves_nothing_behind(data):

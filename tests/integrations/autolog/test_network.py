@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.errors import AutologError
-from ecg_mlflow.integrations.autolog.network import Head, last_activation
+from ecg_mlflow.integrations.autolog.network import OutputActivation, last_activation
 
 
 def model_of(*layers, loss="mse"):
@@ -46,22 +46,23 @@ def test_what_a_network_ends_in(layers, ending):
     ],
 )
 def test_the_activation_is_inferred(n, ending, loss, activation, independent):
-    head = Head.of(model_of(DENSE(n, activation=ending), loss=loss), None, n)
-    assert head == Head(activation, n, independent)
+    output = OutputActivation.of(model_of(DENSE(n, activation=ending), loss=loss), None, n)
+    assert output == OutputActivation(activation, n, independent)
 
 
 def test_a_last_layer_that_does_not_tell():
     model = model_of(DENSE(2), keras.layers.BatchNormalization())
     with pytest.raises(AutologError, match="give activation="):
-        Head.of(model, None, 2)
-    assert Head.of(model, "softmax", 2).activation == "softmax"
+        OutputActivation.of(model, None, 2)
+    assert OutputActivation.of(model, "softmax", 2).activation == "softmax"
 
 
 def test_probabilities():
     logits = np.log([[1.0, 3.0]])
-    np.testing.assert_allclose(Head("softmax", 2, False).probabilities(logits), [[0.25, 0.75]])
-    np.testing.assert_allclose(Head("sigmoid", 2, True).probabilities(logits), [[0.5, 0.75]])
-    one = Head("sigmoid", 1, False).probabilities(np.log([[3.0]]))
+    softmax, sigmoid = OutputActivation("softmax", 2, False), OutputActivation("sigmoid", 2, True)
+    np.testing.assert_allclose(softmax.probabilities(logits), [[0.25, 0.75]])
+    np.testing.assert_allclose(sigmoid.probabilities(logits), [[0.5, 0.75]])
+    one = OutputActivation("sigmoid", 1, False).probabilities(np.log([[3.0]]))
     np.testing.assert_allclose(one, [[0.25, 0.75]])
     assert one.dtype == np.float32
 
@@ -69,8 +70,8 @@ def test_probabilities():
 def test_logits_that_are_taken_for_probabilities():
     for outputs in ([[-1.0, 2.0]], [[0.2, 0.3]]):
         with pytest.raises(AutologError, match="no probabilities"):
-            Head("linear", 2, False).probabilities(outputs)
+            OutputActivation("linear", 2, False).probabilities(outputs)
 
 
 def test_nan_is_left_to_who_asked():
-    assert np.isnan(Head("linear", 2, False).probabilities([[np.nan, 1.0]])).any()
+    assert np.isnan(OutputActivation("linear", 2, False).probabilities([[np.nan, 1.0]])).any()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.errors import AutologError, ScheduleError
-from ecg_mlflow.integrations.autolog.fit_settings import FitSettings
+from ecg_mlflow.integrations.autolog.scorer import FitSettings
 
 WINDOWS = np.zeros((4, 8, 1), np.float32)
 LABELS = [0, 1, 0, 1]
@@ -12,7 +12,7 @@ LABELS = [0, 1, 0, 1]
 
 def settings(test_every="epoch", test=(WINDOWS, LABELS, None), classes=("A", "N"), **more):
     told = {"positive": None, "activation": None} | more
-    return FitSettings.of(test, classes, test_every=test_every, **told)
+    return FitSettings(test, classes, test_every=test_every, **told)
 
 
 @pytest.mark.parametrize(

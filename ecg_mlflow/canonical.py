@@ -1,34 +1,55 @@
 """One spelling for equal values, and a hash of it: the identity of configurations and plans.
 
+A value counts by what it is, never by where it stands: this package's classes and builders by the
+names that `counts_as` gives them, libraries' functions by their names, and the user's own code by
+its syntax tree, with everything that it reaches.
+
 Every JSON object that :func:`canonical` returns has exactly one key, a tag such as ``"dict"`` or
-``"function"``, so that no two kinds of value can be spelled alike.
+``"code"``, so that no two kinds of value can be spelled alike.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import dis
 import functools
-import hashlib
-import inspect
-import json
+import logging
 import math
 import reprlib
-import textwrap
-from collections.abc import Iterator, Mapping, Set
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from contextlib import suppress
 from enum import Enum
 from pathlib import PurePath
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
-from typing import TypeAlias
+from types import BuiltinFunctionType, FunctionType, ModuleType, SimpleNamespace
+from typing import Any, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from ecg_mlflow.errors import CanonicalError
+from ecg_mlflow.source_text import (
+    PACKAGE,
+    File,
+    Json,
+    Piece,
+    class_piece,
+    function_piece,
+    home_of,
+    imported_by,
+    in_files,
+    json_text,
+    owner,
+    sha256,
+)
 
-VERSION = 1
-"""Goes into every digest; raise it whenever the canonical form of any value changes."""
+VERSION = 2
+"""Goes into every digest, and stands in studies; to be raised whenever the canonical form of any
+value changes, or a training means something else than before."""
 
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+#: Forms of functions and classes that are known, by their ids; the objects are kept alive.
+Known: TypeAlias = dict[int, tuple[object, Json]]
+
+_Thing = TypeVar("_Thing")
 
 _HINTS: tuple[tuple[type, str], ...] = (
     (Set, "write a sorted list"),
@@ -37,15 +58,40 @@ _HINTS: tuple[tuple[type, str], ...] = (
     (Iterator, "write a list"),
 )
 _HINT = "write a frozen dataclass, a function or a plain value (number, string, list, dict, array)"
+#: Names and versions of this package's classes, functions and builders, by their ids.
+_NAMES: dict[int, tuple[str, int]] = {}
 
 
-def digest(value: object) -> str:
+def counts_as(name: str, version: int) -> Callable[[_Thing], _Thing]:
+    """Give a class, function or builder of this package the name by which it counts.
+
+    Parameters
+    ----------
+    name
+        Stays what it is when the thing is moved or renamed.
+    version
+        To be raised when the thing comes to compute something else from the same arguments.
+    """
+
+    def mark(thing: _Thing) -> _Thing:
+        assert name not in {known for known, _ in _NAMES.values()}, f"two things count as {name}"
+        _NAMES[id(thing)] = (name, version)
+        return thing
+
+    return mark
+
+
+def digest(value: object, *, version: int = VERSION, known: Known | None = None) -> str:
     """Hash a value so that equal values, and only those, have one digest.
 
     Parameters
     ----------
     value : object
         Anything that :func:`canonical` takes.
+    version : int
+        An earlier one, for what stored digests are compared with; plain values only.
+    known : dict, optional
+        See :func:`canonical`.
 
     Returns
     -------
@@ -57,29 +103,36 @@ def digest(value: object) -> str:
     CanonicalError
         As :func:`canonical`.
     """
-    return _sha256(_json([VERSION, canonical(value)]))
+    return sha256(json_text([version, canonical(value, known)]))
 
 
-def canonical(value: object) -> Json:
+def canonical(value: object, known: Known | None = None) -> Json:
     """Spell a value in JSON so that equal values, and only those, are spelled alike.
 
     - ``1`` and ``1.0`` are one value, ``True`` is another; a list equals a tuple; a dict's order
       does not count; a path is its string; an array counts with its dtype and shape.
-    - A dataclass instance is its class name and the fields that take part in its comparison.
-    - A function is its qualified name, its source, its defaults, its closure and, of the globals
-      that it reads, the plain values and the functions and classes of its own module. So editing
-      a constant or a helper beside it gives a new identity, upgrading a library does not.
+    - A dataclass instance is its class and the fields that take part in its comparison.
+    - What this package names with `counts_as` is that name and version. A library's function or
+      class is its name: to upgrade a library changes nothing.
+    - A function or class of the user's is its syntax tree without docstrings, its defaults, its
+      closure, and everything of the user's that it reaches by its globals: functions, classes and
+      values, also as attributes of modules (``parts.block``, ``parts.WIDTH``). In which module
+      something stands doesn't count. Of a global value without a canonical form, the statements
+      count that make it.
+    - What a function imports when it runs is not imported for this: it counts by the text of its
+      file, as far as the function reaches it.
     - A function compiled by numba is the Python function under it.
-    - A lambda shares its source line with its neighbours, so it is known by its bytecode. So is a
-      function whose source can't be found (typed at a prompt, or unpickled where its file is
-      missing). Bytecode differs between versions of Python, and its digest never equals that of
-      the same function's source: compute identities in one place, where the source is.
+    - Where no source can be found (typed at a prompt), a function is known by its bytecode, which
+      differs between versions of Python and never equals the same function's source.
 
     Parameters
     ----------
     value : object
         None, bool, int, float, str, bytes, list, tuple, dict, range, enum member, path, NumPy
         scalar or array, function, class, module, ``functools.partial`` or dataclass instance.
+    known : dict, optional
+        Keeps what functions and classes were found to be, from call to call. For as long as
+        nothing that they reach changes.
 
     Returns
     -------
@@ -92,68 +145,98 @@ def canonical(value: object) -> Json:
         If the value, or a part of it, is of another type, or contains itself. The message names
         the part and says what to write instead.
     """
-    return _canonical(value, "the value", ())
+    known = {} if known is None else known
+
+    def refer(thing: object, where: str) -> Json:
+        if id(thing) not in known:
+            form = _by_name(thing)
+            if form is None:
+                form = {"code": sha256(json_text(_reached_from(thing)))}
+            elif "package" in form and id(thing) not in _NAMES:
+                raise CanonicalError(
+                    f"{where} is {_name(thing)}, which has no name that outlives a move within "
+                    f"{PACKAGE}: it must be decorated with counts_as"
+                )
+            known[id(thing)] = (thing, form)
+        return known[id(thing)][1]
+
+    return _Spelling(refer).value(value, "the value")
 
 
-def _canonical(value: object, where: str, parents: tuple[int, ...]) -> Json:
-    """Spell `value`, found at `where`, inside the objects whose ids are `parents`."""
-    if value is None:
-        return None
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    if isinstance(value, Enum):
-        return {"enum": [_name(type(value)), value.name]}
-    if isinstance(value, str | PurePath):
-        return str(value)
-    if isinstance(value, int | np.integer):
-        return int(value)
-    if isinstance(value, float | np.floating):
-        return _float(float(value))
-    if isinstance(value, bytes):
-        return {"bytes": value.hex()}
-    if isinstance(value, range):
-        return {"range": [value.start, value.stop, value.step]}
-    if isinstance(value, np.ndarray):
-        return _array(value, where)
-    if isinstance(value, ModuleType):
-        return {"module": value.__name__}
-    if isinstance(value, np.ufunc) or _is_builtin(value):
-        return {"builtin": _name(value)}
-    return _compound(value, where, parents)
+class _Spelling:
+    """Spells values; `refer` spells what is code: functions, classes, modules."""
 
+    def __init__(self, refer: Callable[[object, str], Json]) -> None:
+        self._refer = refer
+        #: What was looked up from files, in which modules: once is enough.
+        self.looked_up: set[tuple[str, str]] = set()
 
-def _compound(value: object, where: str, parents: tuple[int, ...]) -> Json:
-    """Spell a value that holds others."""
-    inside = (*parents, id(value))
-    if id(value) in parents:
-        if isinstance(value, FunctionType | type):
-            return {"recursion": len(parents) - parents.index(id(value))}
-        raise CanonicalError(f"{where} contains itself, so it has no identity: write it flat")
-    if isinstance(value, list | tuple):
-        return [_canonical(item, f"{where}[{i}]", inside) for i, item in enumerate(value)]
-    if isinstance(value, dict):
-        return _dict(value, where, inside)
-    if isinstance(value, functools.partial):
-        call = (value.func, value.args, value.keywords)
-        return {"partial": _canonical(call, f"the partial at {where}", inside)}
-    if isinstance(value, FunctionType):
-        return {"function": _function(value, inside)}
-    if isinstance(value, type):
-        return {"class": _class(value, inside)}
-    if isinstance(py_func := getattr(value, "py_func", None), FunctionType):
-        return {"compiled": _canonical(py_func, where, inside)}
-    if dataclasses.is_dataclass(value):
-        fields = {
-            field.name: _canonical(getattr(value, field.name), f"{where}.{field.name}", inside)
-            for field in dataclasses.fields(value)
-            if field.compare
-        }
-        return {"dataclass": [_name(type(value)), fields]}
-    hint = next((hint for kind, hint in _HINTS if isinstance(value, kind)), _HINT)
-    raise CanonicalError(
-        f"{where} is {reprlib.repr(value)} of type {_name(type(value))}, "
-        f"which has no identity that outlives the process: {hint}"
-    )
+    def value(self, value: object, where: str, parents: tuple[int, ...] = ()) -> Json:
+        """Spell `value`, found at `where`, inside the objects whose ids are `parents`."""
+        if value is None:
+            return None
+        if isinstance(value, bool | np.bool_):
+            return bool(value)
+        if isinstance(value, Enum):
+            return {"enum": [self._refer(type(value), where), value.name]}
+        if isinstance(value, str | PurePath):
+            return str(value)
+        if isinstance(value, int | np.integer):
+            return int(value)
+        if isinstance(value, float | np.floating):
+            return _float(float(value))
+        if isinstance(value, bytes):
+            return {"bytes": value.hex()}
+        if isinstance(value, range):
+            return {"range": [value.start, value.stop, value.step]}
+        if isinstance(value, np.ndarray):
+            return _array(value, where)
+        is_code = isinstance(value, ModuleType | type | np.ufunc) or _is_builtin(value)
+        if is_code or id(value) in _NAMES:
+            return self._refer(value, where)
+        return self._compound(value, where, parents)
+
+    def _compound(self, value: object, where: str, parents: tuple[int, ...]) -> Json:
+        """Spell a value that holds others."""
+        if isinstance(value, FunctionType):
+            inner = _wrapped(value)
+            if inner is not None and owner(value) != "user" and owner(inner) == "user":
+                return {"wrapped": self.value(inner, where)}
+            return self._refer(value, where)
+        if id(value) in parents:
+            raise CanonicalError(f"{where} contains itself, so it has no identity: write it flat")
+        inside = (*parents, id(value))
+        if isinstance(value, list | tuple):
+            return [self.value(item, f"{where}[{i}]", inside) for i, item in enumerate(value)]
+        if isinstance(value, dict):
+            return self._dict(value, where, inside)
+        if isinstance(value, functools.partial):
+            call = (value.func, value.args, value.keywords)
+            return {"partial": self.value(call, f"the partial at {where}", inside)}
+        if dataclasses.is_dataclass(value):
+            fields: Json = {
+                field.name: self.value(getattr(value, field.name), f"{where}.{field.name}", inside)
+                for field in dataclasses.fields(value)
+                if field.compare
+            }
+            return {"dataclass": [self._refer(type(value), where), fields]}
+        if (inner := _wrapped(value)) is not None:
+            return {"wrapped": self.value(inner, where)}
+        hint = next((hint for kind, hint in _HINTS if isinstance(value, kind)), _HINT)
+        raise CanonicalError(
+            f"{where} is {reprlib.repr(value)} of type {_name(type(value))}, "
+            f"which has no identity that outlives the process: {hint}"
+        )
+
+    def _dict(self, value: dict[Any, Any], where: str, parents: tuple[int, ...]) -> Json:
+        pairs: list[list[Json]] = [
+            [
+                self.value(key, f"a key of {where}", parents),
+                self.value(item, f"{where}[{reprlib.repr(key)}]", parents),
+            ]
+            for key, item in value.items()
+        ]
+        return {"dict": [*sorted(pairs, key=json_text)]}
 
 
 def _float(value: float) -> Json:
@@ -170,118 +253,56 @@ def _array(value: np.ndarray, where: str) -> Json:
         )
     little_endian = value.astype(value.dtype.newbyteorder("<"))
     shape: list[Json] = list(value.shape)
-    return {"array": [little_endian.dtype.str, shape, _sha256(little_endian.tobytes())]}
+    return {"array": [little_endian.dtype.str, shape, sha256(little_endian.tobytes())]}
 
 
-def _dict(value: dict[object, object], where: str, parents: tuple[int, ...]) -> Json:
-    pairs: list[list[Json]] = [
-        [
-            _canonical(key, f"a key of {where}", parents),
-            _canonical(item, f"{where}[{reprlib.repr(key)}]", parents),
-        ]
-        for key, item in value.items()
-    ]
-    return {"dict": [*sorted(pairs, key=_json)]}
+# --- What counts by its name ----------------------------------------------------------------------
 
 
-def _function(function: FunctionType, parents: tuple[int, ...]) -> Json:
-    """Spell what a function does: its text and every plain value that the text refers to."""
-    name = _name(function)
-    defaults = (function.__defaults__, function.__kwdefaults__)
-    return {
-        "name": name,
-        "text": _text(function),
-        "defaults": _canonical(defaults, f"the defaults of {name}", parents),
-        "closure": _closure(function, parents),
-        "globals": _globals(function, parents),
-    }
+def _by_name(thing: object) -> dict[str, Json] | None:
+    """Spell what this package or a library defines; None for the user's own."""
+    if id(thing) in _NAMES:
+        return {"package": [*_NAMES[id(thing)]]}
+    whose = owner(thing)
+    if whose == "package":
+        return {"package": [str(getattr(thing, "__qualname__", ""))]}
+    return {"library": _library_name(thing)} if whose == "library" else None
 
 
-def _closure(function: FunctionType, parents: tuple[int, ...]) -> dict[str, Json]:
-    found: dict[str, Json] = {}
-    for variable, cell in zip(
-        function.__code__.co_freevars, function.__closure__ or (), strict=True
-    ):
-        try:
-            content = cell.cell_contents
-        except ValueError:  # the variable has not been assigned yet
-            continue
-        where = f"the closure variable {variable!r} of {_name(function)}"
-        found[variable] = _canonical(content, where, parents)
-    return found
+def _library_name(thing: object) -> str:
+    """Name a library's object by the outermost package that has it.
+
+    Where in its own depths a library defines it changes between versions.
+    """
+    if isinstance(thing, ModuleType):
+        return thing.__name__
+    name, module = _name(thing), str(getattr(thing, "__module__", None) or "")
+    first = str(getattr(thing, "__qualname__", "")).partition(".")[0]
+    found = vars(sys.modules[module]).get(first) if module in sys.modules else None
+    parts = module.split(".")
+    for i in range(1, len(parts)):
+        outer = sys.modules.get(".".join(parts[:i]))
+        if found is not None and outer is not None and vars(outer).get(first) is found:
+            return ".".join([*parts[:i], name.removeprefix(f"{module}.")])
+    return name
 
 
-def _globals(function: FunctionType, parents: tuple[int, ...]) -> dict[str, Json]:
-    found: dict[str, Json] = {}
-    for name in sorted(_global_names(function.__code__) & function.__globals__.keys()):
-        value = function.__globals__[name]
-        if callable(value) and getattr(value, "__module__", None) != function.__module__:
-            continue
-        try:
-            found[name] = _canonical(value, f"the global {name!r}", parents)
-        except CanonicalError:
-            # Code reads many things that aren't values (loggers, caches). Refusing them would
-            # refuse most functions; they count by their name, which stands in the text.
-            continue
-    return found
-
-
-def _global_names(code: CodeType) -> set[str]:
-    names = {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}
-    inner = (const for const in code.co_consts if isinstance(const, CodeType))
-    return names.union(*map(_global_names, inner))
-
-
-@functools.lru_cache(maxsize=1024)  # to find a source takes milliseconds
-def _text(function: FunctionType) -> Json:
-    """Spell a function's code: its source, or its bytecode where the source says too little."""
-    code = function.__code__
-    if code.co_name != "<lambda>":
-        try:
-            # From the code object, because from a function `inspect` goes on to what it wraps.
-            return _sha256(textwrap.dedent(inspect.getsource(code)).strip())
-        except OSError:
-            pass
-    return {"bytecode": _bytecode(code)}
-
-
-def _bytecode(code: CodeType) -> Json:
-    signature = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
-    names = (code.co_varnames, code.co_names, code.co_freevars, code.co_cellvars)
-    constants = [_constant(const) for const in code.co_consts]
-    return [_sha256(code.co_code), repr(signature), repr(names), constants]
-
-
-def _constant(value: object) -> Json:
-    if isinstance(value, CodeType):
-        return {"code": _bytecode(value)}
-    if isinstance(value, frozenset):
-        return {"frozenset": [*sorted(map(_constant, value), key=_json)]}
-    if isinstance(value, tuple):
-        return [_constant(item) for item in value]
-    return {"literal": repr(value)}
-
-
-def _class(cls: type, parents: tuple[int, ...]) -> Json:
-    text = _class_text(cls)
-    if text is None:
-        methods = {k: v for k, v in vars(cls).items() if isinstance(v, FunctionType)}
-        text = {k: _canonical(methods[k], f"{_name(cls)}.{k}", parents) for k in sorted(methods)}
-    return {"name": _name(cls), "text": text}
-
-
-@functools.lru_cache(maxsize=1024)  # `inspect` parses the whole file for it
-def _class_text(cls: type) -> Json:
-    try:
-        return _sha256(textwrap.dedent(inspect.getsource(cls)).strip())
-    except (OSError, TypeError):
-        return None
+def _wrapped(value: object) -> FunctionType | None:
+    """Return the function that a library has compiled, cached or otherwise put something around."""
+    inner = getattr(value, "py_func", None)
+    if inner is None and (isinstance(value, FunctionType) or owner(type(value)) == "library"):
+        inner = getattr(value, "__wrapped__", None)
+    return inner if isinstance(inner, FunctionType) else None
 
 
 def _is_builtin(value: object) -> bool:
-    return isinstance(value, BuiltinFunctionType) and isinstance(
-        value.__self__, ModuleType | type | None
-    )
+    """Say whether a value is a function in C, or something else that its module calls so."""
+    if isinstance(value, BuiltinFunctionType):
+        return isinstance(value.__self__, ModuleType | type | None)
+    name, module = getattr(value, "__qualname__", None), getattr(value, "__module__", None)
+    if not isinstance(name, str) or isinstance(value, FunctionType) or module not in sys.modules:
+        return False
+    return vars(sys.modules[module]).get(name) is value and owner(value) == "library"
 
 
 def _name(value: object) -> str:
@@ -291,10 +312,164 @@ def _name(value: object) -> str:
     return name if module in (None, "builtins") else f"{module}.{name}"
 
 
-def _json(value: Json) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+# --- The user's code, as objects ------------------------------------------------------------------
+
+#: Globals that say where a module is, not what it does.
+_PLACE = {
+    "__builtins__",
+    "__file__",
+    "__loader__",
+    "__name__",
+    "__package__",
+    "__path__",
+    "__spec__",
+}
+_PLAIN = (bool, int, float, str, bytes, list, tuple, dict, np.generic, np.ndarray)
 
 
-def _sha256(content: str | bytes) -> str:
-    data = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
-    return hashlib.sha256(data).hexdigest()
+#: Read once, while the files are as the functions and classes were made from them.
+_pieces: WeakKeyDictionary[Any, Piece] = WeakKeyDictionary()
+
+
+def _reached_from(root: object) -> list[Json]:
+    """Spell a function, class or module of the user's, and all that it reaches, once each.
+
+    They are numbered as they are found, and refer to each other by their numbers.
+    """
+    things, places = [root], {id(root): 0}
+
+    def refer(thing: object, where: str) -> Json:
+        if (named := _by_name(thing)) is not None:
+            return named
+        if id(thing) not in places:
+            places[id(thing)] = len(things)
+            things.append(thing)
+        return {"code": places[id(thing)]}
+
+    spelling, forms = _Spelling(refer), list[Json]()
+    for thing in things:  # which grows meanwhile
+        if isinstance(thing, FunctionType):
+            forms.append(_function(thing, spelling, strict=thing is root))
+        elif isinstance(thing, type):
+            forms.append(_class(thing, spelling))
+        else:
+            assert isinstance(thing, ModuleType)
+            forms.append(_in_files([(home_of(vars(thing)), "")], spelling))
+    return forms
+
+
+def _function(function: FunctionType, spelling: _Spelling, *, strict: bool) -> Json:
+    """Spell a function: its text, its own values, and what it reads of its module."""
+    name, code = _name(function), function.__code__
+    home = home_of(function.__globals__, code.co_filename)
+    if function not in _pieces:
+        _pieces[function] = function_piece(code, home.source)
+    piece = _pieces[function]
+    values = {"defaults": (function.__defaults__, function.__kwdefaults__)}
+    for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # the variable has not been assigned yet
+            values[f"closure variable {variable!r}"] = cell.cell_contents
+    own: dict[str, Json] = {}
+    for what, value in values.items():
+        try:
+            own[what] = spelling.value(value, f"the {what} of {name}")
+        except CanonicalError:
+            if strict:
+                raise
+            own[what] = _loosely(value, spelling)
+    return {
+        "text": piece.text,
+        "own": own,
+        "reads": _read(piece.chains, function.__globals__, home, spelling),
+        "files": _in_files(imported_by(piece, home), spelling),
+    }
+
+
+def _class(cls: type, spelling: _Spelling) -> Json:
+    """Spell a class: its text, its bases, its plain attributes as they are, what it reads."""
+    methods = [one for one in vars(cls).values() if isinstance(one, FunctionType)]
+    own = [one for one in methods if one.__globals__.get("__name__") == cls.__module__]
+    module = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
+    variables = own[0].__globals__ if own else module
+    # Of a data class, some methods stand in no file.
+    files = [one.__code__.co_filename for one in own if one.__code__.co_filename[:1] != "<"]
+    home = home_of(variables, files[0] if files else None)
+    if cls not in _pieces:
+        _pieces[cls] = class_piece(cls, home.source, own)
+    piece = _pieces[cls]
+    attributes: dict[str, Json] = {}
+    for name, value in sorted(vars(cls).items()):
+        is_plain = isinstance(value, _PLAIN) and not issubclass(cls, Enum)
+        # What stands in its text counts with it.
+        is_inside = (
+            piece.text and getattr(value, "__qualname__", "") == f"{cls.__qualname__}.{name}"
+        )
+        is_put_in = isinstance(value, FunctionType) and not is_inside and owner(value) == "user"
+        if (is_plain and not name.startswith("__")) or is_put_in:
+            attributes[name] = _loosely(value, spelling)
+    return {
+        "name": cls.__qualname__,
+        "text": piece.text,
+        "bases": [spelling.value(base, "a base") for base in cls.__bases__],
+        "attributes": attributes,
+        "reads": _read(piece.chains, variables, home, spelling),
+        "files": _in_files(imported_by(piece, home), spelling),
+    }
+
+
+def _read(
+    chains: Iterable[str], variables: Mapping[str, Any], home: File, spelling: _Spelling
+) -> dict[str, Json]:
+    """Spell what dotted names lead to, through modules of the user's as far as these go."""
+    found: dict[str, Json] = {}
+    for chain in chains:
+        names = chain.split(".")
+        if names[0] not in variables or names[0] in _PLACE:
+            continue
+        place, value, depth = home, variables[names[0]], 1
+        while depth < len(names) and _is_users_module(value) and names[depth] in vars(value):
+            place, value, depth = home_of(vars(value)), vars(value)[names[depth]], depth + 1
+        if _is_users_module(value):  # of which more is asked for than has been imported, or all
+            wanted = (home_of(vars(value)), ".".join(names[depth:]))
+            found[chain] = _in_files([wanted], spelling)
+        elif not isinstance(value, logging.Logger):
+            made = (place, names[depth - 1])
+            found[".".join(names[:depth])] = _loosely(value, spelling, made)
+    return found
+
+
+def _in_files(wanted: Iterable[tuple[File, str]], spelling: _Spelling) -> list[Json]:
+    """Spell what is found by the text of files, and what of it this process has as objects."""
+    found, settled = in_files(wanted)
+    for name, chain in settled:
+        if (name, chain) in spelling.looked_up:
+            continue
+        spelling.looked_up.add((name, chain))
+        variables = vars(sys.modules[name])
+        if chain:
+            found.append(_read([chain], variables, home_of(variables), spelling))
+        else:
+            found += _in_files([(home_of(variables), "")], spelling)
+    return found
+
+
+def _loosely(value: object, spelling: _Spelling, made: tuple[File, str] | None = None) -> Json:
+    """Spell what code reads, which need not be a value: else by how, and in which file, it is made.
+
+    To refuse it would refuse most functions: there are caches, locks, random generators.
+    """
+    with suppress(CanonicalError):
+        return spelling.value(value, "a global")
+    kind = spelling.value(type(value), "its type")
+    with suppress(CanonicalError):
+        if isinstance(value, Set):
+            items = (spelling.value(item, "an item") for item in value)
+            return {"set": [kind, sorted(items, key=json_text)]}
+        is_users = owner(type(value)) == "user" or isinstance(value, SimpleNamespace)
+        if is_users and hasattr(value, "__dict__"):
+            return {"instance": [kind, spelling.value(vars(value), "its attributes")]}
+    return {"made": _in_files([made] if made else [], spelling) or kind}
+
+
+def _is_users_module(value: object) -> bool:
+    return isinstance(value, ModuleType) and owner(value) == "user"

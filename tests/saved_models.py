@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ecg_mlflow.pipeline import Pipeline
+from ecg_mlflow.pipeline.user_code import UserCode, use
 from ecg_mlflow.records import Record, read_record
 from ecg_mlflow.serving.manifest import Manifest
 from ecg_mlflow.serving.saving import save_classifier
@@ -19,11 +20,12 @@ from ecg_mlflow.study.grid_file import load_grid_file
 GRID = """
 from ecg_mlflow import Option, Pipeline, Research, ResNet
 from strength_of_test import FACTOR
+from filters_of_test.gains import doubled
 
 def scaled(signal, fs):
     return FACTOR * signal
 
-root = Pipeline().apply(scaled).center_flip()
+root = Pipeline().apply(scaled).apply(doubled).center_flip()
 research = Research(
     grid=Option("layout", ["cna"]),
     model=ResNet,
@@ -35,6 +37,22 @@ research = Research(
     epochs=1,
 )
 """
+
+#: Beside it: a package, and a module that only a function in it imports.
+BESIDE = {
+    "strength_of_test.py": "FACTOR = 3.0",
+    "more_of_test.py": "TWO = 2.0",
+    "filters_of_test/__init__.py": "",
+    "filters_of_test/gains.py": """
+from . import sizes
+
+def doubled(signal, fs):
+    from more_of_test import TWO
+    return TWO * sizes.ONE * signal
+""",
+    "filters_of_test/sizes.py": "ONE = 1.0",
+    "unrelated_of_test.py": "",
+}
 
 #: Run before anything else in a process: the checkout and its installation can't be imported.
 HIDE = """
@@ -67,9 +85,9 @@ def save_example(
 ) -> Saved:
     """Save a model below a folder, with recordings of 250 Hz and one lead beside it."""
     sources, records = folder / "study", folder / "records"
-    sources.mkdir()
-    (sources / "grid_of_test.py").write_text(GRID)
-    (sources / "strength_of_test.py").write_text("FACTOR = 3.0")
+    for name, text in {"grid_of_test.py": GRID, **BESIDE}.items():
+        (sources / name).parent.mkdir(parents=True, exist_ok=True)
+        (sources / name).write_text(text)
     grid = load_grid_file(sources / "grid_of_test.py")
     test: Pipeline = grid.research.test
     for i in range(5):
@@ -78,17 +96,16 @@ def save_example(
         write_record(records, f"R{i}", signal, leads=["L1"])
     example = read_record(records / "R4.hea")
     manifest = make_manifest(test, threshold=0.4, temperature=1.5)
-    modules = [Path(str(module.__file__)) for module in grid.modules]
     done = save_classifier(
         folder / "model",
         network,
         manifest,
         example,
-        modules=modules,
+        code=sources,
         trained_on={"digests": ["abc"]},
     )
-    for name in ("ecg_mlflow_grid_grid_of_test", "strength_of_test"):
-        sys.modules.pop(name, None)
+    del sys.modules["ecg_mlflow_grid_grid_of_test"]
+    use(UserCode())
     return Saved(folder / "model", done, example, records)
 
 

@@ -7,9 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-
-import cloudpickle
 
 from ecg_mlflow.executors import (
     Executor,
@@ -118,18 +115,3 @@ def _devices_visible(devices: str | None) -> Iterator[None]:
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
         if before is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = before
-
-
-def pickle_for_worker(value: object, modules: Sequence[ModuleType]) -> bytes:
-    """Pickle for a worker; what these modules define goes by value.
-
-    They are the grid file and what it imports from beside itself: workers can't import them.
-    """
-    for module in modules:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        payload: bytes = cloudpickle.dumps(value)
-    finally:
-        for module in modules:
-            cloudpickle.unregister_pickle_by_value(module)
-    return payload

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
+from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.errors import GridError
 from ecg_mlflow.grids.base import Range
 from ecg_mlflow.grids.configurations import Configurations, Product, size
@@ -57,6 +58,7 @@ class Operand(Configurations):
         return Grid([Option(name, domain) for name, domain in product] for product in products)
 
 
+@counts_as("Option", version=1)
 @dataclass(frozen=True, init=False, repr=False)
 class Option(Operand):
     """A named parameter with the values that it takes, or the range that it is drawn from.
@@ -157,6 +159,7 @@ class Option(Operand):
         return f"Option({self.alias()})"
 
 
+@counts_as("Grid", version=1)
 @dataclass(frozen=True, init=False, repr=False)
 class Grid(Operand):
     """A set of configurations: a sum of products of options.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ecg_mlflow.canonical import digest
+from ecg_mlflow.canonical import counts_as, digest
 from ecg_mlflow.errors import CanonicalError, GridError
 from ecg_mlflow.grids.base import Range
 from ecg_mlflow.grids.placeholder import parts, references
@@ -16,6 +16,7 @@ from ecg_mlflow.grids.placeholder import parts, references
 _ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
 
 
+@counts_as("KV", version=1)
 @dataclass(frozen=True, init=False, eq=False)
 class KV:
     """A value with an alias; two are equal if both value and alias are equal.

@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.errors import GridError, ResearchError
 
 
+@counts_as("C", version=1)
 @dataclass(frozen=True)
 class C:
     """Placeholder for the value of option `name` in the configuration being run.

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from numbers import Integral, Real
 
+from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.errors import GridError
 from ecg_mlflow.grids.base import Range
 from ecg_mlflow.grids.kv import KV
@@ -61,6 +62,7 @@ class _FloatRange(Range):
         return KV(x + 0.0)  # turns -0.0 into 0.0
 
 
+@counts_as("Uniform", version=1)
 @dataclass(frozen=True, repr=False)
 class Uniform(_FloatRange):
     """Real numbers between two bounds, all equally likely.
@@ -84,6 +86,7 @@ class Uniform(_FloatRange):
         return self.kv(self.low + share * (self.high - self.low))
 
 
+@counts_as("LogUniform", version=1)
 @dataclass(frozen=True, repr=False)
 class LogUniform(_FloatRange):
     """Positive numbers between two bounds, all orders of magnitude equally likely.
@@ -112,6 +115,7 @@ class LogUniform(_FloatRange):
         return self.kv(_between_logs(self.low, self.high, share))
 
 
+@counts_as("IntUniform", version=1)
 @dataclass(frozen=True, repr=False)
 class IntUniform(Range):
     """Whole numbers between two bounds: `low`, ``low + step``, and so on up to `high`.

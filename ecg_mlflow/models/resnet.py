@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.errors import ModelError
 
 if TYPE_CHECKING:
@@ -189,6 +190,7 @@ def _convolution(n_filters: int, width: int, stride: int) -> keras.layers.Layer:
     return layers.Conv1D(n_filters, width, strides=stride, padding="same", use_bias=False)
 
 
+@counts_as("SpecBuilder", version=1)
 @dataclass(eq=False, repr=False)
 class SpecBuilder:
     """A model builder that can describe its network without loading Keras.
@@ -214,6 +216,7 @@ class SpecBuilder:
         return self.__name__  # a module-level name: pickled by reference, as a function is
 
 
+@counts_as("ResNet", version=1)
 @SpecBuilder
 def ResNet(
     input_shape: tuple[int, int],
@@ -240,6 +243,7 @@ def ResNet(
     )
 
 
+@counts_as("ResNet18", version=1)
 @SpecBuilder
 def ResNet18(
     input_shape: tuple[int, int],
@@ -265,6 +269,7 @@ def ResNet18(
     )
 
 
+@counts_as("ResNet34", version=1)
 @SpecBuilder
 def ResNet34(
     input_shape: tuple[int, int],

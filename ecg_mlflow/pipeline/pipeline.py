@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.grids import C
 from ecg_mlflow.pipeline import actions
@@ -20,6 +21,7 @@ from ecg_mlflow.pipeline.actions import (
 from ecg_mlflow.records.label_sets import join_labels, split_label
 
 
+@counts_as("Pipeline", version=1)
 @dataclass(frozen=True)
 class Pipeline:
     """Actions that turn a labelled recording into windows, in their order.
@@ -177,6 +179,7 @@ _ANYWHERE = (actions.StandardiseSignals, actions.ResampleSignals, actions.BandPa
 _RESAMPLERS = (actions.ResampleSignals, actions.RandomResampleSignals)
 
 
+@counts_as("Stages", version=1)
 @dataclass(frozen=True)
 class Stages:
     """A checked pipeline, sorted by when its actions run.

@@ -11,6 +11,7 @@ from numbers import Integral, Real
 import numpy as np
 import numpy.typing as npt
 
+from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.errors import SplitError
 from ecg_mlflow.records.grouping import check_patients, divide_groups, groups_of, rows_by_patient
 from ecg_mlflow.records.label_sets import SEPARATOR
@@ -20,6 +21,7 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SHOWN = 10
 
 
+@counts_as("Split", version=1)
 @dataclass(frozen=True)
 class Split:
     """A rule that divides records.

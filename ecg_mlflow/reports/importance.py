@@ -14,7 +14,7 @@ from ecg_mlflow.pipeline import Stages
 from ecg_mlflow.pipeline.actions import ResampleSignals, SplitSignals, resampled_length
 from ecg_mlflow.pipeline.memory import cut_windows, prepare_record
 from ecg_mlflow.pipeline.spec import functions_of, stages_from_json
-from ecg_mlflow.pipeline.user_code import StepFiles
+from ecg_mlflow.pipeline.step_files import StepFiles
 from ecg_mlflow.records import DigitalRecord, Record
 from ecg_mlflow.reports.study_results import TrainedRun
 from ecg_mlflow.tracking.logged_models import fetch_network

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -21,7 +19,7 @@ from mlflow.types.schema import AnyType, Array
 
 from ecg_mlflow.errors import ModelError
 from ecg_mlflow.pipeline.spec import functions_of
-from ecg_mlflow.pipeline.user_code import imported_modules, needed_files
+from ecg_mlflow.pipeline.user_code import UserCode, imported_modules, needed_code
 from ecg_mlflow.provenance import pinned
 from ecg_mlflow.records import Record
 from ecg_mlflow.serving.classifier import open_engine, probabilities_of
@@ -49,7 +47,7 @@ def save_classifier(
     manifest: Manifest,
     example: Record,
     *,
-    modules: Sequence[Path] = (),
+    code: Path | None = None,
     trained_on: Mapping[str, Any] | None = None,
     requirements: Sequence[str] | None = None,
     mlflow_model: Model | None = None,
@@ -70,9 +68,9 @@ def save_classifier(
     example
         A real recording: its first 10 s, or as much as the shortest one trained on, become
         MLflow's input example and the model's self-test.
-    modules
-        Python files in which the pipeline's own functions stand, such as the grid file, and those
-        that they import from beside them.
+    code
+        Folder of the user's own files in which functions of the pipeline stand, such as the grid
+        file, and of what these import from beside them.
     trained_on
         Plain data to keep with the model, as ``trained_on.json``.
     requirements
@@ -94,10 +92,10 @@ def save_classifier(
         raise ModelError(f"{keras_file} must be a network that Keras saved as a .keras file")
     with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as scratch:
         place = Path(scratch)
-        files = needed_files(functions_of(manifest.pipeline), modules)
+        own = needed_code(functions_of(manifest.pipeline), code)
         artifacts = {"network": keras_file.absolute(), "manifest": place / "manifest.json"}
-        if files:
-            artifacts["steps"] = _copied(files, place / "steps")
+        if own.files:
+            artifacts["steps"] = own.write(place / "steps")
         samples = _cut(example, manifest)
         artifacts["example"] = place / "example.npy"
         np.save(artifacts["example"], samples, allow_pickle=False)
@@ -114,19 +112,19 @@ def save_classifier(
                 code_paths=[str(_PACKAGE)],
                 signature=_signature(manifest),
                 input_example=_input_example(example, samples),
-                pip_requirements=list(requirements or classifier_requirements(files)),
+                pip_requirements=list(requirements or classifier_requirements(own)),
                 mlflow_model=mlflow_model,
             )
     return manifest
 
 
-def classifier_requirements(step_files: Iterable[Path] = ()) -> tuple[str, ...]:
+def classifier_requirements(code: UserCode | None = None) -> tuple[str, ...]:
     """Return ``name==version`` of all that a model needs to predict.
 
     Parameters
     ----------
-    step_files
-        Python files of the user's own that run with the model: what they import is needed too.
+    code
+        Files of the user's own that run with the model: what they import is needed too.
 
     Raises
     ------
@@ -134,15 +132,20 @@ def classifier_requirements(step_files: Iterable[Path] = ()) -> tuple[str, ...]:
         If one of the packages is not installed under a name that pip knows.
     """
     found = [pinned(*names) for names in (*NETWORK_PACKAGES, *CLASSIFIER_PACKAGES)]
-    files = list(step_files)
-    own = {"ecg_mlflow", *(file.stem for file in files), *sys.stdlib_module_names}
+    files = code.files if code is not None else {}
+    own = {name.partition("/")[0].removesuffix(".py") for name in files}
+    wanted = {
+        module.partition(".")[0]
+        for name, content in files.items()
+        for module in imported_modules(name, content)
+    }
     homes = packages_distributions()
-    for module in sorted({name for file in files for name in imported_modules(file)} - own):
+    for module in sorted(wanted - own):
         if module not in homes:
             raise ModelError(
-                f"{module}, which {', '.join(map(str, files))} import, belongs to no installed "
-                "package, so an environment for the model can't be described. Put it beside the "
-                "grid file, as one file, or install it"
+                f"{module}, which {', '.join(files)} import, belongs to no installed package, so "
+                "an environment for the model can't be described. Put it beside the grid file, or "
+                "install it"
             )
         found.append(pinned(*homes[module]))
     return tuple(dict.fromkeys(found))
@@ -185,13 +188,6 @@ def _cut(example: Record, manifest: Manifest) -> Any:
     seconds = max(EXAMPLE_S, manifest.shortest_s)
     n_samples = int(np.ceil(seconds * example.fs))
     return np.round(example.signal[:n_samples], EXAMPLE_DIGITS).astype(np.float32)
-
-
-def _copied(files: Sequence[Path], folder: Path) -> Path:
-    folder.mkdir()
-    for file in files:
-        shutil.copyfile(file, folder / file.name)
-    return folder
 
 
 def _tried(

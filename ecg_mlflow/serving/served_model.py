@@ -117,7 +117,7 @@ def log_served_model(
     with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as folder:
         place = Path(folder)
         network = fetch_network(client, run.record.run_id, run.weights, place)
-        modules = _modules(study, manifest, place)
+        code = _fetched_code(study, manifest, place)
 
         def save(target: Path, description: Model) -> None:
             from ecg_mlflow.serving.saving import save_classifier
@@ -127,7 +127,7 @@ def log_served_model(
                 network,
                 manifest,
                 example,
-                modules=modules,
+                code=code,
                 trained_on=trained_on,
                 mlflow_model=description,
             )
@@ -173,10 +173,12 @@ def _manifest(
     )
 
 
-def _modules(study: StoredStudy, manifest: Manifest, folder: Path) -> list[Path]:
-    """Fetch the files that the study's grid file consists of, if the pipeline needs them."""
+def _fetched_code(study: StoredStudy, manifest: Manifest, folder: Path) -> Path | None:
+    """Fetch the study's grid file and what it has beside it, if the pipeline needs them."""
     from ecg_mlflow.pipeline.spec import functions_of
 
     if not functions_of(manifest.pipeline):
-        return []
-    return study.fetch_code(folder / "design")
+        return None
+    code = folder / "design"
+    study.fetch_code(code)
+    return code

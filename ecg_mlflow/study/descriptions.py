@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from ecg_mlflow.grids import Grid
 from ecg_mlflow.models.build import weight_seed
 from ecg_mlflow.pipeline import Stages
 from ecg_mlflow.pipeline.spec import check_deterministic, stages_to_json
+from ecg_mlflow.pipeline.user_code import UserCode
 from ecg_mlflow.records import Corpus, list_bad_records
 from ecg_mlflow.records.label_sets import split_label
 from ecg_mlflow.records.locating import asked_for
@@ -31,6 +33,8 @@ from ecg_mlflow.tracking.recordings_source import RecordingsSource
 from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.study_run import Study
 
+#: Of the digests of data sets, by which studies of all versions are compared.
+DATASET_VERSION = 1
 #: Rows of the leaderboard that the parent's note shows.
 SHOWN_ROWS = 10
 #: The longest param that can be read in a table of runs; the configuration's file has all of it.
@@ -55,17 +59,18 @@ class Counts:
 
 
 def describe_study(
-    study: Study, plan: StudyPlan, search: SearchConfig, files: Sequence[Path], n_runs: int
+    study: Study, plan: StudyPlan, search: SearchConfig, code: UserCode, n_runs: int
 ) -> None:
     """Log what is known of a study before its first run: design, plan, records left out.
 
-    `files` are the grid file and those that it imports from beside it.
+    `code` is the grid file and what it imports from beside it.
     """
     study.params(study_params(plan, search, n_runs))
     client, run_id = study.client, study.run_id
     with store_errors(f"write the design into run {run_id}"):
-        for file in files:
-            client.log_artifact(run_id, str(file), "design")
+        if code.files:
+            with tempfile.TemporaryDirectory(prefix="ecg-mlflow-") as folder:
+                client.log_artifacts(run_id, str(code.write(Path(folder))), "design")
         client.log_text(run_id, json.dumps(plan.describe(), indent=1), "design/plan.json")
         if plan.bad:
             client.log_text(run_id, "\n".join(list_bad_records(plan.bad)), "left_out.txt")
@@ -211,7 +216,7 @@ def dataset_infos(corpus: Corpus, config: ConfigPlan) -> dict[str, DatasetInfo]:
         counts = {label: found_labels[label] for label in config.settings.classes}
         found[side] = DatasetInfo(
             f"{source} {side}",
-            digest([corpus.digest, selection.rows, selection.labels]),
+            digest([corpus.digest, selection.rows, selection.labels], version=DATASET_VERSION),
             RecordingsSource(data, corpus.provenance.labels, corpus.digest, rows),
             len(rows),
             counts,

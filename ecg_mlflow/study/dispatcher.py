@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 
 from ecg_mlflow.errors import StorageFullError, TrackingError
 from ecg_mlflow.executors import Event, Executor, Job, Outcome, OutcomeState, count_oom_kills
-from ecg_mlflow.executors.factory import pickle_for_worker
 from ecg_mlflow.files import checkpoint_path, discard_checkpoint
+from ecg_mlflow.pipeline.code_transfer import pickle_for_worker
+from ecg_mlflow.pipeline.user_code import UserCode
 from ecg_mlflow.study.child_runs import ChildRuns
 from ecg_mlflow.study.jobs import REPORT, Ended, Noted, RunEnd, RunReport, Saved, TrainJob
 from ecg_mlflow.study.listeners import StudyListener
@@ -46,8 +46,8 @@ class Dispatcher:
         Are called for every event of a run.
     request
         How runs are trained: how many share a process, how often they are saved.
-    modules
-        Those whose code workers get by value.
+    code
+        The user's files, which workers get.
     scores_test
         Runs score the test records at their end.
     """
@@ -60,7 +60,7 @@ class Dispatcher:
         listeners: Sequence[StudyListener],
         request: StudyRequest,
         *,
-        modules: Sequence[ModuleType] = (),
+        code: UserCode | None = None,
         scores_test: bool = True,
     ) -> None:
         self._plan = plan
@@ -69,7 +69,7 @@ class Dispatcher:
         self._listeners = (*listeners, scheduler)
         self._request = request
         self._children = ChildRuns(plan, study, scores_test=scores_test)
-        self._modules = modules
+        self._code = code or UserCode()
         self._waiting = RunQueue(request.branches)
         self._jobs: dict[str, dict[str, OpenRun]] = {}
         self._n_submitted = 0
@@ -190,12 +190,12 @@ class Dispatcher:
         )
         self._jobs[key] = {one.run.key: one for one in group}
         cost = sum(one.run.config.seconds for one in group)
-        payload = pickle_for_worker(job, self._modules)
+        payload = pickle_for_worker(job, self._code)
         executor.submit(Job(key, payload, cost, exclusive=group[0].exclusive))
 
     def score_job(self, key: str, run: PlannedRun) -> Job:
         """Make the job that scores the test records of a finished run."""
-        return Job(key, pickle_for_worker(self._children.score_job(run), self._modules))
+        return Job(key, pickle_for_worker(self._children.score_job(run), self._code))
 
     # --- Giving up -----------------------------------------------------------------------------
 

@@ -11,15 +11,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 
 from mlflow import MlflowClient
 from tqdm import tqdm
 
+from ecg_mlflow.canonical import VERSION
 from ecg_mlflow.errors import ResumeError
 from ecg_mlflow.executors import Executor, Slot
 from ecg_mlflow.executors.factory import RayShare, make_executor
 from ecg_mlflow.files import cache_root, locked
+from ecg_mlflow.pipeline.user_code import UserCode
 from ecg_mlflow.study.descriptions import dataset_infos, describe_study
 from ecg_mlflow.study.dispatcher import Dispatcher
 from ecg_mlflow.study.finalists import finalists, is_scored, score_finalists
@@ -35,7 +36,13 @@ from ecg_mlflow.study.status import StudyStatus
 from ecg_mlflow.tracking.datasets import log_datasets
 from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.runs import EndStatus
-from ecg_mlflow.tracking.stored_run import CORPUS_TAG, PLAN_TAG, REQUEST_TAG, StoredRun
+from ecg_mlflow.tracking.stored_run import (
+    CORPUS_TAG,
+    IDENTITY_VERSION_TAG,
+    PLAN_TAG,
+    REQUEST_TAG,
+    StoredRun,
+)
 from ecg_mlflow.tracking.stored_study import find_finished, read_children
 from ecg_mlflow.tracking.study_run import Study
 
@@ -55,8 +62,8 @@ class StudyOptions:
         Where runs train: slots of this machine, none for this process, or a share of a cluster.
     run_id
         Parent run to work in: one that ``mlflow run`` has created, or a study to resume.
-    modules
-        Those whose code workers get by value.
+    code
+        The grid file and what it has beside it, which workers get.
     log_dir
         For the workers' output.
     search
@@ -66,7 +73,7 @@ class StudyOptions:
     request: StudyRequest
     where: Sequence[Slot] | RayShare
     run_id: str | None = None
-    modules: Sequence[ModuleType] = ()
+    code: UserCode = field(default_factory=UserCode)
     log_dir: Path | None = None
     search: SearchConfig = field(default_factory=SearchConfig)
 
@@ -81,12 +88,6 @@ class StudyOptions:
         # What a search asks for and is known already is looked up, so nothing is trained twice.
         is_search = self.search.sampler != GRID
         return is_search if self.request.reuse is None else self.request.reuse
-
-    @property
-    def files(self) -> list[Path]:
-        """The grid file, and those that it imports from beside it."""
-        others = (Path(module.__file__) for module in self.modules if module.__file__)
-        return [self.grid_file, *(file for file in others if file != self.grid_file)]
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,7 @@ def _opened(
 ) -> Iterator[Study]:
     """Open the parent run; whatever ends the study early says how to resume it."""
     tags = {
+        IDENTITY_VERSION_TAG: str(VERSION),
         PLAN_TAG: plan.digest[:16],
         CORPUS_TAG: plan.corpus.digest[:16],
         REQUEST_TAG: json.dumps(design_of(options.request)),
@@ -209,7 +211,7 @@ def _run(
         end_abandoned(study.client, entry, "no planned run goes on with it")
     mean_seconds = plan.seconds / len(plan.runs)
     with StudyProgress(search.rule.first, lambda: scheduler.n_runs, mean_seconds) as progress:
-        describe_study(study, plan, search, options.files, scheduler.n_runs)
+        describe_study(study, plan, search, options.code, scheduler.n_runs)
         log_datasets(study.client, study.run_id, dataset_infos(plan.corpus, plan.configs[0]))
         status = StudyStatus(plan, search, study, lambda: scheduler.n_runs)
         dispatcher = Dispatcher(
@@ -218,7 +220,7 @@ def _run(
             scheduler,
             [status, progress],
             options.request,
-            modules=options.modules,
+            code=options.code,
             scores_test=not search.holds_test_back(plan),
         )
         for decision in decisions:

@@ -10,7 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 from ecg_mlflow.errors import DataNotFoundError, EcgMlflowError, ResearchError
-from ecg_mlflow.pipeline.user_code import GRID_PREFIX
+from ecg_mlflow.pipeline.code_transfer import settled, watched
+from ecg_mlflow.pipeline.user_code import GRID_PREFIX, UserCode, use
 from ecg_mlflow.study.research import Research
 
 _PACKAGE = Path(__file__).parents[1]
@@ -59,14 +60,17 @@ class GridFile:
         Where it is.
     research
         What it declares, named after the file if it has no name.
-    modules
-        The file as a module, and those that it imported from beside itself: no other process can
-        import them.
+    module
+        The file as a module.
+    code
+        The file, and the modules and packages that it imports from beside itself, anywhere in
+        them: no other process can import them.
     """
 
     path: Path
     research: Research
-    modules: tuple[ModuleType, ...]
+    module: ModuleType
+    code: UserCode
 
 
 def load_grid_file(path: Path) -> GridFile:
@@ -77,17 +81,22 @@ def load_grid_file(path: Path) -> GridFile:
     ResearchError
         If the file fails, with the line at fault, or defines no `research`.
     """
+    code = UserCode.read(path.parent, [path.name])
+    use(code, anew=True, run=watched)
     name = f"{GRID_PREFIX}{path.stem}"
     module = ModuleType(name)
     module.__file__ = str(path)
+    module.__loader__ = code.loader(name, path.name)
     # By name, so that sources can be found, and functions sent to workers.
     sys.modules[name] = module
+    # For what is not found by reading: modules in C, and those imported by a computed name.
     sys.path.insert(0, str(path.parent))
     try:
         # Not by an import: that would leave a __pycache__ beside the file.
-        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
+        exec(compile(code.files[path.name], str(path), "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[name]
+        use(UserCode())
         raise ResearchError(f"{_where(path, error)}: {_what(error)}") from error
     finally:
         with suppress(ValueError):  # the file may have changed the list itself
@@ -99,19 +108,9 @@ def load_grid_file(path: Path) -> GridFile:
             + ("none" if research is None else f"research = {research!r}")
         )
     research = research if research.name else replace(research, name=path.stem)
-    return GridFile(path, research, (module, *_neighbours(path.parent)))
-
-
-def _neighbours(folder: Path) -> list[ModuleType]:
-    """List the modules that were imported from a folder, other grid files left out."""
-    return [
-        module
-        for name, module in list(sys.modules.items())
-        if (file := getattr(module, "__file__", None))
-        and Path(file).parent == folder
-        and name != "__main__"
-        and not name.startswith(GRID_PREFIX)
-    ]
+    code = settled(code)
+    use(code)
+    return GridFile(path, research, module, code)
 
 
 def _what(error: BaseException) -> str:

@@ -58,7 +58,7 @@ def run_request(request: StudyRequest) -> int:
             request = replace(request, grid=str(grid.path))
             plan = _plan(request, grid.research)
             search = SearchConfig(**request.search).checked(plan)
-            plan = probe_networks(plan, grid.modules)
+            plan = probe_networks(plan, grid.code)
     except BaseException as error:
         # A study that could not be resumed, since another process runs it, is not ours to end.
         is_anothers = isinstance(error, ResumeError) and not request.resume
@@ -73,7 +73,7 @@ def run_request(request: StudyRequest) -> int:
         n_workers = where.workers if isinstance(where, RayShare) else len(where)
         print(plan_table(plan, search, max(1, n_workers)))
         return 0
-    options = StudyOptions(request, where, run_id, grid.modules, search=search)
+    options = StudyOptions(request, where, run_id, grid.code, search=search)
     with link_project_run(client, project_run, run_id):
         return _report(run_study(plan, client, options), client.tracking_uri)
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from types import ModuleType
 
-from ecg_mlflow.canonical import digest
+from ecg_mlflow.canonical import Known, digest
 from ecg_mlflow.errors import ResearchError
 from ecg_mlflow.executors import Executor, Job, Outcome, OutcomeState, plan_slots
-from ecg_mlflow.executors.factory import make_executor, pickle_for_worker
+from ecg_mlflow.executors.factory import make_executor
+from ecg_mlflow.pipeline.code_transfer import pickle_for_worker
+from ecg_mlflow.pipeline.user_code import UserCode
 from ecg_mlflow.study.plan import ConfigPlan, Network, StudyPlan
 from ecg_mlflow.study.research import config_name
 
 
-def probe_networks(plan: StudyPlan, modules: Sequence[ModuleType]) -> StudyPlan:
+def probe_networks(plan: StudyPlan, code: UserCode) -> StudyPlan:
     """Build every model that can't describe itself once, on a CPU worker, and complete the plan.
 
     Raises
@@ -22,12 +22,13 @@ def probe_networks(plan: StudyPlan, modules: Sequence[ModuleType]) -> StudyPlan:
     ResearchError
         If a model can't be built; the message lists every such configuration.
     """
-    asking = {one.index: _key(one) for one in plan.configs if one.network is None}
+    known: Known = {}
+    asking = {one.index: _key(one, known) for one in plan.configs if one.network is None}
     if not asking:
         return plan
     # Configurations that differ in something else, such as a learning rate, share a model.
-    distinct = {_key(one): (one.settings, one.data.input_shape) for one in plan.configs}
-    payload = pickle_for_worker([distinct[key] for key in dict.fromkeys(asking.values())], modules)
+    distinct = {_key(one, known): (one.settings, one.data.input_shape) for one in plan.configs}
+    payload = pickle_for_worker([distinct[key] for key in dict.fromkeys(asking.values())], code)
     (cpu,) = plan_slots(1, None, n_cores=1)
     with make_executor("ecg_mlflow.study.worker.main:probe", [cpu]) as executor:
         executor.submit(Job("probe", payload))
@@ -51,10 +52,11 @@ def probe_networks(plan: StudyPlan, modules: Sequence[ModuleType]) -> StudyPlan:
     return replace(plan, configs=configs, runs=runs)
 
 
-def _key(config: ConfigPlan) -> str:
+def _key(config: ConfigPlan, known: Known) -> str:
     """Digest what a model is built from."""
     settings = config.settings
-    return digest([settings.builder, settings.arguments, settings.classes, config.data.input_shape])
+    shape = config.data.input_shape
+    return digest([settings.builder, settings.arguments, settings.classes, shape], known=known)
 
 
 def _wait_for_outcome(executor: Executor) -> Outcome:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.canonical import digest
+from ecg_mlflow.canonical import Known, digest
 from ecg_mlflow.errors import EcgMlflowError, ModelError, ResearchError
 from ecg_mlflow.grids import C, ConfigAlias, Grid
 from ecg_mlflow.grids.selection import choose
@@ -22,9 +22,6 @@ from ecg_mlflow.study.request import Overrides
 from ecg_mlflow.study.research import Research, config_name
 from ecg_mlflow.study.settings import Settings
 from ecg_mlflow.study.step_factory import step_factory
-
-#: Goes into every identity; to be raised when a training means something else than before.
-IDENTITY_VERSION = 1
 
 #: Groups of copies that a note lists.
 SHOWN_COPIES = 10
@@ -171,7 +168,8 @@ class ConfigPlanner:
         self._corpus = corpus
         self._parts = parts
         self._planned: dict[str, DataPlan] = {}
-        self._shared = digest([IDENTITY_VERSION, corpus.digest, dict(parts.items())])
+        self._known: Known = {}
+        self._shared = digest([corpus.digest, dict(parts.items())])
 
     def plan(self, index: int, config: ConfigAlias, settings: Settings | None = None) -> ConfigPlan:
         """Plan a configuration.
@@ -191,7 +189,8 @@ class ConfigPlanner:
             If something is wrong with it; the message names it.
         """
         one = settings or self._research.settings(config)
-        key = digest([one.train, one.test, one.classes, one.batch_size, one.drop_last])
+        shared = [one.train, one.test, one.classes, one.batch_size, one.drop_last]
+        key = digest(shared, known=self._known)
         try:
             if key not in self._planned:
                 self._planned[key] = plan_data(self._corpus, self._parts, one)
@@ -205,7 +204,7 @@ class ConfigPlanner:
 
     def runs(self, config: ConfigPlan) -> tuple[PlannedRun, ...]:
         """Plan the repetitions of a configuration."""
-        of_config = digest(config.settings)
+        of_config = digest(config.settings, known=self._known)
         return tuple(
             PlannedRun(config, repetition, digest([self._shared, of_config, repetition]))
             for repetition in range(self._research.repetitions)

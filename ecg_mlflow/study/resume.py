@@ -17,15 +17,16 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from ecg_mlflow.canonical import VERSION
 from ecg_mlflow.errors import ResumeError
 from ecg_mlflow.files import checkpoint_root, discard_checkpoint
-from ecg_mlflow.provenance import ProcessMark, living_process
+from ecg_mlflow.provenance import VERSIONS_TAG, ProcessMark, living_process
 from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.request import DESIGN, StudyRequest
 from ecg_mlflow.study.search_config import SEARCH_OPTIONS
 from ecg_mlflow.tracking.client import connect, store_errors
 from ecg_mlflow.tracking.runs import EndStatus, end_run
-from ecg_mlflow.tracking.stored_run import PLAN_TAG, REQUEST_TAG, StoredRun
+from ecg_mlflow.tracking.stored_run import IDENTITY_VERSION_TAG, PLAN_TAG, REQUEST_TAG, StoredRun
 from ecg_mlflow.tracking.stored_study import search_runs
 
 
@@ -164,7 +165,7 @@ def resumed(
     Raises
     ------
     ResumeError
-        If that run is no study's parent run.
+        If that run is no study's parent run, or was begun with identities of another version.
     TrackingError
         If the store has no such run, or fails.
     """
@@ -180,6 +181,7 @@ def resumed(
                 "which the study prints when it starts and the MLflow UI shows"
             )
         return run_id, request
+    _check_version(run_id, tags)
     process = living_process(tags)
     if process is not None and process != ProcessMark.own():
         raise ResumeError(
@@ -197,6 +199,21 @@ def resumed(
 
 
 # --- Studies whose driver has died ----------------------------------------------------------------
+
+
+def _check_version(run_id: str, tags: Mapping[str, str]) -> None:
+    """Refuse a study whose runs have identities of another version."""
+    made = tags.get(IDENTITY_VERSION_TAG, "1")  # versions before 2 did not say so
+    if made == str(VERSION):
+        return
+    by = tags.get(VERSIONS_TAG, "").partition(",")[0] or "an unknown version of ecg_mlflow"
+    raise ResumeError(
+        f"study {run_id} can't be resumed: it was begun by {by} with run identities of version "
+        f"{made}, and this ecg_mlflow makes those of version {VERSION}. What decides a training is "
+        "hashed otherwise in them, so that no run of the study can be found again. All of it can "
+        "still be read, compared and promoted as it is. To train what is missing, run the grid "
+        "file anew, without resume"
+    )
 
 
 def reap_dead_studies(client: MlflowClient, run_id: str | None) -> None:

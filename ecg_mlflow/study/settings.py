@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.models.arguments import ModelBuilder, builder_name
 from ecg_mlflow.pipeline import Stages
 from ecg_mlflow.stats.scores import objective_of
@@ -15,6 +16,7 @@ from ecg_mlflow.training import Loss, Optimizer
 Rules = str | int | Sequence[str | int]
 
 
+@counts_as("Settings", version=1)
 @dataclass(frozen=True)
 class Settings:
     """Everything that decides one training, apart from the records and the repetition."""

@@ -86,11 +86,11 @@ def read_table(client: MlflowClient, run_id: str, path: str) -> Table | None:
 def fetch_files(
     client: MlflowClient, run_id: str, source: str, ending: str, folder: Path
 ) -> list[Path]:
-    """Copy the artifacts of a run's folder that end like this into a folder of this machine.
+    """Copy the artifacts of a run's folder, and of folders in it, that end like this.
 
     Returns
     -------
-    Where they are now.
+    Where they are now: in a folder of this machine, with the folders around them.
 
     Raises
     ------
@@ -102,12 +102,17 @@ def fetch_files(
         store_errors(f"fetch the files in {source} of run {run_id}"),
         environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"),
     ):
-        names = [item.path for item in client.list_artifacts(run_id, source)]
-        return [
-            Path(client.download_artifacts(run_id, name, str(folder)))
-            for name in names
-            if name.endswith(ending)
-        ]
+        names, waiting = list[str](), [source]
+        while waiting:
+            for item in client.list_artifacts(run_id, waiting.pop()):
+                (waiting if item.is_dir else names).append(item.path)
+        copies = []
+        for name in names:
+            if name.endswith(ending):
+                place = folder / posixpath.dirname(posixpath.relpath(name, source or "."))
+                place.mkdir(parents=True, exist_ok=True)
+                copies.append(Path(client.download_artifacts(run_id, name, str(place))))
+        return copies
 
 
 def parse_table(text: str) -> Table:

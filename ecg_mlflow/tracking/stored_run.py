@@ -19,6 +19,8 @@ from ecg_mlflow.tracking.runs import EndStatus
 
 #: Hash of all that decides a run's training; on children.
 IDENTITY_TAG = "ecg_mlflow.identity"
+#: Version of the identities of a study's runs; on parents, and on those before version 2 none.
+IDENTITY_VERSION_TAG = "ecg_mlflow.identity_version"
 #: How often the run was begun or resumed; on children.
 ATTEMPT_TAG = "ecg_mlflow.attempt"
 #: Digest of the recordings; on parents and children.

@@ -149,7 +149,7 @@ class StoredStudy:
         return request
 
     def fetch_code(self, folder: Path) -> list[Path]:
-        """Copy its grid file, and the files beside it that it imports, into a folder.
+        """Copy its grid file, and what it imports from beside it, into a folder.
 
         Raises
         ------

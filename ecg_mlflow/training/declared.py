@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.errors import ResearchError
 from ecg_mlflow.grids import references
 
@@ -94,6 +95,7 @@ class _Declared:
             )
 
 
+@counts_as("Optimizer", version=1)
 class Optimizer(_Declared):
     """A Keras optimizer by name, with its arguments; any of them may be ``C("option")``.
 
@@ -126,6 +128,7 @@ class Optimizer(_Declared):
         return make(**arguments)
 
 
+@counts_as("Loss", version=1)
 class Loss(_Declared):
     """A loss over logits, by name, with its arguments.
 

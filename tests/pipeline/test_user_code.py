@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 import types
 
 import pytest
 
 from ecg_mlflow.errors import ModelError
-from ecg_mlflow.pipeline.user_code import StepFiles, needed_files
+from ecg_mlflow.pipeline.step_files import StepFiles
+from ecg_mlflow.pipeline.user_code import UserCode, needed_code, use
 
 GRID = """
 from numba import njit
@@ -81,16 +83,114 @@ def test_a_file_that_fails(make_folder):
             StepFiles(folder).find("my_grid", "scaled")
 
 
-def test_files_that_a_function_needs(make_folder, tmp_path):
+def test_files_that_a_function_needs(make_folder):
     folder = make_folder("a", 2)
     (folder / "unrelated.py").write_text("import tensorflow")
-    files = sorted(folder.glob("*.py"))
-    found = needed_files([("ecg_mlflow_grid_my_grid", "scaled")], files)
-    assert [file.name for file in found] == ["factors_of_test.py", "my_grid.py"]
-    assert needed_files([], files) == []
-    with pytest.raises(ModelError, match=r"stand in \['other.py'\].*beside it"):
-        needed_files([("other", "f")], files)
-    twin = tmp_path / "unrelated.py"
-    twin.write_text("")
-    with pytest.raises(ModelError, match="one name"):
-        needed_files([("my_grid", "scaled")], [*files, twin])
+    found = needed_code([("ecg_mlflow_grid_my_grid", "scaled")], folder)
+    assert list(found.files) == ["factors_of_test.py", "my_grid.py"]
+    assert needed_code([], folder) == needed_code([], None) == UserCode()
+    with pytest.raises(
+        ModelError, match=r"stand in \['other.py'\].*'my_grid.py', 'unrel.*beside it"
+    ):
+        needed_code([("other", "f")], folder)
+    with pytest.raises(ModelError, match=r"stand in \['my_grid.py'\].*given are \[\]"):
+        needed_code([("my_grid", "scaled")], None)
+
+
+PACKAGES = {
+    "grid.py": "import nets.blocks\nfrom outer import inner\ndef f():\n    from late import LATE",
+    "nets/__init__.py": "from .sizes import WIDTH",
+    "nets/blocks.py": "from . import sizes\nfrom ..beyond import x\nimport signal",
+    "nets/sizes.py": "def f():\n    from .deep.end import END",
+    "nets/deep/end.py": "END = 1",
+    "nets/unused.py": "",
+    "outer/inner.py": "",
+    "late.py": "import grid",
+    "signal.py": "",
+    "beyond.py": "",
+    "broken.py": "(",
+}
+
+
+def write(folder, files):
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def test_what_a_file_imports_is_read_with_it(tmp_path):
+    write(tmp_path, PACKAGES)
+    assert set(PACKAGES) - set(UserCode.read(tmp_path, ["grid.py"]).files) == {
+        *("nets/unused.py", "signal.py", "beyond.py", "broken.py")
+    }
+    assert list(UserCode.read(tmp_path, ["broken.py"]).files) == ["broken.py"]
+
+
+def test_code_is_run_as_it_was_read(tmp_path):
+    write(tmp_path, {"read_of_test/__init__.py": "ONE = 1", "other_of_test.py": ""})
+    use(UserCode.read(tmp_path, ["read_of_test/__init__.py"]))
+    write(tmp_path, {"read_of_test/__init__.py": "ONE = 2"})
+    import read_of_test
+
+    assert read_of_test.ONE == 1
+    assert read_of_test.__file__ == str(tmp_path / "read_of_test/__init__.py")
+    with pytest.raises(ModuleNotFoundError):
+        import other_of_test  # noqa: F401 - it is beside the file, but nothing was said of it
+
+    use(UserCode.read(tmp_path, ["read_of_test/__init__.py"]))
+    import read_of_test as again
+
+    assert again.ONE == 2
+    use(UserCode())
+    with pytest.raises(ModuleNotFoundError):
+        import read_of_test
+
+
+def test_modules_that_a_process_has_are_kept_while_the_code_is_the_same(tmp_path):
+    write(tmp_path, {"kept_of_test.py": ""})
+    code = UserCode.read(tmp_path, ["kept_of_test.py"])
+    use(code)
+    import kept_of_test
+
+    use(pickle.loads(pickle.dumps(code)))
+    assert sys.modules["kept_of_test"] is kept_of_test
+    use(code, anew=True)
+    assert "kept_of_test" not in sys.modules
+    use(UserCode())
+
+
+def test_no_module_takes_the_place_of_pythons_or_a_librarys(tmp_path):
+    write(tmp_path, {"grid.py": "import fractions, numpy", "fractions.py": "", "numpy.py": ""})
+    before = sys.modules["numpy"]
+    use(UserCode.read(tmp_path, ["grid.py"]))
+    assert sys.modules["numpy"] is before
+    sys.modules.pop("fractions", None)
+    import fractions
+
+    assert fractions.Fraction(1, 2) == 0.5
+    use(UserCode())
+
+
+def test_models_with_packages_run_their_own_versions(tmp_path):
+    files = {
+        "pack_of_test/__init__.py": "from .sizes import SIZE",
+        "pack_of_test/steps.py": """
+import pack_of_test
+import pack_of_test.sizes as sizes
+
+def scaled(signal, fs):
+    from late_of_test import LATE
+    from .more import MORE
+    return signal * pack_of_test.SIZE * sizes.SIZE * LATE * MORE
+""",
+        "pack_of_test/more.py": "MORE = 7",
+    }
+    found = []
+    for size in (3, 5):
+        write(tmp_path / str(size), files)
+        sizes = {"pack_of_test/sizes.py": f"SIZE = {size}", "late_of_test.py": f"LATE = {size}"}
+        write(tmp_path / str(size), sizes)
+        found.append(StepFiles(tmp_path / str(size)).find("pack_of_test.steps", "scaled"))
+    # Called only now: what they import then is their own too.
+    assert [step(1, 300) for step in found] == [3**3 * 7, 5**3 * 7]
+    assert "pack_of_test" not in sys.modules

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import Model
-from saved_models import HIDE, Saved, elsewhere, save_example
+from saved_models import BESIDE, HIDE, Saved, elsewhere, save_example
 
 from ecg_mlflow.errors import ModelError
 from ecg_mlflow.pipeline import Pipeline
+from ecg_mlflow.pipeline.user_code import UserCode
 from ecg_mlflow.records import Record
 from ecg_mlflow.serving.manifest import Manifest, code_digest
 from ecg_mlflow.serving.saving import classifier_requirements, save_classifier
@@ -43,9 +44,10 @@ def test_what_is_in_the_folder(saved):
         "artifacts/trained_on.json",
         "artifacts/example.npy",
         "artifacts/steps/grid_of_test.py",
-        "artifacts/steps/strength_of_test.py",
+        *(f"artifacts/steps/{name}" for name in BESIDE if name != "unrelated_of_test.py"),
         "code/ecg_mlflow/serving/classifier.py",
     } <= files
+    assert not [file for file in files if "unrelated" in file]
     assert not [file for file in files if file.endswith((".pkl", ".pyc")) or "__pycache" in file]
     found = Manifest.from_json((saved.folder / "artifacts/manifest.json").read_text())
     assert found == saved.manifest
@@ -141,7 +143,10 @@ def test_only_keras_files(saved, tmp_path, make_manifest):
 
 
 def test_a_function_without_its_file(saved, tmp_path, network):
-    with pytest.raises(ModelError, match=r"stand in \['grid_of_test.py'\], which a model must"):
+    with pytest.raises(
+        ModelError,
+        match=r"stand in \['filters_of_test/gains.py', 'grid_of_test.py'\], which a model must",
+    ):
         save_classifier(tmp_path / "model", network(1), saved.manifest, saved.example)
 
 
@@ -169,10 +174,11 @@ def test_all_is_pinned_to_what_is_installed():
 
 
 def test_what_the_users_own_files_import_is_needed_too(tmp_path):
-    grid, helper = tmp_path / "grid.py", tmp_path / "helper.py"
+    grid, helper = tmp_path / "grid.py", tmp_path / "helper" / "__init__.py"
+    helper.parent.mkdir()
     grid.write_text("import os, helper\nfrom ecg_mlflow import C\ndef f():\n    import sklearn.svm")
-    helper.write_text("import numpy as np\nfrom . import sibling")
-    found = classifier_requirements([grid, helper])
+    helper.write_text("import numpy as np\nfrom . import sibling\nfrom .. import beyond")
+    found = classifier_requirements(UserCode.read(tmp_path, ["grid.py"]))
     assert set(found) - set(classifier_requirements()) == {
         f"scikit-learn=={version('scikit-learn')}"
     }
@@ -181,4 +187,4 @@ def test_what_the_users_own_files_import_is_needed_too(tmp_path):
 def test_a_module_of_no_package(tmp_path):
     (tmp_path / "grid.py").write_text("import my_lab_tools")
     with pytest.raises(ModelError, match=r"my_lab_tools, which .*grid.py import, belongs to no"):
-        classifier_requirements([tmp_path / "grid.py"])
+        classifier_requirements(UserCode.read(tmp_path, ["grid.py"]))

@@ -4,6 +4,7 @@ import pytest
 
 from ecg_mlflow import C, Optimizer, Option, Pipeline, Research, ResNet, load_corpus
 from ecg_mlflow.executors import Outcome, OutcomeState
+from ecg_mlflow.pipeline.user_code import UserCode
 from ecg_mlflow.study import model_costs as networks
 from ecg_mlflow.study.model_costs import probe_networks
 from ecg_mlflow.study.plan import Network
@@ -61,7 +62,7 @@ def test_a_model_is_built_once_for_all_configurations_that_share_it(plan, monkey
     executor = answer(
         monkeypatch, Outcome("probe", OutcomeState.DONE, value=[(10, 100), (20, 200)])
     )
-    complete = probe_networks(plan, ())
+    complete = probe_networks(plan, UserCode())
     assert len(executor.asked) == 2
     sizes = {one.config["layout"]: one.network for one in complete.configs}
     assert sizes == {"c": Network(10, 100), "cc": Network(20, 200)}
@@ -74,7 +75,7 @@ def test_a_model_is_built_once_for_all_configurations_that_share_it(plan, monkey
 def test_every_configuration_whose_model_fails_is_named(plan, monkeypatch):
     answer(monkeypatch, Outcome("probe", OutcomeState.DONE, value=[(1, 1), "ValueError: no"]))
     with pytest.raises(networks.ResearchError) as error:
-        probe_networks(plan, ())
+        probe_networks(plan, UserCode())
     assert str(error.value).count("ValueError: no") == 2
     assert "layout_cc-rate_0.1" in str(error.value)
     assert "layout_c-" not in str(error.value)
@@ -93,7 +94,7 @@ def test_only_the_models_that_can_not_describe_themselves_are_built(beats, monke
     )
     plan = plan_study(research, load_corpus(str(beats)), Overrides())
     executor = answer(monkeypatch, Outcome("probe", OutcomeState.DONE, value=[(10, 100)]))
-    complete = probe_networks(plan, ())
+    complete = probe_networks(plan, UserCode())
     assert [settings.builder.__name__ for settings, _ in executor.asked] == ["other_net"]
     assert complete.configs[0].network == plan.configs[0].network
     assert complete.configs[1].network == Network(10, 100)
@@ -102,7 +103,7 @@ def test_only_the_models_that_can_not_describe_themselves_are_built(beats, monke
 def test_a_probe_that_dies_is_an_error(plan, monkeypatch):
     answer(monkeypatch, Outcome("probe", OutcomeState.DIED, error="killed by SIGKILL"))
     with pytest.raises(networks.ResearchError, match="killed by SIGKILL"):
-        probe_networks(plan, ())
+        probe_networks(plan, UserCode())
 
 
 def test_models_that_describe_themselves_are_not_built(beats, monkeypatch):
@@ -116,4 +117,4 @@ def test_models_that_describe_themselves_are_not_built(beats, monkeypatch):
         classes=["A", "N"],
     )
     plan = plan_study(research, load_corpus(str(beats)), Overrides())
-    assert probe_networks(plan, ()) is plan
+    assert probe_networks(plan, UserCode()) is plan

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.pipeline.actions.base import (
     Action,
@@ -28,6 +29,7 @@ class ChanceAction(Action):
         raise NotImplementedError
 
 
+@counts_as("center_flip", version=1)
 @dataclass(frozen=True)
 class CenterFlip(ChanceAction):
     """Subtract each lead's mean and multiply the lead by a random sign.
@@ -51,6 +53,7 @@ class CenterFlip(ChanceAction):
         return as_signal((signal - signal.mean(axis=0, dtype=np.float64)) * sign)
 
 
+@counts_as("random_resample_signals", version=1)
 @dataclass(frozen=True)
 class RandomResampleSignals(ChanceAction):
     """Resample to a frequency drawn for each record; a draw of 0 or less keeps the record.

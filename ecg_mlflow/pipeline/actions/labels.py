@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.pipeline.actions.base import Action
 
 
@@ -26,6 +27,7 @@ class LabelAction(Action):
         raise NotImplementedError
 
 
+@counts_as("drop_labels", version=1)
 @dataclass(frozen=True)
 class DropLabels(LabelAction):
     """Leave out the records with one of these labels."""
@@ -41,6 +43,7 @@ class DropLabels(LabelAction):
         return None if label in self.labels else label
 
 
+@counts_as("keep_labels", version=1)
 @dataclass(frozen=True)
 class KeepLabels(LabelAction):
     """Leave out the records with any other label."""
@@ -56,6 +59,7 @@ class KeepLabels(LabelAction):
         return label if label in self.labels else None
 
 
+@counts_as("select_labels", version=1)
 @dataclass(frozen=True)
 class SelectLabels(LabelAction):
     """Take all other labels away from the records, which stay, and may have no label then."""
@@ -71,6 +75,7 @@ class SelectLabels(LabelAction):
         return label if label in self.labels else ""
 
 
+@counts_as("rename_labels", version=1)
 @dataclass(frozen=True)
 class RenameLabels(LabelAction):
     """Give labels new names; two old ones may share a new one."""

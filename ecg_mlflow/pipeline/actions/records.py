@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.grids import C
 from ecg_mlflow.pipeline.actions.base import (
@@ -44,6 +45,7 @@ class RecordAction(Action):
         return signal
 
 
+@counts_as("drop_short_signals", version=1)
 @dataclass(frozen=True)
 class DropShortSignals(RecordAction):
     """Leave out the recordings that are shorter than `seconds`, as they were recorded."""
@@ -59,6 +61,7 @@ class DropShortSignals(RecordAction):
         return n_samples >= self.seconds * fs
 
 
+@counts_as("keep_leads", version=1)
 @dataclass(frozen=True)
 class KeepLeads(RecordAction):
     """Keep these leads, in this order."""
@@ -80,6 +83,7 @@ class KeepLeads(RecordAction):
         return signal[:, [leads.index(lead) for lead in self.leads]]
 
 
+@counts_as("reorder_leads", version=1)
 @dataclass(frozen=True)
 class ReorderLeads(KeepLeads):
     """Put the leads in this order; every lead of the record must be named."""
@@ -94,6 +98,7 @@ class ReorderLeads(KeepLeads):
         return tuple(self.leads)
 
 
+@counts_as("drop_leads", version=1)
 @dataclass(frozen=True)
 class DropLeads(RecordAction):
     """Leave these leads out."""
@@ -117,6 +122,7 @@ class DropLeads(RecordAction):
         return signal[:, [i for i, lead in enumerate(leads) if lead not in self.leads]]
 
 
+@counts_as("band_pass_signals", version=1)
 @dataclass(frozen=True)
 class BandPassSignals(RecordAction):
     """Butterworth filter run forth and back (no phase shift); None leaves a side open, in Hz."""
@@ -151,6 +157,7 @@ class BandPassSignals(RecordAction):
         return as_signal(sosfiltfilt(sections, signal, axis=0, padlen=pad))
 
 
+@counts_as("standardise_signals", version=1)
 @dataclass(frozen=True)
 class StandardiseSignals(RecordAction):
     """Subtract each lead's mean and divide by its standard deviation; a flat lead becomes 0."""
@@ -164,6 +171,7 @@ class StandardiseSignals(RecordAction):
         return as_signal(centred / np.where(deviation > 0, deviation, 1.0))
 
 
+@counts_as("resample_signals", version=1)
 @dataclass(frozen=True)
 class ResampleSignals(RecordAction):
     """Resample to one frequency, in Hz, by linear interpolation."""
@@ -183,6 +191,7 @@ class ResampleSignals(RecordAction):
         return interpolate(signal, resampled_length(len(signal), fs, self.fs))
 
 
+@counts_as("apply", version=1)
 @dataclass(frozen=True)
 class ApplyStep(RecordAction):
     """Run a function of one's own, ``step(signal, fs) -> signal``, plain or ``@njit``.

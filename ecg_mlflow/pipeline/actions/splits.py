@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.pipeline.actions.base import Action, Signal, is_integer
 from ecg_mlflow.pipeline.actions.chance import ChanceAction
@@ -70,6 +71,7 @@ class SplitAction(Action):
         return np.stack([padded[start : start + self.length] for start in starts])
 
 
+@counts_as("split_signals", version=1)
 @dataclass(frozen=True)
 class SplitSignals(SplitAction):
     """Cut windows every `step` samples; the rest at the end is left."""
@@ -99,6 +101,7 @@ class SplitSignals(SplitAction):
         return np.arange(0, last + 1, self.value(label), dtype=np.int64)
 
 
+@counts_as("random_split_signals", version=1)
 @dataclass(frozen=True)
 class RandomSplitSignals(SplitAction, ChanceAction):
     """Cut `n` windows at places drawn with replacement."""

@@ -1,0 +1,156 @@
+"""The user's code on its way to the processes that train.
+
+A grid file goes there by value: what its functions are and read, as it is here. What it imports
+from beside itself is imported there too, from the files as they were read here, so that a class is
+one class however a function comes by it. Whatever the grid file has done to those modules
+(``parts.WIDTH = 16``, a name put into a registry) is done there again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from enum import Enum
+from importlib import import_module
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import cloudpickle
+import numpy as np
+
+from ecg_mlflow.pipeline.user_code import UserCode, is_imported, use
+from ecg_mlflow.source_text import owner
+
+#: By module, and in it by class, "" for the module itself: names and values.
+State: TypeAlias = dict[str, dict[str, dict[str, Any]]]
+
+#: What can be given a module that has it already, without anything else noticing.
+_FIXED = (bool, int, float, complex, str, bytes)
+_CHANGEABLE = (list, dict, set, bytearray, np.ndarray)
+
+
+def watched(module: ModuleType, execute: Callable[[], None]) -> None:
+    """Run a module, and note what it has come to by itself; see `user_code.Run`."""
+    execute()
+    loader: Any = module.__loader__
+    loader.made = {
+        space: {name: (value, _content(value)) for name, value in variables.items()}
+        for space, variables in _spaces(module).items()
+    }
+
+
+def settled(code: UserCode) -> UserCode:
+    """Return the user's code as it is when the grid file has been run.
+
+    With what was imported by computed names, and with what has become of the modules. From here on
+    these count as they are in this process, and not as their files say.
+    """
+    code = code.with_loaded()
+    modules, state = code.modules(), State()
+    with _by_value(modules):
+        for name, module in modules.items():
+            loader: Any = module.__loader__
+            loader.is_users = loader.is_settled = True
+            if is_imported(name):
+                state[name] = _changes(module, getattr(loader, "made", None))
+        return replace(code, state=cloudpickle.dumps(state))
+
+
+def pickle_for_worker(value: object, code: UserCode) -> bytes:
+    """Pickle for a worker, together with the user's code."""
+    with _by_value(code.modules()):
+        payload: bytes = cloudpickle.dumps(value)
+    return pickle.dumps(_Parcel(code, payload))
+
+
+class _Parcel:
+    """A pickled value that is unpickled where the user's code can be imported."""
+
+    def __init__(self, code: UserCode, payload: bytes) -> None:
+        self._content = (code, payload)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _unpack, self._content
+
+
+def _unpack(code: UserCode, payload: bytes) -> object:
+    if use(code) and code.state:
+        _restore(cloudpickle.loads(code.state))
+    value: object = cloudpickle.loads(payload)
+    return value
+
+
+@contextmanager
+def _by_value(modules: Mapping[str, ModuleType]) -> Iterator[None]:
+    """Pickle by value what is defined in modules that another process can't import."""
+    registered = [module for name, module in modules.items() if not is_imported(name)]
+    for module in registered:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in registered:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _changes(
+    module: ModuleType, made: Mapping[str, Mapping[str, tuple[object, bytes]]] | None
+) -> dict[str, dict[str, Any]]:
+    """Return what others have changed in a module, and all its numbers and texts.
+
+    These may be other ones wherever it is run: made of the time, of chance or of the environment.
+    What can't be pickled, such as a lock, is left out.
+    """
+    found = dict[str, dict[str, Any]]()
+    for space, variables in _spaces(module).items():
+        before = None if made is None else made.get(space, {})
+        for name, value in variables.items():
+            is_changed = before is not None and (
+                name not in before
+                or before[name][0] is not value
+                or before[name][1] != _content(value)
+            )
+            if is_changed or isinstance(value, _FIXED):
+                with suppress(Exception):  # whatever pickling comes upon
+                    cloudpickle.dumps(value)
+                    found.setdefault(space, {})[name] = value
+    return found
+
+
+def _spaces(module: ModuleType) -> dict[str, dict[str, Any]]:
+    """Return the variables of a module, and the attributes of the classes that it defines."""
+    classes = {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and value.__module__ == module.__name__
+        and value.__qualname__ == name
+        and not issubclass(value, Enum)
+    }
+    return {
+        space: {name: value for name, value in vars(one).items() if not name.startswith("__")}
+        for space, one in {"": module, **classes}.items()
+    }
+
+
+def _content(value: object) -> bytes:
+    """Return by what a value that can be changed is told to be the same."""
+    if isinstance(value, _CHANGEABLE) or owner(type(value)) == "user":
+        with suppress(Exception):  # whatever pickling comes upon
+            return hashlib.sha256(cloudpickle.dumps(value)).digest()
+    return b""
+
+
+def _restore(state: State) -> None:
+    for name, spaces in state.items():
+        try:
+            module = import_module(name)
+        except Exception:  # noqa: BLE001 - told where a function needs the module
+            continue
+        for space, variables in spaces.items():
+            target = getattr(module, space) if space else module
+            for variable, value in variables.items():
+                setattr(target, variable, value)

@@ -1,0 +1,486 @@
+"""What the user's Python files say: text of functions and classes, and what they reach.
+
+Nothing here imports or runs a module: files are read and parsed, and names followed from one to the
+next.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import dis
+import functools
+import hashlib
+import importlib.util
+import json
+import linecache
+import sys
+import sysconfig
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, TypeAlias
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+PACKAGE = __name__.partition(".")[0]
+
+
+def owner(thing: Any) -> str:
+    """Say whose a function, class or module is: ``package``, ``library`` or ``user``."""
+    name = thing.__name__ if isinstance(thing, ModuleType) else getattr(thing, "__module__", None)
+    if isinstance(thing, FunctionType):
+        # Its own module, for `functools.wraps` gives it the name of another one.
+        name = thing.__globals__.get("__name__")
+    name = str(name or "builtins")
+    module = thing if isinstance(thing, ModuleType) else sys.modules.get(name)
+    if module is None:
+        return "user"
+    if isinstance(thing, FunctionType) and module.__dict__ is not thing.__globals__:
+        return "user"
+    top = name.partition(".")[0]
+    if top == PACKAGE:
+        return "package"
+    # Not by attributes: some modules are loaded by the first look at one.
+    for one in (module, sys.modules.get(top)):
+        variables = getattr(one, "__dict__", {})
+        if getattr(variables.get("__loader__"), "is_users", False):
+            return "user"
+        file = variables.get("__file__") or next(iter(variables.get("__path__", ())), None)
+        if file is not None:
+            return "library" if is_library(str(file)) else "user"
+    return "library" if top in sys.stdlib_module_names else "user"
+
+
+@functools.lru_cache(maxsize=4096)
+def is_library(file: str) -> bool:
+    """Say whether a file belongs to Python or to an installed package."""
+    homes = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+    path = Path(file)
+    installed = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+    return installed or any(path.is_relative_to(home) for home in homes)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a piece of code says.
+
+    Attributes
+    ----------
+    text
+        Hash of its syntax tree, or its bytecode; None where there is neither.
+    chains
+        Dotted names of its module that it reads, such as ``parts.block``.
+    decorators
+        Those in its decorators. What they are counts by the text of files alone: a function that
+        has gone to another process has no others of them with it.
+    imports
+        What it imports itself and uses: level, module, and dotted name in that module.
+    """
+
+    text: Json
+    chains: tuple[str, ...] = ()
+    decorators: tuple[str, ...] = ()
+    imports: tuple[tuple[int, str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class File:
+    """A module as its file says it.
+
+    Attributes
+    ----------
+    name, package
+        By which it imports others.
+    source
+        Its text; None where that is not known.
+    is_settled
+        It has been run in this process, and counts as it is now: not by this text.
+    """
+
+    name: str
+    package: str
+    source: _Source | None
+    is_settled: bool = False
+
+
+def home_of(variables: Mapping[str, Any], file: str | None = None) -> File:
+    """Return the file of a module, known by its variables."""
+    name, package = str(variables.get("__name__", "")), variables.get("__package__")
+    if package is None:
+        package = name if "__path__" in variables else name.rpartition(".")[0]
+    file = file or str(variables.get("__file__"))
+    linecache.checkcache(file)
+    return File(name, package, _parsed("".join(linecache.getlines(file))))
+
+
+def function_piece(code: CodeType, source: _Source | None) -> Piece:
+    """Read a function in its file; where it isn't there, it is known by its bytecode."""
+    names = _global_names(code)
+    node = source.function(code) if source is not None else None
+    if node is not None:
+        return _piece(node, names)
+    return Piece({"bytecode": [code.co_name, _bytecode(code)]}, tuple(sorted(names)))
+
+
+def class_piece(cls: type, source: _Source | None, methods: Iterable[FunctionType]) -> Piece:
+    """Read a class in its file; `methods` say which, where several have its name."""
+    lines = [method.__code__.co_firstlineno for method in methods]
+    node = source.class_(cls.__qualname__, lines) if source is not None else None
+    return Piece(None) if node is None else _piece(node)
+
+
+def _piece(node: ast.stmt | ast.Lambda, names: Set[str] | None = None) -> Piece:
+    """Read a piece of code; `names` are the globals that it reads, where they are known."""
+    uses, of_decorators = _Uses(), _Uses()
+    decorators = getattr(node, "decorator_list", [])
+    for child in ast.iter_child_nodes(node):
+        (of_decorators if child in decorators else uses).visit(child)
+    if names is None:
+        assert isinstance(node, ast.stmt)
+        try:
+            names = _free_names(node)
+        except SyntaxError:  # a part that can't stand alone, or a file that can't be run
+            names = {chain.partition(".")[0] for chain in uses.chains}
+    imports = {
+        (level, module, _joined(name, rest))
+        for alias, (level, module, name) in uses.imports.items()
+        for rest in uses.after(alias) or [""]
+    }
+    return Piece(
+        sha256(json_text(_tree(node))),
+        tuple(sorted(chain for chain in uses.chains if chain.partition(".")[0] in names)),
+        tuple(sorted(of_decorators.chains)),
+        tuple(sorted(imports)),
+    )
+
+
+class _Uses(ast.NodeVisitor):
+    """Collects the dotted names in a piece of code, and what it imports, by the names it gives."""
+
+    def __init__(self) -> None:
+        self.chains: set[str] = set()
+        self.imports: dict[str, tuple[int, str, str]] = {}
+
+    def after(self, name: str) -> list[str]:
+        """Return what follows a name where it is used: nothing where it is used by itself."""
+        return [
+            chain[len(name) + 1 :] for chain in self.chains if f"{chain}.".startswith(f"{name}.")
+        ]
+
+    def visit_Name(self, node: ast.Name) -> None:
+        self.chains.add(node.id)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        names, inner = [node.attr], node.value
+        while isinstance(inner, ast.Attribute):
+            names.append(inner.attr)
+            inner = inner.value
+        if isinstance(inner, ast.Name):
+            self.chains.add(".".join([inner.id, *reversed(names)]))
+        else:
+            self.visit(inner)
+
+    def visit_Import(self, node: ast.Import) -> None:
+        self.imports.update(_given_names(node))
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        self.imports.update(_given_names(node))
+
+
+def _given_names(node: ast.Import | ast.ImportFrom) -> dict[str, tuple[int, str, str]]:
+    """Return by the names that an import gives: level, module, and the name there."""
+    if isinstance(node, ast.ImportFrom):
+        of = (node.level, node.module or "")
+        return {alias.asname or alias.name: (*of, alias.name) for alias in node.names}
+    tops = {alias.name: alias.name.partition(".")[0] for alias in node.names}
+    return {
+        alias.asname or tops[alias.name]: (0, alias.name if alias.asname else tops[alias.name], "")
+        for alias in node.names
+    }
+
+
+def _free_names(node: ast.stmt) -> set[str]:
+    """Return the names of its module that a statement reads, decorators left out."""
+    fields = {**dict(ast.iter_fields(node)), "decorator_list": []}
+    alone = type(node)(**{name: fields[name] for name in node._fields})
+    module = ast.Module([ast.copy_location(alone, node)], [])
+    return _global_names(compile(module, "<piece>", "exec", dont_inherit=True))
+
+
+def _global_names(code: CodeType) -> set[str]:
+    reading = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+    names = {i.argval for i in dis.get_instructions(code) if i.opname in reading}
+    inner = (const for const in code.co_consts if isinstance(const, CodeType))
+    return names.union(*map(_global_names, inner))
+
+
+def _tree(node: Any) -> Json:
+    """Spell a syntax tree: no positions, no docstrings, nothing that is empty.
+
+    `ast.dump` spells it differently in each version of Python, which adds fields to old nodes
+    or leaves empty ones out, and `ast.unparse` writes strings differently.
+    """
+    if isinstance(node, list):
+        return [_tree(item) for item in node if not _says_nothing(item)]
+    if isinstance(node, ast.Constant):
+        text = node.value if isinstance(node.value, str) else repr(node.value)
+        return {"Constant": [type(node.value).__name__, text]}
+    if isinstance(node, ast.JoinedStr):
+        return {"JoinedStr": _f_string(node)}
+    if isinstance(node, ast.AST):
+        fields = {
+            name: _tree(value)
+            for name, value in ast.iter_fields(node)
+            if value not in (None, []) and name not in ("ctx", "type_comment")
+        }
+        return {type(node).__name__: fields}
+    return node if isinstance(node, str | int | None) else repr(node)
+
+
+def _f_string(node: ast.JoinedStr) -> list[Json]:
+    """Spell an f-string: its plain text is cut into other pieces by each version of Python."""
+    found: list[Json] = [""]
+    for part in node.values:
+        if isinstance(part, ast.Constant):
+            found[-1] = str(found[-1]) + str(part.value)
+        else:
+            found += [_tree(part), ""]
+    return found
+
+
+def _says_nothing(node: object) -> bool:
+    """Say whether a statement is a docstring, or stands for none."""
+    is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return isinstance(node, ast.Pass) or is_text
+
+
+class _Source:
+    """A file's syntax tree, and where in it things are defined."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self._functions: dict[tuple[str, int], ast.stmt] = {}
+        self._lambdas: dict[int, list[ast.Lambda]] = {}
+        self._classes: dict[str, list[ast.ClassDef]] = {}
+        #: Statements of the top level by the names that they give a value or change.
+        self.statements: dict[str, list[ast.stmt]] = {"": tree.body}
+        self._pieces: dict[int, Piece] = {}
+        self._note(tree, "")
+        for statement in tree.body:
+            for name in _changed_names(statement):
+                self.statements.setdefault(name, []).append(statement)
+
+    def _note(self, node: ast.AST, scope: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            inner = scope
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = child.decorator_list[0] if child.decorator_list else child
+                self._functions[child.name, first.lineno] = child
+                inner = f"{scope}{child.name}.<locals>."
+            elif isinstance(child, ast.ClassDef):
+                self._classes.setdefault(f"{scope}{child.name}", []).append(child)
+                inner = f"{scope}{child.name}."
+            elif isinstance(child, ast.Lambda):
+                self._lambdas.setdefault(child.lineno, []).append(child)
+            self._note(child, inner)
+
+    def function(self, code: CodeType) -> ast.stmt | ast.Lambda | None:
+        """Find a function by its line; of several lambdas in a line, the one at its place."""
+        if code.co_name != "<lambda>":
+            return self._functions.get((code.co_name, code.co_firstlineno))
+        found = self._lambdas.get(code.co_firstlineno, [])
+        if len(found) > 1:
+            spans = set(code.co_positions())
+            found = [
+                one
+                for one in found
+                if (
+                    *(one.body.lineno, one.body.end_lineno),
+                    *(one.body.col_offset, one.body.end_col_offset),
+                )
+                in spans
+            ]
+        return found[0] if len(found) == 1 else None
+
+    def class_(self, name: str, lines: Iterable[int]) -> ast.ClassDef | None:
+        """Find a class by its qualified name; of several, the one that its methods stand in."""
+        found = self._classes.get(name, [])
+        for one in found:
+            if any(one.lineno <= line <= (one.end_lineno or 0) for line in lines):
+                return one
+        return found[-1] if found else None
+
+    def piece(self, statement: ast.stmt) -> Piece:
+        """Read a statement of the top level."""
+        if id(statement) not in self._pieces:
+            self._pieces[id(statement)] = _piece(statement)
+        return self._pieces[id(statement)]
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(text: str) -> _Source | None:
+    try:
+        return _Source(ast.parse(text)) if text else None
+    except SyntaxError:
+        return None
+
+
+def _changed_names(node: ast.AST) -> set[str]:
+    """Return the names to which a statement gives a value, or whose value it changes."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {node.name}
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return set(_given_names(node))
+    if isinstance(node, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+        return set()
+    found = set().union(*map(_changed_names, ast.iter_child_nodes(node)))
+    changed: ast.AST | None = None
+    if isinstance(getattr(node, "ctx", None), ast.Store | ast.Del):
+        changed = node
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        changed = node.value.func if isinstance(node.value.func, ast.Attribute) else None
+    while isinstance(changed, ast.Attribute | ast.Subscript):  # as in `sizes.append(3)`
+        changed = changed.value
+    return found | {changed.id} if isinstance(changed, ast.Name) else found
+
+
+def in_files(
+    wanted: Iterable[tuple[File, str]],
+) -> tuple[list[Json], list[tuple[str, str]]]:
+    """Spell, by files alone, the statements that make what dotted names in them lead to.
+
+    The names of modules don't count: they are numbered as they are found.
+
+    Returns
+    -------
+    The statements; and module and dotted name of what is to be looked up in settled modules.
+    """
+    waiting = deque(wanted)
+    seen, numbers, found = set[tuple[str, object]](), dict[str, int](), list[Json]()
+    settled = list[tuple[str, str]]()
+    while waiting:
+        file, chain = waiting.popleft()
+        if file.source is None or (file.name, chain) in seen:
+            continue
+        seen.add((file.name, chain))
+        root, _, rest = chain.partition(".")
+        if file.is_settled and (not root or root in vars(sys.modules[file.name])):
+            settled.append((file.name, chain))
+            continue
+        if root not in file.source.statements:
+            waiting.extend(_brought(file, root, rest))
+            continue
+        for statement in file.source.statements[root]:
+            if isinstance(statement, ast.Import | ast.ImportFrom):
+                for name, (level, module, there) in sorted(_given_names(statement).items()):
+                    if root not in ("", name):
+                        continue
+                    if (target := _imported(level, module, file)) is None:
+                        found.append(["import", f"{module}.{there}"])
+                    else:
+                        waiting.append((target, _joined("" if there == "*" else there, rest)))
+            elif (file.name, statement) not in seen and not _says_nothing(statement):
+                seen.add((file.name, statement))
+                piece = file.source.piece(statement)
+                found.append([numbers.setdefault(file.name, len(numbers)), piece.text])
+                waiting.extend((file, one) for one in piece.chains)
+                waiting.extend(imported_by(piece, file))
+    return found, settled
+
+
+def _brought(file: File, root: str, rest: str) -> Iterator[tuple[File, str]]:
+    """Yield where a name may come from that a file doesn't give: submodules and star imports."""
+    assert file.source is not None
+    if hasattr(builtins, root):
+        return
+    if file.package == file.name and (inner := _file(f"{file.name}.{root}")) is not None:
+        yield inner, rest
+    for statement in file.source.statements.get("*", ()):
+        assert isinstance(statement, ast.ImportFrom)
+        if (other := _imported(statement.level, statement.module or "", file)) is not None:
+            yield other, _joined(root, rest)
+
+
+def imported_by(piece: Piece, home: File) -> Iterator[tuple[File, str]]:
+    """Yield what is to be looked up in files for a piece of code that stands in `home`."""
+    for chain in piece.decorators:
+        yield home, chain
+    for level, module, chain in piece.imports:
+        if (file := _imported(level, module, home)) is not None:
+            yield file, chain
+
+
+def _imported(level: int, module: str, home: File) -> File | None:
+    """Find the module of an import that stands in `home`; None where it is not the user's."""
+    try:
+        name = importlib.util.resolve_name("." * level + module, home.package) if level else module
+    except ImportError:
+        return None
+    return _file(name)
+
+
+def _file(name: str) -> File | None:
+    """Find a module without importing it; None where it is not the user's."""
+    top = sys.modules.get(name.partition(".")[0])
+    if name.partition(".")[0] == PACKAGE or (top is not None and owner(top) != "user"):
+        return None
+    spec = _spec(name)
+    if spec is None:
+        return None
+    folders = spec.submodule_search_locations
+    where = spec.origin if spec.has_location else next(iter(folders or ()), None)
+    if where is None or (is_library(where) and not getattr(spec.loader, "is_users", False)):
+        return None
+    get_source = getattr(spec.loader, "get_source", None)
+    text = get_source(name) if get_source is not None else ""
+    package = name.rpartition(".")[0] if folders is None else name
+    loader = getattr(sys.modules.get(name), "__loader__", None)
+    is_settled = getattr(loader, "is_settled", False)
+    return File(name, package, _parsed(text or "pass"), is_settled)
+
+
+def _spec(name: str) -> ModuleSpec | None:
+    """Find a module's spec; `importlib.util.find_spec` would import the packages around it."""
+    path, outer = None, name.rpartition(".")[0]
+    if outer:
+        around = _spec(outer)
+        if around is None or around.submodule_search_locations is None:
+            return None
+        path = list(around.submodule_search_locations)
+    found = (finder.find_spec(name, path) for finder in sys.meta_path)
+    return next((spec for spec in found if spec is not None), None)
+
+
+def _joined(*names: str) -> str:
+    return ".".join(filter(None, names))
+
+
+def _bytecode(code: CodeType) -> Json:
+    signature = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+    names = (code.co_varnames, code.co_names, code.co_freevars, code.co_cellvars)
+    constants = [_constant(const) for const in code.co_consts]
+    return [sha256(code.co_code), repr(signature), repr(names), constants]
+
+
+def _constant(value: object) -> Json:
+    if isinstance(value, CodeType):
+        return {"code": _bytecode(value)}
+    if isinstance(value, frozenset):
+        return {"frozenset": [*sorted(map(_constant, value), key=json_text)]}
+    if isinstance(value, tuple):
+        return [_constant(item) for item in value]
+    return {"literal": repr(value)}
+
+
+def json_text(value: Json) -> str:
+    """Write JSON in the one way in which it is hashed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def sha256(content: str | bytes) -> str:
+    """Return a SHA-256 in hex."""
+    data = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(data).hexdigest()

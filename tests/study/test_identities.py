@@ -1,0 +1,492 @@
+"""What a run is known by: all that decides its training, and nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import sys
+import types
+
+import pytest
+from studies import grid_text
+
+import ecg_mlflow
+from ecg_mlflow import (
+    C,
+    Grid,
+    Loss,
+    Optimizer,
+    Option,
+    Pipeline,
+    ResNet,
+    ResNet18,
+    ResNet34,
+    Split,
+    canonical,
+    load_corpus,
+    models,
+)
+from ecg_mlflow.canonical import digest
+from ecg_mlflow.errors import CanonicalError
+from ecg_mlflow.grids import ConfigAlias
+from ecg_mlflow.models.resnet import SpecBuilder
+from ecg_mlflow.pipeline import Stages, actions
+from ecg_mlflow.pipeline.actions import Action
+from ecg_mlflow.pipeline.user_code import UserCode, use
+from ecg_mlflow.study.grid_file import load_grid_file
+from ecg_mlflow.study.planning import Overrides, plan_study
+from ecg_mlflow.study.settings import Settings
+
+
+def write(folder, files):
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+# --- The package's own ----------------------------------------------------------------------------
+
+
+def test_the_digest_of_a_configuration_is_fixed():
+    config = ConfigAlias(
+        {"model": ResNet18, "filters": [64, 128, 256, 512], "layout": "cnacna", "dropout": 0.4}
+    )
+    assert config.digest == ("94067d96048a3303c1a34a9feb61c66997004a15cfe794058169b8b3f4210aac")
+
+
+def test_the_digest_of_a_design_is_fixed():
+    root = Pipeline().drop_labels(["~"]).rename_labels({"N": "NO"}).band_pass_signals(0.5, 40)
+    train = root.center_flip().random_resample_signals("normal", loc=300, scale=10)
+    design = {
+        "train": train.random_split_signals(3000, {"A": 6, "NO": C("n")}),
+        "test": root.split_signals(3000, step=3000).stages(),
+        "optimizer": Optimizer("adamw", learning_rate=1e-3),
+        "loss": Loss("focal", gamma=2.0),
+        "split": Split((0.7, 0.1, 0.2), stratified=True, seed=3),
+    }
+    assert digest(design) == "7fb709e8018672652bb6e8c51c33856bd7174b602d250faef51bdc3d02308c42"
+
+
+USERS = '''
+from functools import partial
+import numpy as np
+from numpy import tanh
+from ecg_mlflow import ResNet
+
+WIDTHS = [4, 8]
+NOISE = np.random.default_rng(3)
+
+
+class Base:
+    """A class of the user's."""
+
+    scale = 2
+
+    def make(self, x, *, f=f"{WIDTHS[0]:>{3}}"):
+        return helper(x) * self.scale
+
+
+def helper(x):
+    """Add, as is said here."""
+    from os.path import join
+
+    return np.sin(x) + tanh(x) + WIDTHS[-1] + len(join("a", "b"))
+
+
+def net(input_shape, n_classes, width=3, **options):
+    """Build a network."""
+    assert NOISE
+    return ResNet(input_shape, n_classes, make=lambda x: Base().make(-x), **options)
+
+
+value = [net, partial(net, width=5), lambda x: x**2 if x else None]
+'''
+
+
+def load(folder, files, name="steps_of_test"):
+    """Run a module from files that stand beside it."""
+    write(folder, {f"{name}.py": files} if isinstance(files, str) else files)
+    use(UserCode.read(folder, [f"{name}.py"]), anew=True)
+    return importlib.import_module(name)
+
+
+@pytest.fixture(autouse=True)
+def no_users_code():
+    yield
+    use(UserCode())
+
+
+def test_the_digest_of_a_users_function_is_fixed(tmp_path):
+    # In all versions of Python that this package runs in.
+    found = digest(load(tmp_path, USERS).value)
+    assert found == "b566ab52c37771b39c8dfb0701b656dd5b97e15fb23b12926cf7a3a02f2d2c83"
+
+
+NAMED = [Settings, Stages, Pipeline, Split, Optimizer, Loss, SpecBuilder, Grid, Option, C]
+
+
+def kinds_of(kind):
+    return {kind, *(one for child in kind.__subclasses__() for one in kinds_of(child))}
+
+
+def test_all_that_can_take_part_in_an_identity_has_a_name():
+    """By which it is known wherever it stands: anything else is refused as a value."""
+    # Subclasses are known once their modules are imported.
+    for module in pkgutil.walk_packages(actions.__path__, f"{actions.__name__}."):
+        importlib.import_module(module.name)
+    concrete = {one for one in kinds_of(Action) if hasattr(one, "name")}
+    concrete = {one for one in concrete if one.__module__.startswith("ecg_mlflow.")}
+    assert {actions.CenterFlip, actions.ApplyStep, actions.SplitSignals} < concrete
+    builders = [one for one in vars(models).values() if callable(one)]
+    assert {ResNet, ResNet18, ResNet34} <= {*builders}
+    known = [*NAMED, *sorted(concrete, key=str), *builders]
+    assert len({digest(one) for one in known}) == len(known)
+    names = [canonical._NAMES[id(one)][0] for one in known]
+    assert len(set(names)) == len(names)
+
+
+def test_the_exported_classes_that_have_no_name_can_be_no_values():
+    exported = [getattr(ecg_mlflow, name) for name in ecg_mlflow.__all__]
+    nameless = {
+        one.__name__
+        for one in exported
+        if (inspect.isclass(one) or inspect.isfunction(one)) and id(one) not in canonical._NAMES
+    }
+    assert nameless == {
+        *("DemoBudget", "Research", "RunLogger"),
+        *("autolog", "load_corpus", "load_results", "read_record", "start_run"),
+    }
+    for name in nameless:
+        with pytest.raises(CanonicalError, match=rf"{name}, which has no name .*counts_as"):
+            digest([getattr(ecg_mlflow, name)])
+
+
+def test_what_is_new_in_the_package_and_has_no_name_is_refused(monkeypatch):
+    from dataclasses import dataclass
+
+    @dataclass(frozen=True)
+    class NewAction(Action):
+        name = "new_action"
+        gain: int
+
+    monkeypatch.setattr(NewAction, "__module__", "ecg_mlflow.pipeline.actions.records")
+    with pytest.raises(CanonicalError, match=r"NewAction, which has no name that outlives a move"):
+        digest({"train": [NewAction(3)]})
+
+
+def test_a_name_is_given_once():
+    with pytest.raises(AssertionError, match="two things count as ResNet18"):
+        canonical.counts_as("ResNet18", version=2)(types.SimpleNamespace())
+
+
+def test_where_a_class_of_the_package_stands_does_not_count(monkeypatch):
+    """Neither its module, its docstring nor its source."""
+    stages = Pipeline().center_flip().split_signals(100, 100).stages()
+    values = [ResNet18, Optimizer("sgd"), stages]
+    before = digest(values)
+    for kind in (Optimizer, Stages, actions.CenterFlip, actions.SplitSignals):
+        monkeypatch.setattr(kind, "__module__", "ecg_mlflow.somewhere.else_")
+        monkeypatch.setattr(kind, "__doc__", "Another text.")
+    monkeypatch.setattr(ResNet18.describe, "__module__", "ecg_mlflow.somewhere.else_")
+    monkeypatch.setattr(ResNet18, "__name__", "ResNetXVIII")
+    assert digest(values) == before
+
+
+def test_a_version_counts(monkeypatch):
+    before = digest(ResNet18)
+    monkeypatch.setitem(canonical._NAMES, id(ResNet18), ("ResNet18", 2))
+    assert digest(ResNet18) != before
+
+
+# --- The user's, in all forms ---------------------------------------------------------------------
+
+#: The grid file's step reaches something of `own_parts.py` or of a package, by some way.
+STEP = "def step(signal, fs):\n    {}\n"
+PARTS = '''
+"""A module beside the grid file."""
+import math
+from own_pack.deep import deeper as far
+
+WIDTH = 3.0
+TABLE = {"sizes": [1, 2]}
+NAMES = {"a"}
+
+
+class Config:
+    gain = 2
+
+    def apply(self, x):
+        return x * self.gain
+
+
+class Settled(Config):
+    pass
+
+
+CONFIG = Config()
+CONFIG.size = 1
+
+
+def block(x):
+    """Say what is done."""
+    return inner(x)  # as it is
+
+
+def inner(x):
+    return far(x) * 2
+
+
+def cached(x):
+    return _cached(x)
+
+
+import functools
+
+
+@functools.lru_cache
+def _cached(x):
+    return x + 5
+
+
+def unrelated(x):
+    return x - 1
+'''
+PACK = {
+    "own_pack/__init__.py": "",
+    "own_pack/deep.py": "from . import ground\n\ndef deeper(x):\n    return x + ground.LEVEL\n",
+    "own_pack/ground.py": "LEVEL = 7.0\n",
+}
+FORMS = {
+    "function": ("from own_parts import block\n", "return block(signal)"),
+    "attribute": ("import own_parts\n", "return own_parts.block(signal)"),
+    "constant": ("from own_parts import WIDTH\n", "return signal * WIDTH"),
+    "constant attribute": ("import own_parts as p\n", "return signal * p.WIDTH"),
+    "import inside": ("", "from own_parts import block\n    return block(signal)"),
+    "import of a constant inside": ("", "import own_parts\n    return signal * own_parts.WIDTH"),
+    "table": ("import own_parts\n", "return signal * own_parts.TABLE['sizes'][0]"),
+    "table inside": ("", "from own_parts import TABLE\n    return signal * TABLE['sizes'][0]"),
+    "set": ("from own_parts import NAMES\n", "return signal * len(NAMES)"),
+    "class": ("from own_parts import Settled\n", "return Settled().apply(signal)"),
+    "class attribute": ("import own_parts\n", "return signal * own_parts.Config.gain"),
+    "class inside": ("", "from own_parts import Settled as S\n    return S().apply(signal)"),
+    "instance": ("from own_parts import CONFIG\n", "return signal * CONFIG.size"),
+    "cached": ("from own_parts import cached\n", "return cached(1) * signal"),
+    "star": ("from own_parts import *\n", "return block(signal)"),
+    "whole module": ("import own_parts\n", "return getattr(own_parts, 'block')(signal)"),
+    "default": (
+        "import own_parts\n",
+        "f = lambda x, y=own_parts.WIDTH: x * y\n    return f(signal)",
+    ),
+    "package": ("import own_pack.deep\n", "return own_pack.deep.deeper(signal)"),
+    "package inside": ("", "import own_pack.deep\n    return own_pack.deep.deeper(signal)"),
+    "from package inside": ("", "from own_pack import deep\n    return deep.deeper(signal)"),
+    "decorator": ("from own_deco import twice\n", "return signal"),
+}
+DECO = "SHARE = 2\ndef twice(f):\n    return lambda x, fs: SHARE * f(x, fs)\n"
+LEVEL, WIDTH, INNER = ("LEVEL = 7.0", "LEVEL = 8.0"), ("WIDTH = 3.0", "WIDTH = 4.0"), ("* 2", "* 3")
+SIZES, GAIN, SIZE = ("[1, 2]", "[1, 3]"), ("gain = 2", "gain = 3"), ("size = 1", "size = 2")
+CHANGES = [
+    ("function", *LEVEL),
+    ("function", *INNER),
+    ("attribute", *LEVEL),
+    ("attribute", "def block(x):", "def block(x, y=2):"),
+    ("constant", *WIDTH),
+    ("constant attribute", *WIDTH),
+    ("import inside", *LEVEL),
+    ("import inside", *INNER),
+    ("import inside", "return inner(x)", "return -inner(x)"),
+    ("import of a constant inside", *WIDTH),
+    ("table", *SIZES),
+    ("table inside", *SIZES),
+    ("set", '{"a"}', '{"b"}'),
+    ("class", *GAIN),
+    ("class", "x * self.gain", "x / self.gain"),
+    ("class", "class Settled(Config):\n    pass", "class Settled(Config):\n    more = 1"),
+    ("class attribute", *GAIN),
+    ("class inside", *GAIN),
+    ("class inside", "return x * self", "return -x * self"),
+    ("instance", *SIZE),
+    ("instance", *GAIN),
+    ("cached", "return x + 5", "return x + 6"),
+    ("star", *INNER),
+    ("whole module", *INNER),
+    ("whole module", *LEVEL),
+    ("default", *WIDTH),
+    ("package", *LEVEL),
+    ("package inside", *LEVEL),
+    ("from package inside", *LEVEL),
+    ("decorator", "SHARE = 2", "SHARE = 3"),
+]
+#: What changes nothing of all these, but for those of the whole module.
+SAME = [
+    ('"""A module beside the grid file."""', '"""Another text."""'),
+    ('"""Say what is done."""', '"""Say it otherwise.\n\n    At length.\n    """'),
+    ("# as it is", "# as it was, or nearly"),
+    ("return inner(x)", "return (\n        inner(\n            x,\n        )\n    )"),
+    ("def inner(x):\n", "\n\ndef inner(x):\n    '''Now it has one.'''\n"),
+    ("* 2\n", "* 0x2\n"),
+    ('{"sizes": [1, 2]}', "{'sizes': [1, 2,]}"),
+    ("LEVEL = 7.0\n", "LEVEL = 7.0  # metres\n"),
+]
+OTHER = [("return x - 1", "return x - 2"), ("import math\n", "import math\nimport json\n")]
+
+
+def identity(folder, form, *changes, before="", name="grid"):
+    """Return the digest of the step in a grid file, with some text in its files replaced."""
+    head, body = FORMS[form]
+    head += "@twice\n" if form == "decorator" else ""
+    files = {"own_parts.py": PARTS, "own_deco.py": DECO, **PACK}
+    files[f"{name}.py"] = grid_text(before + head + STEP.format(body))
+    for old, new in changes:
+        assert any(old in text for text in files.values()), old
+        files = {file: text.replace(old, new) for file, text in files.items()}
+    write(folder, files)
+    return digest(load_grid_file(folder / f"{name}.py").module.step)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda one: f"{one[0]} {one[1]} {one[2]}"[:50])
+def test_what_a_function_reaches_counts(tmp_path, change):
+    form, *pair = change
+    assert identity(tmp_path, form) != identity(tmp_path, form, pair)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_text_that_does_nothing_does_not_count(tmp_path, form):
+    before = identity(tmp_path, form)
+    assert identity(tmp_path, form) == before
+    assert identity(tmp_path, form, *SAME) == before
+    if form != "whole module":
+        assert identity(tmp_path, form, *OTHER) == before
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_where_the_grid_file_stands_does_not_count(tmp_path, form):
+    elsewhere = identity(tmp_path / "another place", form, name="other_name")
+    assert identity(tmp_path / "one", form) == elsewhere
+
+
+@pytest.mark.parametrize("form", ["constant attribute", "import of a constant inside"])
+def test_what_a_grid_file_does_to_a_module_counts(tmp_path, form):
+    found = {
+        identity(tmp_path, form, before=f"import own_parts\nown_parts.WIDTH = {width}\n")
+        for width in (3.0, 5, 6)
+    }
+    assert len(found) == 3
+
+
+def test_what_a_function_imports_is_not_run(tmp_path):
+    change = ("WIDTH = 3.0", "WIDTH = 3.0\nimport own_fragile")
+    (tmp_path / "own_fragile.py").write_text("raise RuntimeError('not here')")
+    assert len(identity(tmp_path, "import inside", change)) == 64
+    assert "own_parts" not in sys.modules
+
+
+def test_functions_that_import_each_other_have_an_identity(tmp_path):
+    files = {
+        "steps_of_test.py": "import own_b\nX = 1\ndef f(n):\n    import own_b\n    own_b.g(n)",
+        "own_b.py": "def g(n):\n    import steps_of_test as s\n    s.f(s.X) if n else use(s)",
+    }
+    before = digest(load(tmp_path, files).f)
+    assert digest(load(tmp_path, files).f) == before
+    changed = {**files, "own_b.py": files["own_b.py"].replace("use(s)", "use(s, s)")}
+    assert digest(load(tmp_path, changed).f) != before
+
+
+def test_a_wrapper_of_a_librarys_function_is_the_users(tmp_path):
+    text = "import functools, numpy as np\n@functools.wraps(np.median)\ndef f(x):\n    return 1 * x"
+    one, other = (digest(load(tmp_path, text.replace("1 *", by)).f) for by in ("1 *", "2 *"))
+    assert one != other
+
+
+def test_what_a_library_has_put_around_a_function_is_the_function(tmp_path):
+    text = """
+from contextlib import contextmanager
+@contextmanager
+def quiet(x):
+    yield 1
+def f(x):
+    with quiet(x) as y:
+        return y
+"""
+    one, other = (
+        digest(load(tmp_path, text.replace("yield 1", y)).f) for y in ("yield 1", "yield")
+    )
+    assert one != other
+
+
+def test_a_library_counts_by_its_names(tmp_path, monkeypatch):
+    """Also where a function stands in its depths, and of what it is made, changes with versions."""
+    library = tmp_path / "site-packages" / "lib_of_test"
+    monkeypatch.syspath_prepend(library.parent)
+    own = tmp_path / "own"
+    own.mkdir()
+    text = "from lib_of_test import f, INIT\ndef g():\n    from lib_of_test import h\n    f(INIT)"
+    found = set()
+    for depth, body in (("_one", "return 1"), ("_two", "return 2\n\ndef more():\n    pass")):
+        files = {
+            "__init__.py": f"from lib_of_test.{depth} import INIT, f, h",
+            f"{depth}.py": f"def f(x):\n    {body}\nclass Init:\n    pass\nINIT = Init()\nh = f",
+        }
+        write(library, files)
+        importlib.invalidate_caches()
+        module = load(own, text)
+        found |= {(digest(module.g), digest([module.f]))}
+        for name in [one for one in sys.modules if one.startswith("lib_of_test")]:
+            del sys.modules[name]
+    assert len(found) == 1
+
+
+def test_lambdas_in_one_line_are_told_apart(tmp_path):
+    text = "fs = [lambda x: x + 1, lambda x: x + 2, lambda x: lambda y: x, lambda x: x + 1]"
+    digests = [digest(one) for one in load(tmp_path, text).fs]
+    assert len(set(digests)) == 3
+    assert digests[0] == digests[3]
+    spread = text.replace(", lambda", ",\n\n  lambda").replace("x + 1", "(x + 1)  # plus\n")
+    assert [digest(one) for one in load(tmp_path, spread).fs] == digests
+
+
+# --- Studies --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def corpus(beats):
+    return load_corpus(str(beats))
+
+
+@pytest.mark.parametrize("form", ["function", "constant", "attribute", "import inside"])
+def test_a_module_beside_the_grid_file_that_changes_makes_other_runs(tmp_path, corpus, form):
+    """Of which no result of an earlier study is taken over, and none is skipped on resume."""
+    part = "WIDTH = 8\nBODY = 1\ndef block(n):\n    return n + BODY\n"
+    head, inside, blocks = {
+        "function": ("from own_net import block", "", "[block(3)]"),
+        "constant": ("from own_net import WIDTH", "", "[WIDTH]"),
+        "attribute": ("import own_net", "", "[own_net.block(own_net.WIDTH)]"),
+        "import inside": ("", "from own_net import block", "[block(3)]"),
+    }[form]
+    grid = grid_text(
+        f"""{head}
+def net(input_shape, n_classes, layout):
+    {inside}
+    return ResNet(input_shape, n_classes, blocks={blocks}, layout=layout)
+net.describe = lambda *shapes, **options: ResNet.describe(
+    *shapes, blocks=[1], filters=[2], input_filters=2, **options)
+""",
+        model="net",
+        model_arguments="",
+    )
+
+    def identities(*change):
+        files = {"grid.py": grid, "own_net.py": part.replace(*change) if change else part}
+        write(tmp_path, files)
+        research = load_grid_file(tmp_path / "grid.py").research
+        return {run.identity for run in plan_study(research, corpus, Overrides()).runs}
+
+    before = identities()
+    assert identities() == before
+    assert identities("def block(n):\n", 'def block(n):\n    """Say."""  # why\n') == before
+    if form != "constant":
+        assert not identities("BODY = 1", "BODY = 2") & before
+        assert not identities("n + BODY", "n - BODY") & before
+    if form in ("constant", "attribute"):
+        assert not identities("WIDTH = 8", "WIDTH = 9") & before

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+import threading
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 TRACE = "trace.npz"
 #: Stands in front of the names of what tests have found.
 _TEST = "test/"
+#: Arrays are loaded by one thread at a time: np.load parses their headers with `ast`, which is not
+#: safe in threads on Python 3.11 ("AST constructor recursion depth mismatch").
+_LOADING = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +99,8 @@ class Trace:
         """
         try:
             # By hand: np.load leaves a file open that turns out to be no archive.
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            data = io.BytesIO(path.read_bytes())
+            with _LOADING, np.load(data, allow_pickle=False) as arrays:
                 return cls(
                     arrays["loss"],
                     arrays["iterations"],

@@ -1,4 +1,4 @@
-"""What studies left behind, in the form in which configurations are compared."""
+"""Predictions of finished studies, in the form in which configurations are compared."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TrainedRun:
 
 
 def is_multilabel_run(child: ChildRecord) -> bool:
-    """Say whether a run's records may be of several classes."""
+    """Tell whether a run's records may be of several classes."""
     return child.params.get("multilabel") == "True"
 
 
@@ -75,8 +75,13 @@ class Configuration:
     study: StudyRecord
     runs: tuple[TrainedRun, ...]
 
+    @property
+    def tests(self) -> list[Predictions]:
+        """Predictions of the test records by each run that has some."""
+        return [run.test for run in self.runs if run.test is not None]
+
     def candidate(self, side: str) -> Candidate | None:
-        """Return what it says of one side's records; None if a run has no predictions of it."""
+        """Return its predictions of one side's records; None if a run has none of them."""
         found = [run.validation if side == VALIDATION else run.test for run in self.runs]
         predictions = tuple(one for one in found if one is not None)
         if len(predictions) < len(found):
@@ -159,7 +164,7 @@ def _configurations(
     if study.children and not any(validated):
         notes.append(
             f"{study.name} has no validation records: the weights of the last iteration are "
-            "compared, for its best ones were chosen by the test records; and so would a winner be"
+            "compared, because its best ones were chosen by the test records, as a winner would be"
         )
     weights = [BEST if one else LAST for one in validated]
     wanted = [

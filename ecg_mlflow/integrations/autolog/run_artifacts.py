@@ -14,7 +14,7 @@ from ecg_mlflow.errors import AutologError
 from ecg_mlflow.integrations.autolog.labelled_records import LabelledRecords
 from ecg_mlflow.integrations.autolog.network import Head
 from ecg_mlflow.integrations.autolog.saving import save_network
-from ecg_mlflow.reports.figures.training_plots import class_counts, confusion_matrix, learning_curve
+from ecg_mlflow.reports.figures.training_plots import confusion_plot, learning_curve
 from ecg_mlflow.stats.scores import objective_of
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.trace import Trace, log_trace
@@ -129,12 +129,7 @@ class Curves:
                 columns = tested.records.columns(tested.evaluation)
                 log.table(f"predictions/{name}.csv", columns)
         if self.best:
-            one, title = self.best.evaluation, "best test"
-            figure = (
-                class_counts(one.targets, one.said, one.classes, title=title)
-                if one.is_multilabel
-                else confusion_matrix(one.confusion, one.classes, title=title)
-            )
+            figure = confusion_plot(self.best.evaluation, title="best test")
             log.figure("plots/confusion_matrix.png", figure)
 
     def _log_models(self, log: RunLog) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.records.splits import TEST, VALIDATION
-from ecg_mlflow.reports.figures.training_plots import class_counts, confusion_matrix, learning_curve
+from ecg_mlflow.reports.figures.training_plots import confusion_plot, learning_curve
 from ecg_mlflow.stats.predictions import prediction_columns
 from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
 from ecg_mlflow.tracking.trace import Trace, log_trace
@@ -27,7 +27,6 @@ from ecg_mlflow.training import Evaluation
 
 if TYPE_CHECKING:
     import keras
-    from matplotlib.figure import Figure
 
     from ecg_mlflow.records import Corpus
     from ecg_mlflow.study.worker.training_run import TrainingRun
@@ -158,10 +157,7 @@ def evaluation_columns(evaluation: Evaluation, corpus: Corpus) -> dict[str, Any]
     patients = corpus.patients
     return prediction_columns(
         [corpus.ids[row] for row in evaluation.rows],
-        evaluation.labels,
-        evaluation.predicted_labels,
-        evaluation.probabilities,
-        evaluation.classes,
+        evaluation,
         patients=None if patients is None else [patients[row] for row in evaluation.rows],
         more={"windows": evaluation.counts},
     )
@@ -178,14 +174,7 @@ def _log_plots(run: TrainingRun, best: Evaluation, side: str) -> None:
     losses = np.concatenate(run.state.losses)
     run.log.figure("plots/learning_curve.png", learning_curve(losses, tests, first_step=0))
     title = f"best weights, {side} records"
-    run.log.figure("plots/confusion_matrix.png", draw_confusion(best, title))
-
-
-def draw_confusion(evaluation: Evaluation, title: str) -> Figure:
-    """Draw what was taken for what, or, of several classes a record, each class by itself."""
-    if evaluation.is_multilabel:
-        return class_counts(evaluation.targets, evaluation.said, evaluation.classes, title=title)
-    return confusion_matrix(evaluation.confusion, evaluation.classes, title=title)
+    run.log.figure("plots/confusion_matrix.png", confusion_plot(best, title=title))
 
 
 def keep_trace(run: TrainingRun, conclusion: Mapping[str, float] | None = None) -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from ecg_mlflow.executors import stop_requested
 from ecg_mlflow.models.build import build_model
 from ecg_mlflow.records.splits import TEST
+from ecg_mlflow.reports.figures.training_plots import confusion_plot
 from ecg_mlflow.study.data_plan import batch_sources
-from ecg_mlflow.study.worker.run_artifacts import draw_confusion, evaluation_columns
+from ecg_mlflow.study.worker.run_artifacts import evaluation_columns
 from ecg_mlflow.study.worker.training_run import Report
 from ecg_mlflow.tracking.logged_models import fetch_network
 from ecg_mlflow.tracking.retry import Patience
@@ -75,7 +76,7 @@ def score(run: RunJob, client: MlflowClient, corpus: Corpus, report: Report) -> 
     title = f"best weights, {TEST} records"
     with RunLog(client, run.run_id, patience=patience) as log:
         log.table("predictions/best.csv", evaluation_columns(evaluation, corpus))
-        log.figure("plots/confusion_matrix_test.png", draw_confusion(evaluation, title))
+        log.figure("plots/confusion_matrix_test.png", confusion_plot(evaluation, title=title))
         log.metrics(metrics, run.n_iterations - 1, time.time_ns() // 1_000_000)
         log.flush()
     return metrics

@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from ecg_mlflow.reports.figures.scores import Score, interval_ends, ranked, told
 from ecg_mlflow.reports.figures.sheet import place, sheet, shorten, size_mm, text_width, wrap, write
 
 
@@ -53,22 +52,12 @@ def test_wrapped_texts_keep_their_words():
     assert wrap(text, 0) == text.split()
 
 
-def test_ranking_and_telling():
-    given = [Score("a", 0.2), Score("b", float("nan")), Score("c", 0.9)]
-    assert [(rank, one.name) for rank, one in ranked(given)] == [(1, "c"), (2, "a"), (3, "b")]
-    assert [one.name for _, one in ranked(given, False)] == ["a", "c", "b"]
-    assert told(0.8123, (0.75, 0.8649)) == "0.812 [0.750, 0.865]"
-    assert told(0.8123) == "0.812"
-    assert told(float("nan"), (0, 1)) == "not defined"
-    assert interval_ends((0.5, 0.9), 0.8) == pytest.approx((0.3, 0.1))
-    assert interval_ends(None, 0.8) == (0, 0)
-
-
 def test_matplotlib_is_loaded_when_something_is_drawn_and_pyplot_never():
     code = (
-        "import sys; import numpy as np; from ecg_mlflow.reports.figures import draw_strip, png;"
-        "print('matplotlib' in sys.modules);"
-        "png(draw_strip(np.zeros((30, 1)), 30.0, ['ECG']));"
+        "import sys; import numpy as np; from ecg_mlflow.reports.figures import draw_ecg, png;"
+        "from ecg_mlflow.reports.figures.training_plots import learning_curve;"
+        "print('matplotlib' in sys.modules); learning_curve([1.0]);"
+        "png(draw_ecg(np.zeros((30, 1)), 30.0, ['ECG']));"
         "print('matplotlib.pyplot' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -62,7 +62,7 @@ def compare_studies(
     results = read_results(client, names)
     options = options.with_metric(results.usual_metric)
     comparison = compare_side(results, TEST, options)
-    conclusions, notes = conclude(comparison), (*comparison.notes, *results.notes)
+    conclusions, notes = conclusions_of(comparison), (*comparison.notes, *results.notes)
     location = write_report(client, results, comparison, options, conclusions, notes, output)
     more = len(comparison.standings) - SHOWN
     return "\n".join(
@@ -100,7 +100,7 @@ def compare_side(results: Results, side: str, options: ComparisonOptions) -> Com
     return compare(known, metrics, options.metric, **options.bootstrap)
 
 
-def conclude(comparison: Comparison) -> list[str]:
+def conclusions_of(comparison: Comparison) -> list[str]:
     """Say what the comparison means, in sentences without full stops."""
     group, metric = comparison.group, comparison.decisive
     where = f"in {metric} on {comparison.n_records} test records, at {comparison.level:.0%}"

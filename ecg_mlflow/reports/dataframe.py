@@ -234,13 +234,8 @@ def _option_values(found: StudyRuns) -> dict[str, list[str]]:
     return {name: list(aliases) for name, aliases in values.items()}
 
 
-def _as_numbers(aliases: Sequence[str]) -> list[int] | list[float] | None:
+def _as_numbers(aliases: Sequence[str]) -> list[Any] | None:
     """Return the numbers that aliases spell; None where one is none, or two are the same."""
-    for kind in (int, float):
-        try:
-            numbers = [kind(alias) for alias in aliases]
-        except ValueError:
-            continue
-        is_plain = all(math.isfinite(number) for number in numbers)
-        return numbers if is_plain and len(set(numbers)) == len(numbers) else None
-    return None
+    numbers = pd.to_numeric(pd.Series(aliases, dtype=object), errors="coerce")
+    is_plain = bool(np.isfinite(numbers).all()) and numbers.is_unique
+    return numbers.tolist() if is_plain else None

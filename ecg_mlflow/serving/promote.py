@@ -75,7 +75,7 @@ def promote(client: MlflowClient, request: PromotionRequest) -> int:
         doesn't reproduce what the study has logged.
     """
     results = read_results(client, [request.study])
-    request = request.about(results.usual_metric)
+    request = request.with_metric(results.usual_metric)
     choice = choose_run(results, request.options, request.run_id)
     study, run = results.studies[0], choice.run
     corpus = open_study_corpus(study.plan, study.request, request.location)

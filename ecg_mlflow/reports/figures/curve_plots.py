@@ -15,13 +15,9 @@ from ecg_mlflow.reports.figures.sheet import (
     PALETTE,
     SMALL_PT,
     TEXT_PT,
-    head,
-    legend,
-    place,
+    Sheet,
     plain_axes,
-    sheet,
     shorten,
-    size_mm,
     text_width,
 )
 from ecg_mlflow.stats.calibration import Reliability
@@ -70,9 +66,10 @@ def ranking_plot(
         raise PredictionsError("a plot of curves needs at least one of each kind")
     left = max(len(roc), len(precision_recall)) - MOST_CURVES
     keys = (min(len(roc), MOST_CURVES) + 1) * _LINE
-    figure = sheet(_LEFT + 2 * _SIDE + _BETWEEN + EDGE + 3, _TOP + _SIDE + _BOTTOM + keys + EDGE)
-    note = f"; {left} more configurations are left out" if left > 0 else ""
-    head(figure, title, f"bands: {level:.0%}{note}")
+    note = f"bands: {level:.0%}"
+    note += f"; {left} more configurations are left out" if left > 0 else ""
+    size = (_LEFT + 2 * _SIDE + _BETWEEN + EDGE + 3, _TOP + _SIDE + _BOTTOM + keys + EDGE)
+    sheet = Sheet(*size, title, note)
     kinds = (
         (roc, "AUC", "1 - specificity", "sensitivity", "chance", (0.0, 1.0)),
         (precision_recall, "AP", "recall (sensitivity)", "precision",
@@ -80,7 +77,7 @@ def ranking_plot(
     )  # fmt: skip
     for number, (curves, area_name, across, up, chance, heights) in enumerate(kinds):
         x = _LEFT + number * (_SIDE + _BETWEEN)
-        axes = _square(figure, x, EDGE + keys + _BOTTOM, across, up)
+        axes = _square(sheet, x, EDGE + keys + _BOTTOM, across, up)
         handles, names = [], []
         for index, (name, curve, area) in enumerate(curves[:MOST_CURVES]):
             colour = PALETTE[index]
@@ -95,8 +92,7 @@ def ranking_plot(
             room = _SIDE - text_width(told, SMALL_PT)
             names.append(f"{shorten(name, room, SMALL_PT)}{told}")
         handles += axes.plot((0, 1), heights, ":", color=GREY, linewidth=1, gid="chance")
-        legend(
-            figure,
+        sheet.legend(
             x - 8,
             EDGE + keys,
             handles,
@@ -104,7 +100,7 @@ def ranking_plot(
             fontsize=SMALL_PT,
             handlelength=2.5,
         )
-    return figure
+    return sheet.figure
 
 
 def reliability_plot(
@@ -132,10 +128,11 @@ def reliability_plot(
             f"{len(reliabilities)}"
         )
     low = EDGE + 9.0
-    figure = sheet(_LEFT + _SIDE + 16 + _KEY + EDGE, _TOP + _SIDE + 6 + _TALL + low)
-    head(figure, title, f"bars: {level:.0%} Wilson interval of the share of positive records")
-    axes = _square(figure, _LEFT, low + _TALL + 6, "", "share of positive records")
-    below = place(figure, _LEFT, low, _SIDE, _TALL)
+    note = f"bars: {level:.0%} Wilson interval of the share of positive records"
+    size = (_LEFT + _SIDE + 16 + _KEY + EDGE, _TOP + _SIDE + 6 + _TALL + low)
+    sheet = Sheet(*size, title, note)
+    axes = _square(sheet, _LEFT, low + _TALL + 6, "", "share of positive records")
+    below = sheet.place(_LEFT, low, _SIDE, _TALL)
     plain_axes(below)
     # As far beyond 0 and 1 as a marker or a bar's end needs.
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
@@ -164,14 +161,14 @@ def reliability_plot(
     below.set_yticks([0, *(powers if len(powers) <= 4 else powers[1::2])])
     below.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     below.minorticks_off()
-    top = size_mm(figure)[1] - _TOP - 2
-    legend(figure, _LEFT + _SIDE + 6, top, handles, [*names, "perfect"], fontsize=SMALL_PT)
-    return figure
+    top = sheet.height - _TOP - 2
+    sheet.legend(_LEFT + _SIDE + 6, top, handles, [*names, "perfect"], fontsize=SMALL_PT)
+    return sheet.figure
 
 
-def _square(figure: Figure, x: float, y: float, across: str, up: str) -> Axes:
+def _square(sheet: Sheet, x: float, y: float, across: str, up: str) -> Axes:
     """Axes from 0 to 1 in both directions."""
-    axes = place(figure, x, y, _SIDE, _SIDE)
+    axes = sheet.place(x, y, _SIDE, _SIDE)
     plain_axes(axes)
     ticks = np.linspace(0, 1, 6)
     axes.set(xlim=(0, 1), ylim=(0, 1), xticks=ticks, yticks=ticks)

@@ -24,14 +24,8 @@ from ecg_mlflow.reports.figures.sheet import (
     EDGE,
     GREY,
     SMALL_PT,
-    TEXT_PT,
-    TITLE_PT,
-    place,
-    sheet,
-    shorten,
-    size_mm,
+    Sheet,
     wrap,
-    write,
 )
 from ecg_mlflow.reports.figures.strip_rows import (
     AFTER,
@@ -125,12 +119,14 @@ def draw_ecg(
     notes = [line for note in found for line in wrap(note, width, SMALL_PT)]
     over = _MARKS if marks else 0.0
     body = sum(over + row.height + _AXIS for row in rows)
-    figure = sheet(width + 2 * EDGE, _HEADER + body + len(notes) * _NOTE + EDGE / 2)
-    _head(figure, title, importance is not None)
-    top = size_mm(figure)[1] - _HEADER
+    scale = f"{MM_PER_S:g} mm/s   {MM_PER_MV:g} mm/mV"
+    sheet = Sheet(width + 2 * EDGE, _HEADER + body + len(notes) * _NOTE + EDGE / 2, title, scale)
+    if importance is not None:
+        _explain_importance(sheet)
+    top = sheet.height - _HEADER
     for row in rows:
         top -= over + row.height
-        axes = place(figure, EDGE, top, width, row.height)
+        axes = sheet.place(EDGE, top, width, row.height)
         draw_paper(axes, width, row.height)
         if importance is not None:
             cells = importance_cells(importance, fs, row.start, row.end)
@@ -144,8 +140,8 @@ def draw_ecg(
         draw_seconds(axes, replace(row, start=row.start + start_s, end=row.end + start_s))
         top -= _AXIS
     for number, note in enumerate(notes):
-        write(figure, EDGE, top - _NOTE * (number + 0.5), note, fontsize=SMALL_PT, color=GREY)
-    return figure
+        sheet.write(EDGE, top - _NOTE * (number + 0.5), note, fontsize=SMALL_PT, color=GREY)
+    return sheet.figure
 
 
 def draw_record(
@@ -187,20 +183,14 @@ def draw_record(
     )
 
 
-def _head(figure: Figure, title: str, explain: bool) -> None:
-    """Write title, speed and gain, and what the paper's colour means."""
-    width, top = size_mm(figure)
-    text = shorten(title, width - 2 * EDGE, TITLE_PT, "bold")
-    write(figure, EDGE, top - 4.5, text, fontsize=TITLE_PT, weight="bold")
-    write(figure, EDGE, top - 10, f"{MM_PER_S:g} mm/s   {MM_PER_MV:g} mm/mV", fontsize=TEXT_PT)
-    if explain:
-        right = width - EDGE
-        write(figure, right - 39, top - 10, "importance for the network:  low", ha="right")
-        bar = place(figure, right - 38, top - 11.5, 26, 3)
-        bar.imshow(np.linspace(0, 1, 100)[None, :], cmap=importance_colours(), aspect="auto")
-        bar.set(xticks=[], yticks=[])
-        bar.spines[:].set(linewidth=0.4)
-        write(figure, right - 11, top - 10, "high")
+def _explain_importance(sheet: Sheet) -> None:
+    right, height = sheet.width - EDGE, sheet.height - 10
+    sheet.write(right - 39, height, "importance for the network:  low", ha="right")
+    bar = sheet.place(right - 38, height - 1.5, 26, 3)
+    bar.imshow(np.linspace(0, 1, 100)[None, :], cmap=importance_colours(), aspect="auto")
+    bar.set(xticks=[], yticks=[])
+    bar.spines[:].set(linewidth=0.4)
+    sheet.write(right - 11, height, "high")
 
 
 def _check_twelve_leads(leads: Sequence[str]) -> None:

@@ -17,14 +17,9 @@ from ecg_mlflow.reports.figures.sheet import (
     SKY,
     SMALL_PT,
     VERMILION,
-    head,
-    legend,
-    place,
+    Sheet,
     plain_axes,
-    sheet,
     shorten,
-    size_mm,
-    write,
 )
 from ecg_mlflow.stats.comparison import Comparison, Estimate
 from ecg_mlflow.stats.intervals import Interval
@@ -64,18 +59,18 @@ def interval_plot(comparison: Comparison, *, title: str = "", most_rows: int = M
     left = f"{len(every) - len(rows)} of {len(every)} configurations, worse ones, are left out"
     before, after = _RANK + _NAME, 3 + _VALUE + (_MARKS if marked else 0)
     note = left if len(rows) < len(every) else ""
-    figure, axes = _forest(len(rows), before, after, _KEY, title, note)
+    sheet, axes = _forest(len(rows), before, after, _KEY, title, note)
     right = EDGE + before + _PLOT + 3
-    _heading(figure, EDGE + _RANK, "#", "right")
-    _heading(figure, EDGE + _RANK + 3, "configuration")
-    _heading(figure, right, f"mean [{level:.0%}, records]")
+    _heading(sheet, EDGE + _RANK, "#", "right")
+    _heading(sheet, EDGE + _RANK + 3, "configuration")
+    _heading(sheet, right, f"mean [{level:.0%}, records]")
     for at, (rank, one) in enumerate(rows):
-        height, estimate = _height_of(figure, at), one.estimates[metric]
-        write(figure, EDGE + _RANK, height, f"{rank}", ha="right", color=GREY)
-        write(figure, EDGE + _RANK + 3, height, shorten(one.name, _NAME - 6))
-        write(figure, right, height, value_text(estimate.mean, estimate.over_records))
+        height, estimate = _height_of(sheet, at), one.estimates[metric]
+        sheet.write(EDGE + _RANK, height, f"{rank}", ha="right", color=GREY)
+        sheet.write(EDGE + _RANK + 3, height, shorten(one.name, _NAME - 6))
+        sheet.write(right, height, value_text(estimate.mean, estimate.over_records))
         marks = shorten(", ".join(comparison.marks(one)), _MARKS, weight="bold")
-        write(figure, right + _VALUE, height, marks, weight="bold", color=BLUE)
+        sheet.write(right + _VALUE, height, marks, weight="bold", color=BLUE)
         if at and rank > rows[at - 1][0] + 1:
             axes.axhline(at - 0.5, color=GREY, linewidth=0.6, linestyle=":", gid="left out")
         if one.in_group:
@@ -84,8 +79,8 @@ def interval_plot(comparison: Comparison, *, title: str = "", most_rows: int = M
     estimates = [one.estimates[metric] for _, one in rows]
     intervals = [ends for one in estimates for ends in (one.over_records, one.over_repetitions)]
     _scale(axes, [value for one in estimates for value in one.each], intervals, metric)
-    _explain(figure, level)
-    return figure
+    _explain(sheet, level)
+    return sheet.figure
 
 
 def subgroup_plot(
@@ -124,20 +119,20 @@ def subgroup_plot(
     rows = [*([overall] if overall else []), *subgroups[:most_rows]]
     left = len(subgroups) - most_rows
     note = f"{left} of {len(subgroups)} subgroups are left out" if left > 0 else ""
-    figure, axes = _forest(len(rows), _GROUP + 22, 3 + _VALUE, 0.0, title, note)
+    sheet, axes = _forest(len(rows), _GROUP + 22, 3 + _VALUE, 0.0, title, note)
     right = EDGE + _GROUP + 22 + _PLOT + 3
-    _heading(figure, EDGE, "subgroup")
-    _heading(figure, EDGE + _GROUP, "records", "right")
-    _heading(figure, EDGE + _GROUP + 17, "positive", "right")
-    _heading(figure, right, f"{shorten(metric, _VALUE - 14)} [{level:.0%}]")
+    _heading(sheet, EDGE, "subgroup")
+    _heading(sheet, EDGE + _GROUP, "records", "right")
+    _heading(sheet, EDGE + _GROUP + 17, "positive", "right")
+    _heading(sheet, right, f"{shorten(metric, _VALUE - 14)} [{level:.0%}]")
     for at, one in enumerate(rows):
-        height, value, interval = _height_of(figure, at), one.metrics[metric], one.intervals[metric]
+        height, value, interval = _height_of(sheet, at), one.metrics[metric], one.intervals[metric]
         name = f"{one.column}: {one.group}" if one.column else one.group
         weight = "bold" if one is overall else "normal"
-        write(figure, EDGE, height, shorten(name, _GROUP - 15, weight=weight), weight=weight)
-        write(figure, EDGE + _GROUP, height, f"{one.n_records}", ha="right")
-        write(figure, EDGE + _GROUP + 17, height, f"{one.n_positive}", ha="right")
-        write(figure, right, height, value_text(value, interval))
+        sheet.write(EDGE, height, shorten(name, _GROUP - 15, weight=weight), weight=weight)
+        sheet.write(EDGE + _GROUP, height, f"{one.n_records}", ha="right")
+        sheet.write(EDGE + _GROUP + 17, height, f"{one.n_positive}", ha="right")
+        sheet.write(right, height, value_text(value, interval))
         if at and one.column != rows[at - 1].column:
             axes.axhline(at - 0.5, color="0.8", linewidth=0.6, gid="column")
         ends = (interval.low, interval.high)
@@ -149,7 +144,7 @@ def subgroup_plot(
     values, intervals = ([getattr(one, kind)[metric] for one in rows] for kind in
                          ("metrics", "intervals"))  # fmt: skip
     _scale(axes, values, intervals, metric)
-    return figure
+    return sheet.figure
 
 
 def value_text(value: float, interval: Interval) -> str:
@@ -161,26 +156,26 @@ def value_text(value: float, interval: Interval) -> str:
 
 def _forest(
     n_rows: int, before: float, after: float, key: float, title: str, note: str
-) -> tuple[Figure, Axes]:
+) -> tuple[Sheet, Axes]:
     """A sheet with its title, and axes whose y is the row's number; all lengths in mm."""
     below = EDGE + key + _AXIS
-    figure = sheet(before + _PLOT + after + 2 * EDGE, _HEADER + n_rows * _ROW + below)
-    head(figure, title, note)
-    axes = place(figure, EDGE + before, below, _PLOT, n_rows * _ROW)
+    size = (before + _PLOT + after + 2 * EDGE, _HEADER + n_rows * _ROW + below)
+    sheet = Sheet(*size, title, note)
+    axes = sheet.place(EDGE + before, below, _PLOT, n_rows * _ROW)
     axes.set(ylim=(n_rows - 0.5, -0.5), yticks=[])
     plain_axes(axes)
     axes.spines["left"].set_visible(False)
-    return figure, axes
+    return sheet, axes
 
 
-def _heading(figure: Figure, x: float, text: str, side: str = "left") -> None:
+def _heading(sheet: Sheet, x: float, text: str, side: str = "left") -> None:
     """Name a column that begins, or ends, at x mm."""
-    write(figure, x, size_mm(figure)[1] - _HEADER + 3, text, ha=side, color=GREY)
+    sheet.write(x, sheet.height - _HEADER + 3, text, ha=side, color=GREY)
 
 
-def _height_of(figure: Figure, at: int) -> float:
+def _height_of(sheet: Sheet, at: int) -> float:
     """Return the height of the middle of a row in mm."""
-    return size_mm(figure)[1] - _HEADER - (at + 0.5) * _ROW
+    return sheet.height - _HEADER - (at + 0.5) * _ROW
 
 
 def _scale(axes: Axes, values: Iterable[float], intervals: Iterable[Interval], metric: str) -> None:
@@ -216,7 +211,7 @@ def _draw_estimate(axes: Axes, at: int, one: Estimate) -> None:
     )  # fmt: skip
 
 
-def _explain(figure: Figure, level: float) -> None:
+def _explain(sheet: Sheet, level: float) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -227,4 +222,4 @@ def _explain(figure: Figure, level: float) -> None:
         "one repetition": Line2D([], [], marker="o", color=VERMILION, markersize=3, linewidth=0),
         NOT_SIGNIFICANT: Patch(color=GROUP),
     }
-    legend(figure, EDGE + 3, EDGE + _KEY - 4, list(handles.values()), list(handles), ncols=3)
+    sheet.legend(EDGE + 3, EDGE + _KEY - 4, list(handles.values()), list(handles), ncols=3)

@@ -20,15 +20,10 @@ from ecg_mlflow.reports.figures.sheet import (
     SMALL_PT,
     TEXT_PT,
     VERMILION,
-    head,
-    legend,
-    place,
+    Sheet,
     plain_axes,
-    sheet,
     shorten,
-    size_mm,
     text_width,
-    write,
 )
 from ecg_mlflow.stats.comparison import Comparison, Standing
 from ecg_mlflow.stats.metrics import higher_is_better
@@ -78,10 +73,10 @@ def size_plot(comparison: Comparison, *, title: str = "") -> Figure:
         raise PredictionsError(
             f"none of {n} configurations has a number of parameters and a {metric}"
         )
-    figure = sheet(_LEFT + _WIDE + 8 + _KEY + EDGE, _TOP + _TALL + _BOTTOM)
-    note = f"{n - len(points)} of {n} configurations have no such number and are left out"
-    head(figure, title, note if len(points) < n else "")
-    axes = place(figure, _LEFT, _BOTTOM, _WIDE, _TALL)
+    left = f"{n - len(points)} of {n} configurations have no such number and are left out"
+    note = left if len(points) < n else ""
+    sheet = Sheet(_LEFT + _WIDE + 8 + _KEY + EDGE, _TOP + _TALL + _BOTTOM, title, note)
+    axes = sheet.place(_LEFT, _BOTTOM, _WIDE, _TALL)
     plain_axes(axes)
     _scales(axes, points, metric)
     _draw_points(axes, points, comparison)
@@ -97,9 +92,9 @@ def size_plot(comparison: Comparison, *, title: str = "") -> Figure:
             not one.in_group, rank  # fmt: skip
 
     named = sorted(sorted(points, key=importance)[:MOST_NAMED], key=lambda point: point[0])
-    _list(figure, _write_ranks(axes, points, named), comparison)
-    _explain(figure, comparison.level)
-    return figure
+    _list(sheet, _write_ranks(axes, points, named), comparison)
+    _explain(sheet, comparison.level)
+    return sheet.figure
 
 
 def size_front(points: Sequence[Point], higher_is_better: bool = True) -> list[Point]:
@@ -172,25 +167,24 @@ def _meet(boxes: Floats, others: Floats) -> npt.NDArray[np.bool_]:
     return np.asarray((low < high).all(axis=2))
 
 
-def _list(figure: Figure, named: Sequence[Point], comparison: Comparison) -> None:
+def _list(sheet: Sheet, named: Sequence[Point], comparison: Comparison) -> None:
     """List rank, size, metric and name at the right."""
-    left, top = _LEFT + _WIDE + 8, size_mm(figure)[1] - _TOP - _LINE / 2
+    left, top = _LEFT + _WIDE + 8, sheet.height - _TOP - _LINE / 2
     ends = (left + 6, left + 26, left + 46)
     heads = ("#", "parameters", shorten(comparison.decisive, 18, SMALL_PT))
     for x, name in zip(ends, heads, strict=True):
-        write(figure, x, top, name, ha="right", fontsize=SMALL_PT, color=GREY)
-    write(figure, left + 49, top, "configuration", fontsize=SMALL_PT, color=GREY)
+        sheet.write(x, top, name, ha="right", fontsize=SMALL_PT, color=GREY)
+    sheet.write(left + 49, top, "configuration", fontsize=SMALL_PT, color=GREY)
     for line, (rank, one, size, mean) in enumerate(named, start=1):
         y = top - line * _LINE
         for x, text in zip(ends, (f"{rank}", short_number(size), f"{mean:.3f}"), strict=True):
-            write(figure, x, y, text, ha="right", fontsize=SMALL_PT)
+            sheet.write(x, y, text, ha="right", fontsize=SMALL_PT)
         marks = shorten(", ".join(comparison.marks(one)), 32, SMALL_PT, "bold")
-        write(
-            figure, left + _KEY, y, marks, ha="right", fontsize=SMALL_PT, weight="bold",
+        sheet.write(left + _KEY, y, marks, ha="right", fontsize=SMALL_PT, weight="bold",
             color=VERMILION,
         )  # fmt: skip
         room = _KEY - 49 - (text_width(marks, SMALL_PT, "bold") + 3 if marks else 0)
-        write(figure, left + 49, y, shorten(one.name, room, SMALL_PT), fontsize=SMALL_PT)
+        sheet.write(left + 49, y, shorten(one.name, room, SMALL_PT), fontsize=SMALL_PT)
 
 
 def _draw_points(axes: Axes, points: Sequence[Point], comparison: Comparison) -> None:
@@ -272,7 +266,7 @@ def _write_ranks(axes: Axes, points: Sequence[Point], named: Sequence[Point]) ->
     return placed
 
 
-def _explain(figure: Figure, level: float) -> None:
+def _explain(sheet: Sheet, level: float) -> None:
     from matplotlib.lines import Line2D
 
     handles = {
@@ -285,4 +279,4 @@ def _explain(figure: Figure, level: float) -> None:
         ),
         NOT_SIGNIFICANT: Line2D([], [], marker="o", color=BLUE, markersize=5),
     }
-    legend(figure, _LEFT, 11, list(handles.values()), list(handles), ncols=2)
+    sheet.legend(_LEFT, 11, list(handles.values()), list(handles), ncols=2)

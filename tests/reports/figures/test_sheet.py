@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from ecg_mlflow.reports.figures.sheet import place, sheet, shorten, size_mm, text_width, wrap, write
+from ecg_mlflow.reports.figures.sheet import Sheet, shorten, size_mm, text_width, wrap
 
 
 def test_places_are_in_mm():
-    figure = sheet(200, 100)
-    assert size_mm(figure) == pytest.approx((200, 100))
-    box = place(figure, 20, 10, 50, 25).get_position()
+    sheet = Sheet(200, 100)
+    assert size_mm(sheet.figure) == pytest.approx((200, 100))
+    box = sheet.place(20, 10, 50, 25).get_position()
     assert box.bounds == pytest.approx((0.1, 0.1, 0.25, 0.25))
 
 
@@ -21,9 +21,9 @@ def test_places_are_in_mm():
     "text", ["layout=cna, filters=[16, 32]", "illicit", "0.812 [0.751, 0.864]"]
 )
 def test_a_text_is_no_wider_than_is_said(text, size, weight):
-    figure = sheet(200, 20)
-    drawn = write(figure, 1, 10, text, fontsize=size, weight=weight).get_window_extent().width
-    mm = drawn / figure.dpi * 25.4
+    sheet = Sheet(200, 20)
+    drawn = sheet.write(1, 10, text, fontsize=size, weight=weight).get_window_extent().width
+    mm = drawn / sheet.figure.dpi * 25.4
     assert mm <= text_width(text, size, weight) + 0.1
     assert mm > 0.85 * text_width(text, size, weight)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,6 +14,7 @@ from ecg_mlflow.reports.data_summary import CorpusSummary
 from ecg_mlflow.reports.figures.counts import bar_chart, histogram
 from ecg_mlflow.reports.figures.ecg_paper import draw_record
 from ecg_mlflow.reports.html import Picture, Table, render_page
+from ecg_mlflow.tracking.run_log import csv_text
 
 #: Classes that an example is drawn of: a page of more is slow to open.
 MOST_EXAMPLES = 24
@@ -50,21 +49,17 @@ def data_page(summary: CorpusSummary) -> str:
 def records_table(summary: CorpusSummary) -> str:
     """Return a CSV with a line for each usable record."""
     corpus = summary.corpus
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["record", "label", "patient", "seconds", "fs", "leads", "faults"])
-    for row, name in enumerate(corpus.ids):
-        cells = (
-            name,
-            corpus.labels[row],
-            corpus.patients[row] if corpus.patients is not None else "",
-            float(summary.seconds[row]),
-            float(corpus.fs[row]),
-            " ".join(corpus.leads[row]),
-            "; ".join(map(str, summary.faults.get(name, ()))),
-        )
-        writer.writerow(cells)
-    return text.getvalue()
+    return csv_text(
+        {
+            "record": corpus.ids,
+            "label": corpus.labels,
+            "patient": corpus.patients or [""] * len(corpus),
+            "seconds": summary.seconds,
+            "fs": corpus.fs,
+            "leads": [" ".join(leads) for leads in corpus.leads],
+            "faults": ["; ".join(map(str, summary.faults.get(name, ()))) for name in corpus.ids],
+        }
+    )
 
 
 def _facts(summary: CorpusSummary) -> list[str]:

@@ -6,11 +6,12 @@
     ecg-mlflow promote 08_promotion --name af-demo
     ecg-mlflow predict models:/af-demo@champion RECORDS -o answers.csv
 
-RECORDS are headers of WFDB records, or a folder. `compare` says which configurations can't be told
-from the best, `errors` draws the worst errors as ECG strips. `promote` makes the winner a
-registered model, and the first one the champion; a later one only if it is better beyond chance
-on the same held-out records. `promote 08_promotion --name af-demo --min-sensitivity 0.9` refuses
-what is not surely that sensitive. `ecg-mlflow rollback --name af-demo` takes a promotion back.
+RECORDS are headers of WFDB records, or a folder. `compare` says which configurations are not
+significantly different from the best, `errors` draws the worst errors as ECG strips. `promote`
+makes the winner a registered model, and the first one the champion; a later one only if it is
+better beyond chance on the same held-out records. `promote 08_promotion --name af-demo
+--min-sensitivity 0.9` refuses what is not surely that sensitive. `ecg-mlflow rollback --name
+af-demo` takes a promotion back.
 
 The studies that are worth promoting from have validation records: these choose weights, winner,
 threshold and calibration, so that the test records judge what they had no part in.

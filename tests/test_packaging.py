@@ -41,17 +41,18 @@ def test_the_built_distributions_hold_what_they_should(tmp_path: Path) -> None:
     (wheel,), (archive,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "ecg_mlflow").rglob("*.py")}
     examples = {path.name for path in (ROOT / "examples").glob("*.py")}
+    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "ecg_mlflow").rglob("*.html")}
     with zipfile.ZipFile(wheel) as file:
         held = {name for name in file.namelist() if ".dist-info/" not in name}
         (metadata,) = (name for name in file.namelist() if name.endswith("/METADATA"))
         described = file.read(metadata).decode()
     shipped = {f"ecg_mlflow/examples/{name}" for name in examples}
-    assert held == modules | shipped | {"ecg_mlflow/py.typed"}
+    assert held == modules | shipped | templates | {"ecg_mlflow/py.typed"}
     assert "Provides-Extra: edf" in described
     with tarfile.open(archive) as file:
         packed = {name.partition("/")[2] for name in file.getnames()}
     wanted = {"MLproject", "conda.yaml", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"}
     wanted |= {"docs/conf.py", "docs/tutorial.ipynb", "tests/conftest.py", "tests/studies.py"}
-    assert packed >= modules | {f"examples/{name}" for name in examples} | wanted
+    assert packed >= modules | templates | {f"examples/{name}" for name in examples} | wanted
     unwanted = [name for name in packed if name.endswith((".pyc", ".db", ".dat", ".mat"))]
     assert not unwanted

@@ -92,7 +92,7 @@ def show_command(
     it is the record's name. What data and labels may be is in `ecg-mlflow data --help`.
     """
     from ecg_mlflow.records.locating import located
-    from ecg_mlflow.reports.record import View, show_record
+    from ecg_mlflow.reports.show import View, show_record
 
     folders = base_folders()
     names = tuple(lead.strip() for lead in leads.split(",") if lead.strip())

@@ -61,23 +61,23 @@ def promote_command(study: str, name: str, alias: str, **given: Any) -> int:
     winner is significantly better than the one that has it.
     """
     load_keras_quietly()
-    from ecg_mlflow.reports.options import Question
-    from ecg_mlflow.reports.study_corpus import Place
+    from ecg_mlflow.reports.options import ComparisonOptions
+    from ecg_mlflow.reports.study_corpus import DataLocation
     from ecg_mlflow.serving.gate import PromotionRequest, Requirements
     from ecg_mlflow.serving.promote import promote
 
     run, threshold, rule = (given.pop(word) for word in ("run", "threshold", "rule"))
-    place = Place(given.pop("data"), given.pop("labels"), base_folders())
+    location = DataLocation(given.pop("data"), given.pop("labels"), base_folders())
     statistics = {option.name: given[option.name] for option in STATISTICS}
     request = PromotionRequest(
         study,
         name,
         alias,
-        Question(**statistics, rule=rule),
+        ComparisonOptions(**statistics, rule=rule),
         Requirements(**given),
         threshold,
         run,
-        place,
+        location,
     )
     client = open_store()
     with project_run(client, f"promotion of {study}"):

@@ -28,16 +28,16 @@ _OUTPUT = output_option("Write the report into this folder too.")
     *STATISTICS,
     _OUTPUT,
 )
-def compare_command(studies: tuple[str, ...], output: Path | None, **question: Any) -> int:
+def compare_command(studies: tuple[str, ...], output: Path | None, **statistics: Any) -> int:
     """Compare the configurations of studies, with intervals and tests.
 
     STUDY is the id of a study's parent run, the beginning of that id, or the study's name. The
     tests are corrected for the number of pairs.
     """
     from ecg_mlflow.reports.compare import compare_studies
-    from ecg_mlflow.reports.options import Question
+    from ecg_mlflow.reports.options import ComparisonOptions
 
-    print(compare_studies(open_store(), studies, Question(**question), output))
+    print(compare_studies(open_store(), studies, ComparisonOptions(**statistics), output))
     return 0
 
 
@@ -64,7 +64,7 @@ def errors_command(
     worst: int,
     groups: str | None,
     output: Path | None,
-    **question: Any,
+    **statistics: Any,
 ) -> int:
     """Show a model's worst errors as ECG strips, and metrics by group.
 
@@ -72,14 +72,14 @@ def errors_command(
     """
     load_keras_quietly()
     from ecg_mlflow.reports.error_analysis import analyse_errors
-    from ecg_mlflow.reports.options import Question
-    from ecg_mlflow.reports.study_corpus import Place
+    from ecg_mlflow.reports.options import ComparisonOptions
+    from ecg_mlflow.reports.study_corpus import DataLocation
 
     report = analyse_errors(
         open_store(),
         study,
-        Question(**question),
-        Place(data, labels, base_folders()),
+        ComparisonOptions(**statistics),
+        DataLocation(data, labels, base_folders()),
         run_id=run,
         n_worst=worst,
         groups=groups,

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.figure import Figure
 
-    from ecg_mlflow.reports.figures import Curve
-    from ecg_mlflow.stats.curves import Band
+    from ecg_mlflow.stats.curves import Curve
 
 #: Resamples of the curves' bands: each is many numbers, and their width needs no more.
 BAND_RESAMPLES = 500
@@ -32,7 +31,7 @@ def metrics_with_intervals(predictions: Predictions, config: EvaluatorConfig) ->
         is left out.
     """
     from ecg_mlflow.stats.bootstrap import resample_weights, resampled_metrics
-    from ecg_mlflow.stats.calibration import calibration_error
+    from ecg_mlflow.stats.calibration import reliability
     from ecg_mlflow.stats.intervals import records_interval
 
     weights = resample_weights(
@@ -45,7 +44,7 @@ def metrics_with_intervals(predictions: Predictions, config: EvaluatorConfig) ->
             [predictions], name, value=value, resampled=resampled[name], level=config.level
         )
         found |= {name: value, f"{name}_low": interval.low, f"{name}_high": interval.high}
-    found["calibration_error"] = calibration_error(predictions)
+    found["calibration_error"] = reliability(predictions).error
     found["records"] = float(len(predictions))
     found["positive_records"] = float(predictions.is_positive.sum())
     if predictions.threshold is not None:
@@ -57,13 +56,7 @@ def tables_of(
     predictions: Predictions, metrics: Mapping[str, float]
 ) -> dict[str, Mapping[str, Sequence[object] | npt.NDArray[Any]]]:
     """Return the predictions, with the class that each record was given, and the metrics."""
-    columns = prediction_columns(
-        predictions.records,
-        predictions.labels,
-        predictions.predicted_labels,
-        predictions.probabilities,
-        predictions.classes,
-    )
+    columns = prediction_columns(predictions.records, predictions)
     names = [name for name in metrics if not name.endswith(("_low", "_high"))]
     bounds = {end: [metrics.get(f"{name}_{end}") for name in names] for end in ("low", "high")}
     values = [metrics[name] for name in names]
@@ -75,27 +68,29 @@ def figures_of(
 ) -> dict[str, Figure]:
     """Draw confusion matrix and calibration, and the curves of records of both kinds."""
     from ecg_mlflow.reports.figures import ranking_plot, reliability_plot
-    from ecg_mlflow.reports.figures.calibration_curve import calibration_curve
-    from ecg_mlflow.reports.figures.training_plots import confusion_matrix as draw_matrix
+    from ecg_mlflow.reports.figures.training_plots import confusion_plot
     from ecg_mlflow.stats.bootstrap import resample_weights
-    from ecg_mlflow.stats.curves import precision_recall_band, roc_band
-    from ecg_mlflow.stats.metrics import confusion_matrix
+    from ecg_mlflow.stats.calibration import reliability
+    from ecg_mlflow.stats.curves import precision_recall_curve, roc_curve
 
-    level, classes = config.level, predictions.classes
-    counts = confusion_matrix(predictions.targets, predictions.predicted, len(classes))
-    kept = calibration_curve(f"probability of {predictions.positive}", predictions, level)
+    level = config.level
+    drawn = {f"probability of {predictions.positive}": reliability(predictions, level=level)}
     found = {
-        "confusion_matrix": draw_matrix(counts, classes),
-        "calibration": reliability_plot([kept], level=level, title="calibration"),
+        "confusion_matrix": confusion_plot(predictions),
+        "calibration": reliability_plot(drawn, level=level, title="calibration"),
     }
     if 0 < predictions.is_positive.sum() < len(predictions):
         n = min(config.resamples, BAND_RESAMPLES)
         weights = resample_weights(len(predictions), n, config.seed, groups=predictions.groups)
-        roc = roc_band([predictions], weights, level=level)
-        precision_recall = precision_recall_band([predictions], weights, level=level)
         found["curves"] = ranking_plot(
-            [_curve(roc, metrics, "roc_auc")],
-            [_curve(precision_recall, metrics, "average_precision")],
+            [_named(roc_curve([predictions], weights, level=level), metrics, "roc_auc")],
+            [
+                _named(
+                    precision_recall_curve([predictions], weights, level=level),
+                    metrics,
+                    "average_precision",
+                )
+            ],
             float(predictions.is_positive.mean()),
             title=f"{predictions.positive} against the rest",
             level=level,
@@ -103,9 +98,6 @@ def figures_of(
     return found
 
 
-def _curve(band: Band, metrics: Mapping[str, float], area: str) -> Curve:
-    from ecg_mlflow.reports.figures import Curve
-
+def _named(curve: Curve, metrics: Mapping[str, float], area: str) -> tuple[str, Curve, str]:
     bounds = [metrics.get(f"{area}{end}", np.nan) for end in ("", "_low", "_high")]
-    told = "{:.3f} [{:.3f}, {:.3f}]".format(*bounds)
-    return Curve("", band.x, band.y, band.low, band.high, told)
+    return "", curve, "{:.3f} [{:.3f}, {:.3f}]".format(*bounds)

@@ -1,4 +1,4 @@
-"""``ecg-mlflow compare``: which configurations are better than others, as far as can be told."""
+"""``ecg-mlflow compare``: which configurations are significantly better than others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.records.splits import TEST
 from ecg_mlflow.reports.comparison_report import write_report
-from ecg_mlflow.reports.options import Question
+from ecg_mlflow.reports.options import ComparisonOptions
 from ecg_mlflow.reports.study_results import Results, read_results
 from ecg_mlflow.reports.text_tables import aligned
 from ecg_mlflow.stats.comparison import Comparison, compare
@@ -34,7 +34,10 @@ SHOWN = 30
 
 
 def compare_studies(
-    client: MlflowClient, names: Sequence[str], question: Question, output: Path | None = None
+    client: MlflowClient,
+    names: Sequence[str],
+    options: ComparisonOptions,
+    output: Path | None = None,
 ) -> str:
     """Compare all configurations of some studies; log the report, and return the printed table.
 
@@ -44,8 +47,8 @@ def compare_studies(
         The store.
     names
         Studies; the report goes to the first one's parent run.
-    question
-        What is asked.
+    options
+        Of the comparison.
     output
         A folder that gets a copy.
 
@@ -57,23 +60,24 @@ def compare_studies(
         If the metric isn't one of these predictions'.
     """
     results = read_results(client, names)
-    question = question.about(results.usual_metric)
-    comparison = compare_side(results, TEST, question)
-    words = in_words(comparison, results)
-    written = write_report(client, results, comparison, question, words, output)
+    options = options.with_metric(results.usual_metric)
+    comparison = compare_side(results, TEST, options)
+    conclusions, notes = conclusions_of(comparison), (*comparison.notes, *results.notes)
+    location = write_report(client, results, comparison, options, conclusions, notes, output)
     more = len(comparison.standings) - SHOWN
     return "\n".join(
         [
             *aligned(_table(comparison)),
             *([f"... and {more} more, in the report"] if more > 0 else []),
             "",
-            *(f"{line}." for line in words),
-            f"report: {written}",
+            *(f"{line}." for line in conclusions),
+            *(f"Note: {note}." for note in notes),
+            f"report: {location}",
         ]
     )
 
 
-def compare_side(results: Results, side: str, question: Question) -> Comparison:
+def compare_side(results: Results, side: str, options: ComparisonOptions) -> Comparison:
     """Compare the configurations by their predictions of one side's records.
 
     Raises
@@ -87,24 +91,35 @@ def compare_side(results: Results, side: str, question: Question) -> Comparison:
     defined = {
         name for one in known for repetition in one.repetitions for name in repetition.metrics
     }
-    if question.metric not in defined:
+    if options.metric not in defined:
         raise PredictionsError(
-            f"metric={question.metric!r} is none of these predictions' metrics: "
+            f"metric={options.metric!r} is none of these predictions' metrics: "
             f"{', '.join(sorted(defined))}"
         )
     metrics = [name for name in (*METRICS, "cinc2017") if name in defined]
-    return compare(
-        known,
-        metrics,
-        question.metric,
-        level=question.level,
-        n_resamples=question.resamples,
-        seed=question.seed,
-    )
+    return compare(known, metrics, options.metric, **options.bootstrap)
+
+
+def conclusions_of(comparison: Comparison) -> list[str]:
+    """Say what the comparison means, in sentences without full stops."""
+    group, metric = comparison.group, comparison.decisive
+    where = f"in {metric} on {comparison.n_records} test records, at {comparison.level:.0%}"
+    if len(comparison.standings) == 1:
+        lines = ["There is one configuration, and nothing to compare it with"]
+    elif len(group) == 1:
+        lines = [f"{group[0].name} is significantly better than every other configuration {where}"]
+    else:
+        lines = [
+            f"{len(group)} of {len(comparison.standings)} configurations (marked) are not "
+            f"significantly different from the best {where}"
+        ]
+        named = {"smallest": comparison.smallest, "fastest": comparison.fastest}
+        lines += [f"The {word} of them is {one.name}" for word, one in named.items() if one]
+    return [*lines, "p is of the difference from the first one, corrected for all pairs"]
 
 
 def _table(comparison: Comparison) -> list[list[str]]:
-    """Write the configurations as rows, those that can't be told from the best with a star."""
+    """Write the configurations as rows; a star marks the group of the best."""
     metric = comparison.decisive
     head = ["", "configuration", "runs", metric, "sd", f"{comparison.level:.0%} over records"]
     rows = [[*head, "p", "parameters", "ms/record"]]
@@ -125,28 +140,3 @@ def _table(comparison: Comparison) -> list[list[str]]:
             ]
         )
     return rows
-
-
-def in_words(comparison: Comparison, results: Results) -> list[str]:
-    """Say what the comparison means, and what it leaves out, in sentences without full stops."""
-    group, metric = comparison.group, comparison.decisive
-    told = f"in {metric} on {comparison.n_records} test records, at {comparison.level:.0%}"
-    if len(comparison.standings) == 1:
-        lines = ["There is one configuration, and nothing to compare it with"]
-    elif len(group) == 1:
-        lines = [f"{group[0].name} is better than every other configuration {told}"]
-    else:
-        lines = [
-            f"{len(group)} of {len(comparison.standings)} configurations (marked) can't be told "
-            f"from the best {told}"
-        ]
-    if len(group) > 1 and comparison.smallest is not None:
-        lines.append(f"The smallest of them is {comparison.smallest.name}")
-    if len(group) > 1 and comparison.fastest is not None:
-        lines.append(f"The fastest of them is {comparison.fastest.name}")
-    lines.append("p is of the difference from the first one, corrected for all pairs")
-    return [*lines, *(_sentence(note) for note in (*comparison.notes, *results.notes))]
-
-
-def _sentence(note: str) -> str:
-    return f"Note: {note}"

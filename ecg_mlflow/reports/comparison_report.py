@@ -1,43 +1,33 @@
-"""The report of a comparison: table, pairs, pictures and one page with all of it."""
+"""The report of a comparison: tables, figures and one page with all of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ecg_mlflow.reports.figures import (
-    Curve,
-    Score,
-    interval_plot,
-    ranking_plot,
-    reliability_plot,
-    size_plot,
-)
-from ecg_mlflow.reports.figures.calibration_curve import calibration_curve
-from ecg_mlflow.reports.html import Paragraph, Picture, Section, Table, html_report
-from ecg_mlflow.reports.options import Question
-from ecg_mlflow.reports.report_files import ReportFiles
+from ecg_mlflow.reports.figures import interval_plot, ranking_plot, reliability_plot, size_plot
+from ecg_mlflow.reports.html import Picture, Table, render_page
+from ecg_mlflow.reports.options import ComparisonOptions
+from ecg_mlflow.reports.report_files import PAGE, page_location, report_folder
 from ecg_mlflow.reports.study_results import Configuration, Results
 from ecg_mlflow.stats.bootstrap import resample_weights
-from ecg_mlflow.stats.calibration import calibrated, fit_temperature
+from ecg_mlflow.stats.calibration import fit_temperature, reliability, with_temperature
 from ecg_mlflow.stats.comparison import Comparison, Standing
-from ecg_mlflow.stats.curves import precision_recall_band, roc_band
-from ecg_mlflow.stats.intervals import Interval
-from ecg_mlflow.stats.metrics import higher_is_better
-from ecg_mlflow.stats.predictions import Predictions
+from ecg_mlflow.stats.curves import precision_recall_curve, roc_curve
 from ecg_mlflow.tracking.leaderboard import as_columns
+from ecg_mlflow.tracking.run_log import csv_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
 FOLDER = "comparison"
-#: Configurations whose curves are drawn, and points of a curve.
-CURVES, POINTS = 4, 101
+#: Configurations whose curves are drawn.
+CURVES = 4
 #: Resamples of the curves' bands: each is many numbers, and their width needs no more.
 BAND_RESAMPLES = 500
 
@@ -46,8 +36,9 @@ def write_report(
     client: MlflowClient,
     results: Results,
     comparison: Comparison,
-    question: Question,
-    words: Sequence[str],
+    options: ComparisonOptions,
+    conclusions: Sequence[str],
+    notes: Sequence[str],
     output: Path | None,
 ) -> str:
     """Log the report into the first study's parent run; return where its page is.
@@ -57,28 +48,41 @@ def write_report(
     TrackingError, StorageFullError
         If it can't be written.
     """
-    files = ReportFiles(client, results.studies[0].run_id, FOLDER, output)
     rows = [_row(rank, one) for rank, one in enumerate(comparison.standings, start=1)]
-    files.table("configurations.csv", as_columns(rows))
-    files.table("pairs.csv", as_columns(_pair_rows(comparison)))
-    sections = [
-        Section("", [Paragraph(f"{line}.") for line in words]),
-        Section("Configurations", [_page_table(comparison, rows)]),
-        _pictures(results, comparison, question, files),
-    ]
+    pictures = {
+        name: Picture.of(figure, caption)
+        for name, figure, caption in _figures(results, comparison, options)
+    }
     title = "Comparison of " + " and ".join(study.name for study in results.studies)
-    files.text("report.html", html_report(title, sections))
-    return files.where("report.html")
+    page = render_page(
+        "comparison.html",
+        title,
+        conclusions=conclusions,
+        notes=notes,
+        configurations=_page_table(comparison, rows),
+        pictures=list(pictures.values()),
+    )
+    run_id = results.studies[0].run_id
+    with report_folder(client, run_id, FOLDER, output) as folder:
+        for name, table in (("configurations", rows), ("pairs", _pair_rows(comparison))):
+            (folder / f"{name}.csv").write_text(csv_text(as_columns(table)), "utf-8")
+        for name, picture in pictures.items():
+            (folder / f"{name}.png").write_bytes(picture.data)
+        (folder / PAGE).write_text(page, "utf-8")
+    return page_location(run_id, FOLDER, output)
 
 
 def _row(rank: int, one: Standing) -> dict[str, object]:
     row: dict[str, object] = {"rank": rank, "configuration": one.name}
     for name, estimate in one.estimates.items():
-        row[name] = estimate.mean
-        row[f"{name}_sd"] = estimate.sd
-        row[f"{name}_low"], row[f"{name}_high"] = _ends(estimate.over_records)
-        over = estimate.over_repetitions
-        row[f"{name}_repetitions_low"], row[f"{name}_repetitions_high"] = _ends(over)
+        row |= {
+            name: estimate.mean,
+            f"{name}_sd": estimate.sd,
+            f"{name}_low": estimate.over_records.low,
+            f"{name}_high": estimate.over_records.high,
+            f"{name}_repetitions_low": estimate.over_repetitions.low,
+            f"{name}_repetitions_high": estimate.over_repetitions.high,
+        }
     return row | {
         "runs": len(next(iter(one.estimates.values())).each),
         "p_value": one.p_value,
@@ -88,27 +92,19 @@ def _row(rank: int, one: Standing) -> dict[str, object]:
     }
 
 
-def _ends(interval: Interval | None) -> tuple[float, float]:
-    return (np.nan, np.nan) if interval is None else (interval.low, interval.high)
-
-
 def _pair_rows(comparison: Comparison) -> list[dict[str, object]]:
-    names = [one.name for one in comparison.standings]
-    rows = []
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            pair = comparison.pair(first, second)
-            rows.append(
-                {
-                    "first": first,
-                    "second": second,
-                    f"{comparison.decisive}_difference": pair.difference,
-                    "low": pair.interval.low,
-                    "high": pair.interval.high,
-                    "p_value": pair.p_value,
-                }
-            )
-    return rows
+    pairs = combinations((one.name for one in comparison.standings), 2)
+    return [
+        {
+            "first": pair.first,
+            "second": pair.second,
+            f"{comparison.decisive}_difference": pair.difference,
+            "low": pair.interval.low,
+            "high": pair.interval.high,
+            "p_value": pair.p_value,
+        }
+        for pair in (comparison.pair(*names) for names in pairs)
+    ]
 
 
 def _page_table(comparison: Comparison, rows: Sequence[dict[str, object]]) -> Table:
@@ -119,99 +115,56 @@ def _page_table(comparison: Comparison, rows: Sequence[dict[str, object]]) -> Ta
         *(name for name in comparison.metrics if name != metric),
     ]
     highlight = [i for i, one in enumerate(comparison.standings) if one.in_group]
-    caption = "Marked: those that can't be told from the best. All figures: configurations.csv"
-    return Table(rows, caption, columns, highlight)
+    return Table(rows, columns, highlight)
 
 
-def _pictures(
-    results: Results, comparison: Comparison, question: Question, files: ReportFiles
-) -> Section:
-    metric, level = comparison.decisive, comparison.level
-    scores = [_score(comparison, one) for one in comparison.standings]
-    better = higher_is_better(metric)
+def _figures(
+    results: Results, comparison: Comparison, options: ComparisonOptions
+) -> Iterator[tuple[str, Figure, str]]:
+    """Yield name, figure and caption."""
+    metric = comparison.decisive
     title = f"{metric} on {comparison.n_records} test records"
-    figures: dict[str, tuple[Figure, str]] = {
-        "intervals": (
-            interval_plot(scores, metric, title=title, level=level, higher_is_better=better),
-            f"{metric} of each configuration",
-        ),
-        "curves": (_curves(results, comparison, question), "ROC and precision-recall curves"),
-        "calibration": (_calibration(results, comparison), "Calibration of a run of the best one"),
-    }
+    yield "intervals", interval_plot(comparison, title=title), f"{metric} of each configuration"
+    yield "curves", _curves(results, comparison, options), "ROC and precision-recall curves"
+    caption = "Calibration of a run of the best configuration"
+    yield "calibration", _calibration(results, comparison), caption
     if any(one.parameters for one in comparison.standings):
-        figures["size"] = (
-            size_plot(scores, metric, title=title, level=level, higher_is_better=better),
-            f"{metric} against the number of parameters",
+        caption = f"{metric} against the number of parameters"
+        yield "size", size_plot(comparison, title=title), caption
+
+
+def _curves(results: Results, comparison: Comparison, options: ComparisonOptions) -> Figure:
+    first = _configuration(results, comparison.leader).tests[0]
+    weights = resample_weights(len(first), BAND_RESAMPLES, options.seed, first.groups)
+    roc, recall = (
+        [
+            (
+                one.name,
+                curve_of(_configuration(results, one).tests, weights, level=options.level),
+                f"{one.estimates[area].mean if area in one.estimates else np.nan:.3f}",
+            )
+            for one in comparison.standings[:CURVES]
+        ]
+        for curve_of, area in (
+            (roc_curve, "roc_auc"),
+            (precision_recall_curve, "average_precision"),
         )
-    pictures = []
-    for name, (figure, caption) in figures.items():
-        picture = Picture.of(figure, caption)
-        files.binary(f"{name}.png", picture.data)
-        pictures.append(picture)
-    return Section("Pictures", pictures)
-
-
-def _score(comparison: Comparison, one: Standing) -> Score:
-    estimate = one.estimates[comparison.decisive]
-    marks = [
-        word
-        for word, who in (("smallest", comparison.smallest), ("fastest", comparison.fastest))
-        if who is one and len(comparison.group) > 1
-    ]
-    over = estimate.over_repetitions
-    return Score(
-        one.name,
-        estimate.mean,
-        (estimate.over_records.low, estimate.over_records.high),
-        None if over is None else (over.low, over.high),
-        estimate.each if len(estimate.each) > 1 else (),
-        one.in_group,
-        tuple(marks),
-        None if one.parameters is None else round(one.parameters),
     )
-
-
-def _curves(results: Results, comparison: Comparison, question: Question) -> Figure:
-    grid = np.linspace(0, 1, POINTS)
-    first = _tests(_named(results, comparison.leader))[0]
-    weights = resample_weights(len(first), BAND_RESAMPLES, question.seed, first.groups)
-    roc: list[Curve] = []
-    recall: list[Curve] = []
-    for one in comparison.standings[:CURVES]:
-        tests = _tests(_named(results, one))
-        for made, band_of, metric in (
-            (roc, roc_band, "roc_auc"),
-            (recall, precision_recall_band, "average_precision"),
-        ):
-            band = band_of(tests, weights, grid, level=question.level)
-            area = one.estimates[metric].mean if metric in one.estimates else np.nan
-            made.append(Curve(one.name, band.x, band.y, band.low, band.high, f"{area:.3f}"))
-    return ranking_plot(roc, recall, float(first.is_positive.mean()), level=question.level)
+    return ranking_plot(roc, recall, float(first.is_positive.mean()), level=options.level)
 
 
 def _calibration(results: Results, comparison: Comparison) -> Figure:
     """Draw the probabilities of the best configuration's first run, as they are and calibrated."""
-    run = _named(results, comparison.leader).runs[0]
+    run, level = _configuration(results, comparison.leader).runs[0], comparison.level
     assert run.test is not None
-    drawn = [calibration_curve("as trained", run.test, comparison.level)]
+    drawn = {"as trained": reliability(run.test, level=level)}
     if run.validation is not None:
-        temperature = fit_temperature(run.validation.targets, run.validation.probabilities)
-        mended = calibrated(run.test.probabilities, temperature, run.test.activation)
-        drawn.append(
-            calibration_curve(
-                "calibrated on validation records",
-                replace(run.test, probabilities=mended),
-                comparison.level,
-            )
-        )
+        calibrated = with_temperature(run.test, fit_temperature(run.validation))
+        drawn["calibrated on validation records"] = reliability(calibrated, level=level)
     title = f"{comparison.leader.name}, repetition {run.record.repetition}"
-    return reliability_plot(drawn, title=title, level=comparison.level)
+    return reliability_plot(drawn, title=title, level=level)
 
 
-def _tests(configuration: Configuration) -> list[Predictions]:
-    return [run.test for run in configuration.runs if run.test is not None]
-
-
-def _named(results: Results, one: Standing) -> Configuration:
+def _configuration(results: Results, one: Standing) -> Configuration:
     (found,) = (each for each in results.configurations if each.name == one.name)
     return found

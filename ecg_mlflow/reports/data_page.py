@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,113 +12,107 @@ from ecg_mlflow.records.label_sets import split_label
 from ecg_mlflow.records.snomed import abbreviated, in_words
 from ecg_mlflow.reports.data_summary import CorpusSummary
 from ecg_mlflow.reports.figures.counts import bar_chart, histogram
-from ecg_mlflow.reports.html import Paragraph, Picture, Section, Table, html_report
-from ecg_mlflow.reports.record_picture import draw_record
+from ecg_mlflow.reports.figures.ecg_paper import draw_record
+from ecg_mlflow.reports.html import Picture, Table, render_page
+from ecg_mlflow.tracking.run_log import csv_text
 
 #: Classes that an example is drawn of: a page of more is slow to open.
 MOST_EXAMPLES = 24
-#: Rows of a table of faults or copies.
+#: Rows of a table.
 MOST_ROWS = 500
 _EXAMPLE_S = 10.0
 
 
 def data_page(summary: CorpusSummary) -> str:
     """Return the page: classes, lengths, leads, an example of each class, copies, bad records."""
-    sections = [
-        Section("", [Paragraph(_told(summary))]),
-        Section("Classes", list(_classes(summary))),
-        Section("Lengths and leads", list(_lengths(summary))),
-        Section("An example of each class", list(_examples(summary))),
-        *_troubles(summary),
-    ]
-    return html_report(f"Recordings of {summary.corpus.source}", sections)
+    lengths = None
+    if np.ptp(summary.seconds) > 0:
+        lengths = Picture.of(histogram(summary.seconds, "length in s", title="Lengths"), "Lengths")
+    leads = [{"leads": ", ".join(names), "records": n} for names, n in summary.leads.items()]
+    return render_page(
+        "data.html",
+        f"Recordings of {summary.corpus.source}",
+        summary=summary,
+        facts=_facts(summary),
+        classes=_classes(summary),
+        labels=_labels(summary),
+        lengths=lengths,
+        frequencies=Table(
+            [{"sampled at": f"{k:g} Hz", "records": n} for k, n in summary.fs.items()]
+        ),
+        leads=Table(leads[:MOST_ROWS]),
+        examples=[_example(summary, name) for name in list(summary.diagnoses)[:MOST_EXAMPLES]],
+        problems=_problems(summary),
+    )
 
 
 def records_table(summary: CorpusSummary) -> str:
     """Return a CSV with a line for each usable record."""
     corpus = summary.corpus
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["record", "label", "patient", "seconds", "fs", "leads", "faults"])
-    for row, name in enumerate(corpus.ids):
-        cells = (
-            name,
-            corpus.labels[row],
-            corpus.patients[row] if corpus.patients is not None else "",
-            float(summary.seconds[row]),
-            float(corpus.fs[row]),
-            " ".join(corpus.leads[row]),
-            "; ".join(map(str, summary.faults.get(name, ()))),
-        )
-        writer.writerow(cells)
-    return text.getvalue()
+    return csv_text(
+        {
+            "record": corpus.ids,
+            "label": corpus.labels,
+            "patient": corpus.patients or [""] * len(corpus),
+            "seconds": summary.seconds,
+            "fs": corpus.fs,
+            "leads": [" ".join(leads) for leads in corpus.leads],
+            "faults": ["; ".join(map(str, summary.faults.get(name, ()))) for name in corpus.ids],
+        }
+    )
 
 
-def _told(summary: CorpusSummary) -> str:
+def _facts(summary: CorpusSummary) -> list[str]:
     corpus, seconds = summary.corpus, summary.seconds
-    lines = [
+    several = f"; {summary.several:,} records have several" if summary.several else ""
+    return [
         f"{len(corpus):,} usable records of {seconds.min():.1f} to {seconds.max():.1f} s, median "
         f"{np.median(seconds):.1f} s, {seconds.sum() / 3600:.1f} hours in all.",
-        f"{len(summary.diagnoses)} classes"
-        + (f"; {summary.several:,} records have several." if summary.several else "."),
-    ]
-    if summary.patients:
-        lines.append(f"{len(summary.patients):,} patients.")
-    lines.append(
+        f"{len(summary.diagnoses)} classes{several}.",
+        *([f"{len(summary.patients):,} patients."] if summary.patients else []),
         f"{len(corpus.bad):,} records can't be used, {len(summary.faults):,} have faulty leads, "
-        f"{sum(len(group.records) for group in summary.copies):,} are exact copies of each other."
-    )
-    lines.append(f"Digest of the content: {corpus.digest}")
-    return "\n".join(lines)
+        f"{sum(len(group.records) for group in summary.copies):,} are exact copies of each other.",
+        f"Digest of the content: {corpus.digest}",
+    ]
 
 
-def _classes(summary: CorpusSummary) -> Iterator[Picture | Table]:
-    total = len(summary.corpus)
+def _classes(summary: CorpusSummary) -> Picture:
     counts = {in_words(name): n for name, n in summary.diagnoses.items()}
-    note = f"A record with several counts for each of them; {total:,} records."
+    note = f"A record with several counts for each of them; {len(summary.corpus):,} records."
     figure = bar_chart(counts, title="Records of each class", note=note * bool(summary.several))
-    yield Picture.of(figure, "Records of each class")
-    if summary.several:
-        rows = [
-            {"label": name, "in short": abbreviated(name), "records": n, "share": n / total}
-            for name, n in summary.labels.items()
-        ]
-        yield Table(rows[:MOST_ROWS], "Labels as they stand, several diagnoses with commas between")
+    return Picture.of(figure, "Records of each class")
 
 
-def _lengths(summary: CorpusSummary) -> Iterator[Paragraph | Picture | Table]:
-    if np.ptp(summary.seconds) > 0:
-        yield Picture.of(histogram(summary.seconds, "length in s", title="Lengths"), "Lengths")
-    else:
-        yield Paragraph(f"All records are {summary.seconds[0]:g} s long.")
-    yield Table([{"sampled at": f"{fs:g} Hz", "records": n} for fs, n in summary.fs.items()])
-    leads = [{"leads": ", ".join(names), "records": n} for names, n in summary.leads.items()]
-    yield Table(leads[:MOST_ROWS])
+def _labels(summary: CorpusSummary) -> Table | None:
+    if not summary.several:
+        return None
+    total = len(summary.corpus)
+    rows = [
+        {"label": name, "in short": abbreviated(name), "records": n, "share": n / total}
+        for name, n in summary.labels.items()
+    ]
+    return Table(rows[:MOST_ROWS])
 
 
-def _examples(summary: CorpusSummary) -> Iterator[Paragraph | Picture]:
-    classes = list(summary.diagnoses)
-    if len(classes) > MOST_EXAMPLES:
-        yield Paragraph(f"The {MOST_EXAMPLES} most frequent of {len(classes)} classes are shown.")
-    for name in classes[:MOST_EXAMPLES]:
-        record = summary.corpus.record(_example_of(summary, name))
-        caption = f"{in_words(name)}: record {record.id}, label {record.label}"
-        part = replace(record, signal=record.signal[: round(_EXAMPLE_S * record.fs)])
-        yield Picture.of(draw_record(part, most_rows=1), caption)
-
-
-def _example_of(summary: CorpusSummary, name: str) -> int:
-    """Choose the record with the fewest other diagnoses; faultless if there is one, the first."""
+def _example(summary: CorpusSummary, name: str) -> Picture:
+    """Draw the record of a class with the fewest other diagnoses; faultless if there is one."""
     corpus = summary.corpus
     rows = [row for row, label in enumerate(corpus.labels) if name in split_label(label)]
-    return min(
+    chosen = min(
         rows,
         key=lambda row: (corpus.ids[row] in summary.faults, len(split_label(corpus.labels[row]))),
     )
+    record = corpus.record(chosen)
+    part = replace(record, signal=record.signal[: round(_EXAMPLE_S * record.fs)])
+    caption = f"{in_words(name)}: record {record.id}, label {record.label}"
+    return Picture.of(draw_record(part, most_rows=1), caption)
 
 
-def _troubles(summary: CorpusSummary) -> list[Section]:
-    """Sections of what is wrong, each only where something is."""
+def _problems(summary: CorpusSummary) -> Mapping[str, Table]:
+    """Return tables of what is wrong, by their headings."""
+    bad: list[dict[str, Any]] = [
+        {"record": one.id, "reason": one.reason, "file": one.path} for one in summary.corpus.bad
+    ]
     faults = [
         {"record": record, "faults": "; ".join(map(str, found))}
         for record, found in summary.faults.items()
@@ -133,23 +125,5 @@ def _troubles(summary: CorpusSummary) -> list[Section]:
         }
         for group in summary.copies
     ]
-    bad = [{"record": one.id, "reason": one.reason, "file": one.path} for one in summary.corpus.bad]
-    named: dict[str, list[dict[str, Any]]] = {
-        "Records that can't be used": bad,
-        "Faulty leads": faults,
-        "Exact copies": copies,
-    }
-    sections = [Section(title, _cut(rows)) for title, rows in named.items() if rows]
-    if summary.n_checked < len(summary.corpus):
-        note = (
-            f"{summary.n_checked:,} of {len(summary.corpus):,} records, evenly spread, were looked "
-            "at for faulty leads."
-        )
-        sections.append(Section("", [Paragraph(note)]))
-    return sections
-
-
-def _cut(rows: Sequence[dict[str, Any]]) -> list[Paragraph | Table | Picture]:
-    more = len(rows) - MOST_ROWS
-    items: list[Paragraph | Table | Picture] = [Table(rows[:MOST_ROWS])]
-    return [*items, Paragraph(f"... and {more:,} more")] if more > 0 else items
+    named = {"Records that can't be used": bad, "Faulty leads": faults, "Exact copies": copies}
+    return {heading: Table.cut(rows, MOST_ROWS) for heading, rows in named.items()}

@@ -18,7 +18,7 @@ from ecg_mlflow.records.quality import LeadFault, lead_faults
 from ecg_mlflow.records.snomed import abbreviated, in_words
 from ecg_mlflow.reports.figures.counts import round_edges
 
-#: Samples of all leads that are looked at for faults: a few seconds' work.
+#: Samples of all leads that are checked for faults: a few seconds' work.
 MOST_SAMPLES = 400_000_000
 SHOWN_COPIES, SHOWN_FAULTS, SHOWN_COMBINATIONS, SHOWN_LEADS = 10, 10, 5, 5
 _BINS, _BAR = 10, 40
@@ -71,7 +71,7 @@ class CorpusSummary:
     faults
         Faults of leads by record.
     n_checked
-        How many records were looked at for faults.
+        How many records were checked for faults.
     """
 
     corpus: Corpus
@@ -164,7 +164,7 @@ def _length_lines(seconds: npt.NDArray[np.float64]) -> list[str]:
 
 
 def _bar(count: int, most: int) -> str:
-    """Bars of what is there are never empty."""
+    """Return a bar; it is empty only for 0."""
     return "#" * max(round(_BAR * count / most), int(count > 0))
 
 
@@ -189,13 +189,13 @@ def _fault_lines(summary: CorpusSummary) -> list[str]:
     if summary.n_checked < len(summary.corpus):
         lines.append(
             f"signals:  only {summary.n_checked} of {len(summary.corpus)} records, evenly spread, "
-            "were looked at for flat and saturated leads"
+            "were checked for flat and saturated leads"
         )
     return lines
 
 
 def _copy_lines(copies: Sequence[Copies]) -> list[str]:
-    # Those whose labels differ teach and test the contrary of themselves: they come first.
+    # Copies with contradictory labels come first.
     ordered = sorted(copies, key=lambda group: not group.disagree)
     lines = [
         f"copies:   {' = '.join(group.records)} hold the same signal"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from ecg_mlflow.errors import ResultsError
-from ecg_mlflow.reports.result_columns import run_columns
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.stored_run import STATUSES, StoredRun
 from ecg_mlflow.tracking.stored_study import StoredStudy, read_study
 from ecg_mlflow.tracking.trace import LOSS, RunTrace, read_traces
 
+#: Columns of every frame beside options and metrics.
+COLUMNS = ("config", "repetition", "run", "status", "iteration")
 #: Metrics that are no curves; `final` has them, and whoever names them.
 _NO_CURVES = ("system/", "trainable_parameters")
 
@@ -30,7 +31,7 @@ def load_results(
     final: bool = False,
     status: str | Iterable[str] | None = None,
 ) -> pd.DataFrame:
-    """Return what a study has found, as a table.
+    """Return a study's results as a table.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ def load_results(
     runs = _chosen(found, status)
     names = _metric_names(found, metrics, final)
     if final:
-        columns = run_columns(found, runs, np.ones(len(runs), np.int64))
+        columns = _run_columns(found, runs, np.ones(len(runs), np.int64))
         for name in names:
             values = [run.metrics.get(name, math.nan) for run in runs]
             columns[name] = np.array(values, _dtype(name))
@@ -148,7 +149,7 @@ def _curves(
     """Return the columns of a frame with a row for each iteration."""
     rows = [_iterations(trace, every) for trace in traces]
     lengths = np.array([len(one) for one in rows], np.int64)
-    columns = run_columns(found, runs, lengths)
+    columns = _run_columns(found, runs, lengths)
     columns["iteration"] = np.concatenate([np.empty(0, np.int32), *rows])
     total = int(lengths.sum())
     for name in names:
@@ -176,3 +177,65 @@ def _iterations(trace: RunTrace, every: int) -> npt.NDArray[np.int32]:
 
 def _dtype(metric: str) -> type[np.floating[Any]]:
     return np.float32 if metric == LOSS else np.float64
+
+
+def _run_columns(
+    found: StoredStudy, runs: Sequence[StoredRun], lengths: npt.NDArray[np.int64]
+) -> dict[str, Any]:
+    """Return the columns that have one value for each run.
+
+    Parameters
+    ----------
+    found
+        The study: its options and their values in the grid's order, numbers in rising order where
+        a sampler chooses them.
+    runs
+        Those that get rows.
+    lengths
+        How many, of shape ``(n_runs,)``.
+
+    Returns
+    -------
+    Each of shape ``(n_rows,)``: options and texts as categoricals, numbers as int32.
+    """
+    columns: dict[str, Any] = {}
+    metrics = {name for run in found.runs for name in run.metrics}
+    for name, aliases in _option_values(found).items():
+        numbers = _as_numbers(aliases)
+        known: Mapping[str, object] = dict(zip(aliases, numbers or aliases, strict=True))
+        categories: Sequence[object] = numbers or aliases
+        if numbers and not found.planned:
+            categories = sorted(numbers)
+        values = [known.get(run.options.get(name, "")) for run in runs]
+        column = f"option_{name}" if name in COLUMNS or name in metrics else name
+        columns[column] = _categorical(values, categories, lengths)
+    for name in ("config", "repetition"):
+        each = np.array([getattr(run, name) for run in runs], np.int32)
+        columns[name] = np.repeat(each, lengths)
+    run_ids = [run.run_id for run in runs]
+    columns["run"] = _categorical(run_ids, run_ids, lengths)
+    columns["status"] = _categorical([run.shown_status for run in runs], STATUSES, lengths)
+    return columns
+
+
+def _categorical(values: Sequence[object], categories: Any, lengths: npt.NDArray[np.int64]) -> Any:
+    """Repeat each value so many times; a value that is no category is missing."""
+    places = {category: code for code, category in enumerate(categories)}
+    codes = np.array([places.get(value, -1) for value in values], np.int32)
+    return pd.Categorical.from_codes(np.repeat(codes, lengths), pd.Index(categories))
+
+
+def _option_values(found: StoredStudy) -> dict[str, list[str]]:
+    """Return the aliases of each option's values: planned ones in the grid's order, then others."""
+    values: dict[str, dict[str, None]] = {}
+    for options in (*found.planned, *(run.options for run in found.runs)):
+        for name, alias in options.items():
+            values.setdefault(name, {})[alias] = None
+    return {name: list(aliases) for name, aliases in values.items()}
+
+
+def _as_numbers(aliases: Sequence[str]) -> list[Any] | None:
+    """Return the numbers that aliases spell; None where one is none, or two are the same."""
+    numbers = pd.to_numeric(pd.Series(aliases, dtype=object), errors="coerce")
+    is_plain = bool(np.isfinite(numbers).all()) and numbers.is_unique
+    return numbers.tolist() if is_plain else None

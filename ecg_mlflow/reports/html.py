@@ -1,6 +1,7 @@
-"""A report as one HTML page that needs nothing beside it: no scripts, no links, pictures inside.
+"""Reports as HTML pages, from the Jinja2 templates beside this module.
 
-MLflow shows such an artifact in a frame that loads nothing else; it can be sent by mail as well.
+A page has its pictures inside and loads nothing: MLflow shows such an artifact in a frame, and it
+can be sent by mail as well.
 """
 
 from __future__ import annotations
@@ -9,79 +10,37 @@ import base64
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ecg_mlflow.reports.figures.sheet import png, size_mm
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_STYLE = """
-:root { color-scheme: light dark; --text: #1d1d1f; --faint: #62666d; --paper: #ffffff;
-  --line: #d9dce1; --lit: #dcebf7; --warn: #fdf1dc; --edge: #d98a00; }
-@media (prefers-color-scheme: dark) { :root { --text: #e8e8ea; --faint: #a3a8b0;
-  --paper: #17181b; --line: #3b3f46; --lit: #1d3a52; --warn: #40300f; } }
-body { margin: 0 auto; padding: 1.5rem; max-width: 75rem; background: var(--paper);
-  color: var(--text); font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.25; } h2 { margin-top: 2.2rem; font-size: 1.2rem; }
-h1, h2, p, td, th, figcaption, caption { overflow-wrap: break-word; }
-p { max-width: 50rem; white-space: pre-line; }
-p.warning { padding: .5rem .8rem; background: var(--warn); border-left: 4px solid var(--edge); }
-div.table { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-size: .9rem; }
-caption, figcaption { color: var(--faint); font-size: .9rem; text-align: left;
-  padding: .2rem 0; max-width: 60rem; }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: top; }
-td { max-width: 30rem; }
-th { border-bottom-width: 2px; white-space: nowrap; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums;
-  white-space: nowrap; }
-tr.lit td { background: var(--lit); }
-figure { margin: 1.2rem 0; } img { max-width: 100%; height: auto; background: #ffffff; }
-@page { size: A4 landscape; margin: 8mm; }
-@media print { body { max-width: none; padding: 0; } figure, tr { break-inside: avoid; } }
-"""
 
+def render_page(template: str, title: str, **context: Any) -> str:
+    """Return a whole HTML page; all texts are escaped.
 
-@dataclass(frozen=True)
-class Paragraph:
-    """A text; line breaks stay.
-
-    Attributes
+    Parameters
     ----------
-    text
-        Written as it stands, not as HTML.
-    warning
-        Whether it must not be overlooked.
+    template
+        Name of a file in ``templates``.
+    title
+        Of the page.
+    **context
+        What the template names.
     """
-
-    text: str
-    warning: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table.
-
-    Attributes
-    ----------
-    rows
-        A value for each column, by name; what is missing, None or NaN is shown as a dash.
-    caption
-        Above it.
-    columns
-        Their order, or some of them; by default all, as the rows name them.
-    highlight
-        Numbers of the rows that stand out, from 0.
-    """
-
-    rows: Sequence[Mapping[str, Any]]
-    caption: str = ""
-    columns: Sequence[str] | None = None
-    highlight: Collection[int] = ()
+    environment = Environment(
+        loader=PackageLoader("ecg_mlflow.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(title=title, **context).lstrip()
 
 
 @dataclass(frozen=True)
@@ -93,98 +52,72 @@ class Picture:
     data
         The file's content.
     caption
-        Below it, and what those hear who can't see it.
+        Below it, and its description for those who can't see it.
     width_mm
-        Its width where there is so much room, as in print; None takes the picture's own pixels.
+        Its width where there is so much room, as in print.
     """
 
     data: bytes
-    caption: str = ""
-    width_mm: float | None = None
+    caption: str
+    width_mm: float
 
     @classmethod
-    def of(cls, figure: Figure, caption: str = "") -> Picture:
+    def of(cls, figure: Figure, caption: str) -> Picture:
         """Draw a figure, true to scale."""
         return cls(png(figure), caption, size_mm(figure)[0])
 
+    @property
+    def source(self) -> str:
+        """The picture as a URL that holds it."""
+        return f"data:image/png;base64,{base64.b64encode(self.data).decode('ascii')}"
+
 
 @dataclass(frozen=True)
-class Section:
-    """A heading, and what is under it."""
+class Column:
+    """A column of a table as it is shown."""
 
-    title: str
-    items: Sequence[Paragraph | Table | Picture]
+    name: str
+    texts: Sequence[str]
+    is_numeric: bool
 
 
-def html_report(title: str, sections: Sequence[Section]) -> str:
-    """Return a whole HTML page.
+@dataclass(frozen=True)
+class Table:
+    """A table.
 
-    Parameters
+    Attributes
     ----------
-    title
-        Of the page.
-    sections
-        In their order; one without a title has no heading.
+    rows
+        A value for each column, by name; what is missing, None or NaN is shown as a dash.
+    columns
+        Their order, or some of them; by default all, as the rows name them.
+    highlight
+        Numbers of the rows that stand out, from 0.
+    n_more
+        How many rows were left out.
     """
-    body = [f"<h1>{escape(title)}</h1>"]
-    for section in sections:
-        body.append("<section>")
-        if section.title:
-            body.append(f"<h2>{escape(section.title)}</h2>")
-        body += [_item(item) for item in section.items]
-        body.append("</section>")
-    return "\n".join([
-        "<!DOCTYPE html>",
-        '<html lang="en">',
-        '<head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(title)}</title>",
-        f"<style>{_STYLE}</style></head>",
-        "<body>",
-        *body,
-        "</body></html>",
-        "",
-    ])  # fmt: skip
+
+    rows: Sequence[Mapping[str, Any]]
+    columns: Sequence[str] | None = None
+    highlight: Collection[int] = ()
+    n_more: int = 0
+
+    @classmethod
+    def cut(cls, rows: Sequence[Mapping[str, Any]], most: int) -> Table:
+        """Keep the first rows, so many at most."""
+        return cls(rows[:most], n_more=max(len(rows) - most, 0))
+
+    @property
+    def shown(self) -> list[Column]:
+        """The columns."""
+        names = self.columns or list(dict.fromkeys(name for row in self.rows for name in row))
+        values = {name: [row.get(name) for row in self.rows] for name in names}
+        return [
+            Column(name, column_texts(found), _is_numeric(found)) for name, found in values.items()
+        ]
 
 
-def _item(item: Paragraph | Table | Picture) -> str:
-    if isinstance(item, Paragraph):
-        kind = ' class="warning"' if item.warning else ""
-        return f"<p{kind}>{escape(item.text)}</p>"
-    if isinstance(item, Table):
-        return _table(item)
-    data = base64.b64encode(item.data).decode("ascii")
-    width = "" if item.width_mm is None else f' style="width:{item.width_mm:.2f}mm"'
-    caption = f"<figcaption>{escape(item.caption)}</figcaption>" if item.caption else ""
-    image = f'<img alt="{escape(item.caption)}"{width} src="data:image/png;base64,{data}">'
-    return f"<figure>{image}{caption}</figure>"
-
-
-def _table(table: Table) -> str:
-    # A dict keeps the order in which the rows name the columns, each once.
-    named = dict.fromkeys(name for row in table.rows for name in row)
-    columns = list(named) if table.columns is None else list(table.columns)
-    values = [[row.get(name) for row in table.rows] for name in columns]
-    kinds = [' class="number"' if _is_numeric(column) else "" for column in values]
-    texts = [written(column) for column in values]
-    heads = "".join(
-        f'<th scope="col"{kind}>{escape(str(name))}</th>'
-        for name, kind in zip(columns, kinds, strict=True)
-    )
-    lines = [f"<thead><tr>{heads}</tr></thead>", "<tbody>"]
-    for number in range(len(table.rows)):
-        cells = "".join(
-            f"<td{kind}>{escape(column[number])}</td>"
-            for column, kind in zip(texts, kinds, strict=True)
-        )
-        lit = ' class="lit"' if number in table.highlight else ""
-        lines.append(f"<tr{lit}>{cells}</tr>")
-    lines.append("</tbody>")
-    caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
-    return f'<div class="table"><table>{caption}{"".join(lines)}</table></div>'
-
-
-def written(column: Sequence[Any]) -> list[str]:
+def column_texts(column: Sequence[Any]) -> list[str]:
     """Write the values of a table's column.
 
     Fractions get as many decimals as give the largest four digits, so that their points stand one
@@ -195,10 +128,10 @@ def written(column: Sequence[Any]) -> list[str]:
     decimals = max(0, 3 - math.floor(math.log10(max(sizes)))) if sizes else 1
     fixed = not sizes or min(sizes) >= 10.0**-decimals
     how = f".{decimals}f" if fixed and decimals <= 8 else ".4g"
-    return [_shown(value, how) for value in column]
+    return [_value_text(value, how) for value in column]
 
 
-def _shown(value: Any, how: str) -> str:
+def _value_text(value: Any, how: str) -> str:
     if value is None or (_is_fraction(value) and math.isnan(float(value))):
         return "–"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What a run's network looked at in a recording, along the recording's own time."""
+"""Importance of each moment of a recording for a run's network."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ SMOOTH_S = 0.1
 
 @dataclass(frozen=True)
 class Viewer:
-    """A network and the pipeline before it, to be asked what it looks at.
+    """A network and the pipeline before it.
 
     Attributes
     ----------
     shares
         See `ecg_mlflow.training.saliency.GradientTimesInput`.
     stages
-        A pipeline that draws nothing by chance.
+        A pipeline that draws nothing at random.
     """
 
     shares: GradientTimesInput
     stages: Stages
 
     def importance(self, record: Record, place: int) -> npt.NDArray[np.float32]:
-        """Return ``(n_samples,)`` in [0, 1]: how much each moment counted for a class."""
+        """Return ``(n_samples,)`` in [0, 1]: importance of each moment for a class."""
         from ecg_mlflow.training.saliency import along_record
 
         given = DigitalRecord.from_millivolts(record.id, record.signal, record.fs, record.leads)
@@ -69,7 +69,7 @@ class Viewer:
 def open_viewer(
     client: MlflowClient, study: StoredStudy, run: TrainedRun, folder: Path
 ) -> Viewer | None:
-    """Fetch a run's network and pipeline; None where the pipeline draws by chance.
+    """Fetch a run's network and pipeline; None where the pipeline draws at random.
 
     Raises
     ------

@@ -1,14 +1,14 @@
-"""What is asked of a comparison: the metric, how sure, and who counts as the winner."""
+"""Options of a comparison: the metric, the confidence, the bootstrap, and the winner's rule."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked of a comparison.
+class ComparisonOptions:
+    """Options of a comparison.
 
     Attributes
     ----------
@@ -19,7 +19,7 @@ class Question:
     resamples, seed
         Of the bootstrap.
     rule
-        Who wins; see `ecg_mlflow.stats.comparison.winner`.
+        Which configuration wins; see `ecg_mlflow.stats.comparison.winner`.
     """
 
     metric: str = "f1"
@@ -28,6 +28,11 @@ class Question:
     seed: int = 0
     rule: str = "lower_bound"
 
-    def about(self, usual: str) -> Self:
+    @property
+    def bootstrap(self) -> dict[str, Any]:
+        """The arguments of everything that resamples records."""
+        return {"level": self.level, "n_resamples": self.resamples, "seed": self.seed}
+
+    def with_metric(self, usual: str) -> Self:
         """Fill in the metric of a study where none was asked for."""
         return replace(self, metric=self.metric or usual)

@@ -21,7 +21,7 @@ DIGITS = 16
 
 
 @dataclass(frozen=True)
-class Place:
+class DataLocation:
     """Where a study's recordings and labels are now; None where they were then.
 
     Attributes
@@ -46,7 +46,7 @@ class Place:
 
 
 def open_study_corpus(
-    plan: Mapping[str, Any], request: Mapping[str, Any], place: Place | None = None
+    plan: Mapping[str, Any], request: Mapping[str, Any], location: DataLocation | None = None
 ) -> Corpus:
     """Open the corpus that a study was run on.
 
@@ -56,7 +56,7 @@ def open_study_corpus(
         The study's ``design/plan.json``.
     request
         What the study was asked for: where its recordings were.
-    place
+    location
         Where they are now, if somewhere else.
 
     Raises
@@ -67,16 +67,16 @@ def open_study_corpus(
         If nothing is found.
     """
     wanted = plan["corpus"]["digest"]
-    place = place or Place()
-    if place.data is None and packed_path(wanted).exists():
+    location = location or DataLocation()
+    if location.data is None and packed_path(wanted).exists():
         return Corpus.open(packed_path(wanted))
-    found = load_corpus(*place.located(plan, request))
+    found = load_corpus(*location.located(plan, request))
     if found.digest != wanted:
         raise CorpusError(
             f"the recordings of {found.source} are not those that the study was run on (digest "
             f"{found.digest[:16]}, the study's is {wanted[:16]}; it had them from "
-            f"{plan['corpus']['source']}): files or labels have changed, or were added. Give the "
-            "place of the recordings as they were with data and labels"
+            f"{plan['corpus']['source']}): files or labels have changed, or were added. Name the "
+            "recordings as they were with data and labels"
         )
     return found
 
@@ -114,5 +114,5 @@ def record_digests(corpus: Corpus, rows: Iterable[int]) -> list[str]:
 
 
 def unseen(corpus: Corpus, rows: npt.NDArray[np.int64], seen: frozenset[str]) -> npt.NDArray[Any]:
-    """Say for each record whether a network has not seen it, ``(n,)`` bool."""
+    """Tell which records a network was not trained on, ``(n_records,)`` bool."""
     return np.array([digest not in seen for digest in record_digests(corpus, rows)], dtype=bool)

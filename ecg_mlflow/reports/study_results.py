@@ -1,7 +1,8 @@
-"""What studies left behind, in the form in which configurations are compared."""
+"""Predictions of finished studies, in the form in which configurations are compared."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,7 @@ class TrainedRun:
 
 
 def is_multilabel_run(child: StoredRun) -> bool:
-    """Say whether a run's records may be of several classes."""
+    """Tell whether a run's records may be of several classes."""
     return child.params.get("multilabel") == "True"
 
 
@@ -76,8 +77,13 @@ class Configuration:
     study: StoredStudy
     runs: tuple[TrainedRun, ...]
 
+    @property
+    def tests(self) -> list[Predictions]:
+        """Predictions of the test records by each run that has some."""
+        return [run.test for run in self.runs if run.test is not None]
+
     def candidate(self, side: str) -> Candidate | None:
-        """Return what it says of one side's records; None if a run has no predictions of it."""
+        """Return its predictions of one side's records; None if a run has none of them."""
         found = [run.validation if side == VALIDATION else run.test for run in self.runs]
         predictions = tuple(one for one in found if one is not None)
         if len(predictions) < len(found):
@@ -156,51 +162,36 @@ def read_results(client: MlflowClient, names: Sequence[str]) -> Results:
 def _configurations(
     client: MlflowClient, study: StoredStudy, several: bool, notes: list[str]
 ) -> list[Configuration]:
-    validated = [VALIDATION in child.datasets for child in study.finished]
-    if study.finished and not any(validated):
+    weights = {
+        child.run_id: BEST if VALIDATION in child.datasets else LAST for child in study.finished
+    }
+    if study.finished and BEST not in weights.values():
         notes.append(
             f"{study.name} has no validation records: the weights of the last iteration are "
-            "compared, for its best ones were chosen by the test records; and so would a winner be"
+            "compared, because its best ones were chosen by the test records, as a winner would be"
         )
-    weights = [BEST if one else LAST for one in validated]
-    wanted = [
-        (child.run_id, f"predictions/{name}.csv")
-        for child, name in zip(study.finished, weights, strict=True)
-    ]
-    wanted += [(child.run_id, f"predictions/{VALIDATION}_best.csv") for child in study.finished]
-    tables = read_tables(client, wanted)
-    runs = [
-        TrainedRun(child, name, _predictions(tables[test], child), _predictions(tables[val], child))
-        for child, name, test, val in zip(
-            study.finished,
-            weights,
-            wanted[: len(weights)],
-            wanted[len(weights) :],
-            strict=True,
-        )
-    ]
+    validation = f"predictions/{VALIDATION}_best.csv"
+    files = {run_id: (f"predictions/{name}.csv", validation) for run_id, name in weights.items()}
+    tables = read_tables(client, [(run, file) for run, both in files.items() for file in both])
     groups: dict[tuple[tuple[str, str], ...], list[TrainedRun]] = {}
-    for run in runs:
-        groups.setdefault(tuple(run.record.options.items()), []).append(run)
-    found, unscored = [], 0
-    for options, members in groups.items():
-        scored = [run for run in members if run.test is not None]
-        if not scored:
-            unscored += 1
-            continue
-        name = ", ".join(f"{key} {value}" for key, value in options) or "(no options)"
-        found.append(
-            Configuration(
-                f"{study.name}: {name}" if several else name,
-                dict(options),
-                study,
-                tuple(sorted(scored, key=lambda run: run.record.repetition)),
-            )
+    for child in study.finished:
+        test, validated = (
+            _predictions(tables[child.run_id, file], child) for file in files[child.run_id]
         )
-    if unscored:
+        run = TrainedRun(child, weights[child.run_id], test, validated)
+        groups.setdefault(tuple(child.options.items()), []).append(run)
+    found = []
+    for options, runs in groups.items():
+        name = ", ".join(f"{key} {value}" for key, value in options) or "(no options)"
+        if several:
+            name = f"{study.name}: {name}"
+        scored = sorted((one for one in runs if one.test), key=lambda one: one.record.repetition)
+        if scored:
+            found.append(Configuration(name, dict(options), study, tuple(scored)))
+    if len(found) < len(groups):
         notes.append(
-            f"{unscored} configurations of {study.name} have no predictions of the test records: "
-            "a search scores the ones that it ends with"
+            f"{len(groups) - len(found)} configurations of {study.name} have no predictions of the "
+            "test records: a search scores the ones that it ends with"
         )
     return found
 
@@ -218,14 +209,14 @@ def _same_test_records(
     configurations: Sequence[Configuration], notes: list[str]
 ) -> list[Configuration]:
     """Keep the configurations that were tested on what most of the first study was tested on."""
-    digests: dict[str, int] = {}
-    for one in configurations:
-        if one.study is configurations[0].study:
-            digest = one.runs[0].record.datasets.get("test", "")
-            digests[digest] = digests.get(digest, 0) + 1
+    digests = Counter(
+        one.runs[0].record.datasets.get("test", "")
+        for one in configurations
+        if one.study is configurations[0].study
+    )
     if not digests:
         return []
-    wanted = max(digests, key=lambda digest: digests[digest])
+    ((wanted, _),) = digests.most_common(1)
     kept = []
     for one in configurations:
         other = {run.record.datasets.get("test", "") for run in one.runs} - {wanted}

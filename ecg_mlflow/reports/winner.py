@@ -1,4 +1,4 @@
-"""Which run of a study is its winner, and among how many it was picked on the test records."""
+"""The run of a study that wins, and the models it was chosen from by the test records."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ecg_mlflow.errors import PromotionError
 from ecg_mlflow.records.splits import VALIDATION
 from ecg_mlflow.reports.compare import compare_side
-from ecg_mlflow.reports.options import Question
+from ecg_mlflow.reports.options import ComparisonOptions
 from ecg_mlflow.reports.study_results import Configuration, Results, TrainedRun
 from ecg_mlflow.stats.comparison import winner
 from ecg_mlflow.stats.metrics import higher_is_better
@@ -17,7 +17,7 @@ from ecg_mlflow.stats.predictions import Predictions
 RULES = {
     "lower_bound": "the best lower bound of the interval over records",
     "mean": "the best mean over its repetitions",
-    "smallest": "the smallest model of those that can't be told from the best",
+    "smallest": "the smallest model of those not significantly different from the best",
 }
 
 
@@ -32,8 +32,8 @@ class Choice:
     how
         In words.
     candidates
-        Predictions of the test records by all runs that it was picked from by these records; none
-        where it was picked without them.
+        Predictions of the test records by all runs that it was chosen from by these records; none
+        where it was chosen without them.
     """
 
     configuration: Configuration
@@ -46,7 +46,7 @@ class Choice:
         return f"{self.configuration.name}, {repetition} ({self.how})"
 
 
-def choose_run(results: Results, question: Question, run_id: str | None = None) -> Choice:
+def choose_run(results: Results, options: ComparisonOptions, run_id: str | None = None) -> Choice:
     """Choose a study's winner, or take the run that a user has chosen.
 
     A configuration is chosen by the rule, on validation records where the study has some; of its
@@ -59,25 +59,23 @@ def choose_run(results: Results, question: Question, run_id: str | None = None) 
     PredictionsError
         If the metric isn't one of these predictions'.
     """
-    everything = tuple(
-        run.test for one in results.configurations for run in one.runs if run.test is not None
-    )
+    everything = tuple(test for one in results.configurations for test in one.tests)
     if run_id is not None:
         # Whoever chooses by hand has seen all test figures in the UI.
         return Choice(*_of_run(results, run_id), "chosen by hand", everything)
     validated = results.side == VALIDATION
-    comparison = compare_side(results, results.side, question)
-    best = winner(comparison, question.rule)
+    comparison = compare_side(results, results.side, options)
+    best = winner(comparison, options.rule)
     (configuration,) = (one for one in results.configurations if one.name == best.name)
-    sign = 1 if higher_is_better(question.metric) else -1
+    sign = 1 if higher_is_better(options.metric) else -1
 
     def merit(run: TrainedRun) -> float:
         predictions = run.validation if validated else run.test
         assert predictions is not None
-        return sign * predictions.metrics.get(question.metric, -float("inf") * sign)
+        return sign * predictions.metrics.get(options.metric, -float("inf") * sign)
 
     run = max(configuration.runs, key=merit)
-    how = f"{RULES[question.rule]} of {question.metric} on {results.side} records"
+    how = f"{RULES[options.rule]} of {options.metric} on {results.side} records"
     return Choice(configuration, run, how, () if validated else everything)
 
 

@@ -19,10 +19,8 @@ from ecg_mlflow.records import DigitalRecord
 from ecg_mlflow.serving.adapt import Expected, adapt, length_flags
 from ecg_mlflow.serving.manifest import Manifest
 from ecg_mlflow.stats.calibration import calibrated
-from ecg_mlflow.stats.metrics import predicted_classes
-from ecg_mlflow.stats.multilabel import predicted_labels
 from ecg_mlflow.stats.predictions import PROBABILITY, columns_by_class
-from ecg_mlflow.stats.scores import label_texts
+from ecg_mlflow.stats.scores import label_texts, predict_classes
 
 #: Recordings that are cut together: so many, or as soon as they have so many samples.
 BLOCK_RECORDS, BLOCK_VALUES = 64, 2**21
@@ -176,8 +174,9 @@ def prediction_table(
     if known.any():
         given = probabilities[known]
         smooth[known] = calibrated(given, manifest.temperature, manifest.activation)
-        decide: Any = predicted_labels if manifest.multilabel else predicted_classes
-        predicted = decide(given, manifest.place, manifest.threshold)
+        predicted = predict_classes(
+            given, manifest.place, manifest.threshold, multilabel=manifest.multilabel
+        )
         labels[known] = label_texts(predicted, manifest.classes)
     numbers = {
         **columns_by_class(probabilities, manifest.classes, PROBABILITY),

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from ecg_mlflow.reports.options import Question
-from ecg_mlflow.reports.study_corpus import Place
+from ecg_mlflow.reports.options import ComparisonOptions
+from ecg_mlflow.reports.study_corpus import DataLocation
 from ecg_mlflow.stats.bootstrap import resample_weights, resampled_metrics
-from ecg_mlflow.stats.calibration import calibrated, calibration_error
+from ecg_mlflow.stats.calibration import reliability, with_temperature
 from ecg_mlflow.stats.gain import gain_test
 from ecg_mlflow.stats.intervals import records_interval
 from ecg_mlflow.stats.predictions import Predictions
@@ -61,7 +61,7 @@ class PromotionRequest:
         By id or name.
     name, alias
         The registered model, and the alias to assign.
-    question
+    options
         How the winner is found.
     requirements
         What it has to fulfil.
@@ -69,26 +69,26 @@ class PromotionRequest:
         Rule by which the threshold is chosen on validation records.
     run_id
         A run to promote in place of the winner.
-    place
+    location
         Where the recordings are now.
     """
 
     study: str
     name: str
     alias: str
-    question: Question
+    options: ComparisonOptions
     requirements: Requirements
     threshold: str = "f1"
     run_id: str | None = None
-    place: Place | None = None
+    location: DataLocation | None = None
 
-    def about(self, usual: str) -> Self:
+    def with_metric(self, usual: str) -> Self:
         """Fill in the metric of a study where none was asked for."""
-        question = self.question.about(usual)
+        options = self.options.with_metric(usual)
         return replace(
             self,
-            question=question,
-            requirements=replace(self.requirements, metric=question.metric),
+            options=options,
+            requirements=replace(self.requirements, metric=options.metric),
         )
 
 
@@ -200,10 +200,8 @@ def _figures(
         interval = records_interval([challenger], name, value, resampled[name], requirements.level)
         figures[name] = value
         figures[f"{name}_low"], figures[f"{name}_high"] = interval.low, interval.high
-    probabilities = calibrated(challenger.probabilities, temperature, challenger.activation)
-    figures["calibration_error"] = calibration_error(
-        replace(challenger, probabilities=probabilities)
-    )
+    calibrated = with_temperature(challenger, temperature)
+    figures["calibration_error"] = reliability(calibrated).error
     figures["size_mb"], figures["ms_per_record"] = cost.size_mb, cost.ms_per_record
     return figures
 

@@ -141,7 +141,7 @@ def at_own_threshold(answers: Answers, truth: Predictions) -> Predictions:
     lowest = scores[called].min()
     if called.all() or scores[~called].max() < lowest:
         return replace(plain, threshold=float(lowest))
-    if np.array_equal(plain.said_positive, called):
+    if np.array_equal(plain.predicted_positive, called):
         return plain
     raise PromotionError(
         f"the champion's labels {truth.positive!r} follow neither from a threshold nor from its "

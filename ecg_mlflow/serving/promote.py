@@ -75,10 +75,10 @@ def promote(client: MlflowClient, request: PromotionRequest) -> int:
         doesn't reproduce what the study has logged.
     """
     results = read_results(client, [request.study])
-    request = request.about(results.usual_metric)
-    choice = choose_run(results, request.question, request.run_id)
+    request = request.with_metric(results.usual_metric)
+    choice = choose_run(results, request.options, request.run_id)
     study, run = results.studies[0], choice.run
-    corpus = open_study_corpus(study.plan, study.request, request.place)
+    corpus = open_study_corpus(study.plan, study.request, request.location)
     point = OperatingPoint.of_run(run, request.threshold)
     served = log_served_model(client, study, run, corpus, point)
     _say(f"{choice}: model {served.model_id}, trained by run {run.record.run_id}")

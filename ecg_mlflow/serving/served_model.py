@@ -61,7 +61,7 @@ class OperatingPoint:
         if run.validation is None:
             return cls(None, 1.0, plain, "nothing: no validation records")
         chosen_on = f"{len(run.validation)} validation records"
-        temperature = fit_temperature(run.validation.targets, run.validation.probabilities)
+        temperature = fit_temperature(run.validation)
         if rule == NO_THRESHOLD:
             return cls(None, temperature, plain, chosen_on)
         return cls(choose_threshold(run.validation, rule), temperature, rule, chosen_on)

@@ -1,4 +1,4 @@
-"""Resampling of records, or of patients, and the intervals that come of it."""
+"""Resampling of records, or of patients, and metrics of the resamples."""
 
 from __future__ import annotations
 
@@ -9,29 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import PredictionsError
-from ecg_mlflow.stats.intervals import (
-    Interval,
-    percentile_interval,
-    records_interval,
-    t_interval,
-    wilson_interval,
-)
+from ecg_mlflow.stats.metrics import weighted_metrics
 from ecg_mlflow.stats.predictions import Predictions
-from ecg_mlflow.stats.weighted import weighted_metrics
-
-__all__ = [
-    "Interval",
-    "blocks",
-    "defined_mean",
-    "percentile_interval",
-    "records_interval",
-    "resample_weights",
-    "resampled_means",
-    "resampled_metrics",
-    "t_interval",
-    "wilson_interval",
-    "with_original",
-]
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,7 +23,6 @@ def resample_weights(
     n_resamples: int = 2000,
     seed: int = 0,
     groups: npt.NDArray[np.integer[Any]] | None = None,
-    strata: npt.NDArray[np.integer[Any]] | None = None,
 ) -> npt.NDArray[np.int32]:
     """Draw how often each record is in each bootstrap resample.
 
@@ -58,8 +36,6 @@ def resample_weights(
         The same seed gives the same resamples, whatever is compared on them.
     groups
         ``(n,)``: records with the same number, such as a patient's, are drawn together.
-    strata
-        ``(n,)``: as many records (or groups) of each stratum are drawn as it has.
 
     Returns
     -------
@@ -69,26 +45,19 @@ def resample_weights(
     Raises
     ------
     PredictionsError
-        If there is nothing to draw, lengths differ, or a group is in two strata.
+        If there is nothing to draw, or there are not as many groups as records.
     """
-    for name, given in (("groups", groups), ("strata", strata)):
-        if given is not None and len(given) != n:
-            raise PredictionsError(f"{n} records need as many {name}; given are {len(given)}")
+    if groups is not None and len(groups) != n:
+        raise PredictionsError(f"{n} records need as many groups; given are {len(groups)}")
     if n < 1 or n_resamples < 1:
         raise PredictionsError(
             f"{n_resamples} resamples of {n} records: both numbers have to be at least 1"
         )
-    unit = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
-    _, first = np.unique(unit, return_index=True)
-    layer = np.zeros(n, np.int64) if strata is None else np.unique(strata, return_inverse=True)[1]
-    if (layer[first][unit] != layer).any():
-        raise PredictionsError("a group is in two strata; groups are drawn whole, so put it in one")
     rng = np.random.default_rng(seed)
-    drawn = np.empty((n_resamples, len(first)), np.int32, order="F")
-    for number in range(layer.max() + 1):
-        members = np.flatnonzero(layer[first] == number)
-        drawn[:, members] = _draw(len(members), n_resamples, rng)
-    return drawn if groups is None else np.asfortranarray(drawn[:, unit])
+    if groups is None:
+        return _draw(n, n_resamples, rng)
+    names, unit = np.unique(groups, return_inverse=True)
+    return np.asfortranarray(_draw(len(names), n_resamples, rng)[:, unit])
 
 
 def resampled_metrics(
@@ -161,30 +130,6 @@ def blocks(
         yield block, np.ascontiguousarray(columns[:, block])
 
 
-def resampled_means(
-    repetitions: Sequence[Predictions], weights: npt.NDArray[Any], names: Sequence[str]
-) -> dict[str, Floats]:
-    """Compute, for each resample, the mean of a metric over the repetitions of a configuration.
-
-    All repetitions get the same resamples, so that what comes out is the resampled value of the
-    mean that the leaderboard shows. A repetition that doesn't define a metric is left out of it.
-
-    Parameters
-    ----------
-    repetitions
-        Predictions of the same records.
-    weights, names
-        See `resampled_metrics`.
-
-    Returns
-    -------
-    dict
-        ``(n_resamples,)`` by name.
-    """
-    each = [resampled_metrics(one, weights, names) for one in repetitions]
-    return {name: defined_mean(np.stack([one[name] for one in each])) for name in names}
-
-
 def with_original(weights: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Put the records as they are, each once, before their resamples.
 
@@ -208,7 +153,7 @@ def defined_mean(values: Floats) -> Floats:
 
 def _draw(n: int, n_resamples: int, rng: np.random.Generator) -> npt.NDArray[np.int32]:
     """Draw n of n things with replacement, so many times; return how often each was drawn."""
-    counts = np.empty((n_resamples, n), np.int32)
+    counts = np.empty((n_resamples, n), np.int32, order="F")
     size = max(_BLOCK // (4 * n), 1)
     for begin in range(0, n_resamples, size):
         rows = min(size, n_resamples - begin)

@@ -1,11 +1,11 @@
-"""From a network's probabilities to ones that can be read as such, and to labels.
+"""Calibration of a network's probabilities, and thresholds.
 
-All of it is chosen on validation records; test records only tell how good it is.
+Both are chosen on validation records; test records only show how good they are.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,8 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.stats.intervals import wilson_interval
-from ecg_mlflow.stats.metrics import log_loss_terms
-from ecg_mlflow.stats.multilabel import binary_loss_terms
+from ecg_mlflow.stats.metrics import loss_terms
 from ecg_mlflow.stats.predictions import Predictions
-from ecg_mlflow.stats.scores import Targets, is_multilabel
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,19 +27,16 @@ _ROUNDING = 1e-12
 RULES = ("f1", "youden", "sensitivity=<share>", "specificity=<share>")
 
 
-def fit_temperature(targets: Targets, probabilities: Floats) -> float:
-    """Return the temperature that makes what is true of the records most likely.
+def fit_temperature(predictions: Predictions) -> float:
+    """Return the temperature that maximises the likelihood of the true classes.
 
-    One number can't turn an order round, and is fitted safely by few records; it mends networks
-    that are too sure, or not sure enough, of everything.
+    One number can't change the order of the records, and few records suffice to fit it; it corrects
+    networks that are too sure, or not sure enough, of everything.
 
     Parameters
     ----------
-    targets
-        ``(n_records,)`` index of the true class, or ``(n_records, n_classes)`` bool where a record
-        may be of several.
-    probabilities
-        ``(n_records, n_classes)``.
+    predictions
+        Of validation records.
 
     Notes
     -----
@@ -49,16 +44,20 @@ def fit_temperature(targets: Targets, probabilities: Floats) -> float:
     """
     from scipy.optimize import minimize_scalar
 
-    activation = "sigmoid" if is_multilabel(targets) else "softmax"
-    terms: Any = binary_loss_terms if is_multilabel(targets) else log_loss_terms
-
     def loss(log_temperature: float) -> float:
-        mended = calibrated(probabilities, float(np.exp(log_temperature)), activation)
-        return float(terms(targets, mended).mean())
+        return float(
+            loss_terms(with_temperature(predictions, float(np.exp(log_temperature)))).mean()
+        )
 
     bounds = tuple(np.log(_TEMPERATURES))
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x))
+
+
+def with_temperature(predictions: Predictions, temperature: float) -> Predictions:
+    """Return predictions with calibrated probabilities."""
+    probabilities = calibrated(predictions.probabilities, temperature, predictions.activation)
+    return replace(predictions, probabilities=probabilities)
 
 
 def calibrated(
@@ -112,10 +111,12 @@ def choose_threshold(predictions: Predictions, rule: str = "f1") -> float:
             f"a threshold needs records of both kinds; {int(positive.sum())} of {len(positive)} "
             f"validation records are {predictions.positive}"
         )
-    values, thresholds = np.unique(scores), _between(np.unique(scores))
-    hits = np.array([(positive & (scores >= value)).sum() for value in values] + [0])
-    alarms = np.array([(~positive & (scores >= value)).sum() for value in values] + [0])
-    merit = _merit(rule, hits, alarms, int(positive.sum()), int((~positive).sum()))
+    values, rank = np.unique(scores, return_inverse=True)
+    hits, alarms = (
+        np.append(np.bincount(rank[side], minlength=len(values))[::-1].cumsum()[::-1], 0)
+        for side in (positive, ~positive)
+    )
+    merit, thresholds = _merit(rule, hits, alarms), _between(values)
     best = np.flatnonzero(merit >= merit.max() - _ROUNDING)
     return float(thresholds[best[(len(best) - 1) // 2]])
 
@@ -128,12 +129,11 @@ def _between(values: Floats) -> Floats:
     return np.concatenate([[values[0] / 2], inner, [(1 + values[-1]) / 2 + _ROUNDING]])
 
 
-def _merit(
-    rule: str, hits: npt.NDArray[Any], alarms: npt.NDArray[Any], n_positive: int, n_negative: int
-) -> Floats:
-    sensitivity, specificity = hits / n_positive, 1 - alarms / n_negative
+def _merit(rule: str, hits: npt.NDArray[Any], alarms: npt.NDArray[Any]) -> Floats:
+    """Return what a rule maximises, for each threshold; at the first all records are positive."""
+    sensitivity, specificity = hits / hits[0], 1 - alarms / alarms[0]
     if rule == "f1":
-        return np.asarray(2 * hits / (n_positive + hits + alarms))
+        return np.asarray(2 * hits / (hits[0] + hits + alarms))
     if rule == "youden":
         return np.asarray(sensitivity + specificity)
     name, _, text = rule.partition("=")
@@ -153,58 +153,53 @@ def _merit(
 
 
 @dataclass(frozen=True, eq=False)
-class ReliabilityTable:
-    """How often records were positive among those of about one probability.
+class Reliability:
+    """Shares of positive records among those of about equal probability.
 
     Attributes
     ----------
-    edges
-        ``(n_bins + 1,)`` probabilities.
     probability, observed
         ``(n_bins,)`` mean probability and share of positive records.
     low, high
         ``(n_bins,)`` Wilson bounds of that share.
     counts
         ``(n_bins,)`` records.
+    scores
+        ``(n_records,)`` all probabilities, ascending.
     """
 
-    edges: Floats
     probability: Floats
     observed: Floats
     low: Floats
     high: Floats
     counts: npt.NDArray[np.int64]
+    scores: Floats
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: the mean gap of probability and share over the records."""
+        return float(np.average(np.abs(self.probability - self.observed), weights=self.counts))
 
 
-def reliability(
-    predictions: Predictions, n_bins: int = 10, level: float = 0.95
-) -> ReliabilityTable:
-    """Compare the positive class's probability with how often it was right.
+def reliability(predictions: Predictions, n_bins: int = 10, level: float = 0.95) -> Reliability:
+    """Compare the positive class's probability with the share of positive records.
 
     The bins hold equally many records, as nearly as equal probabilities allow: of rare classes,
     bins of equal width would leave all but the first nearly empty.
     """
-    scores = np.sort(predictions.scores)
-    positive = predictions.is_positive[np.argsort(predictions.scores, kind="stable")]
+    order = np.argsort(predictions.scores, kind="stable")
+    scores, positive = predictions.scores[order], predictions.is_positive[order]
     places = np.linspace(0, len(scores), min(n_bins, len(scores)) + 1).round().astype(int)
     # Equal probabilities stay together.
     starts = np.unique(np.searchsorted(scores, scores[places[:-1]], side="left"))
-    ends = np.concatenate([starts[1:], [len(scores)]])
-    counts = ends - starts
+    counts = np.diff(starts, append=len(scores))
     observed = np.add.reduceat(positive.astype(np.int64), starts)
     bounds = [wilson_interval(k, n, level) for k, n in zip(observed, counts, strict=True)]
-    return ReliabilityTable(
-        np.concatenate([scores[starts], scores[-1:]]),
+    return Reliability(
         np.add.reduceat(scores, starts) / counts,
         observed / counts,
         np.array([one.low for one in bounds]),
         np.array([one.high for one in bounds]),
         counts,
+        scores,
     )
-
-
-def calibration_error(predictions: Predictions, n_bins: int = 10) -> float:
-    """Return the expected calibration error over the bins of `reliability`."""
-    table = reliability(predictions, n_bins)
-    gaps = np.abs(table.probability - table.observed)
-    return float((table.counts * gaps).sum() / table.counts.sum())

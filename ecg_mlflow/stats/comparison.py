@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,14 +15,21 @@ from ecg_mlflow.stats.bootstrap import (
     resampled_metrics,
     with_original,
 )
-from ecg_mlflow.stats.intervals import check_level, records_interval, t_interval
+from ecg_mlflow.stats.intervals import (
+    UNKNOWN,
+    Interval,
+    check_level,
+    records_interval,
+    t_interval,
+)
 from ecg_mlflow.stats.metrics import higher_is_better
-from ecg_mlflow.stats.pairs import SeedSpread, compare_pairs
-from ecg_mlflow.stats.predictions import Predictions, check_paired
-from ecg_mlflow.stats.standings import Comparison, Estimate, Pair, Standing
-from ecg_mlflow.stats.units import degrees_of_freedom, shared_groups
-
-__all__ = ["Candidate", "Comparison", "Estimate", "Pair", "Standing", "compare", "winner"]
+from ecg_mlflow.stats.pairs import PairTable, SeedSpread, compare_pairs
+from ecg_mlflow.stats.predictions import (
+    Predictions,
+    check_paired,
+    degrees_of_freedom,
+    shared_groups,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -49,6 +56,165 @@ class Candidate:
     ms_per_record: float | None = None
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """What is known of one metric of a candidate.
+
+    Attributes
+    ----------
+    mean
+        Over the repetitions that define the metric; NaN where none does.
+    sd
+        Sample standard deviation over them; NaN of fewer than two.
+    over_repetitions
+        Student's interval: what the mean would be of as many trainings anew, tested on these very
+        records. NaN to NaN of fewer than two.
+    over_records
+        Bootstrap interval: what the mean of these trained models would be on other records.
+    each
+        The values of the repetitions.
+    """
+
+    mean: float
+    sd: float
+    over_repetitions: Interval
+    over_records: Interval
+    each: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A candidate's place in a comparison.
+
+    Attributes
+    ----------
+    name, parameters, ms_per_record
+        See `Candidate`.
+    estimates
+        By metric.
+    p_value
+        Adjusted, of its difference from the leader in the decisive metric; 1 for the leader.
+    in_group
+        Whether it is not significantly different from the leader.
+    """
+
+    name: str
+    parameters: float | None
+    ms_per_record: float | None
+    estimates: Mapping[str, Estimate]
+    p_value: float
+    in_group: bool
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two candidates: the first one's decisive metric less the second one's.
+
+    Attributes
+    ----------
+    first, second
+        Names.
+    difference
+        Of the means over repetitions.
+    interval
+        Simultaneous for all pairs of the comparison.
+    p_value
+        Adjusted for all pairs.
+    """
+
+    first: str
+    second: str
+    difference: float
+    interval: Interval
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Candidates compared on the same records.
+
+    Attributes
+    ----------
+    decisive
+        The metric that ranks them.
+    metrics
+        All metrics that are estimated.
+    level
+        Confidence of all intervals and of the group.
+    n_records
+        Number of records.
+    standings
+        Best first, by the mean of the decisive metric.
+    pairs
+        All pairs, in the order of `standings`.
+    spread
+        How the decisive metric varies with the seed of the training.
+    notes
+        What a reader has to know about these figures.
+    """
+
+    decisive: str
+    metrics: tuple[str, ...]
+    level: float
+    n_records: int
+    standings: tuple[Standing, ...]
+    pairs: PairTable
+    spread: SeedSpread
+    notes: tuple[str, ...]
+
+    @property
+    def leader(self) -> Standing:
+        """The one with the best mean."""
+        return self.standings[0]
+
+    @property
+    def group(self) -> tuple[Standing, ...]:
+        """Those not significantly different from the leader, which is the first of them."""
+        return tuple(one for one in self.standings if one.in_group)
+
+    @property
+    def smallest(self) -> Standing | None:
+        """The one in the group with the fewest parameters; None where no one's are known."""
+        known = [(one.parameters, one) for one in self.group if one.parameters is not None]
+        return min(known, key=lambda found: found[0])[1] if known else None
+
+    @property
+    def fastest(self) -> Standing | None:
+        """The one in the group with the least time per record; None where no one's is known."""
+        known = [(one.ms_per_record, one) for one in self.group if one.ms_per_record is not None]
+        return min(known, key=lambda found: found[0])[1] if known else None
+
+    def marks(self, standing: Standing) -> tuple[str, ...]:
+        """Tell whether a candidate is the smallest or the fastest of a group of several."""
+        if len(self.group) < 2:
+            return ()
+        named = {"smallest": self.smallest, "fastest": self.fastest}
+        return tuple(word for word, one in named.items() if one is standing)
+
+    def __getitem__(self, name: str) -> Standing:
+        return self.standings[self._row(name)]
+
+    def pair(self, first: str, second: str) -> Pair:
+        """Return the comparison of two candidates.
+
+        Raises
+        ------
+        PredictionsError
+            If one of them isn't there.
+        """
+        at = self._row(first), self._row(second)
+        difference = float(self.pairs.differences[at])
+        half = self.pairs.critical * float(self.pairs.errors[at])
+        interval = Interval(difference - half, difference + half)
+        return Pair(first, second, difference, interval, float(self.pairs.p_values[at]))
+
+    def _row(self, name: str) -> int:
+        names = [one.name for one in self.standings]
+        if name not in names:
+            raise PredictionsError(f"{name!r} is none of the candidates: {', '.join(names)}")
+        return names.index(name)
+
+
 def compare(
     candidates: Sequence[Candidate],
     metrics: Sequence[str],
@@ -67,7 +233,7 @@ def compare(
     metrics
         What is estimated; the decisive one need not be among them.
     decisive
-        The metric that ranks them and tells them apart.
+        The metric that ranks them, and whose differences are tested.
     level
         Confidence of all intervals, and of the group of the best.
     n_resamples, seed
@@ -105,27 +271,23 @@ def compare(
         level=level,
         seed=seed,
     )
-    standings = []
-    for row, p_value in zip(order, pairs.p_values[0], strict=True):
-        one = candidates[row]
-        standings.append(
-            Standing(
-                one.name,
-                one.parameters,
-                one.ms_per_record,
-                estimates[row],
-                float(p_value),
-                bool(p_value >= 1 - level),
-            )
+    standings = tuple(
+        Standing(
+            candidates[row].name,
+            candidates[row].parameters,
+            candidates[row].ms_per_record,
+            estimates[row],
+            float(p_value),
+            bool(p_value >= 1 - level),
         )
-    notes = _notes(candidates, spread)
-    return Comparison(
-        decisive, names, level, len(everyone[0]), tuple(standings), pairs, spread, notes
+        for row, p_value in zip(order, pairs.p_values[0], strict=True)
     )
+    notes = _notes(candidates, spread)
+    return Comparison(decisive, names, level, len(everyone[0]), standings, pairs, spread, notes)
 
 
 def winner(comparison: Comparison, rule: str = "lower_bound") -> Standing:
-    """Return the candidate that a rule takes.
+    """Return the candidate that a rule chooses.
 
     Parameters
     ----------
@@ -134,7 +296,7 @@ def winner(comparison: Comparison, rule: str = "lower_bound") -> Standing:
     rule
         ``lower_bound``: the highest lower bound of the interval over records (the lowest upper
         bound where less is better); ``mean``: the best mean; ``smallest``: the fewest parameters
-        among those that can't be told from the best.
+        among those not significantly different from the best.
 
     Raises
     ------
@@ -144,7 +306,7 @@ def winner(comparison: Comparison, rule: str = "lower_bound") -> Standing:
     if rule == "mean":
         return comparison.leader
     if rule == "lower_bound":
-        return max(comparison.standings, key=lambda one: _sure(one, comparison.decisive))
+        return max(comparison.standings, key=lambda one: _worst_case(one, comparison.decisive))
     if rule != "smallest":
         raise PredictionsError(f"rule={rule!r} is none of lower_bound, mean, smallest")
     if comparison.smallest is None:
@@ -155,7 +317,7 @@ def winner(comparison: Comparison, rule: str = "lower_bound") -> Standing:
     return comparison.smallest
 
 
-def _sure(standing: Standing, metric: str) -> float:
+def _worst_case(standing: Standing, metric: str) -> float:
     interval = standing.estimates[metric].over_records
     bound = interval.low if higher_is_better(metric) else -interval.high
     return float("-inf") if np.isnan(bound) else bound
@@ -172,14 +334,13 @@ def _check(candidates: Sequence[Candidate]) -> None:
 
 def _estimate(candidate: Candidate, name: str, values: Floats, level: float) -> Estimate:
     """Return the estimate of ``(n_repetitions, 1 + n_resamples)`` values."""
-    each = values[:, 0]
+    each, mean = values[:, 0], defined_mean(values)
     known = each[~np.isnan(each)]
-    mean = defined_mean(values)
     several = len(known) > 1
     return Estimate(
         mean=float(mean[0]),
         sd=float(known.std(ddof=1)) if several else float("nan"),
-        over_repetitions=t_interval(known.tolist(), level) if several else None,
+        over_repetitions=t_interval(known.tolist(), level) if several else UNKNOWN,
         over_records=records_interval(candidate.repetitions, name, float(mean[0]), mean[1:], level),
         each=tuple(each.tolist()),
     )
@@ -207,13 +368,13 @@ def _pooled(spreads: Sequence[tuple[float, float, int]]) -> SeedSpread:
 def _notes(candidates: Sequence[Candidate], spread: SeedSpread) -> tuple[str, ...]:
     if not spread.freedom:
         return (
-            "one repetition each: intervals and tests say what other records would do, not what "
-            "another seed of the training would",
+            "one repetition each: intervals and tests say how results vary with the records, not "
+            "with the seed of the training",
         )
     single = sum(len(one.repetitions) == 1 for one in candidates)
     if single:
         return (
-            f"{single} of {len(candidates)} candidates have one repetition; what the seed does to "
-            "them is taken from the others",
+            f"{single} of {len(candidates)} candidates have one repetition; how they vary with the "
+            "seed is estimated from the others",
         )
     return ()

@@ -1,4 +1,4 @@
-"""ROC and precision-recall curves with bands of what other records would show."""
+"""ROC and precision-recall curves with bootstrap bands over records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.stats.bootstrap import blocks, defined_mean, with_original
 from ecg_mlflow.stats.intervals import check_level
 from ecg_mlflow.stats.predictions import Predictions
-from ecg_mlflow.stats.weighted import Ranks, ranks
+from ecg_mlflow.stats.ranks import Ranks, ranks
 
 Floats = npt.NDArray[np.float64]
 
@@ -22,7 +22,7 @@ GRID: Floats = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True, eq=False)
-class Band:
+class Curve:
     """A curve, the mean over repetitions, with its pointwise band.
 
     Attributes
@@ -41,12 +41,12 @@ class Band:
     high: Floats
 
 
-def roc_band(
+def roc_curve(
     repetitions: Sequence[Predictions],
     weights: npt.NDArray[Any],
     grid: Floats = GRID,
     level: float = 0.95,
-) -> Band:
+) -> Curve:
     """Return sensitivity by false positive rate.
 
     Straight lines join the points of neighbouring thresholds, as the area under the curve has it;
@@ -68,15 +68,15 @@ def roc_band(
     PredictionsError
         If all records are positive, or none is.
     """
-    return _band(repetitions, weights, np.asarray(grid, np.float64), level, _sensitivities)
+    return _mean_curve(repetitions, weights, np.asarray(grid, np.float64), level, _sensitivities)
 
 
-def precision_recall_band(
+def precision_recall_curve(
     repetitions: Sequence[Predictions],
     weights: npt.NDArray[Any],
     grid: Floats = GRID,
     level: float = 0.95,
-) -> Band:
+) -> Curve:
     """Return precision by recall: that of the highest threshold which reaches the recall.
 
     The area under these steps is the average precision. Nothing is drawn between thresholds, where
@@ -86,27 +86,27 @@ def precision_recall_band(
     Parameters
     ----------
     repetitions, weights
-        See `roc_band`.
+        See `roc_curve`.
     grid
         ``(n_points,)`` recalls from 0 to 1; 0 stands for the first positive record found.
     level
-        See `roc_band`.
+        See `roc_curve`.
 
     Raises
     ------
     PredictionsError
         If all records are positive, or none is.
     """
-    return _band(repetitions, weights, np.asarray(grid, np.float64), level, _precisions)
+    return _mean_curve(repetitions, weights, np.asarray(grid, np.float64), level, _precisions)
 
 
-def _band(
+def _mean_curve(
     repetitions: Sequence[Predictions],
     weights: npt.NDArray[Any],
     grid: Floats,
     level: float,
-    curve: Callable[[Ranks, Floats], Floats],
-) -> Band:
+    curve_of: Callable[[Ranks, Floats], Floats],
+) -> Curve:
     check_level(level)
     for one in repetitions:
         if not 0 < one.is_positive.sum() < len(one):
@@ -117,15 +117,15 @@ def _band(
     both = with_original(weights)
     curves = np.empty((len(both), len(grid)))
     for block, columns in blocks(both, rows=len(grid)):
-        each = np.stack([curve(ranks(one, columns), grid) for one in repetitions])
-        curves[block] = defined_mean(each).T
+        each = [curve_of(ranks(one.is_positive, one.scores, columns), grid) for one in repetitions]
+        curves[block] = defined_mean(np.stack(each)).T
     # A resample of one class alone has no curve.
     resampled = curves[1:][~np.isnan(curves[1:, 0])]
     if not len(resampled):
         nothing = np.full(len(grid), np.nan)
-        return Band(grid, curves[0], nothing, nothing)
+        return Curve(grid, curves[0], nothing, nothing)
     low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return Band(grid, curves[0], low, high)
+    return Curve(grid, curves[0], low, high)
 
 
 def _sensitivities(found: Ranks, grid: Floats) -> Floats:

@@ -13,17 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import PredictionsError
-from ecg_mlflow.stats.bootstrap import (
-    resample_weights,
-    resampled_metrics,
-    with_original,
-)
+from ecg_mlflow.stats.bootstrap import resample_weights, resampled_metrics, with_original
 from ecg_mlflow.stats.intervals import Interval, as_normal, as_student, check_level
 from ecg_mlflow.stats.metrics import higher_is_better
-from ecg_mlflow.stats.predictions import Predictions, check_paired
-from ecg_mlflow.stats.units import degrees_of_freedom, shared_groups
-
-__all__ = ["GainTest", "gain_test", "higher_is_better"]
+from ecg_mlflow.stats.predictions import (
+    Predictions,
+    check_paired,
+    degrees_of_freedom,
+    shared_groups,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -113,7 +111,7 @@ def gain_test(
     check_paired([champion, *rivals])
     gains, resampled = _gains(champion, rivals, metric, n_resamples, seed)
     gain, deviations = float(gains[0]), resampled - gains[:, None]
-    errors = _standard_errors(deviations)
+    errors = np.ma.masked_invalid(deviations).std(axis=1, ddof=1).filled(0.0)
     n_candidates = len(rivals)
     if errors[0] <= _ROUNDING:
         # Nothing varies, so that nothing can be said of chance.
@@ -150,15 +148,6 @@ def _gains(
     values, resampled = values[known], resampled[known]
     sign = 1 if higher_is_better(metric) else -1
     return sign * (values[1:] - values[0]), sign * (resampled[1:] - resampled[0])
-
-
-def _standard_errors(deviations: Floats) -> Floats:
-    defined = ~np.isnan(deviations)
-    counts = np.maximum(defined.sum(axis=1) - 1, 1)
-    centred = np.where(defined, deviations, 0)
-    means = centred.sum(axis=1) / np.maximum(defined.sum(axis=1), 1)
-    squares = (np.where(defined, deviations - means[:, None], 0) ** 2).sum(axis=1)
-    return np.asarray(np.sqrt(squares / counts))
 
 
 def _same(one: Predictions, other: Predictions) -> bool:

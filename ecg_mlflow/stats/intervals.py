@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -11,8 +12,7 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.stats.metrics import class_suffix
-from ecg_mlflow.stats.predictions import Predictions
-from ecg_mlflow.stats.units import degrees_of_freedom
+from ecg_mlflow.stats.predictions import Predictions, degrees_of_freedom
 
 #: Metrics that don't end at 1.
 UNBOUNDED = frozenset({"log_loss", "brier"})
@@ -30,6 +30,14 @@ class Interval:
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
 
+    @property
+    def is_known(self) -> bool:
+        """Whether both ends are numbers."""
+        return not (math.isnan(self.low) or math.isnan(self.high))
+
+
+UNKNOWN = Interval(math.nan, math.nan)
+
 
 def percentile_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     """Return the interval that holds the middle share `level` of resampled values.
@@ -40,7 +48,7 @@ def percentile_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     given = np.asarray(values, dtype=np.float64)
     known = given[~np.isnan(given)]
     if not len(known):
-        return Interval(float("nan"), float("nan"))
+        return UNKNOWN
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
 
@@ -71,7 +79,7 @@ def wilson_interval(part: float, whole: float, level: float = 0.95) -> Interval:
     """
     check_level(level)
     if not whole:
-        return Interval(float("nan"), float("nan"))
+        return UNKNOWN
     z = NormalDist().inv_cdf((1 + level) / 2)
     share, spread = part / whole, z * z / whole
     middle = share + spread / 2
@@ -108,7 +116,7 @@ def records_interval(
     value
         The metric of the records as they are, mean over repetitions; NaN to NaN if it is NaN.
     resampled
-        ``(n_resamples,)`` from `ecg_mlflow.stats.bootstrap.resampled_means`.
+        ``(n_resamples,)``: the same of each resample of the records.
     level
         Confidence.
 
@@ -121,7 +129,7 @@ def records_interval(
     check_level(level)
     known = resampled[~np.isnan(resampled)]
     if np.isnan(value) or len(known) < 2:
-        return Interval(float("nan"), float("nan"))
+        return UNKNOWN
     if name in UNBOUNDED:
         return percentile_interval(known, level)
     if np.ptp(known) < _ROUNDING:
@@ -151,21 +159,23 @@ def _share(predictions: Predictions, name: str, value: float) -> tuple[float, fl
     """Return the two counts whose ratio the metric is, or grows with; None for others."""
     labels = {f"f1_{class_suffix(one)}": i for i, one in enumerate(predictions.classes)}
     place = labels.get(name, predictions.place)
-    truly, said = predictions.of_class(place)
-    sets = {
-        "accuracy": (predictions.is_right, np.ones_like(truly)),
-        "sensitivity": (truly & said, truly),
-        "specificity": (~truly & ~said, ~truly),
-        "precision": (truly & said, said),
+    truth, predicted = (
+        predictions.truth_by_class[:, place],
+        predictions.predicted_by_class[:, place],
+    )
+    masks = {
+        "accuracy": (predictions.is_correct, np.ones_like(truth)),
+        "sensitivity": (truth & predicted, truth),
+        "specificity": (~truth & ~predicted, ~truth),
+        "precision": (truth & predicted, predicted),
         # 1 is that each positive record stands above all others.
-        "roc_auc": (value * truly, truly),
-        "average_precision": (value * truly, truly),
+        "roc_auc": (value * truth, truth),
+        "average_precision": (value * truth, truth),
+        **dict.fromkeys(("f1", *labels), (truth & predicted, truth | predicted)),
     }
-    if name == "f1" or name in labels:
-        sets[name] = (truly & said, truly | said)
-    if name not in sets:
+    if name not in masks:
         return None
-    part, whole = sets[name]
+    part, whole = masks[name]
     return float(part.sum()), float(whole.sum())
 
 

@@ -1,18 +1,29 @@
-"""Metrics of record-level predictions, pooled over all records.
+"""Metrics of record-level predictions, pooled over all records, for many weightings at once.
 
-F1 is always of pooled counts, never a mean of per-batch values. A metric that these records don't
-define (the ROC AUC of one class, the F1 of a class that neither occurs nor is predicted) is left
-out rather than given a number.
+F1 is always of pooled counts, never a mean of per-batch values. A resample with replacement is a
+weighting of the records by whole numbers: metrics of counts are then sums over records, and those
+of ranked scores are sums over the positive records of how many others score higher. Sparse products
+give both for all resamples without drawing a table; records that each count once are one of the
+weightings.
+
+Metrics without a class in their name are those of the positive class against the rest, also where a
+record may be of several classes; only ``accuracy`` is the share of records whose classes are all
+predicted, and no other.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from ecg_mlflow.stats.ranks import ranks
+from ecg_mlflow.stats.scores import Bools, Floats, ScoredRecords
+
+Weights = npt.NDArray[np.float32]
 
 #: The four classes of the 2017 Challenge: normal, AF, other rhythm, noisy.
 CINC2017_CLASSES = frozenset({"N", "A", "O", "~"})
@@ -20,170 +31,143 @@ CINC2017_CLASSES = frozenset({"N", "A", "O", "~"})
 _LOWER_IS_BETTER = frozenset({"log_loss", "brier", "calibration_error"})
 
 
-def classification_metrics(
-    targets: npt.NDArray[np.int64],
-    probabilities: npt.NDArray[np.floating[Any]],
-    classes: Sequence[str],
-    positive: str,
-    threshold: float | None = None,
-) -> dict[str, float]:
+def metrics_of(scored: ScoredRecords) -> dict[str, float]:
     """Compute all metrics of one evaluation.
-
-    Parameters
-    ----------
-    targets
-        ``(n_records,)`` index of the true class.
-    probabilities
-        ``(n_records, n_classes)``, rows that add up to 1.
-    classes
-        Names of the classes.
-    positive
-        The class whose F1, sensitivity, specificity, ROC AUC and average precision are meant where
-        no class is named.
-    threshold
-        See `predicted_classes`.
 
     Returns
     -------
     dict
         ``f1``, ``sensitivity``, ``specificity``, ``precision``, ``roc_auc``,
-        ``average_precision`` and ``brier`` of the positive class against the rest; ``f1_<class>``
-        and ``f1_macro``; ``accuracy``; ``log_loss``; ``cinc2017`` where the classes are those of
-        the Challenge.
+        ``average_precision`` and ``brier`` of the positive class; ``f1_<class>`` and their mean
+        ``f1_macro``; ``accuracy``; ``log_loss``; ``cinc2017`` where the classes are those of the
+        Challenge. Where a record may be of several classes also ``f1_micro``, of the counts of all
+        classes, and ``roc_auc_macro`` and ``average_precision_macro``, means over the classes. What
+        these records don't define (the ROC AUC of one class, the F1 of a class that neither occurs
+        nor is predicted) is left out rather than given a number.
     """
-    place = list(classes).index(positive)
-    is_positive, score = targets == place, probabilities[:, place]
-    predicted_as = predicted_classes(probabilities, place, threshold)
-    matrix = confusion_matrix(targets, predicted_as, len(classes))
-    found = {name: float(value) for name, value in count_metrics(matrix, classes, positive).items()}
-    found["log_loss"] = log_loss(targets, probabilities)
-    found["brier"] = float(brier_terms(is_positive, score).mean())
-    if 0 < is_positive.sum() < len(targets):
-        found |= ranked_metrics(is_positive, score)
-    return {name: value for name, value in found.items() if np.isfinite(value)}
+    found = weighted_metrics(scored, np.ones((len(scored.targets), 1), np.float32))
+    return {name: float(value[0]) for name, value in found.items() if np.isfinite(value[0])}
 
 
-def count_metrics(
-    matrix: npt.NDArray[Any], classes: Sequence[str], positive: str
-) -> dict[str, npt.NDArray[np.float64]]:
-    """Compute what depends on counts of true and predicted classes alone.
+def weighted_metrics(
+    scored: ScoredRecords, columns: Weights, names: Collection[str] | None = None
+) -> dict[str, Floats]:
+    """Compute metrics of one model for many weightings of its records.
 
     Parameters
     ----------
-    matrix
-        ``(n_classes, n_classes, ...)`` counts by true and by predicted class, of one set of records
-        or, along further axes, of many.
-    classes, positive
-        See `classification_metrics`.
+    scored
+        The model's.
+    columns
+        ``(n_records, n_weightings)`` whole numbers. Their sums have to stay below 2**24, so that
+        float32 holds them exactly.
+    names
+        Which metrics; by default all.
 
     Returns
     -------
     dict
-        Each metric with the shape of the further axes; NaN where a set doesn't define it.
+        ``(n_weightings,)`` by name, NaN where a weighting doesn't define the metric; no entry for
+        a name that is unknown.
     """
-    place = list(classes).index(positive)
-    f1 = class_f1(matrix)
-    total, right = matrix.sum(axis=(0, 1)), np.einsum("ii...->...", matrix)
-    hits, support, predicted = matrix[place, place], matrix[place].sum(0), matrix[:, place].sum(0)
-    others = total - support
+    found: dict[str, Floats] = {}
+    left = None if names is None else set(names)
+    for produced, compute in (
+        ({"log_loss", "brier"}, _means),
+        ({"roc_auc", "average_precision"}, _ranked),
+        ({"roc_auc_macro", "average_precision_macro"}, _macro_ranked),
+    ):
+        if left is None or left & produced:
+            found |= compute(scored, columns)
+        left = None if left is None else left - produced
+    if left is None or left:
+        found |= _counted(scored, columns)
+    return found if names is None else {name: found[name] for name in names if name in found}
+
+
+def _counted(scored: ScoredRecords, columns: Weights) -> dict[str, Floats]:
+    """Compute what depends on numbers of records alone."""
+    from scipy.sparse import csr_array
+
+    truth, predicted, place = scored.truth_by_class, scored.predicted_by_class, scored.place
+    masks = [(truth & predicted).T, truth.T, predicted.T, scored.is_correct[None, :]]
+    sums = csr_array(np.concatenate(masks).astype(np.float32)) @ columns
+    # Each ``(n_classes, n_weightings)`` but for the correct ones.
+    hits, support, called, correct = np.split(sums, np.cumsum([len(m) for m in masks[:-1]]))
+    total = columns.sum(axis=0)
+    others = total - support[place]
+    f1 = _ratio(2 * hits, support + called)
     found = {
-        "accuracy": ratio(right, total),
+        "accuracy": _ratio(correct[0], total),
         "f1": f1[place],
         "f1_macro": f1.mean(axis=0),
-        "sensitivity": ratio(hits, support),
-        "specificity": ratio(others - (predicted - hits), others),
-        "precision": ratio(hits, predicted),
+        "sensitivity": _ratio(hits[place], support[place]),
+        "specificity": _ratio(others - (called[place] - hits[place]), others),
+        "precision": _ratio(hits[place], called[place]),
     }
-    for name, value in zip(classes, f1, strict=True):
-        found[f"f1_{class_suffix(name)}"] = value
-    if frozenset(classes) == CINC2017_CLASSES:
-        found["cinc2017"] = np.asarray(cinc2017_score(matrix, classes))
+    found |= {f"f1_{class_suffix(one)}": f1[i] for i, one in enumerate(scored.classes)}
+    if scored.is_multilabel:
+        found["f1_micro"] = _ratio(2 * hits.sum(axis=0), (support + called).sum(axis=0))
+    if frozenset(scored.classes) == CINC2017_CLASSES:
+        # The mean F1 of N, A and O over the full 4x4 matrix: Clifford et al., CinC 2017,
+        # doi:10.22489/CinC.2017.065-469, table 2.
+        found["cinc2017"] = np.mean([f1[scored.classes.index(one)] for one in "NAO"], axis=0)
     return found
 
 
-def predicted_classes(
-    probabilities: npt.NDArray[np.floating[Any]], place: int, threshold: float | None = None
-) -> npt.NDArray[np.int64]:
-    """Return the class that each record is given.
-
-    Parameters
-    ----------
-    probabilities
-        ``(n_records, n_classes)``.
-    place
-        Index of the positive class.
-    threshold
-        A record is positive where that class has at least this probability, else the most
-        probable of the other classes; None takes the most probable class of all.
-    """
-    if threshold is None:
-        return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
-    others = probabilities.copy()
-    others[:, place] = -np.inf
-    found = np.where(probabilities[:, place] >= threshold, place, others.argmax(axis=1))
-    return np.asarray(found, dtype=np.int64)
+def _ranked(scored: ScoredRecords, columns: Weights) -> dict[str, Floats]:
+    return _ranked_scores(scored.is_positive, scored.scores, columns)
 
 
-def confusion_matrix(
-    targets: npt.NDArray[Any], predictions: npt.NDArray[Any], n_classes: int
-) -> npt.NDArray[np.int64]:
-    """Count records by true class (row) and predicted class (column)."""
-    cells = np.bincount(targets * n_classes + predictions, minlength=n_classes**2)
-    return cells.reshape(n_classes, n_classes)
+def _macro_ranked(scored: ScoredRecords, columns: Weights) -> dict[str, Floats]:
+    if not scored.is_multilabel:
+        return {}
+    each = [
+        _ranked_scores(truth, scores, columns)
+        for truth, scores in zip(scored.truth_by_class.T, scored.probabilities.T, strict=True)
+    ]
+    return {f"{name}_macro": np.mean([one[name] for one in each], axis=0) for name in each[0]}
 
 
-def class_f1(matrix: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Return each class's F1, ``2 * diagonal / (row sum + column sum)``; NaN where that is 0/0."""
-    return ratio(2 * np.einsum("ii...->i...", matrix), matrix.sum(axis=0) + matrix.sum(axis=1))
-
-
-def cinc2017_score(matrix: npt.NDArray[Any], classes: Sequence[str]) -> npt.NDArray[np.float64]:
-    """Return the Challenge's score: the mean F1 of N, A and O over the full 4x4 matrix.
-
-    Source: Clifford et al., CinC 2017, doi:10.22489/CinC.2017.065-469, table 2.
-    """
-    f1 = dict(zip(classes, class_f1(matrix), strict=True))
-    return np.asarray(np.mean([f1[name] for name in ("N", "A", "O")], axis=0))
-
-
-def log_loss(targets: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floating[Any]]) -> float:
-    """Return the mean negative log-probability of the true classes, in nats."""
-    return float(log_loss_terms(targets, probabilities).mean())
-
-
-def log_loss_terms(
-    targets: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floating[Any]]
-) -> npt.NDArray[np.float64]:
-    """Return each record's ``-log(probability of its class)``, at most 708.4 nats."""
-    given = probabilities[np.arange(len(targets)), targets].astype(np.float64)
-    return np.asarray(-np.log(np.maximum(given, np.finfo(np.float64).tiny)))
-
-
-def brier_terms(
-    is_positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating[Any]]
-) -> npt.NDArray[np.float64]:
-    """Return each record's squared difference of its probability to be positive from 0 or 1."""
-    return np.asarray((scores.astype(np.float64) - is_positive) ** 2)
-
-
-def ranked_metrics(
-    is_positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating[Any]]
-) -> dict[str, float]:
-    """Return ``roc_auc`` and ``average_precision`` of scores, as scikit-learn defines them.
-
-    They are computed here, since to import scikit-learn takes a worker the better part of a
-    second. There are positive and negative records.
-    """
-    levels, rank = np.unique(-scores, return_inverse=True)  # from the highest score on
-    hits = np.bincount(rank[is_positive], minlength=len(levels))
-    misses = np.bincount(rank[~is_positive], minlength=len(levels))
-    true, false = np.cumsum(hits), np.cumsum(misses)
-    # Mann and Whitney: pairs of a positive and a negative record in the wrong order, ties half.
-    wrong = hits @ (false - misses / 2)
+def _ranked_scores(is_positive: Bools, scores: Floats, columns: Weights) -> dict[str, Floats]:
+    if not is_positive.any():
+        nowhere = np.full(columns.shape[1], np.nan)
+        return {"roc_auc": nowhere, "average_precision": nowhere}
+    found = ranks(is_positive, scores, columns)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # Mann and Whitney: pairs of a positive and a negative record in the wrong order, ties half.
+        wrong = np.einsum("ib,ib->b", found.here, (found.above + found.negative) / 2)
+        auc = 1 - wrong / (found.n_positive * found.n_negative)
+        precision = found.positive / np.maximum(found.positive + found.negative, 1)
+        average = np.einsum("ib,ib->b", found.here, precision) / found.n_positive
+    is_defined = (found.n_positive > 0) & (found.n_negative > 0)
     return {
-        "roc_auc": float(1 - wrong / (true[-1] * false[-1])),
-        "average_precision": float(hits @ (true / (true + false)) / true[-1]),
+        "roc_auc": np.where(is_defined, auc, np.nan),
+        "average_precision": np.where(is_defined, average, np.nan),
     }
+
+
+def _means(scored: ScoredRecords, columns: Weights) -> dict[str, Floats]:
+    terms = [loss_terms(scored), (scored.scores - scored.is_positive) ** 2]
+    sums, totals = np.stack(terms) @ columns.astype(np.float64), columns.sum(axis=0)
+    return {"log_loss": _ratio(sums[0], totals), "brier": _ratio(sums[1], totals)}
+
+
+def loss_terms(scored: ScoredRecords) -> Floats:
+    """Return each record's share in the log loss.
+
+    Returns
+    -------
+    ndarray
+        ``(n_records,)`` nats, at most 708.4: ``-log(probability of its class)`` or, where it may be
+        of several classes, the mean over the classes of ``-log(probability of what is true)``.
+    """
+    truth = scored.truth_by_class
+    if scored.is_multilabel:
+        given = np.where(truth, scored.probabilities, 1.0 - scored.probabilities)
+    else:
+        given = scored.probabilities[truth][:, None]
+    return np.asarray(-np.log(np.maximum(given, np.finfo(np.float64).tiny)).mean(axis=1))
 
 
 def higher_is_better(metric: str) -> bool:
@@ -196,7 +180,7 @@ def class_suffix(class_name: str) -> str:
     return "noisy" if class_name == "~" else re.sub(r"[^\w\-. ]", "_", class_name)
 
 
-def ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Floats:
     """Divide counts; 0/0 is NaN."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.asarray(part, np.float64) / whole)

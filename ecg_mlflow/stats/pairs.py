@@ -36,7 +36,7 @@ class PairTable:
 
 @dataclass(frozen=True)
 class SeedSpread:
-    """What another seed of the training does to a metric.
+    """How a metric varies with the seed of the training.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ def compare_pairs(
 
     1. The standard error of a pair's difference is that of its resampled values, with the variance
        of the seed added.
-    2. In each resample, with a draw of what the seed does, take the largest of all pairs'
+    2. In each resample, with a draw of the variation by the seed, take the largest of all pairs'
        ``|difference* - difference| / error``.
     3. A pair's adjusted p-value is the share of resamples where that is at least its own
        ``|difference| / error``. So the chance to call any pair of equal candidates different is one
@@ -102,9 +102,9 @@ def compare_pairs(
     repetitions
         ``(n,)`` how many each mean is of.
     spread
-        What the seed does.
+        How the values vary with the seed.
     freedom
-        Of the standard errors over records; see `ecg_mlflow.stats.bootstrap.degrees_of_freedom`.
+        Of the standard errors over records; see `ecg_mlflow.stats.predictions.degrees_of_freedom`.
     level
         Of the simultaneous intervals.
     seed

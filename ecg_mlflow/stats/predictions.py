@@ -1,9 +1,9 @@
-"""What one model says of labelled records: the one form in which all comparisons take it."""
+"""One model's predictions of labelled records: the one form in which all comparisons take them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,39 +12,23 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.records.label_sets import split_label
-from ecg_mlflow.stats.scores import (
-    Targets,
-    all_metrics,
-    is_multilabel,
-    label_texts,
-    read_targets,
-    said,
-)
+from ecg_mlflow.stats.metrics import metrics_of
+from ecg_mlflow.stats.scores import ScoredRecords, Targets, read_targets
 
 #: Column of a table of predictions that holds a class's probability.
 PROBABILITY = "p_{}"
 
 
 @dataclass(frozen=True, eq=False)
-class Predictions:
+class Predictions(ScoredRecords):
     """Record-level predictions of one model.
 
     Attributes
     ----------
     records
         Names of the records.
-    targets
-        ``(n_records,)`` int64 index of the true class; ``(n_records, n_classes)`` bool where a
-        record may be of several.
-    probabilities
-        ``(n_records, n_classes)`` float64.
-    classes, positive
-        Names of the classes, and the one that F1, sensitivity and the curves are of.
-    threshold
-        A record counts as `positive` where that class's probability is at least this, else as the
-        most probable of the other classes; None takes the most probable class of all. Where a
-        record may be of several classes, it is of those with at least 0.5, which `threshold`
-        replaces for `positive`.
+    targets, probabilities, classes, positive, threshold
+        See `ScoredRecords`.
     groups
         ``(n_records,)`` int64: records of one group, such as a patient's, are not independent and
         are drawn together; None where each record stands for itself.
@@ -142,80 +126,23 @@ class Predictions:
         return len(self.records)
 
     @property
-    def is_multilabel(self) -> bool:
-        """Whether a record may be of several classes, or of none."""
-        return is_multilabel(self.targets)
-
-    @property
     def activation(self) -> str:
         """What makes such probabilities of a network's outputs."""
         return "sigmoid" if self.is_multilabel else "softmax"
 
-    @property
-    def place(self) -> int:
-        """Index of the positive class."""
-        return self.classes.index(self.positive)
-
-    @property
-    def is_positive(self) -> npt.NDArray[np.bool_]:
-        """``(n_records,)``: whether the record's true class is the positive one."""
-        return self.of_class(self.place)[0]
-
-    @property
-    def scores(self) -> npt.NDArray[np.float64]:
-        """``(n_records,)``: probability of the positive class."""
-        scores: npt.NDArray[np.float64] = self.probabilities[:, self.place]
-        return scores
-
-    @cached_property
-    def predicted(self) -> Targets:
-        """What each record is said to be, in the form of `targets`."""
-        return said(self.targets, self.probabilities, self.place, self.threshold)
-
-    @property
-    def said_positive(self) -> npt.NDArray[np.bool_]:
-        """``(n_records,)``: whether the record is said to be of the positive class."""
-        return self.of_class(self.place)[1]
-
-    def of_class(self, place: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Return which records are of a class and which are said to be, each ``(n_records,)``."""
-        if self.is_multilabel:
-            return np.asarray(self.targets[:, place]), np.asarray(self.predicted[:, place])
-        return np.asarray(self.targets == place), np.asarray(self.predicted == place)
-
-    @property
-    def is_right(self) -> npt.NDArray[np.bool_]:
-        """``(n_records,)``: whether all that is said of the record is true, and all of it said."""
-        same = self.predicted == self.targets
-        return np.asarray(same.all(axis=1) if self.is_multilabel else same)
-
-    @property
-    def labels(self) -> list[str]:
-        """The true labels, spelled out."""
-        return label_texts(self.targets, self.classes)
-
-    @property
-    def predicted_labels(self) -> list[str]:
-        """What the records are said to be, spelled out."""
-        return label_texts(self.predicted, self.classes)
-
     @cached_property
     def metrics(self) -> dict[str, float]:
         """All metrics, by name."""
-        return all_metrics(
-            self.targets, self.probabilities, self.classes, self.positive, self.threshold
-        )
+        return metrics_of(self)
 
     def take(self, rows: npt.NDArray[np.integer[Any]]) -> Predictions:
         """Return the predictions of some records, in that order."""
-        return Predictions(
-            tuple(self.records[row] for row in rows),
-            self.targets[rows],
-            self.probabilities[rows],
-            self.classes,
-            self.positive,
-            self.threshold,
-            None if self.groups is None else self.groups[rows],
+        return replace(
+            self,
+            records=tuple(self.records[row] for row in rows),
+            targets=self.targets[rows],
+            probabilities=self.probabilities[rows],
+            groups=None if self.groups is None else self.groups[rows],
         )
 
     def sorted(self) -> Predictions:
@@ -225,10 +152,7 @@ class Predictions:
 
 def prediction_columns(
     records: Sequence[str],
-    labels: Sequence[str],
-    predicted: Sequence[str],
-    probabilities: npt.NDArray[np.floating[Any]],
-    classes: Sequence[str],
+    scored: ScoredRecords,
     *,
     patients: Sequence[str] | None = None,
     more: Mapping[str, Any] | None = None,
@@ -237,12 +161,10 @@ def prediction_columns(
 
     Parameters
     ----------
-    records, labels, predicted
-        Names of the records, and their true and predicted labels in words.
-    probabilities
-        ``(n_records, n_classes)``.
-    classes
+    records
         Their names.
+    scored
+        Their labels and probabilities.
     patients
         Whose the records are, where that is known.
     more
@@ -251,10 +173,10 @@ def prediction_columns(
     return {
         "record": records,
         **({} if patients is None else {"patient": patients}),
-        "label": labels,
-        "prediction": predicted,
+        "label": scored.labels,
+        "prediction": scored.predicted_labels,
         **(more or {}),
-        **columns_by_class(probabilities, classes),
+        **columns_by_class(scored.probabilities, scored.classes),
     }
 
 
@@ -280,6 +202,22 @@ def check_paired(predictions: Sequence[Predictions]) -> None:
                 "predictions can be compared only where they are of the same records with the "
                 "same labels, in the same order"
             )
+
+
+def shared_groups(predictions: Sequence[Predictions]) -> npt.NDArray[np.int64] | None:
+    """Return the groups of records that are drawn together: those of the first model with any."""
+    return next((one.groups for one in predictions if one.groups is not None), None)
+
+
+def degrees_of_freedom(predictions: Sequence[Predictions]) -> int:
+    """Return from how many records (or groups) standard errors are estimated, less one.
+
+    Those of the rarer of positive and other records: they limit how well the metrics are known.
+    """
+    first, groups = predictions[0], shared_groups(predictions)
+    unit = np.arange(len(first)) if groups is None else groups
+    sides = (unit[first.is_positive], unit[~first.is_positive])
+    return max(min(len(np.unique(side)) for side in sides) - 1, 1)
 
 
 def _group_numbers(names: Sequence[str]) -> npt.NDArray[np.int64]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ _OF_POSITIVES = frozenset({"f1", "precision"})
 
 
 @dataclass(frozen=True)
-class SubgroupRow:
+class Subgroup:
     """The metrics of one group of records.
 
     Attributes
@@ -50,8 +51,35 @@ class SubgroupRow:
     metrics: dict[str, float]
     intervals: dict[str, Interval]
 
+    @classmethod
+    def of(
+        cls,
+        predictions: Predictions,
+        column: str,
+        group: str,
+        metrics: Sequence[str],
+        *,
+        level: float = 0.95,
+        n_resamples: int = 2000,
+        seed: int = 0,
+    ) -> Subgroup:
+        """Compute the metrics of records that are one group; see `subgroups`."""
+        n_positive = int(predictions.is_positive.sum())
+        weights = resample_weights(len(predictions), n_resamples, seed, predictions.groups)
+        resampled = resampled_metrics(predictions, weights, metrics)
+        known = predictions.metrics
+        found = {
+            name: known.get(name, math.nan) if n_positive or name not in _OF_POSITIVES else math.nan
+            for name in metrics
+        }
+        intervals = {
+            name: records_interval([predictions], name, value, resampled[name], level)
+            for name, value in found.items()
+        }
+        return cls(column, group, len(predictions), n_positive, found, intervals)
+
     def cells(self) -> dict[str, object]:
-        """Return the row of a table: a metric's bounds stand behind it."""
+        """Return the row of a table; a metric's bounds follow it."""
         found: dict[str, object] = {
             "column": self.column,
             "group": self.group,
@@ -64,17 +92,14 @@ class SubgroupRow:
         return found
 
 
-def subgroup_table(
+def subgroups(
     predictions: Predictions,
     values: Sequence[Value],
     name: str,
     metrics: Sequence[str],
-    *,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    seed: int = 0,
-) -> list[SubgroupRow]:
-    """Compute metrics for each group of records that a column tells of.
+    **bootstrap: Any,
+) -> list[Subgroup]:
+    """Compute metrics for each group of records that have one value in a column.
 
     Parameters
     ----------
@@ -89,10 +114,9 @@ def subgroup_table(
         Of the column.
     metrics
         Which ones. F1 and precision are not defined without positive records.
-    level
-        Of the intervals.
-    n_resamples, seed
-        Of the bootstrap, which is one of each group alone.
+    **bootstrap
+        ``level`` of the intervals, ``n_resamples`` and ``seed``, of each group alone; by default
+        0.95, 2000 and 0.
 
     Returns
     -------
@@ -110,30 +134,9 @@ def subgroup_table(
             f"where it is unknown"
         )
     return [
-        _row(predictions.take(rows), name, label, metrics, level, n_resamples, seed)
+        Subgroup.of(predictions.take(rows), name, label, metrics, **bootstrap)
         for label, rows in _groups(values)
     ]
-
-
-def _row(
-    part: Predictions,
-    column: str,
-    label: str,
-    metrics: Sequence[str],
-    level: float,
-    n_resamples: int,
-    seed: int,
-) -> SubgroupRow:
-    n_positive = int(part.is_positive.sum())
-    weights = resample_weights(len(part), n_resamples, seed, part.groups)
-    resampled = resampled_metrics(part, weights, metrics)
-    found: dict[str, float] = {}
-    intervals: dict[str, Interval] = {}
-    for name in metrics:
-        is_defined = name in part.metrics and (n_positive > 0 or name not in _OF_POSITIVES)
-        found[name] = part.metrics[name] if is_defined else math.nan
-        intervals[name] = records_interval([part], name, found[name], resampled[name], level)
-    return SubgroupRow(column, label, len(part), n_positive, found, intervals)
 
 
 def _groups(values: Sequence[Value]) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:

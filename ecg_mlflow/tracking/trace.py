@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+import threading
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,9 @@ TRACE = "trace.npz"
 LOSS = "loss"
 #: Before the names of what tests have found.
 _TEST = "test/"
+#: Arrays are loaded by one thread at a time: np.load parses their headers with `ast`, which is not
+#: safe in threads on Python 3.11 ("AST constructor recursion depth mismatch").
+_LOADING = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +107,8 @@ class RunTrace:
         """
         try:
             # By hand: np.load leaves a file open that turns out to be no archive.
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            data = io.BytesIO(path.read_bytes())
+            with _LOADING, np.load(data, allow_pickle=False) as arrays:
                 return cls(
                     arrays["loss"],
                     arrays["iterations"],

@@ -12,35 +12,25 @@ import numpy.typing as npt
 from ecg_mlflow.errors import DivergedError
 from ecg_mlflow.pipeline import Batch
 from ecg_mlflow.pipeline.batches import Floats, predict_chunks, record_means
-from ecg_mlflow.stats.metrics import confusion_matrix
-from ecg_mlflow.stats.scores import (
-    Targets,
-    all_metrics,
-    is_multilabel,
-    label_texts,
-    objective_of,
-    said,
-)
+from ecg_mlflow.stats.metrics import metrics_of
+from ecg_mlflow.stats.scores import ScoredRecords, Targets, objective_of
 from ecg_mlflow.training.loop import DIVERGED_ADVICE
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(ScoredRecords):
     """Record-level predictions of one evaluation, and what follows from them.
 
     Attributes
     ----------
     rows
         ``(n_records,)`` positions in the corpus.
-    targets
-        ``(n_records,)`` index of the true class; ``(n_records, n_classes)`` bool where a record
-        may be of several.
+    targets, classes, positive
+        See `ScoredRecords`.
     probabilities
         ``(n_records, n_classes)``: mean over the record's windows.
     counts
         ``(n_records,)`` number of windows.
-    classes, positive
-        Names of the classes, and the one that F1 is of.
     """
 
     rows: npt.NDArray[np.int64]
@@ -53,37 +43,12 @@ class Evaluation:
     @cached_property
     def metrics(self) -> dict[str, float]:
         """All metrics, by name."""
-        return all_metrics(self.targets, self.probabilities, self.classes, self.positive)
-
-    @property
-    def is_multilabel(self) -> bool:
-        """Whether a record may be of several classes, or of none."""
-        return is_multilabel(self.targets)
+        return metrics_of(self)
 
     @property
     def objective(self) -> float:
         """What "best" means, see `objective_of`; 0 where none was found or to be found."""
         return self.metrics.get(objective_of(self.is_multilabel), 0.0)
-
-    @cached_property
-    def said(self) -> Targets:
-        """What each record is said to be, in the form of `targets`."""
-        return said(self.targets, self.probabilities, self.classes.index(self.positive))
-
-    @property
-    def labels(self) -> list[str]:
-        """The true labels, spelled out."""
-        return label_texts(self.targets, self.classes)
-
-    @property
-    def predicted_labels(self) -> list[str]:
-        """What the records are said to be, spelled out."""
-        return label_texts(self.said, self.classes)
-
-    @property
-    def confusion(self) -> npt.NDArray[np.int64]:
-        """Records by true class (row) and predicted class (column), of one class a record."""
-        return confusion_matrix(self.targets, self.said, len(self.classes))
 
 
 def evaluate(

@@ -96,7 +96,7 @@ def test_faulty_leads_of_usable_records(small_folder, write_record, monkeypatch)
     text = summarise(corpus)
     assert "signals:  1 usable records have faulty leads\n  R7: lead II is flat" in text
     monkeypatch.setattr(data_summary, "MOST_SAMPLES", 2000)
-    assert "only 3 of 7 records, evenly spread, were looked at" in summarise(corpus)
+    assert "only 3 of 7 records, evenly spread, were checked" in summarise(corpus)
 
 
 def test_a_page_with_an_example_of_each_class(small_folder):

@@ -1,16 +1,22 @@
+"""Pages are well formed, escaped, and need nothing beside them; numbers stand in columns."""
+
 from __future__ import annotations
 
 import base64
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from comparisons import comparison_of, standing
+from jinja2 import UndefinedError
 
-from ecg_mlflow.reports.figures import Score, interval_plot
-from ecg_mlflow.reports.html import Paragraph, Picture, Section, Table, html_report, written
+from ecg_mlflow.reports.figures import interval_plot
+from ecg_mlflow.reports.html import Picture, Table, column_texts, render_page
 
-EMPTY = {"meta", "img", "br", "hr", "link", "input"}
+EMPTY = {"meta", "img"}
+EVIL = '<script>alert("1")</script> & <b>'
 
 
 class Page(HTMLParser):
@@ -43,59 +49,97 @@ class Page(HTMLParser):
         return [attrs for one, attrs in self.tags if one == tag]
 
 
-EVIL = '<script>alert("1")</script> & <b>'
+@pytest.fixture(scope="module")
+def picture():
+    return Picture.of(interval_plot(comparison_of(standing("a", 0.5))), EVIL)
 
 
-@pytest.fixture
-def page():
-    figure = interval_plot([Score("a", 0.5)], "f1")
-    rows = [
-        {"name": EVIL, "f1": 0.8123456, "n": 12, "good": True},
-        {"name": "b", "f1": float("nan"), "n": None, "late": np.float32(0.5)},
-    ]
-    return html_report(
+ROWS = [
+    {"name": EVIL, "f1": 0.8123456, "n": 12, "good": True},
+    {"name": "b", "f1": float("nan"), "n": None, "late": np.float32(0.5)},
+]
+
+
+def comparison_page(picture, table) -> str:
+    return render_page(
+        "comparison.html",
         EVIL,
-        [
-            Section("", [Paragraph(EVIL), Paragraph("mind", warning=True)]),
-            Section(EVIL, [Table(rows, EVIL, highlight={1}), Picture.of(figure, EVIL)]),
-        ],
+        conclusions=[EVIL],
+        notes=["mind " + EVIL],
+        configurations=table,
+        pictures=[picture],
     )
 
 
-def test_page_is_well_formed_and_escaped(page):
+def errors_page(picture, table) -> str:
+    return render_page(
+        "errors.html",
+        EVIL,
+        summary=EVIL,
+        strips=[picture],
+        explained=True,
+        groups=table,
+        groups_picture=picture,
+    )
+
+
+def corpus_page(picture, table) -> str:
+    summary = SimpleNamespace(diagnoses={"A": 1}, seconds=[1.0], n_checked=3, corpus=[0] * 4)
+    return render_page(
+        "data.html",
+        EVIL,
+        summary=summary,
+        facts=[EVIL],
+        classes=picture,
+        labels=table,
+        lengths=picture,
+        frequencies=table,
+        leads=table,
+        examples=[picture],
+        problems={EVIL: Table.cut([{"name": EVIL}] * 3, 2)},
+    )
+
+
+@pytest.mark.parametrize("page_of", [comparison_page, errors_page, corpus_page])
+def test_pages_are_well_formed_escaped_and_need_nothing_beside_them(page_of, picture):
+    page = page_of(picture, Table(ROWS))
     parsed = Page(page)
     assert page.startswith("<!DOCTYPE html>")
-    assert parsed.texts("script") == []
-    for tag in ("title", "h1", "h2", "p", "caption", "figcaption"):
-        assert EVIL in parsed.texts(tag)
-    assert EVIL in parsed.texts("td")
-    assert parsed.attributes("img")[0]["alt"] == EVIL
-    assert len(parsed.texts("h2")) == 1  # a section without a title has no heading
-    assert {"charset": "utf-8"} in parsed.attributes("meta")
-
-
-def test_page_needs_nothing_beside_it(page):
-    parsed = Page(page)
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in parsed.tags}
-    assert not re.search(r"https?:|//[a-z]|@import|url\(", page.split("base64,")[0])
+    outside = re.sub(r"base64,[^\"]*", "", page)
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", outside)
+    assert "color-scheme: light dark" in outside
+    assert {"charset": "utf-8"} in parsed.attributes("meta")
+    for tag in ("title", "h1", "td", "figcaption"):
+        assert EVIL in parsed.texts(tag), tag
+    assert any(EVIL in text for text in parsed.texts("p"))
     for image in parsed.attributes("img"):
+        assert image["alt"] == EVIL
         assert image["src"].startswith("data:image/png;base64,")
 
 
-def test_pictures_are_the_figures_at_their_size():
-    figure = interval_plot([Score("a", 0.5)], "f1")
-    parsed = Page(html_report("t", [Section("s", [Picture.of(figure), Picture(b"\x89PNG")])]))
-    first, second = parsed.attributes("img")
-    data = base64.b64decode(first["src"].partition(",")[2])
-    assert data.startswith(b"\x89PNG")
+def test_notes_stand_out(picture):
+    parsed = Page(comparison_page(picture, Table(ROWS)))
+    assert [attrs.get("class") for attrs in parsed.attributes("p")] == [None, "note"]
+
+
+def test_long_tables_are_cut(picture):
+    parsed = Page(corpus_page(picture, Table(ROWS)))
+    assert parsed.texts("h2")[-1] == EVIL
+    assert "... and 1 more" in parsed.texts("p")
+    assert (Table.cut(ROWS, 5).n_more, len(Table.cut(ROWS, 1).rows)) == (0, 1)
+
+
+def test_pictures_are_the_figures_at_their_size(picture):
+    figure = interval_plot(comparison_of(standing("a", 0.5)))
+    (image,) = Page(comparison_page(picture, Table([]))).attributes("img")
+    assert base64.b64decode(image["src"].partition(",")[2]).startswith(b"\x89PNG")
     width = figure.get_size_inches()[0] * 25.4
-    assert first["style"] == f"width:{width:.2f}mm"
-    assert "style" not in second
-    assert base64.b64decode(second["src"].partition(",")[2]) == b"\x89PNG"
+    assert image["style"] == f"width:{width:.2f}mm"
 
 
-def test_tables_align_numbers_and_light_up_rows(page):
-    parsed = Page(page)
+def test_tables_align_numbers_and_highlight_rows(picture):
+    parsed = Page(comparison_page(picture, Table(ROWS, highlight={1})))
     assert parsed.texts("th") == ["name", "f1", "n", "good", "late"]
     kinds = [attrs.get("class") for attrs in parsed.attributes("th")]
     assert kinds == [None, "number", "number", None, "number"]
@@ -104,15 +148,15 @@ def test_tables_align_numbers_and_light_up_rows(page):
     assert [attrs.get("class") for attrs in parsed.attributes("tr")] == [None, None, "lit"]
 
 
-def test_columns_can_be_chosen():
-    table = Table([{"a": 1, "b": 2}], columns=["b", "c"])
-    parsed = Page(html_report("t", [Section("s", [table])]))
-    assert parsed.texts("th") == ["b", "c"]
-    assert parsed.texts("td") == ["2", "–"]
+def test_columns_can_be_chosen_and_rows_missing(picture):
+    parsed = Page(comparison_page(picture, Table([{"a": 1, "b": 2}], columns=["b", "c"])))
+    assert (parsed.texts("th"), parsed.texts("td")) == (["b", "c"], ["2", "–"])
+    assert Page(comparison_page(picture, Table([]))).texts("td") == []
 
 
-def test_a_table_without_rows():
-    assert Page(html_report("t", [Section("s", [Table([])])])).texts("td") == []
+def test_what_a_template_names_must_be_given():
+    with pytest.raises(UndefinedError, match="conclusions"):
+        render_page("comparison.html", "t")
 
 
 @pytest.mark.parametrize(
@@ -131,9 +175,4 @@ def test_a_table_without_rows():
     ],
 )
 def test_values_of_a_column(column, texts):
-    assert written(column) == texts
-
-
-def test_both_colour_schemes(page):
-    assert "color-scheme: light dark" in page
-    assert "prefers-color-scheme: dark" in page
+    assert column_texts(column) == texts

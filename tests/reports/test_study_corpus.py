@@ -8,7 +8,7 @@ import pytest
 from ecg_mlflow.errors import CorpusError
 from ecg_mlflow.records import load_corpus, packed_path
 from ecg_mlflow.reports.study_corpus import (
-    Place,
+    DataLocation,
     SeenRecords,
     open_study_corpus,
     record_digests,
@@ -46,8 +46,8 @@ def test_without_the_cache_the_recordings_are_read_where_the_study_had_them(fold
     assert len(open_study_corpus(plan, {"data": str(folder)})) == 4
     moved = folder.rename(folder.parent / "moved")
     monkeypatch.setenv("ECG_MLFLOW_CACHE", str(folder.parent / "another"))
-    place = Place("moved", None, (folder.parent,))
-    assert open_study_corpus(plan, {"data": str(folder)}, place).ids[0] == "r0"
+    location = DataLocation("moved", None, (folder.parent,))
+    assert open_study_corpus(plan, {"data": str(folder)}, location).ids[0] == "r0"
     assert moved.exists()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.errors import PromotionError
-from ecg_mlflow.reports.options import Question
+from ecg_mlflow.reports.options import ComparisonOptions
 from ecg_mlflow.reports.study_results import Configuration, Results, TrainedRun
 from ecg_mlflow.reports.winner import choose_run
 from ecg_mlflow.stats.predictions import Predictions
@@ -23,8 +23,8 @@ N_RECORDS = 200
 def right_but_in(n_wrong: int, sure: float = 0.9) -> Predictions:
     """Classify as many A as N, err in the first records, and be so sure of every answer."""
     targets = np.arange(N_RECORDS) % 2
-    said = np.where(np.arange(N_RECORDS) < n_wrong, 1 - targets, targets)
-    p = np.where(said == 0, sure, 1 - sure)
+    predicted = np.where(np.arange(N_RECORDS) < n_wrong, 1 - targets, targets)
+    p = np.where(predicted == 0, sure, 1 - sure)
     names = tuple(f"r{i:03d}" for i in range(N_RECORDS))
     return Predictions(names, targets, np.stack([p, 1 - p], axis=1), ("A", "N"), "A")
 
@@ -64,7 +64,9 @@ def wrong(*counts: int) -> list[Predictions]:
 
 
 def chosen(results: Results, metric: str = "accuracy", rule: str = "lower_bound") -> str:
-    return choose_run(results, Question(metric, resamples=200, rule=rule)).run.record.run_id
+    return choose_run(
+        results, ComparisonOptions(metric, resamples=200, rule=rule)
+    ).run.record.run_id
 
 
 @pytest.mark.parametrize("metric", ["f1", "accuracy", "log_loss", "brier"])
@@ -82,7 +84,7 @@ def test_both_are_chosen_by_validation_records_where_there_are_some(metric):
     # By the test records it would be lucky-0.
     good = configuration("good", tested=wrong(20, 30, 40), validated=wrong(9, 6, 3))
     lucky = configuration("lucky", tested=wrong(0, 0, 0), validated=wrong(30, 31, 32))
-    found = choose_run(study(lucky, good), Question(metric, resamples=200))
+    found = choose_run(study(lucky, good), ComparisonOptions(metric, resamples=200))
     assert found.run.record.run_id == "good-2"
     assert found.configuration is good
     assert found.candidates == ()
@@ -90,7 +92,7 @@ def test_both_are_chosen_by_validation_records_where_there_are_some(metric):
 
 def test_without_validation_records_it_is_picked_from_all_runs_by_their_test_records():
     good, poor = configuration("good", wrong(12, 8)), configuration("poor", wrong(40, 41, 42))
-    found = choose_run(study(good, poor), Question("accuracy", resamples=200))
+    found = choose_run(study(good, poor), ComparisonOptions("accuracy", resamples=200))
     assert found.run.record.run_id == "good-1"
     expected = [run.test for one in (good, poor) for run in one.runs]
     assert list(found.candidates) == expected
@@ -99,15 +101,15 @@ def test_without_validation_records_it_is_picked_from_all_runs_by_their_test_rec
 def test_who_chooses_by_hand_has_seen_all_test_figures():
     good = configuration("good", tested=wrong(12, 8), validated=wrong(12, 8))
     poor = configuration("poor", tested=wrong(40, 41), validated=wrong(40, 41))
-    found = choose_run(study(good, poor), Question("accuracy"), "poor-1")
+    found = choose_run(study(good, poor), ComparisonOptions("accuracy"), "poor-1")
     assert (found.configuration, found.run) == (poor, poor.runs[1])
     assert list(found.candidates) == [run.test for one in (good, poor) for run in one.runs]
     with pytest.raises(PromotionError, match=r"run poor-2 is no run of waves .* good-0, poor-0"):
-        choose_run(study(good, poor), Question("accuracy"), "poor-2")
+        choose_run(study(good, poor), ComparisonOptions("accuracy"), "poor-2")
 
 
 def test_by_size_the_smallest_of_the_group_of_the_best_wins():
-    # 9 and 10 errors can't be told apart; 90 can.
+    # 9 and 10 errors don't differ significantly; 90 do.
     large = configuration("large", wrong(9), parameters=3000)
     small = configuration("small", wrong(10), parameters=2000)
     tiny = configuration("tiny", wrong(90), parameters=10)
@@ -125,7 +127,7 @@ def test_of_losses_the_lowest_upper_bound_wins():
 
 
 def test_a_repetition_that_does_not_define_the_metric_is_not_promoted():
-    # Of no record said to be A there is no precision.
+    # Of no record predicted as A there is no precision.
     never = replace(right_but_in(0), probabilities=np.tile([0.1, 0.9], (N_RECORDS, 1)))
     good = configuration("good", [never, right_but_in(60), never])
     assert chosen(study(good), "precision") == "good-1"

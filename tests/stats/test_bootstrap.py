@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from simulated import equal_models, four_classes
+from simulated import four_classes
 
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.stats import bootstrap
 from ecg_mlflow.stats.bootstrap import (
     blocks,
     resample_weights,
-    resampled_means,
     resampled_metrics,
     with_original,
 )
@@ -46,25 +43,12 @@ def test_records_of_a_patient_are_drawn_together():
     assert len(np.unique(weights.sum(axis=1))) > 1
 
 
-def test_strata_keep_their_sizes():
-    strata = np.array([0, 1, 0, 1, 1])
-    weights = resample_weights(5, 200, strata=strata)
-    assert (weights[:, strata == 0].sum(axis=1) == 2).all()
-    assert (weights[:, strata == 1].sum(axis=1) == 3).all()
-    assert len(np.unique(weights, axis=0)) > 10
-    both = resample_weights(4, 200, groups=np.array([0, 0, 1, 2]), strata=np.array([1, 1, 1, 5]))
-    assert (both[:, 3] == 1).all()
-    assert (both[:, [0, 2]].sum(axis=1) == 2).all()
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"n": 0}, "at least 1"),
         ({"n": 3, "n_resamples": 0}, "at least 1"),
         ({"n": 3, "groups": np.zeros(2, int)}, "3 records need as many groups"),
-        ({"n": 3, "strata": np.zeros(4, int)}, "as many strata; given are 4"),
-        ({"n": 2, "groups": np.zeros(2, int), "strata": np.arange(2)}, "in two strata"),
     ],
 )
 def test_what_can_not_be_drawn_is_an_error(arguments, message):
@@ -97,24 +81,6 @@ def test_the_original_stands_first():
     one = four_classes(np.random.default_rng(0), 80)
     found = resampled_metrics(one, with_original(resample_weights(80, 5)), list(one.metrics))
     assert {name: values[0] for name, values in found.items()} == pytest.approx(one.metrics)
-
-
-def test_means_over_repetitions_are_of_the_same_resamples():
-    models = equal_models(np.random.default_rng(0), 3, 100)
-    weights = resample_weights(100, 30)
-    each = [resampled_metrics(one, weights, ["f1"])["f1"] for one in models]
-    np.testing.assert_allclose(resampled_means(models, weights, ["f1"])["f1"], np.mean(each, 0))
-
-
-def test_a_repetition_that_does_not_define_a_metric_is_left_out_of_the_mean():
-    good, other = equal_models(np.random.default_rng(0), 2, 100)
-    never = replace(other, probabilities=np.tile([1.0, 0.0], (100, 1)))
-    weights = resample_weights(100, 30)
-    found = resampled_means([good, never], weights, ["precision"])["precision"]
-    np.testing.assert_array_equal(
-        found, resampled_metrics(good, weights, ["precision"])["precision"]
-    )
-    assert np.isnan(resampled_means([never], weights, ["precision"])["precision"]).all()
 
 
 def test_unknown_metrics_and_other_records_are_errors():

@@ -82,8 +82,8 @@ def test_rules_take_different_winners():
 def table(wrong=(), n: int = 400, sure: float = 0.9) -> Predictions:
     """Classify A and N in turn, err in these records, and be so sure of every answer."""
     targets = np.arange(n) % 2
-    said = np.where(np.isin(np.arange(n), list(wrong)), 1 - targets, targets)
-    p = np.where(said == 0, sure, 1 - sure)
+    predicted = np.where(np.isin(np.arange(n), list(wrong)), 1 - targets, targets)
+    p = np.where(predicted == 0, sure, 1 - sure)
     names = tuple(f"r{i:03d}" for i in range(n))
     return Predictions(names, targets, np.stack([p, 1 - p], axis=1), ("A", "N"), "A")
 
@@ -160,10 +160,10 @@ def test_less_is_better_for_a_loss():
 
 def test_one_repetition_says_nothing_of_the_seed_and_the_notes_say_so():
     found = compare(candidates(repetitions=1), [], "f1", n_resamples=200)
-    assert "not what another seed of the training would" in found.notes[0]
+    assert "not with the seed of the training" in found.notes[0]
     estimate = found.leader.estimates["f1"]
     assert np.isnan(estimate.sd)
-    assert estimate.over_repetitions is None
+    assert not estimate.over_repetitions.is_known
 
 
 def test_what_the_seed_does_widens_the_pairs_intervals():
@@ -187,6 +187,17 @@ def tilted(predictions, mood: float):
     odds = np.log(predictions.probabilities[:, 1] / predictions.probabilities[:, 0]) + mood
     p = 1 / (1 + np.exp(-odds))
     return np.stack([1 - p, p], axis=1)
+
+
+def test_a_repetition_that_does_not_define_a_metric_is_left_out_of_the_mean():
+    good, other = equal_models(np.random.default_rng(0), 2, 100)
+    never = replace(other, probabilities=np.tile([1.0, 0.0], (100, 1)))
+    given = [Candidate("some", (good, never)), Candidate("none", (never,))]
+    found = compare(given, [], "precision", n_resamples=50)
+    estimate = found["some"].estimates["precision"]
+    assert estimate.mean == pytest.approx(good.metrics["precision"])
+    assert np.isnan(found["none"].estimates["precision"].mean)
+    assert found.standings[-1].name == "none"
 
 
 def test_the_order_of_the_candidates_changes_nothing():

@@ -11,7 +11,7 @@ from sklearn import metrics as sk
 
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.stats.bootstrap import resample_weights
-from ecg_mlflow.stats.curves import precision_recall_band, roc_band
+from ecg_mlflow.stats.curves import precision_recall_curve, roc_curve
 from ecg_mlflow.stats.predictions import Predictions
 
 GRID = np.linspace(0, 1, 201)
@@ -33,7 +33,7 @@ def test_the_roc_curve_is_scikit_learns(model):
     # Between thresholds straight lines, at a rise its top.
     tops = {rate: sensitivity[rates == rate].max() for rate in np.unique(rates)}
     expected = np.interp(GRID, list(tops), list(tops.values()))
-    found = roc_band([model], weights_of(model), GRID)
+    found = roc_curve([model], weights_of(model), GRID)
     inside = ~np.isin(np.round(GRID, 12), np.round(list(tops), 12))
     np.testing.assert_allclose(found.y[inside], expected[inside], atol=0.02)
     assert np.trapezoid(found.y, GRID) == pytest.approx(
@@ -43,7 +43,7 @@ def test_the_roc_curve_is_scikit_learns(model):
 
 def test_the_area_of_the_precision_recall_steps_is_average_precision(model):
     fine = np.linspace(0, 1, 2001)
-    found = precision_recall_band([model], weights_of(model, 2), fine)
+    found = precision_recall_curve([model], weights_of(model, 2), fine)
     expected = sk.average_precision_score(model.is_positive, model.scores)
     assert found.y[1:].mean() == pytest.approx(expected, abs=0.002)
 
@@ -59,18 +59,18 @@ def test_curves_worked_by_hand():
         "A",
     )
     weights = np.array([[1, 1, 1, 1, 1], [1, 0, 2, 1, 1], [0, 1, 0, 2, 2]])
-    roc = roc_band([one], weights, np.array([0, 1 / 3, 1 / 2, 2 / 3, 1]), level=0.999)
+    roc = roc_curve([one], weights, np.array([0, 1 / 3, 1 / 2, 2 / 3, 1]), level=0.999)
     np.testing.assert_allclose(roc.y, [1 / 2, 1 / 2, 3 / 4, 1, 1])
     # The second resample ends its tie at one half; the third, without A, has no curve.
     np.testing.assert_allclose(roc.high, [1 / 2, 7 / 9, 1, 1, 1], atol=1e-3)
-    recall = precision_recall_band([one], weights, np.array([0, 1 / 2, 0.51, 1]))
+    recall = precision_recall_curve([one], weights, np.array([0, 1 / 2, 0.51, 1]))
     np.testing.assert_allclose(recall.y, [1, 1, 1 / 2, 1 / 2])
 
 
 def test_bands_hold_the_curve_and_narrow_with_more_records(model):
     (many,) = equal_models(np.random.default_rng(1), 1, n=3000, share=0.3)
-    for band_of in (roc_band, precision_recall_band):
-        few, lots = (band_of([one], weights_of(one), GRID) for one in (model, many))
+    for curve_of in (roc_curve, precision_recall_curve):
+        few, lots = (curve_of([one], weights_of(one), GRID) for one in (model, many))
         middle = slice(40, 160)
         assert (few.low <= few.y + 1e-9)[middle].all()
         assert (few.y <= few.high + 1e-9)[middle].all()
@@ -81,12 +81,12 @@ def test_bands_hold_the_curve_and_narrow_with_more_records(model):
 def test_the_curve_of_repetitions_is_the_mean_of_theirs(model):
     (other,) = equal_models(np.random.default_rng(4), 1, n=300, share=0.3)
     other = replace(other, targets=model.targets)
-    each = [roc_band([one], weights_of(model), GRID).y for one in (model, other)]
-    both = roc_band([model, other], weights_of(model), GRID).y
+    each = [roc_curve([one], weights_of(model), GRID).y for one in (model, other)]
+    both = roc_curve([model, other], weights_of(model), GRID).y
     np.testing.assert_allclose(both, np.mean(each, axis=0))
 
 
 def test_one_kind_of_records_has_no_curve(model):
     alone = replace(model, targets=np.zeros_like(model.targets))
     with pytest.raises(PredictionsError, match="a curve needs records of both kinds"):
-        roc_band([alone], weights_of(model), GRID)
+        roc_curve([alone], weights_of(model), GRID)

@@ -13,11 +13,12 @@ from sklearn.metrics import f1_score
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.stats.bootstrap import resample_weights
 from ecg_mlflow.stats.comparison import Candidate, compare, winner
-from ecg_mlflow.stats.gain import GainTest, gain_test, higher_is_better
+from ecg_mlflow.stats.gain import GainTest, gain_test
+from ecg_mlflow.stats.metrics import higher_is_better
 from ecg_mlflow.stats.predictions import Predictions
 
 
-def said(targets: np.ndarray, predicted: np.ndarray) -> Predictions:
+def certain(targets: np.ndarray, predicted: np.ndarray) -> Predictions:
     names = tuple(map(str, range(len(targets))))
     return Predictions(names, targets, np.eye(2)[predicted], ("NO", "A"), "A")
 
@@ -51,7 +52,9 @@ def test_a_few_records_count_as_in_the_sign_test(better):
     targets = np.arange(1000) % 2
     wrong = np.where(np.arange(1000) < 100, 1 - targets, targets)
     less_wrong = np.where(np.arange(1000) < 100 - better, 1 - targets, targets)
-    found = gain_test(said(targets, less_wrong), said(targets, wrong), "accuracy", n_resamples=9999)
+    found = gain_test(
+        certain(targets, less_wrong), certain(targets, wrong), "accuracy", n_resamples=9999
+    )
     assert found.gain == pytest.approx(better / 1000)
     assert found.p_value == pytest.approx(stats.poisson.sf(2 * better - 1, better), abs=0.01)
     assert found.p_value == pytest.approx(0.5**better, abs=0.05)
@@ -65,7 +68,7 @@ def test_the_same_answers_are_no_gain():
 
 def test_what_does_not_vary_is_no_evidence():
     targets = np.arange(40) % 2
-    found = gain_test(said(targets, targets), said(targets, 1 - targets), "accuracy")
+    found = gain_test(certain(targets, targets), certain(targets, 1 - targets), "accuracy")
     assert (found.gain, found.p_value) == (1, 1)
 
 

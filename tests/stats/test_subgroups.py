@@ -1,4 +1,4 @@
-"""Groups of records: who is in which, and what is said of each."""
+"""Groups of records: who is in which, and their metrics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from simulated import equal_models
 
 from ecg_mlflow.errors import PredictionsError
-from ecg_mlflow.stats.subgroups import subgroup_table
+from ecg_mlflow.stats.subgroups import subgroups
 
 METRICS = ("f1", "sensitivity", "specificity")
 
@@ -19,7 +19,7 @@ def model():
 
 
 def table(model, values, **options):
-    return subgroup_table(model, values, "column", METRICS, n_resamples=200, **options)
+    return subgroups(model, values, "column", METRICS, n_resamples=200, **options)
 
 
 def test_words_are_groups_and_their_metrics_those_of_their_records(model):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.reports.figures.training_plots import confusion_matrix
+from ecg_mlflow.reports.figures.training_plots import learning_curve
 from ecg_mlflow.tracking.run_log import RunLog, csv_text
 
 
@@ -114,8 +114,8 @@ def test_table_without_rows():
 
 
 def test_figure(client, run_id, run_log):
-    run_log.figure("confusion.png", confusion_matrix([[2, 1], [0, 3]], ["A", "N"]))
-    assert artifact(client, run_id, "confusion.png").read_bytes().startswith(b"\x89PNG")
+    run_log.figure("losses.png", learning_curve([2.0, 1.0]))
+    assert artifact(client, run_id, "losses.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_file(client, run_id, run_log, tmp_path):

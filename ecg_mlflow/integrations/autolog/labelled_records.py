@@ -170,14 +170,7 @@ class LabelledRecords:
 
     def columns(self, evaluation: Evaluation) -> dict[str, Any]:
         """Return a table of predictions, as in the runs of a study: one row per record."""
-        return prediction_columns(
-            self.names,
-            evaluation.labels,
-            evaluation.predicted_labels,
-            evaluation.probabilities,
-            evaluation.classes,
-            more={"windows": evaluation.counts},
-        )
+        return prediction_columns(self.names, evaluation, more={"windows": evaluation.counts})
 
 
 def _checked_classes(

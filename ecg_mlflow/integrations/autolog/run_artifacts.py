@@ -13,9 +13,9 @@ import numpy.typing as npt
 from ecg_mlflow.errors import AutologError
 from ecg_mlflow.integrations.autolog.labelled_records import LabelledRecords
 from ecg_mlflow.integrations.autolog.network import OutputActivation, log_network
-from ecg_mlflow.reports.figures.training_plots import learning_curve
+from ecg_mlflow.reports.figures.training_plots import confusion_plot, learning_curve
 from ecg_mlflow.stats.scores import objective_of
-from ecg_mlflow.study.worker.run_artifacts import DRAWN, draw_confusion
+from ecg_mlflow.study.worker.run_artifacts import DRAWN
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.trace import RunTrace, log_trace
 from ecg_mlflow.training import Evaluation
@@ -102,7 +102,7 @@ class LiveResults:
             if test:
                 log.table(f"predictions/{name}.csv", test.records.columns(test.evaluation))
         if self.best:
-            figure = draw_confusion(self.best.evaluation, "best test")
+            figure = confusion_plot(self.best.evaluation, title="best test")
             log.figure("plots/confusion_matrix.png", figure)
         if models:
             self._log_models(log)

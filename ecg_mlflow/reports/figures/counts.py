@@ -14,12 +14,9 @@ from ecg_mlflow.reports.figures.sheet import (
     EDGE,
     SMALL_PT,
     TEXT_PT,
-    head,
-    place,
+    Sheet,
     plain_axes,
-    sheet,
     shorten,
-    write,
 )
 
 if TYPE_CHECKING:
@@ -55,9 +52,8 @@ def bar_chart(counts: Mapping[str, int], *, title: str = "", note: str = "") -> 
     if len(shown) < len(counts):
         note = f"{note} The first {len(shown)} of {len(counts)} are shown.".strip()
     body = _ROW * len(shown)
-    figure = sheet(2 * EDGE + _NAMES + _BARS + 18, _TOP + body + EDGE)
-    head(figure, title, note)
-    axes = place(figure, EDGE + _NAMES, EDGE, _BARS, body)
+    sheet = Sheet(2 * EDGE + _NAMES + _BARS + 18, _TOP + body + EDGE, title, note)
+    axes = sheet.place(EDGE + _NAMES, EDGE, _BARS, body)
     places = np.arange(len(shown))
     axes.barh(places, [count for _, count in shown], height=0.7, color=BLUE)
     axes.set(ylim=(len(shown) - 0.5, -0.5), xlim=(0, max(counts.values())), xticks=[], yticks=[])
@@ -65,12 +61,12 @@ def bar_chart(counts: Mapping[str, int], *, title: str = "", note: str = "") -> 
     for row, (name, count) in enumerate(shown):
         height = EDGE + body - _ROW * (row + 0.5)
         fitting = shorten(name, _NAMES - 3)
-        write(figure, EDGE + _NAMES - 2, height, fitting, ha="right")
+        sheet.write(EDGE + _NAMES - 2, height, fitting, ha="right")
         axes.annotate(
             f"{count:,}", (count, row), (4, 0), textcoords="offset points", va="center",
             fontsize=SMALL_PT, annotation_clip=False,
         )  # fmt: skip
-    return figure
+    return sheet.figure
 
 
 def histogram(values: Sequence[float] | Floats, across: str, *, title: str = "") -> Figure:
@@ -94,16 +90,16 @@ def histogram(values: Sequence[float] | Floats, across: str, *, title: str = "")
 
     edges = round_edges(values)
     counts, _ = np.histogram(values, edges)
-    figure = sheet(_LEFT + _WIDE + 2 * EDGE, _TOP + _TALL + _BOTTOM)
-    head(figure, title, f"{len(values):,} records")
-    axes = place(figure, _LEFT, _BOTTOM, _WIDE, _TALL)
+    note = f"{len(values):,} records"
+    sheet = Sheet(_LEFT + _WIDE + 2 * EDGE, _TOP + _TALL + _BOTTOM, title, note)
+    axes = sheet.place(_LEFT, _BOTTOM, _WIDE, _TALL)
     plain_axes(axes)
     axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=BLUE, edgecolor="white")
     axes.set(xlim=(edges[0], edges[-1]), xticks=edges)
     axes.set_xlabel(across, fontsize=TEXT_PT)
     axes.set_ylabel("records", fontsize=TEXT_PT)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    return figure
+    return sheet.figure
 
 
 def round_edges(values: Sequence[float] | Floats, most: int = MOST_BINS) -> Floats:

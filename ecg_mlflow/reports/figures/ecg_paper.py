@@ -1,4 +1,4 @@
-"""Recordings as a cardiologist reads them: strips at 25 mm/s and 10 mm/mV, true to scale."""
+"""Recordings on ECG paper at 25 mm/s and 10 mm/mV, true to scale."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import RecordError
+from ecg_mlflow.records import Record
+from ecg_mlflow.records.snomed import abbreviated
 from ecg_mlflow.reports.figures.paper import (
     draw_importance,
+    draw_line,
     draw_marks,
     draw_paper,
     draw_seconds,
-    draw_traces,
     importance_colours,
 )
 from ecg_mlflow.reports.figures.sheet import (
     EDGE,
     GREY,
     SMALL_PT,
-    TEXT_PT,
-    TITLE_PT,
-    place,
-    sheet,
-    shorten,
-    size_mm,
+    Sheet,
     wrap,
-    write,
 )
 from ecg_mlflow.reports.figures.strip_rows import (
     AFTER,
     BEFORE,
     BIG_BOX,
+    CLINICAL_LINES,
     MM_PER_MV,
     MM_PER_S,
     ROW_S,
     Floats,
     Row,
+    has_twelve_leads,
     importance_cells,
     lay_out,
+    lay_out_clinical,
 )
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+CLINICAL, ROWS = "clinical", "rows"
 #: A recording of a minute is seldom one to the sample: seven rows draw it whole.
 MOST_ROWS = 7
 #: Rows times leads, so that a picture of twelve leads stays one that can be opened.
@@ -56,29 +56,20 @@ _HEADER, _AXIS, _NOTE, _MARKS = 14.0, 6.0, 4.0, 5.0
 _LEAST_WIDTH = BEFORE + 110.0 + AFTER
 
 
-def strip_title(
-    record: str, label: str, said: str, positive: str, probability: float, n_samples: int, fs: float
-) -> str:
-    """Return ``A00004 · label A · said NO · p(A) = 0.08 · 30.0 s at 300 Hz``."""
-    return (
-        f"{record} · label {label} · said {said} · p({positive}) = {probability:.2f} · "
-        f"{n_samples / fs:.1f} s at {fs:g} Hz"
-    )
-
-
-def draw_strip(
+def draw_ecg(
     signal: npt.NDArray[np.floating[Any]],
     fs: float,
     leads: Sequence[str],
     *,
     title: str = "",
+    layout: str = ROWS,
     importance: npt.NDArray[np.floating[Any]] | None = None,
     marks: Sequence[tuple[float, str]] = (),
     start_s: float = 0.0,
     limit_mv: float = LIMIT_MV,
     most_rows: int = MOST_ROWS,
 ) -> Figure:
-    """Draw a recording in rows of 10 s, its leads one under the other in each row.
+    """Draw a recording on ECG paper at 25 mm/s and 10 mm/mV.
 
     A small box is 0.04 s by 0.1 mV, a big one 0.2 s by 0.5 mV; printed at 100 % they are 1 mm and
     5 mm. What is not drawn (rows beyond the last, gaps, what is cut off) is said below.
@@ -93,9 +84,12 @@ def draw_strip(
     leads
         Their names.
     title
-        Above the strips; see `strip_title`.
+        Above the paper.
+    layout
+        ``rows`` of 10 s, the leads one under the other in each; or ``clinical``, the first 10 s of
+        the twelve standard leads on one page, in any case and order.
     importance
-        ``(n_samples,)`` in [0, 1]: how much the network looked at each instant, shown as the
+        ``(n_samples,)`` in [0, 1]: how much each instant counted for the network, shown as the
         paper's colour, a mean for each 0.04 s.
     marks
         Instants in s with a short text, shown above the row.
@@ -109,64 +103,102 @@ def draw_strip(
     Raises
     ------
     RecordError
-        If the shapes don't agree, there is nothing to draw, or a number is out of its
-        range.
+        If the shapes don't agree, there is nothing to draw, a number is out of its range, or a
+        standard lead is missing for the clinical layout.
     """
-    if not limit_mv > 0:
-        raise RecordError(f"a trace is cut off at more than 0 mV; given is {limit_mv}")
-    values = _checked(signal, fs, leads, importance)
-    rows = lay_out(values, fs, leads, limit_mv, max(1, min(most_rows, MOST_TRACES // len(leads))))
-    width = paper_width(min(len(values) / fs, ROW_S))
-    said = _notes(values, fs, rows, limit_mv)
-    notes = [line for note in said for line in wrap(note, width, SMALL_PT)]
+    values = _checked(signal, fs, leads, importance, limit_mv)
+    if layout == CLINICAL:
+        _check_twelve_leads(leads)
+        rows = [lay_out_clinical(values, fs, leads, limit_mv)]
+    else:
+        n_rows = max(1, min(most_rows, MOST_TRACES // len(leads)))
+        rows = lay_out(values, fs, leads, limit_mv, n_rows)
+    boxes = float(np.ceil(round(min(len(values) / fs, ROW_S) * MM_PER_S / BIG_BOX, 6)))
+    width = max(BEFORE + BIG_BOX * boxes + AFTER, _LEAST_WIDTH)
+    found = _notes(values, fs, leads, rows, start_s, limit_mv)
+    notes = [line for note in found for line in wrap(note, width, SMALL_PT)]
     over = _MARKS if marks else 0.0
     body = sum(over + row.height + _AXIS for row in rows)
-    figure = sheet(width + 2 * EDGE, _HEADER + body + len(notes) * _NOTE + EDGE / 2)
-    _head(figure, title, importance is not None)
-    top = size_mm(figure)[1] - _HEADER
+    scale = f"{MM_PER_S:g} mm/s   {MM_PER_MV:g} mm/mV"
+    sheet = Sheet(width + 2 * EDGE, _HEADER + body + len(notes) * _NOTE + EDGE / 2, title, scale)
+    if importance is not None:
+        _explain_importance(sheet)
+    top = sheet.height - _HEADER
     for row in rows:
         top -= over + row.height
-        axes = place(figure, EDGE, top, width, row.height)
+        axes = sheet.place(EDGE, top, width, row.height)
         draw_paper(axes, width, row.height)
         if importance is not None:
             cells = importance_cells(importance, fs, row.start, row.end)
             draw_importance(axes, cells, (row.end - row.start) * MM_PER_S)
-        draw_traces(axes, row.traces)
+        height = row.height
+        for line in row.lines:
+            draw_line(axes, line, height)
+            height -= line.above + line.below
         here = [(at - row.start, text) for at, text in marks if row.start <= at < row.end]
         draw_marks(axes, [(MM_PER_S * at, text) for at, text in here])
         draw_seconds(axes, replace(row, start=row.start + start_s, end=row.end + start_s))
         top -= _AXIS
     for number, note in enumerate(notes):
-        write(figure, EDGE, top - _NOTE * (number + 0.5), note, fontsize=SMALL_PT, color=GREY)
-    return figure
+        sheet.write(EDGE, top - _NOTE * (number + 0.5), note, fontsize=SMALL_PT, color=GREY)
+    return sheet.figure
 
 
-def paper_width(seconds: float) -> float:
-    """Return the width in mm of the paper under so much of a recording: whole big boxes."""
-    boxes = float(np.ceil(round(seconds * MM_PER_S / BIG_BOX, 6)))
-    return max(BEFORE + BIG_BOX * boxes + AFTER, _LEAST_WIDTH)
+def draw_record(
+    record: Record,
+    *,
+    start_s: float = 0.0,
+    layout: str | None = None,
+    most_rows: int = MOST_ROWS,
+) -> Figure:
+    """Draw a recording with its name and label above.
+
+    Parameters
+    ----------
+    record
+        What of it is to be drawn.
+    start_s
+        Where in the whole recording that begins, in s.
+    layout
+        See `draw_ecg`; by default ``clinical`` where there are the twelve standard leads.
+    most_rows
+        Of strips; further ones are left out.
+
+    Raises
+    ------
+    RecordError
+        If the clinical page is asked for, and a standard lead is missing.
+    """
+    seconds = len(record.signal) / record.fs
+    label = f" · {abbreviated(record.label)}" if record.label else ""
+    begins = f" from {start_s:g} s" if start_s else ""
+    return draw_ecg(
+        record.signal,
+        record.fs,
+        record.leads,
+        title=f"{record.id}{label} · {seconds:.1f} s{begins} at {record.fs:g} Hz",
+        layout=layout or (CLINICAL if has_twelve_leads(record.leads) else ROWS),
+        start_s=start_s,
+        most_rows=most_rows,
+    )
 
 
-def draw_head(figure: Figure, title: str) -> None:
-    """Write title, speed and gain above the paper."""
-    width, top = size_mm(figure)
-    text = shorten(title, width - 2 * EDGE, TITLE_PT, "bold")
-    write(figure, EDGE, top - 4.5, text, fontsize=TITLE_PT, weight="bold")
-    write(figure, EDGE, top - 10, f"{MM_PER_S:g} mm/s   {MM_PER_MV:g} mm/mV", fontsize=TEXT_PT)
+def _explain_importance(sheet: Sheet) -> None:
+    right, height = sheet.width - EDGE, sheet.height - 10
+    sheet.write(right - 39, height, "importance for the network:  low", ha="right")
+    bar = sheet.place(right - 38, height - 1.5, 26, 3)
+    bar.imshow(np.linspace(0, 1, 100)[None, :], cmap=importance_colours(), aspect="auto")
+    bar.set(xticks=[], yticks=[])
+    bar.spines[:].set(linewidth=0.4)
+    sheet.write(right - 11, height, "high")
 
 
-def _head(figure: Figure, title: str, explain: bool) -> None:
-    """Title, speed and gain, and what the paper's colour means."""
-    draw_head(figure, title)
-    width, top = size_mm(figure)
-    if explain:
-        right = width - EDGE
-        write(figure, right - 39, top - 10, "what the network looked at:  little", ha="right")
-        bar = place(figure, right - 38, top - 11.5, 26, 3)
-        bar.imshow(np.linspace(0, 1, 100)[None, :], cmap=importance_colours(), aspect="auto")
-        bar.set(xticks=[], yticks=[])
-        bar.spines[:].set(linewidth=0.4)
-        write(figure, right - 11, top - 10, "much")
+def _check_twelve_leads(leads: Sequence[str]) -> None:
+    if not has_twelve_leads(leads):
+        raise RecordError(
+            f"a twelve-lead page needs each of {', '.join(sum(CLINICAL_LINES, ()))} once; given "
+            f"are {', '.join(leads)}. The layout {ROWS!r} takes any leads"
+        )
 
 
 def _checked(
@@ -174,7 +206,10 @@ def _checked(
     fs: float,
     leads: Sequence[str],
     importance: npt.NDArray[np.floating[Any]] | None,
+    limit_mv: float,
 ) -> Floats:
+    if not limit_mv > 0:
+        raise RecordError(f"a trace is cut off at more than 0 mV; given is {limit_mv}")
     values = np.asarray(signal, dtype=np.float64)
     if values.ndim != 2 or values.size == 0 or values.shape[1] != len(leads) or not fs > 0:
         raise RecordError(
@@ -194,19 +229,23 @@ def _checked(
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _notes(values: Floats, fs: float, rows: Sequence[Row], limit: float) -> list[str]:
+def _notes(
+    values: Floats,
+    fs: float,
+    leads: Sequence[str],
+    rows: Sequence[Row],
+    start_s: float,
+    limit_mv: float,
+) -> list[str]:
     """Say what the picture doesn't show."""
     notes, duration, end = [], len(values) / fs, rows[-1].end
-    if duration > end:
-        notes.append(f"the first {end:g} s of {duration:.1f} s are drawn")
-    if any(trace.cut for row in rows for trace in row.traces):
-        notes.append(f"▲▼ cut off at {limit:g} mV from the baseline")
-    missing = np.isnan(values).sum(axis=0) / fs
-    gaps = [
-        f"{trace.lead} {gap:.1f} s"
-        for trace, gap in zip(rows[0].traces, missing, strict=True)
-        if gap
-    ]
+    if duration > end + 1e-6:
+        drawn = f"{start_s:g} to {start_s + end:g} s are drawn"
+        notes.append(f"{drawn}; {duration - end:.1f} s follow")
+    if any(trace.cut for row in rows for line in row.lines for trace in line.traces):
+        notes.append(f"▲▼ cut off at {limit_mv:g} mV from the baseline")
+    missing = np.isnan(values[: round(end * fs)]).sum(axis=0) / fs
+    gaps = [f"{lead} {gap:.1f} s" for lead, gap in zip(leads, missing, strict=True) if gap]
     if gaps:
         notes.append(f"blank, where there is no signal: {', '.join(gaps)}")
     return notes

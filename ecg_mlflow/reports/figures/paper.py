@@ -18,8 +18,9 @@ from ecg_mlflow.reports.figures.strip_rows import (
     MM_PER_S,
     ROW_S,
     Floats,
+    LeadTrace,
+    Line,
     Row,
-    Trace,
 )
 
 if TYPE_CHECKING:
@@ -56,22 +57,27 @@ def draw_paper(axes: Axes, width: float, height: float) -> None:
     axes.set_yticks([])
 
 
-def draw_traces(axes: Axes, traces: Sequence[Trace]) -> None:
-    """Draw a row's leads one under the other, from the top of the axes downwards."""
-    top = axes.get_ylim()[1]
-    for trace in traces:
-        baseline = top - trace.above
-        draw_pulse(axes, baseline)
-        draw_trace(axes, trace, baseline)
-        name = shorten(trace.lead, 30.0, weight="bold")
+def draw_line(axes: Axes, line: Line, top: float) -> None:
+    """Draw traces side by side, on paper that begins at the height `top` in mm."""
+    baseline = top - line.above
+    _draw_pulse(axes, baseline)
+    alone = len(line.traces) == 1
+    for trace in line.traces:
+        _draw_trace(axes, trace, baseline)
+        # Alone it has its name over the pulse, else where its column begins.
+        start = 0.7 - BEFORE if alone else float(trace.x[0]) if len(trace.x) else 0.0
+        if start > BIG_BOX / 2:
+            axes.plot(
+                [start, start], [baseline - 3, baseline + 3], color="black", linewidth=0.7,
+                zorder=3, gid="column",
+            )  # fmt: skip
         axes.text(
-            1.5 - BEFORE, top - 0.8, name, fontsize=TEXT_PT, weight="bold", va="top",
-            parse_math=False, zorder=4,
+            start + 0.8, top - 0.8, shorten(trace.lead, 30.0, weight="bold"), fontsize=TEXT_PT,
+            weight="bold", va="top", parse_math=False, zorder=4,
         )  # fmt: skip
-        top = baseline - trace.below
 
 
-def draw_trace(axes: Axes, trace: Trace, baseline: float) -> None:
+def _draw_trace(axes: Axes, trace: LeadTrace, baseline: float) -> None:
     """Draw one lead's part of a row about its baseline, a height in mm."""
     from matplotlib.patches import Rectangle
 
@@ -143,7 +149,7 @@ def draw_seconds(axes: Axes, row: Row) -> None:
     axes.tick_params(length=2, width=0.5)
 
 
-def draw_pulse(axes: Axes, baseline: float) -> None:
+def _draw_pulse(axes: Axes, baseline: float) -> None:
     """1 mV for 0.2 s, as recorders write it before the trace."""
     high = baseline + MM_PER_MV
     wide = 0.2 * MM_PER_S

@@ -8,6 +8,7 @@ may hold two dollar signs.
 from __future__ import annotations
 
 import io
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.legend import Legend
     from matplotlib.text import Text
 
 MM_PER_INCH = 25.4
@@ -36,12 +36,54 @@ LINE_STYLES = ("-", (0, (5, 1.5)), (0, (1.2, 1)), (0, (6, 1.5, 1.2, 1.5)), (0, (
 GREY, GROUP = "#6b6b6b", "#dcebf7"
 
 
-def sheet(width: float, height: float) -> Figure:
-    """Return an empty white figure of that size in mm."""
-    from matplotlib.figure import Figure
+class Sheet:
+    """An empty white figure with sizes and places in mm, counted from its lower left corner.
 
-    size = (width / MM_PER_INCH, height / MM_PER_INCH)
-    return Figure(figsize=size, dpi=DPI, facecolor="white")
+    Parameters
+    ----------
+    width, height
+        Of the sheet.
+    title, note
+        Written at its top: the note is smaller and says what else the reader must know.
+    """
+
+    def __init__(self, width: float, height: float, title: str = "", note: str = "") -> None:
+        from matplotlib.figure import Figure
+
+        self.width, self.height = width, height
+        size = (width / MM_PER_INCH, height / MM_PER_INCH)
+        self.figure = Figure(figsize=size, dpi=DPI, facecolor="white")
+        text = shorten(title, width - 2 * EDGE, TITLE_PT, "bold")
+        self.write(EDGE, height - 5, text, fontsize=TITLE_PT, weight="bold")
+        self.write(EDGE, height - 10, note, fontsize=SMALL_PT, color=GREY)
+
+    def place(self, left: float, bottom: float, width: float, height: float) -> Axes:
+        """Add axes whose frame has that place."""
+        axes = self.figure.add_axes(
+            (left / self.width, bottom / self.height, width / self.width, height / self.height)
+        )
+        axes.tick_params(labelsize=SMALL_PT)
+        axes.set_axisbelow(True)
+        return axes
+
+    def write(self, x: float, y: float, text: str, **how: Any) -> Text:
+        """Write a text as it stands; `how` are properties of matplotlib's `Text`."""
+        how = {"fontsize": TEXT_PT, "va": "center", "parse_math": False, **how}
+        return self.figure.text(x / self.width, y / self.height, text, **how)
+
+    def legend(
+        self, x: float, y: float, handles: Sequence[Artist], texts: Sequence[str], **how: Any
+    ) -> None:
+        """Explain lines and colours; the legend's upper left corner is at that place."""
+        # Matplotlib leaves out what begins with an underscore.
+        shown = [f" {text}" if text.startswith("_") else text for text in texts]
+        drawn = self.figure.legend(
+            list(handles), shown, loc="upper left",
+            bbox_to_anchor=(x / self.width, y / self.height), frameon=False, borderpad=0,
+            borderaxespad=0, **{"fontsize": TEXT_PT, **how},
+        )  # fmt: skip
+        for text in drawn.get_texts():
+            text.set_parse_math(False)
 
 
 def size_mm(figure: Figure) -> tuple[float, float]:
@@ -50,34 +92,10 @@ def size_mm(figure: Figure) -> tuple[float, float]:
     return float(width) * MM_PER_INCH, float(height) * MM_PER_INCH
 
 
-def place(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Add axes whose frame has that place in mm, counted from the sheet's lower left corner."""
-    across, up = size_mm(figure)
-    axes = figure.add_axes((left / across, bottom / up, width / across, height / up))
-    axes.tick_params(labelsize=SMALL_PT)
-    axes.set_axisbelow(True)
-    return axes
-
-
 def plain_axes(axes: Axes) -> None:
     """Leave only what is needed of the frame, and a faint grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.9", linewidth=0.6)
-
-
-def write(figure: Figure, x: float, y: float, text: str, **how: Any) -> Text:
-    """Write a text at a place in mm, as it stands; `how` are properties of matplotlib's `Text`."""
-    across, up = size_mm(figure)
-    how = {"fontsize": TEXT_PT, "va": "center", "parse_math": False, **how}
-    return figure.text(x / across, y / up, text, **how)
-
-
-def head(figure: Figure, title: str, note: str) -> None:
-    """Write a title, and smaller below it what else must be said."""
-    width, top = size_mm(figure)
-    text = shorten(title, width - 2 * EDGE, TITLE_PT, "bold")
-    write(figure, EDGE, top - 5, text, fontsize=TITLE_PT, weight="bold")
-    write(figure, EDGE, top - 10, note, fontsize=SMALL_PT, color=GREY)
 
 
 def text_width(text: str, size: float = TEXT_PT, weight: str = "normal") -> float:
@@ -98,14 +116,10 @@ def shorten(text: str, room: float, size: float = TEXT_PT, weight: str = "normal
     text = " ".join(text.split())
     if text_width(text, size, weight) <= room:
         return text
-    fits, too_long = 0, len(text)
-    while too_long - fits > 1:
-        kept = (fits + too_long) // 2
-        if text_width(_without_middle(text, kept), size, weight) <= room:
-            fits = kept
-        else:
-            too_long = kept
-    return _without_middle(text, fits)
+    kept = bisect_right(
+        range(len(text)), room, key=lambda n: text_width(_without_middle(text, n), size, weight)
+    )
+    return _without_middle(text, max(kept - 1, 0))
 
 
 def _without_middle(text: str, kept: int) -> str:
@@ -123,22 +137,6 @@ def wrap(text: str, room: float, size: float = TEXT_PT) -> list[str]:
         else:
             lines.append(word)
     return lines
-
-
-def legend(
-    figure: Figure, x: float, y: float, handles: Sequence[Artist], texts: Sequence[str], **how: Any
-) -> Legend:
-    """Explain lines and colours; the legend's upper left corner is at a place in mm."""
-    across, up = size_mm(figure)
-    # Matplotlib leaves out what begins with an underscore.
-    shown = [f" {text}" if text.startswith("_") else text for text in texts]
-    drawn = figure.legend(
-        list(handles), shown, loc="upper left", bbox_to_anchor=(x / across, y / up),
-        frameon=False, borderpad=0, borderaxespad=0, **{"fontsize": TEXT_PT, **how},
-    )  # fmt: skip
-    for text in drawn.get_texts():
-        text.set_parse_math(False)
-    return drawn
 
 
 def png(figure: Figure) -> bytes:

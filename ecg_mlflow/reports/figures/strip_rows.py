@@ -1,9 +1,14 @@
-"""A recording laid out in rows of paper: which samples stand where, in mm, before any is drawn."""
+"""A recording laid out in rows of paper: which samples stand where, in mm, before any is drawn.
+
+In the clinical layout three lines of four leads, 2.5 s each, stand above one lead over all 10 s.
+The columns follow each other in time, as recorders print them: I, II, III begin at 0 s, aVR, aVL,
+aVF at 2.5 s, V1 to V3 at 5 s, V4 to V6 at 7.5 s. The rhythm strip below is lead II.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,9 +25,16 @@ BEFORE, AFTER = 3 * BIG_BOX, BIG_BOX
 #: The least paper above and below a trace's baseline: room for the pulse and the lead's name.
 LEAST_ABOVE, LEAST_BELOW = 3 * BIG_BOX, BIG_BOX
 
+CLINICAL_LINES = (
+    ("I", "aVR", "V1", "V4"),
+    ("II", "aVL", "V2", "V5"),
+    ("III", "aVF", "V3", "V6"),
+)
+RHYTHM_LEAD = "II"
+
 
 @dataclass(frozen=True, eq=False)
-class Trace:
+class LeadTrace:
     """One lead's part of a row.
 
     Attributes
@@ -43,19 +55,32 @@ class Trace:
     limit: float
     cut: tuple[tuple[float, int], ...]
 
-    @property
-    def above(self) -> float:
-        """Paper above the baseline in mm: whole big boxes."""
-        return max(LEAST_ABOVE, self._boxes(self.y))
 
-    @property
-    def below(self) -> float:
-        """Paper below the baseline in mm: whole big boxes."""
-        return max(LEAST_BELOW, self._boxes(-self.y))
+@dataclass(frozen=True, eq=False)
+class Line:
+    """Traces side by side on one baseline.
 
-    def _boxes(self, heights: Floats) -> float:
-        highest = np.max(heights, initial=0.0, where=np.isfinite(heights))
-        return BIG_BOX * float(np.ceil(min(highest, self.limit) / BIG_BOX))
+    Attributes
+    ----------
+    traces
+        One after the other in time.
+    above, below
+        Paper above and below the baseline in mm: whole big boxes.
+    """
+
+    traces: tuple[LeadTrace, ...]
+    above: float
+    below: float
+
+    @classmethod
+    def of(cls, *traces: LeadTrace) -> Line:
+        """Give traces the paper that they need."""
+
+        def boxes(side: int) -> float:
+            heights = [0.0, *(min(np.nanmax(side * one.y, initial=0), one.limit) for one in traces)]
+            return BIG_BOX * float(np.ceil(max(heights) / BIG_BOX))
+
+        return cls(traces, max(LEAST_ABOVE, boxes(1)), max(LEAST_BELOW, boxes(-1)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,18 +91,18 @@ class Row:
     ----------
     start, end
         In s from the recording's first sample.
-    traces
-        One for each lead.
+    lines
+        From top to bottom.
     """
 
     start: float
     end: float
-    traces: tuple[Trace, ...]
+    lines: tuple[Line, ...]
 
     @property
     def height(self) -> float:
         """In mm."""
-        return sum(trace.above + trace.below for trace in self.traces)
+        return sum(line.above + line.below for line in self.lines)
 
 
 def lay_out(
@@ -97,7 +122,7 @@ def lay_out(
     leads
         Their names.
     limit_mv
-        See `Trace`.
+        See `LeadTrace`.
     most_rows
         Further ones are left out.
     """
@@ -112,12 +137,50 @@ def lay_out(
         # One sample more joins it to the next row.
         part = values[first : int(np.ceil(round(end * fs, 6))) + 1] - levels
         x = MM_PER_S * (np.arange(first, first + len(part)) / fs - start)
-        traces = (
-            _trace(name, x, MM_PER_MV * part[:, lead], MM_PER_MV * limit_mv)
+        lines = (
+            Line.of(_trace(name, x, MM_PER_MV * part[:, lead], MM_PER_MV * limit_mv))
             for lead, name in enumerate(leads)
         )
-        rows.append(Row(start, end, tuple(traces)))
+        rows.append(Row(start, end, tuple(lines)))
     return rows
+
+
+def has_twelve_leads(leads: Sequence[str]) -> bool:
+    """Tell whether the twelve standard leads are there, each once, whatever their order."""
+    names = [lead.casefold() for lead in leads]
+    return all(names.count(lead.casefold()) == 1 for line in CLINICAL_LINES for lead in line)
+
+
+def lay_out_clinical(values: Floats, fs: float, leads: Sequence[str], limit_mv: float) -> Row:
+    """Lay out the first 10 s of twelve leads as one page; a shorter one gets narrower columns.
+
+    Parameters
+    ----------
+    values, fs, leads, limit_mv
+        See `lay_out`; the twelve standard leads are among them. A lead's baseline is its median
+        over the 10 s.
+    """
+    duration = min(len(values) / fs, ROW_S)
+    (row,) = lay_out(values[: round(duration * fs)], fs, leads, limit_mv, 1)
+    whole = {trace.lead.casefold(): trace for line in row.lines for trace in line.traces}
+    lines = [
+        Line.of(
+            *(
+                _column(whole[lead.casefold()], lead, column, duration)
+                for column, lead in enumerate(names)
+            )
+        )
+        for names in CLINICAL_LINES
+    ]
+    return Row(0.0, duration, (*lines, Line.of(whole[RHYTHM_LEAD.casefold()])))
+
+
+def _column(trace: LeadTrace, lead: str, column: int, duration: float) -> LeadTrace:
+    """Cut a column's time out of a lead; the last sample is the next column's first instant."""
+    edges = MM_PER_S * duration * np.array([column, column + 1]) / len(CLINICAL_LINES[0])
+    inside = (trace.x >= edges[0] - 1e-6) & (trace.x <= edges[1] + 1e-6)
+    cut = tuple((x, side) for x, side in trace.cut if edges[0] <= x <= edges[1])
+    return replace(trace, lead=lead, x=trace.x[inside], y=trace.y[inside], cut=cut)
 
 
 def importance_cells(
@@ -151,11 +214,11 @@ def _median(values: Floats) -> float:
     return float(np.median(present)) if len(present) else 0.0
 
 
-def _trace(lead: str, x: Floats, y: Floats, limit: float) -> Trace:
+def _trace(lead: str, x: Floats, y: Floats, limit: float) -> LeadTrace:
     cut: list[tuple[float, int]] = []
     for side in (1, -1):
         beyond = x[side * y > limit]
         # One mark for stretches that are less than a big box apart.
         breaks = np.flatnonzero(np.diff(beyond) > BIG_BOX) + 1
         cut += [(float(run.mean()), side) for run in np.split(beyond, breaks) if len(run)]
-    return Trace(lead, x, y, limit, tuple(cut))
+    return LeadTrace(lead, x, y, limit, tuple(cut))

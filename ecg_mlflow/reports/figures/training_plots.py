@@ -1,18 +1,20 @@
-"""Pictures of a run, as matplotlib figures that no global state knows of.
+"""Figures of one run: its losses and tests, and its confusion matrix.
 
 matplotlib is imported when a figure is drawn: half a second that a driver need not spend.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ecg_mlflow.reports.figures.sheet import plain_axes
+from ecg_mlflow.stats.scores import ScoredRecords
+
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_POINTS = 2000  # more than the picture has columns of pixels
@@ -68,85 +70,67 @@ def learning_curve(
         axes[1].legend(loc="best", frameon=False)
     axes[-1].set_xlabel("iteration")
     for axis in axes:
-        _plain(axis)
+        plain_axes(axis)
     figure.suptitle(title)
     return figure
 
 
-def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, title: str = "") -> Figure:
-    """Draw a confusion matrix: counts as text, the share within each true class as colour.
+def confusion_plot(scored: ScoredRecords, *, title: str = "") -> Figure:
+    """Draw which classes were predicted for which.
+
+    Where a record is of one class, that is the confusion matrix: rows are the labels, columns the
+    predictions, counts as text, and the share within each true class as colour. Where it may be of
+    several, there are bars for each class: records found, missed, and falsely predicted.
 
     Parameters
     ----------
-    matrix
-        Records, shape (n_classes, n_classes): rows are the labels, columns the predictions.
-    classes
-        Names in that order.
+    scored
+        The evaluation.
     title
         Above the picture.
-
-    Raises
-    ------
-    ValueError
-        The matrix is not square or there is not one name for each class.
     """
-    counts = np.asarray(matrix)
+    return _class_bars(scored, title) if scored.is_multilabel else _matrix(scored, title)
+
+
+def _matrix(scored: ScoredRecords, title: str) -> Figure:
+    counts, classes = scored.confusion, scored.classes
     n = len(classes)
-    if counts.shape != (n, n):
-        raise ValueError(
-            f"a confusion matrix of shape {counts.shape} came with {n} class names"
-            f" {list(classes)}; its shape must be ({n}, {n})"
-        )
-    rows = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, rows, out=np.zeros((n, n)), where=rows > 0)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = _figure((1.7 + 0.9 * n, 1.4 + 0.8 * n))
-    axis = figure.subplots()
-    axis.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    axes = figure.subplots()
+    axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     for i, j in np.ndindex(n, n):
-        axis.text(
+        axes.text(
             j, i, f"{counts[i, j]}\n{shares[i, j]:.0%}", ha="center", va="center",
             color="white" if shares[i, j] > 0.55 else "black",
         )  # fmt: skip
-    axis.set_xticks(range(n), classes)
-    axis.set_yticks(range(n), classes)
-    axis.set_xlabel("predicted")
-    axis.set_ylabel("label")
-    axis.set_title(title)
+    axes.set_xticks(range(n), classes)
+    axes.set_yticks(range(n), classes)
+    axes.set(xlabel="predicted", ylabel="label", title=title)
     return figure
 
 
-def class_counts(
-    targets: ArrayLike, said: ArrayLike, classes: Sequence[str], *, title: str = ""
-) -> Figure:
-    """Draw, for records that may be of several classes, how many were found, missed and invented.
-
-    Parameters
-    ----------
-    targets, said
-        Which classes the records are of and which they are said to be, bool, shape
-        (n_records, n_classes).
-    classes
-        Names in that order.
-    title
-        Above the picture.
-    """
-    truly, called = np.asarray(targets, bool), np.asarray(said, bool)
-    counts = ((truly & called).sum(0), (truly & ~called).sum(0), (~truly & called).sum(0))
-    n = len(classes)
+def _class_bars(scored: ScoredRecords, title: str) -> Figure:
+    truth, predicted = scored.truth_by_class, scored.predicted_by_class
+    n = len(scored.classes)
     figure = _figure((6.0, 1.6 + 0.4 * n))
-    axis = figure.subplots()
+    axes = figure.subplots()
     left = np.zeros(n)
-    looks = (("found", "C0"), ("missed", "0.8"), ("said without being it", "C3"))
-    for (name, color), count in zip(looks, counts, strict=True):
-        bars = axis.barh(range(n), count, left=left, color=color, label=name, height=0.7)
-        axis.bar_label(bars, [f"{one}" if one else "" for one in count], label_type="center")
-        left += count
-    axis.set_yticks(range(n), classes)
-    axis.invert_yaxis()
-    axis.set_xlabel("records")
-    axis.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    axis.set_title(title, pad=28)
-    _plain(axis)
+    for name, colour, mask in (
+        ("found", "C0", truth & predicted),
+        ("missed", "0.8", truth & ~predicted),
+        ("predicted without being it", "C3", ~truth & predicted),
+    ):
+        counts = mask.sum(axis=0)
+        bars = axes.barh(range(n), counts, left=left, color=colour, label=name, height=0.7)
+        axes.bar_label(bars, [f"{one}" if one else "" for one in counts], label_type="center")
+        left += counts
+    axes.set_yticks(range(n), scored.classes)
+    axes.invert_yaxis()
+    axes.set_xlabel("records")
+    axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    axes.set_title(title, pad=28)
+    plain_axes(axes)
     return figure
 
 
@@ -163,8 +147,3 @@ def _running_median(
     blocks = [block for block in np.array_split(np.arange(len(values)), 50) if len(block)]
     middles = np.array([steps[block].mean() for block in blocks])
     return middles, np.array([np.median(values[block]) for block in blocks])
-
-
-def _plain(axis: Axes) -> None:
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(alpha=0.3)

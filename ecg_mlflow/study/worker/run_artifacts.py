@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.records.splits import TEST, VALIDATION
-from ecg_mlflow.reports.figures.training_plots import class_counts, confusion_matrix, learning_curve
+from ecg_mlflow.reports.figures.training_plots import confusion_plot, learning_curve
 from ecg_mlflow.stats.predictions import prediction_columns
 from ecg_mlflow.study.worker.run_state import RunState
 from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
@@ -25,8 +25,6 @@ from ecg_mlflow.tracking.trace import RunTrace, log_trace
 from ecg_mlflow.training import Evaluation
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from ecg_mlflow.records import Corpus
     from ecg_mlflow.study.jobs import RunJob
     from ecg_mlflow.study.step_factory import RunStep
@@ -126,10 +124,7 @@ def evaluation_columns(evaluation: Evaluation, corpus: Corpus) -> dict[str, Any]
     patients = corpus.patients
     return prediction_columns(
         [corpus.ids[row] for row in evaluation.rows],
-        evaluation.labels,
-        evaluation.predicted_labels,
-        evaluation.probabilities,
-        evaluation.classes,
+        evaluation,
         patients=None if patients is None else [patients[row] for row in evaluation.rows],
         more={"windows": evaluation.counts},
     )
@@ -146,14 +141,7 @@ def _log_plots(log: RunLog, job: RunJob, state: RunState, final: FinalTest) -> N
     losses = np.concatenate(state.losses)
     log.figure("plots/learning_curve.png", learning_curve(losses, tests, first_step=0))
     title = f"best weights, {final.side} records"
-    log.figure("plots/confusion_matrix.png", draw_confusion(final.best, title))
-
-
-def draw_confusion(evaluation: Evaluation, title: str) -> Figure:
-    """Draw the confusion matrix or, of several classes a record, each class by itself."""
-    if evaluation.is_multilabel:
-        return class_counts(evaluation.targets, evaluation.said, evaluation.classes, title=title)
-    return confusion_matrix(evaluation.confusion, evaluation.classes, title=title)
+    log.figure("plots/confusion_matrix.png", confusion_plot(final.best, title=title))
 
 
 def log_curves(

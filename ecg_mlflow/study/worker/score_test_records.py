@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from ecg_mlflow.executors import stop_requested
 from ecg_mlflow.records.splits import TEST
+from ecg_mlflow.reports.figures.training_plots import confusion_plot
 from ecg_mlflow.study.data_plan import batch_sources
 from ecg_mlflow.study.jobs import REPORT, RunJob, RunReport, Send, StoreAway
 from ecg_mlflow.study.step_factory import make_step
-from ecg_mlflow.study.worker.run_artifacts import draw_confusion, evaluation_columns
+from ecg_mlflow.study.worker.run_artifacts import evaluation_columns
 from ecg_mlflow.tracking.logged_models import fetch_network
 from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.run_log import RunLog
@@ -54,7 +55,7 @@ def score(run: RunJob, client: MlflowClient, corpus: Corpus, send: Send) -> dict
     title = f"best weights, {TEST} records"
     with RunLog(client, run.run_id, retry=retry) as log:
         log.table("predictions/best.csv", evaluation_columns(evaluation, corpus))
-        log.figure("plots/confusion_matrix_test.png", draw_confusion(evaluation, title))
+        log.figure("plots/confusion_matrix_test.png", confusion_plot(evaluation, title=title))
         log.metrics(metrics, run.n_iterations - 1, time.time_ns() // 1_000_000)
         log.flush()
     return metrics

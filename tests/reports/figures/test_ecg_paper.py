@@ -1,4 +1,4 @@
-"""Strips: is a second five big boxes wide, is a millivolt two of them tall, is all of it there."""
+"""ECG paper: scale, grid, traces, marks, and what is left out."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.errors import RecordError
-from ecg_mlflow.records.synthetic.corpora import demo_recording
-from ecg_mlflow.reports.figures import draw_strip, png, strip_title
+from ecg_mlflow.records.synthetic.corpora import demo12_recording, demo_recording
+from ecg_mlflow.records.synthetic.recording import STANDARD_LEADS
+from ecg_mlflow.reports.figures import draw_ecg, png
 from ecg_mlflow.reports.figures.ecg_paper import MOST_TRACES
+from ecg_mlflow.reports.figures.strip_rows import CLINICAL_LINES, MM_PER_S, has_twelve_leads
 
 FS = 300.0
 
@@ -24,6 +26,15 @@ def wave(seconds, fs=FS):
     return np.exp(-(((t % 1 - 0.5) / 0.02) ** 2))[:, None]
 
 
+def steps(seconds=10.0, fs=500.0):
+    """Lead number k of the twelve stands at k / 10 mV, but for 1 mV pulses each second."""
+    n = round(seconds * fs)
+    signal = np.zeros((n, 12))
+    signal[:, :] = np.arange(12) / 10
+    signal[(np.arange(n) / fs) % 1 < 0.02] += 1.0
+    return signal
+
+
 def rows(figure):
     return [axes for axes in figure.axes if axes.findobj(lambda one: one.get_gid() == "trace")]
 
@@ -34,14 +45,11 @@ def line_places(collection):
     return "x" if upright.all() else "y", segments[:, 0, 0 if upright.all() else 1]
 
 
-def test_title():
-    title = strip_title("A00004", "A", "NO", "A", 0.0812, 9000, 300)
-    assert title == "A00004 · label A · said NO · p(A) = 0.08 · 30.0 s at 300 Hz"
-
-
-def test_one_mm_of_paper_is_one_mm_in_print():
-    figure = draw_strip(wave(30), FS, ["ECG"])
+@pytest.mark.parametrize("layout", ["rows", "clinical"])
+def test_one_mm_of_paper_is_one_mm_in_print(layout):
+    figure = draw_ecg(steps(30), 500.0, STANDARD_LEADS, layout=layout)
     width, height = figure.get_size_inches() * 25.4
+    assert len(rows(figure)) == (1 if layout == "clinical" else 2)
     for axes in rows(figure):
         box = axes.get_position()
         across, up = np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim())
@@ -53,7 +61,7 @@ def test_one_mm_of_paper_is_one_mm_in_print():
 def test_picture_file_knows_its_size():
     import struct
 
-    figure = draw_strip(wave(10), FS, ["ECG"])
+    figure = draw_ecg(wave(10), FS, ["ECG"])
     file = png(figure)
     pixels = struct.unpack(">2I", file[16:24])
     at = file.index(b"pHYs") + 4
@@ -64,7 +72,7 @@ def test_picture_file_knows_its_size():
 
 
 def test_grid_lines_stand_at_each_mm_and_each_five(named):
-    (axes,) = rows(draw_strip(wave(10), FS, ["ECG"]))
+    (axes,) = rows(draw_ecg(wave(10), FS, ["ECG"]))
     places = {
         (gid, *line_places(lines)[:1]): set(line_places(lines)[1])
         for gid in ("thin grid", "thick grid")
@@ -81,14 +89,14 @@ def test_grid_lines_stand_at_each_mm_and_each_five(named):
 
 
 def test_seconds_are_five_big_boxes_apart():
-    first, second, _ = rows(draw_strip(wave(30), FS, ["ECG"]))
+    first, second, _ = rows(draw_ecg(wave(30), FS, ["ECG"]))
     assert first.get_xticks().tolist() == [25.0 * second for second in range(11)]
     labels = [label.get_text() for label in second.get_xticklabels()]
     assert labels == [f"{second} s" for second in range(10, 21)]
 
 
 def test_trace_is_25_mm_a_second_and_10_mm_a_millivolt(named):
-    figure = draw_strip(wave(20), FS, ["ECG"])
+    figure = draw_ecg(wave(20), FS, ["ECG"])
     for axes in rows(figure):
         (trace,) = named(axes, "trace")
         x, y = trace.get_data()
@@ -98,7 +106,7 @@ def test_trace_is_25_mm_a_second_and_10_mm_a_millivolt(named):
 
 
 def test_calibration_pulse_is_1_mv_for_200_ms_on_the_baseline(named):
-    (axes,) = rows(draw_strip(wave(5), FS, ["ECG"]))
+    (axes,) = rows(draw_ecg(wave(5), FS, ["ECG"]))
     (pulse,) = named(axes, "pulse")
     (trace,) = named(axes, "trace")
     x, y = pulse.get_data()
@@ -115,7 +123,7 @@ def test_calibration_pulse_is_1_mv_for_200_ms_on_the_baseline(named):
 )  # fmt: skip
 def test_each_sample_is_drawn(seconds, fs, n_rows, named, legible):
     signal = np.random.default_rng(0).normal(0, 0.2, (round(seconds * fs), 1))
-    figure = draw_strip(signal, fs, ["ECG"])
+    figure = draw_ecg(signal, fs, ["ECG"])
     assert len(rows(figure)) == n_rows
     drawn = {}
     for number, axes in enumerate(rows(figure)):
@@ -132,18 +140,18 @@ def test_each_sample_is_drawn(seconds, fs, n_rows, named, legible):
 
 
 def test_what_is_left_out_is_said(texts):
-    figure = draw_strip(wave(95), FS, ["ECG"])
+    figure = draw_ecg(wave(95), FS, ["ECG"])
     assert len(rows(figure)) == 7
-    assert "the first 70 s of 95.0 s are drawn" in texts(figure)
-    assert "the first 20 s of 95.0 s are drawn" in texts(
-        draw_strip(wave(95), FS, ["ECG"], most_rows=2)
+    assert "0 to 70 s are drawn; 25.0 s follow" in texts(figure)
+    assert "0 to 20 s are drawn; 75.0 s follow" in texts(
+        draw_ecg(wave(95), FS, ["ECG"], most_rows=2)
     )
-    assert not [text for text in texts(draw_strip(wave(30), FS, ["ECG"])) if "first" in text]
+    assert not [text for text in texts(draw_ecg(wave(30), FS, ["ECG"])) if "follow" in text]
 
 
 def test_leads_stand_one_under_the_other(twelve_leads, named, texts, legible):
     signal = twelve_leads.samples[:5000] / 1000
-    figure = draw_strip(signal, 500.0, twelve_leads.leads)
+    figure = draw_ecg(signal, 500.0, twelve_leads.leads)
     (axes,) = rows(figure)
     traces, pulses = named(axes, "trace"), named(axes, "pulse")
     assert len(traces) == len(pulses) == 12
@@ -162,13 +170,13 @@ def test_leads_stand_one_under_the_other(twelve_leads, named, texts, legible):
 
 def test_many_leads_get_fewer_rows(twelve_leads, texts):
     signal = np.tile(twelve_leads.samples[:4500] / 1000, (4, 1))
-    figure = draw_strip(signal, 500.0, twelve_leads.leads)
+    figure = draw_ecg(signal, 500.0, twelve_leads.leads)
     assert 12 * len(rows(figure)) == MOST_TRACES
-    assert "the first 20 s of 36.0 s are drawn" in texts(figure)
+    assert "0 to 20 s are drawn; 16.0 s follow" in texts(figure)
 
 
 def test_baseline_is_the_median(named):
-    (axes,) = rows(draw_strip(wave(5) + 3.7, FS, ["ECG"]))
+    (axes,) = rows(draw_ecg(wave(5) + 3.7, FS, ["ECG"]))
     assert axes.get_ylim()[1] <= 20
 
 
@@ -178,7 +186,7 @@ def test_what_leaves_the_paper_is_cut_off_and_marked(side, named, texts, legible
     signal[600:660] = 8.0 * side  # at 2.0 to 2.2 s
     signal[661:670] = 8.0 * side  # at once again: the same mark
     signal[2400:2430] = 6.0 * side
-    figure = draw_strip(signal, FS, ["ECG"])
+    figure = draw_ecg(signal, FS, ["ECG"])
     (axes,) = rows(figure)
     (trace,) = named(axes, "trace")
     baseline = named(axes, "pulse")[0].get_ydata()[0]
@@ -199,15 +207,12 @@ def test_what_leaves_the_paper_is_cut_off_and_marked(side, named, texts, legible
     legible(figure)
 
 
-@pytest.mark.parametrize("limit_mv", [0.0, -1.0, float("nan")])
-def test_limit_must_be_above_zero(limit_mv):
-    with pytest.raises(RecordError, match="more than 0 mV"):
-        draw_strip(wave(1), FS, ["ECG"], limit_mv=limit_mv)
-
-
-def test_limit_is_stated():
-    figure = draw_strip(4 * wave(5), FS, ["ECG"], limit_mv=2.5)
-    assert "▲▼ cut off at 2.5 mV from the baseline" in [text.get_text() for text in figure.texts]
+def test_the_limit_can_be_chosen(texts):
+    figure = draw_ecg(4 * wave(5), FS, ["ECG"], limit_mv=2.5)
+    assert "▲▼ cut off at 2.5 mV from the baseline" in texts(figure)
+    for limit_mv in (0.0, -1.0, float("nan")):
+        with pytest.raises(RecordError, match="more than 0 mV"):
+            draw_ecg(wave(1), FS, ["ECG"], limit_mv=limit_mv)
 
 
 def test_gaps_stay_blank(named, texts):
@@ -215,7 +220,7 @@ def test_gaps_stay_blank(named, texts):
     signal[300:450, 0] = np.nan
     signal[0, 0] = np.inf
     signal[:, 2] = np.nan
-    figure = draw_strip(signal, FS, ["I", "II", "III"])
+    figure = draw_ecg(signal, FS, ["I", "II", "III"])
     (axes,) = rows(figure)
     first, second, third = named(axes, "trace")
     missing = np.flatnonzero(np.isnan(first.get_ydata()))
@@ -227,9 +232,9 @@ def test_gaps_stay_blank(named, texts):
 
 def test_gaps_of_many_leads_are_all_named(texts, legible):
     names = [f"lead {i}" for i in range(12)]
-    figure = draw_strip(np.full((300, 12), np.nan), FS, names)
-    said = " ".join(texts(figure))
-    assert all(f"{name} 1.0 s" in said for name in names)
+    figure = draw_ecg(np.full((300, 12), np.nan), FS, names)
+    shown = " ".join(texts(figure))
+    assert all(f"{name} 1.0 s" in shown for name in names)
     legible(figure)
 
 
@@ -238,7 +243,7 @@ def test_importance_is_aligned_with_time(named, texts, legible):
     importance = np.zeros(9000)
     importance[4200:4500] = 1.0  # 14 s to 15 s
     importance[8994:] = 0.5  # half of the last mm
-    figure = draw_strip(signal, FS, ["ECG"], importance=importance)
+    figure = draw_ecg(signal, FS, ["ECG"], importance=importance)
     seen = np.concatenate([named(axes, "importance")[0].get_array()[0] for axes in rows(figure)])
     assert len(seen) == 750  # one for each 0.04 s
     expected = np.zeros(750)
@@ -253,7 +258,7 @@ def test_importance_is_aligned_with_time(named, texts, legible):
     # Under the grid, and the grid under the trace.
     grid = [lines.get_zorder() for lines in named(second, "thin grid")]
     assert mesh.get_zorder() < min(grid) < named(second, "trace")[0].get_zorder()
-    assert any("what the network looked at" in text for text in texts(figure))
+    assert any("importance for the network" in text for text in texts(figure))
     legible(figure)
 
 
@@ -261,7 +266,7 @@ def test_importance_is_aligned_with_time(named, texts, legible):
 def test_importance_of_any_frequency(fs, named):
     n = round(12.34 * fs)
     importance = np.random.default_rng(1).random(n)
-    figure = draw_strip(np.zeros((n, 1)), fs, ["ECG"], importance=importance)
+    figure = draw_ecg(np.zeros((n, 1)), fs, ["ECG"], importance=importance)
     fine = np.repeat(importance, 1000)  # an oracle: 1000 points for each sample
     when = np.arange(len(fine)) / (1000 * fs)
     for number, axes in enumerate(rows(figure)):
@@ -282,7 +287,7 @@ def test_importance_stays_light_enough_for_the_grid():
 
 def test_marks_stand_over_their_instant(named, texts, legible):
     marks = [(1.0, "N"), (12.5, "A"), (12.55, "crowded"), (29.999, "at the very end"), (31.0, "x")]
-    figure = draw_strip(wave(30), FS, ["ECG"], marks=marks)
+    figure = draw_ecg(wave(30), FS, ["ECG"], marks=marks)
     places = [[mark.get_xdata()[0] for mark in named(axes, "mark")] for axes in rows(figure)]
     assert places == [[25.0], [62.5, pytest.approx(63.75)], [pytest.approx(249.975)]]
     shown = texts(figure)
@@ -293,7 +298,7 @@ def test_marks_stand_over_their_instant(named, texts, legible):
 
 
 def test_long_titles_and_names_keep_to_the_sheet(texts, legible):
-    figure = draw_strip(
+    figure = draw_ecg(
         wave(0.3), FS, ["a lead with a name that goes on and on"], title="$1 and $2 " * 40,
         importance=np.ones(90),
     )  # fmt: skip
@@ -315,8 +320,89 @@ def test_long_titles_and_names_keep_to_the_sheet(texts, legible):
 )
 def test_what_can_not_be_drawn(signal, fs, leads, importance, message):
     with pytest.raises(RecordError, match=message):
-        draw_strip(signal, fs, leads, importance=importance)
+        draw_ecg(signal, fs, leads, importance=importance)
 
 
 def test_pictures_of_the_same_are_the_same():
-    assert png(draw_strip(wave(3), FS, ["ECG"])) == png(draw_strip(wave(3), FS, ["ECG"]))
+    assert png(draw_ecg(wave(3), FS, ["ECG"])) == png(draw_ecg(wave(3), FS, ["ECG"]))
+
+
+# The clinical page: which lead stands where and when.
+
+
+def clinical(signal, leads, **options):
+    return draw_ecg(signal, 500.0, leads, layout="clinical", **options)
+
+
+@pytest.fixture(scope="module")
+def recording():
+    return demo12_recording(1, ("NSR",), seed=3).samples / 1000
+
+
+def test_each_lead_has_its_place_and_its_time(recording, named):
+    figure = clinical(recording, STANDARD_LEADS)
+    (axes,) = figure.axes
+    traces = named(axes, "trace")
+    assert len(traces) == 13
+    order = [lead for row in CLINICAL_LINES for lead in row] + ["II"]
+    for number, (lead, trace) in enumerate(zip(order, traces, strict=True)):
+        column = number % 4
+        start, end = (0.0, 10.0) if number == 12 else (2.5 * column, 2.5 * column + 2.5)
+        x = trace.get_xdata()
+        assert x[0] == pytest.approx(start * MM_PER_S)
+        assert x[-1] == pytest.approx(min(end, 9.998) * MM_PER_S)
+        at = round(start * 500)
+        values = recording[at : at + len(x), STANDARD_LEADS.index(lead)]
+        level = np.median(recording[:, STANDARD_LEADS.index(lead)])
+        drawn = trace.get_ydata() - trace.get_ydata()[0]
+        np.testing.assert_allclose(
+            drawn, 10 * (values - level) - 10 * (values[0] - level), atol=1e-6
+        )
+
+
+def test_names_pulses_and_marks(recording, texts, named, legible):
+    figure = clinical(recording, STANDARD_LEADS, title="E00001 · NSR")
+    shown = texts(figure)
+    assert "E00001 · NSR" in shown
+    assert "25 mm/s   10 mm/mV" in shown
+    assert [shown.count(lead) for lead in STANDARD_LEADS] == [1, 2, *[1] * 10]
+    assert len(named(figure, "pulse")) == 4
+    assert len(named(figure, "column")) == 9
+    assert [f"{second} s" in shown for second in range(11)] == [True] * 11
+    legible(figure)
+
+
+def test_leads_in_any_order_and_case(named):
+    names = [lead.upper() for lead in reversed(STANDARD_LEADS)]
+    turned = clinical(steps()[:, ::-1], names)
+    straight = clinical(steps(), STANDARD_LEADS)
+    for one, other in zip(named(turned, "trace"), named(straight, "trace"), strict=True):
+        np.testing.assert_array_equal(one.get_xydata(), other.get_xydata())
+    assert has_twelve_leads(names)
+    assert not has_twelve_leads(STANDARD_LEADS[:11])
+    assert not has_twelve_leads([*STANDARD_LEADS, "v1"])
+    with_another = np.concatenate([steps(), steps()[:, :1]], axis=1)
+    assert len(named(clinical(with_another, [*STANDARD_LEADS, "V7"]), "trace")) == 13
+
+
+def test_a_short_recording_has_narrower_columns(named):
+    figure = clinical(steps(6.0), STANDARD_LEADS)
+    starts = [trace.get_xdata()[0] / MM_PER_S for trace in named(figure, "trace")[:4]]
+    assert starts == pytest.approx([0.0, 1.5, 3.0, 4.5], abs=0.003)
+
+
+def test_the_clinical_page_says_what_it_does_not_show(texts):
+    signal = steps(14.0)
+    signal[100:200, 3] = np.nan
+    signal[3000, 7] = 9.0
+    shown = texts(clinical(signal, STANDARD_LEADS, start_s=20.0))
+    assert "20 to 30 s are drawn; 4.0 s follow" in shown
+    assert "▲▼ cut off at 5 mV from the baseline" in shown
+    assert "blank, where there is no signal: aVR 0.2 s" in shown
+    assert "20 s" in shown
+    assert "30 s" in shown
+
+
+def test_a_clinical_page_needs_the_twelve_leads():
+    with pytest.raises(RecordError, match="a twelve-lead page needs each of I, aVR"):
+        clinical(np.zeros((100, 2)), ["I", "II"])

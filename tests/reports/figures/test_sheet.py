@@ -5,14 +5,13 @@ import sys
 
 import pytest
 
-from ecg_mlflow.reports.figures.scores import Score, interval_ends, ranked, told
-from ecg_mlflow.reports.figures.sheet import place, sheet, shorten, size_mm, text_width, wrap, write
+from ecg_mlflow.reports.figures.sheet import Sheet, shorten, size_mm, text_width, wrap
 
 
 def test_places_are_in_mm():
-    figure = sheet(200, 100)
-    assert size_mm(figure) == pytest.approx((200, 100))
-    box = place(figure, 20, 10, 50, 25).get_position()
+    sheet = Sheet(200, 100)
+    assert size_mm(sheet.figure) == pytest.approx((200, 100))
+    box = sheet.place(20, 10, 50, 25).get_position()
     assert box.bounds == pytest.approx((0.1, 0.1, 0.25, 0.25))
 
 
@@ -22,9 +21,9 @@ def test_places_are_in_mm():
     "text", ["layout=cna, filters=[16, 32]", "illicit", "0.812 [0.751, 0.864]"]
 )
 def test_a_text_is_no_wider_than_is_said(text, size, weight):
-    figure = sheet(200, 20)
-    drawn = write(figure, 1, 10, text, fontsize=size, weight=weight).get_window_extent().width
-    mm = drawn / figure.dpi * 25.4
+    sheet = Sheet(200, 20)
+    drawn = sheet.write(1, 10, text, fontsize=size, weight=weight).get_window_extent().width
+    mm = drawn / sheet.figure.dpi * 25.4
     assert mm <= text_width(text, size, weight) + 0.1
     assert mm > 0.85 * text_width(text, size, weight)
 
@@ -53,22 +52,12 @@ def test_wrapped_texts_keep_their_words():
     assert wrap(text, 0) == text.split()
 
 
-def test_ranking_and_telling():
-    given = [Score("a", 0.2), Score("b", float("nan")), Score("c", 0.9)]
-    assert [(rank, one.name) for rank, one in ranked(given)] == [(1, "c"), (2, "a"), (3, "b")]
-    assert [one.name for _, one in ranked(given, False)] == ["a", "c", "b"]
-    assert told(0.8123, (0.75, 0.8649)) == "0.812 [0.750, 0.865]"
-    assert told(0.8123) == "0.812"
-    assert told(float("nan"), (0, 1)) == "not defined"
-    assert interval_ends((0.5, 0.9), 0.8) == pytest.approx((0.3, 0.1))
-    assert interval_ends(None, 0.8) == (0, 0)
-
-
 def test_matplotlib_is_loaded_when_something_is_drawn_and_pyplot_never():
     code = (
-        "import sys; import numpy as np; from ecg_mlflow.reports.figures import draw_strip, png;"
-        "print('matplotlib' in sys.modules);"
-        "png(draw_strip(np.zeros((30, 1)), 30.0, ['ECG']));"
+        "import sys; import numpy as np; from ecg_mlflow.reports.figures import draw_ecg, png;"
+        "from ecg_mlflow.reports.figures.training_plots import learning_curve;"
+        "print('matplotlib' in sys.modules); learning_curve([1.0]);"
+        "png(draw_ecg(np.zeros((30, 1)), 30.0, ['ECG']));"
         "print('matplotlib.pyplot' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

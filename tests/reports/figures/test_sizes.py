@@ -1,23 +1,30 @@
+"""Size plots: every point with its interval, ranks beside them, names in the list."""
+
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
+from comparisons import comparison_of, standing
 
 from ecg_mlflow.errors import PredictionsError
-from ecg_mlflow.reports.figures import Score, size_plot
-from ecg_mlflow.reports.figures.scores import count, pareto_front
+from ecg_mlflow.reports.figures import size_plot
+from ecg_mlflow.reports.figures.sizes import label_places, short_number, size_front
+
+FRAME = (100.0, 80.0)
 
 
-def scores(n, seed=0, sizes=(500, 500_000)):
+def several(n, seed=0, sizes=(500, 500_000)):
     rng = np.random.default_rng(seed)
     exponents = rng.uniform(*np.log10(sizes), n)
     exponents[n // 2 :] = exponents[0]  # many configurations differ in what costs no parameters
     means = rng.uniform(0.6, 0.9, n)
-    return [
-        Score(f"filters={i}" + ", dropout=0.5" * 12, mean, (mean - 0.05, mean + 0.05), (), (),
-              mean > 0.85, ("smallest",) if i == 3 else (), round(10**exponent))
+    return comparison_of(*[
+        standing(f"filters={i}" + ", dropout=0.5" * 12, mean, half=0.05, in_group=mean > 0.8,
+                 parameters=float(round(10**exponent)))
         for i, (mean, exponent) in enumerate(zip(means, exponents, strict=True))
-    ]  # fmt: skip
+    ])  # fmt: skip
 
 
 def ranks_at(figure, named):
@@ -28,35 +35,39 @@ def ranks_at(figure, named):
     }
 
 
-@pytest.mark.parametrize("n", [1, 2, 4, 26, 130])
+@pytest.mark.parametrize("n", [1, 4, 130])
 @pytest.mark.parametrize("sizes", [(500, 500_000), (1000, 1100), (10, 10**8), (800, 4000)])
 def test_points_bars_and_ranks(n, sizes, named, legible):
-    given = scores(n, sizes=sizes)
-    figure = size_plot(given, "test_f1", title=f"{n} configurations")
+    given = several(n, sizes=sizes)
+    figure = size_plot(given, title=f"{n} configurations")
     (axes,) = figure.axes
     assert axes.get_xscale() == "log"
     points = sorted(tuple(box.lines[0].get_xydata()[0]) for box in axes.containers)
-    assert points == sorted((score.parameters, score.mean) for score in given)
+    assert points == sorted((one.parameters, one.estimates["f1"].mean) for one in given.standings)
     heights = [np.ptp(np.array(box.lines[2][0].get_segments())[0, :, 1]) for box in axes.containers]
     np.testing.assert_allclose(heights, 0.1)
     ticks = [tick for tick in axes.get_xticks() if axes.get_xlim()[0] < tick < axes.get_xlim()[1]]
     assert 1 <= len(ticks) <= 12
     assert "1" in ranks_at(figure, named)
-    assert len(named(figure, "marked")) == (n > 3)
+    assert len(named(figure, "marked")) == sum(bool(given.marks(one)) for one in given.standings)
     legible(figure)
 
 
 def test_a_rank_stands_nearest_to_its_point(named):
-    given = [Score("a", 0.9, parameters=100), Score("b", 0.8, parameters=10_000)]
-    figure = size_plot(given, "f1")
+    figure = size_plot(
+        comparison_of(
+            standing("a", 0.9, parameters=100.0, half=0.01),
+            standing("b", 0.8, parameters=10_000.0, half=0.01),
+        )
+    )
     (axes,) = figure.axes
-    for rank, score in (("1", given[0]), ("2", given[1])):
-        point = axes.transData.transform((score.parameters, score.mean))
+    for rank, at in (("1", (100, 0.9)), ("2", (10_000, 0.8))):
+        point = axes.transData.transform(at)
         assert np.linalg.norm(ranks_at(figure, named)[rank] - point) < 6 * 6  # 6 mm
 
 
 def test_ranks_are_clear_of_points(named):
-    figure = size_plot(scores(26), "test_f1")
+    figure = size_plot(several(26))
     (axes,) = figure.axes
     figure.draw_without_rendering()
     for text in named(figure, "rank"):
@@ -66,50 +77,83 @@ def test_ranks_are_clear_of_points(named):
             assert not (box.x0 < x < box.x1 and box.y0 < y < box.y1)
 
 
-def test_key_names_best_marked_and_front(texts):
-    given = scores(130)
-    figure = size_plot(given, "test_f1")
-    order = sorted(given, key=lambda score: -score.mean)
-    ranks = {rank for rank, score in enumerate(order, 1) if score.marks or rank == 1}
-    ranks |= {order.index(score) + 1 for score in pareto_front(given)}
+def test_the_list_names_best_marked_and_front(texts):
+    given = several(130)
+    figure = size_plot(given)
+    points = [
+        (rank, one, one.parameters, one.estimates["f1"].mean)
+        for rank, one in enumerate(given.standings, 1)
+    ]
+    ranks = {1, *(rank for rank, one, *_ in points if given.marks(one))}
+    ranks |= {rank for rank, *_ in size_front(points)}
     listed = [text.get_text() for text in figure.texts if text.get_text().isdigit()]
     assert {f"{rank}" for rank in ranks} <= set(listed)
     assert "smallest" in texts(figure)
 
 
-def test_front_is_what_nothing_smaller_beats(named):
-    given = [
-        Score("a", 0.7, parameters=100), Score("b", 0.8, parameters=1000),
-        Score("c", 0.75, parameters=5000), Score("d", 0.9, parameters=9000),
-        Score("e", 0.6, parameters=100), Score("f", 0.9, parameters=20_000),
-    ]  # fmt: skip
-    assert [score.name for score in pareto_front(given)] == ["a", "b", "d"]
-    assert [score.name for score in pareto_front(given, higher_is_better=False)] == ["e"]
-    (line,) = named(size_plot(given, "f1"), "front")
-    assert line.get_xdata().tolist() == [100, 1000, 9000]
+def test_the_front_is_what_nothing_smaller_exceeds(named):
+    given = [("a", 0.7, 100), ("b", 0.8, 1000), ("c", 0.75, 5000), ("d", 0.9, 9000),
+             ("e", 0.6, 100), ("f", 0.9, 20_000)]  # fmt: skip
+    points = [(1, standing(name, mean), size, mean) for name, mean, size in given]
+    assert [one.name for _, one, *_ in size_front(points)] == ["a", "b", "d"]
+    assert [one.name for _, one, *_ in size_front(points, higher_is_better=False)] == ["e"]
+    drawn = comparison_of(*[standing(n, m, half=0.1, parameters=float(s)) for n, m, s in given])
+    (line,) = named(size_plot(drawn), "front")
+    assert list(line.get_xdata()) == [100, 1000, 9000]
     assert line.get_drawstyle() == "steps-post"
 
 
-def test_group_looks_different():
-    inside = Score("a", 0.9, in_group=True, parameters=9)
-    figure = size_plot([inside, Score("b", 0.8, parameters=9)], "f1")
+def test_the_group_looks_different(texts):
+    figure = size_plot(
+        comparison_of(
+            standing("a", 0.9, half=0.1, in_group=True, parameters=9.0),
+            standing("b", 0.8, half=0.1, parameters=9.0),
+        )
+    )
     first, second = (box.lines[0] for box in figure.axes[0].containers)
     assert first.get_marker() != second.get_marker()
     assert first.get_markerfacecolor() != second.get_markerfacecolor()
+    assert "not significantly different from the best" in texts(figure)
 
 
 def test_unknown_sizes_are_left_out(texts, legible):
-    given = [Score("a", 0.9, parameters=9), Score("b", 0.95), Score("c", np.nan, parameters=9)]
-    figure = size_plot(given, "f1")
+    without = standing("b", 0.95)
+    undefined = standing("c", math.nan, parameters=9.0)
+    figure = size_plot(comparison_of(standing("a", 0.9, parameters=9.0), without, undefined))
     assert "2 of 3 configurations have no such number and are left out" in texts(figure)
     assert [text.get_text() for text in figure.texts].count("2") == 1  # as interval_plot ranks it
     legible(figure)
-    with pytest.raises(PredictionsError, match="none of 1"):
-        size_plot(given[1:2], "f1")
+    with pytest.raises(PredictionsError, match="none of 1 configurations"):
+        size_plot(comparison_of(without))
 
 
 @pytest.mark.parametrize(
     ("parameters", "text"), [(850, "850"), (2400, "2.4k"), (11_200_000, "11.2M"), (999, "999")]
 )
-def test_counts(parameters, text):
-    assert count(parameters) == text
+def test_short_numbers(parameters, text):
+    assert short_number(parameters) == text
+
+
+def test_labels_are_inside_and_clear_of_each_other():
+    rng = np.random.default_rng(0)
+    points = rng.uniform((0, 0), FRAME, (200, 2))
+    points[:20] = (50, 40)
+    size = np.array([6.0, 3.0])
+    places = label_places(points, list(range(40)), np.tile(size, (40, 1)), FRAME)
+    found = [(np.array(at) - size / 2, np.array(at) + size / 2) for at in places if at is not None]
+    assert len(found) >= 30
+    for number, (low, high) in enumerate(found):
+        assert (low >= 0).all()
+        assert (high <= FRAME).all()
+        for other_low, other_high in found[:number]:
+            assert not (np.maximum(low, other_low) < np.minimum(high, other_high)).all()
+
+
+def test_a_label_stands_at_the_right_clear_of_points_or_not_at_all():
+    (place,) = label_places(np.array([[50.0, 40.0]]), [0], np.array([[4.0, 3.0]]), FRAME)
+    assert place[1] == 40
+    assert 52 < place[0] < 56
+    points = np.array([[50.0, 40.0], [53.5, 40.0]])
+    (place,) = label_places(points, [0], np.array([[3.0, 3.0]]), FRAME)
+    assert place[0] < 50
+    assert label_places(np.array([[1.0, 1.0]]), [0], np.array([[9.0, 9.0]]), (5, 5)) == [None]

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from ecg_mlflow.reports.figures.training_plots import class_counts, confusion_matrix, learning_curve
+from ecg_mlflow.reports.figures.training_plots import confusion_plot, learning_curve
+from ecg_mlflow.stats.predictions import Predictions
 
 
 def png(figure) -> bytes:
@@ -50,8 +49,14 @@ def test_short_and_diverged_histories_are_drawn(losses):
     assert png(learning_curve(losses, {"test_f1": ([], [])}))
 
 
-def test_confusion_matrix_shows_counts_and_shares():
-    figure = confusion_matrix([[8, 2], [0, 0]], ["A", "NO"])
+def scored(targets, probabilities, classes) -> Predictions:
+    names = tuple(f"r{i}" for i in range(len(targets)))
+    return Predictions(names, targets, np.asarray(probabilities, float), classes, classes[0])
+
+
+def test_a_confusion_matrix_shows_counts_and_shares():
+    given = scored(np.zeros(10, int), np.eye(2)[[0] * 8 + [1] * 2], ("A", "NO"))
+    figure = confusion_plot(given)
     (axis,) = figure.axes
     assert [text.get_text() for text in axis.texts] == ["8\n80%", "2\n20%", "0\n0%", "0\n0%"]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["A", "NO"]
@@ -59,27 +64,12 @@ def test_confusion_matrix_shows_counts_and_shares():
     assert png(figure)
 
 
-def test_confusion_matrix_of_another_shape():
-    with pytest.raises(ValueError, match=r"\(2, 2\)"):
-        confusion_matrix([[1, 2, 3]], ["A", "NO"])
-
-
-def test_pyplot_is_not_loaded():
-    code = (
-        "from ecg_mlflow.reports.figures.training_plots import confusion_matrix, learning_curve;"
-        "confusion_matrix([[1]], ['A']); learning_curve([1.0]);"
-        "print('matplotlib.pyplot' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
-
-
-def test_of_several_classes_each_shows_what_was_found_missed_and_invented():
+def test_of_several_classes_each_shows_records_found_missed_and_falsely_predicted():
     targets = np.array([[1, 1], [1, 0], [1, 0], [0, 1]], bool)
-    said = np.array([[1, 0], [1, 1], [0, 1], [0, 0]], bool)
-    figure = class_counts(targets, said, ["AF", "RBBB"], title="best weights")
+    predicted = np.array([[1, 0], [1, 1], [0, 1], [0, 0]])
+    figure = confusion_plot(scored(targets, predicted, ("AF", "RBBB")), title="best weights")
     (axis,) = figure.axes
-    found, missed, invented = ([bar.get_width() for bar in bars] for bars in axis.containers)
-    assert (found, missed, invented) == ([2, 0], [1, 2], [0, 2])
+    found, missed, false = ([bar.get_width() for bar in bars] for bars in axis.containers)
+    assert (found, missed, false) == ([2, 0], [1, 2], [0, 2])
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["AF", "RBBB"]
     assert png(figure).startswith(b"\x89PNG")

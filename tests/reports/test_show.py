@@ -10,7 +10,7 @@ from edfio import Edf, EdfSignal
 from ecg_mlflow.cli import main
 from ecg_mlflow.errors import DataNotFoundError, RecordError
 from ecg_mlflow.records.synthetic.recording import STANDARD_LEADS
-from ecg_mlflow.reports.record import View, find_record, show_record
+from ecg_mlflow.reports.show import View, find_record, show_record
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Shows one recording: its picture, and in words what it is and what is wrong with it."""
+"""Show one recording: draw it, and describe it and its faults."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ecg_mlflow.records.locating import HEADERS, absolute, find_headers, locate
 from ecg_mlflow.records.quality import lead_faults
 from ecg_mlflow.records.snomed import in_words
 from ecg_mlflow.reports.figures import png
-from ecg_mlflow.reports.record_picture import draw_record
+from ecg_mlflow.reports.figures.ecg_paper import draw_record
 
 _ENDINGS = (".hea", ".edf", ".EDF")
 
 
 @dataclass(frozen=True)
 class View:
-    """What is to be seen of a recording.
+    """The part of a recording that is drawn.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ def show_record(
     label = _label(path, root, labels, digital)
     view = view or View()
     whole = Record(digital.id, digital.millivolts(), digital.fs, digital.leads, label)
-    figure = draw_record(_seen(whole, view), start_s=view.start_s, layout=view.layout)
+    figure = draw_record(_part(whole, view), start_s=view.start_s, layout=view.layout)
     target = out or Path(f"{digital.id}.png")
     write_output(target, png(figure))
     return "\n".join([*describe_record(path, digital, label), f"picture:  {target}"])
@@ -129,7 +129,7 @@ def find_record(name: str, data: str | None = None) -> tuple[Path, Path]:
 
 
 def describe_record(path: Path, record: DigitalRecord, label: str | None) -> list[str]:
-    """Write what a record is, and what is wrong with it, as lines of text."""
+    """Describe a record and its faults in lines of text."""
     n_samples, n_leads = record.samples.shape
     signal = record.millivolts()
     labels = ", ".join(map(in_words, split_label(label))) if label else "unknown"
@@ -170,13 +170,13 @@ def _label(path: Path, root: Path, labels: str | None, record: DigitalRecord) ->
     try:
         if has_label_file((path.parent,), root):
             return read_labels(find_label_files((path.parent,), root)).by_id.get(record.id)
-    except DataNotFoundError:  # several that can't be told apart, or no text: it can be shown still
+    except DataNotFoundError:  # ambiguous, or no text: the record is shown all the same
         return None
     return diagnoses(record.comments)
 
 
-def _seen(record: Record, view: View) -> Record:
-    """Cut out what is to be seen.
+def _part(record: Record, view: View) -> Record:
+    """Cut out the part that is drawn.
 
     Raises
     ------

@@ -1,0 +1,41 @@
+"""Comparisons made up of a few numbers, for the figures that draw them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ecg_mlflow.stats.comparison import Comparison, Estimate, Standing
+from ecg_mlflow.stats.intervals import UNKNOWN, Interval
+from ecg_mlflow.stats.metrics import higher_is_better
+from ecg_mlflow.stats.pairs import PairTable, SeedSpread
+
+
+def standing(
+    name: str,
+    mean: float,
+    *,
+    metric: str = "f1",
+    half: float | None = None,
+    each: Sequence[float] = (),
+    in_group: bool = False,
+    parameters: float | None = None,
+    ms_per_record: float | None = None,
+) -> Standing:
+    """Make a configuration with an interval over records of this half width."""
+    records = UNKNOWN if half is None else Interval(mean - half, mean + half)
+    repetitions = Interval(mean - half / 2, mean + half / 2) if each and half else UNKNOWN
+    estimate = Estimate(mean, math.nan, repetitions, records, tuple(each) or (mean,))
+    return Standing(name, parameters, ms_per_record, {metric: estimate}, 1.0, in_group)
+
+
+def comparison_of(*standings: Standing, metric: str = "f1", level: float = 0.95) -> Comparison:
+    """Rank configurations by their means."""
+    sign = -1 if higher_is_better(metric) else 1
+    means = np.array([sign * one.estimates[metric].mean for one in standings])
+    ranked = tuple(standings[i] for i in np.argsort(means, kind="stable"))
+    nothing = np.zeros((len(ranked), len(ranked)))
+    pairs = PairTable(nothing, nothing, nothing, 1.0)
+    return Comparison(metric, (metric,), level, 100, ranked, pairs, SeedSpread(), ())

@@ -33,6 +33,7 @@ from ecg_mlflow.study.search_history import known_identities
 from ecg_mlflow.study.search_results import conclude_search, make_scheduler
 from ecg_mlflow.study.signals import StopRequest, stop_on_signals
 from ecg_mlflow.study.status import StudyStatus
+from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.tracking.datasets import log_datasets
 from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.runs import EndStatus
@@ -225,24 +226,7 @@ def _run(
         )
         for decision in decisions:
             dispatcher.take(decision)
-        executor: Executor = make_executor(
-            "ecg_mlflow.study.worker.main:work",
-            options.where,
-            corpus=plan.corpus.path,
-            log_dir=options.log_dir,
-            hang_s=60 * options.request.hang_minutes,
-        )
-        n_unscored = 0
-        try:
-            with executor:
-                dispatcher.run(executor, stop)
-                if search.holds_test_back(plan):
-                    n_unscored = score_finalists(
-                        finalists(scheduler, search), dispatcher, executor, stop
-                    )
-        except BaseException:
-            dispatcher.settle(executor)
-            raise
+        n_unscored = _train(plan, options, scheduler, dispatcher, stop)
         status.refresh()
         if search.selects:
             conclude_search(study, plan, scheduler, search, options.grid_file)
@@ -261,6 +245,33 @@ def _run(
             EndStatus.FAILED if failures else EndStatus.FINISHED, "; ".join(failures) or None
         )
     return result
+
+
+def _train(
+    plan: StudyPlan,
+    options: StudyOptions,
+    scheduler: TrialScheduler,
+    dispatcher: Dispatcher,
+    stop: StopRequest,
+) -> int:
+    """Run all that is queued, then score a search's finalists; return how many could not be."""
+    executor: Executor = make_executor(
+        "ecg_mlflow.study.worker.main:work",
+        options.where,
+        corpus=plan.corpus.path,
+        log_dir=options.log_dir,
+        hang_s=60 * options.request.hang_minutes,
+    )
+    try:
+        with executor:
+            dispatcher.run(executor, stop)
+            if not options.search.holds_test_back(plan):
+                return 0
+            best = finalists(scheduler, options.search)
+            return score_finalists(best, dispatcher, executor, stop)
+    except BaseException:
+        dispatcher.settle(executor)
+        raise
 
 
 class _Waiting:

@@ -1,4 +1,4 @@
-"""Evaluation: every record is scored exactly once, from the mean over its windows."""
+"""Evaluate a model: score every record exactly once, by the mean over its windows."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from ecg_mlflow.training.loop import DIVERGED_ADVICE
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Record-level predictions of one evaluation, and what follows from them.
+    """Record-level predictions of one evaluation, and their metrics.
 
     Attributes
     ----------
     rows
         ``(n_records,)`` positions in the corpus.
     targets
-        ``(n_records,)`` index of the true class; ``(n_records, n_classes)`` bool where a record
-        may be of several.
+        ``(n_records,)`` index of the true class; ``(n_records, n_classes)`` bool if a
+        record may have several.
     probabilities
         ``(n_records, n_classes)``: mean over the record's windows.
     counts
         ``(n_records,)`` number of windows.
     classes, positive
-        Names of the classes, and the one that F1 is of.
+        Names of the classes, and the class of the F1 score.
     """
 
     rows: npt.NDArray[np.int64]
@@ -57,33 +57,33 @@ class Evaluation:
 
     @property
     def is_multilabel(self) -> bool:
-        """Whether a record may be of several classes, or of none."""
+        """Whether a record may have several classes, or none."""
         return is_multilabel(self.targets)
 
     @property
     def objective(self) -> float:
-        """What "best" means, see `objective_of`; 0 where none was found or to be found."""
+        """The metric that decides which model is best, see `objective_of`; 0 if it is undefined."""
         return self.metrics.get(objective_of(self.is_multilabel), 0.0)
 
     @cached_property
-    def said(self) -> Targets:
-        """What each record is said to be, in the form of `targets`."""
+    def predicted(self) -> Targets:
+        """The predicted classes of each record, in the form of `targets`."""
         return said(self.targets, self.probabilities, self.classes.index(self.positive))
 
     @property
     def labels(self) -> list[str]:
-        """The true labels, spelled out."""
+        """The true labels."""
         return label_texts(self.targets, self.classes)
 
     @property
     def predicted_labels(self) -> list[str]:
-        """What the records are said to be, spelled out."""
-        return label_texts(self.said, self.classes)
+        """The predicted labels."""
+        return label_texts(self.predicted, self.classes)
 
     @property
     def confusion(self) -> npt.NDArray[np.int64]:
-        """Records by true class (row) and predicted class (column), of one class a record."""
-        return confusion_matrix(self.targets, self.said, len(self.classes))
+        """Records by true class (row) and predicted class (column), for one class per record."""
+        return confusion_matrix(self.targets, self.predicted, len(self.classes))
 
 
 def evaluate(
@@ -100,20 +100,20 @@ def evaluate(
     Parameters
     ----------
     predict
-        Windows ``(n, length, n_leads)`` to class probabilities ``(n, n_classes)``.
+        Maps windows ``(n, length, n_leads)`` to class probabilities ``(n, n_classes)``.
     batches
         One epoch of the records to score.
     classes, positive
-        Names of the classes, and the one that F1 is of.
+        Names of the classes, and the class of the F1 score.
     on_progress
-        Called after each batch; what it raises ends the evaluation.
+        Called after each batch; its exceptions end the evaluation.
     multilabel
-        Whether a record may be of several classes.
+        Whether a record may have several classes.
 
     Raises
     ------
     DivergedError
-        If the model returns NaN: the update after the last finite loss may have broken it.
+        If the model returns NaN, for example after an update with an infinite gradient.
     """
     seen: list[Batch] = []
     probabilities = np.concatenate(

@@ -183,7 +183,7 @@ def test_arguments_are_checked_again():
         (Pipeline().split_signals(10, {"A": 5, "N": 10}), r"split_signals\(10, 5\)"),
     ],
 )
-def test_a_model_that_answers_draws_no_lots(pipeline, instead):
+def test_a_random_test_pipeline_is_refused(pipeline, instead):
     with pytest.raises(PipelineError, match=f"Write .*{instead}.* in the test pipeline"):
         check_deterministic(pipeline.stages())
 

@@ -152,7 +152,9 @@ def _log_plots(log: RunLog, job: RunJob, state: RunState, final: FinalTest) -> N
 def draw_confusion(evaluation: Evaluation, title: str) -> Figure:
     """Draw the confusion matrix or, of several classes a record, each class by itself."""
     if evaluation.is_multilabel:
-        return class_counts(evaluation.targets, evaluation.said, evaluation.classes, title=title)
+        return class_counts(
+            evaluation.targets, evaluation.predicted, evaluation.classes, title=title
+        )
     return confusion_matrix(evaluation.confusion, evaluation.classes, title=title)
 
 

@@ -1,6 +1,6 @@
-"""Experimental designs over ECG classifiers, run and compared on MLflow.
+"""Run experimental designs over ECG classifiers, and compare their results on MLflow.
 
-The names below are what a grid file needs. They load on first use, and none of them loads
+The names below are the public API for grid files. They are imported at first use, without
 TensorFlow.
 """
 
@@ -48,7 +48,7 @@ __all__ = [
     "start_run",
 ]
 
-_HOMES = {
+_MODULES = {
     "integrations.autolog": ("RunLogger", "autolog", "start_run"),
     "grids": ("KV", "C", "Grid", "IntUniform", "LogUniform", "Option", "Uniform"),
     "models": ("ResNet", "ResNet18", "ResNet34"),
@@ -64,7 +64,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return import_module("importlib.metadata").version("ecg_mlflow")
-    for home, names in _HOMES.items():
+    for module, names in _MODULES.items():
         if name in names:
-            return getattr(import_module(f"ecg_mlflow.{home}"), name)
+            return getattr(import_module(f"ecg_mlflow.{module}"), name)
     raise AttributeError(f"module 'ecg_mlflow' has no attribute {name!r}")

@@ -1,8 +1,8 @@
-"""Every error that this package raises on purpose.
+"""Define the errors that this package raises on purpose.
 
-One base class, so that a caller can catch all of them, and subclasses that also inherit the
-builtin they specialise, so that ``except ValueError`` and ``except FileNotFoundError`` keep
-working. A message says what came, what is allowed, where it came from and what to do next.
+A base class lets a caller catch all of them. Subclasses also inherit the builtin exception that
+they specialise, so ``except ValueError`` and ``except FileNotFoundError`` work. A message says what
+was given, what is allowed, where it was given and what to do next.
 """
 
 
@@ -27,7 +27,7 @@ class ResearchError(EcgMlflowError, ValueError):
 
 
 class SearchError(EcgMlflowError, ValueError):
-    """A search can't be carried out as it was asked for, or not be gone on with."""
+    """A search can't be run as configured, or can't be resumed."""
 
 
 class PipelineError(EcgMlflowError, ValueError):
@@ -39,7 +39,7 @@ class ModelError(EcgMlflowError, ValueError):
 
 
 class SplitError(EcgMlflowError, ValueError):
-    """Records can't be split as asked, or one of them stands on two sides."""
+    """Records can't be split as asked, or one of them is in two parts."""
 
 
 class RecordError(EcgMlflowError, ValueError):
@@ -51,11 +51,11 @@ class BadRecordsError(EcgMlflowError, ValueError):
 
 
 class ExtraMissingError(EcgMlflowError, ImportError):
-    """A package that only some commands need is not installed; the message says how to."""
+    """An optional package is not installed; the message says how to install it."""
 
 
 class DataNotFoundError(EcgMlflowError, FileNotFoundError):
-    """No recordings, or no labels, where they were looked for."""
+    """Recordings or labels were not found."""
 
 
 class CorpusError(EcgMlflowError, OSError):
@@ -63,11 +63,11 @@ class CorpusError(EcgMlflowError, OSError):
 
 
 class DownloadError(EcgMlflowError, OSError):
-    """A data set could not be fetched whole."""
+    """A data set could not be downloaded completely."""
 
 
 class DeviceError(EcgMlflowError, RuntimeError):
-    """The devices asked for are not there, or can't be shared out as asked."""
+    """The requested devices are missing, or can't be divided as requested."""
 
 
 class PredictionsError(EcgMlflowError, ValueError):
@@ -75,19 +75,19 @@ class PredictionsError(EcgMlflowError, ValueError):
 
 
 class TrackingError(EcgMlflowError, ConnectionError):
-    """The MLflow store can't be reached or refuses what is sent."""
+    """The MLflow store can't be reached or rejects a request."""
 
 
 class StorageFullError(EcgMlflowError, OSError):
-    """A disk has no room for what has to be written."""
+    """A disk has no space for a file."""
 
 
 class CheckpointError(EcgMlflowError, OSError):
-    """A run can't go on in its own curves: its checkpoint is missing, damaged or in use."""
+    """A run can't be continued: its checkpoint is missing, damaged or in use."""
 
 
 class ResumeError(EcgMlflowError, RuntimeError):
-    """A study can't be continued: it is still running, or is another one."""
+    """A study can't be resumed: it is still running, or it is a different study."""
 
 
 class DivergedError(EcgMlflowError, ArithmeticError):
@@ -95,11 +95,11 @@ class DivergedError(EcgMlflowError, ArithmeticError):
 
 
 class AutologError(EcgMlflowError, ValueError):
-    """A training of the user's own can't be logged as asked."""
+    """A training outside of studies can't be logged as asked."""
 
 
 class ResultsError(EcgMlflowError, ValueError):
-    """A study's results have no such metric or state, or can't be thinned out as asked."""
+    """A study's results lack a metric or state, or can't be subsampled as asked."""
 
 
 class PromotionError(EcgMlflowError, RuntimeError):
@@ -107,7 +107,7 @@ class PromotionError(EcgMlflowError, RuntimeError):
 
 
 class DatasetError(EcgMlflowError, ValueError):
-    """A data set can't be described to MLflow in the way that was asked for."""
+    """A data set can't be described to MLflow as asked."""
 
 
 class BackendError(EcgMlflowError, ValueError):

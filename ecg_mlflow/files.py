@@ -1,4 +1,4 @@
-"""Where the files of this package live, and how they get there whole or not at all."""
+"""Locate the files of this package, and write them completely or not at all."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def checkpoint_root() -> Path:
 
 
 def checkpoint_path(run_id: str) -> Path:
-    """Return where the checkpoint of an MLflow run is, while it has one."""
+    """Return the path of an MLflow run's checkpoint."""
     return checkpoint_root() / f"{run_id}.npz"
 
 
 def discard_checkpoint(run_id: str) -> None:
-    """Remove the checkpoint of a run that has ended, and the lock on it."""
+    """Remove the checkpoint of a run that has ended, and its lock."""
     path = checkpoint_path(run_id)
     path.unlink(missing_ok=True)
     remove_unfinished(path)
@@ -50,7 +50,7 @@ def discard_checkpoint(run_id: str) -> None:
 
 
 def remove_unfinished(path: Path) -> None:
-    """Remove what processes that were killed have left of `path`; call it under the lock on it."""
+    """Remove incomplete files that killed processes left of `path`; call it under its lock."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*{_UNFINISHED}"):
         left.unlink(missing_ok=True)
 
@@ -63,19 +63,19 @@ def _lock_path(target: Path) -> Path:
 def locked(target: Path, timeout_s: float = -1) -> Iterator[None]:
     """Hold the lock of a file or folder against other processes and threads.
 
-    The system lets go of it when its process ends, however that comes about.
+    The system releases the lock when the process ends, even if it is killed.
 
     Parameters
     ----------
     target
-        What is about to be built or used; the lock file stands beside it.
+        The file or folder to lock; the lock file lies beside it.
     timeout_s
-        How long to wait for whoever holds it; for ever by default.
+        Seconds to wait for another holder; for ever by default.
 
     Raises
     ------
     TimeoutError
-        If it is held by somebody else all the time.
+        If another process or thread holds the lock for that time.
     """
     with full_disk_errors(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -91,16 +91,16 @@ def locked(target: Path, timeout_s: float = -1) -> Iterator[None]:
 
 @contextmanager
 def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
-    """Give an empty folder to build in, and remove what is left of it afterwards.
+    """Give an empty folder to build in, and remove it afterwards.
 
-    Call it under a lock for `name`: what an earlier, killed build of that name left is removed.
+    Call it under a lock for `name`: it removes the folders that killed builds of that name left.
 
     Parameters
     ----------
     parent
-        Where the folder is made: the file system of the final place, so that it can be renamed.
+        Parent of the folder, on the file system of the final place, so that it can be renamed.
     name
-        What is being built.
+        Name of the build.
     """
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.glob(f".{glob.escape(name)}.*{_UNFINISHED}"):
@@ -115,14 +115,13 @@ def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
 
 
 def move_folder(source: Path, target: Path) -> None:
-    """Sync a folder's files to disk and rename the folder to its final place."""
-    for file in source.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
+    """Sync a folder's content to disk and rename the folder to its final place."""
+    for path in (source, *source.rglob("*")):
+        if path.is_file() or path.is_dir():
+            _sync(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     source.rename(target)
-    _sync_folder(target.parent)
+    _sync(target.parent)
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -133,12 +132,12 @@ def write_whole(path: Path, data: bytes) -> None:
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write; it is synced and renamed over `path` when the block ends well.
+    """Give a file to write; it is synced and renamed over `path` if the block succeeds.
 
     Raises
     ------
     StorageFullError
-        If there is no room for it; what stood at `path` stands there still.
+        If the disk is full; the earlier file at `path` stays.
     """
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
     with full_disk_errors(path.parent):
@@ -151,11 +150,11 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        _sync(path.parent)
 
 
 def write_output(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; folders that are missing are made.
+    """Write a file completely or not at all; create missing folders.
 
     Raises
     ------
@@ -174,12 +173,12 @@ def write_output(path: Path, data: bytes) -> None:
 
 @contextmanager
 def full_disk_errors(folder: Path) -> Iterator[None]:
-    """Turn the system's "no space left" into an error that says where and what to do.
+    """Turn the system's "no space left" into an error that names the place and the remedy.
 
     Raises
     ------
     StorageFullError
-        If the block raised an OSError for want of space, or of quota.
+        If the block raised an OSError because of a full disk or an exceeded quota.
     """
     try:
         yield
@@ -195,8 +194,9 @@ def full_disk_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Sync a file or folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -149,7 +149,7 @@ def test_the_promoted_model_answers_with_several_labels(work, capsys, tmp_path):
             {"train": "Pipeline().random_split_signals(128, 2)"},
             "a label that no class covers.*'other'; classes are .*select_labels",
         ),
-        ({"split": "Split(0.5, stratified=True)"}, "divide them by chance"),
+        ({"split": "Split(0.5, stratified=True)"}, "divide them at random"),
         ({"classes": "['AF,RBBB']"}, "a class has a name without ','"),
     ],
 )

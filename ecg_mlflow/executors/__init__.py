@@ -1,20 +1,20 @@
-"""Run jobs in this process or in warm worker processes, and watch what becomes of them.
+"""Run jobs in this process, in worker processes or on a Ray cluster, and report their results.
 
-A job is a key and some bytes; the function that executes it is named by its import path and
-called as ``function(payload, report)``. While it runs it may ask `stop_requested`, and by
-`received` what the driver has sent to it. The package knows nothing of what the jobs compute.
+A job is a key and some bytes; its function is named by an import path and called as
+``function(payload, report)``. While it runs it may call `stop_requested`, and `received` for
+messages from the driver. The package is independent of the jobs' content.
 
 `Executor` (base)
     The protocol that every executor follows, and the reports that it yields.
-`InProcessExecutor` (inprocess)
-    One job at a time in a thread of this process: for debugging, and where no worker is wanted.
+`InProcessExecutor` (thread)
+    One job at a time in a thread of this process, for debugging and for small studies.
 `ProcessExecutor` (processes)
-    One warm worker process per slot, each with an environment that is complete before it starts.
+    One worker process per slot, reused for later jobs, with its own environment.
 `RayExecutor` (ray_cluster)
-    One warm actor per slot, on any node of a Ray cluster. Its module is to be imported by who
-    uses it, for it imports `ray`.
+    One actor per slot, on any node of a Ray cluster. Import it from its module, which needs the
+    package `ray`.
 `plan_slots` (devices)
-    Which slots there are, and which device and how many threads each of them has.
+    Choose the slots, with the device and the number of threads of each.
 """
 
 from ecg_mlflow.executors.base import (

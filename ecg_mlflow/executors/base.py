@@ -1,4 +1,4 @@
-"""What every executor takes, does and yields."""
+"""Define the executor protocol, its jobs and its reports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ecg_mlflow.errors import EcgMlflowError
 
 
 class ExecutorError(EcgMlflowError, RuntimeError):
-    """An executor was used in a way that it can't honour."""
+    """An executor was used in an unsupported way."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,17 @@ class Job:
     Attributes
     ----------
     key
-        Names the job in every report. Unique among the jobs that have no outcome yet, so that a
-        job may be submitted again under its key once it has failed.
+        Identifies the job in every report. Unique among the jobs without an outcome, so that a job
+        may be submitted again under its key after it has failed.
     payload
-        Handed to the job function as it is.
+        Argument of the job function.
     cost
-        The submitter's estimate, in any unit. Executors keep the order of submission: who wants
-        the longest first sorts by this before submitting.
+        The submitter's estimate, in any unit. Executors keep the order of submission; to run the
+        longest first, sort by this before submitting.
     exclusive
-        Alone on its device, as for another try after memory has run out. It starts when nothing
-        else runs there and idle workers have ended, and until its end nothing else starts there.
-        Once it is its turn, a device is kept free for it; later jobs may go on elsewhere.
+        Whether it runs alone on its device, as for a retry after a lack of memory. When it is next
+        in the queue, a device is reserved for it: it starts when all jobs there and idle workers
+        have ended, and no other job starts there until its end. Later jobs use other devices.
     """
 
     key: str
@@ -49,14 +49,14 @@ class OutcomeState(Enum):
     FAILED = "failed"
     """The function raised, or its result can't be brought to the driver: a user's error."""
     DIED = "died"
-    """The process ended under the job, or hung and was killed. Worth another try."""
+    """The process ended during the job, or hung and was killed. The job may be retried."""
     CANCELLED = "cancelled"
     """`Executor.cancel` or `Executor.shutdown` stopped it, before or after it had started."""
 
 
 @dataclass(frozen=True)
 class Started:
-    """A job has been handed to a worker: slot number and process id."""
+    """A job was given to a worker: slot number and process id."""
 
     key: str
     worker: int
@@ -65,7 +65,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Event:
-    """What a running job said by ``report(data)``."""
+    """The data that a running job passed to ``report(data)``."""
 
     key: str
     data: dict[str, Any]
@@ -78,17 +78,16 @@ class Outcome:
     Attributes
     ----------
     value
-        What the function returned, if it did. A job that was told to stop may still have
-        returned something.
+        The return value of the function, if any. A job that was told to stop may still return one.
     error
-        The full text: a traceback, or what became of the process and the end of its log.
+        The full text: a traceback, or how the process ended and the end of its log.
     reason
         The same in one line.
     error_type
         Qualified name of the exception, ``"ValueError"`` or ``"package.module.OwnError"``.
     exitcode
-        Of a process that ended under the job: its exit status, or minus the number of the
-        signal that killed it.
+        Exit status of a process that ended during the job, or minus the number of the signal that
+        killed it.
     """
 
     key: str
@@ -107,8 +106,8 @@ class Executor(Protocol):
     """Executes jobs in the order of their submission, as many at once as it has slots.
 
     Each submitted job has exactly one `Outcome`, also when it is cancelled or the executor is
-    shut down. Retrying is the caller's decision. An executor belongs to one thread, which has
-    to live as long as the executor does.
+    shut down. Retrying is the caller's decision. An executor belongs to one thread, which must
+    live as long as the executor.
     """
 
     @property
@@ -117,7 +116,7 @@ class Executor(Protocol):
 
     @property
     def free_slots(self) -> int:
-        """How many more jobs, none of them exclusive, would start at once if submitted now."""
+        """How many more non-exclusive jobs would start immediately if submitted now."""
 
     @property
     def n_pending(self) -> int:
@@ -133,41 +132,40 @@ class Executor(Protocol):
         """
 
     def events(self, timeout: float) -> Iterator[Report]:
-        """Yield what has been reported, waiting up to `timeout` seconds for the first report.
+        """Yield the reports, after waiting up to `timeout` seconds for the first one.
 
-        The iterator ends when nothing more is at hand, and at once when no job is pending. It
-        may be left early, and jobs may be submitted and cancelled while it runs: no report is
-        lost. What was reported during `shutdown` is yielded afterwards.
+        The iterator ends after the reports at hand, and immediately if no job is pending. It may be
+        left early, and jobs may be submitted and cancelled while it runs: all reports are kept.
+        Reports during `shutdown` are yielded afterwards.
         """
 
     def send(self, key: str, data: dict[str, Any]) -> None:
-        """Bring a copy of `data` to a job, which gets it from `ecg_mlflow.executors.received`.
+        """Send a copy of `data` to a job, which gets it from `ecg_mlflow.executors.received`.
 
-        A job that is queued gets it once it has started, and one that never asks for it is none
-        the worse. The call waits for no job: what can't be handed on at once is handed on while
-        `events` runs. A key that is not pending is ignored, for the job may just have ended, and
-        whether a job that is ending still reads it is open. It never reaches a later job, not
-        even one under the same key.
+        A queued job gets it after its start; a job may ignore it. The call returns without waiting:
+        `events` delivers what the job can't take yet. A key that is not pending is ignored, since
+        the job may just have ended; a job that is ending may miss the message. A message never
+        reaches a later job, even under the same key.
 
         Raises
         ------
         ExecutorError
-            `data` is no dict, can't be pickled, or is more than 16 kB when pickled.
+            `data` is not a dict, can't be pickled, or exceeds 16 kB when pickled.
         """
 
     def cancel(self, key: str, grace: float | None = None) -> None:
-        """Take a job from the queue, or tell it to stop: `Terminated` is raised in it.
+        """Remove a job from the queue, or tell it to stop by raising `Terminated` in it.
 
-        It has `grace` seconds to flush, None for the executor's own. A later call, of
-        `shutdown` too, can only shorten them. A job that returns something after it was told
-        to stop is CANCELLED with that value; one that returned before it noticed may turn out
-        to be DONE. A key that is not pending is ignored, for the job may just have ended.
+        It has `grace` seconds to flush, None for the executor's default. A later call, also of
+        `shutdown`, can only shorten them. A job that returns a value after it was told to stop is
+        CANCELLED with that value; one that returned just before may be DONE. A key that is not
+        pending is ignored, since the job may just have ended.
         """
 
     def shutdown(self, grace: float) -> None:
         """Cancel every job and give the running ones `grace` seconds to flush. Idempotent.
 
-        An exception that interrupts it, as a second Ctrl-C does, ends them at once.
+        An exception that interrupts it, such as a second Ctrl-C, ends them immediately.
         """
 
     def __enter__(self) -> Self: ...
@@ -181,7 +179,7 @@ class Executor(Protocol):
 
 
 def check_hang_timeout(seconds: float | None) -> float | None:
-    """Return `seconds`, None for any time, or raise ExecutorError where no job could keep them."""
+    """Return `seconds`, or None for no limit; raise ExecutorError unless they are above 0."""
     if seconds is not None and not seconds > 0:
         raise ExecutorError(f"hang_timeout={seconds:g}: write seconds above 0, or leave it out")
     return seconds

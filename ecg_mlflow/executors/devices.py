@@ -1,4 +1,4 @@
-"""Slots for jobs: cores and GPUs that this machine shows, and how they are shared out."""
+"""Find this machine's cores and GPUs, and divide them into slots for jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ecg_mlflow.errors import DeviceError
 from ecg_mlflow.provenance import ask_nvidia_smi, listed_gpus
 
 DEVICE_VARIABLE = "ECG_MLFLOW_DEVICE"
-"""Holds the device of the slot, ``"cpu"`` or ``"gpu:0"``, in every worker's environment."""
+"""Variable with the slot's device, ``"cpu"`` or ``"gpu:0"``, in every worker's environment."""
 
 _THREAD_VARIABLES = (
     "TF_NUM_INTRAOP_THREADS",
@@ -25,7 +25,7 @@ _THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
 )
 
-# A child that inherits the id of its parent's run would re-open and end that run (mlflow#15713).
+# A child that inherits the id of its parent's run would reopen and end that run (mlflow#15713).
 REMOVED_VARIABLES = ("MLFLOW_RUN_ID",)
 
 _DEFAULTS = {
@@ -36,7 +36,7 @@ _DEFAULTS = {
     "TF_ENABLE_ONEDNN_OPTS": "1",
     # Keep oneDNN's operations between steps: about 10 % of a small net's step, for 20 MB.
     "TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE": "false",
-    # Two heaps for all threads of a process, instead of eight a core, each half empty.
+    # Two heaps for all threads of a process, instead of eight half-empty ones per core.
     "MALLOC_ARENA_MAX": "2",
 }
 
@@ -44,20 +44,20 @@ _VM_COUNTERS = Path("/proc/vmstat")
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 NO_GPU_ENV = {"CUDA_VISIBLE_DEVICES": ""}
 GPU_ENV = {
-    # CUDA's own order is by speed; nvidia-smi, where the ids come from, counts by bus.
+    # The ids come from nvidia-smi, which counts by bus; CUDA's default order is by speed.
     "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
 }
 
 _ALWAYS = {
-    "PYTHONHASHSEED": "0",  # the same order of sets, hence of names, in every worker
-    "PYTHONUNBUFFERED": "1",  # a crash must not take the last lines of the log with it
+    "PYTHONHASHSEED": "0",  # gives the same order of sets in every worker
+    "PYTHONUNBUFFERED": "1",  # keeps the last lines of the log in a crash
 }
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A place where one job runs at a time.
+    """A device share where one job runs at a time.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Slot:
     device
         ``"cpu"`` or ``"gpu:<id>"``.
     env
-        The environment variables by which this slot differs from the driver.
+        The environment variables in which this slot differs from the driver.
     """
 
     index: int
@@ -81,20 +81,20 @@ def plan_slots(
     visible: Sequence[str] = (),
     threads: int | None = None,
 ) -> list[Slot]:
-    """Share cores and GPUs out among worker processes.
+    """Divide cores and GPUs among worker processes.
 
     Parameters
     ----------
     workers
-        How many; None means one per core, or as many as `gpus` says.
+        Number of workers; None for one per core, or for the number that `gpus` gives.
     gpus
-        None or empty for the CPU alone; else ids, comma-separated: indices as ``nvidia-smi -L``
-        counts them, or UUIDs of GPUs and MIG instances. ``0:2,1`` puts two workers on GPU 0 and
-        one on GPU 1; without any ``:n``, `workers` are shared out equally.
+        None or empty for the CPU alone; else comma-separated ids: indices of ``nvidia-smi -L``,
+        or UUIDs of GPUs and MIG instances. ``0:2,1`` puts two workers on GPU 0 and one on GPU 1;
+        without ``:n``, `workers` are divided equally.
     n_cores
         Cores that this process may use.
     visible
-        Ids of the GPUs found, as `find_gpus` lists them: an index comes before its UUID.
+        Ids of the GPUs that `find_gpus` returns: an index comes before its UUID.
     threads
         Per worker; None divides the cores among the workers, at least one each.
 
@@ -106,7 +106,8 @@ def plan_slots(
     Raises
     ------
     DeviceError
-        A number below one, an id twice, a GPU that is not there, or shares that don't divide.
+        If a number is below one, an id occurs twice, a GPU is missing, or the workers can't be
+        divided equally.
     """
     for name, number in (("workers", workers), ("threads", threads)):
         if number is not None and number < 1:
@@ -121,7 +122,7 @@ def plan_slots(
 
 
 def thread_env(n_threads: int) -> dict[str, str]:
-    """Return the variables that give a process `n_threads` threads to compute with."""
+    """Return the variables that limit a process to `n_threads` compute threads."""
     return dict.fromkeys(_THREAD_VARIABLES, str(n_threads))
 
 
@@ -130,7 +131,7 @@ def _gpu_env(gpu: str) -> dict[str, str]:
 
 
 def _share_gpus(workers: int | None, gpus: str, visible: Sequence[str]) -> list[str]:
-    """Return one GPU id per worker, going round the GPUs."""
+    """Return one GPU id per worker, alternating between the GPUs."""
     shares = _parse_gpus(gpus)
     missing = [gpu for gpu in shares if gpu not in visible]
     if missing:
@@ -183,19 +184,19 @@ def _parse_gpus(gpus: str) -> dict[str, int | None]:
 def build_env(slot: Slot, base: Mapping[str, str]) -> dict[str, str]:
     """Return the whole environment of a slot's worker process.
 
-    What has to be settled before Python or CUDA starts is settled here: devices, threads,
-    hashing. `base` (usually ``os.environ``) wins over the defaults, the slot over `base`.
-    `DEVICE_VARIABLE` tells the job where it runs.
+    It sets devices, threads and hashing before Python and CUDA start. `base` (usually
+    ``os.environ``) overrides the defaults, and the slot overrides `base`. `DEVICE_VARIABLE` tells
+    the job its device.
     """
     inherited = {name: value for name, value in base.items() if name not in REMOVED_VARIABLES}
     return {**_DEFAULTS, **inherited, **_ALWAYS, DEVICE_VARIABLE: slot.device, **slot.env}
 
 
 def build_travelling_env(slot: Slot, base: Mapping[str, str]) -> dict[str, str]:
-    """Return what `build_env` decides, and nothing of what only this machine's processes need.
+    """Return the part of `build_env` for a worker on another machine.
 
-    For a worker on another machine, whose own environment stays below it. The user's choices
-    in `base` of what has a default here travel too.
+    It is added to that machine's own environment, and includes the user's values in `base` for the
+    variables with defaults.
     """
     return build_env(slot, {name: base[name] for name in _DEFAULTS if name in base})
 
@@ -219,9 +220,9 @@ def _quota(path: Path) -> int | None:
 
 
 def count_oom_kills() -> int | None:
-    """Return how many processes this machine has killed for want of memory since it started.
+    """Return how many processes this machine has killed for lack of memory since it started.
 
-    None where the system doesn't say (outside Linux).
+    None if the system doesn't count them (outside Linux).
     """
     try:
         lines = _VM_COUNTERS.read_text().splitlines()
@@ -234,13 +235,13 @@ def count_oom_kills() -> int | None:
 def find_gpus(environ: Mapping[str, str] = os.environ, timeout: float = 20.0) -> list[str]:
     """Return the ids of the GPUs found, each by index and by UUID; MIG instances by UUID.
 
-    Asks ``nvidia-smi -L``; without that program there are none. Where CUDA_VISIBLE_DEVICES is
-    set, as batch systems do, only what it names is returned.
+    It runs ``nvidia-smi -L``; without that program the list is empty. If CUDA_VISIBLE_DEVICES is
+    set, as batch systems do, only the devices that it names are returned.
 
     Raises
     ------
     DeviceError
-        The program is there, but fails or hangs.
+        If the program exists, but fails or hangs.
     """
     try:
         listing = ask_nvidia_smi("-L", timeout_s=timeout)

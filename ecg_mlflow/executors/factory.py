@@ -1,4 +1,4 @@
-"""How work gets from the driver to the workers."""
+"""Make the executor of a study."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from ecg_mlflow.executors import (
 )
 from ecg_mlflow.files import CHECKPOINT_VARIABLE
 
-#: Seconds that a worker has to flush when it is told to stop.
+#: Seconds that a worker has to flush after it is told to stop.
 GRACE = 30.0
 
 
 @dataclass(frozen=True)
 class RayShare:
-    """What a study takes of a Ray cluster.
+    """The share of a Ray cluster that a study uses.
 
     Attributes
     ----------
     workers
         How many jobs run at once.
     address
-        Of the cluster; None for RAY_ADDRESS, or else a new one on this machine.
+        Address of the cluster; None for RAY_ADDRESS, or else a new cluster on this machine.
     cpus, gpus
         Each worker's share of a node; GPUs may be fractions.
     visible_devices
-        CUDA_VISIBLE_DEVICES as the user has set it, for a cluster that is started here: this
-        process itself sees no GPU.
+        The user's CUDA_VISIBLE_DEVICES, for a cluster that is started here; this process hides all
+        GPUs from itself.
     """
 
     workers: int
@@ -53,19 +53,19 @@ def make_executor(
     log_dir: Path | None = None,
     hang_s: float | None = None,
 ) -> Executor:
-    """Make the executor for slots on this machine, for none (this process), or for a cluster.
+    """Make the executor for slots on this machine, for this process, or for a cluster.
 
     Parameters
     ----------
     function
         The job function's import path.
     where
-        Slots, or a share of a Ray cluster.
+        Slots (an empty list for this process), or a share of a Ray cluster.
     corpus
-        The packed corpus that jobs need: its folder is called by its content's hash, and is
-        copied to the nodes of a cluster that lack it.
+        The packed corpus that jobs need: its folder is named by the hash of its content, and is
+        copied to cluster nodes that lack it.
     log_dir
-        For the output of workers on this machine.
+        Folder for the output of workers on this machine.
     hang_s
         Seconds without a sign of life after which a worker counts as hung.
     """
@@ -87,7 +87,7 @@ def _ray_executor(
         raise ExecutorError(
             "executor=ray needs the package ray: pip install 'ecg_mlflow[ray]'"
         ) from error
-    # How the store is reached, and where checkpoints are shared, is the same on every node.
+    # The store's address and the shared folder of checkpoints are the same on every node.
     env = {k: v for k, v in os.environ.items() if k.startswith(("MLFLOW_", CHECKPOINT_VARIABLE))}
     with _devices_visible(share.visible_devices):
         return RayExecutor(

@@ -1,4 +1,4 @@
-"""Which job starts next and where: decided from the state of the slots, without acting."""
+"""Decide which job starts next and in which slot, from the states of the slots."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from ecg_mlflow.executors.base import Job
 
 UNKNOWN = ""
-"""The device of a slot whose worker has yet to start, where that is not for us to choose."""
+"""The device of a slot without a worker, if the cluster chooses the device."""
 
 
 @dataclass(frozen=True)
 class SlotState:
-    """What a slot is doing.
+    """The state of a slot.
 
     Attributes
     ----------
     device
-        What it runs on, or `UNKNOWN`.
+        Its device, or `UNKNOWN`.
     busy
-        A job runs there, or its worker is ending.
+        Whether a job runs there, or its worker is ending.
     alone
-        The job that keeps it busy is, or was, an exclusive one.
+        Whether its current or last job is an exclusive one.
     warm
-        An idle worker waits there.
+        Whether an idle worker waits there.
     """
 
     device: str
@@ -35,7 +35,7 @@ class SlotState:
 
 @dataclass(frozen=True)
 class StartJob:
-    """Start `job`, which has left the queue, in the slot of this number."""
+    """Start `job`, which was removed from the queue, in the slot of this number."""
 
     job: Job
     slot: int
@@ -43,28 +43,28 @@ class StartJob:
 
 @dataclass(frozen=True)
 class EndIdle:
-    """End the idle worker in the slot of this number, for it holds memory."""
+    """End the idle worker in the slot of this number to free its memory."""
 
     slot: int
 
 
 class JobQueue:
-    """The jobs that wait, in order, and the devices that are kept free for exclusive ones.
+    """The waiting jobs, in order, and the devices that are reserved for exclusive ones.
 
-    1. The first job starts in the first free slot whose device is open.
-    2. An exclusive job, once it is its turn, has a device kept free for it: the one with the
-       fewest jobs at that time. Nothing new starts there. When its last job has ended, so do its
-       idle workers, and then the exclusive job starts.
+    1. The first job starts in the first free slot whose device is not reserved.
+    2. When an exclusive job is first, the device with the fewest jobs is reserved for it. No other
+       job starts there. After its last job has ended, its idle workers are ended, and the
+       exclusive job starts.
     3. Meanwhile the jobs behind it start on the other devices.
 
-    A worker that starts on an unknown device may turn up on any. None does so while a device is
-    kept, and an exclusive job waits for those on their way.
+    A worker on an unknown device may start on any device. Therefore none is started while a device
+    is reserved, and an exclusive job waits for workers that are still starting.
 
     Parameters
     ----------
     fresh
-        Whether an exclusive job gets a new worker. It has to be a warm one where a new one could
-        turn up on another device.
+        Whether an exclusive job gets a new worker. False reuses an idle one, since a new one could
+        start on another device.
     """
 
     def __init__(self, fresh: bool = True) -> None:
@@ -80,25 +80,25 @@ class JobQueue:
         self._jobs[job.key] = job
 
     def remove(self, key: str) -> bool:
-        """Take a job out, and say whether it was there."""
+        """Remove a job; return whether it was in the queue."""
         self._kept.pop(key, None)
         return self._jobs.pop(key, None) is not None
 
     def clear(self) -> list[str]:
-        """Take all jobs out, and return their keys."""
+        """Remove all jobs, and return their keys."""
         keys = list(self._jobs)
         for key in keys:
             self.remove(key)
         return keys
 
     def count_free(self, slots: Sequence[SlotState]) -> int:
-        """Return how many more jobs, none of them exclusive, would start if they came now."""
+        """Return how many more non-exclusive jobs would start if they were added now."""
         closed = self._closed(slots)
         free = sum(not slot.busy and slot.device not in closed for slot in slots)
         return max(0, free - sum(not job.exclusive for job in self._jobs.values()))
 
     def next_step(self, slots: Sequence[SlotState]) -> StartJob | EndIdle | None:
-        """Return what to do now; to be asked again, with new states, until there is nothing."""
+        """Return what to do now. Call it again with the new states until it returns None."""
         for job in self._jobs.values():
             if job.exclusive:
                 if not self._keep_a_device(job, slots):
@@ -107,13 +107,13 @@ class JobQueue:
             else:
                 step = self._start_anywhere(job, slots)
                 if step is None:
-                    return None  # nor may the jobs behind it, which came later
+                    return None  # later jobs must wait too
             if step:
                 return step
         return None
 
     def _closed(self, slots: Sequence[SlotState]) -> set[str]:
-        """Return the devices where nothing but a certain exclusive job may start."""
+        """Return the devices that are reserved for an exclusive job or run one."""
         closed = {*self._kept.values(), *(slot.device for slot in slots if slot.alone)}
         return closed | {UNKNOWN} if closed else closed
 
@@ -125,7 +125,7 @@ class JobQueue:
         return None
 
     def _keep_a_device(self, job: Job, slots: Sequence[SlotState]) -> bool:
-        """Keep a device free for an exclusive job, if any is open; say whether it has one."""
+        """Reserve a device for an exclusive job if one is available; return whether it has one."""
         if job.key not in self._kept:
             n_busy = dict.fromkeys((slot.device for slot in slots), 0)
             for slot in slots:
@@ -141,7 +141,7 @@ class JobQueue:
     def _clear_or_start(self, job: Job, slots: Sequence[SlotState]) -> StartJob | EndIdle | None:
         device = self._kept[job.key]
         there = [index for index, slot in enumerate(slots) if slot.device == device]
-        if not there:  # its workers have died, and where the next ones will be is open
+        if not there:  # its workers have died, and the device of the next ones is unknown
             del self._kept[job.key]
             return None
         if any(slot.busy for slot in slots if slot.device in (device, UNKNOWN)):

@@ -1,7 +1,7 @@
-"""One call of a job function, alike in every executor, and the messages to and from it.
+"""Call a job function, and encode the messages to and from it, for every executor.
 
-What the driver sends to a job is a pickled dict, small enough to be handed on at once. How it comes
-to the job's thread is each executor's affair. Jobs know nothing of that: they call `received`.
+The driver sends a job pickled dicts, small enough to be delivered without waiting. Each executor
+brings them to the job's thread in its own way; jobs call `received`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ecg_mlflow.executors.stopping import Terminated, ThreadStop, stop_requested
 
 JobFunction = Callable[[bytes, Callable[[dict[str, Any]], None]], Any]
 
-MESSAGE_LIMIT = 16_000  # bytes; a connection writes so much in one piece, and so do sockets
+MESSAGE_LIMIT = 16_000  # bytes; a connection writes so many in one piece
 
 _HERE = threading.local()
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -40,7 +40,7 @@ class WorkerMessage:
 
 @dataclass(frozen=True)
 class CallResult:
-    """How a call ended. `value` is a pickle, None if the function raised."""
+    """The end of a call. `value` is a pickle; None if the function raised."""
 
     value: bytes | None = None
     error: str | None = None
@@ -55,7 +55,7 @@ def check_import_path(function: str) -> str:
     Raises
     ------
     ExecutorError
-        It is not written like one. Whether it can be imported shows in the worker.
+        If it is malformed. Import errors show in the worker.
     """
     if not _IMPORT_PATH.fullmatch(function):
         raise ExecutorError(
@@ -67,7 +67,7 @@ def check_import_path(function: str) -> str:
 def call(function: str, payload: bytes, report: Callable[[dict[str, Any]], None]) -> CallResult:
     """Import `function`, call it and catch what it raises.
 
-    SystemExit and KeyboardInterrupt are let through: the job asks for the process's end.
+    SystemExit and KeyboardInterrupt propagate, since the job requests the end of the process.
     """
     try:
         value = _load(function)(payload, report)
@@ -91,7 +91,7 @@ def _failure(error: BaseException) -> CallResult:
 
 
 def describe_error(error: BaseException, trace: TracebackType | None) -> dict[str, str]:
-    """Return an error as an `Outcome` states it: ``error``, ``reason`` and ``error_type``."""
+    """Return ``error``, ``reason`` and ``error_type`` of an exception, as in `Outcome`."""
     return {
         "error": "".join(traceback.format_exception(type(error), error, trace)),
         "reason": _one_line("".join(traceback.format_exception_only(error))),
@@ -100,7 +100,7 @@ def describe_error(error: BaseException, trace: TracebackType | None) -> dict[st
 
 
 def type_name(value: object) -> str:
-    """Return the qualified name of the type of `value`, as outcomes state it."""
+    """Return the qualified name of the type of `value`, as in outcomes."""
     kind = type(value)
     prefix = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     return prefix + kind.__qualname__
@@ -111,7 +111,7 @@ def _one_line(text: str) -> str:
 
 
 def encode_result(value: object) -> CallResult:
-    """Pickle what a job returned, or say why it can't travel."""
+    """Pickle a job's result, or return the error if it can't be pickled."""
     try:
         return CallResult(value=pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
     except Exception as error:  # noqa: BLE001 - __reduce__ is user code and raises anything
@@ -123,23 +123,23 @@ def encode_result(value: object) -> CallResult:
 
 
 def encode_report(data: dict[str, Any]) -> bytes:
-    """Pickle what a job reports.
+    """Pickle a job's report.
 
     Raises
     ------
     TypeError
-        In the job, which then fails: `data` is no dict, or doesn't survive pickling.
+        If `data` is not a dict, or can't be pickled and unpickled; the job then fails.
     """
     return encode_dict(data, "report()", "the driver")
 
 
 def encode_dict(data: dict[str, Any], function: str, receiver: str) -> bytes:
-    """Pickle what was given to `function` for `receiver`, or raise TypeError naming them."""
+    """Pickle the argument of `function` for `receiver`; a TypeError names both."""
     if not isinstance(data, dict):
         raise TypeError(f"{function} takes a dict, not a {type_name(data)}")
     try:
         encoded = pickle.dumps(data, pickle.HIGHEST_PROTOCOL)
-        pickle.loads(encoded)  # better an error here than where it arrives
+        pickle.loads(encoded)  # raises here instead of at the receiver
     except Exception as error:
         raise TypeError(
             f"{function} can't send {sorted(map(str, data))} to {receiver} ({error}): it takes "
@@ -149,7 +149,7 @@ def encode_dict(data: dict[str, Any], function: str, receiver: str) -> bytes:
 
 
 def to_outcome(key: str, result: CallResult, cancelled: bool) -> Outcome:
-    """Turn a result into the driver's outcome; `cancelled`: the driver asked for it."""
+    """Turn a result into an outcome; `cancelled` if the driver told the job to stop."""
     value = None
     if result.value is not None:
         try:
@@ -170,7 +170,7 @@ def to_outcome(key: str, result: CallResult, cancelled: bool) -> Outcome:
 
 
 def exit_outcome(key: str, error: BaseException) -> Outcome:
-    """Return the outcome of a job that asked for the end of the process."""
+    """Return the outcome of a job that requested the end of the process."""
     code = error.code if isinstance(error, SystemExit) else 1
     exitcode = code if isinstance(code, int) else int(code is not None)
     return Outcome(
@@ -183,12 +183,12 @@ def exit_outcome(key: str, error: BaseException) -> Outcome:
 
 
 def encode_message(data: dict[str, Any]) -> bytes:
-    """Pickle what the driver sends.
+    """Pickle a message of the driver.
 
     Raises
     ------
     ExecutorError
-        `data` is no dict, doesn't survive pickling or is too large.
+        If `data` is not a dict, can't be pickled and unpickled, or is too large.
     """
     try:
         message = encode_dict(data, "send()", "the job")
@@ -209,9 +209,10 @@ def take_all(inbox: deque[bytes]) -> list[bytes]:
 
 @contextmanager
 def reading(take: Callable[[], list[bytes]]) -> Iterator[None]:
-    """Make `take`, which returns new messages without waiting, what `received` asks in this thread.
+    """Let `received` get its messages from `take` in this thread.
 
-    Other threads of the job get nothing: a connection can't be read by two.
+    `take` returns new messages without waiting. In other threads of the job `received` returns an
+    empty list, since only one thread may read a connection.
     """
     _HERE.take = take
     try:
@@ -221,11 +222,11 @@ def reading(take: Callable[[], list[bytes]]) -> Iterator[None]:
 
 
 def received() -> list[dict[str, Any]]:
-    """Return what the driver has sent to this job since the last call, the oldest first.
+    """Return the driver's messages to this job since the last call, the oldest first.
 
-    To be called in the job's thread, as often as once per iteration: a call that finds nothing
-    takes some microseconds at most. Elsewhere, and outside jobs, it returns an empty list. What
-    it had found when `Terminated` is raised in it is lost; in a `shielded` block nothing is::
+    Call it in the job's thread, up to once per iteration: without messages it takes some
+    microseconds. In other threads and outside jobs it returns an empty list. If `Terminated`
+    interrupts it, its messages are lost; in a `shielded` block they are kept::
 
         for batch in batches:
             step(batch)
@@ -237,7 +238,7 @@ def received() -> list[dict[str, Any]]:
 
 
 class JobThread(threading.Thread):
-    """One job in a thread of its own, where neither a signal nor a kill reaches it alone.
+    """A thread that executes one job.
 
     Parameters
     ----------
@@ -246,10 +247,10 @@ class JobThread(threading.Thread):
     job
         The job.
     take
-        Returns what has been sent to the job, without waiting.
+        Returns the messages to the job, without waiting.
     send
-        Is given each of the job's messages, and at last its `CallResult` or, where the job asked
-        for the end of the process, its outcome.
+        Called with each of the job's messages, and at last with its `CallResult` or, if the job
+        requested the end of the process, its outcome.
 
     Attributes
     ----------
@@ -264,7 +265,7 @@ class JobThread(threading.Thread):
         take: Callable[[], list[bytes]],
         send: Callable[[WorkerMessage | Outcome], None],
     ) -> None:
-        # A daemon, so that an abandoned job can't keep the process from exiting.
+        # A daemon thread, so that the process can exit despite an abandoned job.
         super().__init__(name=f"job {job.key}", daemon=True)
         self.job = job
         self.stop = ThreadStop()

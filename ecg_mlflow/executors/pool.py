@@ -1,4 +1,4 @@
-"""What all executors share: one worker per slot, a queue of jobs, and reports of each job."""
+"""Run jobs in a pool with one worker per slot, the common base of all executors."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from ecg_mlflow.executors.messages import CallResult, WorkerMessage, encode_mess
 
 
 class PoolWorker(Protocol):
-    """A worker as its pool sees it.
+    """The interface of a worker for its pool.
 
     Attributes
     ----------
     slot
         Number of the slot whose jobs it executes.
     job
-        The job that it has in hand.
+        Its current job.
     alone
-        That job is, or its last one was, an exclusive one.
+        Whether its current or last job is an exclusive one.
     stopping
-        It has been told to stop.
+        Whether it was told to stop.
     """
 
     slot: int
@@ -49,35 +49,34 @@ class PoolWorker(Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether it can be given a job."""
+        """Whether it can take a job."""
 
     def start(self, job: Job, inbox: deque[bytes]) -> None:
-        """Take a job in hand; what is sent to the job is taken from `inbox`, now and later."""
+        """Start a job; its messages are taken from `inbox`, now and later."""
 
     def forward_inbox(self) -> None:
-        """Hand on what has been sent to its job, as far as that needs no waiting."""
+        """Deliver the messages to its job that can be delivered without waiting."""
 
     def stop(self, grace: float) -> None:
         """Tell its job to end within `grace` seconds; a later call can only shorten that."""
 
     def finish(self) -> None:
-        """Note that its job has its outcome."""
+        """Record that its job has its outcome."""
 
     def close(self) -> None:
-        """End it, if it has not ended, and let go of what belongs to it."""
+        """End it if it is still running, and release its resources."""
 
     def death(self, job: Job) -> Outcome:
-        """Return the outcome of `job`, under which the worker has ended. Call after `close`."""
+        """Return the outcome of `job`, during which the worker ended. Call it after `close`."""
 
 
 W = TypeVar("W", bound=PoolWorker)
 
 
 class Pool(ABC, Generic[W]):
-    """One worker per slot, started for its slot's first job and kept for the next ones.
+    """One worker per slot, started for its slot's first job and reused for later ones.
 
-    An executor is a pool that knows how to start a worker (`_spawn`) and how to listen to all of
-    them (`_attend`).
+    A subclass starts a worker (`_spawn`) and waits for messages of all workers (`_attend`).
 
     Parameters
     ----------
@@ -89,14 +88,14 @@ class Pool(ABC, Generic[W]):
         Whether an exclusive job gets a new worker, see `JobQueue`.
     """
 
-    #: A job runs as soon as its worker has it; otherwise `_attend` says when it has begun.
+    #: Whether a job starts as soon as its worker has it; otherwise `_attend` reports its start.
     _starts_at_once = True
 
     def __init__(self, n_slots: int, *, grace: float, fresh: bool = True) -> None:
         self._workers: list[W | None] = [None] * n_slots
         self._grace = grace
         self._queue = JobQueue(fresh=fresh)
-        self._pending: dict[str, deque[bytes]] = {}  # what has yet to be handed on to each job
+        self._pending: dict[str, deque[bytes]] = {}  # undelivered messages by job
         self._ready: deque[Report] = deque()
         self._closed = False
 
@@ -106,11 +105,11 @@ class Pool(ABC, Generic[W]):
 
     @abstractmethod
     def _attend(self, timeout: float) -> None:
-        """Wait until a worker speaks, ends or is overdue, take note, and call `_assign`."""
+        """Wait for a message, end or time limit of a worker, handle it, and call `_assign`."""
 
     @abstractmethod
     def _device(self, slot: int) -> str:
-        """Return what the slot's worker runs on, or `job_queue.UNKNOWN`."""
+        """Return the device of the slot's worker, or `job_queue.UNKNOWN`."""
 
     @abstractmethod
     def _is_ending(self) -> bool:
@@ -118,7 +117,7 @@ class Pool(ABC, Generic[W]):
 
     @abstractmethod
     def _end_all(self) -> None:
-        """End what is left of the workers at once, retire them, and let go of all else."""
+        """End the remaining workers immediately, retire them, and release all resources."""
 
     @property
     def n_slots(self) -> int:
@@ -127,9 +126,10 @@ class Pool(ABC, Generic[W]):
 
     @property
     def free_slots(self) -> int:
-        """How many more jobs would start at once; see `Executor.free_slots`.
+        """How many more jobs would start immediately; see `Executor.free_slots`.
 
-        Not free is a slot whose worker is ending, or whose device an exclusive job has or awaits.
+        A slot is not free while its worker is ending, or while its device is reserved for or used
+        by an exclusive job.
         """
         return self._queue.count_free(self._slot_states())
 
@@ -158,7 +158,7 @@ class Pool(ABC, Generic[W]):
         self._assign()
 
     def events(self, timeout: float) -> Iterator[Report]:
-        """Yield what has been reported; see `Executor.events`."""
+        """Yield the reports; see `Executor.events`."""
         deadline = time.monotonic() + timeout
         if not self._closed:
             self._attend(0.0)
@@ -171,7 +171,7 @@ class Pool(ABC, Generic[W]):
             yield report
 
     def send(self, key: str, data: dict[str, Any]) -> None:
-        """Bring `data` to the job's worker, once it has one; see `Executor.send`."""
+        """Send `data` to the job's worker, when it has one; see `Executor.send`."""
         message = encode_message(data)
         if key in self._pending:
             self._pending[key].append(message)
@@ -179,7 +179,7 @@ class Pool(ABC, Generic[W]):
             worker.forward_inbox()
 
     def cancel(self, key: str, grace: float | None = None) -> None:
-        """Take a job from the queue, or tell its worker to stop; see `Executor.cancel`."""
+        """Remove a job from the queue, or tell its worker to stop; see `Executor.cancel`."""
         if self._queue.remove(key):
             self._ready.append(_cancelled_in_queue(key))
         for worker in self._present():
@@ -195,7 +195,7 @@ class Pool(ABC, Generic[W]):
                 self._stop(worker, grace)
             while self._is_ending():
                 self._attend(grace)
-        finally:  # a second Ctrl-C comes this way
+        finally:  # also after a second Ctrl-C
             self._end_all()
 
     def __enter__(self) -> Self:
@@ -228,7 +228,7 @@ class Pool(ABC, Generic[W]):
     def _note(self, worker: W, message: WorkerMessage) -> None:
         """Turn a worker's message into a report."""
         if worker.job is None or message.key != worker.job.key:
-            return  # a thread that an earlier job has left behind
+            return  # from a thread of an earlier job
         if isinstance(message.content, CallResult):
             self._ready.append(to_outcome(message.key, message.content, worker.stopping))
             worker.finish()
@@ -236,7 +236,7 @@ class Pool(ABC, Generic[W]):
             self._ready.append(Event(message.key, pickle.loads(message.content)))
 
     def _retire(self, worker: W) -> None:
-        """Free the slot of a worker that has ended; a job that it had in hand has died."""
+        """Free the slot of a worker that has ended; its current job has died."""
         self._workers[worker.slot] = None
         worker.close()
         if worker.job:
@@ -254,14 +254,14 @@ class Pool(ABC, Generic[W]):
         ]
 
     def _retire_ended(self) -> None:
-        """Retire idle workers that have ended, before they are given a job."""
+        """Retire idle workers that have ended, before they get a job."""
 
     def _end_idle(self, worker: W) -> None:
-        """End an idle worker, for an exclusive job needs its memory."""
+        """End an idle worker to free its memory for an exclusive job."""
         worker.stop(self._grace)
 
     def _assign(self) -> None:
-        """Start the jobs whose turn it is."""
+        """Start the jobs that can start now."""
         if not self._queue:
             return
         self._retire_ended()

@@ -1,4 +1,4 @@
-"""Jobs in warm worker processes, one per slot."""
+"""Run jobs in worker processes, one per slot, which are reused."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The part of a Ray worker that runs in the actor's process, on whichever node that is.
+"""Execute jobs in a Ray actor's process, on any node.
 
-Ray itself is imported where it is asked for something: most of this is plain Python.
+Ray is imported only in the functions that use it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ecg_mlflow.executors.devices import DEVICE_VARIABLE, REMOVED_VARIABLES
 from ecg_mlflow.executors.folders import FolderFile, find_missing, write_folder
 from ecg_mlflow.executors.messages import CallResult, JobThread, WorkerMessage
 
-_OUTBOX_LIMIT = 64 * 2**20  # bytes, after which `report` waits for the driver
-_GATHER = 0.02  # seconds for more reports to come, so that quick ones travel together
+_OUTBOX_LIMIT = 64 * 2**20  # bytes; beyond them `report` waits for the driver
+_GATHER = 0.02  # seconds to wait for more reports, so that they are sent together
 
 
 @dataclass(frozen=True)
 class Introduction:
-    """Who an actor is, and which folders its node lacks."""
+    """Process, host, node and device of an actor, and the folders that its node lacks."""
 
     pid: int
     host: str
@@ -33,14 +33,14 @@ class Introduction:
 
 
 class JobActor:
-    """Executes one job at a time in a thread, while other calls are answered in others.
+    """Executes one job at a time in a thread, and answers other calls in further threads.
 
     Parameters
     ----------
     function
         The job function's import path.
     place
-        Import path of the function that says where on this machine a folder has to be.
+        Import path of the function that returns a folder's path on this machine.
     """
 
     def __init__(self, function: str, place: str | None) -> None:
@@ -56,11 +56,11 @@ class JobActor:
         self._stopped_before: str | None = None
 
     def stay(self) -> None:
-        """Never return: the caller learns of this process's end by the failure of this call."""
+        """Never return; the failure of this call tells the caller that the process ended."""
         threading.Event().wait()
 
     def introduce(self, folders: Iterable[str]) -> Introduction:
-        """Say who this is, and which of `folders`, by hash, are not on this node."""
+        """Return this actor's description, with the `folders`, by hash, that its node lacks."""
         missing = find_missing(self._place, folders) if self._place else ()
         import ray
 
@@ -85,22 +85,22 @@ class JobActor:
         self._job.start()
 
     def next_messages(self) -> list[WorkerMessage | Outcome]:
-        """Wait for something to be said, however long, and return it."""
+        """Wait for messages without a limit, and return them."""
         return self._outbox.take()
 
     def deliver(self, number: int, messages: list[bytes]) -> None:
-        """Take in a bundle of messages, which may be to the job that is about to begin."""
+        """Take a bundle of messages to the current job, or to the one that begins next."""
         self._inbox.put(number, messages)
 
     def stop(self, key: str) -> None:
-        """Tell a job to stop, which may be the one that is about to begin."""
+        """Tell a job to stop, the current one or the one that begins next."""
         if self._job and self._job.job.key == key:
             self._job.stop.request()
         else:
             self._stopped_before = key
 
     def stacks(self) -> str:
-        """Return where every thread is."""
+        """Return the stacks of all threads."""
         with tempfile.TemporaryFile("w+") as file:
             faulthandler.dump_traceback(file)
             file.seek(0)

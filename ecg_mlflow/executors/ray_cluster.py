@@ -1,4 +1,4 @@
-"""Jobs in warm Ray actors, one per slot, on any node of a cluster. Needs the package `ray`."""
+"""Run jobs in Ray actors, one per slot, on any node of a cluster. Needs the package `ray`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ecg_mlflow.executors.pool import Pool
 from ecg_mlflow.executors.ray_actor import JobActor
 from ecg_mlflow.executors.ray_worker import RayWorker, refusal
 
-_KNOCK = 10.0  # seconds for a cluster to be reached
+_CONNECT_TIMEOUT = 10.0  # seconds for a cluster to be reached
 _END = 10.0  # seconds to wait for actors that were killed
 _CALLS = 8  # at once in one actor: two that wait, and some to spare for short ones
 
@@ -62,15 +62,15 @@ class RayExecutor(Pool[RayWorker]):
         How many jobs run at once.
     address
         Of a Ray cluster; None for what RAY_ADDRESS says, or else a new one on this machine, which
-        ends with the executor. Of no account where this process is connected to Ray already.
+        ends with the executor. Ignored if this process is connected to Ray already.
     num_cpus, num_gpus
         A worker's share of a node. GPUs are whole ones or a fraction of one. Workers compute with
         as many threads as they have whole CPUs, at least one.
     folders
-        What has to be on a node before a job runs there: folders on this machine by their
-        content's hash.
+        Folders that a node needs before a job runs there: paths on this machine by content
+        hash.
     place
-        Import path of the function that says where on a node a folder belongs, called there as
+        Import path of the function that returns a folder's path on a node, called there as
         ``place(content_hash)``. It is needed with `folders`.
     env
         Environment variables that the workers get beside the usual ones.
@@ -83,9 +83,9 @@ class RayExecutor(Pool[RayWorker]):
     Raises
     ------
     ExecutorError
-        Something of the above is not as described, or there is no cluster at the address.
+        If an argument is invalid, or there is no cluster at the address.
     DeviceError
-        The cluster's nodes, as they are now, have no room for so many workers.
+        If the cluster's current nodes have too few resources for the workers.
     """
 
     _starts_at_once = False  # an actor may wait for its share of the cluster
@@ -175,15 +175,15 @@ class RayExecutor(Pool[RayWorker]):
             else:
                 worker.enforce_limits()
         self._assign()
-        self._let_ready_ones_take_over()
+        self._move_jobs_to_idle_workers()
 
     def _listen_to(self, worker: RayWorker) -> None:
         try:
-            for said in worker.answers():
-                if isinstance(said, WorkerMessage):
-                    self._note(worker, said)
-                elif isinstance(said, Outcome):  # its job asked for the end of the process
-                    self._ready.append(said)
+            for answer in worker.answers():
+                if isinstance(answer, WorkerMessage):
+                    self._note(worker, answer)
+                elif isinstance(answer, Outcome):  # its job requested the end of the process
+                    self._ready.append(answer)
                     worker.finish()
                     worker.kill("was asked to end by its job")
                 elif worker.job:
@@ -205,10 +205,10 @@ class RayExecutor(Pool[RayWorker]):
     def _end_idle(self, worker: RayWorker) -> None:
         worker.kill("made room for an exclusive job")
 
-    def _let_ready_ones_take_over(self) -> None:
-        """Give idle workers the jobs of those that have yet to start.
+    def _move_jobs_to_idle_workers(self) -> None:
+        """Give idle workers the jobs of workers that are still starting.
 
-        These may wait for the very share of a node that the idle ones hold, above all after
+        A starting worker may wait for the share of a node that an idle one holds, above all after
         another node was lost.
         """
         ready = [worker for worker in self._present() if worker.is_ready and worker.is_idle]
@@ -258,7 +258,7 @@ def check_share(n_workers: int, num_cpus: float, num_gpus: float) -> None:
 
 
 def connect(address: str | None) -> bool:
-    """Connect to Ray unless this process is; return whether that has to be undone.
+    """Connect to Ray unless it is connected; return whether to disconnect at the end.
 
     Raises
     ------
@@ -275,7 +275,7 @@ def connect(address: str | None) -> bool:
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        _knock(address)
+        _check_listening(address)
         ray.init(address, **options)
     except (OSError, RuntimeError, ValueError) as error:
         raise ExecutorError(
@@ -283,16 +283,16 @@ def connect(address: str | None) -> bool:
             "or leave the address out for one on this machine"
         ) from error
     finally:
-        if in_main and handler is not None:  # Ray takes SIGTERM over, which is the driver's affair
+        if in_main and handler is not None:  # Ray replaces the driver's SIGTERM handler
             signal.signal(signal.SIGTERM, handler)
     return True
 
 
-def _knock(address: str) -> None:
-    """Raise OSError where nothing listens: Ray itself would try for minutes."""
+def _check_listening(address: str) -> None:
+    """Raise OSError if nothing listens at the address: Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if host and port.isdecimal() and "/" not in host:
-        with socket.create_connection((host.strip("[]"), int(port)), _KNOCK):
+        with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT):
             pass
 
 

@@ -1,4 +1,4 @@
-"""A Ray actor as the driver sees it."""
+"""Control a Ray actor from the driver."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ecg_mlflow.executors.job_queue import UNKNOWN
 from ecg_mlflow.executors.messages import WorkerMessage, take_all, type_name
 from ecg_mlflow.executors.ray_actor import Introduction
 
-_STACKS_GRACE = 1.5  # seconds to tell where it hangs
+_STACKS_GRACE = 1.5  # seconds to get the stacks of a hanging actor
 
 
 class Began:
-    """The job that a worker has in hand runs by now."""
+    """The current job of a worker has started."""
 
 
 class RayWorker:
     """One actor, the call that it is answering and the job that it has in hand.
 
-    It introduces itself, receives the folders that its node lacks, and is given jobs. One call
-    is under way at a time, beside the one that fails when the actor dies, and those that bring
-    something to its job, whose answers nobody waits for.
+    It describes itself, receives the folders that its node lacks, and then gets jobs. One call runs
+    at a time, beside the one that fails when the actor dies, and those that deliver messages to its
+    job, whose answers are ignored.
 
     Parameters
     ----------

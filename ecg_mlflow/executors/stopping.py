@@ -1,7 +1,7 @@
-"""A stop as one exception in the job, which then has time to flush and to end in order.
+"""Stop a job by an exception, after which it has time to flush.
 
-A worker process is told to stop by SIGTERM, `TermSignal`; a job in a thread, which no signal
-reaches, by a flag, `ThreadStop`. Jobs know neither: they call `shielded` and `stop_requested`.
+A worker process is stopped by SIGTERM (`TermSignal`), a job in a thread by a flag (`ThreadStop`).
+Jobs use `shielded` and `stop_requested` in both cases.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
 
-class Terminated(BaseException):  # not an Exception: a job's own `except Exception` must let it by
+class Terminated(BaseException):  # so that a job's own `except Exception` lets it pass
     """The job is told to stop: flush what must be kept, and let this exception pass."""
 
 
 class TermSignal:
     """Raises `Terminated` in the main thread at the first SIGTERM, and ignores the later ones.
 
-    Ignoring them is what lets a job flush undisturbed; who can't wait sends SIGKILL.
+    Later signals are ignored so that a job can flush; SIGKILL ends it immediately.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class TermSignal:
 
     @property
     def requested(self) -> bool:
-        """Whether SIGTERM has come, held back or not."""
+        """Whether SIGTERM has been received, held back or not."""
         return self._waiting or self.raised
 
     @contextmanager
@@ -139,7 +139,7 @@ def shielded() -> AbstractContextManager[None]:
 def stop_requested() -> bool:
     """Return whether the driver has asked this job to stop. To be called in the job's thread.
 
-    Inside a `shielded` block the job goes on all the same, and can finish what it is at, write
+    Inside a `shielded` block the job continues, and can finish its work, write
     a checkpoint and then leave the block, where `Terminated` is raised::
 
         with shielded():

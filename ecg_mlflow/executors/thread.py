@@ -1,4 +1,4 @@
-"""Jobs in a thread of this process, one at a time."""
+"""Run jobs in a thread of this process, one at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ThreadWorker:
     function
         The job function's import path.
     spoken
-        Where it puts what it says, with itself.
+        Queue for its messages, each with the worker.
     """
 
     is_idle = False
@@ -77,10 +77,10 @@ class ThreadWorker:
         """Do nothing: the thread has ended, or can't be ended."""
 
     def death(self, job: Job) -> Outcome:
-        """Return the outcome of a job that goes on although it had been told to stop."""
+        """Return the outcome of a job that still runs after it was told to stop."""
         text = (
-            f"job {job.key!r} went on {self._grace:g} s after it had been told to stop; it is left "
-            "running in this process"
+            f"job {job.key!r} was still running {self._grace:g} s after it was told to stop; it is "
+            "left running in this process"
         )
         return Outcome(job.key, OutcomeState.CANCELLED, error=text, reason=text)
 
@@ -109,7 +109,7 @@ class InProcessExecutor(Pool[ThreadWorker]):
         self._given_up_at = 0.0
 
     def shutdown(self, grace: float) -> None:
-        """Cancel every job; abandon one that goes on after `grace` seconds."""
+        """Cancel every job; abandon one that still runs after `grace` seconds."""
         self._given_up_at = time.monotonic() + grace
         super().shutdown(grace)
 

@@ -1,4 +1,4 @@
-"""A worker process as the driver sees it."""
+"""Control a worker process from the driver."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The program of a worker process: ``python -m ecg_mlflow.executors.worker_main``.
+"""Run a worker process: ``python -m ecg_mlflow.executors.worker_main``.
 
-It imports nothing heavy before its first job, so that a worker is there in a blink and what a
-job function imports stays imported for the next one.
+It imports only light modules before its first job, so that it starts fast. The imports of a job
+function are kept for later jobs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LOOK = 1000  # milliseconds
 
 
 class _Driver:
-    """What the worker has of its driver: a connection, a process id, and the wish to outlive it.
+    """The worker's connection to its driver, and the watch over the driver's process.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Keras model builders: any function ``(input_shape, n_classes, **options) -> keras.Model``."""
+"""Build Keras models with functions ``(input_shape, n_classes, **options) -> keras.Model``."""
 
 from ecg_mlflow.models.resnet import ResNet, ResNet18, ResNet34
 

@@ -1,4 +1,4 @@
-"""Which of a configuration's values a model builder takes, and by which names."""
+"""Choose the values of a configuration that a model builder takes, by their names."""
 
 from __future__ import annotations
 
@@ -17,13 +17,24 @@ def model_arguments(
     options: Mapping[str, Any],
     mentioned: frozenset[str],
 ) -> dict[str, Any]:
-    """Return the options that reach the model builder by their names.
+    """Return the options that are arguments of the model builder.
+
+    Parameters
+    ----------
+    builder
+        The model builder.
+    given
+        The arguments in ``model_arguments``.
+    options
+        The configuration's values by option.
+    mentioned
+        Options that a placeholder uses; a builder with ``**options`` doesn't get them again.
 
     Raises
     ------
     ModelError
-        If the builder is no function, an argument has no value or two, or it takes no such
-        argument.
+        If the builder is not a function, an argument has no value or two values, or the builder
+        lacks an argument that is given.
     """
     if not callable(builder):
         raise ModelError(
@@ -69,13 +80,13 @@ def _parameters(builder: ModelBuilder) -> list[inspect.Parameter]:
         return list(inspect.signature(builder).parameters.values())
     except (TypeError, ValueError) as error:
         raise ModelError(
-            f"the arguments of {builder_name(builder)} can't be found out ({error}); wrap it in a "
+            f"the arguments of {builder_name(builder)} can't be determined ({error}); wrap it in a "
             "function (input_shape, n_classes, **options)"
         ) from error
 
 
 def builder_name(builder: object) -> str:
-    """Return a builder's name; that of the function inside, for a ``functools.partial``."""
+    """Return a builder's name; for a ``functools.partial`` that of its function."""
     inner = getattr(builder, "func", builder)
     return str(getattr(inner, "__name__", inner))
 

@@ -1,4 +1,4 @@
-"""A configuration's model, built from a seed and checked against what the pipelines make."""
+"""Build a configuration's model from a seed, and check it against the pipelines' windows."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def build_model(
     Raises
     ------
     ModelError
-        If it doesn't take these windows, doesn't return one value per class, or ends in
-        probabilities where logits are needed.
+        If its input differs from these windows, its output from one value per class, or if it
+        returns probabilities instead of logits.
     """
     import keras
 
@@ -45,26 +45,26 @@ def build_model(
             f"{name} takes {shapes[0]} and returns {shapes[1]}; the pipelines and "
             f"classes need {(None, *input_shape)} and {(None, n_classes)}"
         )
-    # The loss would apply a second softmax, and the net learn badly without any error.
+    # The loss would apply a second softmax, and the network would learn badly without an error.
     activation = getattr(model.layers[-1], "activation", None)
     if isinstance(model.layers[-1], keras.layers.Softmax) or activation in (
         keras.activations.softmax,
         keras.activations.sigmoid,
     ):
         raise ModelError(
-            f"{name} ends in probabilities; leave the softmax or sigmoid out, for "
+            f"{name} ends in probabilities; leave the softmax or sigmoid out, because "
             "losses and metrics are computed from logits"
         )
     return model
 
 
 def weight_seed(seed: int, repetition: int) -> int:
-    """Return the seed of the initial weights and dropout, for Keras: below 2**32."""
+    """Return Keras's seed of the initial weights and dropout, below 2**32."""
     return int(np.random.SeedSequence([seed, repetition]).generate_state(1)[0])
 
 
 def load_network(file: Path) -> keras.Model:
-    """Load a network as it was logged: without its optimizer, and running no code stored in it.
+    """Load a logged network without its optimizer and without running code stored in it.
 
     Raises
     ------
@@ -85,11 +85,10 @@ def count_parameters(model: keras.Model) -> int:
 
 
 def count_multiply_adds(model: keras.Model) -> int:
-    """Return about how many multiply-adds one example's forward pass takes.
+    """Return the approximate number of multiply-adds of one example's forward pass.
 
-    Each layer with a kernel counts its kernel once per output position, where Keras knows the
-    output's shape, and once otherwise (in a subclassed model, or a recurrent cell); other layers
-    count nothing.
+    Each layer with a kernel counts its kernel once per output position, or once if Keras doesn't
+    know the output's shape (in a subclassed model, or a recurrent cell); other layers are ignored.
     """
     total = 0
     for layer in model._flatten_layers(include_self=False):
@@ -102,6 +101,6 @@ def count_multiply_adds(model: keras.Model) -> int:
 def _positions(layer: keras.layers.Layer) -> int:
     try:
         shape = layer.output.shape
-    except (AttributeError, ValueError):  # Keras raises either where the layer has no graph
+    except (AttributeError, ValueError):  # Keras raises either if the layer has no graph
         return 1
     return math.prod(n or 1 for n in shape[1:-1])

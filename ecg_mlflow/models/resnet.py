@@ -1,8 +1,8 @@
-"""One-dimensional residual networks, described once and then built, counted or costed.
+"""Describe one-dimensional residual networks, build them, and compute their size and cost.
 
-A network is a `ResNetSpec`: plain numbers that are checked on construction. From it come the
-Keras model (`build`), the exact number of trainable parameters and the multiply-adds of a
-forward pass, the last two without loading Keras.
+A network is a `ResNetSpec`: plain numbers that are checked on construction. It gives the Keras
+model (`build`), and without loading Keras the number of trainable parameters and of multiply-adds
+of a forward pass.
 
 Source of the architecture: He et al., "Deep residual learning for image recognition", CVPR 2016,
 in the one-dimensional form that CardIO and BatchFlow trained on ECGs.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 STEM_KERNEL = 7
 BLOCK_KERNEL = 3
 POOL = 3
-#: What each letter of a layout string adds to a block.
+#: The layer that each letter of a layout string adds to a block.
 LETTERS = {"c": "convolution", "n": "batch normalization", "a": "activation (ReLU)"}
 
 
@@ -43,14 +43,15 @@ class ResNetSpec:
     filters
         Number of filters in each group.
     layout
-        Layers of one block, a letter each: ``c`` convolution of width 3 without bias, ``n`` batch
+        Layers of one block, one letter each: ``c`` convolution of width 3 without bias, ``n`` batch
         normalization, ``a`` ReLU.
     input_filters
         Number of filters of the stem.
     dropout
         Rate before the last layer.
     momentum
-        Of the moving batch statistics: ``moving = momentum * moving + (1 - momentum) * batch``.
+        Momentum of the moving batch statistics:
+        ``moving = momentum * moving + (1 - momentum) * batch``.
 
     Raises
     ------
@@ -83,7 +84,7 @@ class ResNetSpec:
         }
         for name, values in counts.items():
             if any(isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in values):
-                raise ModelError(f"{name}={values} must hold whole numbers of at least 1")
+                raise ModelError(f"{name}={values} must be whole numbers of at least 1")
         unknown = sorted(set(self.layout) - set(LETTERS))
         if unknown or "c" not in self.layout:
             allowed = ", ".join(f"{letter!r} {what}" for letter, what in LETTERS.items())
@@ -97,7 +98,7 @@ class ResNetSpec:
             raise ModelError(f"momentum={self.momentum} must lie in [0, 1)")
 
     def convolutions(self) -> list[tuple[int, int, int, int]]:
-        """Each convolution as ``(kernel width, channels in, channels out, output length)``."""
+        """Return for each convolution ``(kernel width, channels in and out, output length)``."""
         length, leads = self.input_shape
         length = -(-length // 2)
         found = [(STEM_KERNEL, leads, self.input_filters, length)]
@@ -115,7 +116,7 @@ class ResNetSpec:
         return found
 
     def trainable_parameters(self) -> int:
-        """Number of trainable parameters, from the formula."""
+        """Return the number of trainable parameters, from the formula."""
         norms = 2 * self.input_filters
         width = self.input_filters
         for n_blocks, n_filters in zip(self.blocks, self.filters, strict=True):
@@ -129,12 +130,12 @@ class ResNetSpec:
         return kernels + norms + self.n_classes * (self.filters[-1] + 1)
 
     def multiply_adds(self) -> int:
-        """Multiply-adds of one window's forward pass (training costs about three times that)."""
+        """Return the multiply-adds of one window's forward pass; training costs about 3 times."""
         body = sum(k * n_in * n_out * length for k, n_in, n_out, length in self.convolutions())
         return body + self.n_classes * self.filters[-1]
 
     def build(self) -> keras.Model:
-        """Build the Keras model: windows in, logits out."""
+        """Build the Keras model, from windows to logits."""
         import keras
 
         inputs = keras.Input(self.input_shape)
@@ -149,7 +150,7 @@ class ResNetSpec:
 
 
 def _stem(spec: ResNetSpec) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
-    """Convolution, norm, ReLU and max-pooling: a quarter of the length."""
+    """Return convolution, norm, ReLU and max-pooling, which divide the length by 4."""
     from keras import layers
 
     def apply(x: keras.KerasTensor) -> keras.KerasTensor:
@@ -164,7 +165,7 @@ def _stem(spec: ResNetSpec) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
 def _block(
     spec: ResNetSpec, n_filters: int, stride: int
 ) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
-    """One residual block: the layers of the layout string, plus the shortcut."""
+    """Return one residual block: the layers of the layout string, plus the shortcut."""
     from keras import layers
 
     def apply(x: keras.KerasTensor) -> keras.KerasTensor:
@@ -195,8 +196,8 @@ def _convolution(n_filters: int, width: int, stride: int) -> keras.layers.Layer:
 class SpecBuilder:
     """A model builder that can describe its network without loading Keras.
 
-    Calling it builds the model; `describe`, with the same arguments, returns the specification,
-    from which a study's plan takes parameter counts and costs.
+    Calling it builds the model; `describe` returns the specification for the same arguments. A
+    study's plan gets parameter counts and costs from it.
     """
 
     describe: Callable[..., ResNetSpec]
@@ -213,7 +214,7 @@ class SpecBuilder:
         return f"<model builder {self.__name__}>"
 
     def __reduce__(self) -> str:
-        return self.__name__  # a module-level name: pickled by reference, as a function is
+        return self.__name__  # a module-level name: pickled by reference, like a function
 
 
 @counts_as("ResNet", version=1)

@@ -1,7 +1,8 @@
-"""From labelled recordings to batches of windows.
+"""Turn labelled recordings into batches of windows.
 
-A `Pipeline` is declared; its `Stages` say what runs once per record (`prepare`) and what runs for
-every batch (`WindowMaker`, in one fused kernel); a `BatchSource` makes epochs of it.
+A `Pipeline` declares the actions; its `Stages` divide them into those that run once per record
+(`prepare`) and those that run for every batch (`WindowMaker`, in one fused kernel); a
+`BatchSource` makes epochs of batches.
 """
 
 from ecg_mlflow.pipeline.batches import Batch, BatchSource, Prefetch, class_targets, map_ahead

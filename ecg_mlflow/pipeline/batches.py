@@ -1,4 +1,4 @@
-"""Epochs of batches, in a seeded order, prepared ahead by a background thread."""
+"""Make epochs of batches in a seeded order, ahead of their use in a background thread."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ecg_mlflow.records.label_sets import split_label
 
 T = TypeVar("T")
 
-#: Sets the generator of the order of records apart from those of the actions.
+#: Separates the seed of the order of records from the seeds of the actions.
 _ORDER = 2**32 - 1
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The windows of a few records; the arrays are read-only.
+    """The windows of some records; the arrays are read-only.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Batch:
     rows
         ``(n_records,)`` positions in the corpus.
     counts
-        ``(n_records,)`` windows of each record, in the order of `windows`.
+        ``(n_records,)`` number of windows of each record, in the order of `windows`.
     """
 
     windows: Signal
@@ -46,7 +46,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class BatchSource:
-    """All batches of one side of a split.
+    """All batches of one part of a split.
 
     Parameters
     ----------
@@ -55,16 +55,16 @@ class BatchSource:
     rows
         ``(n,)`` positions of the records in the corpus.
     targets
-        ``(n, n_classes)`` float32, 0 or 1: which classes each is.
+        ``(n, n_classes)`` float32, 0 or 1: the classes of each record.
     batch_size
         Records in a batch.
     drop_last
-        Leave out an epoch's last batch where it is smaller.
+        Leave out an epoch's last batch if it is smaller.
 
     Raises
     ------
     PipelineError
-        If the records make no batch.
+        If the records are fewer than a batch needs.
     """
 
     windows: WindowMaker
@@ -76,13 +76,13 @@ class BatchSource:
     def __post_init__(self) -> None:
         if self.batches_per_epoch == 0:
             raise PipelineError(
-                f"{len(self.rows)} records make no batch of {self.batch_size} records"
+                f"{len(self.rows)} records are too few for a batch of {self.batch_size} records"
                 + ("; drop_last=False would keep the partial one" if self.drop_last else "")
             )
 
     @property
     def batches_per_epoch(self) -> int:
-        """Number of iterations of an epoch."""
+        """Number of batches in an epoch."""
         n_records = len(self.rows)
         return n_records // self.batch_size if self.drop_last else -(-n_records // self.batch_size)
 
@@ -91,7 +91,7 @@ class BatchSource:
     ) -> Iterator[Batch]:
         """Yield an epoch's batches, from the `skip`-th on.
 
-        The same arguments give the same batches, whoever asks and however often.
+        Equal arguments give equal batches, in every process and on every call.
         """
         order = np.arange(len(self.rows))
         if shuffle:
@@ -107,7 +107,7 @@ class BatchSource:
             yield Batch(windows, targets, rows, counts)
 
     def stream(self, seed: int, repetition: int, iteration: int = 0) -> Iterator[Batch]:
-        """Yield shuffled epochs without end, from any iteration on."""
+        """Yield the batches of endless shuffled epochs, from any iteration on."""
         epoch, skip = divmod(iteration, self.batches_per_epoch)
         while True:
             yield from self.epoch(seed, repetition, epoch, shuffle=True, skip=skip)
@@ -122,14 +122,14 @@ def class_targets(labels: Sequence[str], classes: Sequence[str]) -> npt.NDArray[
 
 
 class Prefetch(Iterator[T]):
-    """Runs an iterator ahead in a thread; an error there is raised here, in its place.
+    """Iterator that reads another one ahead in a thread, and raises its errors in order.
 
     Parameters
     ----------
     items
         What to iterate over.
     depth
-        How many items may wait.
+        Greatest number of waiting items.
     """
 
     _END = object()
@@ -154,7 +154,7 @@ class Prefetch(Iterator[T]):
             for item in items:
                 if not self._put(item):
                     return
-        except BaseException as error:  # noqa: BLE001 - it is raised where the items are used
+        except BaseException as error:  # noqa: BLE001 - `__next__` raises it
             self._put(_Raised(error))
         else:
             self._put(self._END)
@@ -170,7 +170,7 @@ class Prefetch(Iterator[T]):
         return item  # type: ignore[return-value]
 
     def close(self) -> None:
-        """Stop the thread and wait for it; the iterator is at its end then."""
+        """Stop the thread and wait for it; the iterator is then exhausted."""
         self._stop.set()
         while self._thread.is_alive():
             self._drain()  # it may wait for room in the queue
@@ -195,20 +195,20 @@ class _Raised:
 
 
 def map_ahead(function: Callable[[Batch], T], batches: Iterator[Batch]) -> Prefetch[T]:
-    """Prepare batches ahead and run `function` on each, both in the background."""
+    """Prepare batches and run `function` on each of them ahead, in the background."""
     return Prefetch(map(function, batches))
 
 
 Floats = npt.NDArray[np.float32]
 
-#: Windows of one prediction call; every call has this shape, so that none is traced or tuned anew.
+#: Windows of one prediction call: one shape for all calls avoids new traces and tuning.
 CHUNK = 128
 
 
 def predict_chunks(
     predict: Callable[[Floats], Floats], windows: Iterable[Floats]
 ) -> Iterator[Floats]:
-    """Predict in pieces of one size; the last is filled up with zeros, which are cut off again."""
+    """Predict in chunks of one size; the last is padded with zeros, whose results are cut off."""
     rest: Floats | None = None
     for more in windows:
         rest = more if rest is None else np.concatenate([rest, more])

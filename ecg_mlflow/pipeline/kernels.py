@@ -1,8 +1,8 @@
-"""The fused kernels: from packed recordings to the windows of a batch, in one pass.
+"""Compute the windows of a batch from packed recordings in one pass, in fused kernels.
 
 A kernel computes only the samples that the windows need: it centres, flips, resamples and crops
-without writing what lies between. It is pure: arrays in, arrays filled, chance as numbers. Each
-has the actions of `actions`, in NumPy, as its reference.
+without intermediate arrays. It is pure: it reads arrays, fills arrays and takes random numbers as
+arguments. The NumPy actions in `actions` are its reference.
 
 Measured on one core, for one lead and windows of 3,000 samples: see ``benchmarks/``.
 """
@@ -21,11 +21,11 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
 def compiled(kernel: Kernel) -> Kernel:
-    """Compile with numba, once for all processes; what threads share of it holds no lock."""
+    """Compile with numba, once for all processes, and release the GIL while it runs."""
     return cast(Kernel, njit(kernel, cache=True, nogil=True))
 
 
-#: Where the mean that is subtracted comes from.
+#: What the subtracted mean is computed from.
 NO_CENTER, CENTER_RECORD, CENTER_RESAMPLED, CENTER_WINDOW = range(4)
 
 
@@ -40,7 +40,7 @@ def lead_means(data: Array, first: Array, n_samples: Array, means: Array) -> Non
     first, n_samples
         ``(n_records,)`` position in `data` and length of each record.
     means
-        Filled; float64.
+        Output, float64.
     """
     n_leads = means.shape[1]
     for r in range(len(first)):
@@ -55,11 +55,11 @@ def lead_means(data: Array, first: Array, n_samples: Array, means: Array) -> Non
 def _places(step: float, start: int, last: int, left: Array, weight: Array) -> None:
     """Find the left neighbour of each resampled sample and the weight of the right one.
 
-    A loop of its own, so that it is compiled to vector instructions.
+    A separate loop, which compiles to vector instructions.
     """
     for t in range(len(left)):
         place = (start + t) * step
-        # The last sample has no right neighbour: it is the right one, with weight 1.
+        # The last sample is the right neighbour, with weight 1.
         i = min(np.int32(place), np.int32(last - 1))
         left[t] = i
         weight[t] = np.float32(place - i)
@@ -101,17 +101,17 @@ def fill_windows(
 ) -> None:
     """Fill `windows` with resampled, centred and scaled crops.
 
-    A sample becomes ``(interpolated - base) * scale``; what a short record lacks on the left is
-    zero before the last centring, as in the reference.
+    A sample becomes ``(interpolated - base) * scale``. A short record is padded with zeros on the
+    left before the last centring, as in the reference.
 
     Parameters
     ----------
     windows
-        Filled; ``(n_windows, length, n_leads)`` float32.
+        Output, ``(n_windows, length, n_leads)`` float32.
     data
         Packed samples, 1-D, int16 or float32.
     first, n_samples, n_resampled
-        ``(n_records,)`` position in `data`, length there and length after resampling.
+        ``(n_records,)`` position in `data`, length in `data` and length after resampling.
     base, scale
         ``(n_records, n_leads)`` float32, in the units of `data` and mV per unit.
     window_of

@@ -1,7 +1,7 @@
-"""A pipeline on recordings in memory: what a model does that is given recordings one by one.
+"""Apply a pipeline to recordings in memory, for a model that gets recordings one by one.
 
-The same code as on a packed corpus (`run_once`, `WindowMaker`), so that a recording has the same
-windows here and in a study.
+It uses the code for packed corpora (`run_once`, `WindowMaker`), so that a recording has the same
+windows as in a study.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ecg_mlflow.records import DigitalRecord, Record, Signals
 
 
 def prepare_record(record: DigitalRecord, stages: Stages) -> DigitalRecord:
-    """Run what runs once per record.
+    """Run the actions that run once per record.
 
     Raises
     ------
@@ -36,14 +36,14 @@ def prepare_record(record: DigitalRecord, stages: Stages) -> DigitalRecord:
 def cut_windows(
     records: Sequence[DigitalRecord], stages: Stages
 ) -> tuple[Signal, npt.NDArray[np.int64]]:
-    """Cut prepared recordings as at test time; a recording's windows don't depend on the others.
+    """Cut prepared recordings as at test time; each recording is independent of the others.
 
     Parameters
     ----------
     records
-        At least one, from `prepare_record`, all with the same leads.
+        At least one recording from `prepare_record`, all with the same leads.
     stages
-        A pipeline that draws nothing by chance.
+        A deterministic pipeline.
 
     Returns
     -------
@@ -72,9 +72,9 @@ def cut_windows(
 
 
 def signals_of(records: Sequence[DigitalRecord]) -> Signals:
-    """Lay recordings with the same leads one after the other, as a packed corpus does.
+    """Concatenate recordings with the same leads, as a packed corpus does.
 
-    Among others in float32, int16 samples become float32 too, which holds them exactly.
+    If any recording is float32, int16 samples become float32, which represents them exactly.
     """
     n_samples = np.array([len(record.samples) for record in records], np.int64)
     n_leads = np.array([len(record.leads) for record in records], np.int64)

@@ -1,4 +1,4 @@
-"""The pipeline as a user writes it: an immutable chain of actions."""
+"""Declare a pipeline: an immutable chain of actions."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from ecg_mlflow.records.label_sets import join_labels, split_label
 @counts_as("Pipeline", version=1)
 @dataclass(frozen=True)
 class Pipeline:
-    """Actions that turn a labelled recording into windows, in their order.
+    """Ordered actions that turn a labelled recording into windows.
 
-    Every method returns a new pipeline with one action more, so a common beginning can be
-    declared once and continued in two ways. Any argument may be ``C("option")``.
+    Every method returns a new pipeline with one more action, so several pipelines can share a
+    beginning. Any argument may be ``C("option")``.
 
     Examples
     --------
@@ -45,7 +45,7 @@ class Pipeline:
         return replace(self, actions=(*self.actions, action))
 
     def drop_labels(self, labels: Sequence[str] | C) -> Pipeline:
-        """Leave out the records with one of these labels; ``""`` are those without any."""
+        """Leave out the records with one of these labels; ``""`` means records without labels."""
         return self._then(actions.DropLabels(_names(labels)))
 
     def keep_labels(self, labels: Sequence[str] | C) -> Pipeline:
@@ -53,23 +53,22 @@ class Pipeline:
         return self._then(actions.KeepLabels(_names(labels)))
 
     def select_labels(self, labels: Sequence[str] | C) -> Pipeline:
-        """Of the records' labels, consider only these.
+        """Remove all other labels from the records.
 
-        All records stay. One that has none of them is, with several labels a record, none of the
-        classes; otherwise rename or drop it: its label is ``""``.
+        All records stay. With several labels per record, one without a selected label is in no
+        class. With one label per record its label becomes ``""``, to be renamed or dropped.
         """
         return self._then(actions.SelectLabels(_names(labels)))
 
     def rename_labels(self, names: Mapping[str, str] | C) -> Pipeline:
-        """Give labels new names, ``{old: new}``; two old ones may share a new one.
+        """Give labels new names, ``{old: new}``; several old ones may share a new one.
 
-        Of the diagnoses in the ``#Dx`` lines of WFDB headers, ``ecg_mlflow.SNOMED`` names the
-        usual ones.
+        ``ecg_mlflow.SNOMED`` names the usual diagnoses in the ``#Dx`` lines of WFDB headers.
         """
         return self._then(actions.RenameLabels(_copied(names)))
 
     def drop_short_signals(self, seconds: float | C) -> Pipeline:
-        """Leave out the recordings that are shorter than this, as they were recorded."""
+        """Leave out the recordings that are shorter than this, before any resampling."""
         return self._then(actions.DropShortSignals(seconds))  # type: ignore[arg-type]
 
     def keep_leads(self, leads: Sequence[str] | C) -> Pipeline:
@@ -87,7 +86,7 @@ class Pipeline:
     def band_pass_signals(
         self, low: float | C | None = None, high: float | C | None = None, order: int | C = 3
     ) -> Pipeline:
-        """Filter with a Butterworth filter run forth and back; edges in Hz, None leaves open."""
+        """Apply a Butterworth filter forward and backward; edges in Hz, None for an open side."""
         return self._then(actions.BandPassSignals(low, high, order))  # type: ignore[arg-type]
 
     def standardise_signals(self) -> Pipeline:
@@ -99,11 +98,11 @@ class Pipeline:
         return self._then(actions.ResampleSignals(fs))  # type: ignore[arg-type]
 
     def apply(self, step: SignalStep | C) -> Pipeline:
-        """Run a function of one's own, ``step(signal, fs) -> signal``, plain or ``@njit``.
+        """Run the user's function, ``step(signal, fs) -> signal``, plain or ``@njit``.
 
         It gets ``(n_samples, n_leads)`` float32 in mV and must keep the number of leads. Before
-        the first action of chance it runs once per record; between that and the split, on every
-        record anew each epoch; after the split, on every window, whose shape it must keep.
+        the first random action it runs once per record; between that and the split, on every
+        record in each epoch; after the split, on every window, whose shape it must keep.
         """
         return self._then(actions.ApplyStep(step))
 
@@ -112,7 +111,7 @@ class Pipeline:
         return self._then(actions.CenterFlip(flip_at_test))  # type: ignore[arg-type]
 
     def random_resample_signals(self, distribution: str | C, **parameters: object) -> Pipeline:
-        """Resample each record to a frequency drawn anew each epoch, in Hz.
+        """Resample each record to a frequency in Hz that is drawn in each epoch.
 
         `distribution` is a method of `numpy.random.Generator`, as in
         ``random_resample_signals("normal", loc=300, scale=10)``.
@@ -122,7 +121,7 @@ class Pipeline:
         )
 
     def random_split_signals(self, length: int | C, n: int | Mapping[str, int | C] | C) -> Pipeline:
-        """Cut `n` windows (or ``{label: n}``) of `length` samples at random places."""
+        """Cut `n` windows (or ``{label: n}``) of `length` samples at random positions."""
         return self._then(actions.RandomSplitSignals(length, _copied(n)))  # type: ignore[arg-type]
 
     def split_signals(self, length: int | C, step: int | Mapping[str, int | C] | C) -> Pipeline:
@@ -130,13 +129,13 @@ class Pipeline:
         return self._then(actions.SplitSignals(length, _copied(step)))  # type: ignore[arg-type]
 
     def stages(self) -> Stages:
-        """Sort the actions into what runs once and what runs for every batch.
+        """Divide the actions into those that run once and those that run for every batch.
 
         Raises
         ------
         PipelineError
-            If the chain doesn't cut windows exactly once, or an action stands where it has no
-            meaning.
+            If the chain doesn't cut windows exactly once, or an action is at a position where it
+            can't run.
         """
         labels: list[LabelAction] = []
         once: list[RecordAction] = []
@@ -145,7 +144,7 @@ class Pipeline:
         for action in self.actions:
             if isinstance(action, LabelAction):
                 if split is not None:
-                    raise PipelineError(f"{action} must stand before {split}")
+                    raise PipelineError(f"{action} must come before {split}")
                 labels.append(action)
             elif isinstance(action, SplitAction):
                 if split is not None:
@@ -157,24 +156,23 @@ class Pipeline:
             else:
                 if not isinstance(action, (ChanceAction, actions.ApplyStep, *_ANYWHERE)):
                     raise PipelineError(
-                        f"{action} must stand before the first action of chance or split "
-                        f"({every[0]})"
+                        f"{action} must come before the first random action or split ({every[0]})"
                     )
                 if split is not None and isinstance(action, _RESAMPLERS):
                     raise PipelineError(
                         f"{action} would change the length of the windows that {split} cut; "
-                        "put it before"
+                        "put it before the split"
                     )
                 every.append(action)
         if split is None:
             raise PipelineError(
-                "the pipeline never cuts windows of one length, so no model can take what it "
-                "makes; end it with split_signals or random_split_signals. It is:\n" + str(self)
+                "the pipeline must cut windows of one length, which a model needs; end it with "
+                "split_signals or random_split_signals. It is:\n" + str(self)
             )
         return Stages(tuple(labels), tuple(once), tuple(every), split)
 
 
-#: Actions without chance that may also follow one, or run on windows.
+#: Deterministic actions that may also follow a random one, or run on windows.
 _ANYWHERE = (actions.StandardiseSignals, actions.ResampleSignals, actions.BandPassSignals)
 _RESAMPLERS = (actions.ResampleSignals, actions.RandomResampleSignals)
 
@@ -182,16 +180,16 @@ _RESAMPLERS = (actions.ResampleSignals, actions.RandomResampleSignals)
 @counts_as("Stages", version=1)
 @dataclass(frozen=True)
 class Stages:
-    """A checked pipeline, sorted by when its actions run.
+    """A checked pipeline, divided by when its actions run.
 
     Attributes
     ----------
     labels
-        On labels alone.
+        Actions on labels.
     once
-        Once per record, kept.
+        Actions that run once per record; their results are cached.
     every
-        For every batch, from the first action of chance (or the split) on.
+        Actions that run for every batch: the first random action, or the split, and all after it.
     split
         The one action among `every` that cuts windows.
     """
@@ -203,16 +201,16 @@ class Stages:
 
     @property
     def actions(self) -> tuple[Action, ...]:
-        """All actions, those on labels first."""
+        """All actions, label actions first."""
         return (*self.labels, *self.once, *self.every)
 
     @property
     def resamples(self) -> bool:
-        """Whether windows have one sampling frequency, up to what chance is told to change."""
+        """Whether an action sets the sampling frequency of the windows."""
         return any(isinstance(action, _RESAMPLERS) for action in (*self.once, *self.every))
 
     def label(self, label: str) -> str | None:
-        """Return a record's final label, or its labels as one; None where it is dropped."""
+        """Return a record's final label, or its joined labels; None if the record is dropped."""
         for action in self.labels:
             names = [action.label(one) for one in split_label(label)]
             kept = [name for name in names if name is not None]
@@ -223,7 +221,7 @@ class Stages:
 
 
 def _names(names: Sequence[str] | C) -> tuple[str, ...]:
-    """Freeze a list of names; a placeholder stays what it is until it is resolved."""
+    """Return a list of names as a tuple, and a placeholder as it is."""
     if isinstance(names, C):
         return names  # type: ignore[return-value]
     if isinstance(names, str):
@@ -232,5 +230,5 @@ def _names(names: Sequence[str] | C) -> tuple[str, ...]:
 
 
 def _copied(value: Any) -> Any:
-    """Copy a dict, so that what its owner does to it later doesn't change the pipeline."""
+    """Copy a dict, so that later changes of it don't change the pipeline."""
     return dict(value) if isinstance(value, Mapping) else value

@@ -1,7 +1,7 @@
-"""The part of a pipeline that runs once: labels, selection, and signals without chance.
+"""Run the part of a pipeline that runs once: labels, selection and deterministic actions.
 
-What it makes is kept on disk, content-addressed by the corpus and the actions, and memory-mapped
-by every process, so that twenty workers filter a recording once.
+The result is cached on disk under the digest of corpus and actions, and memory-mapped by every
+process, so that twenty workers filter a recording once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ecg_mlflow.records import (
 )
 from ecg_mlflow.records.packing import pack
 
-#: Part of what a prepared corpus is known by; to be raised when an action computes something else.
+#: Part of the key of a prepared corpus; raise it when an action computes another result.
 _VERSION = 1
 
 
@@ -56,13 +56,13 @@ class Prepared:
     Attributes
     ----------
     signals
-        Packed signals of the whole corpus, or of `rows` alone.
+        Packed signals of the whole corpus, or of the prepared records.
     place
-        ``(n_corpus,)`` int64: position in `signals` of each corpus row, -1 where it has none.
+        ``(n_corpus,)`` int64: position in `signals` of each corpus row, -1 for a missing one.
     fs
         ``(n_corpus,)`` float64, Hz.
     leads
-        Names of the leads, the same for all.
+        Names of the leads, the same for all records.
     ids
         Names of the records of the corpus, for messages.
     """
@@ -84,7 +84,7 @@ def select(corpus: Corpus, stages: Stages, rows: Sequence[int] | None = None) ->
     stages
         The pipeline.
     rows
-        Positions in the corpus to look at; all by default.
+        Positions in the corpus to select from; all by default.
     """
     kept: list[int] = []
     labels: list[str] = []
@@ -98,25 +98,25 @@ def select(corpus: Corpus, stages: Stages, rows: Sequence[int] | None = None) ->
 
 
 def output_leads(corpus: Corpus, stages: Stages, rows: npt.NDArray[np.int64]) -> tuple[str, ...]:
-    """Return the leads that the pipeline makes of these records.
+    """Return the leads of these records after the pipeline.
 
     Raises
     ------
     PipelineError
-        If the records end with different leads: no model takes them all.
+        If the records end with different leads, since a model takes only one set.
     """
     found: Counter[tuple[str, ...]] = Counter()
     example: dict[tuple[str, ...], str] = {}
     made: dict[tuple[str, ...], tuple[str, ...]] = {}
     for row in rows:
-        given = corpus.leads[row]
-        if given not in made:
-            leads = given
+        recorded = corpus.leads[row]
+        if recorded not in made:
+            leads = recorded
             for action in stages.once:
                 leads = action.output_leads(leads)
-            made[given] = leads
-        found[made[given]] += 1
-        example.setdefault(made[given], corpus.ids[row])
+            made[recorded] = leads
+        found[made[recorded]] += 1
+        example.setdefault(made[recorded], corpus.ids[row])
     if len(found) > 1:
         listed = "; ".join(
             f"{n} records have {list(leads)} (such as {example[leads]})"
@@ -130,7 +130,7 @@ def output_leads(corpus: Corpus, stages: Stages, rows: npt.NDArray[np.int64]) ->
 
 
 def prepare(corpus: Corpus, stages: Stages, rows: npt.NDArray[np.int64]) -> Prepared:
-    """Run, or find in the cache, what needs to run once per record.
+    """Run the actions that run once per record, or open their result in the cache.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def run_once(record: Record, actions: Iterable[RecordAction]) -> DigitalRecord:
 def apply_checked(
     action: RecordAction, signal: Signal, fs: float, leads: tuple[str, ...], record_id: str
 ) -> Signal:
-    """Apply an action to a record, or to a window of it; what is wrong names the record.
+    """Apply an action to a record, or to a window of it; errors name the record.
 
     Raises
     ------
@@ -205,7 +205,7 @@ def apply_checked(
         what = "the function" if isinstance(action, ApplyStep) else "the recording"
         raise PipelineError(
             f"record {record_id}: after {action} the signal has NaN or infinite values; "
-            f"mend {what}, or leave the record out"
+            f"correct {what}, or leave the record out"
         )
     return result
 

@@ -1,7 +1,7 @@
-"""A checked pipeline as plain JSON, and back: what a model keeps of its test pipeline.
+"""Convert a checked pipeline to plain JSON and back, to store a model's test pipeline.
 
-Functions of the user's own are kept by name, ``{"module": ..., "qualname": ...}``, so only those
-that stand at the top of a file can be; who reads the JSON says how they are found.
+The user's functions are stored by name, ``{"module": ..., "qualname": ...}``, so they must be
+defined at the top of a file; the reader of the JSON supplies a function that finds them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def stages_to_json(stages: Stages) -> list[dict[str, Any]]:
     Raises
     ------
     PipelineError
-        If an argument has no JSON form: a lambda, a function within a function, a partial.
+        If an argument has no JSON form, such as a lambda, a nested function or a partial.
     """
     return [
         {
@@ -60,51 +60,51 @@ def stages_to_json(stages: Stages) -> list[dict[str, Any]]:
 
 
 def stages_from_json(spec: Sequence[Mapping[str, Any]], find: FindFunction) -> Stages:
-    """Make a pipeline of what `stages_to_json` wrote; it equals the one that was written.
+    """Make a pipeline from the JSON of `stages_to_json`; it equals the original.
 
     Parameters
     ----------
     spec
-        The actions.
+        The actions as JSON.
     find
         Finds the functions of ``apply(f)``.
 
     Raises
     ------
     PipelineError
-        If an action is not known, or has other arguments: another version wrote it.
+        If an action is unknown or has other arguments, since another version wrote it.
     """
     return Pipeline(tuple(_action(one, find) for one in spec)).stages()
 
 
 def functions_of(spec: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """List the functions that a written pipeline names, as pairs of module and qualified name."""
+    """List the functions that a pipeline's JSON names, as pairs of module and qualified name."""
     steps = (one["arguments"]["step"] for one in spec if one["name"] == ApplyStep.name)
     return [(step["module"], step["qualname"]) for step in steps]
 
 
 def check_deterministic(stages: Stages) -> None:
-    """Refuse a test pipeline whose windows depend on chance, or on the label that is asked for.
+    """Check that a test pipeline's windows are deterministic and independent of the label.
 
     Raises
     ------
     PipelineError
-        With what to write instead.
+        If they are not; the message says what to write instead.
     """
     split = stages.split
     for action in stages.every:
         if isinstance(action, CenterFlip):
             if action.flip_at_test:
-                _refuse(action, "turns leads over by chance", "center_flip()")
+                _refuse(action, "flips leads at random", "center_flip()")
         elif isinstance(action, actions.RandomResampleSignals):
             _refuse(action, "draws a sampling frequency", "resample_signals(fs), or nothing")
         elif isinstance(action, actions.RandomSplitSignals):
-            _refuse(action, "cuts at places of chance", f"split_signals({split.length}, step)")
+            _refuse(action, "cuts at random positions", f"split_signals({split.length}, step)")
     given = split.per_label()
     if isinstance(given, Mapping) and len(set(given.values())) > 1:
         _refuse(
             split,
-            "depends on the label, which nobody knows of a new recording",
+            "depends on the label, which is unknown for a new recording",
             f"one step for all, such as split_signals({split.length}, {min(given.values())})",
         )
 
@@ -127,37 +127,39 @@ def _to_json(value: object, action: Action) -> Any:
         return [_to_json(one, action) for one in value]
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            raise PipelineError(f"{action}: the keys of {value} must be text to be kept")
+            raise PipelineError(f"{action}: the keys of {value} must be text to be stored")
         return {key: _to_json(one, action) for key, one in value.items()}
     if callable(value):
         return _reference(value, action)
     raise PipelineError(
-        f"{action}: {type(value).__name__} can't be kept with a model; write numbers, text, and "
+        f"{action}: {type(value).__name__} can't be stored with a model; write numbers, text, and "
         "lists or dicts of them"
     )
 
 
 def _reference(step: Callable[..., Any], action: Action) -> dict[str, str]:
-    """Name a function; one that numba compiled is the Python function under it."""
+    """Return a function's name; for a compiled function, that of its Python function."""
     function = getattr(step, "py_func", step)
     if not isinstance(function, FunctionType):
         raise PipelineError(
-            f"{action}: a model keeps a function by its name, and {type(function).__name__} "
-            f"{function!r} has none of its own; {_INSTEAD}"
+            f"{action}: a model stores a function by its name, and {type(function).__name__} "
+            f"{function!r} has none; {_INSTEAD}"
         )
     module, qualname = function.__module__, function.__qualname__
     if "<" in qualname:
         what = "a lambda" if qualname.endswith("<lambda>") else "defined within another function"
-        raise PipelineError(f"{action}: {qualname} is {what}, which no name leads to; {_INSTEAD}")
+        raise PipelineError(
+            f"{action}: {qualname} is {what}, which can't be found by name; {_INSTEAD}"
+        )
     if module == "__main__":
-        raise PipelineError(f"{action}: {qualname} is of the program that runs; {_INSTEAD}")
+        raise PipelineError(f"{action}: {qualname} is defined in the running program; {_INSTEAD}")
     try:
         found = attrgetter(qualname)(sys.modules[module])
     except (AttributeError, KeyError):
         found = None
     if found is not step:
         raise PipelineError(
-            f"{action}: {module}.{qualname} is another object now, so the name doesn't lead to "
+            f"{action}: {module}.{qualname} is another object now, so the name doesn't find "
             f"this function; {_INSTEAD}"
         )
     return {"module": module, "qualname": qualname}
@@ -168,8 +170,8 @@ def _action(spec: Mapping[str, Any], find: FindFunction) -> Action:
     kind = _KINDS.get(name)
     if kind is None or {field.name for field in fields(kind)} != set(arguments):
         raise PipelineError(
-            f"this version of ecg_mlflow knows no action {name} with {sorted(arguments)}: another "
-            "version wrote the pipeline. Load the model in an environment of its own requirements"
+            f"this version of ecg_mlflow has no action {name} with {sorted(arguments)}: another "
+            "version wrote the pipeline. Load the model in an environment with its own requirements"
         )
     if kind is ApplyStep:
         step = arguments["step"]
@@ -178,5 +180,5 @@ def _action(spec: Mapping[str, Any], find: FindFunction) -> Action:
 
 
 def _frozen(value: Any) -> Any:
-    """Make lists the tuples that actions hold."""
+    """Turn lists into the tuples that actions have."""
     return tuple(value) if isinstance(value, list) else value

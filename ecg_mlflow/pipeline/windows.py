@@ -1,9 +1,9 @@
-"""The part of a pipeline that runs for every batch: from prepared signals to windows.
+"""Run the part of a pipeline that runs for every batch: prepared signals to windows.
 
-Chance is drawn here, outside the kernels: one seeded generator for each (seed, repetition, epoch,
-action) gives every record of the corpus its own row of numbers, so that a record's windows depend
-on (seed, repetition, epoch, record) and on nothing else: not on the batch that it is in, nor on
-the number of workers, nor on the records beside it.
+Random numbers are drawn here, outside the kernels: one seeded generator for each (seed,
+repetition, epoch, action) gives every record of the corpus its own row of numbers. Therefore a
+record's windows depend only on (seed, repetition, epoch, record), and are independent of its batch,
+of the number of workers and of the other records.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from ecg_mlflow.pipeline.actions import (
 from ecg_mlflow.pipeline.pipeline import Stages
 from ecg_mlflow.pipeline.prepare import Prepared, apply_checked
 
-#: Numbers drawn for one epoch: for each action of chance, one row for each record of the corpus.
+#: Random numbers of one epoch: for each random action, one row for each record of the corpus.
 Draws = dict[int, npt.NDArray[Any]]
 
 
 def draw_epoch(
     stages: Stages, n_records: int, n_leads: int, seed: int, repetition: int, epoch: int
 ) -> Draws:
-    """Draw what one epoch needs of chance, for every record of the corpus.
+    """Draw the random numbers of one epoch, for every record of the corpus.
 
     Parameters
     ----------
     stages
         The pipeline.
     n_records, n_leads
-        Size of the whole corpus, used or not: a record's row is its position in it.
+        Size of the whole corpus: a record's row is its position in the corpus.
     seed, repetition, epoch
         Together with the action's place in the pipeline, the seed of its generator.
     """
@@ -66,7 +66,7 @@ class FusedChain:
     center
         Where the mean is taken, as in `kernels`.
     flip, resample, split
-        The actions, each with its place among the stage's actions; None where there is none.
+        The actions, each with its position among the stage's actions; None for a missing one.
     tail
         Actions on finished windows.
     """
@@ -79,9 +79,9 @@ class FusedChain:
 
 
 def fuse(stages: Stages) -> FusedChain | None:
-    """Fit the actions into the kernel's form: centre, resample, cut, in most orders.
+    """Combine the actions for the kernel: centre, resample and cut, in most orders.
 
-    Returns None where another action stands between them; such a chain runs in NumPy.
+    Returns None if another action comes between them; such a chain runs in NumPy.
     """
     flip: tuple[int, CenterFlip] | None = None
     resample: tuple[int, RandomResampleSignals | ResampleSignals] | None = None
@@ -110,18 +110,18 @@ def fuse(stages: Stages) -> FusedChain | None:
 
 
 class WindowMaker:
-    """Makes the windows of any records, for one pipeline over one corpus.
+    """Makes the windows of records, for one pipeline over one corpus.
 
     Parameters
     ----------
     stages
         The pipeline.
     prepared
-        The corpus after the part that runs once.
+        The corpus after the actions that run once.
     rows, labels
-        The records that may be asked for, by position in the corpus, and their final labels.
+        Positions in the corpus of the records whose windows can be made, and their final labels.
     training
-        False at test time, where signs are +1 unless the pipeline asks for more.
+        False at test time, when signs are +1 unless the pipeline flips at test too.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class WindowMaker:
             self._means = self._lead_means(rows)
 
     def draw(self, seed: int, repetition: int, epoch: int) -> Draws:
-        """Draw what an epoch needs of chance."""
+        """Draw the random numbers of an epoch."""
         n_records = len(self._prepared.place)
         return draw_epoch(self._stages, n_records, self.n_leads, seed, repetition, epoch)
 
@@ -249,7 +249,8 @@ class WindowMaker:
         if result.shape != window.shape:
             raise PipelineError(
                 f"record {self._prepared.ids[row]}: {action} makes {result.shape} of a window "
-                f"{window.shape}; after {self._stages.split} the shape must stay, so put it before"
+                f"{window.shape}; after {self._stages.split} an action must keep the shape, so put "
+                "it before"
             )
         return result
 
@@ -260,7 +261,7 @@ class WindowMaker:
     def _make_in_numpy(
         self, rows: npt.NDArray[np.int64], draws: Draws
     ) -> tuple[Signal, npt.NDArray[np.int64]]:
-        """Run the actions one by one: the reference, and the way for chains that don't fuse."""
+        """Run the actions one by one, for chains that can't be fused; also the tests' reference."""
         made = [self._windows_of(int(row), draws) for row in rows]
         counts = np.array([len(windows) for windows in made], dtype=np.int64)
         return np.concatenate(made), counts
@@ -289,7 +290,7 @@ class WindowMaker:
         return np.stack(pieces)
 
     def _lead_means(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Mean of every lead, in the packed units, ``(n_corpus, n_leads)``."""
+        """Return the mean of every lead in the packed units, ``(n_corpus, n_leads)``."""
         signals, place = self._prepared.signals, self._prepared.place[rows]
         means = np.empty((len(rows), self.n_leads))
         kernels.lead_means(signals.data, signals.offset[place], signals.n_samples[place], means)

@@ -1,4 +1,4 @@
-"""Recordings: WFDB and EDF files and their labels, packed into a memory-mapped corpus."""
+"""Read WFDB and EDF recordings and their labels, and pack them into a memory-mapped corpus."""
 
 from ecg_mlflow.records.corpus import Corpus, Provenance, Signals, corpora_folder, packed_path
 from ecg_mlflow.records.reading import read_digital, read_record

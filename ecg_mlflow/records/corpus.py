@@ -1,7 +1,8 @@
-"""The packed corpus: every record's samples in one memory-mapped file, and an index beside it.
+"""Open a packed corpus: all samples in one memory-mapped file, and an index beside it.
 
 A corpus is a folder named by the digest of its content. ``signals.bin`` holds the samples of all
-records one after the other, time first; ``index.bin`` says where each begins and what it is.
+records one after the other, time first; ``index.bin`` holds each record's position and
+description.
 """
 
 from __future__ import annotations
@@ -22,27 +23,27 @@ from ecg_mlflow.records.record import BadRecord, Record, to_millivolts
 
 
 def corpora_folder() -> Path:
-    """Return where this machine's cache keeps packed corpora."""
+    """Return the folder of packed corpora in this machine's cache."""
     return cache_root() / "corpora"
 
 
 def packed_path(digest: str) -> Path:
-    """Return where this machine's cache keeps the corpus with that digest, if it has it."""
+    """Return the path of the corpus with this digest in this machine's cache."""
     return corpora_folder() / digest
 
 
-#: Digest of the corpus that this process has opened last; MLflow's run context asks for it.
+#: Digest of the corpus that this process opened last, for MLflow's run context.
 _last_opened: str | None = None
 
 
 def last_opened() -> str | None:
-    """Return the digest of the corpus that this process has opened last; None before the first."""
+    """Return the digest of the corpus that this process opened last; None before the first."""
     return _last_opened
 
 
 @dataclass(frozen=True, eq=False)
 class Signals:
-    """The samples of all records, as the kernels take them.
+    """The samples of all records, in the form that the kernels use.
 
     For record i and lead j, ``mV = (sample - baseline[i, j]) / gain[i, j]``; its samples are
     ``data[offset[i] : offset[i] + n_samples[i] * n_leads[i]]``, time first.
@@ -50,7 +51,7 @@ class Signals:
     Attributes
     ----------
     data
-        Samples, 1-D, int16, or float32 (in mV: gain 1, baseline 0); mapped, read-only.
+        Samples, 1-D, int16, or float32 (in mV: gain 1, baseline 0); memory-mapped, read-only.
     offset
         Index in `data` of each record's first sample, int64, shape ``(n_records,)``.
     n_samples
@@ -58,9 +59,9 @@ class Signals:
     n_leads
         Leads per record, int64, shape ``(n_records,)``.
     gain
-        Units per mV, float32, shape ``(n_records, max_leads)``, filled up with 1.
+        Units per mV, float32, shape ``(n_records, max_leads)``, padded with 1.
     baseline
-        Value at 0 mV, float32, shape ``(n_records, max_leads)``, filled up with 0.
+        Value at 0 mV, float32, shape ``(n_records, max_leads)``, padded with 0.
     """
 
     data: NDArray[np.int16] | NDArray[np.float32]
@@ -71,33 +72,33 @@ class Signals:
     baseline: NDArray[np.float32]
 
     def samples(self, i: int) -> NDArray[np.int16] | NDArray[np.float32]:
-        """Return record i as stored, shape ``(n_samples, n_leads)``, a read-only view."""
+        """Return a read-only view of record i as stored, shape ``(n_samples, n_leads)``."""
         shape = (int(self.n_samples[i]), int(self.n_leads[i]))
         start = int(self.offset[i])
         return self.data[start : start + shape[0] * shape[1]].reshape(shape)
 
     def millivolts(self, i: int) -> NDArray[np.float32]:
-        """Return record i in mV, shape ``(n_samples, n_leads)``, float32, a fresh array."""
+        """Return a new array of record i in mV, shape ``(n_samples, n_leads)``, float32."""
         leads = int(self.n_leads[i])
         return to_millivolts(self.samples(i), self.gain[i, :leads], self.baseline[i, :leads])
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a corpus was packed from. The same content may come from several places.
+    """The origin of a corpus; the same content may come from several places.
 
     Attributes
     ----------
     source
-        What the user asked for, in words.
+        The data that the user asked for, in words.
     labels_sha256
         Hex digest of the label files.
     bad
-        Records that were left out, and why.
+        Records that were left out, with the reasons.
     notes
-        What the user should know about the search for records.
+        Notes for the user about the search for records.
     labels
-        Where the labels were said to be; None where they were looked for beside the records.
+        The place of the labels that the user gave; None if they were searched for.
     """
 
     source: str = ""
@@ -110,18 +111,18 @@ class Provenance:
 class Corpus:
     """A labelled collection of records, packed, immutable and read-only.
 
-    It pickles as its path, so that every process maps the same pages.
+    A corpus is pickled as its path, so that every process maps the same pages.
 
     Attributes
     ----------
     path
         The corpus's folder.
     provenance
-        Where it came from.
+        The origin of the corpus.
     ids, labels
         Name and label of each record, sorted by name.
     patients
-        Whose each record is, '' where that isn't known; None where the labels name no patient.
+        Patient of each record, '' if unknown; None if the labels name no patient at all.
     fs
         Sampling frequencies in Hz, float64, shape ``(n_records,)``.
     n_samples
@@ -132,9 +133,9 @@ class Corpus:
         SHA-256 of the content: ids, labels, patients if any, fs, leads, gains, baselines and
         samples.
     copies
-        Groups of ids whose signals are equal to the last sample.
+        Groups of ids whose signals are equal in every sample.
     signals
-        The samples themselves.
+        The samples.
     """
 
     def __init__(self, path: Path, index: Index, signals: Signals, provenance: Provenance) -> None:
@@ -158,15 +159,15 @@ class Corpus:
         Parameters
         ----------
         path
-            Its folder.
+            The corpus's folder.
         provenance
-            Where it came from, where that is known.
+            The origin of the corpus, if known.
 
         Raises
         ------
         CorpusError
-            If it is missing, damaged, or written in another version's form. The samples are
-            checked by their number only; `verify` checks all of them.
+            If it is missing, damaged, or was written by another version. Opening checks only the
+            number of samples; `verify` checks their values.
         """
         global _last_opened
         path = Path(path)
@@ -194,17 +195,17 @@ class Corpus:
 
     @property
     def source(self) -> str:
-        """What the user asked for, in words."""
+        """The data that the user asked for, in words."""
         return self.provenance.source
 
     @property
     def labels_sha256(self) -> str:
-        """Hex digest of the label files that the labels came from."""
+        """Hex digest of the label files."""
         return self.provenance.labels_sha256
 
     @property
     def bad(self) -> tuple[BadRecord, ...]:
-        """Records that were left out, and why."""
+        """Records that were left out, with the reasons."""
         return self.provenance.bad
 
     @cached_property
@@ -212,14 +213,14 @@ class Corpus:
         return {name: i for i, name in enumerate(self.ids)}
 
     def index(self, name: str) -> int:
-        """Return the position of the record of that name; KeyError where there is none."""
+        """Return the position of a record by its name; KeyError if the corpus lacks it."""
         try:
             return self._position[name]
         except KeyError:
             raise KeyError(f"no record {name!r} among the {len(self)} of {self.path}") from None
 
     def record(self, i: int) -> Record:
-        """Decode record i; a negative i counts from the end."""
+        """Return record i in mV; a negative i counts from the end."""
         i = range(len(self))[i]
         return Record(
             self.ids[i],
@@ -235,7 +236,7 @@ class Corpus:
         Raises
         ------
         CorpusError
-            If the content isn't what was packed.
+            If the content differs from what was packed.
         """
         hashes = []
         for i in range(len(self)):
@@ -244,8 +245,8 @@ class Corpus:
                 on_progress(i + 1, len(self))
         if content_digest(self._index, hashes) != self.digest:
             raise CorpusError(
-                f"the packed corpus {self.path} is damaged: its samples aren't those that were "
-                "packed. Delete the folder and run again."
+                f"the packed corpus {self.path} is damaged: its samples differ from those that "
+                "were packed. Delete the folder and run again."
             )
 
     def __len__(self) -> int:

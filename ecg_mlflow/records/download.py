@@ -1,11 +1,11 @@
-"""The training set of the PhysioNet/Computing in Cardiology Challenge 2017, fetched once.
+"""Download the training set of the PhysioNet/Computing in Cardiology Challenge 2017, once.
 
 8,528 single-lead recordings of 9 to 61 s at 300 Hz; open access. Cite Clifford et al., "AF
 classification from a short single lead ECG recording", CinC 2017,
 doi:10.22489/CinC.2017.065-469, and Goldberger et al., Circulation 101(23), 2000.
 
-The labels in the archive are not the last ones: the Challenge revised them, and its third
-version, `REFERENCE-v3.csv`, lies beside the archive.
+The Challenge revised the labels after the archive was made; their third version,
+`REFERENCE-v3.csv`, is published beside the archive and is used here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from urllib.parse import urljoin, urlsplit
 
 from ecg_mlflow.errors import DownloadError, StorageFullError
 from ecg_mlflow.files import locked, move_folder, scratch_folder
-from ecg_mlflow.records.transfer import Progress, fetch_file, fetch_text
+from ecg_mlflow.records.record import Progress
+from ecg_mlflow.records.transfer import fetch_file, fetch_text
 
 TRAINING_ZIP_URL = "https://physionet.org/files/challenge-2017/1.0.0/training2017.zip"
 REVISED_LABELS = "REFERENCE-v3.csv"
@@ -37,26 +38,26 @@ def fetch_cinc2017(
     url: str = TRAINING_ZIP_URL,
     checksums: Mapping[str, str] | None = None,
 ) -> Path:
-    """The folder with the Challenge's training records, downloaded if it is not there yet.
+    """Return the folder of the Challenge's training records; download it if it is missing.
 
-    Steps: (1) a folder that is there is taken as it is, since only whole ones are ever put there;
-    (2) checksums are looked up in the server's `SHA256SUMS.txt`; (3) the revised labels and the
-    archive are fetched, resumed where an earlier call broke off, and checked; (4) the archive is
-    unpacked aside, gets the revised labels as `REFERENCE.csv` (its own become
-    `REFERENCE-zip.csv`), and is renamed into place. A lock keeps two processes from doing this
-    at once.
+    Steps: (1) an existing folder is used as it is, since only complete folders get this name;
+    (2) checksums are read from the server's `SHA256SUMS.txt`; (3) the revised labels and the
+    archive are downloaded, from where an earlier call stopped, and checked; (4) the archive is
+    unpacked into a scratch folder, the revised labels become `REFERENCE.csv` (the archive's own
+    `REFERENCE-zip.csv`), and the folder is renamed to its final name. A lock lets one process at a
+    time do this.
 
     Parameters
     ----------
     cache_root
-        The records come to lie in its folder `cinc2017`.
+        The records are put into its folder `cinc2017`.
     on_progress
-        Called with the archive's bytes that are here and the bytes in all (0 if the server
-        doesn't say).
+        Called with the bytes of the archive received so far and in total (0 if the server does
+        not tell the total).
     url
-        Address of the zip, for a mirror; the other files are looked for beside it.
+        Address of the zip, for a mirror; the other files are expected beside it.
     checksums
-        SHA-256 in hexadecimal by file name, in place of the list that the server publishes.
+        SHA-256 in hexadecimal by file name, instead of the server's list.
 
     Returns
     -------
@@ -65,7 +66,7 @@ def fetch_cinc2017(
     Raises
     ------
     DownloadError
-        Whatever goes wrong; the message says why and what to do by hand.
+        If the download fails; the message says why and how to download by hand.
     """
     root = Path(cache_root)
     target = root / "cinc2017"
@@ -107,9 +108,9 @@ def _fetch(
 
 
 def _published(list_url: str) -> dict[str, str]:
-    """SHA-256 by file name from the server's list.
+    """Return the SHA-256 by file name from the server's list.
 
-    That guards against damage on the way; against forgery only the server's certificate does.
+    The checksums detect damage in transit; only the server's certificate protects against forgery.
     """
     lines = fetch_text(list_url).splitlines()
     found = (re.fullmatch(r"([0-9a-fA-F]{64})\s+\*?(?:\./)?(\S+)\s*", line) for line in lines)
@@ -117,7 +118,7 @@ def _published(list_url: str) -> dict[str, str]:
 
 
 def _unpack(archive: Path, labels: Path, target: Path) -> None:
-    """Unpack beside the target and rename, so that half a folder is never taken for a whole."""
+    """Unpack beside the target and rename, so that the target is always complete."""
     try:
         with (
             scratch_folder(target.parent, target.name) as aside,
@@ -144,7 +145,7 @@ def _unpack(archive: Path, labels: Path, target: Path) -> None:
 
 
 def _records_folder(folder: Path) -> Path | None:
-    """The folder itself or the one below it that holds headers, if any."""
+    """Return the folder itself or the first subfolder that holds headers; None without any."""
     headers = sorted(folder.glob("*.hea")) or sorted(folder.glob("*/*.hea"))
     return headers[0].parent if headers else None
 

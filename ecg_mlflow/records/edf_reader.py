@@ -1,4 +1,4 @@
-"""Reads one EDF or EDF+ file through the edfio package, and says what is wrong with a bad one.
+"""Read one EDF or EDF+ file with the edfio package; errors name the fault of a bad file.
 
 Format: https://www.edfplus.info/specs/edf.html and edfplus.html.
 """
@@ -25,30 +25,30 @@ _FIXED_HEADER_BYTES = 256
 
 
 def is_edf(path: Path) -> bool:
-    """Tell by its name whether a file is an EDF file."""
+    """Return whether a file's name is that of an EDF file."""
     return path.suffix.casefold() == ".edf"
 
 
 def require_edfio() -> None:
-    """Check that the package which reads EDF files is there.
+    """Check that the package that reads EDF files is installed.
 
     Raises
     ------
     ExtraMissingError
-        If it isn't.
+        If it is missing.
     """
     if importlib.util.find_spec("edfio") is None:
         raise ExtraMissingError(
-            "EDF files are read by the package edfio, which is not installed here: "
+            "EDF files are read by the package edfio, which is not installed: "
             "pip install 'ecg_mlflow[edf]'"
         )
 
 
 def read_edf_digital(path: Path) -> DigitalRecord:
-    """Read a record as its EDF file holds it.
+    """Read a record as stored in its EDF file.
 
-    Signals whose labels name an ECG or one of its leads are its leads, or all signals where there
-    is no such label; annotations are passed over.
+    The leads are the signals whose labels name an ECG or one of its leads; without such a label,
+    all signals. Annotations are ignored.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def read_edf_digital(path: Path) -> DigitalRecord:
     ------
     RecordError
         If the file is broken, truncated or has gaps, or its leads have different sampling
-        frequencies, no scale, or a unit that is no voltage.
+        frequencies, no scale, or a unit that is not a voltage.
     ExtraMissingError
         If edfio is not installed.
     """
@@ -79,13 +79,13 @@ def read_edf_digital(path: Path) -> DigitalRecord:
 
 
 def _record(path: Path, edf: Edf, signals: list[EdfSignal], *, continuous: bool) -> DigitalRecord:
-    """Check and convert what edfio read; samples are read here."""
+    """Check and convert the signals; edfio reads their samples here."""
     if not signals:
         raise RecordError("no signals: the EDF file holds annotations only")
     if not continuous:
         raise RecordError(
             f"gap between data records: {edf.num_data_records} of {edf.data_record_duration:g} s "
-            "each, and not one after the other (EDF+D)"
+            "each, with gaps between them (EDF+D)"
         )
     rates = sorted({signal.sampling_frequency for signal in signals})
     if len(rates) > 1:
@@ -110,7 +110,7 @@ def _record(path: Path, edf: Edf, signals: list[EdfSignal], *, continuous: bool)
 
 
 def _scale(lead: str, signal: EdfSignal) -> tuple[float, float]:
-    """Return a lead's units per mV, and its value at 0 mV, which need not be a whole number."""
+    """Return a lead's units per mV, and its value at 0 mV, which may be a fraction."""
     unit = signal.physical_dimension.replace("µ", "u").replace("μ", "u")
     per_millivolt = units_per_millivolt(lead, unit)
     low, high = signal.physical_min, signal.physical_max
@@ -125,7 +125,7 @@ def _scale(lead: str, signal: EdfSignal) -> tuple[float, float]:
 
 
 def _refuse_truncated(path: Path) -> None:
-    """Compare the file's size with what its header announces: edfio cuts to whole data records."""
+    """Raise RecordError if the file is shorter than its header says; edfio ignores that."""
     try:
         with path.open("rb") as file:
             head = file.read(_FIXED_HEADER_BYTES)
@@ -135,8 +135,8 @@ def _refuse_truncated(path: Path) -> None:
     except OSError as error:
         raise RecordError(f"unreadable EDF file: {error.strerror}") from error
     if n_signals < 1:
-        raise RecordError(f"broken EDF header: it announces {n_signals} signals")
-    # All signals' samples in a data record come after 216 bytes a signal of other fields.
+        raise RecordError(f"broken EDF header: it declares {n_signals} signals")
+    # The numbers of samples come after 216 bytes of other fields per signal.
     samples = [
         _number(fields, 216 * n_signals + 8 * i, 8, f"samples of signal {i + 1}")
         for i in range(n_signals)
@@ -145,7 +145,7 @@ def _refuse_truncated(path: Path) -> None:
     expected = _FIXED_HEADER_BYTES * (n_signals + 1) + 2 * sum(samples) * max(n_records, 0)
     if size < expected:
         raise RecordError(
-            f"truncated EDF file: it has {size} bytes, its header asks for {expected}"
+            f"truncated EDF file: it has {size} bytes, its header requires {expected}"
         )
 
 
@@ -155,24 +155,25 @@ def _number(data: bytes, start: int, width: int, what: str) -> int:
         return int(field.decode("ascii"))
     except ValueError:
         raise RecordError(
-            f"broken EDF header: the {what} is {field!r}, and no number; is this an EDF file?"
+            f"broken EDF header: the {what} is {field!r}, which is not a number; is this an EDF "
+            "file?"
         ) from None
 
 
-#: Names that leads have in WFDB files too.
+#: Names of leads, as WFDB files have them too.
 _LEADS = (
     *("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"),
     *("V3R", "V4R", "V7", "V8", "V9", "MLI", "MLII", "MLIII", "X", "Y", "Z"),
 )
 _BY_NAME = {name.casefold(): name for name in _LEADS}
-#: ``X`` may be anything where no word says that it is an ECG.
+#: Names that mean a lead without the word ECG; ``X``, ``Y`` and ``Z`` may be anything.
 _CLEAR = frozenset(name.casefold() for name in _LEADS if name not in "XYZ")
 _PREFIX = re.compile(r"^(?:(?:ecg|ekg)[\s_:.\-]*)?(?:lead[\s_:.\-]*)?", re.IGNORECASE)
 _IS_ECG = re.compile(r"^(?:ecg|ekg)(?![a-z])", re.IGNORECASE)
 
 
 def lead_name(label: str) -> str:
-    """Return the lead that a signal's label names: ``ECG Lead II`` is ``II``, others stay.
+    """Return the lead that a signal's label names, ``II`` for ``ECG Lead II``, else the label.
 
     Examples
     --------
@@ -184,12 +185,12 @@ def lead_name(label: str) -> str:
 
 
 def is_ecg(label: str) -> bool:
-    """Tell whether a label says that its signal is an ECG: by that word, or a lead's name."""
+    """Return whether a label names an ECG: by that word, or by a lead's name."""
     label = label.strip()
     return bool(_IS_ECG.match(label)) or _PREFIX.sub("", label).casefold() in _CLEAR
 
 
 def ecg_signals(labels: Sequence[str]) -> list[int]:
-    """Return the positions of the ECG leads among signals; all of them, where none is marked."""
+    """Return the positions of the ECG leads among signals; all positions if no label names one."""
     marked = [position for position, label in enumerate(labels) if is_ecg(label)]
     return marked or list(range(len(labels)))

@@ -1,4 +1,4 @@
-"""Records that must stay together: those of one patient, and exact copies."""
+"""Divide records so that those of one patient, and exact copies, stay together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def groups_of(rows: Sequence[int], bonds: Iterable[Sequence[int]]) -> list[list[int]]:
-    """Join rows by bonds; what two bonds share joins all of both.
+    """Join rows that belong together; two bonds that share a row form one group.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def groups_of(rows: Sequence[int], bonds: Iterable[Sequence[int]]) -> list[list[
     Returns
     -------
     list of list of int
-        Every row once, ascending within groups; the groups by their first row.
+        Every row once, ascending within groups; the groups in the order of their first rows.
     """
     leader = {row: row for row in rows}
 
@@ -55,31 +55,31 @@ def divide_groups(
     seed: int,
     counts: Callable[[int], Mapping[str, int]],
 ) -> dict[str, list[int]]:
-    """Divide whole groups by chance, so that each stratum's records come out at the fractions.
+    """Divide whole groups at random, so that each stratum's records match the fractions.
 
-    1. Take the strata from the smallest to the largest, since what is rare is hardest to divide.
-    2. Shuffle the groups that have records of the stratum and are still to be divided.
-    3. Count what each part lacks of the stratum's records: groups of an earlier stratum may have
-       brought some.
-    4. Cut the shuffled groups where the stratum's records come nearest to that.
+    1. Take the strata from the smallest to the largest, since rare ones are hardest to divide.
+    2. Shuffle the undivided groups that have records of the stratum.
+    3. Count how many of the stratum's records each part still lacks: groups of an earlier stratum
+       may have contributed some.
+    4. Cut the shuffled groups where the number of the stratum's records is nearest to that.
 
-    A record of several labels counts in each of their strata.
+    A record with several labels counts in each of their strata.
 
-    A part then has its share of a stratum to within one group's records, unless groups of several
-    strata have brought it more before. Groups of one record are divided as records are without
+    The share of a part differs from its fraction by at most one group's records, unless groups of
+    several strata gave it more before. Groups of one record are divided like records without
     groups.
 
     Parameters
     ----------
     groups
-        Rows that stay together, each row in one group.
+        Rows that stay together; each row is in one group.
     strata
-        The stratum of each record of the corpus; several as `ecg_mlflow.records.label_sets`
-        spells them.
+        The stratum of each record of the corpus; several strata are joined as in
+        `ecg_mlflow.records.label_sets`.
     seed
-        Of the chance.
+        Seed of the shuffling.
     counts
-        Says how many of n records each part shall have, by its name; these are cut in that order.
+        Returns how many of n records each part gets, by its name; parts are cut in this order.
 
     Returns
     -------
@@ -112,10 +112,10 @@ def divide_groups(
 def _borders(sizes: Sequence[int], lacking: Sequence[int]) -> list[int]:
     """Return after how many groups each part ends.
 
-    Of equally near places it is the later, since the earlier may leave a small part empty.
+    Of two equally near borders the later is used, since the earlier may leave a small part empty.
     """
     ends: npt.NDArray[np.int64] = np.cumsum([0, *sizes])
-    # Where one part has too much already, the others share what is left.
+    # If one part has too many already, the others share the rest.
     wanted = np.cumsum(lacking) * ends[-1] / sum(lacking)
     return [len(sizes) - int(np.abs(ends[::-1] - border).argmin()) for border in wanted]
 
@@ -125,14 +125,14 @@ SHOWN_PATIENTS, SHOWN_RECORDS = 10, 3
 
 
 def rows_by_patient(rows: Iterable[int], patients: Sequence[str] | None) -> dict[str, list[int]]:
-    """Return the rows of each patient that is known.
+    """Return the rows of each known patient.
 
     Parameters
     ----------
     rows
         Positions of records.
     patients
-        Whose the records of the whole corpus are, '' where that isn't known; or None.
+        Patient of each record of the whole corpus, '' if unknown; or None.
     """
     found: dict[str, list[int]] = defaultdict(list)
     if patients is not None:
@@ -143,7 +143,7 @@ def rows_by_patient(rows: Iterable[int], patients: Sequence[str] | None) -> dict
 
 
 def patients_note(parts: Parts, patients: Sequence[str] | None) -> str | None:
-    """Say how many patients each part has; None where the records name none."""
+    """Describe how many patients each part has; None if the records name no patients."""
     counts, nameless = {}, 0
     for name, rows in parts.items():
         known = rows_by_patient(rows, patients)
@@ -151,34 +151,34 @@ def patients_note(parts: Parts, patients: Sequence[str] | None) -> str | None:
         nameless += len(rows) - sum(map(len, known.values()))
     if not any(counts.values()):
         return None
-    note = "the records of one patient stand on one side of the split; patients: "
+    note = "all records of a patient are in one part of the split; patients: "
     note += ", ".join(f"{name} {count}" for name, count in counts.items())
     if nameless:
         total = sum(len(rows) for _, rows in parts.items())
-        note += f"; {nameless} of {total} records name no patient and are divided one by one"
+        note += f"; {nameless} of {total} records have no patient and are divided one by one"
     return note
 
 
 def check_patients(
     parts: Parts, ids: Sequence[str], by_patient: Mapping[str, Sequence[int]], advice: str
 ) -> None:
-    """Check that no patient stands in two parts.
+    """Check that the records of each patient are in one part.
 
     Parameters
     ----------
     parts
         The records of each part.
     ids
-        Of the whole corpus.
+        Ids of the whole corpus.
     by_patient
         The rows of each patient.
     advice
-        What the user can write instead.
+        A split that the user can write instead.
 
     Raises
     ------
     SplitError
-        If one does; the message names patients and records.
+        If a patient has records in two parts; the message names patients and records.
     """
     part_of = {int(row): name for name, rows in parts.items() for row in rows}
     torn = []
@@ -191,10 +191,10 @@ def check_patients(
     if torn:
         more = len(torn) - SHOWN_PATIENTS
         raise SplitError(
-            f"the records of {len(torn)} patient{'s' if len(torn) > 1 else ''} stand on two sides "
+            f"the records of {len(torn)} patient{'s' if len(torn) > 1 else ''} are in two parts "
             f"of the split: {'; '.join(torn[:SHOWN_PATIENTS])}"
             + (f"; and {more} more patients" if more > 0 else "")
-            + f". List whole patients, or divide by chance, which keeps them together: {advice}"
+            + f". List whole patients, or divide at random, which keeps them together: {advice}"
         )
 
 

@@ -1,4 +1,4 @@
-"""The index of a packed corpus: its content, its form on disk and its checksum."""
+"""Make, write and read the index of a packed corpus, with its checksum."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FORM = "ecg_mlflow corpus 1"
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """Everything about a corpus but its samples; see `Corpus` and `Signals` for the fields."""
+    """Description of a corpus without its samples; see `Corpus` and `Signals` for the fields."""
 
     ids: tuple[str, ...]
     labels: tuple[str, ...]
@@ -48,7 +48,7 @@ class Index:
 
     @property
     def n_values(self) -> int:
-        """Samples of all leads of all records."""
+        """Number of samples of all leads of all records."""
         return int((self.n_samples * self.n_leads).sum())
 
 
@@ -59,12 +59,12 @@ def make_index(
     hashes: Sequence[bytes],
     patients: Sequence[str] = (),
 ) -> Index:
-    """Make the index of records that were written in this order.
+    """Make the index of records in the order in which they were written.
 
     Parameters
     ----------
     records
-        The records; their samples are looked at for their shape only.
+        The records; only the shape of their samples is used.
     labels
         One per record.
     dtype
@@ -72,7 +72,7 @@ def make_index(
     hashes
         SHA-256 of each record's samples as written.
     patients
-        One per record, '' where unknown; or none at all.
+        One per record, '' if unknown; or empty.
     """
     n_leads = np.array([len(record.leads) for record in records], np.int64)
     gain = np.ones((len(records), n_leads.max()), np.float32)
@@ -99,11 +99,11 @@ def make_index(
 
 
 def content_digest(index: Index, hashes: Sequence[bytes]) -> str:
-    """Hash the content of a corpus: what its records are, and their samples' hashes."""
+    """Hash the content of a corpus: its index and the hashes of its samples."""
     content = hashlib.sha256(f"{_FORM} {index.dtype.str}\n".encode())
     names: list[tuple[Any, ...]] = [index.ids, index.labels, index.leads]
     if index.patients is not None:
-        # Without patients a corpus keeps the digest that it had before there were any.
+        # A corpus without patients keeps the digest of versions that had no patients.
         names.append(index.patients)
     content.update(json.dumps(names).encode())
     for array in (index.fs, index.n_samples, index.n_leads, index.gain, index.baseline):
@@ -123,7 +123,7 @@ def _copies(index: Index, hashes: Sequence[bytes]) -> tuple[tuple[str, ...], ...
 
 
 def index_bytes(index: Index) -> bytes:
-    """Write an index: a line of text with the form and the checksum, then an npz archive."""
+    """Encode an index: a line of text with format and checksum, then an npz archive."""
     tables: dict[str, Any] = {
         "ids": index.ids,
         "labels": index.labels,

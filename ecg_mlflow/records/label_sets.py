@@ -1,8 +1,7 @@
-"""Several labels of one record, spelled as one: ``AF,RBBB``.
+"""Split and join the labels of a record that has several: ``AF,RBBB``.
 
-A comma stands between them, as in the ``#Dx`` lines of WFDB headers, whoever reads or writes them:
-label files, corpora, pipelines and tables of predictions. The empty text is a record that has none
-of the labels in question.
+Label files, corpora, pipelines and tables of predictions separate them by a comma, as the ``#Dx``
+lines of WFDB headers do. The empty string means a record without any of the labels.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ SEPARATOR = ","
 
 
 def split_label(label: str) -> tuple[str, ...]:
-    """Return the labels that a record has, in their order; ``("",)`` where it has none.
+    """Return a record's labels in their order; ``("",)`` if it has none.
 
     Examples
     --------
@@ -24,7 +23,7 @@ def split_label(label: str) -> tuple[str, ...]:
 
 
 def join_labels(labels: Iterable[str]) -> str:
-    """Spell some labels as one: each once, sorted, whatever order they came in.
+    """Join labels into one string, each once and sorted.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Reads the records' labels, and patients where they are known, from CSV files."""
+"""Read the records' labels, patients and further columns from CSV files."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Labels:
     Attributes
     ----------
     by_id
-        Label of each record that has exactly one.
+        Label of each record with an unambiguous label.
     patients
-        Patient of each of these records whose patient is known.
+        Patient of each of these records, if known.
     sha256
-        Hex digest over the files' bytes.
+        Hex digest of the files' bytes.
     paths
         The files, in the order read.
     problems
-        Lines that can't be used; `BadRecord.path` is ``file:line``.
+        Unusable lines; `BadRecord.path` is ``file:line``.
     """
 
     by_id: dict[str, str]
@@ -41,12 +41,12 @@ class Labels:
 
 
 def read_labels(paths: str | Path | Sequence[Path]) -> Labels:
-    """Read label files: UTF-8, one ``record,label`` a line, or what the first line names.
+    """Read label files: UTF-8, one ``record,label`` per line, or the columns that a header names.
 
-    A first line with the names ``record`` and ``label``, in any order, is a header; a column
-    ``patient`` then says whose the record is, an empty cell that it isn't known, and other columns
-    are passed over. A record that stands twice with one label is fine; with two labels, or two
-    patients, it has none. Equal names of patients mean one patient, in whatever file.
+    A first line with the names ``record`` and ``label``, in any order, is a header. A column
+    ``patient`` then names the record's patient, with an empty cell for an unknown one; other
+    columns are ignored. A record may occur twice with the same label; with two labels or two
+    patients it is unusable. Equal patient names mean one patient, also across files.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def read_labels(paths: str | Path | Sequence[Path]) -> Labels:
     Raises
     ------
     DataNotFoundError
-        If a file can't be read, isn't text, or has a header that can be taken in two ways.
+        If a file can't be read, isn't text, or has an ambiguous header.
     """
     files = (Path(paths),) if isinstance(paths, str | Path) else tuple(paths)
     content = hashlib.sha256()
@@ -76,7 +76,7 @@ def read_labels(paths: str | Path | Sequence[Path]) -> Labels:
 
 
 class _Found:
-    """What the lines read so far say."""
+    """The labels, patients and problems of the lines read so far."""
 
     def __init__(self) -> None:
         self.by_id: dict[str, str] = {}
@@ -87,7 +87,7 @@ class _Found:
         self._line_of_patient: dict[str, str] = {}
 
     def add(self, row: list[str], columns: Columns, where: str) -> None:
-        """Take a line in, or note what is wrong with it."""
+        """Add a line, or note what is wrong with it."""
         record, label, patient = columns.read(row)
         if fault := columns.fault(row):
             reason = f"malformed line in the label file: {fault}"
@@ -105,6 +105,38 @@ class _Found:
         self.problems.append(BadRecord(record, where, reason))
 
 
+def read_groups(paths: Sequence[Path]) -> dict[str, dict[str, str]]:
+    """Read the other columns of label files, which may describe groups of records: age, site.
+
+    Parameters
+    ----------
+    paths
+        CSV files; those without a header that names the column ``record`` are ignored.
+
+    Returns
+    -------
+    The values by record for each column; empty cells are left out.
+
+    Raises
+    ------
+    DataNotFoundError
+        If a file can't be read or isn't text.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for path in paths:
+        rows = [[cell.strip() for cell in row] for _, row in _rows(path, _bytes_of(path))]
+        names = [cell.casefold() for cell in rows[0]] if rows else []
+        if _RECORD not in names:
+            continue
+        record = names.index(_RECORD)
+        for row in rows[1:]:
+            for column, cell in zip(rows[0], row, strict=False):
+                own = column.casefold() in ("", _RECORD, _LABEL, _PATIENT)
+                if cell and not own and len(row) > record:
+                    found.setdefault(column, {})[row[record]] = cell
+    return found
+
+
 def find_label_files(folders: Iterable[Path], root: Path) -> tuple[Path, ...]:
     """Find the label file beside the records, or above them in `root`.
 
@@ -113,7 +145,7 @@ def find_label_files(folders: Iterable[Path], root: Path) -> tuple[Path, ...]:
     folders
         Folders that hold the records.
     root
-        Folder that was asked for; it serves the folders below it that have no label file.
+        The folder that the user gave; its label file is used for folders without one.
 
     Returns
     -------
@@ -130,15 +162,15 @@ def find_label_files(folders: Iterable[Path], root: Path) -> tuple[Path, ...]:
     if without:
         places = list(dict.fromkeys((without[0], root)))
         raise DataNotFoundError(
-            f"no label file: looked for {DEFAULT_NAME} or a single {_DEFAULT_PATTERN} in "
+            f"no label file: searched for {DEFAULT_NAME} or a single {_DEFAULT_PATTERN} in "
             f"{' and '.join(map(str, places))}. Put a CSV of record,label there, name one with "
-            "labels=<file>, or take the diagnoses of #Dx lines in the headers with labels=headers."
+            "labels=<file>, or use the diagnoses in the headers' #Dx lines with labels=headers."
         )
     return tuple(dict.fromkeys(file for file in found.values() if file is not None))
 
 
 def has_label_file(folders: Iterable[Path], root: Path) -> bool:
-    """Tell whether any of these folders has a label file; see `find_label_files`."""
+    """Return whether any of these folders has a label file; see `find_label_files`."""
     return any(_label_file_of(folder, root) is not None for folder in folders)
 
 
@@ -180,20 +212,20 @@ def _rows(file: Path, data: bytes) -> list[tuple[int, list[str]]]:
 
 
 _RECORD, _LABEL, _PATIENT = "record", "label", "patient"
-#: What other data sets call the column of patients. To pass it over would tear patients apart.
+#: Other data sets' names for the patient column. Ignoring it would divide patients' records.
 _LIKE_PATIENT = {"patients", "patientid", "patientname", "patientnumber", "subject", "subjectid"}
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a label file, those of a file without a header by default.
+    """The columns of a label file; by default those of a file without a header.
 
     Attributes
     ----------
     names
         All of them, in order.
     from_header
-        Whether a header names them.
+        Whether they come from a header.
     """
 
     names: tuple[str, ...] = (_RECORD, _LABEL)
@@ -201,7 +233,7 @@ class Columns:
 
     @classmethod
     def of_header(cls, row: list[str], where: str) -> Columns | None:
-        """Take the columns from the first line of a file, or return None if it is no header.
+        """Read the columns from the first line of a file; None if it is not a header.
 
         Parameters
         ----------
@@ -213,7 +245,7 @@ class Columns:
         Raises
         ------
         DataNotFoundError
-            If a name stands twice, or patients seem to stand under a name that isn't read.
+            If a name occurs twice, or a column seems to hold patients under another name.
         """
         names = tuple(cell.strip().casefold() for cell in row)
         if not {_RECORD, _LABEL} <= set(names):
@@ -222,7 +254,7 @@ class Columns:
         if twice:
             raise DataNotFoundError(
                 f"{where}: the header of the label file has the column {twice[0]!r} "
-                f"{names.count(twice[0])} times: {','.join(row)}. Leave one of them."
+                f"{names.count(twice[0])} times: {','.join(row)}. Keep one of them."
             )
         alike = [
             cell.strip()
@@ -233,17 +265,17 @@ class Columns:
             raise DataNotFoundError(
                 f"{where}: the header of the label file has the column {alike[0]!r}, but patients "
                 f"are read from a column {_PATIENT!r} only. Rename it, so that the records of one "
-                "patient are kept on one side of a split, or take it out."
+                "patient stay in one part of a split, or remove it."
             )
         return cls(names, from_header=True)
 
     def read(self, row: list[str]) -> tuple[str, str, str]:
-        """Return a line's record, label and patient, '' for what it doesn't have."""
+        """Return a line's record, label and patient, '' for a missing one."""
         cells = dict(zip(self.names, map(str.strip, row), strict=False))
         return cells.get(_RECORD, ""), cells.get(_LABEL, ""), cells.get(_PATIENT, "")
 
     def fault(self, row: list[str]) -> str | None:
-        """Say why a line can't be used, or return None."""
+        """Return why a line can't be used, or None."""
         if len(row) != len(self.names):
             if self.from_header:
                 return f"{len(row)} columns, but the header has {len(self.names)}"

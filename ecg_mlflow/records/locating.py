@@ -1,4 +1,4 @@
-"""Where the recordings are that a user calls ``demo``, ``cinc2017``, or a path."""
+"""Find the recordings that a user names: ``demo``, ``cinc2017``, or a path."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,52 +15,50 @@ from types import ModuleType
 from ecg_mlflow.errors import DataNotFoundError
 from ecg_mlflow.files import cache_root, locked
 from ecg_mlflow.records.edf_reader import is_edf
-from ecg_mlflow.records.record import BadRecord
+from ecg_mlflow.records.record import BadRecord, Progress
 
-Progress = Callable[[int, int], None]
-
-#: Records of each made-up corpus where no number is given.
+#: Default number of records of each synthetic corpus.
 DEMO_RECORDS = {"demo": 400, "demo12": 200}
 DEMO_SEED = 0
-#: As the place of labels: the diagnoses in the headers, even where there is a label file.
+#: Given as the place of labels: use the headers' diagnoses even if there is a label file.
 HEADERS = "headers"
 _WHAT = {"demo": "made-up records", "demo12": "made-up records of 12 leads"}
 
 
 def is_demo(data: str) -> bool:
-    """Tell whether recordings are to be made up: ``demo``, ``demo12``, or these with a number."""
+    """Return whether the recordings are synthetic: ``demo``, ``demo12``, or these with a number."""
     return data.partition(":")[0] in DEMO_RECORDS
 
 
 def demo_source(source: str) -> str | None:
-    """Return what to ask for, to get the made-up records that a corpus says to be of; or None."""
-    told = re.match(r"(demo|demo12): (\d+) made-up records.*, seed (\d+)", source)
-    return None if told is None else ":".join(told.groups())
+    """Return the ``data=`` that makes a corpus's synthetic records again; else None."""
+    match = re.match(r"(demo|demo12): (\d+) made-up records.*, seed (\d+)", source)
+    return None if match is None else ":".join(match.groups())
 
 
 def asked_for(source: str) -> str:
-    """Return what to ask for, to get the recordings that a corpus says to be of.
+    """Return the ``data=`` that loads the recordings of a corpus again.
 
     Parameters
     ----------
     source
-        `ecg_mlflow.records.Corpus.source`: a path, or words that begin with what was asked for.
+        `ecg_mlflow.records.Corpus.source`: a path, or words that begin with the name of the data.
     """
     return demo_source(source) or ("cinc2017" if source.startswith("cinc2017:") else source)
 
 
 def locate(data: str, on_progress: Progress | None = None) -> tuple[str | Path, str]:
-    """Make sure that the data is on this machine; return where, and what to call it.
+    """Bring the data to this machine; return its place, and its name for people.
 
     Raises
     ------
     DataNotFoundError
-        If made-up records are asked for in a way that can't be read.
+        If the name of synthetic records can't be read.
     DownloadError
         If the Challenge's data can't be fetched.
     """
     if data == "cinc2017":
-        # Data from files does not need the HTTP client.
+        # Imported here, because data from files needs no HTTP client.
         from ecg_mlflow.records.download import fetch_cinc2017
 
         folder = fetch_cinc2017(cache_root(), on_progress=on_progress)
@@ -94,13 +92,13 @@ def _make(name: str, n_records: int, seed: int) -> tuple[Path, str]:
 
 
 def _code_digest(package: ModuleType) -> str:
-    """Digest of the generator's code: another generator makes other records."""
+    """Return the digest of the generator's code, since another generator makes other records."""
     code = sorted(Path(package.__path__[0]).glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in code)).hexdigest()[:12]
 
 
 def located(text: str, folders: Sequence[Path]) -> str:
-    """Make a relative path, or glob, start where it leads to something; keep other words."""
+    """Prefix a relative path or glob with the first folder where it exists; keep other words."""
     if text in ("cinc2017", HEADERS) or is_demo(text) or Path(text).is_absolute():
         return text
     for folder in folders:
@@ -111,16 +109,16 @@ def located(text: str, folders: Sequence[Path]) -> str:
 
 @dataclass(frozen=True)
 class Found:
-    """The headers found.
+    """The headers that a search found.
 
     Attributes
     ----------
     headers
         Absolute paths of the ``.hea`` and ``.edf`` files, sorted by record name, then by path.
     root
-        The folder asked for, or the part of the glob before its first wildcard.
+        The folder that the user gave, or the part of the glob before its first wildcard.
     note
-        What the user should know about the search, or None.
+        A note for the user about the search, or None.
     """
 
     headers: tuple[Path, ...]
@@ -131,9 +129,9 @@ class Found:
 def find_headers(data: str | Path) -> Found:
     """Find the records that a folder or a glob names.
 
-    A folder stands for the headers and EDF files in it, or, where it has none, for those one level
-    below. A glob (``**`` included) stands for those that it matches. An EDF file beside a header of
-    the same name is the same recording in another form, and is passed over.
+    A folder means the headers and EDF files in it or, if it has none, those one level below. A glob
+    (``**`` included) means those that it matches. An EDF file beside a header of the same name is
+    the same recording in another format, and is ignored.
 
     Parameters
     ----------
@@ -143,7 +141,7 @@ def find_headers(data: str | Path) -> Found:
     Raises
     ------
     DataNotFoundError
-        If there is no such folder, or no header where one was looked for.
+        If the folder doesn't exist, or no header is found.
     """
     asked = os.path.abspath(os.path.expanduser(data))
     folder = Path(asked)
@@ -165,23 +163,22 @@ def find_headers(data: str | Path) -> Found:
     return _found(headers, _fixed_part(asked))
 
 
-def split_twins(headers: Iterable[Path]) -> tuple[tuple[Path, ...], tuple[BadRecord, ...]]:
-    """Part the headers whose record name stands once from those that share one.
+def split_duplicates(headers: Iterable[Path]) -> tuple[tuple[Path, ...], tuple[BadRecord, ...]]:
+    """Separate the headers with a unique record name from those that share one.
 
-    Which of several recordings a name in the label file means can't be known, so all of them
-    are bad.
+    A shared name in the label file is ambiguous, so all recordings of that name are bad.
     """
     by_id: dict[str, list[Path]] = defaultdict(list)
     for header in headers:
         by_id[header.stem].append(header)
     single = tuple(paths[0] for paths in by_id.values() if len(paths) == 1)
-    twins = tuple(
+    duplicates = tuple(
         BadRecord(name, str(path), f"one id twice: also {', '.join(map(str, others))}")
         for name, paths in by_id.items()
         for path in paths
         if (others := [other for other in paths if other != path])
     )
-    return single, twins
+    return single, duplicates
 
 
 def _in_folder(folder: Path) -> Found:
@@ -206,11 +203,11 @@ def _is_record(path: Path) -> bool:
 
 
 def _found(records: Sequence[Path], root: Path, note: str | None = None) -> Found:
-    """Sort what was found, without EDF files that a header stands beside."""
+    """Sort the records found, without EDF files that have a header beside them."""
     described = {path.with_suffix("") for path in records if not is_edf(path)}
     kept = [path for path in records if not is_edf(path) or path.with_suffix("") not in described]
     if len(kept) < len(records):
-        more = f"passed over {len(records) - len(kept)} EDF files beside headers of their names"
+        more = f"ignored {len(records) - len(kept)} EDF files beside headers of the same name"
         note = more if note is None else f"{note}; {more}"
     return Found(_sorted(kept), root, note)
 

@@ -1,4 +1,4 @@
-"""Packs records into a corpus: one pass over the files, one sequential write."""
+"""Pack records into a corpus: one pass over the files, one sequential write."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def pack(
     provenance: Provenance | None = None,
     patients: Mapping[str, str] | None = None,
 ) -> Corpus:
-    """Pack labelled records into a corpus of their own folder.
+    """Pack labelled records into a corpus, in a folder named by its digest.
 
-    The samples stay int16 if all records are digital; one that isn't makes all of them float32
-    in mV. Equal content makes the same folder, wherever it came from.
+    The samples stay int16 if all records are digital; otherwise all become float32 in mV. Equal
+    content gives the same folder, independent of its origin.
 
     Parameters
     ----------
     records
         Records and labels, by ascending record name; at least one.
     into
-        Folder of corpora; the corpus is its subfolder called by the digest.
+        Folder of corpora; the corpus becomes its subfolder named by the digest.
     name
-        What is being packed; two builds of one name must not run at once.
+        Name of the build; builds of one name must not run at the same time.
     provenance
-        Where the records come from.
+        The origin of the records.
     patients
-        Whose the records are, by record name, as far as that is known.
+        Patients by record name, as far as they are known.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def pack(
             try:
                 move_folder(scratch, target)
             except OSError:
-                # Another source of the same content may have been quicker.
+                # Another process may have packed the same content meanwhile.
                 if not target.exists():
                     raise
     return Corpus.open(target, provenance)
@@ -87,14 +87,14 @@ def _write(
         staged.unlink()
     else:
         staged.rename(folder / SIGNALS_NAME)
-    whose = [patients.get(record.id, "") for record in kept]
-    index = make_index(kept, labels, dtype, hashes, whose)
+    patient_of = [patients.get(record.id, "") for record in kept]
+    index = make_index(kept, labels, dtype, hashes, patient_of)
     (folder / INDEX_NAME).write_bytes(index_bytes(index))
     return index
 
 
 def _rewrite_in_millivolts(staged: Path, file: Path, records: list[DigitalRecord]) -> list[bytes]:
-    """Convert staged records of either form to float32; return their samples' hashes."""
+    """Convert staged int16 or float32 records to mV; return their samples' hashes."""
     hashes = []
     with staged.open("rb") as source, file.open("wb") as target:
         for record in records:
@@ -108,7 +108,7 @@ def _rewrite_in_millivolts(staged: Path, file: Path, records: list[DigitalRecord
 
 
 def _without_samples(record: DigitalRecord) -> DigitalRecord:
-    """Keep the shape and type of the samples, not the memory."""
+    """Replace the samples by an array of the same shape and type that needs no memory."""
     hollow: NDArray[Any] = np.broadcast_to(np.zeros((), record.samples.dtype), record.samples.shape)
     if record.digital is not None:
         return replace(record, digital=hollow)

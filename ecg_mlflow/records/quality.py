@@ -1,4 +1,4 @@
-"""What is wrong with leads that can be read all the same: flat, standing still, or cut off."""
+"""Find faults of readable leads: flat, constant for a while, saturated, or NaN."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-#: A lead that doesn't move for so long has no contact: between two beats there is always noise.
+#: A lead that is constant for so long has no contact: a signal has noise between two beats.
 STILL_S = 1.0
-#: So long at the lead's own highest or lowest value, and in all so long, it is cut off: a wave's
-#: peak lasts for a sample or two.
+#: A lead is saturated if it stays at its highest or lowest value for so long at a time, and for so
+#: long in total: a wave's peak lasts for a sample or two.
 CUT_RUN_S, CUT_TOTAL_S = 0.02, 0.1
 _LEAST_RUN = 4
 
@@ -24,11 +24,11 @@ class LeadFault:
     Attributes
     ----------
     lead
-        Its name.
+        The lead's name.
     kind
         "flat", "still", "saturated" or "NaN".
     seconds
-        How much of the recording is affected.
+        Duration of the fault.
     """
 
     lead: str
@@ -54,11 +54,11 @@ def lead_faults(
     Parameters
     ----------
     samples
-        ``(n_samples, n_leads)``, as stored or in mV: the scale doesn't matter.
+        ``(n_samples, n_leads)``, in any scale.
     fs
         Sampling frequency in Hz.
     leads
-        Their names.
+        The leads' names.
     """
     return tuple(
         fault
@@ -90,13 +90,13 @@ def _faults(values: npt.NDArray[Any], fs: float, lead: str) -> list[LeadFault]:
 
 
 def _longest(true: npt.NDArray[np.bool_], least: int) -> int:
-    """Return the length of the longest run of True, if it is at least so long, else 0."""
+    """Return the length of the longest run of True if it has the least length, else 0."""
     runs = _runs(true, least)
     return int(runs.max()) if len(runs) else 0
 
 
 def _runs(true: npt.NDArray[np.bool_], least: int) -> npt.NDArray[np.int64]:
-    """Return the lengths of all runs of True that are at least so long."""
+    """Return the lengths of all runs of True that have the least length."""
     if np.count_nonzero(true) < least:
         return np.zeros(0, np.int64)
     edges = np.flatnonzero(np.diff(true, prepend=False, append=False))

@@ -1,21 +1,20 @@
-"""Reads all records of a selection once, and parts the good from the bad."""
+"""Read all records of a selection once, and separate the good from the bad."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ecg_mlflow.errors import RecordError
 from ecg_mlflow.records.edf_reader import is_edf, read_edf_digital
 from ecg_mlflow.records.header_comments import diagnoses
 from ecg_mlflow.records.labels import Labels
-from ecg_mlflow.records.locating import split_twins
-from ecg_mlflow.records.record import BadRecord, DigitalRecord, Record
+from ecg_mlflow.records.locating import split_duplicates
+from ecg_mlflow.records.record import BadRecord, DigitalRecord, Progress, Record
 from ecg_mlflow.records.wfdb_header import files_of as wfdb_files
 from ecg_mlflow.records.wfdb_reader import read_digital as read_wfdb_digital
 
-Progress = Callable[[int, int], None]
 _RECORD_NAME = re.compile(r"[-\w]+")
 
 
@@ -27,18 +26,18 @@ class Reading:
     headers
         Sorted by record name.
     labels
-        What the label files say; None takes each record's diagnoses from its header.
+        The content of the label files; None uses the diagnoses in each record's header.
     on_progress
-        Called with (records done, records in all).
+        Called with (records done, records in total).
 
     Attributes
     ----------
     bad
-        Every fault of every record, complete when `good` has come to its end.
+        Every fault of every record, complete when `good` is exhausted.
     files
-        Every file that was read or should have been, likewise.
+        Every file of the records, likewise.
     in_headers
-        The label of each record that has one in its header, likewise; empty with label files.
+        The label of each record with a label in its header, likewise; empty with label files.
     """
 
     def __init__(
@@ -53,9 +52,9 @@ class Reading:
         self.in_headers: dict[str, str] = {}
 
     def good(self) -> Iterator[tuple[DigitalRecord, str]]:
-        """Yield the usable records by name; `bad` and `files` are complete afterwards."""
-        single, twins = split_twins(self._headers)
-        self.bad.extend(twins)
+        """Yield the usable records with their labels, by name; complete the attributes."""
+        single, duplicates = split_duplicates(self._headers)
+        self.bad.extend(duplicates)
         if self._labels is not None:
             self.bad.extend(self._problems(self._labels))
         for done, path in enumerate(single, start=1):
@@ -76,7 +75,7 @@ class Reading:
     def _problems(self, labels: Labels) -> Iterator[BadRecord]:
         asked = {path.stem for path in self._headers}
         for problem in labels.problems:
-            # A line whose first column is no record name may belong to any record.
+            # A line without a valid record name may belong to any record.
             if problem.id in asked or not _RECORD_NAME.fullmatch(problem.id):
                 yield problem
 
@@ -102,7 +101,7 @@ class Reading:
 
 
 def read_digital(path: str | Path, *, keep_invalid: bool = False) -> DigitalRecord:
-    """Read a record as its files hold it.
+    """Read a record as stored in its files.
 
     Parameters
     ----------
@@ -110,14 +109,14 @@ def read_digital(path: str | Path, *, keep_invalid: bool = False) -> DigitalReco
         The ``.hea`` file of a WFDB record (see `wfdb_reader.read_digital`), or an ``.edf`` file
         (see `edf_reader.read_edf_digital`).
     keep_invalid
-        Whether samples that WFDB marks as invalid are NaN in mV, rather than an error.
+        Whether samples that WFDB marks as invalid become NaN in mV; otherwise they are an error.
 
     Raises
     ------
     RecordError
         If the record can't be used; the message says why.
     ExtraMissingError
-        If it is an EDF file, and the package edfio is not installed.
+        If it is an EDF file and the package edfio is not installed.
     """
     path = Path(path)
     if is_edf(path):
@@ -132,5 +131,5 @@ def read_record(path: str | Path, label: str | None = None) -> Record:
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """Return the files that a record consists of, as far as its header can be read."""
+    """Return the files of a record, as far as its header can be read."""
     return (path,) if is_edf(path) else wfdb_files(path)

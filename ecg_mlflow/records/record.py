@@ -1,9 +1,9 @@
-"""What one recording is: signal, sampling frequency, leads, label; and what a bad one is."""
+"""Define a recording: signal, sampling frequency, leads and label; and a bad recording."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_mlflow.errors import BadRecordsError, RecordError
+
+#: Called with what is done, and what there is in total: records, or bytes.
+Progress = Callable[[int, int], None]
 
 LISTED_AT_MOST = 50
 _PER_MILLIVOLT = {"mv": 1.0, "uv": 1e3, "nv": 1e6, "v": 1e-3}
@@ -23,7 +26,7 @@ class Record:
     Attributes
     ----------
     id
-        Name of the record: its header's file name without the suffix.
+        Name of the record: the file name of its header without the suffix.
     signal
         Samples in mV, shape ``(n_samples, n_leads)``, float32.
     fs
@@ -31,7 +34,7 @@ class Record:
     leads
         One name per column of `signal`.
     label
-        The record's class, or None where it isn't known.
+        The record's class, or None if unknown.
     """
 
     id: str
@@ -43,10 +46,10 @@ class Record:
 
 @dataclass(frozen=True, eq=False)
 class DigitalRecord:
-    """One recording as its files hold it.
+    """One recording as stored in its files.
 
-    Either `digital` is set, and ``mV = (digital - baseline) / gain``, or `physical` is, for
-    samples that don't fit 16 bits; then gain is 1 and baseline 0.
+    Either `digital` is set, with ``mV = (digital - baseline) / gain``, or, for samples that need
+    more than 16 bits, `physical` with gain 1 and baseline 0.
 
     Attributes
     ----------
@@ -57,7 +60,7 @@ class DigitalRecord:
     leads
         One name per lead.
     digital
-        Samples as the converter gave them, shape ``(n_samples, n_leads)``, int16, or None.
+        Samples of the converter, shape ``(n_samples, n_leads)``, int16, or None.
     physical
         Samples in mV, shape ``(n_samples, n_leads)``, float32, or None.
     gain
@@ -65,11 +68,11 @@ class DigitalRecord:
     baseline
         The converter's value at 0 mV, shape ``(n_leads,)``, float32.
     units
-        Physical unit of each lead in the header; the values above are for mV already.
+        Physical unit of each lead in the header; gain and baseline refer to mV.
     files
         Every file that was read, the header first.
     comments
-        What a WFDB header says beside that, a line each, without the ``#``.
+        Comment lines of a WFDB header, without the ``#``.
     """
 
     id: str
@@ -87,7 +90,7 @@ class DigitalRecord:
     def from_millivolts(
         cls, name: str, signal: NDArray[np.float32], fs: float, leads: tuple[str, ...]
     ) -> DigitalRecord:
-        """Make a record of a signal in mV, ``(n_samples, n_leads)`` float32, that no file holds."""
+        """Make a record without files of a signal in mV, ``(n_samples, n_leads)`` float32."""
         ones = np.ones(len(leads), np.float32)
         units = ("mV",) * len(leads)
         return cls(name, fs, leads, None, signal, ones, np.zeros_like(ones), units, ())
@@ -106,7 +109,7 @@ class DigitalRecord:
 
 @dataclass(frozen=True)
 class BadRecord:
-    """One recording that can't be used, and why.
+    """One recording that can't be used, with the reason.
 
     Attributes
     ----------
@@ -115,7 +118,7 @@ class BadRecord:
     path
         The file at fault, with its line where there is one (``REFERENCE.csv:12``).
     reason
-        The kind of fault, then a colon and the particulars where there are any.
+        The kind of fault, then a colon and the details if there are any.
     """
 
     id: str
@@ -124,7 +127,7 @@ class BadRecord:
 
     @property
     def kind(self) -> str:
-        """The reason without its particulars, by which lists are grouped."""
+        """The reason without its details; lists are grouped by it."""
         return self.reason.partition(":")[0]
 
 
@@ -134,13 +137,13 @@ def units_per_millivolt(lead: str, unit: str) -> float:
     Raises
     ------
     RecordError
-        If the unit is no voltage.
+        If the unit is not a voltage.
     """
     try:
         return _PER_MILLIVOLT[unit.lower()]
     except KeyError:
         raise RecordError(
-            f"unit that is no voltage: lead {lead!r} is in {unit!r}; allowed are V, mV, uV, nV"
+            f"unit is not a voltage: lead {lead!r} is in {unit!r}; allowed are V, mV, uV, nV"
         ) from None
 
 
@@ -161,7 +164,7 @@ def to_millivolts(
     Returns
     -------
     ndarray
-        Shape ``(n_samples, n_leads)``, float32, in mV, a fresh array.
+        A new array in mV, shape ``(n_samples, n_leads)``, float32.
     """
     signal = samples.astype(np.float32)
     signal -= baseline
@@ -170,7 +173,7 @@ def to_millivolts(
 
 
 def list_bad_records(bad: Iterable[BadRecord]) -> list[str]:
-    """Write bad records as lines of text, grouped by the kind of fault, all of them."""
+    """List all bad records as lines of text, grouped by the kind of fault."""
     groups: dict[str, list[BadRecord]] = defaultdict(list)
     for record in bad:
         groups[record.kind].append(record)
@@ -178,15 +181,13 @@ def list_bad_records(bad: Iterable[BadRecord]) -> list[str]:
     for kind, members in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])):
         lines.append(f"{kind} ({len(members)}):")
         for record in sorted(members, key=lambda member: (member.id, member.path)):
-            particulars = record.reason.partition(":")[2].strip()
-            lines.append(
-                f"  {record.id}  {record.path}" + (f"  {particulars}" if particulars else "")
-            )
+            details = record.reason.partition(":")[2].strip()
+            lines.append(f"  {record.id}  {record.path}" + (f"  {details}" if details else ""))
     return lines
 
 
 def bad_records_error(bad: Sequence[BadRecord]) -> BadRecordsError:
-    """Make the one error that lists all bad records, by kind, at most 50 lines of them."""
+    """Return the error that lists all bad records by kind, in at most 50 lines."""
     lines = list_bad_records(bad)
     shown = lines[:LISTED_AT_MOST]
     if len(lines) > len(shown):
@@ -196,5 +197,5 @@ def bad_records_error(bad: Sequence[BadRecord]) -> BadRecordsError:
     return BadRecordsError(
         f"{n_records} records can't be used ({len(bad)} faults):\n"
         + "\n".join(shown)
-        + "\nMend or remove them, or leave them out with on_bad_record=skip."
+        + "\nRepair or remove them, or leave them out with on_bad_record=skip."
     )

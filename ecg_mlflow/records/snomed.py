@@ -1,4 +1,4 @@
-"""SNOMED CT codes of the diagnoses that CinC 2020 and 2021 score, with their abbreviations.
+"""List the SNOMED CT codes that CinC 2020 and 2021 score, with their abbreviations.
 
 The 30 codes and abbreviations are those of ``dx_mapping_scored.csv`` in
 https://github.com/physionetchallenges/evaluation-2021; see Reyna et al., "Will two do? Varying
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-#: Abbreviation of each code. A plain dict, so that grid files with it can be pickled.
+#: Abbreviation of each code; a plain dict, so that grid files with it can be pickled.
 SNOMED: Mapping[str, str] = {
     "164889003": "AF",
     "164890007": "AFL",
@@ -50,10 +50,10 @@ CODES: Mapping[str, str] = {abbreviation: code for code, abbreviation in SNOMED.
 
 
 def in_words(label: str) -> str:
-    """Write a diagnosis with its abbreviation where it is a code: ``164889003 (AF)``."""
+    """Return a diagnosis, with its abbreviation if it is a known code: ``164889003 (AF)``."""
     return f"{label} ({SNOMED[label]})" if label in SNOMED else label
 
 
 def abbreviated(label: str) -> str:
-    """Write a record's label, several diagnoses with commas between, in abbreviations."""
+    """Return a label of one or several comma-separated diagnoses in abbreviations."""
     return ",".join(SNOMED.get(one, one) for one in label.split(","))

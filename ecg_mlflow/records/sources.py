@@ -1,4 +1,4 @@
-"""From what a user calls their data to a packed corpus, quickly when nothing has changed."""
+"""Load the corpus of the data that a user names, from the cache if its files are unchanged."""
 
 from __future__ import annotations
 
@@ -19,27 +19,32 @@ from ecg_mlflow.records.header_comments import (
     labels_digest,
     read_header_groups,
 )
-from ecg_mlflow.records.label_table import read_groups
-from ecg_mlflow.records.labels import find_label_files, has_label_file, read_labels
+from ecg_mlflow.records.labels import (
+    find_label_files,
+    has_label_file,
+    read_groups,
+    read_labels,
+)
 from ecg_mlflow.records.locating import HEADERS, Found, absolute, find_headers, locate
 from ecg_mlflow.records.packing import pack
-from ecg_mlflow.records.reading import Progress, Reading
-from ecg_mlflow.records.record import BadRecord, bad_records_error
+from ecg_mlflow.records.reading import Reading
+from ecg_mlflow.records.record import BadRecord, Progress, bad_records_error
 
-#: To be raised when the same files come to mean another corpus; older notes are then made anew.
+#: Raise it when a change of the code gives another corpus for the same files; older notes are
+#: then replaced.
 _NOTE_FORM = 2
 
 
 def load_corpus(
     data: str, labels: str | Path | None = None, on_progress: Progress | None = None
 ) -> Corpus:
-    """Open the corpus of some data, packing it first where that wasn't done before.
+    """Open the corpus of some data, after packing it if that wasn't done before.
 
     1. Find the headers and the label files.
     2. If they and the signal files have the paths, sizes and times of the last packing, open
-       what was packed then.
-    3. Else read all records, leave out the bad ones (`Corpus.bad` says which and why), pack
-       the others, and note the files' sizes and times.
+       that corpus.
+    3. Otherwise read all records, leave out the bad ones (`Corpus.bad` lists them with reasons),
+       pack the others, and note the files' sizes and times.
 
     Parameters
     ----------
@@ -48,28 +53,28 @@ def load_corpus(
         ``cinc2017``, a folder of WFDB records or EDF files, or a glob of these.
     labels
         A CSV of ``record,label``, or with a header that may also name the column ``patient``; or
-        ``headers`` for the diagnoses of ``#Dx`` lines in the headers, those of one record with
-        commas between. By default the CSV beside the records, or the headers where there is none.
+        ``headers`` for the diagnoses in the headers' ``#Dx`` lines, several separated by commas. By
+        default the CSV beside the records, or the headers if there is none.
     on_progress
-        Called with (done, total): bytes while downloading, then records while packing.
+        Called with (done, total): bytes during the download, then records during packing.
 
     Raises
     ------
     DataNotFoundError
         If there are no records or no labels where they were looked for.
     BadRecordsError
-        If not one of the records can be used.
+        If no record can be used.
     DownloadError
         If the Challenge's data can't be fetched.
     ExtraMissingError
-        If there are EDF files, and the package that reads them is not installed.
+        If there are EDF files and the package that reads them is not installed.
     CorpusError
-        If what was packed before is damaged.
+        If the packed corpus is damaged.
     """
     folder, source = locate(data, on_progress)
     found = find_headers(folder)
-    said = None if labels is None else str(labels if labels == HEADERS else absolute(labels))
-    inputs = _Inputs(str(absolute(folder)), found, _label_files(found, labels), said)
+    given = None if labels is None else str(labels if labels == HEADERS else absolute(labels))
+    inputs = _Inputs(str(absolute(folder)), found, _label_files(found, labels), given)
     note = cache_root() / "sources" / f"{inputs.key}.json"
     if corpus := _reopen(note, inputs, source):
         return corpus
@@ -79,17 +84,17 @@ def load_corpus(
 
 
 def load_groups(data: str, labels: str | Path | None = None) -> dict[str, dict[str, str]]:
-    """Read what may describe groups of some data's records: age, sex, site.
+    """Read values that may describe groups of some data's records: age, sex, site.
 
     Parameters
     ----------
     data, labels
-        As for `load_corpus`.
+        Same as for `load_corpus`.
 
     Returns
     -------
-    For each column of the label files, or for ``Age`` and ``Sex`` where the labels are those of the
-    headers, the values by record.
+    The values by record for each column of the label files, or for ``Age`` and ``Sex`` if the
+    labels come from the headers.
 
     Raises
     ------
@@ -103,7 +108,7 @@ def load_groups(data: str, labels: str | Path | None = None) -> dict[str, dict[s
 
 
 def _label_files(found: Found, labels: str | Path | None) -> tuple[Path, ...] | None:
-    """Choose where labels come from: files, or None for the records' headers."""
+    """Return the label files, or None if the labels come from the records' headers."""
     if labels == HEADERS:
         return None
     if labels is not None:
@@ -116,27 +121,27 @@ def _label_files(found: Found, labels: str | Path | None) -> tuple[Path, ...] | 
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What a corpus is asked of: the folder or glob, and what was found there."""
+    """The input of a corpus: the folder or glob, and the files found there."""
 
     asked: str
     found: Found
     label_files: tuple[Path, ...] | None
-    #: Where the labels were said to be, if it was said.
+    #: The place of the labels that the user gave, if any.
     labels: str | None = None
 
     @property
     def key(self) -> str:
-        """Digest of the question: what a note is filed under."""
+        """Digest of the folder and label files, which names the note."""
         files = [HEADERS] if self.label_files is None else map(str, self.label_files)
         return hashlib.sha256("\0".join([self.asked, *files]).encode()).hexdigest()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know about the search."""
+        """Notes for the user about the search."""
         return () if self.found.note is None else (self.found.note,)
 
     def stamps(self, signal_files: Iterable[str | Path]) -> dict[str, str]:
-        """Size and time of every file found and of `signal_files`, by path."""
+        """Return size and time of every file found and of `signal_files`, by path."""
         paths = (*self.found.headers, *(self.label_files or ()), *signal_files)
         return {path: _stamp(path) for path in dict.fromkeys(map(str, paths))}
 
@@ -150,10 +155,10 @@ def _build(note: Path, inputs: _Inputs, source: str, on_progress: Progress | Non
     records = reading.good()
     first = next(records, None)
     if first is None:
-        raise BadRecordsError(f"not one record can be used: {bad_records_error(reading.bad)}")
+        raise BadRecordsError(f"no record can be used: {bad_records_error(reading.bad)}")
     patients = {} if labels is None else labels.patients
     corpus = pack(chain([first], records), corpora_folder(), note.stem, patients=patients)
-    # A header or label file that changed while it was read makes the note stale at once.
+    # The times before reading win: a file that changed meanwhile makes the note outdated at once.
     stamps = inputs.stamps(reading.files) | before
     content = {
         "form": _NOTE_FORM,
@@ -168,7 +173,7 @@ def _build(note: Path, inputs: _Inputs, source: str, on_progress: Progress | Non
 
 
 def _reopen(note: Path, inputs: _Inputs, source: str) -> Corpus | None:
-    """Open what was packed before, if none of its files has changed since."""
+    """Open the corpus that was packed before, if all of its files are unchanged."""
     try:
         content = json.loads(note.read_bytes())
     except (FileNotFoundError, ValueError):

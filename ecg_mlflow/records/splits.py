@@ -1,4 +1,4 @@
-"""Which records train, validate and test, decided once for a whole study."""
+"""Divide records into training, validation and test parts, once for a whole study."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ SHOWN = 10
 class Split:
     """A rule that divides records.
 
-    Where the labels name patients, the records of one patient stand on one side: by chance they are
-    divided together; a border, or a list of records, that tears a patient apart is an error.
+    If the labels name patients, all records of a patient go into one part. A random division keeps
+    them together; a division in order or by a list that separates them is an error.
 
     Parameters
     ----------
@@ -35,19 +35,19 @@ class Split:
         The training fraction (the rest is the test set), or ``(train, test)``, or ``(train,
         validation, test)``, adding up to 1.
     stratified
-        Divide each class by itself; with patients, or several labels a record, so that each
-        class's records come close to the fractions.
+        Divide each class separately; with patients, or several labels per record, each class only
+        approximates the fractions.
     seed
-        Divide by chance. Without a seed the order of the sorted records decides: the first are the
+        Divide at random. Without a seed the sorted records are divided in order: the first are the
         test set, then come validation and training.
     records
-        Instead of `fractions`: ``{"test": [ids], "validation": [ids]}``; all others train.
+        Instead of `fractions`: ``{"test": [ids], "validation": [ids]}``; all other records train.
 
     Raises
     ------
     SplitError
         If the fractions don't add up to 1, `records` names an unknown part or a record twice, or
-        `records` comes with what decides a division by fractions.
+        `records` is combined with `stratified` or `seed`.
     """
 
     fractions: float | tuple[float, ...] = 0.8
@@ -68,6 +68,7 @@ class Split:
             raise self._unreadable()
 
     def __str__(self) -> str:
+        # A parameter of the study's run, which a later version must log with the same text.
         if self.records is not None:
             listed = ", ".join(f"{len(names)} {part}" for part, names in self.records.items())
             return f"by name: {listed}"
@@ -84,7 +85,7 @@ class Split:
     def _check_records(self, records: Mapping[str, Sequence[str]]) -> None:
         if self.stratified or self.seed is not None:
             raise SplitError(
-                "a split that lists its records leaves nothing to stratified and seed: leave these "
+                "a split that lists its records takes no stratified and no seed: leave these "
                 "out, or divide by fractions"
             )
         if not isinstance(records, Mapping) or any(isinstance(p, str) for p in records.values()):
@@ -115,7 +116,7 @@ class Split:
         return dict(zip(names[len(given)], given, strict=True))
 
     def by_chance(self) -> str:
-        """Write this split as it would divide by chance, for advice."""
+        """Return the random version of this split, for advice in messages."""
         fractions = 0.8 if self.records is not None else self.fractions
         stratified = ", stratified=True" if self.stratified else ""
         return f"split=Split({fractions!r}{stratified}, seed=0)"
@@ -128,7 +129,7 @@ class Parts:
     Attributes
     ----------
     validation
-        Empty where the split has no such part.
+        Empty if the split has no such part.
     """
 
     train: npt.NDArray[np.int64]
@@ -136,7 +137,7 @@ class Parts:
     test: npt.NDArray[np.int64]
 
     def items(self) -> list[tuple[str, npt.NDArray[np.int64]]]:
-        """Return the parts that hold records, by name."""
+        """Return the non-empty parts, by name."""
         named = ((TRAIN, self.train), (VALIDATION, self.validation), (TEST, self.test))
         return [(name, rows) for name, rows in named if len(rows)]
 
@@ -149,40 +150,40 @@ def split_records(
     rows: npt.NDArray[np.int64],
     patients: Sequence[str] | None = None,
 ) -> Parts:
-    """Divide the records at `rows` by the rule.
+    """Divide the records at `rows` by a split.
 
     Parameters
     ----------
     split
         The rule.
     ids, labels
-        Of the whole corpus, sorted by id.
+        Ids and labels of the whole corpus, sorted by id.
     copies
-        Groups of ids that hold the same signal.
+        Groups of ids with the same signal.
     rows
         ``(n,)`` positions of the records to divide, ascending.
     patients
-        Whose the records of the whole corpus are, '' where that isn't known; or None.
+        Patient of each record of the whole corpus, '' if unknown; or None.
 
     Raises
     ------
     SplitError
         If a part stays empty, a listed record doesn't exist, or two records of one patient or two
-        copies of one recording stand in different parts, which chance is never allowed to do.
+        copies of one recording are in different parts; a random division avoids the latter.
     """
     by_patient = rows_by_patient(rows, patients)
     several = any(SEPARATOR in labels[row] for row in rows)
     if split.stratified and several and split.seed is None:
         raise SplitError(
-            "records of several labels can't be divided class by class in their order: divide them "
-            f"by chance, {split.by_chance()}"
+            "records with several labels can't be divided class by class in order: divide them "
+            f"at random, {split.by_chance()}"
         )
     if split.records is not None:
         places = _listed_parts(split.records, ids, rows)
     elif split.seed is not None and (by_patient or (split.stratified and several)):
         place = {ids[row]: int(row) for row in rows}
-        twins = [[place[name] for name in group if name in place] for group in copies]
-        groups = groups_of(rows.tolist(), [*by_patient.values(), *twins])
+        equal = [[place[name] for name in group if name in place] for group in copies]
+        groups = groups_of(rows.tolist(), [*by_patient.values(), *equal])
         strata = labels if split.stratified else [""] * len(ids)
         places = divide_groups(groups, strata, split.seed, partial(_counts, split.shares()))
     else:
@@ -195,8 +196,8 @@ def split_records(
     if empty:
         message = f"{len(rows)} records leave nothing for {' and '.join(empty)}"
         if by_patient:
-            message += f", as their {len(by_patient)} patients stay whole. Try another seed or "
-            message += "other fractions"
+            message += f", because the records of each of their {len(by_patient)} patients stay "
+            message += "together. Try another seed or other fractions"
         raise SplitError(message)
     check_patients(parts, ids, by_patient, split.by_chance())
     _check_copies(parts, ids, copies, split.by_chance())
@@ -204,7 +205,7 @@ def split_records(
 
 
 def spread(n_records: int, limit: int | None) -> npt.NDArray[np.int64]:
-    """Choose at most `limit` of the records, evenly spread: ``(n,)`` ascending positions."""
+    """Choose at most `limit` evenly spaced records: ``(n,)`` ascending positions."""
     if limit is None or limit >= n_records:
         return np.arange(n_records, dtype=np.int64)
     return np.arange(limit, dtype=np.int64) * n_records // limit
@@ -239,7 +240,7 @@ def _fraction_parts(
     for row in rows:
         strata[labels[row] if split.stratified else ""].append(int(row))
     parts: dict[str, list[int]] = defaultdict(list)
-    twin_of = {name: group[0] for group in copies for name in group}
+    first_copy = {name: group[0] for group in copies for name in group}
     moved: dict[str, str] = {}
     for label in sorted(strata):
         order = strata[label]
@@ -250,14 +251,14 @@ def _fraction_parts(
         for name, count in _counts(split.shares(), len(order)).items():
             part, start = order[start : start + count], start + count
             for row in part:
-                # Copies follow the first of their group, also from another stratum.
-                group = twin_of.get(ids[row]) if split.seed is not None else None
+                # Copies go where the first of their group went, also from another stratum.
+                group = first_copy.get(ids[row]) if split.seed is not None else None
                 parts[moved.setdefault(group, name) if group else name].append(row)
     return parts
 
 
 def _counts(shares: Mapping[str, float], n_records: int) -> dict[str, int]:
-    """Return how many records each part gets, in the order in which they are dealt out."""
+    """Return how many records each part gets, in the order in which the parts are filled."""
     n_train = round(shares[TRAIN] * n_records)
     n_validation = round(shares.get(VALIDATION, 0.0) * n_records)
     n_test = n_records - n_train - n_validation
@@ -275,14 +276,14 @@ def _check_copies(
             torn.append(_few([f"{name} ({part})" for name, part in found.items()], " = "))
     if torn:
         raise SplitError(
-            f"the same recording stands on two sides of the split under different names: "
-            f"{_few(torn, '; ')}. Leave all but one out, or divide by chance, which keeps copies "
+            f"the same recording is in two parts of the split under different names: "
+            f"{_few(torn, '; ')}. Leave all but one out, or divide at random, which keeps copies "
             f"together: {advice}"
         )
 
 
 def _is(value: object, kind: type) -> bool:
-    """Say whether a value is such a number; True and False are none."""
+    """Return whether a value is such a number; True and False are not."""
     return isinstance(value, kind) and not isinstance(value, bool)
 
 

@@ -1,8 +1,8 @@
-"""One file over HTTP: with progress, resumed where it broke off, checked before it is used.
+"""Download a file over HTTP, with progress, resuming and a checksum.
 
-The bytes go to `<name>.part` beside the target. A small `<name>.part.json` remembers the server's
-mark of the file's version (ETag or Last-Modified), which is sent back as `If-Range`: a file that
-changed meanwhile is fetched anew instead of being glued together from two versions.
+The bytes go to `<name>.part` beside the target. A small `<name>.part.json` holds the server's
+version of the file (ETag or Last-Modified), which is sent back as `If-Range`: a file that changed
+meanwhile is downloaded again from its beginning.
 """
 
 from __future__ import annotations
@@ -12,22 +12,20 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import requests
 
 from ecg_mlflow.errors import DownloadError
+from ecg_mlflow.records.record import Progress
 
-Progress = Callable[[int, int], None]
-
-_CHUNK_BYTES = 1 << 14  # a connection that breaks off loses the chunk that it was in
-_TIMEOUT_S = (10.0, 60.0)  # to connect, and between two pieces of the answer
+_CHUNK_BYTES = 1 << 14  # a connection that breaks loses the chunk in transit
+_TIMEOUT_S = (10.0, 60.0)  # to connect, and between two pieces of the response
 _SPARE_BYTES = 16 << 20
 
 
 def fetch_text(url: str) -> str:
-    """A small text file.
+    """Return a small text file.
 
     Raises
     ------
@@ -51,22 +49,22 @@ def fetch_file(
     attempts: int = 5,
     pause_s: float = 2.0,
 ) -> Path:
-    """Fetch a file whose SHA-256 is known; what an earlier call left half done is continued.
+    """Download a file with a known SHA-256; continue an earlier incomplete download.
 
-    A target that is there and right is taken as it is.
+    An existing target with the right checksum is used as it is.
 
     Parameters
     ----------
     url
-        Of the file.
+        Address of the file.
     target
-        Where the file will stand; appears only when it is complete and right.
+        Path of the file; it appears only when it is complete and right.
     sha256
         Hexadecimal.
     on_progress
-        Called with the bytes that are here and the bytes in all (0 if the server doesn't say).
+        Called with the bytes received so far and in total (0 if the server doesn't tell).
     attempts
-        How often in a row a broken connection may bring nothing new before this gives up.
+        Number of successive connections without new bytes after which this gives up.
     pause_s
         Pause before the next attempt.
 
@@ -90,8 +88,8 @@ def fetch_file(
             failures = 0 if _size(part) > before else failures + 1
             if failures >= attempts:
                 raise DownloadError(
-                    f"{url}: {_cause(error)}; {_size(part)} bytes are kept in {part} and the next "
-                    "call goes on from there"
+                    f"{url}: {_cause(error)}; {_size(part)} bytes are kept in {part}, where the "
+                    "next call continues"
                 ) from error
             time.sleep(pause_s)
         except OSError as error:
@@ -100,9 +98,9 @@ def fetch_file(
     if found != sha256.lower():
         _forget(part)
         raise DownloadError(
-            f"{url}: the checksum is wrong: sha256 {found} came, {sha256.lower()} was expected. "
-            "The connection damaged the file, or the server has another version of it; what came "
-            "was deleted"
+            f"{url}: the checksum is wrong: sha256 {found} was received, {sha256.lower()} was "
+            "expected. The connection damaged the file, or the server has another version of it; "
+            "the download was deleted"
         )
     part.replace(target)
     _forget(part)
@@ -110,7 +108,7 @@ def fetch_file(
 
 
 def _continue(url: str, part: Path, on_progress: Progress | None) -> None:
-    """Append what is missing to `part`, or write it anew where the server can't continue."""
+    """Append the missing bytes to `part`, or start again if the server can't continue."""
     here, version = _size(part), _version(part)
     headers = {"Accept-Encoding": "identity"}  # a range counts the bytes of the file as it is
     if here and version:
@@ -118,21 +116,21 @@ def _continue(url: str, part: Path, on_progress: Progress | None) -> None:
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as answer:
         if answer.status_code == requests.codes.requested_range_not_satisfiable:
             if answer.headers.get("Content-Range") == f"bytes */{here}":
-                return  # it broke off between the last byte and the renaming
+                return  # the last call stopped between the last byte and the renaming
             _forget(part)
-            raise requests.ConnectionError("the server has fewer bytes than are here already")
+            raise requests.ConnectionError("the server has fewer bytes than were received already")
         if answer.status_code not in (requests.codes.ok, requests.codes.partial_content):
             raise DownloadError(f"{url}: the server answers {answer.status_code} {answer.reason}")
-        goes_on = answer.status_code == requests.codes.partial_content
-        if not goes_on:
+        continued = answer.status_code == requests.codes.partial_content
+        if not continued:
             here = 0
         length = answer.headers.get("Content-Length")
         total = here + int(length) if length is not None else 0
         _check_space(part, max(0, total - here))
         mark = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
-        # A weak ETag vouches for the meaning of a file, not for its bytes.
+        # A weak ETag doesn't identify the bytes of a file.
         _note(part).write_text(json.dumps({"version": "" if mark.startswith("W/") else mark}))
-        with part.open("ab" if goes_on else "wb") as file:
+        with part.open("ab" if continued else "wb") as file:
             for chunk in answer.iter_content(_CHUNK_BYTES):
                 file.write(chunk)
                 here += len(chunk)
@@ -141,7 +139,7 @@ def _continue(url: str, part: Path, on_progress: Progress | None) -> None:
             file.flush()
             os.fsync(file.fileno())
     if total and here != total:
-        raise requests.ConnectionError(f"{here} of {total} bytes came")
+        raise requests.ConnectionError(f"{here} of {total} bytes were received")
 
 
 def _check_space(part: Path, needed: int) -> None:
@@ -154,7 +152,7 @@ def _check_space(part: Path, needed: int) -> None:
 
 
 def _cause(error: requests.RequestException) -> str:
-    """The error in a reader's words; requests' own texts nest several layers."""
+    """Return the cause of an error in plain words; requests' own messages nest several layers."""
     if isinstance(error, requests.Timeout):
         return "the server does not answer in time"
     if isinstance(error, requests.exceptions.SSLError):
@@ -173,7 +171,7 @@ def _note(part: Path) -> Path:
 
 
 def _version(part: Path) -> str:
-    """The server's mark of the version that `part` holds the beginning of, or nothing."""
+    """Return the server's version of the file that `part` holds the beginning of, or ''."""
     try:
         return str(json.loads(_note(part).read_text())["version"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):

@@ -1,8 +1,7 @@
-"""Reads a record's header through the wfdb package and checks it against the files beside it.
+"""Read a record's header with the wfdb package and check it against the files beside it.
 
 Header and signal formats: https://physionet.org/physiotools/wag/header-5.htm and signal-5.htm.
-Checksums and initial values are not compared: those of the CinC 2017 Challenge are known to be
-wrong.
+Checksums and initial values are ignored: those of the CinC 2017 Challenge are known to be wrong.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from typing import Any
 
 from ecg_mlflow.errors import RecordError
 
-# What wfdb lets through when a header or a signal file isn't as it should be; RuntimeError is
-# soundfile's, MemoryError comes of an absurd length in a header.
+# Exceptions that wfdb raises for broken headers and signal files; RuntimeError comes from
+# soundfile, MemoryError from an absurd length in a header.
 WFDB_ERRORS = (
     ValueError,
     LookupError,
@@ -42,7 +41,7 @@ _BYTES_PER_SAMPLE = {
 
 @dataclass(frozen=True)
 class Header:
-    """What a record's header says.
+    """The content of a record's header.
 
     Attributes
     ----------
@@ -51,14 +50,14 @@ class Header:
     fs
         Sampling frequency in Hz.
     n_samples
-        Samples per lead, or None where the header leaves that to the size of the signal file.
+        Samples per lead, or None if the header leaves it to the size of the signal file.
     leads
         One name per lead.
     units
         Physical unit of each lead.
     files
-        The header, the headers of its segments if it has any, and the signal files, whether
-        or not they exist.
+        The header, the headers of its segments if it has any, and the signal files, existing or
+        not.
     """
 
     id: str
@@ -71,7 +70,7 @@ class Header:
 
 @functools.cache
 def import_wfdb() -> ModuleType:
-    """Import wfdb (and pandas with it: half a second) when a file is to be read."""
+    """Import wfdb at first use: with pandas it takes half a second."""
     with warnings.catch_warnings():
         # wfdb 4.3 builds its tables with pandas calls that pandas 3 deprecates.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -98,7 +97,7 @@ def read_header(path: str | Path) -> Header:
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """Return the files that a record consists of, as far as its header can be read."""
+    """Return the files of a record, as far as its header can be read."""
     try:
         with as_wfdb_reads_it(path) as name:
             return record_files(path, rdheader(name))
@@ -107,7 +106,7 @@ def files_of(path: Path) -> tuple[Path, ...]:
 
 
 def rdheader(name: str) -> Any:
-    """Call ``wfdb.rdheader``; whatever it raises comes out as a RecordError."""
+    """Call ``wfdb.rdheader`` and turn its exceptions into a RecordError."""
     try:
         return import_wfdb().rdheader(name)
     except WFDB_ERRORS as error:
@@ -115,19 +114,19 @@ def rdheader(name: str) -> Any:
 
 
 def error_text(error: BaseException) -> str:
-    """Return an error's message, or its type's name where it has none."""
+    """Return an error's message, or its type's name if it has none."""
     return str(error) or type(error).__name__
 
 
 def checked(path: Path, read: Any) -> Header:
-    """Check what wfdb read of a header, and the signal files' sizes against it.
+    """Check the header that wfdb read, and the sizes of the signal files against it.
 
     Parameters
     ----------
     path
         The header.
     read
-        What wfdb makes of it: a ``Record`` or ``MultiRecord``.
+        wfdb's ``Record`` or ``MultiRecord``.
 
     Raises
     ------
@@ -150,7 +149,7 @@ def checked(path: Path, read: Any) -> Header:
     described = len(read.file_name or ())
     if read.n_sig != described or not described:
         raise RecordError(
-            f"broken header: it announces {read.n_sig} leads and describes {described}"
+            f"broken header: it declares {read.n_sig} leads and describes {described}"
         )
     rates = sorted({per_frame or 1 for per_frame in read.samps_per_frame})
     if len(rates) > 1:
@@ -183,17 +182,17 @@ def _refuse_truncated(path: Path, read: Any) -> None:
         size = (path.parent / name).stat().st_size
         if size < expected:
             raise RecordError(
-                f"truncated signal file: {name} has {size} bytes, the header asks for {expected}"
+                f"truncated signal file: {name} has {size} bytes, the header requires {expected}"
             )
 
 
 def lead_names(read: Any) -> tuple[str, ...]:
-    """Return the leads' names; a lead without one is called by its number from 1."""
+    """Return the leads' names; an unnamed lead gets its number from 1."""
     return tuple(name or f"lead {i + 1}" for i, name in enumerate(read.sig_name))
 
 
 def record_files(path: Path, read: Any) -> tuple[Path, ...]:
-    """List the files of the record whose header wfdb read, the header first."""
+    """List the files of a record from the header that wfdb read, the header first."""
     if hasattr(read, "seg_name"):
         return _segment_files(path, read)
     return (path, *(path.parent / name for name in dict.fromkeys(read.file_name or ())))
@@ -208,12 +207,11 @@ def _segment_files(path: Path, read: Any) -> tuple[Path, ...]:
 
 @contextmanager
 def as_wfdb_reads_it(path: Path) -> Iterator[str]:
-    """Give the record's name for wfdb: its own, or that of a plainer copy of its header.
+    """Give a record name that wfdb can read: the record's own, or that of a simplified copy.
 
-    wfdb 4.3 raises on a date that isn't day/month/year after the time, and drops characters
-    that aren't ASCII, so that µV would be read as V. Such headers are rewritten beside links to
-    the signal files, and so are those of segmented records, whose segments may be such ones;
-    neither date nor time is used.
+    wfdb 4.3 raises for a date after the time that isn't day/month/year, and drops characters that
+    aren't ASCII, so it would read µV as V. Such headers, and those of segmented records, whose
+    segments may need it, are copied without date and time beside links to the signal files.
     """
     text = _header_text(path)
     if _plain(text) == text and not is_segmented(path):
@@ -225,7 +223,7 @@ def as_wfdb_reads_it(path: Path) -> Iterator[str]:
 
 
 def _copy_plainly(path: Path, folder: Path) -> None:
-    """Write a plain copy of a header, and of its segments' headers, beside links to signals."""
+    """Write simplified copies of a header and its segments' headers beside links to signals."""
     plain = _plain(_header_text(path))
     (folder / path.name).write_text(plain, encoding="ascii", errors="replace")
     for line in plain.splitlines()[1:]:
@@ -238,7 +236,7 @@ def _copy_plainly(path: Path, folder: Path) -> None:
 
 
 def is_segmented(path: Path) -> bool:
-    """Tell whether the record is a list of segments: ``name/2`` starts its header."""
+    """Return whether the record is a list of segments: its header starts with ``name/2``."""
     return "/" in _record_line(_header_text(path)).split(maxsplit=1)[0]
 
 

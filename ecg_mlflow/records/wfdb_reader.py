@@ -1,4 +1,4 @@
-"""Reads one WFDB record through the wfdb package, and says exactly what is wrong with a bad one."""
+"""Read one WFDB record with the wfdb package; errors name the fault of a bad record."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ _INVALID_SAMPLE = {
     "32": -(2**31),
 }
 _INT16 = np.iinfo(np.int16)
-# float32 counts integers exactly up to here.
+# float32 represents integers exactly up to here.
 _EXACT_IN_FLOAT32 = 2**24
 
 
 def read_digital(path: str | Path, *, keep_invalid: bool = False) -> DigitalRecord:
-    """Read a record as its files hold it.
+    """Read a record as stored in its files.
 
-    Leads with several samples per frame are read at their own, higher sampling frequency. A
-    gain of 0, or none, means 200 units per mV, as WFDB has it.
+    Leads with several samples per frame are read at their own, higher sampling frequency. A gain
+    of 0, or a missing one, means 200 units per mV, as WFDB defines.
 
     Parameters
     ----------
     path
         The ``.hea`` file.
     keep_invalid
-        Whether samples that WFDB marks as invalid are NaN in mV, rather than an error.
+        Whether samples that WFDB marks as invalid become NaN in mV; otherwise they are an error.
 
     Raises
     ------
     RecordError
         If the header is broken or names another record, a signal file is missing, truncated
-        or unreadable, the record holds no samples or invalid ones, its leads have different
+        or unreadable, the record has no samples or invalid ones, its leads have different
         sampling frequencies, or a lead isn't a voltage.
     """
     path = Path(path)
@@ -68,7 +68,7 @@ def read_digital(path: str | Path, *, keep_invalid: bool = False) -> DigitalReco
                     name, physical=False, smooth_frames=False, return_res=32
                 )
         except WFDB_ERRORS as error:
-            # The header may tell the cause better than what wfdb raised.
+            # A fault in the header explains the cause better than wfdb's exception.
             checked(path, rdheader(name))
             raise RecordError(f"unreadable signal file: {error_text(error)}") from error
         if segmented:
@@ -78,7 +78,7 @@ def read_digital(path: str | Path, *, keep_invalid: bool = False) -> DigitalReco
 
 
 def _from_signals(path: Path, read: Any, *, keep_invalid: bool) -> DigitalRecord:
-    """Check and convert what wfdb read from a record of one segment."""
+    """Check and convert a record of one segment that wfdb read."""
     header = checked(path, read)
     digital = np.stack(read.e_d_signal, axis=1)
     invalid = np.array([_INVALID_SAMPLE.get(fmt, _INT16.min - 1) for fmt in read.fmt])
@@ -113,7 +113,7 @@ def _from_signals(path: Path, read: Any, *, keep_invalid: bool) -> DigitalRecord
 def _from_segments(
     path: Path, read: Any, files: tuple[Path, ...], *, keep_invalid: bool
 ) -> DigitalRecord:
-    """Check and convert what wfdb joined from several segments: their gains may differ."""
+    """Check and convert segments that wfdb joined in physical units: gains may differ."""
     header = Header(
         path.stem, float(read.fs), read.sig_len, lead_names(read), tuple(read.units), files
     )

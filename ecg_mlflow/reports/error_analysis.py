@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import DataNotFoundError
-from ecg_mlflow.records.label_table import read_groups
+from ecg_mlflow.records.labels import read_groups
 from ecg_mlflow.records.locating import HEADERS, located
 from ecg_mlflow.records.sources import load_groups
 from ecg_mlflow.reports.figures import draw_ecg, subgroup_plot

@@ -1,6 +1,6 @@
-"""Training and evaluation of models on one stream of batches.
+"""Train and evaluate models on one stream of batches.
 
-The modules that import Keras (`step`, `fused_norm`) are imported by name where they are needed.
+Import the modules that load Keras (`step`, `fused_norm`) by their names.
 """
 
 from ecg_mlflow.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

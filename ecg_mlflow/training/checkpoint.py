@@ -1,4 +1,4 @@
-"""A training's state in one file, whole or not at all."""
+"""Save and load a training's state in one file, completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ import numpy.typing as npt
 from ecg_mlflow.errors import CheckpointError
 from ecg_mlflow.files import written_aside
 
-#: To be raised when a checkpoint's content means something else than before.
+#: Raise it when the meaning of a checkpoint's content changes.
 VERSION = 2
 _STATE = "state"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a training needs to go on as if nothing had happened.
+    """The state from which an interrupted training continues with the same results.
 
     Attributes
     ----------
     state
         Plain values: numbers, text, lists and dicts of them.
     arrays
-        Arrays by name, of any shape; no Python objects in them.
+        Arrays of numbers by name, of any shape.
     """
 
     state: Mapping[str, Any]
     arrays: Mapping[str, npt.NDArray[Any]]
 
     def part(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
-        """Return the arrays whose names begin with ``prefix/``, without that."""
+        """Return the arrays whose names begin with ``prefix/``, by the rest of their names."""
         start = f"{prefix}/"
         return {k.removeprefix(start): v for k, v in self.arrays.items() if k.startswith(start)}
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint in place of the one at `path`.
+    """Replace the checkpoint at `path`.
 
-    The file is written aside, synced and renamed: whatever happens meanwhile, the old one or the
-    new one stands there, whole.
+    The file is written aside, synced and renamed, so that `path` always holds a complete
+    checkpoint, the old one or the new one.
 
     Raises
     ------
     StorageFullError
-        If there is no room; the old one stays.
+        If the disk is full; the old checkpoint stays.
     """
     text = json.dumps({**checkpoint.state, "version": VERSION})
     state = np.frombuffer(text.encode(), dtype=np.uint8)
@@ -59,7 +59,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint | None:
-    """Read a checkpoint; None if there is none.
+    """Read a checkpoint; None if it doesn't exist.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Optimizer and loss as a grid file declares them: names and numbers, checked without Keras."""
+"""Declare optimizer and loss in a grid file by names and numbers, checked without Keras."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ecg_mlflow.grids import references
 if TYPE_CHECKING:
     import keras
 
-#: Whatever Keras's own default is, which differs between its optimizers.
+#: One default for all optimizers, whose defaults differ in Keras.
 _DEFAULT_RATE = 1e-3
 _COMMON = {
     "learning_rate",
@@ -27,7 +27,7 @@ _COMMON = {
     "ema_momentum",
 }
 _ADAM = {"beta_1", "beta_2", "epsilon"}
-#: Keras's optimizers and the arguments that each takes, so that a typo is found without Keras.
+#: Keras's optimizers with their arguments, to find typing errors without Keras.
 OPTIMIZERS: Mapping[str, tuple[str, frozenset[str]]] = {
     name: (class_name, frozenset({*_COMMON, *own}))
     for name, class_name, own in (
@@ -45,7 +45,7 @@ OPTIMIZERS: Mapping[str, tuple[str, frozenset[str]]] = {
 
 
 #: Losses over logits ``(n, n_classes)`` and targets of the same shape: one-hot, or, for the
-#: losses of `MULTILABEL`, 0 or 1 for each class by itself.
+#: losses of `MULTILABEL`, independently 0 or 1 for each class.
 LOSSES: Mapping[str, tuple[str, frozenset[str]]] = {
     "softmax_cross_entropy": ("CategoricalCrossentropy", frozenset({"label_smoothing"})),
     "focal": ("CategoricalFocalCrossentropy", frozenset({"alpha", "gamma", "label_smoothing"})),
@@ -60,12 +60,12 @@ MULTILABEL = ("sigmoid_cross_entropy", "sigmoid_focal")
 
 @dataclass(frozen=True, init=False, repr=False)
 class _Declared:
-    """A Keras object by name, with its arguments, among those of a table."""
+    """A Keras object of a table, by name, with its arguments."""
 
     name: str
     arguments: Mapping[str, object] = field(default_factory=dict)
 
-    #: What it is, for messages, and the classes and arguments there are.
+    #: The kind for messages, and the known classes with their arguments.
     _kind: ClassVar[str]
     _table: ClassVar[Mapping[str, tuple[str, frozenset[str]]]]
 
@@ -84,7 +84,7 @@ class _Declared:
     def _check(self) -> None:
         if self.name not in self._table:
             raise ResearchError(
-                f"unknown {self._kind} {self.name!r}; there are {list(self._table)}"
+                f"unknown {self._kind} {self.name!r}; choose one of {list(self._table)}"
             )
         allowed = self._table[self.name][1]
         unknown = sorted(set(self.arguments) - allowed)
@@ -132,8 +132,8 @@ class Optimizer(_Declared):
 class Loss(_Declared):
     """A loss over logits, by name, with its arguments.
 
-    ``softmax_cross_entropy`` and ``focal`` are for records of one class each,
-    ``sigmoid_cross_entropy`` and ``sigmoid_focal`` for records that may be of several.
+    ``softmax_cross_entropy`` and ``focal`` are for records with one class each,
+    ``sigmoid_cross_entropy`` and ``sigmoid_focal`` for records with several classes or none.
 
     Examples
     --------
@@ -154,7 +154,7 @@ class Loss(_Declared):
 
     @property
     def activation(self) -> Literal["softmax", "sigmoid"]:
-        """What makes probabilities of the logits."""
+        """The function that turns logits into probabilities."""
         return "sigmoid" if self.name in MULTILABEL else "softmax"
 
     def build(self) -> keras.losses.Loss:

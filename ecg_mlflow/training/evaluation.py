@@ -47,7 +47,7 @@ class Evaluation(ScoredRecords):
 
     @property
     def objective(self) -> float:
-        """What "best" means, see `objective_of`; 0 where none was found or to be found."""
+        """The metric that decides which model is best, see `objective_of`; 0 if it is undefined."""
         return self.metrics.get(objective_of(self.is_multilabel), 0.0)
 
 

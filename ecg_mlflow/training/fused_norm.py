@@ -1,9 +1,9 @@
-"""Batch normalization through TensorFlow's fused kernel, for models of stock Keras layers.
+"""Run batch normalization of stock Keras layers with TensorFlow's fused kernel.
 
-Keras's `BatchNormalization` takes a composite path for inputs of rank 3. While a compiled step is
-traced, this module lets the model's own layers compute the same function on a view of rank 4,
-for which TensorFlow has one fused operation (and another for its gradient). The layers, their
-variables and what is saved of them stay stock Keras.
+Keras's `BatchNormalization` uses several operations for inputs of rank 3. While a compiled step is
+traced, this module lets the model's layers compute the same function on a view of rank 4, for
+which TensorFlow has one fused operation (and another for its gradient). The layers, their variables
+and saved models stay stock Keras.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def fused_norms(model: keras.Model) -> Iterator[None]:
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """Return the model's layers, those inside nested models too."""
+    """Return the model's layers, including those of nested models."""
     layers: list[keras.layers.Layer] = model._flatten_layers(include_self=False)
     return layers
 
 
 def _can_fuse(layer: keras.layers.Layer) -> bool:
-    """Say whether the fused operation computes exactly what the layer does."""
+    """Return whether the fused operation computes exactly the layer's function."""
     return (
         type(layer) is keras.layers.BatchNormalization
         and layer.built

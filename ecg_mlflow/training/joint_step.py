@@ -1,9 +1,9 @@
-"""Several compiled steps as one call, for models that train on the same batches.
+"""Train several models on the same batches with one compiled call.
 
-The joint function calls each model's own training function, so a model is traced once, however
-many sets of models are formed, and its losses are those of training alone, bit for bit on a CPU.
-What one call saves is TensorFlow's work around each of several. `benchmarks/branches.py` measures
-that, and `benchmarks/README.md` says what it found.
+The joint function calls each model's own training function. Therefore a model is traced once for
+all sets of models, and on a CPU its losses equal those of separate training bit for bit. One call
+saves TensorFlow's overhead of several; `benchmarks/branches.py` measures it, and
+`benchmarks/README.md` has the results.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class JointStep:
     Parameters
     ----------
     steps
-        Of models that differ in all they own, and agree in the shapes of windows and targets.
+        Steps of separate models with the same shapes of windows and targets.
     """
 
     to_device = staticmethod(CompiledStep.to_device)
@@ -37,15 +37,15 @@ class JointStep:
     def train(self, active: Sequence[int], windows: Any, targets: Any) -> list[Any]:
         """Update some of the models on one batch.
 
-        The first call with a new set of models traces a function for them. If a call raises,
-        nobody knows which of its models were updated: go on from weights saved before.
+        The first call with a new set of models traces a function for them. After an exception it is
+        unknown which models were updated: continue from saved weights.
 
         Parameters
         ----------
         active
             Positions in `steps`, each once.
         windows, targets
-            As for `CompiledStep.train`.
+            Same as for `CompiledStep.train`.
 
         Returns
         -------
@@ -64,8 +64,8 @@ class JointStep:
         def train_in_turn(windows: Any, targets: Any) -> list[Any]:
             losses: list[Any] = []
             for model in models:
-                # One model after the other. Left to itself, a thread goes back and forth between
-                # them: slower than separate calls, and all activations in memory at once.
+                # One model after the other. Otherwise TensorFlow alternates between them, which is
+                # slower than separate calls and holds all activations in memory at once.
                 with tf.control_dependencies(losses[-1:]):
                     batch = tf.identity(windows), tf.identity(targets)
                     losses.append(self._steps[model].train(*batch))

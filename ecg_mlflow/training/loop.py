@@ -1,7 +1,7 @@
-"""The training loop: steps, losses in bulk, evaluations and checkpoints when they are due.
+"""Train models: run steps, fetch losses in bulk, and evaluate and save on schedule.
 
-Several models may draw on one stream of batches. Each of them is a `Branch`, with its own length,
-evaluations and end; one that fails leaves the others running.
+Several models may share one stream of batches. Each of them is a `Branch` with its own length and
+evaluations; if one fails, the others continue.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import numpy.typing as npt
 from ecg_mlflow.errors import DivergedError, StorageFullError, TrackingError
 from ecg_mlflow.training.schedule import Schedule
 
-#: Longest time between two fetches of losses: how late a diverged loss is noticed.
+#: Longest time between two fetches of losses, and so the delay until a diverged loss is noticed.
 FETCH_SECONDS = 2.0
 DIVERGED_ADVICE = (
     "a smaller learning rate, clipnorm=1.0 on the optimizer or a look at the input signals may help"
 )
 
 
-class Paused(Exception):  # noqa: N818 - not an error: somebody asked for it
-    """A training stops where it is, to be continued; raised by an observer in the middle."""
+class Paused(Exception):  # noqa: N818 - a request, not an error
+    """A training stops after a request and can be continued; observers may raise it."""
 
 
 class Step(Protocol):
-    """What the loop needs of the compiled models."""
+    """The interface of the compiled models for the loop."""
 
     def train(self, active: Sequence[int], windows: Any, targets: Any) -> list[Any]:
         """Update these models on one batch; return their losses without waiting for them."""
@@ -43,31 +43,31 @@ class Step(Protocol):
 
 
 class Observer(Protocol):
-    """What a training tells while it runs.
+    """Receiver of a branch's events.
 
-    What these methods raise fails the branch and not the others, except for `Paused` and for what
-    is wrong with the machine: a full disk, a store that can't be reached.
+    An exception in these methods fails this branch alone, except for `Paused` and for errors of the
+    machine: a full disk, or a store that can't be reached.
     """
 
     def losses(
         self, first_iteration: int, values: npt.NDArray[np.float32], times_ms: list[int]
     ) -> None:
-        """Take the losses of consecutive iterations."""
+        """Record the losses of consecutive iterations."""
 
     def test(self, iteration: int) -> None:
         """Evaluate now, after this iteration."""
 
     def save(self) -> None:
-        """Write a checkpoint: all losses so far have been handed over."""
+        """Write a checkpoint; all losses so far have been passed to `losses`."""
 
     def end(self) -> None:
-        """Take note that the branch was trained, tested and saved to its end."""
+        """Record the end of the branch, after its last iteration, test and checkpoint."""
 
     def fail(self, error: Exception) -> None:
-        """Take note that the branch ends here, for this reason."""
+        """Record that the branch failed with this error."""
 
     def withdraw(self, reason: str) -> None:
-        """Take note that the branch ends here because others are better."""
+        """Record that the branch ends early because other runs are better."""
 
 
 @dataclass
@@ -77,20 +77,20 @@ class Branch:
     Parameters
     ----------
     observer
-        Is told of losses, evaluations and the end.
+        Receives losses, evaluations and the end.
     n_iterations
-        Number of the iteration after the last.
+        Number of iterations in total.
     tests
         When to evaluate.
     iteration
         The next iteration, from 0.
     tested
-        The iteration after which it was evaluated last; -1 if it never was.
+        The last iteration with an evaluation; -1 before the first.
     seconds, step_seconds
-        Time spent training so far, without evaluations, and the part of it in the compiled step;
-        of all branches that trained at that time.
+        Time spent training so far, without evaluations, and the part of it in the compiled step.
+        Branches that train together share this time.
     withdrawn
-        Why it is to end before its next iteration, for a reason that lies in other runs.
+        The reason to end the branch before its next iteration, because of other runs.
     """
 
     observer: Observer
@@ -107,12 +107,12 @@ class Branch:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended or failed."""
+        """Whether the branch has ended or failed."""
         return self._over
 
     @property
     def is_trained(self) -> bool:
-        """Whether no iteration is left."""
+        """Whether all iterations are done."""
         return self.iteration >= self.n_iterations
 
     @property
@@ -122,20 +122,20 @@ class Branch:
         return self.tested < done and self.tests.fires(done, last=self.is_trained)
 
     def trained(self, loss: Any, time_ms: int) -> None:
-        """Take note of an iteration."""
+        """Record an iteration."""
         self._losses.append(loss)
         self._times_ms.append(time_ms)
         self.iteration += 1
 
     def hand_over(self, fetch: Callable[[list[Any]], npt.NDArray[np.float32]]) -> None:
-        """Fetch the waiting losses and hand over those before the first that isn't finite.
+        """Fetch the waiting losses and pass on those before the first that isn't finite.
 
         Raises
         ------
         DivergedError
             If one of them is NaN or infinite.
         """
-        # An exception from a signal may have come between a loss and its time.
+        # A signal's exception may have interrupted `trained` between loss and time.
         n_whole = min(len(self._losses), len(self._times_ms))
         if not n_whole:
             return
@@ -152,7 +152,7 @@ class Branch:
             )
 
     def guard(self, act: Callable[[], None]) -> None:
-        """Do something for this branch; if that fails, the branch fails and nothing else."""
+        """Call `act` for this branch; if it raises, this branch fails alone."""
         try:
             act()
         except (Paused, StorageFullError, TrackingError):
@@ -162,22 +162,21 @@ class Branch:
             self.observer.fail(error)
 
     def finish(self) -> None:
-        """Take note of the end."""
+        """Record the end of the branch."""
         self.guard(self.observer.end)
         self._over = True
 
-    def leave(self) -> None:
-        """End before the next iteration: it was withdrawn."""
+    def end_withdrawn(self) -> None:
+        """End the branch because it was withdrawn."""
         assert self.withdrawn is not None
         self.guard(partial(self.observer.withdraw, self.withdrawn))
         self._over = True
 
 
 class TrainingLoop:
-    """Trains the branches, each to its end.
+    """Trains all branches to their ends.
 
-    Branches that have come further than others, in a training that is continued, join in when the
-    others have caught up.
+    In a continued training, branches that are ahead wait until the others reach their iteration.
 
     Parameters
     ----------
@@ -186,9 +185,9 @@ class TrainingLoop:
     branches
         One for each model.
     batches
-        ``(windows, targets)`` from the least iteration of all branches on, without end.
+        Endless ``(windows, targets)``, from the least iteration of all branches.
     save_every_s
-        Longest time between two checkpoints, which are written after evaluations too.
+        Longest time between two checkpoints; evaluations are followed by one too.
     """
 
     def __init__(
@@ -207,7 +206,7 @@ class TrainingLoop:
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Train until every branch is over, or until `should_stop` turns true.
 
-        In the second case the iteration is finished, and the branches are saved.
+        In the second case it finishes the iteration and saves the branches.
 
         Returns
         -------
@@ -216,20 +215,20 @@ class TrainingLoop:
         Raises
         ------
         Exception
-            What the step raises, when it is unknown which models it has updated; and what is wrong
-            with the machine. The losses so far have been handed over.
+            Exceptions of the step, after which it is unknown which models were updated, and errors
+            of the machine. The losses so far have been passed on.
         """
         self._mark = self._fetched = self._saved = time.perf_counter()
         iteration = min(branch.iteration for branch in self._branches)
         try:
-            # What a stop has left undone.
+            # Tests and ends that an earlier stop prevented.
             if begun := [branch for branch in self._branches if branch.iteration]:
-                self._settle(begun)
-            while self._left():
+                self._handle_due(begun)
+            while self._running():
                 if should_stop():
-                    self._count_time(self._left())
+                    self._count_time(self._running())
                     raise Paused
-                self._let_go()
+                self._end_withdrawn()
                 self._iterate(iteration)
                 iteration += 1
         except Paused:
@@ -241,15 +240,15 @@ class TrainingLoop:
             raise
         return True
 
-    def _let_go(self) -> None:
+    def _end_withdrawn(self) -> None:
         """End the branches that were withdrawn."""
-        if any(branch.withdrawn for branch in self._left()):
+        if any(branch.withdrawn for branch in self._running()):
             self._hand_over()
-            for branch in self._left():
+            for branch in self._running():
                 if branch.withdrawn:
-                    branch.leave()
+                    branch.end_withdrawn()
 
-    def _left(self) -> list[Branch]:
+    def _running(self) -> list[Branch]:
         return [branch for branch in self._branches if not branch.is_over]
 
     def _iterate(self, iteration: int) -> None:
@@ -259,7 +258,7 @@ class TrainingLoop:
             for i, branch in enumerate(self._branches)
             if branch.iteration == iteration and not branch.is_over
         ]
-        if not active:  # the branch that was behind has failed, or was withdrawn
+        if not active:  # the branch at this iteration has failed or was withdrawn
             return
         ready = [self._branches[i] for i in active]
         started = time.perf_counter()
@@ -269,10 +268,10 @@ class TrainingLoop:
         for branch, loss in zip(ready, losses, strict=True):
             branch.step_seconds += now - started
             branch.trained(loss, time_ms)
-        self._settle(ready)
+        self._handle_due(ready)
 
-    def _settle(self, ready: Sequence[Branch]) -> None:
-        """Fetch, test, save and end what is due after an iteration of these branches."""
+    def _handle_due(self, ready: Sequence[Branch]) -> None:
+        """Fetch losses, test, save and end these branches as due after an iteration."""
         now = time.perf_counter()
         testing = any(branch.test_is_due for branch in ready)
         ending = any(branch.is_trained for branch in ready)
@@ -298,19 +297,19 @@ class TrainingLoop:
         branch.tested = iteration
 
     def _hand_over(self) -> None:
-        for branch in self._left():
+        for branch in self._running():
             started = time.perf_counter()
             branch.guard(partial(branch.hand_over, self._step.fetch))
-            # Waiting for the device belongs to the steps.
+            # The wait for the device counts as step time.
             branch.step_seconds += time.perf_counter() - started
 
     def _save(self) -> None:
-        for branch in self._left():
+        for branch in self._running():
             branch.guard(branch.observer.save)
         self._saved = time.perf_counter()
 
     def _count_time(self, branches: Sequence[Branch]) -> None:
-        """Add the time since the last mark to these branches'."""
+        """Add the time since the last mark to these branches."""
         now = time.perf_counter()
         for branch in branches:
             branch.seconds += now - self._mark

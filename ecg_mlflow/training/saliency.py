@@ -1,7 +1,7 @@
-"""What a network looked at: how its answer changes with each sample of its input.
+"""Compute saliency: how a network's output changes with each sample of its input.
 
-The one other place beside the training steps where TensorFlow is named: Keras has gradients of
-weights for all backends, and of inputs for none.
+It uses TensorFlow directly, like the training steps: Keras has no gradients of inputs that work
+with every backend.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class GradientTimesInput:
     """Each sample's first-order share in a class's log-odds.
 
     The gradient of ``z_k - log(sum of exp of the other z)`` with respect to the input, times the
-    input: what the log-odds would lose, to first order, if the sample were 0.
+    input: the loss in log-odds, to first order, if the sample were 0.
 
     Parameters
     ----------
     model
-        Ends in logits.
+        Returns logits.
     multilabel
-        Whether each class is a question by itself, whose logit is its log-odds.
+        Whether classes are independent; the logit of a class is then its log-odds.
 
     Notes
     -----
@@ -43,8 +43,8 @@ class GradientTimesInput:
     def __init__(self, model: keras.Model, *, multilabel: bool = False) -> None:
         shape = (None, *model.input_shape[1:])
 
-        # As a graph: the gradients of the weights, which nobody asks for, are not computed then.
-        # Computing them eagerly corrupts memory in TensorFlow 2.21 on some CPUs.
+        # A graph leaves out the unused gradients of the weights. Computing them eagerly corrupts
+        # memory in TensorFlow 2.21 on some CPUs.
         @tf.function(  # type: ignore[untyped-decorator]
             input_signature=[tf.TensorSpec(shape, tf.float32), tf.TensorSpec((), tf.int32)],
             autograph=False,
@@ -81,7 +81,7 @@ class GradientTimesInput:
 def along_record(
     shares: Floats, starts: npt.NDArray[np.int64], n_samples: int, smooth: int
 ) -> Floats:
-    """Lay the windows' shares along their record: how much was looked at each moment.
+    """Combine the windows' shares along their record: the importance of each sample.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def along_record(
         ``(n_windows, length, n_leads)``.
     starts
         ``(n_windows,)`` first sample of each window in the record; a record that is shorter than
-        a window was filled up with zeros before it.
+        a window is padded with zeros on the left.
     n_samples
         Length of the record.
     smooth
@@ -98,7 +98,7 @@ def along_record(
     Returns
     -------
     ``(n_samples,)``: absolute shares, added over leads, averaged over the windows that cover a
-    sample, smoothed, and scaled so that the 99th percentile is 1; 0 where no window looked.
+    sample, smoothed, and scaled so that the 99th percentile is 1; 0 outside all windows.
     """
     strength = np.abs(shares).sum(axis=2, dtype=np.float64)
     length = strength.shape[1]
@@ -112,7 +112,7 @@ def along_record(
     even = np.convolve(
         np.pad(mean, (size // 2, (size - 1) // 2), mode="edge"), np.ones(size), "valid"
     )
-    # A single spike must not fade all else; where there is nothing else, it is the scale.
+    # The percentile limits the effect of a single spike; if the rest is 0, use the maximum.
     top = np.percentile(even[cover[missing:] > 0], 99) or even.max()
     scaled = np.clip(even / top, 0, 1) if top > 0 else np.zeros_like(even)
     return np.where(cover[missing:] > 0, scaled, 0).astype(np.float32)

@@ -1,4 +1,4 @@
-"""When something happens during training: after which iterations.
+"""Schedule events during training: after which iterations they happen.
 
 Iterations count from zero, epochs from one, so the first epoch of 213 iterations ends after
 iteration 212.
@@ -37,7 +37,7 @@ class Schedule:
     moments : frozenset of int
         Fires at these iterations.
     at_last : bool
-        Fires at the final iteration, whichever that turns out to be.
+        Fires at the final iteration, also if the run stops early.
     """
 
     periods: frozenset[int]
@@ -48,7 +48,7 @@ class Schedule:
     def parse(
         cls, rules: Rule | Sequence[Rule], iterations_per_epoch: int | None = None
     ) -> Schedule:
-        """Read one rule, or several that are OR-ed.
+        """Read one rule, or several of which any may fire.
 
         Parameters
         ----------
@@ -67,12 +67,12 @@ class Schedule:
         Raises
         ------
         ScheduleError
-            If a rule is none of these, if there is no rule, or if a rule in epochs comes without
+            If a rule is invalid, if there is no rule, or if a rule in epochs is given without
             `iterations_per_epoch`.
         """
         if iterations_per_epoch is not None and iterations_per_epoch < 1:
             raise ScheduleError(
-                f"an epoch has {iterations_per_epoch} iterations, and it needs at least one: "
+                f"an epoch has {iterations_per_epoch} iterations, but needs at least one: "
                 "make the batch smaller or take more records"
             )
         listed = rules if isinstance(rules, list | tuple) else [rules]
@@ -112,7 +112,7 @@ class Schedule:
         return cls(frozenset({period}), never, False)
 
     def fires(self, iteration: int, last: bool) -> bool:
-        """Say whether this iteration is one of the schedule's.
+        """Return whether the schedule fires at this iteration.
 
         Parameters
         ----------
@@ -142,7 +142,7 @@ class Schedule:
         Returns
         -------
         list of int
-            In rising order, without repeats.
+            Ascending, each once.
         """
         return [i for i in range(total) if self.fires(i, last=i == total - 1)]
 

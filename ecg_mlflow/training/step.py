@@ -1,12 +1,12 @@
-"""The compiled step: forward, backward and update in one traced TensorFlow function.
+"""Compile a training step: forward, backward and update in one traced TensorFlow function.
 
-With `fused_norm`, the only place that names TensorFlow; a step for another Keras backend would
-stand beside it with the same methods. Two things make it faster than Keras's own ``fit``, with
-the same losses: the fused batch norm, and one resource-apply operation per variable instead of
-Adam's dozen elementwise ones. Losses stay on the device until they are asked for in bulk.
+Training uses TensorFlow directly only here and in `fused_norm`; a step for another Keras backend
+would have the same methods. It is faster than Keras's ``fit`` with the same losses, because of the
+fused batch norm, and because Adam needs one resource-apply operation per variable instead of a
+dozen elementwise ones. Losses stay on the device until they are fetched in bulk.
 
-The number of windows in a batch varies with the labels of its records. The step is traced once
-with that dimension open: padding rows would enter the batch norms' statistics.
+The number of windows in a batch varies with the labels of its records. The step is traced once with
+this dimension open, since padding rows would change the batch norms' statistics.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ class CompiledStep:
     Parameters
     ----------
     model
-        Takes windows ``(n, length, n_leads)``, returns logits ``(n, n_classes)``.
+        Maps windows ``(n, length, n_leads)`` to logits ``(n, n_classes)``.
     optimizer, loss
         Keras objects.
     activation
-        What makes probabilities of the logits: ``softmax`` or ``sigmoid``.
+        Function from logits to probabilities: ``softmax`` or ``sigmoid``.
     fused
-        False keeps Keras's own norm and update: slower, and the reference in tests.
+        False uses Keras's own norm and update, which is slower; the reference in tests.
 
     Attributes
     ----------
     signature
-        Shapes and types that `train` takes, as a TensorFlow function's ``input_signature``.
+        Shapes and types of `train`'s arguments, as a TensorFlow function's ``input_signature``.
     """
 
     def __init__(
@@ -121,16 +121,16 @@ class CompiledStep:
         self.model.load_weights(path)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """Return all that the next step depends on: weights, moments, counters, dropout's state."""
+        """Return the state of the next step: weights, moments, counters, dropout's state."""
         return {name: variable.value.numpy() for name, variable in self._named_variables().items()}
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Put back what `state` has returned, of a model and optimizer built in the same way.
+        """Restore a `state` of a model and optimizer that were built in the same way.
 
         Raises
         ------
         CheckpointError
-            If the variables are others.
+            If the variables differ.
         """
         variables = self._named_variables()
         shapes = {name: (tuple(v.shape), str(v.dtype)) for name, v in variables.items()}
@@ -138,13 +138,13 @@ class CompiledStep:
         if shapes != given:
             differing = sorted(set(shapes.items()) ^ set(given.items()))
             raise CheckpointError(
-                f"the saved state is of another model or optimizer: {differing[:4]} differ"
+                f"the saved state belongs to another model or optimizer: {differing[:4]} differ"
             )
         for name, variable in variables.items():
             variable.assign(state[name])
 
     def _named_variables(self) -> dict[str, keras.Variable]:
-        """List the variables by their places, which, unlike names, are the same in each process."""
+        """List the variables by position: names differ between processes."""
         groups = {"model": self.model.variables, "optimizer": self.optimizer.variables}
         return {
             f"{group}/{i:04d}": variable
@@ -176,7 +176,7 @@ class CompiledStep:
 
 
 def _is_plain_adam(optimizer: keras.optimizers.Optimizer, variables: list[keras.Variable]) -> bool:
-    """Say whether the resource-apply operation computes this optimizer's update."""
+    """Return whether the resource-apply operation computes this optimizer's update."""
     return (
         type(optimizer) is keras.optimizers.Adam
         and not optimizer.amsgrad

@@ -241,7 +241,7 @@ def test_a_job_gets_what_was_sent_before_it_ran(bench):
     assert values == {"first": of_first, "second": of_second}
 
 
-def test_a_job_gets_its_letters_as_soon_as_it_runs(bench, tmp_path):
+def test_a_job_gets_its_messages_as_soon_as_it_runs(bench, tmp_path):
     executor, file = bench.open(), tmp_path / "read"
     executor.submit(Job("first", b"echo"))
     executor.submit(Job("second", f"read_and_tell {file}".encode()))

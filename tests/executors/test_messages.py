@@ -1,4 +1,4 @@
-"""Letters on the job's side, without an executor."""
+"""Messages on the job's side, without an executor."""
 
 from collections import deque
 
@@ -6,7 +6,7 @@ from ecg_mlflow.executors import received
 from ecg_mlflow.executors.messages import encode_message, reading, take_all
 
 
-def test_letters_are_received_once_the_oldest_first_and_only_while_the_job_runs():
+def test_messages_are_received_once_the_oldest_first_and_only_while_the_job_runs():
     messages = deque(encode_message({"i": i}) for i in range(3))
     assert received() == []
     with reading(lambda: take_all(messages)):

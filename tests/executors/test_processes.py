@@ -206,7 +206,7 @@ def test_sigterm_cuts_no_report_in_two(processes):
         assert outcome.state is OutcomeState.CANCELLED
 
 
-def test_sigterm_cuts_no_letter_in_two(processes):
+def test_sigterm_cuts_no_message_in_two(processes):
     executor = processes.open()
     executor.submit(Job("a", b"terminated_in_a_message"))
     executor.send("a", {"i": 0})
@@ -215,7 +215,7 @@ def test_sigterm_cuts_no_letter_in_two(processes):
     assert processes.drain(executor)[-1].value == [{"i": 1, "last": True}]
 
 
-def test_a_worker_that_gets_letters_too_late_goes_on(processes):
+def test_a_worker_that_gets_messages_too_late_goes_on(processes):
     executor = processes.open()
     executor.submit(Job("a", b"pid"))
     processes.wait_for(executor, lambda r: isinstance(r, Started))
@@ -225,7 +225,7 @@ def test_a_worker_that_gets_letters_too_late_goes_on(processes):
     assert processes.run(executor, "pid").value == pid
 
 
-def test_a_job_that_hangs_over_unread_letters_is_killed_in_time(processes):
+def test_a_job_that_hangs_over_unread_messages_is_killed_in_time(processes):
     executor = processes.open(hang_timeout=1)
     executor.submit(Job("a", b"hang"))
     processes.wait_for(executor, is_event)

@@ -46,7 +46,7 @@ def what_it_read(actor):
     return [data["i"] for data in pickle.loads(answer_of(actor).content.value)]
 
 
-def test_letters_that_overtake_their_job_or_each_other_are_read_in_order(actor):
+def test_messages_that_overtake_their_job_or_each_other_are_read_in_order(actor):
     deliver(actor, 1, 2)
     deliver(actor, 2, 3, last=True)
     actor.begin(Job("a", b"read"), 0)
@@ -58,7 +58,7 @@ def test_letters_that_overtake_their_job_or_each_other_are_read_in_order(actor):
     assert what_it_read(actor) == [4]
 
 
-def test_letters_that_are_late_are_not_read_by_another_try(actor):
+def test_messages_that_are_late_are_not_read_by_another_try(actor):
     actor.begin(Job("a", b"echo"), 0)
     answer_of(actor)
     deliver(actor, 1, 1)

@@ -207,7 +207,7 @@ def test_a_job_without_room_yet_can_be_cancelled_and_others_wait_for_it(on_ray):
     assert on_ray.drain(executor)[-1].state is OutcomeState.DONE
 
 
-def test_letters_go_along_when_another_worker_takes_a_job_over(on_ray):
+def test_messages_go_along_when_another_worker_takes_a_job_over(on_ray):
     holder = on_ray.open(1, num_gpus=1)
     first_events(on_ray, holder, Job("holds", b"tick"))
     executor = on_ray.open(2, num_gpus=1)
@@ -295,7 +295,7 @@ def test_a_folder_that_is_gone_fails_the_job_and_says_so(on_ray, folder):
     folder.rename(folder.with_name("moved"))
     outcome = on_ray.run(executor, "pid")
     assert outcome.state is OutcomeState.FAILED
-    assert f"FileNotFoundError: the folder {folder} is not there any more" in outcome.reason
+    assert f"FileNotFoundError: the folder {folder} is missing" in outcome.reason
     folder.with_name("moved").rename(folder)
     assert on_ray.run(executor, "echo on").value == "on"
 

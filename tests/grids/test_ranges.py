@@ -201,7 +201,7 @@ def test_what_does_not_list_works_with_ranges():
     assert digest(grid) != digest(layout * Option("lr", LogUniform(1e-4, 1e-3)))
 
 
-def test_an_option_is_a_range_in_one_cube_and_a_list_in_another():
+def test_an_option_is_a_range_in_one_product_and_a_list_in_another():
     grid = layout * lr + Option("lr", [0.1, 1.0])
     assert grid.names == ("layout", "lr")
     with pytest.raises(GridError, match="two different values of option 'lr' have the alias"):

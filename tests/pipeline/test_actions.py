@@ -263,11 +263,11 @@ def test_leads_are_kept_dropped_and_reordered():
 @pytest.mark.parametrize(
     ("action", "message"),
     [
-        (KeepLeads(("V9",)), r"there is no lead \['V9'\]; the record has \['I', 'II'\]"),
-        (DropLeads(("V9",)), r"there is no lead \['V9'\]"),
+        (KeepLeads(("V9",)), r"the record has no lead \['V9'\]; it has \['I', 'II'\]"),
+        (DropLeads(("V9",)), r"the record has no lead \['V9'\]"),
         (DropLeads(("I", "II")), "this leaves no lead"),
-        (ReorderLeads(("II",)), r"lead \['I'\] has no place; use keep_leads"),
-        (ReorderLeads(("II", "I", "V9")), r"there is no lead \['V9'\]"),
+        (ReorderLeads(("II",)), r"lead \['I'\] is not in the order; use keep_leads"),
+        (ReorderLeads(("II", "I", "V9")), r"the record has no lead \['V9'\]"),
     ],
 )
 def test_leads_that_do_not_fit(action, message):
@@ -299,13 +299,13 @@ def test_a_step_gets_the_signal_and_its_frequency():
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        (lambda signal, fs: signal[5], r"from \(9, 2\) it made \(2,\)"),
+        (lambda signal, fs: signal[5], r"for \(9, 2\) it returned \(2,\)"),
         (
             lambda signal, fs: signal[:, :1],
-            r"as many leads as it got; from \(9, 2\) it made \(9, 1",
+            r"as many leads as it got; for \(9, 2\) it returned \(9, 1",
         ),
-        (lambda signal, fs: signal[:0], r"it made \(0, 2\)"),
-        (lambda signal, fs: None, r"it made \(\) of object"),
+        (lambda signal, fs: signal[:0], r"it returned \(0, 2\)"),
+        (lambda signal, fs: None, r"it returned \(\) of object"),
         (lambda signal, fs: signal * 1j, "real numbers"),
         (lambda signal, fs: signal / signal.n, r"failed on a signal of shape \(9, 2\) at 300 Hz: "),
     ],

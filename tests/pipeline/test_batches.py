@@ -81,14 +81,16 @@ def test_drop_last_leaves_the_partial_batch_out(corpus, make_source: MakeSource)
     assert {len(batches) for batches in epochs} == {source.batches_per_epoch} == {2}
     assert all(len(batch.rows) == 4 for batches in epochs for batch in batches)
     assert set().union(*map(by_record, epochs)) == set(range(11))
-    with pytest.raises(PipelineError, match=r"11 records make no batch of 12.*drop_last=False"):
+    with pytest.raises(
+        PipelineError, match=r"11 records are too few for a batch of 12.*drop_last=False"
+    ):
         make_source(corpus, TRAIN, 12, drop_last=True)
 
 
 def test_without_records_there_are_no_batches(corpus, make_source: MakeSource):
     windows = make_source(corpus, TRAIN, 4).windows
     nothing = np.array([], dtype=np.int64)
-    with pytest.raises(PipelineError, match=r"0 records make no batch of 4 records$"):
+    with pytest.raises(PipelineError, match=r"0 records are too few for a batch of 4 records$"):
         BatchSource(windows, nothing, np.empty((0, 2), np.float32), 4)
 
 

@@ -61,18 +61,18 @@ def test_labels_go_through_the_actions_in_their_order():
 @pytest.mark.parametrize(
     ("pipeline", "message"),
     [
-        (Pipeline().center_flip(), "never cuts windows of one length(.|\n)*end it with split_sig"),
-        (Pipeline(), r"never cuts windows(.|\n)*\(no actions\)"),
+        (Pipeline().center_flip(), "must cut windows of one length(.|\n)*end it with split_sig"),
+        (Pipeline(), r"must cut windows(.|\n)*\(no actions\)"),
         (Pipeline().split_signals(3, 1).split_signals(2, 1), "windows are cut twice: by split_sig"),
         (
             Pipeline().split_signals(3, 1).drop_labels(["~"]),
-            "drop_labels.* must stand before split",
+            "drop_labels.* must come before split",
         ),
         (
             Pipeline().center_flip().keep_leads(["I"]).split_signals(3, 1),
-            "keep_leads.* must stand before the first action of chance or split .center_flip",
+            "keep_leads.* must come before the first random action or split .center_flip",
         ),
-        (Pipeline().split_signals(3, 1).drop_short_signals(3), "drop_short_signals.* must stand"),
+        (Pipeline().split_signals(3, 1).drop_short_signals(3), "drop_short_signals.* must come"),
         (Pipeline().split_signals(3, 1).resample_signals(100), "would change the length"),
         (
             Pipeline().split_signals(3, 1).random_resample_signals("normal", loc=300),

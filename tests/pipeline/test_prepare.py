@@ -114,7 +114,7 @@ def test_a_step_that_makes_nan_names_the_record(corpus: Corpus):
     with (
         np.errstate(invalid="ignore"),
         pytest.raises(
-            PipelineError, match=r"record R001: after apply.* NaN or .*mend the function"
+            PipelineError, match=r"record R001: after apply.* NaN or .*correct the function"
         ),
     ):
         prepare(corpus, stages, np.array([1]))

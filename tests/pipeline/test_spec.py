@@ -125,9 +125,9 @@ of_main.__module__ = "__main__"
     [
         (lambda signal, fs: signal, "a lambda"),
         (make_inner(), "within another function"),
-        (partial(halve, fs=300), "partial .* has none of its own"),
-        (Callable(), "Callable .* has none of its own"),
-        (of_main, "of the program that runs"),
+        (partial(halve, fs=300), "partial .* has none"),
+        (Callable(), "Callable .* has none"),
+        (of_main, "defined in the running program"),
         (first_version, "another object now"),
     ],
 )
@@ -143,7 +143,7 @@ def test_functions_that_no_name_leads_to(step, why):
         (Pipeline().split_signals(10, {1: 5}), "keys .* must be text"),
         (
             Pipeline().random_resample_signals("choice", a=np.arange(3)).split_signals(10, 10),
-            "ndarray can't be kept",
+            "ndarray can't be stored",
         ),
     ],
 )
@@ -183,7 +183,7 @@ def test_arguments_are_checked_again():
         (Pipeline().split_signals(10, {"A": 5, "N": 10}), r"split_signals\(10, 5\)"),
     ],
 )
-def test_a_model_that_answers_draws_no_lots(pipeline, instead):
+def test_a_random_test_pipeline_is_refused(pipeline, instead):
     with pytest.raises(PipelineError, match=f"Write .*{instead}.* in the test pipeline"):
         check_deterministic(pipeline.stages())
 

@@ -268,8 +268,11 @@ def test_a_step_between_chance_and_split_gets_the_whole_record(
             r"record R006: apply.* makes \(1, 1\) of a window \(40, 1\); after spl",
         ),
         (lambda s, fs: s[1:], r"record R006: apply.* makes \(39, 1\) of a window"),
-        (lambda s, fs: s[:, 0], r"record R006: apply.* it made \(40,\)"),
-        (lambda s, fs: s * np.inf, "record R006: after apply.*NaN or infinite.* mend the function"),
+        (lambda s, fs: s[:, 0], r"record R006: apply.* it returned \(40,\)"),
+        (
+            lambda s, fs: s * np.inf,
+            "R006: after apply.*NaN or infinite.* correct the function",
+        ),
         (lambda s, fs: s.peaks, "record R006: apply.*failed.*AttributeError"),
     ],
 )

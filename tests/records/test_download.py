@@ -66,7 +66,7 @@ def test_records_come_with_the_revised_labels(fetch, tmp_path):
     assert left_over(tmp_path) == ["cinc2017"]
 
 
-def test_the_second_call_asks_nobody(fetch, server):
+def test_the_second_call_sends_no_request(fetch, server):
     first = fetch()
     asked = len(server.asked)
     assert fetch() == first

@@ -107,14 +107,14 @@ def test_leads_of_different_frequencies(tmp_path):
 
 def test_a_lead_that_is_no_voltage(tmp_path):
     path = write_edf(tmp_path / "E1.edf", signal("ECG I", unit="mmHg"))
-    assert reason(path).startswith("unit that is no voltage: lead 'I' is in 'mmHg'")
+    assert reason(path).startswith("unit is not a voltage: lead 'I' is in 'mmHg'")
 
 
 def test_a_truncated_file(tmp_path):
     path = write_edf(tmp_path / "E1.edf", signal("ECG I"))
     whole = path.read_bytes()
     path.write_bytes(whole[:-100])
-    expected = f"it has {len(whole) - 100} bytes, its header asks for {len(whole)}"
+    expected = f"it has {len(whole) - 100} bytes, its header requires {len(whole)}"
     assert reason(path) == f"truncated EDF file: {expected}"
 
 
@@ -172,7 +172,7 @@ def test_a_corpus_of_both_forms(tmp_path, write_record):
     assert corpus.signals.data.dtype == np.int16
     [bad] = corpus.bad
     assert (bad.id, bad.kind) == ("R4", "leads of different sampling frequencies")
-    assert corpus.provenance.notes == ("passed over 1 EDF files beside headers of their names",)
+    assert corpus.provenance.notes == ("ignored 1 EDF files beside headers of the same name",)
     assert corpus.copies == (("R2", "R3"),)
 
 

@@ -179,7 +179,7 @@ def test_a_border_through_a_patient_names_the_patient_and_the_way_out():
     with pytest.raises(SplitError) as error:
         divide(Split(0.8), ["P1"] * 3 + ["P2"] * 4 + [""] * 13)
     text = str(error.value)
-    assert "the records of 1 patient stand on two sides" in text
+    assert "the records of 1 patient are in two parts" in text
     assert "P2 with A03 (test) and A04, A05, A06 (train)" in text
     assert "P1" not in text
     assert "split=Split(0.8, seed=0)" in text
@@ -229,11 +229,11 @@ def test_the_note_counts_patients():
     split = Split(records={"test": ["A03", "A04", "A05"], "validation": ["A10"]})
     parts = split_records(split, IDS, LABELS, (), np.arange(12), patients=PATIENTS)
     assert patients_note(parts, PATIENTS) == (
-        "the records of one patient stand on one side of the split; patients: train 3, "
-        "validation 1, test 1; 2 of 12 records name no patient and are divided one by one"
+        "all records of a patient are in one part of the split; patients: train 3, "
+        "validation 1, test 1; 2 of 12 records have no patient and are divided one by one"
     )
     everyone = [patient or "P6" for patient in PATIENTS[:6]] + ["P7"] * 6
-    assert "name no patient" not in str(patients_note(parts, everyone))
+    assert "have no patient" not in str(patients_note(parts, everyone))
     assert patients_note(parts, None) is None
     assert patients_note(parts, [""] * 12) is None
 

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from ecg_mlflow.errors import DataNotFoundError
-from ecg_mlflow.records.labels import find_label_files, read_labels
+from ecg_mlflow.records.labels import find_label_files, read_groups, read_labels
 from ecg_mlflow.records.record import BadRecord
 
 THREE = "a header such as record,label,patient allows more"
@@ -188,3 +188,30 @@ def test_no_label_file(tmp_path):
     folder = touch(tmp_path / "a")
     with pytest.raises(DataNotFoundError, match=f"{folder} and {tmp_path}.*labels=<file>"):
         find_label_files([folder], tmp_path)
+
+
+def test_other_columns_describe_groups(tmp_path):
+    (tmp_path / "a.csv").write_text(
+        "Record,label,patient,Age,sex\nA1,N,p1,61,F\nA2,A,p2,,M\nA3,N,p3, 40 ,\n"
+    )
+    assert read_groups([tmp_path / "a.csv"]) == {
+        "Age": {"A1": "61", "A3": "40"},
+        "sex": {"A1": "F", "A2": "M"},
+    }
+
+
+def test_a_file_without_a_header_has_no_groups(tmp_path):
+    (tmp_path / "a.csv").write_text("A1,N\nA2,A\n")
+    assert read_groups([tmp_path / "a.csv"]) == {}
+
+
+def test_groups_of_several_files_are_read_as_one(tmp_path):
+    (tmp_path / "a.csv").write_text("record,label,site\nA1,N,x\n")
+    (tmp_path / "b.csv").write_text("site,record\ny,A2\n")
+    found = read_groups([tmp_path / "a.csv", tmp_path / "b.csv"])
+    assert found == {"site": {"A1": "x", "A2": "y"}}
+
+
+def test_a_missing_file_of_groups_is_named(tmp_path):
+    with pytest.raises(DataNotFoundError, match=r"none\.csv"):
+        read_groups([tmp_path / "none.csv"])

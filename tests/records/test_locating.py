@@ -11,7 +11,7 @@ from ecg_mlflow.records.locating import (
     find_headers,
     is_demo,
     locate,
-    split_twins,
+    split_duplicates,
 )
 
 
@@ -115,9 +115,9 @@ def test_nothing_found(tree, data, message):
 
 def test_all_records_of_one_name_are_bad():
     headers = [Path(f"/data/{name}.hea") for name in ("a/R1", "b/R1", "a/R2", "c/R1")]
-    single, twins = split_twins(headers)
+    single, duplicates = split_duplicates(headers)
     assert single == (Path("/data/a/R2.hea"),)
-    assert [(bad.id, bad.path, bad.reason) for bad in twins] == [
+    assert [(bad.id, bad.path, bad.reason) for bad in duplicates] == [
         ("R1", "/data/a/R1.hea", "one id twice: also /data/b/R1.hea, /data/c/R1.hea"),
         ("R1", "/data/b/R1.hea", "one id twice: also /data/a/R1.hea, /data/c/R1.hea"),
         ("R1", "/data/c/R1.hea", "one id twice: also /data/a/R1.hea, /data/b/R1.hea"),

@@ -172,7 +172,7 @@ def test_all_bad_records_are_collected_with_their_reasons(small_folder, write_re
         "R5": "two labels",
         "R6;N": "malformed line in the label file",
         "R7": "no label",
-        "R8": "unit that is no voltage",
+        "R8": "unit is not a voltage",
     }
     paths = {bad.id: bad.path for bad in corpus.bad}
     assert paths["R1"] == str(small_folder / "R1.hea")
@@ -204,7 +204,7 @@ def test_one_id_in_two_folders(small_folder, tmp_path):
 
 def test_not_one_usable_record(small_folder):
     (small_folder / "REFERENCE.csv").write_text("X1,N\n")
-    with pytest.raises(BadRecordsError, match=r"not one record can be used[^$]*no label \(6\)"):
+    with pytest.raises(BadRecordsError, match=r"no record can be used[^$]*no label \(6\)"):
         load_corpus(str(small_folder))
 
 

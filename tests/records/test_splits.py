@@ -140,7 +140,7 @@ def test_copies_that_listed_parts_tear_are_named_too():
         ({"records": {"test": "A00"}}, "lists of names"),
         ({"records": ["A00"]}, "lists of names"),
         ({"records": {"test": ["A01"], "validation": ["A01"]}}, "twice: A01"),
-        ({"records": {"test": ["A01"]}, "seed": 0}, "nothing to stratified and seed"),
+        ({"records": {"test": ["A01"]}, "seed": 0}, "takes no stratified and no seed"),
     ],
 )
 def test_rules_that_make_no_sense(arguments, message):

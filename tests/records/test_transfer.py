@@ -142,7 +142,9 @@ def test_a_part_of_unknown_version_is_not_continued(file_server, url, target):
 
 
 def test_a_wrong_checksum_deletes_what_came(url, target):
-    with pytest.raises(DownloadError, match=f"sha256 {SHA256} came, {'0' * 64} was expected"):
+    with pytest.raises(
+        DownloadError, match=f"sha256 {SHA256} was received, {'0' * 64} was expected"
+    ):
         fetch(url, target, sha256="0" * 64)
     assert left_over(target) == []
 

@@ -206,7 +206,7 @@ def test_truncated_signal_file(tmp_path, write_record, fmt, expected, missing):
     header = write_record(tmp_path, "R", np.zeros((500, 1)), fmt=fmt)
     size = (tmp_path / "R.dat").stat().st_size
     os.truncate(tmp_path / "R.dat", size - missing)
-    found = f"R.dat has {size - missing} bytes, the header asks for {expected}"
+    found = f"R.dat has {size - missing} bytes, the header requires {expected}"
     assert reason(header) == f"truncated signal file: {found}"
 
 
@@ -227,14 +227,14 @@ def test_truncated_where_a_later_lead_is_skewed(tmp_path, write_record):
         ("R\n", "broken header: invalid syntax in record line"),
         ("R one 250 500\nR.dat 16\n", "broken header: invalid syntax in record line"),
         ("R 1 250 500\nnonsense\n", "broken header: invalid syntax in signal line"),
-        ("R 2 250 500\nR.dat 16 1000/mV\n", "broken header: it announces 2 leads and describes 1"),
-        ("R 1 250 500\n", "broken header: it announces 1 leads and describes 0"),
-        ("R 0 250 500\n", "broken header: it announces 0 leads and describes 0"),
+        ("R 2 250 500\nR.dat 16 1000/mV\n", "broken header: it declares 2 leads and describes 1"),
+        ("R 1 250 500\n", "broken header: it declares 1 leads and describes 0"),
+        ("R 0 250 500\n", "broken header: it declares 0 leads and describes 0"),
         ("R 1 0 500\nR.dat 16 1000/mV\n", "broken header: a sampling frequency of 0 Hz"),
         ("R 1 250 0\nR.dat 16 1000/mV\n", "no samples"),
         ("S 1 250 500\nR.dat 16 1000/mV\n", "header of another record: it names 'S'"),
         ("R 1 250 500\nR.dat 17 1000/mV\n", "unreadable signal file: "),
-        ("R 1 250 500\nR.dat 16 1000/mmHg\n", "unit that is no voltage: lead 'lead 1' is in 'mmH"),
+        ("R 1 250 500\nR.dat 16 1000/mmHg\n", "unit is not a voltage: lead 'lead 1' is in 'mmH"),
         ("R 1 250 500000000000000\nR.dat 16 1000/mV\n", "truncated signal file: "),
         ("R/1 1 250 500\nS 500\n", "missing signal file: S.hea"),
     ],

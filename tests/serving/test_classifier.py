@@ -222,7 +222,7 @@ def test_the_same_code_with_other_libraries_only_warns(load, self_test, caplog):
 
 
 def test_a_pipeline_of_chance_is_refused(load):
-    with pytest.raises(PipelineError, match="cuts at places of chance"):
+    with pytest.raises(PipelineError, match="cuts at random positions"):
         load(Pipeline().random_split_signals(LENGTH, 3))
 
 

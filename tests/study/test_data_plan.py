@@ -104,7 +104,7 @@ def test_a_step_that_changes_the_windows_is_found(corpus):
     one = settings(train=ROOT.random_split_signals(100, 1).apply(shorter))
     plan = plan_data(corpus, parts_of(corpus), one)
     with pytest.raises(
-        ResearchError, match=r"the train pipeline: record S05: .*the shape must stay"
+        ResearchError, match=r"the train pipeline: record S05: .*an action must keep the shape"
     ):
         try_batches(corpus, one, plan)
 

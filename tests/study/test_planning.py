@@ -175,7 +175,7 @@ def test_a_stream_of_batches_is_shared_by_those_that_draw_the_same(corpus, optio
         ({"train": ROOT.random_split_signals(100, 1), "batch_size": 0}, "batch_size=0"),
         (
             {"batch_size": 17, "drop_last": True},
-            "16 records make no batch of 17 records; drop_last=False would keep",
+            "16 records are too few for a batch of 17 records; drop_last=False would keep",
         ),
         (
             {"model_arguments": {"blocks": 1, "filters": [4], "input_filters": 4}},

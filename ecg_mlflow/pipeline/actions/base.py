@@ -1,4 +1,4 @@
-"""What all actions have in common: checked arguments, and a few formulas."""
+"""Provide the base class of actions, which checks arguments, and their shared formulas."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Signal = npt.NDArray[np.float32]
 class Action:
     """One step of a pipeline.
 
-    Arguments that are still placeholders (``C("name")``) are checked once they have a value.
+    Placeholders (``C("name")``) among the arguments are checked when they have values.
     """
 
     #: The `Pipeline` method that adds the action, for messages.
@@ -66,22 +66,22 @@ def interpolate(signal: Signal, n_samples: int) -> Signal:
 
 
 def as_signal(values: npt.NDArray[Any]) -> Signal:
-    """Return the values as float32, without a copy where they are."""
+    """Return the values as float32, without a copy if they are float32 already."""
     signal: Signal = values.astype(np.float32, copy=False)
     return signal
 
 
 def is_integer(value: object) -> bool:
-    """Say whether a value is a whole number; True and False are not."""
+    """Return whether a value is a whole number; True and False are not."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def is_real(value: object) -> bool:
-    """Say whether a value is a finite number; True and False are not."""
+    """Return whether a value is a finite number; True and False are not."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _shown(argument: object) -> str:
-    """Write an argument for a message: a function by its name, not by its address."""
+    """Return an argument as messages show it: a function by its name."""
     name = getattr(argument, "__name__", None)
     return name if isinstance(name, str) else repr(argument)

@@ -1,4 +1,4 @@
-"""Actions on whole records that depend on numbers drawn for each record and epoch."""
+"""Define random actions on whole records, with numbers drawn for each record and epoch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ChanceAction(Action):
     """An action that depends on numbers drawn for each record and epoch."""
 
     def draw(self, rng: np.random.Generator, n_records: int, n_leads: int) -> npt.NDArray[Any]:
-        """Draw what `n_records` records need, one row each."""
+        """Draw the numbers of `n_records` records, one row each."""
         raise NotImplementedError
 
 
@@ -34,8 +34,8 @@ class ChanceAction(Action):
 class CenterFlip(ChanceAction):
     """Subtract each lead's mean and multiply the lead by a random sign.
 
-    The sign is +1 outside training unless `flip_at_test`: an evaluation that changes with the
-    seed measures the seed.
+    The sign is +1 outside training unless `flip_at_test` is set, so that an evaluation is
+    independent of the seed.
     """
 
     name = "center_flip"

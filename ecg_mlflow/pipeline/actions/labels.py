@@ -1,7 +1,7 @@
-"""Actions on labels, which never look at a signal.
+"""Define actions on labels, which ignore the signal.
 
-A record may have several labels (`ecg_mlflow.records.label_sets`). An action sees them one by one,
-and a record without any as the label ``""``.
+A record may have several labels (`ecg_mlflow.records.label_sets`). An action gets them one by one,
+and the label ``""`` for a record without labels.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from ecg_mlflow.pipeline.actions.base import Action
 
 @dataclass(frozen=True)
 class LabelAction(Action):
-    """An action that changes or drops labels and never looks at the signal."""
+    """An action that changes or drops labels and ignores the signal."""
 
     def label(self, label: str) -> str | None:
-        """Say what becomes of one of a record's labels.
+        """Return what one of a record's labels becomes.
 
         Returns
         -------
-        Its new name, ``""`` where it is taken away, or None where the record is dropped.
+        Its new name, ``""`` if it is removed, or None if the record is dropped.
         """
         raise NotImplementedError
 
@@ -39,7 +39,7 @@ class DropLabels(LabelAction):
         self._require_names("labels", self.labels, 0)
 
     def label(self, label: str) -> str | None:
-        """Return the label, or None where it is one of those to drop."""
+        """Return the label, or None if it is one of those to drop."""
         return None if label in self.labels else label
 
 
@@ -55,14 +55,14 @@ class KeepLabels(LabelAction):
         self._require_names("labels", self.labels, 1)
 
     def label(self, label: str) -> str | None:
-        """Return the label, or None where it is none of those to keep."""
+        """Return the label, or None if it is not one of those to keep."""
         return label if label in self.labels else None
 
 
 @counts_as("select_labels", version=1)
 @dataclass(frozen=True)
 class SelectLabels(LabelAction):
-    """Take all other labels away from the records, which stay, and may have no label then."""
+    """Remove all other labels from the records; all records stay, some without labels."""
 
     name = "select_labels"
     labels: tuple[str, ...]
@@ -71,14 +71,14 @@ class SelectLabels(LabelAction):
         self._require_names("labels", self.labels, 1)
 
     def label(self, label: str) -> str | None:
-        """Return the label, or "" where it is none of those to select."""
+        """Return the label, or "" if it is not one of those to select."""
         return label if label in self.labels else ""
 
 
 @counts_as("rename_labels", version=1)
 @dataclass(frozen=True)
 class RenameLabels(LabelAction):
-    """Give labels new names; two old ones may share a new one."""
+    """Give labels new names; several old ones may share a new one."""
 
     name = "rename_labels"
     names: Mapping[str, str]
@@ -91,5 +91,5 @@ class RenameLabels(LabelAction):
         )
 
     def label(self, label: str) -> str | None:
-        """Return the label's new name; one that isn't mentioned stays."""
+        """Return the label's new name; other labels stay the same."""
         return self.names.get(label, label)

@@ -1,4 +1,4 @@
-"""Actions on whole records that need no chance, so that they run once per record."""
+"""Define deterministic actions on whole records, which run once per record."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SignalStep = Callable[[Signal, float], Signal]
 
 @dataclass(frozen=True)
 class RecordAction(Action):
-    """An action that needs nothing but the record, so that it runs once and is kept."""
+    """A deterministic action on a record; it runs once, and its result is cached."""
 
     def output_leads(self, leads: tuple[str, ...]) -> tuple[str, ...]:
         """Return the names of the leads after the action."""
@@ -37,7 +37,7 @@ class RecordAction(Action):
         return fs
 
     def keeps(self, n_samples: int, fs: float) -> bool:
-        """Say whether a recording of this length stays."""
+        """Return whether to keep a recording of this length."""
         return True
 
     def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
@@ -48,7 +48,7 @@ class RecordAction(Action):
 @counts_as("drop_short_signals", version=1)
 @dataclass(frozen=True)
 class DropShortSignals(RecordAction):
-    """Leave out the recordings that are shorter than `seconds`, as they were recorded."""
+    """Leave out the recordings that are shorter than `seconds`, before any resampling."""
 
     name = "drop_short_signals"
     seconds: float
@@ -57,7 +57,7 @@ class DropShortSignals(RecordAction):
         self._require(is_real(self.seconds) and self.seconds > 0, "seconds must be positive")
 
     def keeps(self, n_samples: int, fs: float) -> bool:
-        """Say whether a recording lasts long enough."""
+        """Return whether a recording is long enough."""
         return n_samples >= self.seconds * fs
 
 
@@ -73,9 +73,9 @@ class KeepLeads(RecordAction):
         self._require_names("leads", self.leads, 1)
 
     def output_leads(self, leads: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the chosen leads, all of which must be there."""
+        """Return the chosen leads, all of which the record must have."""
         missing = [lead for lead in self.leads if lead not in leads]
-        self._require(not missing, f"there is no lead {missing}; the record has {list(leads)}")
+        self._require(not missing, f"the record has no lead {missing}; it has {list(leads)}")
         return tuple(self.leads)
 
     def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
@@ -94,7 +94,9 @@ class ReorderLeads(KeepLeads):
         """Return the new order, which must name every lead."""
         super().output_leads(leads)
         left = [lead for lead in leads if lead not in self.leads]
-        self._require(not left, f"lead {left} has no place; use keep_leads to leave leads out")
+        self._require(
+            not left, f"lead {left} is not in the order; use keep_leads to leave leads out"
+        )
         return tuple(self.leads)
 
 
@@ -112,7 +114,7 @@ class DropLeads(RecordAction):
     def output_leads(self, leads: tuple[str, ...]) -> tuple[str, ...]:
         """Return the leads that are left, at least one."""
         missing = [lead for lead in self.leads if lead not in leads]
-        self._require(not missing, f"there is no lead {missing}; the record has {list(leads)}")
+        self._require(not missing, f"the record has no lead {missing}; it has {list(leads)}")
         kept = tuple(lead for lead in leads if lead not in self.leads)
         self._require(bool(kept), "this leaves no lead")
         return kept
@@ -125,7 +127,7 @@ class DropLeads(RecordAction):
 @counts_as("band_pass_signals", version=1)
 @dataclass(frozen=True)
 class BandPassSignals(RecordAction):
-    """Butterworth filter run forth and back (no phase shift); None leaves a side open, in Hz."""
+    """Butterworth filter, forward and backward (no phase shift); edges in Hz, None is open."""
 
     name = "band_pass_signals"
     low: float | None
@@ -151,7 +153,7 @@ class BandPassSignals(RecordAction):
         kind = "bandpass" if len(edges) == 2 else "highpass" if self.high is None else "lowpass"
         critical = edges if len(edges) == 2 else edges[0]
         sections = butter(self.order, critical, kind, output="sos", fs=fs)
-        # SciPy refuses a signal that is shorter than the pad of its own choice.
+        # SciPy raises for a signal that is shorter than its default padding.
         longest_pad = 3 * (2 * len(sections) + 1)
         pad = None if len(signal) > longest_pad else len(signal) - 1
         return as_signal(sosfiltfilt(sections, signal, axis=0, padlen=pad))
@@ -194,10 +196,10 @@ class ResampleSignals(RecordAction):
 @counts_as("apply", version=1)
 @dataclass(frozen=True)
 class ApplyStep(RecordAction):
-    """Run a function of one's own, ``step(signal, fs) -> signal``, plain or ``@njit``.
+    """Run the user's function, ``step(signal, fs) -> signal``, plain or ``@njit``.
 
-    Before the first action of chance it runs once per record; between that and the split, on
-    every record anew each epoch; after the split, on every window.
+    Before the first random action it runs once per record; between that and the split, on every
+    record in each epoch; after the split, on every window.
     """
 
     name = "apply"
@@ -207,12 +209,12 @@ class ApplyStep(RecordAction):
         self._require(callable(self.step), "step must be a function (signal, fs) -> signal")
 
     def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
-        """Return what the step makes of the signal, as float32.
+        """Return the result of the step as float32.
 
         Raises
         ------
         PipelineError
-            If the step fails, or returns no signal of as many leads.
+            If the step fails, or returns anything but a signal with the same number of leads.
         """
         assert callable(self.step)
         try:
@@ -228,6 +230,6 @@ class ApplyStep(RecordAction):
             and result.shape[1] == signal.shape[1]
             and len(result) > 0,
             f"step must return real numbers (n_samples, {signal.shape[1]}), as many leads as it "
-            f"got; from {signal.shape} it made {result.shape} of {result.dtype}",
+            f"got; for {signal.shape} it returned {result.shape} of {result.dtype}",
         )
         return as_signal(result)

@@ -1,4 +1,4 @@
-"""Actions that cut a record into windows of one length."""
+"""Define actions that cut a record into windows of one length."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class SplitAction(Action):
         raise NotImplementedError
 
     def value(self, label: str) -> int:
-        """Return that number for a record's label; of several labels, what gives most windows.
+        """Return that number for a record's label; for several labels, the one with most windows.
 
         Raises
         ------
         PipelineError
-            If one of them has none.
+            If a label has no number.
         """
         given = self.per_label()
         if not isinstance(given, Mapping):
@@ -49,7 +49,7 @@ class SplitAction(Action):
         return self.most([given[one] for one in labels])
 
     def most(self, values: Sequence[int]) -> int:
-        """Return the one among such numbers that gives most windows."""
+        """Return the number that gives most windows."""
         raise NotImplementedError
 
     def _check_per_label(self, name: str) -> None:
@@ -65,7 +65,7 @@ class SplitAction(Action):
         raise NotImplementedError
 
     def cut(self, signal: Signal, starts: npt.NDArray[np.int64]) -> Signal:
-        """Return the windows ``(n_windows, length, n_leads)``, zeros on the left if too short."""
+        """Return windows ``(n_windows, length, n_leads)``; zeros pad short records on the left."""
         missing = max(0, self.length - len(signal))
         padded = np.pad(signal, ((missing, 0), (0, 0)))
         return np.stack([padded[start : start + self.length] for start in starts])
@@ -74,7 +74,7 @@ class SplitAction(Action):
 @counts_as("split_signals", version=1)
 @dataclass(frozen=True)
 class SplitSignals(SplitAction):
-    """Cut windows every `step` samples; the rest at the end is left."""
+    """Cut windows every `step` samples; the rest at the end is left out."""
 
     name = "split_signals"
     step: int | Mapping[str, int]
@@ -104,7 +104,7 @@ class SplitSignals(SplitAction):
 @counts_as("random_split_signals", version=1)
 @dataclass(frozen=True)
 class RandomSplitSignals(SplitAction, ChanceAction):
-    """Cut `n` windows at places drawn with replacement."""
+    """Cut `n` windows at positions drawn with replacement."""
 
     name = "random_split_signals"
     n: int | Mapping[str, int]
@@ -122,11 +122,11 @@ class RandomSplitSignals(SplitAction, ChanceAction):
         return max(values)
 
     def count(self, n_samples: int, label: str) -> int:
-        """Return the number of windows, which doesn't depend on the length."""
+        """Return the number of windows, which is independent of the length."""
         return self.value(label)
 
     def draw(self, rng: np.random.Generator, n_records: int, n_leads: int) -> npt.NDArray[Any]:
-        """Draw places in [0, 1), ``(n_records, most windows of a record)``."""
+        """Draw positions in [0, 1), ``(n_records, most windows of a record)``."""
         most = max(self.n.values()) if isinstance(self.n, Mapping) else self.n
         return rng.random((n_records, most))
 

@@ -16,9 +16,10 @@ from ecg_mlflow.reports import compare
 from ecg_mlflow.reports.compare import compare_studies
 from ecg_mlflow.reports.options import ComparisonOptions
 from ecg_mlflow.reports.study_results import Configuration, Results, TrainedRun
-from ecg_mlflow.tracking.stored_study import ChildRecord, StudyRecord
+from ecg_mlflow.tracking.stored_run import StoredRun
+from ecg_mlflow.tracking.stored_study import StoredStudy
 
-STUDY = StudyRecord(None, "study", "0", "waves", "FINISHED", {}, {}, ())
+STUDY = StoredStudy(None, "study", "0", "waves", "FINISHED", {}, {})
 OPTIONS = ComparisonOptions("", resamples=100)
 FILES = ("calibration.png", "configurations.csv", "curves.png", "intervals.png", "pairs.csv",
          "report.html", "size.png")  # fmt: skip
@@ -44,8 +45,12 @@ def configuration(name: str, extra: float, parameters: float) -> Configuration:
         test, validation = (
             answers(rng, side, shift=3.2 + extra, bias=-2.1 - extra / 2) for side in sides
         )
-        child = ChildRecord(f"{name}-{repetition}", "", "", "study", {}, metrics, {},
-                            {"repetition": repetition})  # fmt: skip
+        child = StoredRun(
+            f"{name}-{repetition}",
+            "FINISHED",
+            metrics=metrics,
+            configuration={"repetition": repetition},
+        )
         runs.append(TrainedRun(child, "best", test, validation))
     return Configuration(name, {}, STUDY, tuple(runs))
 

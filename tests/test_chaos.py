@@ -91,7 +91,8 @@ def lab(tmp_path, tmp_path_factory, beats):
         yield lab
 
 
-@pytest.mark.parametrize("branches", [1, pytest.param(3, marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("branches", [1, 3])
 def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(lab, expected, branches):
     # Three runs that share a process take no longer than one.
     lab.environment["UNHURRIED_S"] = str(0.001 * branches)
@@ -199,6 +200,7 @@ def test_workers_end_with_their_driver_and_reaping_tells_how_to_go_on(lab, expec
     assert_same(lab, parent, expected_once)
 
 
+@pytest.mark.nightly
 def test_the_start_of_another_study_ends_what_a_dead_driver_has_left(lab):
     driver = lab.run("--reps", "1")
     parent = driver.wait_for(lambda: driver.parent)
@@ -216,6 +218,7 @@ def test_the_start_of_another_study_ends_what_a_dead_driver_has_left(lab):
     assert commands(other.said) == [["run", "--resume", parent]]
 
 
+@pytest.mark.nightly
 def test_a_second_driver_that_comes_at_the_same_moment_is_turned_away(lab, expected_once):
     driver = lab.run("--reps", "1")
     parent = driver.wait_for(lambda: driver.parent)
@@ -252,6 +255,7 @@ def test_ctrl_c_saves_every_run_and_the_study_goes_on_exactly(lab, expected_once
     assert_same(lab, parent, expected_once)
 
 
+@pytest.mark.nightly
 def test_a_second_ctrl_c_ends_it_at_once_and_it_can_be_gone_on_with(lab, expected_once):
     # An iteration takes 40 s now, longer than a worker is given, and a worker can't stop before
     # it has done its own.

@@ -47,12 +47,14 @@ def inventory(folder: Path) -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_pages_build_and_describe_every_public_name(built):
     missing = {f"ecg_mlflow.{name}" for name in ecg_mlflow.__all__} - inventory(built)
     assert not missing, f"docs/api says nothing of {sorted(missing)}"
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_every_method_of_a_pipeline_is_described(built):
     methods = {name for name in vars(ecg_mlflow.Pipeline) if not name.startswith("_")}
     described = inventory(built)

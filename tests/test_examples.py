@@ -28,8 +28,8 @@ SHIPPED = sorted(set((PROJECT / "examples").glob("*.py")) - {SCRIPT})
 NUMBERED = [path for path in SHIPPED if path.name[:2].isdigit()]
 QUICK = re.compile(r"^# In a hurry: (.+)$", re.MULTILINE)
 RAY = "07_ray.py"
-#: Those that build a model in another process, or several networks.
-LONGER = {"02", "04", "05", "06"}
+#: Those that run whole in each run of the tests; the others run nightly.
+ALWAYS = {"01", "08"}
 
 
 def name_of(path: Path) -> str:
@@ -93,7 +93,7 @@ def test_it_is_found_by_name_and_declares_a_study(path):
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(path, marks=pytest.mark.slow if path.name[:2] in LONGER else ())
+        pytest.param(path, marks=() if path.name[:2] in ALWAYS else pytest.mark.nightly)
         for path in NUMBERED
         if path.name != RAY
     ],
@@ -111,7 +111,7 @@ def test_it_runs(work, path, capsys):
     assert any("test_f1" in run.data.metrics for run in children)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_search_scores_its_finalist_alone(work):
     """After `test_it_runs`, as the next one."""
     _, children = work.runs("05_optuna")
@@ -120,7 +120,7 @@ def test_a_search_scores_its_finalist_alone(work):
     assert all("validation_f1" in run.data.metrics for run in children)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_branches_are_runs_of_their_own(work):
     _, children = work.runs("06_gpus_and_branches")
     assert [run.data.params["optimizer"] for run in children] == ["adam", "sgd"]
@@ -145,6 +145,7 @@ def test_the_commands_after_a_study_work(work, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.server
 def test_it_runs_on_ray(work, monkeypatch):
     pytest.importorskip("ray")
@@ -158,6 +159,7 @@ def test_it_runs_on_ray(work, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_script_without_a_grid_file_runs(tmp_path):
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
     command = [sys.executable, str(SCRIPT)]
@@ -172,7 +174,7 @@ def test_the_script_without_a_grid_file_runs(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("by", ["mlflow", "ecg-mlflow"])
+@pytest.mark.parametrize("by", [pytest.param("mlflow", marks=pytest.mark.nightly), "ecg-mlflow"])
 def test_the_first_one_runs_by_its_own_commands(work, by):
     """From another folder, where only the name of the example leads to it."""
     folder = Path(sys.executable).parent

@@ -146,6 +146,7 @@ def test_without_room_for_checkpoints_the_study_goes_on_to_its_end(lab, disk, ex
 
 
 @slow
+@nightly
 def test_checkpoints_of_before_the_disk_was_full_serve_a_resumed_study(lab, disk, expected):
     driver = fill_while_training(lab, disk)
     old = saved(disk)
@@ -168,13 +169,8 @@ def test_checkpoints_of_before_the_disk_was_full_serve_a_resumed_study(lab, disk
 
 
 @slow
-@pytest.mark.parametrize(
-    "call",
-    [
-        RunLog.complete,
-        pytest.param(MlflowClient.log_text, marks=nightly),
-    ],
-)
+@nightly
+@pytest.mark.parametrize("call", [RunLog.complete, MlflowClient.log_text])
 def test_a_worker_that_dies_at_the_end_of_a_run_it_could_not_save_doubles_nothing(
     lab, disk, expected, call
 ):
@@ -250,9 +246,8 @@ def prepared(tmp_path_factory, beats):
 
 
 @slow
-@pytest.mark.parametrize(
-    "room", [pytest.param(0, marks=nightly), 12 << 10, pytest.param(44 << 10, marks=nightly)]
-)
+@nightly
+@pytest.mark.parametrize("room", [0, 12 << 10, 44 << 10])
 def test_without_room_for_what_is_prepared_a_study_opens_no_run(
     lab, disk, prepared, monkeypatch, beats, room
 ):

@@ -32,6 +32,7 @@ def test_conda_environment_pins_every_dependency() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_built_distributions_hold_what_they_should(tmp_path: Path) -> None:
     source = tmp_path / "source"
     leave = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "mlruns", "*.db")

@@ -22,6 +22,7 @@ from ecg_mlflow.tracking.artifacts import read_table
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.nightly,
     pytest.mark.server,
     pytest.mark.timeout(1800),
     # Of NumPy 2, in Keras's way of saving a model.

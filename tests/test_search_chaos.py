@@ -233,7 +233,8 @@ def test_no_configuration_is_run_twice_or_lost(lab, expected, sampler):
         assert {one.user_attrs["number"]: one.value for one in exported} == values
 
 
-@pytest.mark.parametrize("sampler", ["tpe", pytest.param("grid", marks=nightly)])
+@nightly
+@pytest.mark.parametrize("sampler", ["tpe", "grid"])
 def test_what_was_pruned_stays_so_and_the_test_records_are_scored_once(lab, expected, sampler):
     search = Search(lab, ("--sampler", sampler, "--pruner", "asha:eta=2,min_epochs=3"))
     # Two workers die where they give up a run, before and after; the driver, where it has decided
@@ -281,6 +282,7 @@ def test_what_was_pruned_stays_so_and_the_test_records_are_scored_once(lab, expe
     assert_same_but_for_tests(lab, finished, best, expected)
 
 
+@nightly
 def test_further_repetitions_go_to_the_same_configurations(lab, expected):
     search = Search(lab, ("--adaptive", "--reps", "3", "--configs", "2-10"))
     search.die(Fault("driver", Study.finish_child, 7))

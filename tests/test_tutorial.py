@@ -46,6 +46,7 @@ def executed(shared_workplace):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(2400)
 # Of ipykernel and the loop that nbclient makes.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -71,6 +72,7 @@ def test_every_cell_runs_and_shows_what_its_text_says(executed):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_study_of_the_tutorial_is_in_mlflow(executed):
     work, _ = executed
     parent, children = work.runs("tutorial")

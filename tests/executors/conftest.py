@@ -111,7 +111,7 @@ def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
     params=[
         "inprocess",
         "processes",
-        pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.server]),
+        pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.server, pytest.mark.nightly]),
     ]
 )
 def bench(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:

@@ -18,11 +18,23 @@ from ecg_mlflow.executors import (
     received,
 )
 
+#: The other tests run on Ray nightly.
+on_ray_too = pytest.mark.parametrize(
+    "bench",
+    [
+        "inprocess",
+        "processes",
+        pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.server]),
+    ],
+    indirect=True,
+)
+
 
 def states(reports):
     return {r.key: r.state for r in reports if isinstance(r, Outcome)}
 
 
+@on_ray_too
 def test_a_job_starts_reports_in_order_and_is_done(bench):
     executor = bench.open()
     executor.submit(Job("a", b"count 100"))
@@ -46,6 +58,7 @@ def test_queued_jobs_start_in_order_of_submission(bench):
     assert executor.free_slots == executor.n_slots == 1
 
 
+@on_ray_too
 def test_payload_report_and_result_of_ten_megabytes(bench):
     size = 10_000_000
     executor = bench.open(function="jobs:payload_size")
@@ -57,6 +70,7 @@ def test_payload_report_and_result_of_ten_megabytes(bench):
     assert len(event.data["blob"]) == len(outcome.value) == size
 
 
+@on_ray_too
 def test_an_exception_fails_the_job_and_not_the_next(bench):
     executor = bench.open()
     outcome = bench.run(executor, "fail II")
@@ -81,41 +95,40 @@ def test_a_function_that_cannot_be_imported_fails_the_job(bench, function, error
     assert outcome.error_type == error_type
 
 
-@pytest.mark.parametrize("function", ["jobs", "jobs.do", "jobs:", ":do", "jobs:do()", ""])
-def test_a_function_that_is_no_import_path_is_an_error_at_once(bench, function):
-    with pytest.raises(ExecutorError, match="does not name a job function"):
-        bench.open(function=function)
+def test_a_function_that_is_no_import_path_is_an_error_at_once(bench):
+    for function in ("jobs", "jobs.do", "jobs:", ":do", "jobs:do()", ""):
+        with pytest.raises(ExecutorError, match="does not name a job function"):
+            bench.open(function=function)
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
+@on_ray_too
+def test_what_cannot_travel_fails_the_job(bench):
+    executor = bench.open()
+    for text, said in (
         ("unpicklable", "a _thread.lock, can't be sent to the driver"),
         ("unreadable", "can't be unpickled in the driver: not here"),
         ("report_lock", r"report\(\) can't send \['lock'\] to the driver"),
         ("report_unreadable", r"report\(\) can't send \['what'\] to the driver \(not here\)"),
         ("report_text", r"report\(\) takes a dict, not a str"),
-    ],
-)
-def test_what_cannot_travel_fails_the_job(bench, text, said):
-    executor = bench.open()
-    outcome = bench.run(executor, text)
-    assert outcome.state is OutcomeState.FAILED
-    assert outcome.value is None
-    assert re.search(said, outcome.reason)
+    ):
+        outcome = bench.run(executor, text)
+        assert outcome.state is OutcomeState.FAILED
+        assert outcome.value is None
+        assert re.search(said, outcome.reason)
     assert bench.run(executor, "echo on").value == "on"
 
 
-@pytest.mark.parametrize("code", [0, 3])
-def test_sys_exit_in_a_job_is_a_death_with_its_code(bench, code):
+def test_sys_exit_in_a_job_is_a_death_with_its_code(bench):
     executor = bench.open()
-    outcome = bench.run(executor, f"leave {code}")
-    assert outcome.state is OutcomeState.DIED
-    assert outcome.exitcode == code
-    assert f"code {code}" in outcome.reason
+    for code in (0, 3):
+        outcome = bench.run(executor, f"leave {code}")
+        assert outcome.state is OutcomeState.DIED
+        assert outcome.exitcode == code
+        assert f"code {code}" in outcome.reason
     assert bench.run(executor, "echo on").value == "on"
 
 
+@on_ray_too
 def test_a_queued_job_is_cancelled_without_starting(bench):
     executor = bench.open()
     executor.submit(Job("first", b"tick"))
@@ -127,6 +140,7 @@ def test_a_queued_job_is_cancelled_without_starting(bench):
     assert "second" not in [r.key for r in reports if isinstance(r, Started)]
 
 
+@on_ray_too
 def test_a_running_job_may_flush_when_it_is_cancelled(bench, tmp_path):
     executor = bench.open()
     file = tmp_path / "flushed"
@@ -159,6 +173,7 @@ def test_an_error_while_flushing_is_told(bench):
     assert outcome.reason == "jobs.OwnError: disk full"
 
 
+@on_ray_too
 def test_a_shielded_job_is_told_to_stop_and_ends_where_it_wants_to(bench):
     executor = bench.open()
     executor.submit(Job("a", b"stop_at_a_boundary"))
@@ -222,6 +237,7 @@ def send_all(executor, key, n, **rest):
     return messages
 
 
+@on_ray_too
 def test_a_running_job_gets_what_is_sent_in_order(bench):
     executor = bench.open()
     for key in "ab":  # the second one in a worker that has had messages before
@@ -302,20 +318,17 @@ def test_what_is_received_is_a_copy(bench):
     assert data["runs"] == ["r1", "r2"]
 
 
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
+def test_what_cannot_be_sent_is_an_error_at_once(bench):
+    executor = bench.open()
+    executor.submit(Job("a", b"read"))
+    for data, said in (
         ({"lock": threading.Lock()}, r"send\(\) can't send \['lock'\] to the job \(cannot pickle"),
         ("text", r"send\(\) takes a dict, not a str"),
         ({"blob": bytes(17_000)}, r"send\(\) can't send \['blob'\] to the job: .* 16000 are all"),
-    ],
-)
-def test_what_cannot_be_sent_is_an_error_at_once(bench, data, said):
-    executor = bench.open()
-    executor.submit(Job("a", b"read"))
-    for key in ("a", "not there"):
-        with pytest.raises(ExecutorError, match=said):
-            executor.send(key, data)
+    ):
+        for key in ("a", "not there"):
+            with pytest.raises(ExecutorError, match=said):
+                executor.send(key, data)
     messages = send_all(executor, "a", 2)
     assert bench.drain(executor)[-1].value == messages
 
@@ -385,6 +398,7 @@ def test_jobs_can_be_submitted_while_events_are_read(bench):
     assert done == ["0", "1", "2", "3", "4"]
 
 
+@on_ray_too
 def test_shutdown_gives_every_job_an_outcome(bench):
     executor = bench.open()
     executor.submit(Job("running", b"tick"))
@@ -437,6 +451,7 @@ def test_an_outcome_is_the_last_report_under_its_key(bench):
     assert {r.key for r in reports[end + 1 :]} == {"b"}
 
 
+@on_ray_too
 def test_an_exclusive_job_among_others(bench):
     executor = bench.open()
     for i in range(5):

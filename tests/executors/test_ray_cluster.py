@@ -27,6 +27,7 @@ from ecg_mlflow.executors import (
 from ecg_mlflow.executors.ray_cluster import RayExecutor
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
+nightly = pytest.mark.nightly
 
 HERE = Path(__file__).parent
 
@@ -54,7 +55,7 @@ def first_events(bench, executor, *jobs):
     return found
 
 
-@pytest.mark.parametrize("share", [1, 0.5])
+@pytest.mark.parametrize("share", [0.5, pytest.param(1, marks=nightly)])
 def test_each_worker_sees_its_gpu_alone(on_ray, share):
     n_workers = int(2 / share)
     executor = on_ray.open(n_workers, num_gpus=share)
@@ -97,7 +98,14 @@ def test_tensorflow_computes_in_a_worker(on_ray):
     assert on_ray.run(on_ray.open(), "matrix_product").value == 16
 
 
-@pytest.mark.parametrize("text", ["kill_self SIGKILL", "segfault", "leave_hard 3"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kill_self SIGKILL",
+        pytest.param("segfault", marks=nightly),
+        pytest.param("leave_hard 3", marks=nightly),
+    ],
+)
 def test_a_killed_worker_is_told_and_the_next_job_has_a_new_one(on_ray, text):
     executor = on_ray.open()
     pid = on_ray.run(executor, "pid").value
@@ -109,6 +117,7 @@ def test_a_killed_worker_is_told_and_the_next_job_has_a_new_one(on_ray, text):
     assert on_ray.run(executor, "pid").value != pid
 
 
+@nightly
 def test_a_job_that_asks_for_the_end_of_its_process_has_it(on_ray):
     executor = on_ray.open()
     pid = on_ray.run(executor, "pid").value
@@ -192,6 +201,7 @@ def test_an_exclusive_job_has_a_gpu_of_its_own_and_the_other_one_goes_on(on_ray)
     assert executor.free_slots == 4
 
 
+@nightly
 def test_a_job_without_room_yet_can_be_cancelled_and_others_wait_for_it(on_ray):
     holder = on_ray.open(2, num_gpus=1)
     first_events(on_ray, holder, Job("a", b"tick"), Job("b", b"tick"))
@@ -282,6 +292,7 @@ def test_folders_reach_every_node_that_lacks_them(on_ray, two_nodes, folder):
     }
 
 
+@nightly
 def test_a_folder_that_cannot_be_placed_fails_the_job_and_says_why(on_ray, folder):
     executor = on_ray.open(folders={"hash-2": folder}, place="jobs:no_place")
     outcome = on_ray.run(executor, "pid")
@@ -394,7 +405,7 @@ def test_a_ray_that_the_executor_started_ends_with_it():
         assert ends(pid)
 
 
-@pytest.mark.parametrize("kind", ["own", "cluster"])
+@pytest.mark.parametrize("kind", ["cluster", pytest.param("own", marks=nightly)])
 def test_a_killed_drivers_jobs_end(two_nodes, kind):
     env = {"RAY_ADDRESS": two_nodes.cluster.address} if kind == "cluster" else {}
     with a_driver(**env) as driver:

@@ -172,28 +172,31 @@ def test_arguments_are_checked_again():
 
 
 @pytest.mark.parametrize(
-    ("pipeline", "instead"),
+    ("pipeline", "instead", "without_chance"),
     [
-        (Pipeline().random_split_signals(10, 3), r"split_signals\(10, step\)"),
+        (
+            Pipeline().random_split_signals(10, 3),
+            r"split_signals\(10, step\)",
+            Pipeline().split_signals(10, 10),
+        ),
         (
             Pipeline().random_resample_signals("normal", loc=300).split_signals(10, 10),
             r"resample_signals\(fs\)",
+            Pipeline().resample_signals(300).split_signals(10, 10),
         ),
-        (Pipeline().center_flip(flip_at_test=True).split_signals(10, 10), r"center_flip\(\)"),
-        (Pipeline().split_signals(10, {"A": 5, "N": 10}), r"split_signals\(10, 5\)"),
+        (
+            Pipeline().center_flip(flip_at_test=True).split_signals(10, 10),
+            r"center_flip\(\)",
+            Pipeline().center_flip().split_signals(10, 10),
+        ),
+        (
+            Pipeline().split_signals(10, {"A": 5, "N": 10}),
+            r"split_signals\(10, 5\)",
+            Pipeline().split_signals(10, {"A": 5, "N": 5}),
+        ),
     ],
 )
-def test_a_random_test_pipeline_is_refused(pipeline, instead):
+def test_a_random_test_pipeline_is_refused(pipeline, instead, without_chance):
     with pytest.raises(PipelineError, match=f"Write .*{instead}.* in the test pipeline"):
         check_deterministic(pipeline.stages())
-
-
-@pytest.mark.parametrize(
-    "pipeline",
-    [
-        Pipeline().center_flip().split_signals(10, {"A": 5, "N": 5}),
-        Pipeline().drop_labels(["~"]).resample_signals(300).split_signals(10, 10),
-    ],
-)
-def test_pipelines_without_chance_pass(pipeline):
-    check_deterministic(pipeline.stages())
+    check_deterministic(without_chance.stages())

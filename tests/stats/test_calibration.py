@@ -81,8 +81,8 @@ def test_certain_and_right_records_don_t_break_the_fit():
     assert np.isfinite(fit_temperature(table_of(targets, np.eye(2)[targets])))
 
 
-@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("rule", ["f1", "youden", "sensitivity=0.9", "specificity=0.95"])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_no_threshold_is_better(rule, seed):
     rng = np.random.default_rng(seed)
     positive = rng.random(80) < 0.3

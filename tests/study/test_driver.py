@@ -8,7 +8,7 @@ import signal
 import time
 
 import pytest
-from studies import grid_text, reason, worker_pids
+from studies import NETWORKS, grid_text, reason, worker_pids
 
 from ecg_mlflow.study.jobs import Trained
 from ecg_mlflow.study.progress import StudyProgress
@@ -114,9 +114,20 @@ def history(work, run, key):
     return work.client.get_metric_history(run.info.run_id, key)
 
 
+# An iteration takes a twentieth of a second.
 LONG = grid_text(
-    grid="Option('layout', ['c', 'ca'])",
-    model_arguments="{'blocks': [1], 'filters': [2], 'input_filters': 2}",
+    before="""
+import time
+from numpy_net import NumpyNet
+
+def unhurried(signal, fs):
+    time.sleep(0.005)
+    return signal
+""",
+    grid="Option('hidden', [2, 3])",
+    model="NumpyNet",
+    model_arguments="",
+    train="root.random_split_signals(128, 2).apply(unhurried)",
     epochs="100_000",
     test_every="'last'",
 )
@@ -137,6 +148,7 @@ def test_a_signal_stops_the_study_in_order(workplace, experiment, monkeypatch, w
         told.append(report.iteration)
 
     monkeypatch.setattr(StudyProgress, "reported", interrupt)
+    monkeypatch.setenv("PYTHONPATH", str(NETWORKS))
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     grid = workplace.write_grid(LONG)
 
@@ -157,24 +169,27 @@ def test_a_signal_stops_the_study_in_order(workplace, experiment, monkeypatch, w
 
 HANGS = grid_text(
     before="""
-def net(input_shape, n_classes, layout):
-    import time
-    from pathlib import Path
-    if not Path(MARK).exists():
-        Path(MARK).touch()
-        time.sleep(10_000)
-    return ResNet(input_shape, n_classes, blocks=[1], filters=[2], input_filters=2, layout=layout)
-net.describe = lambda *args, **options: ResNet.describe(
-    (128, 1), 2, blocks=[1], filters=[2], input_filters=2, layout="c")
+import time
+from pathlib import Path
+from numpy_net import NumpyNet
+
+class Net(NumpyNet):
+    @staticmethod
+    def step_factory(settings, input_shape, seed):
+        if not Path(MARK).exists():
+            Path(MARK).touch()
+            time.sleep(10_000)
+        return NumpyNet.step_factory(settings, input_shape, seed)
 """,
-    grid="Option('layout', ['c'])",
-    model="net",
+    grid="Option('hidden', [2])",
+    model="Net",
     model_arguments="",
 )
 
 
 @pytest.mark.slow
-def test_a_run_that_hangs_is_tried_again(workplace, experiment, capsys):
+def test_a_run_that_hangs_is_tried_again(workplace, experiment, capsys, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(NETWORKS))
     mark = workplace.folder / "has hung"
     grid = workplace.write_grid(HANGS.replace("MARK", repr(str(mark))))
     words = ("--workers", "1", "--hang-minutes", "0.4")

@@ -10,11 +10,7 @@ import pytest
 from waiting import wait_for
 
 from ecg_mlflow.study import signals
-from ecg_mlflow.study.signals import StopRequest, sigterm_as_interrupt, stop_on_signals
-
-
-def test_nothing_happens_until_a_signal_comes():
-    StopRequest().check()
+from ecg_mlflow.study.signals import sigterm_as_interrupt, stop_on_signals
 
 
 def test_the_first_signal_is_answered_where_the_driver_asks():

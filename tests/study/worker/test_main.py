@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+from numpy_net import NumpyNet
 
 from ecg_mlflow import C, Optimizer, Option, Pipeline, Research, ResNet, Split, load_corpus
 from ecg_mlflow.errors import DivergedError, StorageFullError, TrackingError
@@ -56,8 +57,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 RESEARCH = {
     "grid": Option("learning_rate", [1e-2, 1e30, 2e-2]),
-    "model": ResNet,
-    "model_arguments": {"blocks": [1], "filters": [2], "input_filters": 2, "layout": "c"},
+    "model": NumpyNet,
+    "model_arguments": {"hidden": 2},
     "train": Pipeline().random_split_signals(128, 2),
     "test": Pipeline().split_signals(128, 64),
     "classes": ["A", "N"],
@@ -66,6 +67,11 @@ RESEARCH = {
     "optimizer": Optimizer("sgd", learning_rate=C("learning_rate")),
     "split": Split((0.5, 0.2, 0.3)),
 }
+KERAS_RESEARCH = {
+    **RESEARCH,
+    "model": ResNet,
+    "model_arguments": {"blocks": [1], "filters": [2], "input_filters": 2, "layout": "c"},
+}
 GOOD, DIVERGES, GOOD_TOO = 0, 1, 2
 
 
@@ -73,6 +79,12 @@ GOOD, DIVERGES, GOOD_TOO = 0, 1, 2
 def plan(shared_workplace):
     with shared_workplace() as work:
         yield plan_study(Research(**RESEARCH), load_corpus(str(work.records)), Overrides())
+
+
+@pytest.fixture(scope="module")
+def keras_plan(shared_workplace):
+    with shared_workplace() as work:
+        yield plan_study(Research(**KERAS_RESEARCH), load_corpus(str(work.records)), Overrides())
 
 
 class Desk:
@@ -142,6 +154,12 @@ def desk(plan, workplace, experiment):
         yield Desk(plan, workplace, study)
 
 
+@pytest.fixture
+def keras_desk(keras_plan, workplace, experiment):
+    with Study.open(workplace.client, experiment, "the study") as study:
+        yield Desk(keras_plan, workplace, study)
+
+
 def test_a_run_tells_how_far_it_is_and_what_it_reached(desk, workplace):
     run = desk.run_job(GOOD)
     assert run.monitored == "validation"
@@ -158,7 +176,7 @@ def test_a_run_tells_how_far_it_is_and_what_it_reached(desk, workplace):
     assert 0 <= result.metrics["system/time_outside_step"] < 1
     loaded = desk.loaded(run)
     assert len(workplace.losses(loaded)) == 6
-    assert loaded.data.metrics["trainable_parameters"] == 7 * 2 + 2 * 2 + 3 * 2 * 2 + 2 * 3
+    assert loaded.data.metrics["trainable_parameters"] == 129 * 2 + 3 * 2
     for name, value in result.metrics.items():
         assert loaded.data.metrics[name] == pytest.approx(value)
 
@@ -174,7 +192,7 @@ def test_the_losses_of_a_seed_and_repetition_stay(workplace, experiment):
         "seed": 5,
     }
     corpus = load_corpus(str(workplace.records))
-    plan = plan_study(Research(**{**RESEARCH, **changes}), corpus, Overrides())
+    plan = plan_study(Research(**{**KERAS_RESEARCH, **changes}), corpus, Overrides())
     with Study.open(workplace.client, experiment, "the study") as study:
         desk = Desk(plan, workplace, study)
         run = desk.run_job(0, repetition=2)
@@ -191,7 +209,7 @@ def test_the_best_evaluation_is_the_first_of_the_highest_and_what_the_run_ends_w
     weights = {"validation": [], "test": []}
 
     def scripted(self, side):
-        weights[side].append(self.step.model.get_weights())
+        weights[side].append(self.step.weights())
         evaluation = evaluate(self, side)
         if side == "test":
             return evaluation
@@ -288,6 +306,15 @@ def test_a_run_that_was_killed_anywhere_goes_on_exactly(desk, kind, wanted):
         assert desk.ended(broken).end is RunEnd.DONE
     assert desk.history(broken) == expected
     assert sorted(model.name for model in desk.models(broken)) == ["best", "last"]
+
+
+def test_a_run_of_keras_that_was_killed_goes_on_exactly(keras_desk):
+    whole, broken = keras_desk.run_job(GOOD), keras_desk.run_job(GOOD)
+    keras_desk.train(whole)
+    with pytest.raises(Killed):
+        keras_desk.train(broken, report=killed_at([], Saved, iteration=4))
+    keras_desk.train(broken)
+    assert keras_desk.history(broken) == keras_desk.history(whole)
 
 
 @pytest.mark.parametrize("moment", ["before it was delivered", "before it was told"])
@@ -461,16 +488,16 @@ def test_other_versions_are_told(desk, monkeypatch):
     assert re.fullmatch(r"goes on under other versions, .*: keras [\d.]+ to 9.9", note)
 
 
-def test_branches_equal_runs_alone(desk):
-    alone = [desk.run_job(GOOD), desk.run_job(GOOD_TOO)]
+def test_branches_equal_runs_alone(keras_desk):
+    alone = [keras_desk.run_job(GOOD), keras_desk.run_job(GOOD_TOO)]
     for run in alone:
-        desk.train(run)
-    together = [desk.run_job(GOOD), desk.run_job(GOOD_TOO)]
-    desk.reports.clear()
-    desk.train(*together)
+        keras_desk.train(run)
+    together = [keras_desk.run_job(GOOD), keras_desk.run_job(GOOD_TOO)]
+    keras_desk.reports.clear()
+    keras_desk.train(*together)
     for one, other in zip(alone, together, strict=True):
-        assert desk.history(one) == desk.history(other)
-        assert desk.ended(other).end is RunEnd.DONE
+        assert keras_desk.history(one) == keras_desk.history(other)
+        assert keras_desk.ended(other).end is RunEnd.DONE
 
 
 def test_a_branch_that_fails_leaves_the_others_running(desk):
@@ -522,11 +549,11 @@ def test_a_run_waits_for_a_store_that_is_away_and_loses_nothing(desk):
     assert desk.reported(StoreAway)
 
 
-def test_a_probe_counts_parameters_and_costs_or_says_why_not(plan):
+def test_a_probe_counts_parameters_and_costs_or_says_why_not(keras_plan):
     def broken(input_shape, n_classes, learning_rate):
         raise ValueError("seven leads needed")
 
-    good = plan.configs[GOOD]
+    good = keras_plan.configs[GOOD]
     bad = Research(**{**RESEARCH, "model": broken, "model_arguments": {}, "optimizer": Optimizer()})
     pairs = [(good.settings, (128, 1)), (bad.settings(bad.grid[0]), (128, 1))]
     found = probe(cloudpickle.dumps(pairs), lambda data: None)

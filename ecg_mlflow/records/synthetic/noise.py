@@ -139,6 +139,7 @@ def _add_pink_noise(
     """Add pink noise of a root mean square to real Fourier transforms, shape `(n_leads, n_hz)`."""
     inside = (hz >= band_hz[0]) & (hz <= band_hz[1])
     parts = rng.standard_normal((len(spectrum), 2, int(inside.sum()))) / np.sqrt(hz[inside])
+    # By Parseval's theorem; a real transform of n samples has about n / 2 frequencies.
     parts *= rms * 2 * len(hz) / np.sqrt(2 * np.sum(parts**2, axis=(1, 2), keepdims=True))
     spectrum[:, inside] += parts[:, 0] + 1j * parts[:, 1]
 

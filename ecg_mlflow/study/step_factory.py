@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.models.build import build_model
 from ecg_mlflow.study.settings import Settings
 from ecg_mlflow.training.loop import Step
@@ -78,6 +79,7 @@ def step_factory(settings: Settings) -> StepFactory:
     return factory
 
 
+@counts_as("keras_step", version=1)
 def keras_step(settings: Settings, input_shape: tuple[int, int], seed: int) -> RunStep:
     """Build the Keras model and compile its step.
 

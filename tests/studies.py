@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,13 @@ def grid_text(before: str = "", **fields: str) -> str:
     return f"{IMPORTS}{before}\nroot = Pipeline().center_flip()\nresearch = Research(\n{listed})\n"
 
 
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Write texts by their paths in a folder."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
 @dataclass
 class Workplace:
     """A folder with records and a tracking store, where commands are run."""
@@ -54,9 +61,10 @@ class Workplace:
     records: Path
     client: MlflowClient
 
-    def write_grid(self, text: str, name: str = "small.py") -> Path:
+    def write_grid(self, text: str, name: str = "small.py", **beside: str) -> Path:
+        """Write a grid file, and files beside it by their paths from there."""
         path = self.folder / name
-        path.write_text(text)
+        write_files(path.parent, {path.name: text, **beside})
         return path
 
     def run(self, grid: str | Path, *more: str, experiment: str, data: str | None = None) -> int:

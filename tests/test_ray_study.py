@@ -18,15 +18,32 @@ pytest.importorskip("ray")
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
-# Each window sleeps a little where the environment says so: it changes nothing that is computed.
-GRID = grid_text(
-    before="""
-import os, time
+#: Each window sleeps a little where the environment says so: it changes nothing that is computed.
+#: The step stands in a package beside the grid file, which no node has in its path.
+BESIDE = {
+    "steps_of_test/__init__.py": "from .unhurried import unhurried",
+    "steps_of_test/unhurried.py": """
+from . import sleeping
 
 def unhurried(signal, fs):
-    time.sleep(float(os.environ.get("MLFLOW_TEST_SLEEP_S", "0")))
+    import environment_of_test
+    return sleeping.after(environment_of_test.seconds(), signal)
+""",
+    "steps_of_test/sleeping.py": """
+def after(seconds, signal):
+    import time
+    time.sleep(seconds)
     return signal
 """,
+    "environment_of_test.py": """
+import os
+
+def seconds():
+    return float(os.environ.get("MLFLOW_TEST_SLEEP_S", "0"))
+""",
+}
+GRID = grid_text(
+    before="from steps_of_test import unhurried",
     grid="Option('layout', ['cna', 'cac']) * Option('input_filters', [2, 3])",
     model_arguments="{'blocks': [1], 'filters': [4]}",
     train="root.random_split_signals(128, 2).apply(unhurried)",
@@ -49,7 +66,7 @@ def nodes(
 
 
 def start(work: Workplace, experiment: str, *more: str, **env: str) -> subprocess.Popen[bytes]:
-    grid = work.write_grid(GRID)
+    grid = work.write_grid(GRID, "design/small.py", **BESIDE)
     command = [
         *(sys.executable, "-m", "ecg_mlflow", "run", str(grid), "--data", str(work.records)),
         *("--experiment", experiment, "--workers", "2", "--checkpoint-minutes", "0.01", *more),

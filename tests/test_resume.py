@@ -5,12 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from studies import grid_text, reason
+from studies import NETWORKS, grid_text, reason
 
 from ecg_mlflow.files import checkpoint_root
 from ecg_mlflow.provenance import ProcessMark, _birth
 from ecg_mlflow.study.launch import link_project_run
-from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, IDENTITY_TAG, PLAN_TAG
+from ecg_mlflow.tracking.stored_run import (
+    ATTEMPT_TAG,
+    IDENTITY_TAG,
+    IDENTITY_VERSION_TAG,
+    PLAN_TAG,
+)
+from ecg_mlflow.tracking.stored_study import read_study
 
 # Of NumPy 2, in Keras's way of saving a model.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -168,6 +174,73 @@ def test_runs_of_earlier_studies_are_reused_and_linked(workplace, experiment, ca
     assert expected <= {cell for row in rows for cell in row.split(",")}
     untouched = workplace.runs(experiment)[1]
     assert [r.info.end_time for r in untouched] == [r.info.end_time for r in before]
+
+
+#: A package beside the grid file: of what its step does, a part is imported when it runs.
+BESIDE = {
+    "resume_steps/__init__.py": "",
+    "resume_steps/scaling.py": """
+from . import sizes
+
+def scaled(signal, fs):
+    from resume_late import LATE
+    return signal * sizes.SIZE * LATE
+""",
+    "resume_steps/sizes.py": "SIZE = 2.0",
+    "resume_late.py": "LATE = 1.0",
+}
+STEPS = grid_text(
+    grid="Option('hidden', [2])",
+    seed="29",
+    train="root.apply(scaled).random_split_signals(128, 2)",
+    test="root.apply(scaled).split_signals(128, step=64)",
+    **{**NUMPY, "before": f"{NUMPY['before']}\nfrom resume_steps.scaling import scaled"},
+)
+
+
+def test_what_stands_beside_the_grid_file_is_trained_anew_where_it_has_changed(
+    workplace, experiment, monkeypatch
+):
+    monkeypatch.setenv("PYTHONPATH", str(NETWORKS))
+
+    def train(name, beside, workers="0"):
+        path = workplace.write_grid(STEPS, "design/small.py", **beside)
+        more = ("--workers", workers, "--reuse")
+        assert workplace.run(path, *more, experiment=f"{experiment} {name}") == 0
+        parent, children = workplace.runs(f"{experiment} {name}")
+        return parent, [workplace.losses(child) for child in children]
+
+    parent, (first,) = train("first", BESIDE)
+    assert {f"design/{name}" for name in ("small.py", *BESIDE)} < workplace.artifacts(parent)
+    comment = BESIDE["resume_steps/scaling.py"].replace("fs):", 'fs):\n    """Scale."""  # so')
+    assert train("a comment", {**BESIDE, "resume_steps/scaling.py": comment})[1] == []
+    changed = {**BESIDE, "resume_steps/sizes.py": "SIZE = 3.0"}
+    _, (second,) = train("a constant", changed, workers="1")
+    _, (third,) = train("imported inside", {**BESIDE, "resume_late.py": "LATE = 1.5"})
+    assert second != first
+    assert third == second, "in this process as in another one"
+
+
+@pytest.mark.parametrize("by_mlflow", [False, True])
+def test_a_study_of_the_first_identities_says_why_it_is_not_resumed(
+    workplace, experiment, capsys, monkeypatch, by_mlflow
+):
+    assert run(workplace, experiment) == 0
+    parent, _ = workplace.runs(experiment)
+    run_id = parent.info.run_id
+    assert parent.data.tags[IDENTITY_VERSION_TAG] == "2"
+    workplace.client.delete_tag(run_id, IDENTITY_VERSION_TAG)
+    before = workplace.client.get_run(run_id)
+    if by_mlflow:
+        monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    assert run(workplace, experiment, *(() if by_mlflow else ("--resume", run_id))) == 1
+    said = capsys.readouterr().err
+    assert f"study {run_id} can't be resumed: it was begun by ecg_mlflow 0.1.0" in said
+    assert "identities of version 1, and this ecg_mlflow makes those of version 2" in said
+    assert "run the grid file anew, without resume" in said
+    after = workplace.client.get_run(run_id)
+    assert (after.info.status, after.data.tags) == ("FINISHED", before.data.tags)
+    assert len(read_study(workplace.client, run_id).runs) == 2
 
 
 def test_without_reuse_the_same_grid_runs_again(workplace, experiment):

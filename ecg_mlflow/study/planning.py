@@ -199,12 +199,13 @@ class ConfigPlanner:
             network = describe_network(one, data.input_shape)
         except EcgMlflowError as error:
             raise ResearchError(f"configuration {config_name(config)}: {error}") from error
-        stream = digest([key, one.seed, step_factory(one)])
+        stream = digest([key, one.seed, step_factory(one)], known=self._known)
         return ConfigPlan(index, config, one, data, network, stream)
 
     def runs(self, config: ConfigPlan) -> tuple[PlannedRun, ...]:
         """Plan the repetitions of a configuration."""
-        of_config = digest(config.settings, known=self._known)
+        decided = [config.settings, step_factory(config.settings)]
+        of_config = digest(decided, known=self._known)
         return tuple(
             PlannedRun(config, repetition, digest([self._shared, of_config, repetition]))
             for repetition in range(self._research.repetitions)

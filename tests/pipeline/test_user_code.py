@@ -1,98 +1,27 @@
-"""Functions from a model's own files, whatever else goes by their names."""
+"""The user's files: which belong together, and how a process imports them."""
 
 from __future__ import annotations
 
 import pickle
 import sys
-import types
 
 import pytest
+from studies import write_files
 
 from ecg_mlflow.errors import ModelError
-from ecg_mlflow.pipeline.step_files import StepFiles
 from ecg_mlflow.pipeline.user_code import UserCode, needed_code, use
 
-GRID = """
-from numba import njit
-from factors_of_test import FACTOR
 
-def scaled(signal, fs):
-    return signal * FACTOR
-
-@njit
-def halved(signal, fs):
-    return signal / 2
-
-class Filters:
-    @staticmethod
-    def inverted(signal, fs):
-        return -signal
-"""
-
-
-@pytest.fixture
-def make_folder(tmp_path):
-    def make(name: str, factor: int, grid: str = GRID):
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "my_grid.py").write_text(grid)
-        (folder / "factors_of_test.py").write_text(f"FACTOR = {factor}")
-        return folder
-
-    return make
-
-
-def test_two_models_run_their_own_versions(make_folder, monkeypatch):
-    other = types.ModuleType("factors_of_test")
-    monkeypatch.setitem(sys.modules, "factors_of_test", other)
-    first, second = StepFiles(make_folder("a", 2)), StepFiles(make_folder("b", 3))
-    path = list(sys.path)
-    assert first.find("ecg_mlflow_grid_my_grid", "scaled")(10, 300) == 20
-    assert second.find("ecg_mlflow_grid_my_grid", "scaled")(10, 300) == 30
-    assert first.find("ecg_mlflow_grid_my_grid", "scaled")(10, 300) == 20
-    assert second.find("my_grid", "Filters.inverted")(10, 300) == -10
-    assert second.find("my_grid", "halved")(10.0, 300) == 5
-    assert sys.modules["factors_of_test"] is other
-    assert sys.path == path
-
-
-def test_nothing_is_written_beside_the_files(make_folder):
-    folder = make_folder("a", 2)
-    StepFiles(folder).find("my_grid", "scaled")
-    assert sorted(file.name for file in folder.iterdir()) == ["factors_of_test.py", "my_grid.py"]
-
-
-@pytest.mark.parametrize(
-    ("module", "name", "why"),
-    [
-        ("other", "scaled", "needs other.py, which it doesn't have"),
-        ("my_grid", "gone", "my_grid.py has no function gone"),
-    ],
-)
-def test_what_is_not_there(make_folder, module, name, why):
-    with pytest.raises(ModelError, match=why):
-        StepFiles(make_folder("a", 2)).find(module, name)
-    with pytest.raises(ModelError, match="doesn't have with it"):
-        StepFiles(None).find(module, name)
-
-
-def test_a_file_that_fails(make_folder):
-    folder = make_folder("a", 2, "import no_such_module_of_test")
-    for _ in range(2):
-        with pytest.raises(ModelError, match=r"my_grid\.py can't be run .*ModuleNotFoundError"):
-            StepFiles(folder).find("my_grid", "scaled")
-
-
-def test_files_that_a_function_needs(make_folder):
-    folder = make_folder("a", 2)
-    (folder / "unrelated.py").write_text("import tensorflow")
-    found = needed_code([("ecg_mlflow_grid_my_grid", "scaled")], folder)
+def test_files_that_a_function_needs(tmp_path):
+    files = {"my_grid.py": "from factors_of_test import FACTOR", "factors_of_test.py": ""}
+    write_files(tmp_path, {**files, "unrelated.py": "import tensorflow"})
+    found = needed_code([("ecg_mlflow_grid_my_grid", "scaled")], tmp_path)
     assert list(found.files) == ["factors_of_test.py", "my_grid.py"]
-    assert needed_code([], folder) == needed_code([], None) == UserCode()
+    assert needed_code([], tmp_path) == needed_code([], None) == UserCode()
     with pytest.raises(
         ModelError, match=r"stand in \['other.py'\].*'my_grid.py', 'unrel.*beside it"
     ):
-        needed_code([("other", "f")], folder)
+        needed_code([("other", "f")], tmp_path)
     with pytest.raises(ModelError, match=r"stand in \['my_grid.py'\].*given are \[\]"):
         needed_code([("my_grid", "scaled")], None)
 
@@ -112,14 +41,8 @@ PACKAGES = {
 }
 
 
-def write(folder, files):
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-
-
 def test_what_a_file_imports_is_read_with_it(tmp_path):
-    write(tmp_path, PACKAGES)
+    write_files(tmp_path, PACKAGES)
     assert set(PACKAGES) - set(UserCode.read(tmp_path, ["grid.py"]).files) == {
         *("nets/unused.py", "signal.py", "beyond.py", "broken.py")
     }
@@ -127,9 +50,9 @@ def test_what_a_file_imports_is_read_with_it(tmp_path):
 
 
 def test_code_is_run_as_it_was_read(tmp_path):
-    write(tmp_path, {"read_of_test/__init__.py": "ONE = 1", "other_of_test.py": ""})
+    write_files(tmp_path, {"read_of_test/__init__.py": "ONE = 1", "other_of_test.py": ""})
     use(UserCode.read(tmp_path, ["read_of_test/__init__.py"]))
-    write(tmp_path, {"read_of_test/__init__.py": "ONE = 2"})
+    write_files(tmp_path, {"read_of_test/__init__.py": "ONE = 2"})
     import read_of_test
 
     assert read_of_test.ONE == 1
@@ -147,7 +70,7 @@ def test_code_is_run_as_it_was_read(tmp_path):
 
 
 def test_modules_that_a_process_has_are_kept_while_the_code_is_the_same(tmp_path):
-    write(tmp_path, {"kept_of_test.py": ""})
+    write_files(tmp_path, {"kept_of_test.py": ""})
     code = UserCode.read(tmp_path, ["kept_of_test.py"])
     use(code)
     import kept_of_test
@@ -160,7 +83,9 @@ def test_modules_that_a_process_has_are_kept_while_the_code_is_the_same(tmp_path
 
 
 def test_no_module_takes_the_place_of_pythons_or_a_librarys(tmp_path):
-    write(tmp_path, {"grid.py": "import fractions, numpy", "fractions.py": "", "numpy.py": ""})
+    write_files(
+        tmp_path, {"grid.py": "import fractions, numpy", "fractions.py": "", "numpy.py": ""}
+    )
     before = sys.modules["numpy"]
     use(UserCode.read(tmp_path, ["grid.py"]))
     assert sys.modules["numpy"] is before
@@ -169,28 +94,3 @@ def test_no_module_takes_the_place_of_pythons_or_a_librarys(tmp_path):
 
     assert fractions.Fraction(1, 2) == 0.5
     use(UserCode())
-
-
-def test_models_with_packages_run_their_own_versions(tmp_path):
-    files = {
-        "pack_of_test/__init__.py": "from .sizes import SIZE",
-        "pack_of_test/steps.py": """
-import pack_of_test
-import pack_of_test.sizes as sizes
-
-def scaled(signal, fs):
-    from late_of_test import LATE
-    from .more import MORE
-    return signal * pack_of_test.SIZE * sizes.SIZE * LATE * MORE
-""",
-        "pack_of_test/more.py": "MORE = 7",
-    }
-    found = []
-    for size in (3, 5):
-        write(tmp_path / str(size), files)
-        sizes = {"pack_of_test/sizes.py": f"SIZE = {size}", "late_of_test.py": f"LATE = {size}"}
-        write(tmp_path / str(size), sizes)
-        found.append(StepFiles(tmp_path / str(size)).find("pack_of_test.steps", "scaled"))
-    # Called only now: what they import then is their own too.
-    assert [step(1, 300) for step in found] == [3**3 * 7, 5**3 * 7]
-    assert "pack_of_test" not in sys.modules

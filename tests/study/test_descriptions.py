@@ -4,9 +4,11 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from ecg_mlflow import KV, C, Optimizer, Option, Pipeline, Research, ResNet, load_corpus
+from ecg_mlflow.canonical import digest
 from ecg_mlflow.search.pruners import make_pruner
 from ecg_mlflow.study.descriptions import (
     Counts,
@@ -120,6 +122,9 @@ def test_data_sets_are_described_by_side(plan, beats):
     assert infos["test"].n_records == 4
     assert infos["train"].class_counts == {"A": 8, "N": 8}
     assert infos["train"].digest != infos["test"].digest
+    # Also with studies of the first version of identities, by whose digests they are compared.
+    rows, labels = np.arange(4), ("A", "N", "A", "N")
+    assert infos["test"].digest == digest([plan.corpus.digest, rows, labels], version=1)
     again = dataset_infos(plan.corpus, plan.configs[1])
     assert again["train"].digest == infos["train"].digest
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cloudpickle
 import pytest
-from studies import grid_text
+from studies import grid_text, write_files
 
 from ecg_mlflow.errors import DataNotFoundError, ResearchError
 from ecg_mlflow.pipeline.code_transfer import pickle_for_worker
@@ -101,12 +101,6 @@ def test_a_file_that_was_edited_is_read_anew(tmp_path):
         assert load_grid_file(path).research.seed == int(seed)
 
 
-def write(folder, files):
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-
-
 def elsewhere(grid, value, program):
     """Run a program in another process, where `value` is what was sent, and no file is left."""
     payload = pickle_for_worker(value, grid.code)
@@ -165,7 +159,7 @@ def block(x):
 
 
 def test_packages_and_imports_inside_functions_work_in_another_process(tmp_path):
-    write(tmp_path, PACKAGE)
+    write_files(tmp_path, PACKAGE)
     path = tmp_path / "grid.py"
     path.write_text(grid_text("import own_nets\ndef step(x):\n    return own_nets.block(x)\n"))
     grid = load_grid_file(path)
@@ -187,7 +181,9 @@ except Exception:
 
 
 def test_what_the_grid_file_did_to_a_module_goes_with_it(tmp_path):
-    write(tmp_path, {"own_sizes.py": "WIDTH = 1\nNAMES = []\ndef get():\n    return WIDTH, NAMES"})
+    write_files(
+        tmp_path, {"own_sizes.py": "WIDTH = 1\nNAMES = []\ndef get():\n    return WIDTH, NAMES"}
+    )
     path = tmp_path / "grid.py"
     before = (
         "import own_sizes\nown_sizes.WIDTH = 2\nown_sizes.NAMES.append('a')\nget = own_sizes.get"
@@ -198,7 +194,7 @@ def test_what_the_grid_file_did_to_a_module_goes_with_it(tmp_path):
 
 
 def test_a_module_imported_by_a_computed_name_goes_along(tmp_path):
-    write(tmp_path, {"own_found/part.py": "ONE = 1", "code.py": "TWO = 2"})
+    write_files(tmp_path, {"own_found/part.py": "ONE = 1", "code.py": "TWO = 2"})
     path = tmp_path / "grid.py"
     before = """
 import importlib, sys
@@ -225,12 +221,12 @@ def test_neighbours_that_were_edited_are_read_anew(tmp_path):
     path = tmp_path / "grid.py"
     path.write_text(grid_text("import own_seeds.one", seed="own_seeds.one.SEED"))
     for seed in (1, 2):
-        write(tmp_path, {"own_seeds/one.py": f"SEED = {seed}"})
+        write_files(tmp_path, {"own_seeds/one.py": f"SEED = {seed}"})
         assert load_grid_file(path).research.seed == seed
 
 
 def test_two_folders_have_their_own_neighbours(tmp_path):
     text = grid_text("import own_seed", seed="own_seed.SEED")
     for seed in (1, 2):
-        write(tmp_path / str(seed), {"grid.py": text, "own_seed.py": f"SEED = {seed}"})
+        write_files(tmp_path / str(seed), {"grid.py": text, "own_seed.py": f"SEED = {seed}"})
         assert load_grid_file(tmp_path / str(seed) / "grid.py").research.seed == seed

@@ -9,7 +9,7 @@ import sys
 import types
 
 import pytest
-from studies import grid_text
+from studies import grid_text, write_files
 
 import ecg_mlflow
 from ecg_mlflow import (
@@ -37,13 +37,7 @@ from ecg_mlflow.pipeline.user_code import UserCode, use
 from ecg_mlflow.study.grid_file import load_grid_file
 from ecg_mlflow.study.planning import Overrides, plan_study
 from ecg_mlflow.study.settings import Settings
-
-
-def write(folder, files):
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-
+from ecg_mlflow.study.step_factory import keras_step
 
 # --- The package's own ----------------------------------------------------------------------------
 
@@ -106,7 +100,7 @@ value = [net, partial(net, width=5), lambda x: x**2 if x else None]
 
 def load(folder, files, name="steps_of_test"):
     """Run a module from files that stand beside it."""
-    write(folder, {f"{name}.py": files} if isinstance(files, str) else files)
+    write_files(folder, {f"{name}.py": files} if isinstance(files, str) else files)
     use(UserCode.read(folder, [f"{name}.py"]), anew=True)
     return importlib.import_module(name)
 
@@ -123,7 +117,19 @@ def test_the_digest_of_a_users_function_is_fixed(tmp_path):
     assert found == "b566ab52c37771b39c8dfb0701b656dd5b97e15fb23b12926cf7a3a02f2d2c83"
 
 
-NAMED = [Settings, Stages, Pipeline, Split, Optimizer, Loss, SpecBuilder, Grid, Option, C]
+NAMED = [
+    Settings,
+    keras_step,
+    Stages,
+    Pipeline,
+    Split,
+    Optimizer,
+    Loss,
+    SpecBuilder,
+    Grid,
+    Option,
+    C,
+]
 
 
 def kinds_of(kind):
@@ -341,7 +347,7 @@ def identity(folder, form, *changes, before="", name="grid"):
     for old, new in changes:
         assert any(old in text for text in files.values()), old
         files = {file: text.replace(old, new) for file, text in files.items()}
-    write(folder, files)
+    write_files(folder, files)
     return digest(load_grid_file(folder / f"{name}.py").module.step)
 
 
@@ -428,7 +434,7 @@ def test_a_library_counts_by_its_names(tmp_path, monkeypatch):
             "__init__.py": f"from lib_of_test.{depth} import INIT, f, h",
             f"{depth}.py": f"def f(x):\n    {body}\nclass Init:\n    pass\nINIT = Init()\nh = f",
         }
-        write(library, files)
+        write_files(library, files)
         importlib.invalidate_caches()
         module = load(own, text)
         found |= {(digest(module.g), digest([module.f]))}
@@ -478,7 +484,7 @@ net.describe = lambda *shapes, **options: ResNet.describe(
 
     def identities(*change):
         files = {"grid.py": grid, "own_net.py": part.replace(*change) if change else part}
-        write(tmp_path, files)
+        write_files(tmp_path, files)
         research = load_grid_file(tmp_path / "grid.py").research
         return {run.identity for run in plan_study(research, corpus, Overrides()).runs}
 

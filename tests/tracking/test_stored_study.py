@@ -131,11 +131,14 @@ def test_a_study_knows_its_request_and_its_code(client, open_study, tmp_path):
     study = open_study(unique("study"))
     study.tags({"ecg_mlflow.request": json.dumps({"data": "demo"})})
     client.log_text(study.run_id, "import helper", "design/grid.py")
-    client.log_text(study.run_id, "", "design/helper.py")
+    client.log_text(study.run_id, "", "design/nets/deep/helper.py")
+    client.log_text(study.run_id, "{}", "design/plan.json")
     found = read_study(client, study.run_id)
     assert found.request == {"data": "demo"}
     copied = found.fetch_code(tmp_path / "code")
-    assert sorted(path.name for path in copied) == ["grid.py", "helper.py"]
+    assert {path.relative_to(tmp_path / "code").as_posix() for path in copied} == {
+        *("grid.py", "nets/deep/helper.py")
+    }
     assert next(path for path in copied if path.name == "grid.py").read_text() == "import helper"
 
 

@@ -288,7 +288,7 @@ def test_folders_reach_every_node_that_lacks_them(on_ray, two_nodes, folder):
     assert files == {"0": {"signals": b"as it was"}, "1": expected}
     assert {path.name for path in (two_nodes.caches[1] / "folders").iterdir()} <= {
         "hash-1",
-        "hash-1.lock",
+        ".hash-1.lock",
     }
 
 

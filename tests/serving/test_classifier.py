@@ -42,9 +42,9 @@ def without_drift(signal, fs):
 def step_files(tmp_path: Path) -> Path:
     """Return a folder with this file, in which a function stands."""
     folder = tmp_path / "steps"
-    folder.mkdir()
-    name = without_drift.__module__
-    (folder / f"{name}.py").write_bytes(Path(__file__).read_bytes())
+    file = folder.joinpath(*without_drift.__module__.split(".")).with_suffix(".py")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(Path(__file__).read_bytes())
     return folder
 
 

@@ -70,7 +70,7 @@ def damaged(workplace) -> Path:
         ({"batch_size": "C('size')"}, "C('size') has no value"),
         ({"grid": "Option('dropout', [0.1])"}, "ResNet needs a value for 'layout'"),
         ({"test": "root.split_signals(64, 64)"}, "train (128, 1), test (64, 1)"),
-        ({"train": "root"}, "the pipeline never cuts windows"),
+        ({"train": "root"}, "the pipeline must cut windows of one length"),
         ({"classes": "['A', 'NO']"}, "'N'; classes are ['A', 'NO']"),
         ({"split": "Split(records={'test': ['S99']})"}, "that the corpus doesn't have"),
         ({"grid": "Option('layout', [])"}, "option 'layout' has no values"),

@@ -159,7 +159,7 @@ def test_a_stream_of_batches_is_shared_by_those_that_draw_the_same(corpus, optio
             {"test": ROOT.split_signals(64, step=64)},
             r"configuration layout_cna: one model can't take .* train \(100, 1\), test \(64, 1\)",
         ),
-        ({"train": ROOT}, "the train pipeline: the pipeline never cuts windows"),
+        ({"train": ROOT}, "the train pipeline: the pipeline must cut windows of one length"),
         (
             {"train": ROOT.random_split_signals(100, {"A": 2})},
             "the train records: .*label 'N' is not among",

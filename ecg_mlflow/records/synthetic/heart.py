@@ -151,10 +151,12 @@ def bumps(
 
     Parameters
     ----------
-    centre_s, height
-        Peak time from the first sample, and height of each; shapes `(n_bumps,)`.
+    centre_s
+        Peak time of each from the first sample, shape `(n_bumps,)`.
     before_s, after_s
         Widths (sigma) before and after the peak.
+    height
+        Of each, shape `(n_bumps,)`.
     fs
         Sampling frequency in Hz.
     n_samples

@@ -93,15 +93,17 @@ def disturb(
     typical_mv = typical.wander_mv, typical.motion_mv, typical.muscle_mv, typical.hum_mv
     wander_mv, motion_mv, muscle_mv, hum_mv = typical_mv * np.exp(rng.normal(0.0, 0.6, 4))
     wander_rng, muscle_rng, hum_rng, loss_rng, when_rng, motion_rng = rng.spawn(6)
-    cycles = rng.choice(_MAINS_HZ) * np.arange(n) / fs + hum_rng.uniform(size=(n_leads, 1))
     contact = typical.contact * (1.0 - _spells(loss_rng, typical.loss_share, shape, fs))
-    raw_mv = contact * heart_mv + hum_mv * np.sin(2 * np.pi * cycles) + 0.6 * wander_mv * breath
+    raw_mv = contact * heart_mv + 0.6 * wander_mv * breath
     if motion_mv > 0.0:
         moving = _spells(when_rng, typical.motion_share, shape, fs)
         raw_mv += motion_mv * moving * pink_noise(motion_rng, shape, fs, _MOTION_HZ)
     hz, spectrum = np.fft.rfftfreq(n, 1 / fs), np.fft.rfft(raw_mv)
     _add_pink_noise(spectrum, wander_rng, wander_mv, hz, _WANDER_HZ)
     _add_pink_noise(spectrum, muscle_rng, muscle_mv, hz, _MUSCLE_HZ)
+    mains = np.abs(hz - rng.choice(_MAINS_HZ)).argmin()
+    phases = 2 * np.pi * hum_rng.uniform(size=n_leads)
+    spectrum[:, mains] += -0.5j * n * hum_mv * np.exp(1j * phases)
     low_hz, high_hz = typical.band_hz
     spectrum *= hz / (hz - 1j * low_hz) / np.sqrt(1.0 + (hz / high_hz) ** 6)
     return np.clip(np.fft.irfft(spectrum, n), -typical.range_mv, typical.range_mv)

@@ -82,15 +82,11 @@ def figures_of(
     if 0 < predictions.is_positive.sum() < len(predictions):
         n = min(config.resamples, BAND_RESAMPLES)
         weights = resample_weights(len(predictions), n, config.seed, groups=predictions.groups)
+        roc = roc_curve([predictions], weights, level=level)
+        precision_recall = precision_recall_curve([predictions], weights, level=level)
         found["curves"] = ranking_plot(
-            [_named(roc_curve([predictions], weights, level=level), metrics, "roc_auc")],
-            [
-                _named(
-                    precision_recall_curve([predictions], weights, level=level),
-                    metrics,
-                    "average_precision",
-                )
-            ],
+            [_named(roc, metrics, "roc_auc")],
+            [_named(precision_recall, metrics, "average_precision")],
             float(predictions.is_positive.mean()),
             title=f"{predictions.positive} against the rest",
             level=level,

@@ -18,7 +18,7 @@ from ecg_mlflow.stats.predictions import Predictions
 
 Floats = npt.NDArray[np.float64]
 
-#: Temperatures that are looked at: beyond, a network says nothing, or certainty.
+#: Temperatures that are tried: beyond them all probabilities are equal, or 0 and 1.
 _TEMPERATURES = (0.05, 20.0)
 #: Below, a probability is taken for this: 0 has no logarithm.
 _LEAST = 1e-30

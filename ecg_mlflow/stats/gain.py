@@ -114,7 +114,7 @@ def gain_test(
     errors = np.ma.masked_invalid(deviations).std(axis=1, ddof=1).filled(0.0)
     n_candidates = len(rivals)
     if errors[0] <= _ROUNDING:
-        # Nothing varies, so that nothing can be said of chance.
+        # Without variation there is no test.
         return GainTest(gain, Interval(gain, gain), 1.0, n_candidates, len(champion))
     moving = errors > _ROUNDING
     scaled = deviations[moving] / errors[moving, None]

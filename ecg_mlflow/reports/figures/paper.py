@@ -95,7 +95,7 @@ def _draw_trace(axes: Axes, trace: LeadTrace, baseline: float) -> None:
 
 
 def draw_importance(axes: Axes, cells: Floats, last: float) -> None:
-    """Colour the paper under the grid by what the network looked at.
+    """Colour the paper under the grid by the importance for the network.
 
     Parameters
     ----------

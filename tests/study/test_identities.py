@@ -287,9 +287,13 @@ FORMS = {
     "package": ("import own_pack.deep\n", "return own_pack.deep.deeper(signal)"),
     "package inside": ("", "import own_pack.deep\n    return own_pack.deep.deeper(signal)"),
     "from package inside": ("", "from own_pack import deep\n    return deep.deeper(signal)"),
-    "decorator": ("from own_deco import twice\n", "return signal"),
+    "decorator": ("from own_deco import twice\n@twice\n", "return signal"),
+    "its argument": (
+        "import functools\nimport own_deco\n@functools.lru_cache(own_deco.SIZE)\n",
+        "pass",
+    ),
 }
-DECO = "SHARE = 2\ndef twice(f):\n    return lambda x, fs: SHARE * f(x, fs)\n"
+DECO = "SHARE = 2\nSIZE = 9\ndef twice(f):\n    return lambda x, fs: SHARE * f(x, fs)\n"
 LEVEL, WIDTH, INNER = ("LEVEL = 7.0", "LEVEL = 8.0"), ("WIDTH = 3.0", "WIDTH = 4.0"), ("* 2", "* 3")
 SIZES, GAIN, SIZE = ("[1, 2]", "[1, 3]"), ("gain = 2", "gain = 3"), ("size = 1", "size = 2")
 CHANGES = [
@@ -323,6 +327,7 @@ CHANGES = [
     ("package inside", *LEVEL),
     ("from package inside", *LEVEL),
     ("decorator", "SHARE = 2", "SHARE = 3"),
+    ("its argument", "SIZE = 9", "SIZE = 8"),
 ]
 #: What changes nothing of all these, but for those of the whole module.
 SAME = [
@@ -341,7 +346,6 @@ OTHER = [("return x - 1", "return x - 2"), ("import math\n", "import math\nimpor
 def identity(folder, form, *changes, before="", name="grid"):
     """Return the digest of the step in a grid file, with some text in its files replaced."""
     head, body = FORMS[form]
-    head += "@twice\n" if form == "decorator" else ""
     files = {"own_parts.py": PARTS, "own_deco.py": DECO, **PACK}
     files[f"{name}.py"] = grid_text(before + head + STEP.format(body))
     for old, new in changes:
@@ -388,6 +392,16 @@ def test_what_a_function_imports_is_not_run(tmp_path):
     assert "own_parts" not in sys.modules
 
 
+def test_code_counts_as_it_was_read(tmp_path):
+    """Whoever edits it meanwhile: it is what trains."""
+    before = identity(tmp_path, "import inside")
+    one = load_grid_file(tmp_path / "grid.py").module.step
+    for file in tmp_path.rglob("*.py"):
+        file.write_text(file.read_text().replace("return ", "return 2 * "))
+    assert digest(one) == before
+    assert digest(load_grid_file(tmp_path / "grid.py").module.step) != before
+
+
 def test_functions_that_import_each_other_have_an_identity(tmp_path):
     files = {
         "steps_of_test.py": "import own_b\nX = 1\ndef f(n):\n    import own_b\n    own_b.g(n)",
@@ -427,17 +441,44 @@ def test_a_library_counts_by_its_names(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(library.parent)
     own = tmp_path / "own"
     own.mkdir()
-    text = "from lib_of_test import f, INIT\ndef g():\n    from lib_of_test import h\n    f(INIT)"
+    text = """
+from lib_of_test import INIT, around, f
+
+def g():
+    from lib_of_test import h
+    f(INIT)
+
+@around
+def k():
+    return 1
+"""
     found = set()
-    for depth, body in (("_one", "return 1"), ("_two", "return 2\n\ndef more():\n    pass")):
+    for depth, body in (("_one", "return 1"), ("_two", "return 2")):
         files = {
-            "__init__.py": f"from lib_of_test.{depth} import INIT, f, h",
-            f"{depth}.py": f"def f(x):\n    {body}\nclass Init:\n    pass\nINIT = Init()\nh = f",
+            "__init__.py": f"from lib_of_test.{depth} import INIT, around, f, h",
+            f"{depth}.py": f"""
+import functools
+
+def f(x):
+    {body}
+
+class Init:
+    pass
+
+def around(f):
+    @functools.wraps(f)
+    def inner():
+        {body}
+    return inner
+
+INIT = Init()
+h = f
+""",
         }
         write_files(library, files)
         importlib.invalidate_caches()
         module = load(own, text)
-        found |= {(digest(module.g), digest([module.f]))}
+        found |= {(digest(module.g), digest([module.f]), digest(module.k))}
         for name in [one for one in sys.modules if one.startswith("lib_of_test")]:
             del sys.modules[name]
     assert len(found) == 1

@@ -126,7 +126,7 @@ def checked(path: Path, read: Any) -> Header:
     path
         The header.
     read
-        wfdb's ``Record`` or ``MultiRecord``.
+        A ``Record`` or ``MultiRecord`` of wfdb.
 
     Raises
     ------

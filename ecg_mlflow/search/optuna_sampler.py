@@ -170,7 +170,13 @@ class OptunaSampler:
                 self._copy(number)
 
     def update(self, grid: Grid) -> None:
-        """Choose from this grid from now on, with what earlier ones have taught of it."""
+        """Choose from this grid from now on, with what earlier ones have taught of it.
+
+        Raises
+        ------
+        SearchError
+            If a range leaves the search without an end, because no number of trials was given.
+        """
         if self._limit is None and not grid.is_finite:
             ranges = [one for product in grid.products for one in product if one.range is not None]
             raise SearchError(

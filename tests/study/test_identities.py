@@ -19,6 +19,7 @@ from ecg_mlflow import (
     Optimizer,
     Option,
     Pipeline,
+    Research,
     ResNet,
     ResNet18,
     ResNet34,
@@ -122,6 +123,7 @@ NAMED = [
     keras_step,
     Stages,
     Pipeline,
+    Research,
     Split,
     Optimizer,
     Loss,
@@ -287,9 +289,13 @@ FORMS = {
     "package": ("import own_pack.deep\n", "return own_pack.deep.deeper(signal)"),
     "package inside": ("", "import own_pack.deep\n    return own_pack.deep.deeper(signal)"),
     "from package inside": ("", "from own_pack import deep\n    return deep.deeper(signal)"),
-    "decorator": ("from own_deco import twice\n", "return signal"),
+    "decorator": ("from own_deco import twice\n@twice\n", "return signal"),
+    "its argument": (
+        "import functools\nimport own_deco\n@functools.lru_cache(own_deco.SIZE)\n",
+        "pass",
+    ),
 }
-DECO = "SHARE = 2\ndef twice(f):\n    return lambda x, fs: SHARE * f(x, fs)\n"
+DECO = "SHARE = 2\nSIZE = 9\ndef twice(f):\n    return lambda x, fs: SHARE * f(x, fs)\n"
 LEVEL, WIDTH, INNER = ("LEVEL = 7.0", "LEVEL = 8.0"), ("WIDTH = 3.0", "WIDTH = 4.0"), ("* 2", "* 3")
 SIZES, GAIN, SIZE = ("[1, 2]", "[1, 3]"), ("gain = 2", "gain = 3"), ("size = 1", "size = 2")
 CHANGES = [
@@ -323,6 +329,7 @@ CHANGES = [
     ("package inside", *LEVEL),
     ("from package inside", *LEVEL),
     ("decorator", "SHARE = 2", "SHARE = 3"),
+    ("its argument", "SIZE = 9", "SIZE = 8"),
 ]
 #: What changes nothing of all these, but for those of the whole module.
 SAME = [
@@ -341,7 +348,6 @@ OTHER = [("return x - 1", "return x - 2"), ("import math\n", "import math\nimpor
 def identity(folder, form, *changes, before="", name="grid"):
     """Return the digest of the step in a grid file, with some text in its files replaced."""
     head, body = FORMS[form]
-    head += "@twice\n" if form == "decorator" else ""
     files = {"own_parts.py": PARTS, "own_deco.py": DECO, **PACK}
     files[f"{name}.py"] = grid_text(before + head + STEP.format(body))
     for old, new in changes:
@@ -388,6 +394,16 @@ def test_what_a_function_imports_is_not_run(tmp_path):
     assert "own_parts" not in sys.modules
 
 
+def test_code_counts_as_it_was_read(tmp_path):
+    """Whoever edits it meanwhile: it is what trains."""
+    before = identity(tmp_path, "import inside")
+    one = load_grid_file(tmp_path / "grid.py").module.step
+    for file in tmp_path.rglob("*.py"):
+        file.write_text(file.read_text().replace("return ", "return 2 * "))
+    assert digest(one) == before
+    assert digest(load_grid_file(tmp_path / "grid.py").module.step) != before
+
+
 def test_functions_that_import_each_other_have_an_identity(tmp_path):
     files = {
         "steps_of_test.py": "import own_b\nX = 1\ndef f(n):\n    import own_b\n    own_b.g(n)",
@@ -427,17 +443,44 @@ def test_a_library_counts_by_its_names(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(library.parent)
     own = tmp_path / "own"
     own.mkdir()
-    text = "from lib_of_test import f, INIT\ndef g():\n    from lib_of_test import h\n    f(INIT)"
+    text = """
+from lib_of_test import INIT, around, f
+
+def g():
+    from lib_of_test import h
+    f(INIT)
+
+@around
+def k():
+    return 1
+"""
     found = set()
-    for depth, body in (("_one", "return 1"), ("_two", "return 2\n\ndef more():\n    pass")):
+    for depth, body in (("_one", "return 1"), ("_two", "return 2")):
         files = {
-            "__init__.py": f"from lib_of_test.{depth} import INIT, f, h",
-            f"{depth}.py": f"def f(x):\n    {body}\nclass Init:\n    pass\nINIT = Init()\nh = f",
+            "__init__.py": f"from lib_of_test.{depth} import INIT, around, f, h",
+            f"{depth}.py": f"""
+import functools
+
+def f(x):
+    {body}
+
+class Init:
+    pass
+
+def around(f):
+    @functools.wraps(f)
+    def inner():
+        {body}
+    return inner
+
+INIT = Init()
+h = f
+""",
         }
         write_files(library, files)
         importlib.invalidate_caches()
         module = load(own, text)
-        found |= {(digest(module.g), digest([module.f]))}
+        found |= {(digest(module.g), digest([module.f]), digest(module.k))}
         for name in [one for one in sys.modules if one.startswith("lib_of_test")]:
             del sys.modules[name]
     assert len(found) == 1
@@ -496,3 +539,32 @@ net.describe = lambda *shapes, **options: ResNet.describe(
         assert not identities("n + BODY", "n - BODY") & before
     if form in ("constant", "attribute"):
         assert not identities("WIDTH = 8", "WIDTH = 9") & before
+
+
+def test_what_trains_a_network_counts(corpus):
+    """A builder may name another step than Keras's."""
+
+    def net(input_shape, n_classes, layout):
+        raise AssertionError("it is not built for a plan")
+
+    def one(settings, input_shape, seed):
+        return 1
+
+    def other(settings, input_shape, seed):
+        return 2
+
+    root = Pipeline().center_flip()
+    design = {
+        "grid": Option("layout", ["cna"]),
+        "model": net,
+        "train": root.random_split_signals(100, 2),
+        "test": root.split_signals(100, step=100),
+        "classes": ["A", "N"],
+    }
+    identities = set()
+    for step in (None, one, other):
+        if step is not None:
+            net.step_factory = step
+        (run,) = plan_study(Research(**design), corpus, Overrides()).runs
+        identities.add(run.identity)
+    assert len(identities) == 3

@@ -19,6 +19,7 @@ from ecg_mlflow import (
     Optimizer,
     Option,
     Pipeline,
+    Research,
     ResNet,
     ResNet18,
     ResNet34,
@@ -122,6 +123,7 @@ NAMED = [
     keras_step,
     Stages,
     Pipeline,
+    Research,
     Split,
     Optimizer,
     Loss,
@@ -537,3 +539,32 @@ net.describe = lambda *shapes, **options: ResNet.describe(
         assert not identities("n + BODY", "n - BODY") & before
     if form in ("constant", "attribute"):
         assert not identities("WIDTH = 8", "WIDTH = 9") & before
+
+
+def test_what_trains_a_network_counts(corpus):
+    """A builder may name another step than Keras's."""
+
+    def net(input_shape, n_classes, layout):
+        raise AssertionError("it is not built for a plan")
+
+    def one(settings, input_shape, seed):
+        return 1
+
+    def other(settings, input_shape, seed):
+        return 2
+
+    root = Pipeline().center_flip()
+    design = {
+        "grid": Option("layout", ["cna"]),
+        "model": net,
+        "train": root.random_split_signals(100, 2),
+        "test": root.split_signals(100, step=100),
+        "classes": ["A", "N"],
+    }
+    identities = set()
+    for step in (None, one, other):
+        if step is not None:
+            net.step_factory = step
+        (run,) = plan_study(Research(**design), corpus, Overrides()).runs
+        identities.add(run.identity)
+    assert len(identities) == 3

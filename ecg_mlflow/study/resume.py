@@ -206,7 +206,10 @@ def _check_version(run_id: str, tags: Mapping[str, str]) -> None:
     made = tags.get(IDENTITY_VERSION_TAG, "1")  # versions before 2 did not say so
     if made == str(VERSION):
         return
-    by = tags.get(VERSIONS_TAG, "").partition(",")[0] or "an unknown version of ecg_mlflow"
+    first = tags.get(VERSIONS_TAG, "").partition(",")[
+        0
+    ]  # another package where ours ran from a folder
+    by = first if first.startswith("ecg_mlflow ") else "an unknown version of ecg_mlflow"
     raise ResumeError(
         f"study {run_id} can't be resumed: it was begun by {by} with run identities of version "
         f"{made}, and this ecg_mlflow makes those of version {VERSION}. What decides a training is "

@@ -376,7 +376,7 @@ def assert_prefix(mine: Portrait, whole: Portrait):
 
 def ends(children):
     """Return what the sampler was told, by number."""
-    history = read_history(map(StoredRun.from_run, children))
+    history = read_history(map(StoredRun.from_mlflow, children))
     assert [end.n_asked for end in history.ends] == sorted(end.n_asked for end in history.ends)
     assert len(history.ends) == sum(TRIAL_END_TAG in run.data.tags for run in children)
     return {end.number: end for end in history.ends}

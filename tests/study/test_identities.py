@@ -123,7 +123,6 @@ NAMED = [
     keras_step,
     Stages,
     Pipeline,
-    Research,
     Split,
     Optimizer,
     Loss,

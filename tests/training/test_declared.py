@@ -52,7 +52,7 @@ def test_the_default_loss_is_the_cross_entropy_of_logits():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Optimizer("adan"), r"unknown optimizer 'adan'; there are \['adam', 'adamw'"),
+        (lambda: Optimizer("adan"), r"unknown optimizer 'adan'; choose one of \['adam', 'adamw'"),
         (lambda: Optimizer("sgd", beta_1=0.9), r"'sgd' takes no argument \['beta_1'\]; it takes"),
         (lambda: Optimizer("adam", lr=0.1), r"takes no argument \['lr'\]"),
         (lambda: Optimizer(learning_rate=0), "learning_rate=0 .* must be a positive number"),
@@ -61,7 +61,7 @@ def test_the_default_loss_is_the_cross_entropy_of_logits():
         (lambda: Optimizer(learning_rate=float("nan")), "must be a positive number"),
         (lambda: Optimizer(learning_rate="1e-3"), "must be a positive number"),
         (lambda: Optimizer(learning_rate=True), "must be a positive number"),
-        (lambda: Loss("hinge"), r"unknown loss 'hinge'; there are \['softmax_cross_entropy'"),
+        (lambda: Loss("hinge"), r"unknown loss 'hinge'; choose one of \['softmax_cross_entropy'"),
         (lambda: Loss("focal", beta=1), r"'focal' takes no argument \['beta'\]; it takes"),
     ],
 )

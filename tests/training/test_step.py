@@ -325,5 +325,5 @@ def test_the_state_of_another_model_is_refused(small_resnet: MakeModel):
     one = CompiledStep(with_dropout(), Optimizer("adam").build(), Loss().build())
     for model, optimizer in ((small_resnet(), "adam"), (with_dropout(), "sgd")):
         other = CompiledStep(model, Optimizer(optimizer).build(), Loss().build())
-        with pytest.raises(CheckpointError, match="of another model or optimizer"):
+        with pytest.raises(CheckpointError, match="belongs to another model or optimizer"):
             other.restore(one.state())

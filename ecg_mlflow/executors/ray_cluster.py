@@ -116,7 +116,7 @@ class RayExecutor(Pool[RayWorker]):
         own = {**thread_env(max(1, int(num_cpus))), **(GPU_ENV if num_gpus else NO_GPU_ENV)}
         self._env = {**build_travelling_env(Slot(0, "cpu", own), os.environ), **(env or {})}
         self._has_whole_gpus = num_gpus >= 1
-        self._owns_ray = connect(address)
+        self._owns_ray = connect_to_ray(address)
         try:
             check_room(n_workers, num_cpus, num_gpus)
         except BaseException:
@@ -257,7 +257,7 @@ def check_share(n_workers: int, num_cpus: float, num_gpus: float) -> None:
         )
 
 
-def connect(address: str | None) -> bool:
+def connect_to_ray(address: str | None) -> bool:
     """Connect to Ray unless it is connected; return whether to disconnect at the end.
 
     Raises

@@ -12,8 +12,8 @@ from ecg_mlflow.records.header_comments import diagnoses
 from ecg_mlflow.records.labels import Labels
 from ecg_mlflow.records.locating import split_duplicates
 from ecg_mlflow.records.record import BadRecord, DigitalRecord, Progress, Record
-from ecg_mlflow.records.wfdb_header import files_of as wfdb_files
-from ecg_mlflow.records.wfdb_reader import read_digital as read_wfdb_digital
+from ecg_mlflow.records.wfdb_header import wfdb_files
+from ecg_mlflow.records.wfdb_reader import read_wfdb_digital
 
 _RECORD_NAME = re.compile(r"[-\w]+")
 
@@ -106,8 +106,8 @@ def read_digital(path: str | Path, *, keep_invalid: bool = False) -> DigitalReco
     Parameters
     ----------
     path
-        The ``.hea`` file of a WFDB record (see `wfdb_reader.read_digital`), or an ``.edf`` file
-        (see `edf_reader.read_edf_digital`).
+        The ``.hea`` file of a WFDB record (see `wfdb_reader.read_wfdb_digital`), or an ``.edf``
+        file (see `edf_reader.read_edf_digital`).
     keep_invalid
         Whether samples that WFDB marks as invalid become NaN in mV; otherwise they are an error.
 

@@ -96,7 +96,7 @@ def read_header(path: str | Path) -> Header:
         return checked(path, rdheader(name))
 
 
-def files_of(path: Path) -> tuple[Path, ...]:
+def wfdb_files(path: Path) -> tuple[Path, ...]:
     """Return the files of a record, as far as its header can be read."""
     try:
         with as_wfdb_reads_it(path) as name:
@@ -201,7 +201,7 @@ def record_files(path: Path, read: Any) -> tuple[Path, ...]:
 def _segment_files(path: Path, read: Any) -> tuple[Path, ...]:
     """List the headers and signal files of all segments; ``~`` stands for a gap."""
     headers = [path.parent / f"{name}.hea" for name in dict.fromkeys(read.seg_name) if name != "~"]
-    signals = [file for header in headers for file in files_of(header) if file.name != "~"]
+    signals = [file for header in headers for file in wfdb_files(header) if file.name != "~"]
     return (path, *dict.fromkeys(signals))
 
 

@@ -37,7 +37,7 @@ _INT16 = np.iinfo(np.int16)
 _EXACT_IN_FLOAT32 = 2**24
 
 
-def read_digital(path: str | Path, *, keep_invalid: bool = False) -> DigitalRecord:
+def read_wfdb_digital(path: str | Path, *, keep_invalid: bool = False) -> DigitalRecord:
     """Read a record as stored in its files.
 
     Leads with several samples per frame are read at their own, higher sampling frequency. A gain

@@ -12,7 +12,7 @@ import pytest
 from ecg_mlflow.errors import RecordError
 from ecg_mlflow.records.reading import read_record
 from ecg_mlflow.records.wfdb_header import read_header
-from ecg_mlflow.records.wfdb_reader import read_digital
+from ecg_mlflow.records.wfdb_reader import read_wfdb_digital
 
 
 def edit(header: Path, old: str, new: str, encoding: str = "utf-8") -> None:
@@ -23,7 +23,7 @@ def edit(header: Path, old: str, new: str, encoding: str = "utf-8") -> None:
 
 def reason(header: Path) -> str:
     with pytest.raises(RecordError) as caught:
-        read_digital(header)
+        read_wfdb_digital(header)
     return str(caught.value)
 
 
@@ -42,7 +42,7 @@ def test_leads_frequencies_and_formats(tmp_path, write_record, fmt, fs, n_leads)
 
 def test_digital_samples_gain_and_baseline_are_those_of_the_file(tmp_path, write_record):
     signal = np.array([[-1.0, 0.5], [0.0, 0.25], [1.0, -0.5]])
-    digital = read_digital(write_record(tmp_path, "R", signal, gain=200, baseline=1024))
+    digital = read_wfdb_digital(write_record(tmp_path, "R", signal, gain=200, baseline=1024))
     assert digital.digital is not None
     assert digital.physical is None
     assert digital.digital.dtype == np.int16
@@ -80,14 +80,16 @@ def test_no_gain_means_200_per_millivolt(tmp_path, write_record, gain):
 
 def test_samples_beyond_16_bits_become_millivolts(tmp_path, write_record):
     signal = np.array([[100.0], [-100.0], [0.25]])
-    digital = read_digital(write_record(tmp_path, "R", signal, fmt="24", gain=4000, baseline=3))
+    digital = read_wfdb_digital(
+        write_record(tmp_path, "R", signal, fmt="24", gain=4000, baseline=3)
+    )
     assert digital.digital is None
     assert (digital.gain.tolist(), digital.baseline.tolist()) == ([1], [0])
     np.testing.assert_allclose(digital.millivolts(), signal)
 
 
 def test_24_bit_files_of_small_values_stay_digital(tmp_path, write_record):
-    digital = read_digital(write_record(tmp_path, "R", np.array([[1.0]] * 3), fmt="24"))
+    digital = read_wfdb_digital(write_record(tmp_path, "R", np.array([[1.0]] * 3), fmt="24"))
     assert digital.digital is not None
 
 
@@ -126,7 +128,7 @@ def test_segments_are_joined(tmp_path, write_record, odd_date):
             lines[0] += " 2014-05-08 05:05:15"
             header.write_text("\n".join(lines) + "\n")
     (tmp_path / "whole.hea").write_text("whole/2 1 250 5\npart0 2\npart1 3\n")
-    digital = read_digital(tmp_path / "whole.hea")
+    digital = read_wfdb_digital(tmp_path / "whole.hea")
     np.testing.assert_allclose(digital.millivolts(), np.concatenate(parts), rtol=1e-6)
     names = [file.name for file in digital.files]
     assert names == ["whole.hea", "part0.hea", "part0.dat", "part1.hea", "part1.dat"]
@@ -154,7 +156,7 @@ def test_dates_that_wfdb_cant_read_are_passed_over(tmp_path, write_record, date)
     lines = header.read_text().splitlines()
     header.write_text("\n".join([f"{lines[0]} {date}", *lines[1:]]))
     np.testing.assert_allclose(read_record(header).signal, [[0.1], [-0.2]])
-    assert read_digital(header).files == (header, tmp_path / "R.dat")
+    assert read_wfdb_digital(header).files == (header, tmp_path / "R.dat")
 
 
 def test_dates_that_wfdb_can_read_need_no_copy(tmp_path, write_record, monkeypatch):
@@ -303,7 +305,7 @@ def test_wfdbs_invalid_sample_is_nan(tmp_path, write_digital, fmt, invalid):
     header = write_digital(tmp_path, fmt, digital)
     expected = "NaN among the samples: 2 of 300 samples, the first is number 40 of lead 'II'"
     assert reason(header) == expected
-    found = read_digital(header, keep_invalid=True).millivolts()
+    found = read_wfdb_digital(header, keep_invalid=True).millivolts()
     np.testing.assert_array_equal(np.argwhere(np.isnan(found)), [[40, 1], [41, 1]])
     np.testing.assert_allclose(found[:3, 0], digital[:3, 0], rtol=1e-7)
 

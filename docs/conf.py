@@ -43,7 +43,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(collections|pathlib|types|typing|datetime|contextlib|os)\..*"),
     (r"py:class", r"[A-Z]\w*"),
     (r"py:class", r"ecg_mlflow\.grids\.grid\.Operand"),
-    (r"py:.*", r"ecg_mlflow\.(canonical|provenance|study\.settings)\..*"),
+    (r"py:.*", r"ecg_mlflow\.(grids\.canonical|provenance|study\.settings)\..*"),
     (r"py:.*", r"_frozen_importlib.*"),
     (r"py:class", r"ecg_mlflow\.records\.(index|synthetic)\..*"),
     (r"py:class", r"ecg_mlflow\.tracking\.(retry|runs)\..*"),

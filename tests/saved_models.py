@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ecg_mlflow.grids.user_code import UserCode, use
 from ecg_mlflow.pipeline import Pipeline
-from ecg_mlflow.pipeline.user_code import UserCode, use
 from ecg_mlflow.records import Record, read_record
 from ecg_mlflow.serving.manifest import Manifest
 from ecg_mlflow.serving.saving import save_classifier

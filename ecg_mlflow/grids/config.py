@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Literal, overload
 
-from ecg_mlflow.canonical import digest
+from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.grids.kv import KV, snapshot
 
 

@@ -10,9 +10,9 @@ import itertools
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
-from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.errors import GridError
 from ecg_mlflow.grids.base import Range
+from ecg_mlflow.grids.canonical import counts_as
 from ecg_mlflow.grids.configurations import Configurations, Product, size
 from ecg_mlflow.grids.kv import KV
 from ecg_mlflow.grids.selection import narrowed

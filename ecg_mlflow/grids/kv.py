@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ecg_mlflow.canonical import counts_as, digest
 from ecg_mlflow.errors import CanonicalError, GridError
 from ecg_mlflow.grids.base import Range
+from ecg_mlflow.grids.canonical import counts_as, digest
 from ecg_mlflow.grids.placeholder import parts, references
 
 _ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
@@ -24,8 +24,8 @@ class KV:
     Parameters
     ----------
     value : object
-        Anything with a canonical form (:func:`ecg_mlflow.canonical.canonical`). Lists, tuples,
-        dicts and arrays are copied, so a grid keeps its values when they are changed later.
+        Anything with a canonical form (:func:`ecg_mlflow.grids.canonical.canonical`). Lists,
+        tuples, dicts and arrays are copied, so a grid keeps its values when they are changed later.
     alias : str, optional
         By default the value's ``__name__`` if it has one, else ``str(value)``.
 

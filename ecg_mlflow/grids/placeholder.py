@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.errors import GridError, ResearchError
+from ecg_mlflow.grids.canonical import counts_as
 
 
 @counts_as("C", version=1)

@@ -12,9 +12,9 @@ import math
 from dataclasses import dataclass
 from numbers import Integral, Real
 
-from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.errors import GridError
 from ecg_mlflow.grids.base import Range
+from ecg_mlflow.grids.canonical import counts_as
 from ecg_mlflow.grids.kv import KV
 
 __all__ = ["IntUniform", "LogUniform", "Range", "Uniform"]

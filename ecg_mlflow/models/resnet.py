@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.errors import ModelError
+from ecg_mlflow.grids.canonical import counts_as
 
 if TYPE_CHECKING:
     import keras

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.grids import C
+from ecg_mlflow.grids.canonical import counts_as
 from ecg_mlflow.pipeline import actions
 from ecg_mlflow.pipeline.actions import (
     Action,

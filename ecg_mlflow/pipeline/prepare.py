@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.canonical import digest
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.files import cache_root, locked, write_whole
+from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.pipeline.actions import ApplyStep, RecordAction, Signal
 from ecg_mlflow.pipeline.pipeline import Stages
 from ecg_mlflow.records import (

@@ -11,8 +11,8 @@ from numbers import Integral, Real
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.errors import SplitError
+from ecg_mlflow.grids.canonical import counts_as
 from ecg_mlflow.records.grouping import check_patients, divide_groups, groups_of, rows_by_patient
 from ecg_mlflow.records.label_sets import SEPARATOR
 

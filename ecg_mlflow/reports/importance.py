@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ecg_mlflow.grids.step_files import StepFiles
 from ecg_mlflow.models.build import load_network
 from ecg_mlflow.pipeline import Stages
 from ecg_mlflow.pipeline.actions import ResampleSignals, SplitSignals, resampled_length
 from ecg_mlflow.pipeline.memory import cut_windows, prepare_record
 from ecg_mlflow.pipeline.spec import functions_of, stages_from_json
-from ecg_mlflow.pipeline.step_files import StepFiles
 from ecg_mlflow.records import DigitalRecord, Record
 from ecg_mlflow.reports.study_results import TrainedRun
 from ecg_mlflow.tracking.logged_models import fetch_network

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from statistics import median
 
-from ecg_mlflow.canonical import digest
 from ecg_mlflow.errors import SearchError
+from ecg_mlflow.grids.canonical import digest
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from ecg_mlflow.canonical import digest
 from ecg_mlflow.errors import GridError
 from ecg_mlflow.grids import KV, ConfigAlias, Grid, IntUniform, LogUniform, Option, Range
+from ecg_mlflow.grids.canonical import digest
 
 Choice: TypeAlias = "str | float | int"
 Params: TypeAlias = "dict[str, Choice]"

@@ -15,10 +15,10 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from ecg_mlflow.errors import ModelError
+from ecg_mlflow.grids.step_files import StepFiles
 from ecg_mlflow.models.build import load_network
 from ecg_mlflow.pipeline.batches import Floats
 from ecg_mlflow.pipeline.spec import check_deterministic, stages_from_json
-from ecg_mlflow.pipeline.step_files import StepFiles
 from ecg_mlflow.records import DigitalRecord
 from ecg_mlflow.serving.adapt import Expected
 from ecg_mlflow.serving.engine import ERROR, Engine, Item, prediction_table

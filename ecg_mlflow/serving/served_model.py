@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ecg_mlflow.canonical import digest
 from ecg_mlflow.errors import PromotionError
+from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.records.splits import TEST
 from ecg_mlflow.reports.study_corpus import SeenRecords
 from ecg_mlflow.reports.study_results import TrainedRun

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from ecg_mlflow.canonical import digest
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.grids import Grid
+from ecg_mlflow.grids.canonical import digest
+from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.models.build import weight_seed
 from ecg_mlflow.pipeline import Stages
 from ecg_mlflow.pipeline.spec import check_deterministic, stages_to_json
-from ecg_mlflow.pipeline.user_code import UserCode
 from ecg_mlflow.records import Corpus, list_bad_records
 from ecg_mlflow.records.label_sets import split_label
 from ecg_mlflow.records.locating import asked_for

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from ecg_mlflow.errors import StorageFullError, TrackingError
 from ecg_mlflow.executors import Event, Executor, Job, Outcome, OutcomeState, count_oom_kills
 from ecg_mlflow.files import checkpoint_path, discard_checkpoint
-from ecg_mlflow.pipeline.code_transfer import pickle_for_worker
-from ecg_mlflow.pipeline.user_code import UserCode
+from ecg_mlflow.grids.code_transfer import pickle_for_worker
+from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.study.child_runs import ChildRuns
 from ecg_mlflow.study.jobs import REPORT, Ended, Noted, RunEnd, RunReport, Saved, TrainJob
 from ecg_mlflow.study.listeners import StudyListener

@@ -15,12 +15,12 @@ from pathlib import Path
 from mlflow import MlflowClient
 from tqdm import tqdm
 
-from ecg_mlflow.canonical import VERSION
 from ecg_mlflow.errors import ResumeError
 from ecg_mlflow.executors import Executor, Slot
 from ecg_mlflow.executors.factory import RayShare, make_executor
 from ecg_mlflow.files import cache_root, locked
-from ecg_mlflow.pipeline.user_code import UserCode
+from ecg_mlflow.grids.canonical import VERSION
+from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.study.descriptions import dataset_infos, describe_study
 from ecg_mlflow.study.dispatcher import Dispatcher
 from ecg_mlflow.study.finalists import finalists, is_scored, score_finalists

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 from ecg_mlflow.errors import DataNotFoundError, EcgMlflowError, ResearchError
-from ecg_mlflow.pipeline.code_transfer import settled, watched
-from ecg_mlflow.pipeline.user_code import GRID_PREFIX, UserCode, use
+from ecg_mlflow.grids.code_transfer import settled, watched
+from ecg_mlflow.grids.user_code import GRID_PREFIX, UserCode, use
 from ecg_mlflow.study.research import Research
 
 _PACKAGE = Path(__file__).parents[1]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ecg_mlflow.canonical import Known, digest
 from ecg_mlflow.errors import ResearchError
 from ecg_mlflow.executors import Executor, Job, Outcome, OutcomeState, plan_slots
 from ecg_mlflow.executors.factory import make_executor
-from ecg_mlflow.pipeline.code_transfer import pickle_for_worker
-from ecg_mlflow.pipeline.user_code import UserCode
+from ecg_mlflow.grids.canonical import Known, digest
+from ecg_mlflow.grids.code_transfer import pickle_for_worker
+from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.study.plan import ConfigPlan, Network, StudyPlan
 from ecg_mlflow.study.research import config_name
 

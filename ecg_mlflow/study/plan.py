@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ecg_mlflow.canonical import digest
 from ecg_mlflow.grids import ConfigAlias
+from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.records import BadRecord, Corpus
 from ecg_mlflow.records.splits import TRAIN, Parts
 from ecg_mlflow.study.data_plan import DataPlan

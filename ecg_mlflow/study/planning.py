@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.canonical import Known, digest
 from ecg_mlflow.errors import EcgMlflowError, ModelError, ResearchError
 from ecg_mlflow.grids import C, ConfigAlias, Grid
+from ecg_mlflow.grids.canonical import Known, digest
 from ecg_mlflow.grids.selection import choose
 from ecg_mlflow.records import BadRecord, Corpus, bad_records_error
 from ecg_mlflow.records.grouping import patients_note

@@ -17,9 +17,9 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from ecg_mlflow.canonical import VERSION
 from ecg_mlflow.errors import ResumeError
 from ecg_mlflow.files import checkpoint_root, discard_checkpoint
+from ecg_mlflow.grids.canonical import VERSION
 from ecg_mlflow.provenance import VERSIONS_TAG, ProcessMark, living_process
 from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.request import DESIGN, StudyRequest

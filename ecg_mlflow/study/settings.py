@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ecg_mlflow.canonical import counts_as
+from ecg_mlflow.grids.canonical import counts_as
 from ecg_mlflow.models.arguments import ModelBuilder, builder_name
 from ecg_mlflow.pipeline import Stages
 from ecg_mlflow.stats.scores import objective_of

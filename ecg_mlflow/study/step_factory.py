@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.canonical import counts_as
+from ecg_mlflow.grids.canonical import counts_as
 from ecg_mlflow.models.build import build_model
 from ecg_mlflow.study.settings import Settings
 from ecg_mlflow.training.loop import Step

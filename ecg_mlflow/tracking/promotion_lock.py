@@ -23,9 +23,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
-from ecg_mlflow.canonical import digest
 from ecg_mlflow.errors import PromotionError, TrackingError
 from ecg_mlflow.files import cache_root, locked
+from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.provenance import ProcessMark, heartbeat, living_process
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.registry import (

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.errors import ResearchError
 from ecg_mlflow.grids import references
+from ecg_mlflow.grids.canonical import counts_as
 
 if TYPE_CHECKING:
     import keras

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecg_mlflow.canonical import digest
 from ecg_mlflow.errors import EcgMlflowError, GridError
 from ecg_mlflow.grids import KV, ConfigAlias, Grid, IntUniform, LogUniform, Option, Uniform
+from ecg_mlflow.grids.canonical import digest
 
 
 def ResNet():  # noqa: N802

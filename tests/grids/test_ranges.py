@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ecg_mlflow
-from ecg_mlflow.canonical import digest
 from ecg_mlflow.errors import GridError
 from ecg_mlflow.grids import KV, ConfigAlias, Grid, IntUniform, LogUniform, Option, Uniform
+from ecg_mlflow.grids.canonical import digest
 
 LR = LogUniform(1e-4, 1e-2)
 lr, layout = Option("lr", LR), Option("layout", ["cna", "cac"])

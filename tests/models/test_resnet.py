@@ -10,8 +10,8 @@ import sys
 import cloudpickle
 import pytest
 
-from ecg_mlflow.canonical import digest
 from ecg_mlflow.errors import ModelError
+from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.models import ResNet, ResNet18, ResNet34
 from ecg_mlflow.models.build import count_multiply_adds, count_parameters
 

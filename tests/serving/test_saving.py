@@ -16,8 +16,8 @@ from mlflow.models import Model
 from saved_models import BESIDE, HIDE, Saved, elsewhere, save_example
 
 from ecg_mlflow.errors import ModelError
+from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.pipeline import Pipeline
-from ecg_mlflow.pipeline.user_code import UserCode
 from ecg_mlflow.records import Record
 from ecg_mlflow.serving.manifest import Manifest, code_digest
 from ecg_mlflow.serving.saving import classifier_requirements, save_classifier

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ecg_mlflow import KV, C, Optimizer, Option, Pipeline, Research, ResNet, load_corpus
-from ecg_mlflow.canonical import digest
+from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.search.pruners import make_pruner
 from ecg_mlflow.study.descriptions import (
     Counts,

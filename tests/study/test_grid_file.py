@@ -9,7 +9,7 @@ import pytest
 from studies import grid_text, write_files
 
 from ecg_mlflow.errors import DataNotFoundError, ResearchError
-from ecg_mlflow.pipeline.code_transfer import pickle_for_worker
+from ecg_mlflow.grids.code_transfer import pickle_for_worker
 from ecg_mlflow.study.grid_file import find_grid_file, load_grid_file
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -24,17 +24,16 @@ from ecg_mlflow import (
     ResNet18,
     ResNet34,
     Split,
-    canonical,
     load_corpus,
     models,
 )
-from ecg_mlflow.canonical import digest
 from ecg_mlflow.errors import CanonicalError
-from ecg_mlflow.grids import ConfigAlias
+from ecg_mlflow.grids import ConfigAlias, canonical
+from ecg_mlflow.grids.canonical import digest
+from ecg_mlflow.grids.user_code import UserCode, use
 from ecg_mlflow.models.resnet import SpecBuilder
 from ecg_mlflow.pipeline import Stages, actions
 from ecg_mlflow.pipeline.actions import Action
-from ecg_mlflow.pipeline.user_code import UserCode, use
 from ecg_mlflow.study.grid_file import load_grid_file
 from ecg_mlflow.study.planning import Overrides, plan_study
 from ecg_mlflow.study.settings import Settings

@@ -4,7 +4,7 @@ import pytest
 
 from ecg_mlflow import C, Optimizer, Option, Pipeline, Research, ResNet, load_corpus
 from ecg_mlflow.executors import Outcome, OutcomeState
-from ecg_mlflow.pipeline.user_code import UserCode
+from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.study import model_costs as networks
 from ecg_mlflow.study.model_costs import probe_networks
 from ecg_mlflow.study.plan import Network

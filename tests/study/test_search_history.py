@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 from boards import Planner, Table, asked, entry, told
 
-from ecg_mlflow.canonical import digest
 from ecg_mlflow.errors import SearchError
 from ecg_mlflow.grids import KV, Grid, LogUniform, Option
+from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.search.pruners import SuccessiveHalving
 from ecg_mlflow.search.sampler import TrialState
 from ecg_mlflow.search.samplers import make_sampler

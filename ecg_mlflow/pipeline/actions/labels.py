@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ecg_mlflow.canonical import counts_as
+from ecg_mlflow.grids.canonical import counts_as
 from ecg_mlflow.pipeline.actions.base import Action
 
 

@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.grids import C
+from ecg_mlflow.grids.canonical import counts_as
 from ecg_mlflow.pipeline.actions.base import (
     Action,
     Signal,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.canonical import counts_as
 from ecg_mlflow.errors import PipelineError
+from ecg_mlflow.grids.canonical import counts_as
 from ecg_mlflow.pipeline.actions.base import Action, Signal, is_integer
 from ecg_mlflow.pipeline.actions.chance import ChanceAction
 from ecg_mlflow.records.label_sets import split_label

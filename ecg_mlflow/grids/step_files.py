@@ -16,10 +16,10 @@ from importlib.machinery import ModuleSpec
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from ecg_mlflow.errors import ModelError
-from ecg_mlflow.pipeline.actions import SignalStep
-from ecg_mlflow.pipeline.user_code import GRID_PREFIX, TAKEN, UserCode, file_name, places_of
+from ecg_mlflow.grids.user_code import GRID_PREFIX, TAKEN, UserCode, file_name, places_of
 
 
 class StepFiles:
@@ -57,7 +57,7 @@ class StepFiles:
             self._code.keep_lines()
         return name
 
-    def find(self, module: str, qualname: str) -> SignalStep:
+    def find(self, module: str, qualname: str) -> Callable[..., Any]:
         """Return a function, after its file was run once.
 
         Raises
@@ -78,7 +78,7 @@ class StepFiles:
                 f"the model's file {file} can't be run here: {type(error).__name__}: {error}"
             ) from error
         try:
-            found: SignalStep = attrgetter(qualname)(home)
+            found: Callable[..., Any] = attrgetter(qualname)(home)
         except AttributeError as error:
             raise ModelError(f"the model's file {file} has no function {qualname}") from error
         return found

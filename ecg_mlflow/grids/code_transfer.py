@@ -21,8 +21,8 @@ from typing import Any, TypeAlias
 import cloudpickle
 import numpy as np
 
-from ecg_mlflow.pipeline.user_code import UserCode, is_imported, use
-from ecg_mlflow.source_text import owner
+from ecg_mlflow.grids.source_code import owner
+from ecg_mlflow.grids.user_code import UserCode, is_imported, use
 
 #: By module, and in it by class, "" for the module itself: names and values.
 State: TypeAlias = dict[str, dict[str, dict[str, Any]]]

@@ -27,7 +27,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ecg_mlflow.errors import CanonicalError
-from ecg_mlflow.source_text import (
+from ecg_mlflow.grids.source_code import (
     PACKAGE,
     File,
     Json,

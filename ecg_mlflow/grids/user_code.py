@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 from ecg_mlflow.errors import ModelError
-from ecg_mlflow.source_text import is_library
+from ecg_mlflow.grids.source_code import is_library
 
 #: Before the name of a grid file's module.
 GRID_PREFIX = "ecg_mlflow_grid_"
@@ -160,7 +160,7 @@ def places_of(module: str) -> tuple[str, str]:
 class _Loader(SourceFileLoader):
     """Loads a module from its content, and neither reads nor writes bytecode."""
 
-    #: For `ecg_mlflow.source_text.owner`, wherever the file stands.
+    #: For `ecg_mlflow.grids.source_code.owner`, wherever the file stands.
     is_users = True
 
     def __init__(self, name: str, path: str, content: bytes, run: Run | None) -> None:

@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecg_mlflow.canonical import canonical, digest
 from ecg_mlflow.errors import CanonicalError, EcgMlflowError
+from ecg_mlflow.grids.canonical import canonical, digest
 
 
 @dataclass(frozen=True)
@@ -370,7 +370,8 @@ def test_digests_are_the_same_in_another_process(tmp_path, hash_seed):
     expected = digest(load(tmp_path, source).value)
     path = tmp_path / "steps.py"
     code = (
-        "import types; from ecg_mlflow.canonical import digest; m = types.ModuleType('steps');"
+        "import types; from ecg_mlflow.grids.canonical import digest;"
+        "m = types.ModuleType('steps');"
         f"exec(compile(open({str(path)!r}).read(), {str(path)!r}, 'exec'), m.__dict__);"
         "print(digest(m.value))"
     )
@@ -385,7 +386,7 @@ def test_an_unpickled_function_keeps_its_digest(tmp_path, source_available):
     # A module that can't be imported by name is pickled by value, as a grid file's functions are.
     pickled = cloudpickle.dumps(steps.step)
     code = (
-        "import sys, pickle; from ecg_mlflow.canonical import digest;"
+        "import sys, pickle; from ecg_mlflow.grids.canonical import digest;"
         "print(digest(pickle.load(sys.stdin.buffer)))"
     )
     assert in_new_process(code, "1", pickled) == digest(steps.step)

@@ -9,7 +9,7 @@ import pytest
 from studies import write_files
 
 from ecg_mlflow.errors import ModelError
-from ecg_mlflow.pipeline.user_code import UserCode, needed_code, use
+from ecg_mlflow.grids.user_code import UserCode, needed_code, use
 
 
 def test_files_that_a_function_needs(tmp_path):

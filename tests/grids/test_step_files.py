@@ -9,7 +9,7 @@ import pytest
 from studies import write_files
 
 from ecg_mlflow.errors import ModelError
-from ecg_mlflow.pipeline.step_files import StepFiles
+from ecg_mlflow.grids.step_files import StepFiles
 
 GRID = """
 from numba import njit

@@ -193,25 +193,25 @@ class _Gate(keras.callbacks.Callback):
         self._done.get()
 
 
-class Ours:
+class Ours(Branch):
     """(c) What a worker runs: the packed corpus, batches ahead, the compiled step and the loop."""
 
     def __init__(self, net: str, material: Material, n_per_run: int, n_total: int) -> None:
+        # It is stopped after each run, long before its end, so nothing is evaluated.
+        super().__init__(10**9, Schedule.parse("last"))
         self.step = build_step(net)
         batches = map_ahead(
             lambda b: (self.step.to_device(b.windows), self.step.to_device(b.targets)),
             material.stream(),
         )
         self.taken: list[Floats] = []
-        # It is stopped after each run, long before its end, so nothing is evaluated.
-        self._branch = Branch(self, 10**9, Schedule.parse("last"))
-        self._loop = TrainingLoop(JointStep([self.step]), [self._branch], batches)
+        self._loop = TrainingLoop(JointStep([self.step]), [self], batches)
 
     def run(self, n: int) -> None:
-        end = self._branch.iteration + n
-        self._loop.run(should_stop=lambda: self._branch.iteration == end)
+        end = self.iteration + n
+        self._loop.run(should_stop=lambda: self.iteration == end)
 
-    def losses(self, first_iteration: int, values: Floats, times_ms: list[int]) -> None:
+    def log_losses(self, first_iteration: int, values: Floats, times_ms: list[int]) -> None:
         self.taken.append(values)
 
     def test(self, iteration: int) -> None:
@@ -225,6 +225,9 @@ class Ours:
 
     def fail(self, error: Exception) -> None:
         raise error
+
+    def withdraw(self) -> None:
+        raise AssertionError("nobody withdraws it")
 
 
 def build_step(net: str) -> CompiledStep:

@@ -11,8 +11,13 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from ecg_mlflow import Option, Pipeline, Research, ResNet, load_corpus
 from ecg_mlflow.cli import main, program
 from ecg_mlflow.executors import worker_main
+from ecg_mlflow.records import Corpus
+from ecg_mlflow.study.plan import StudyPlan
+from ecg_mlflow.study.planning import plan_study
+from ecg_mlflow.study.request import Overrides
 from ecg_mlflow.tracking.runs import REASON_TAG
 
 PARENT_TAG = "mlflow.parentRunId"
@@ -37,6 +42,30 @@ IMPORTS = (
     "from ecg_mlflow import C, DemoBudget, Grid, KV, Loss, Optimizer, Option, Pipeline, Research\n"
     "from ecg_mlflow import ResNet, ResNet18, ResNet34, Split\n"
 )
+
+ROOT = Pipeline().center_flip()
+#: The fields of another small research, as values.
+DESIGN = {
+    "grid": Option("layout", ["cna", "cnacna"]),
+    "model": ResNet,
+    "model_arguments": {"blocks": [1], "filters": [4], "input_filters": 4},
+    "train": ROOT.random_split_signals(100, 2),
+    "test": ROOT.split_signals(100, step=100),
+    "classes": ["A", "N"],
+}
+
+
+def small_research(**changes: Any) -> Research:
+    """Make a small research, with some fields changed."""
+    return Research(**{**DESIGN, **changes})
+
+
+def small_plan(
+    corpus: Corpus | Path, overrides: Mapping[str, Any] | None = None, **changes: Any
+) -> StudyPlan:
+    """Plan the small research on some records."""
+    found = load_corpus(str(corpus)) if isinstance(corpus, Path) else corpus
+    return plan_study(small_research(**changes), found, Overrides(**(overrides or {})))
 
 
 def grid_text(before: str = "", **fields: str) -> str:

@@ -7,8 +7,8 @@ evaluations; if one fails, the others continue.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ DIVERGED_ADVICE = (
 
 
 class Paused(Exception):  # noqa: N818 - a request, not an error
-    """A training stops after a request and can be continued; observers may raise it."""
+    """A training stops after a request and can be continued; branches may raise it."""
 
 
 class Step(Protocol):
@@ -42,46 +42,21 @@ class Step(Protocol):
         """Copy an array to the device ahead of the step that needs it."""
 
 
-class Observer(Protocol):
-    """Receiver of a branch's events.
+class Branch(ABC):
+    """One model of a loop, and what is done at its events.
 
-    An exception in these methods fails this branch alone, except for `Paused` and for errors of the
-    machine: a full disk, or a store that can't be reached.
-    """
-
-    def losses(
-        self, first_iteration: int, values: npt.NDArray[np.float32], times_ms: list[int]
-    ) -> None:
-        """Record the losses of consecutive iterations."""
-
-    def test(self, iteration: int) -> None:
-        """Evaluate now, after this iteration."""
-
-    def save(self) -> None:
-        """Write a checkpoint; all losses so far have been passed to `losses`."""
-
-    def end(self) -> None:
-        """Record the end of the branch, after its last iteration, test and checkpoint."""
-
-    def fail(self, error: Exception) -> None:
-        """Record that the branch failed with this error."""
-
-    def withdraw(self, reason: str) -> None:
-        """Record that the branch ends early because other runs are better."""
-
-
-@dataclass
-class Branch:
-    """One model of a loop.
+    An exception in the abstract methods fails this branch alone, except for `Paused` and for errors
+    of the machine: a full disk, or a store that can't be reached.
 
     Parameters
     ----------
-    observer
-        Receives losses, evaluations and the end.
     n_iterations
         Number of iterations in total.
-    tests
+    schedule
         When to evaluate.
+
+    Attributes
+    ----------
     iteration
         The next iteration, from 0.
     tested
@@ -91,24 +66,47 @@ class Branch:
         Branches that train together share this time.
     withdrawn
         The reason to end the branch before its next iteration, because of other runs.
+    is_over
+        Whether the branch has ended or failed.
     """
 
-    observer: Observer
-    n_iterations: int
-    tests: Schedule
-    iteration: int = 0
-    tested: int = -1
-    seconds: float = 0.0
-    step_seconds: float = 0.0
-    withdrawn: str | None = None
-    _over: bool = False
-    _losses: list[Any] = field(default_factory=list)
-    _times_ms: list[int] = field(default_factory=list)
+    def __init__(self, n_iterations: int, schedule: Schedule) -> None:
+        self.n_iterations = n_iterations
+        self.schedule = schedule
+        self.iteration = 0
+        self.tested = -1
+        self.seconds = self.step_seconds = 0.0
+        self.withdrawn: str | None = None
+        self.is_over = False
+        self._fresh: list[tuple[int, Any, int]] = []
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the branch has ended or failed."""
-        return self._over
+    @abstractmethod
+    def log_losses(
+        self, first_iteration: int, values: npt.NDArray[np.float32], times_ms: list[int]
+    ) -> None:
+        """Record the losses of consecutive iterations."""
+
+    @abstractmethod
+    def test(self, iteration: int) -> None:
+        """Evaluate now, after this iteration."""
+
+    @abstractmethod
+    def save(self) -> None:
+        """Write a checkpoint; all losses so far have been passed to `log_losses`."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Record the end of the branch, after its last iteration, test and checkpoint."""
+
+    @abstractmethod
+    def fail(self, error: Exception) -> None:
+        """Record that the branch failed with this error."""
+
+    @abstractmethod
+    def withdraw(self) -> None:
+        """Record that the branch ends early because other runs are better."""
+
+    # --- Called by the loop ----------------------------------------------------------------------
 
     @property
     def is_trained(self) -> bool:
@@ -119,34 +117,31 @@ class Branch:
     def test_is_due(self) -> bool:
         """Whether the schedule wants an evaluation after the iteration just done."""
         done = self.iteration - 1
-        return self.tested < done and self.tests.fires(done, last=self.is_trained)
+        return self.tested < done and self.schedule.fires(done, last=self.is_trained)
 
     def trained(self, loss: Any, time_ms: int) -> None:
         """Record an iteration."""
-        self._losses.append(loss)
-        self._times_ms.append(time_ms)
+        self._fresh.append((self.iteration, loss, time_ms))
         self.iteration += 1
 
     def hand_over(self, fetch: Callable[[list[Any]], npt.NDArray[np.float32]]) -> None:
-        """Fetch the waiting losses and pass on those before the first that isn't finite.
+        """Fetch the waiting losses and log those before the first that isn't finite.
 
         Raises
         ------
         DivergedError
             If one of them is NaN or infinite.
         """
-        # A signal's exception may have interrupted `trained` between loss and time.
-        n_whole = min(len(self._losses), len(self._times_ms))
-        if not n_whole:
+        if not self._fresh:
             return
-        values, times_ms = fetch(self._losses[:n_whole]), self._times_ms[:n_whole]
-        self._losses, self._times_ms = [], []
-        first = self.iteration - n_whole
+        (first, *_), losses, times_ms = zip(*self._fresh, strict=True)
+        values = fetch(list(losses))
+        self._fresh = []
         finite = np.isfinite(values)
-        n_good = n_whole if finite.all() else int(np.argmin(finite))
+        n_good = len(losses) if finite.all() else int(np.argmin(finite))
         if n_good:
-            self.observer.losses(first, values[:n_good], times_ms[:n_good])
-        if n_good < n_whole:
+            self.log_losses(first, values[:n_good], list(times_ms[:n_good]))
+        if n_good < len(losses):
             raise DivergedError(
                 f"the loss of iteration {first + n_good} is {values[n_good]}; {DIVERGED_ADVICE}"
             )
@@ -158,19 +153,13 @@ class Branch:
         except (Paused, StorageFullError, TrackingError):
             raise
         except Exception as error:  # noqa: BLE001 - a user's model or signal step may raise any
-            self._over = True
-            self.observer.fail(error)
+            self.is_over = True
+            self.fail(error)
 
     def finish(self) -> None:
-        """Record the end of the branch."""
-        self.guard(self.observer.end)
-        self._over = True
-
-    def end_withdrawn(self) -> None:
-        """End the branch because it was withdrawn."""
-        assert self.withdrawn is not None
-        self.guard(partial(self.observer.withdraw, self.withdrawn))
-        self._over = True
+        """Record the end of the branch, or that it was withdrawn."""
+        self.guard(self.end if self.withdrawn is None else self.withdraw)
+        self.is_over = True
 
 
 class TrainingLoop:
@@ -201,7 +190,6 @@ class TrainingLoop:
         self._branches = list(branches)
         self._batches = batches
         self._save_every_s = save_every_s
-        self._mark = self._fetched = self._saved = time.perf_counter()
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Train until every branch is over, or until `should_stop` turns true.
@@ -246,7 +234,7 @@ class TrainingLoop:
             self._hand_over()
             for branch in self._running():
                 if branch.withdrawn:
-                    branch.end_withdrawn()
+                    branch.finish()
 
     def _running(self) -> list[Branch]:
         return [branch for branch in self._branches if not branch.is_over]
@@ -293,7 +281,7 @@ class TrainingLoop:
     @staticmethod
     def _test(branch: Branch) -> None:
         iteration = branch.iteration - 1
-        branch.observer.test(iteration)
+        branch.test(iteration)
         branch.tested = iteration
 
     def _hand_over(self) -> None:
@@ -305,7 +293,7 @@ class TrainingLoop:
 
     def _save(self) -> None:
         for branch in self._running():
-            branch.guard(branch.observer.save)
+            branch.guard(branch.save)
         self._saved = time.perf_counter()
 
     def _count_time(self, branches: Sequence[Branch]) -> None:

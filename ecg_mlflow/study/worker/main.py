@@ -5,40 +5,28 @@ The driver opens runs and closes them; the worker fills them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cloudpickle
 
 from ecg_mlflow.errors import CheckpointError, StorageFullError, TrackingError
 from ecg_mlflow.executors import received, shielded, stop_requested
-from ecg_mlflow.models.build import build_model
+from ecg_mlflow.models.build import build_model, count_multiply_adds, count_parameters
 from ecg_mlflow.pipeline import BatchSource, map_ahead
 from ecg_mlflow.records import Corpus, packed_path
 from ecg_mlflow.records.splits import TRAIN
 from ecg_mlflow.study.data_plan import batch_sources
 from ecg_mlflow.study.jobs import RunEnd, ScoreJob, Send, TrainJob, described, is_out_of_memory
-from ecg_mlflow.study.worker.score_test_records import score
+from ecg_mlflow.study.worker.score import score
 from ecg_mlflow.study.worker.training_run import TrainingRun
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.training import Paused, TrainingLoop
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-
-@lru_cache(maxsize=1)
-def _client(uri: str) -> MlflowClient:
-    return connect(uri)
-
-
-@lru_cache(maxsize=2)
-def _open_corpus(path: Path) -> Corpus:
-    """Open a packed corpus; a warm worker keeps it open for its next runs."""
-    return Corpus.open(path)
+#: A warm worker keeps them open for its next runs.
+_client = lru_cache(maxsize=1)(connect)
+_open_corpus = lru_cache(maxsize=2)(Corpus.open)
 
 
 def work(payload: bytes, send: Send) -> dict[str, float] | None:
@@ -61,51 +49,43 @@ def _corpus(job: TrainJob | ScoreJob) -> Corpus:
 
 
 def _train(job: TrainJob, send: Send, resources: ExitStack) -> None:
+    """Open each run of a job, and train those that can be opened; the others are reported."""
     runs = [TrainingRun(one, send) for one in job.runs]
     client = runs[0].retry.call(_client, job.tracking_uri)
     corpus = _corpus(job)
     first = job.runs[0]
     sources = batch_sources(corpus, first.settings, first.sides)
-    opened = [run for run in runs if _open(run, client, corpus, sources, resources)]
+    opened = []
+    for run in runs:
+        try:
+            resources.enter_context(run)
+            if run.open(client, corpus, sources):
+                opened.append(run)
+        except (Paused, StorageFullError, TrackingError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a user's model may raise any
+            run.report_end(_end_by(error), described(error))
     if opened:
         _train_together(opened, sources[TRAIN], job.save_every_s)
 
 
-def _open(
-    run: TrainingRun,
-    client: MlflowClient,
-    corpus: Corpus,
-    sources: Mapping[str, BatchSource],
-    resources: ExitStack,
-) -> bool:
-    """Open one run of a job, and say whether it is to be trained.
-
-    One that can't be opened is reported, and leaves the others.
-    """
-    try:
-        resources.enter_context(run)
-        return run.open(client, corpus, sources)
-    except (Paused, StorageFullError, TrackingError):
-        raise
-    except TimeoutError as error:
-        run.report_end(RunEnd.BUSY, described(error))
-    except CheckpointError as error:
-        run.report_end(RunEnd.LOST, described(error))
-    except Exception as error:  # noqa: BLE001 - a user's model may raise any
-        end = RunEnd.OUT_OF_MEMORY if is_out_of_memory(error) else RunEnd.FAILED
-        run.report_end(end, described(error))
-    return False
+def _end_by(error: Exception) -> RunEnd:
+    """Say how a run has ended that can't be opened."""
+    if isinstance(error, TimeoutError):
+        return RunEnd.BUSY
+    if isinstance(error, CheckpointError):
+        return RunEnd.LOST
+    return RunEnd.OUT_OF_MEMORY if is_out_of_memory(error) else RunEnd.FAILED
 
 
 def _train_together(runs: Sequence[TrainingRun], source: BatchSource, save_every_s: float) -> None:
     step = runs[0].step.join([run.step for run in runs])
-    branches = [run.branch for run in runs]
-    job, begin = runs[0].job, min(branch.iteration for branch in branches)
+    job, begin = runs[0].job, min(run.iteration for run in runs)
     with map_ahead(
         lambda batch: (step.to_device(batch.windows), step.to_device(batch.targets)),
         source.stream(job.settings.seed, job.repetition, begin),
     ) as batches:
-        loop = TrainingLoop(step, branches, batches, save_every_s)
+        loop = TrainingLoop(step, runs, batches, save_every_s)
         for run in runs:
             run.setup_seconds = run.age
         try:
@@ -117,10 +97,10 @@ def _train_together(runs: Sequence[TrainingRun], source: BatchSource, save_every
                 raise
             runs[0].fail(error)
             return
-    if not finished:
+    if not finished:  # deliver what the last checkpoints cover, for as long as the driver gives
         for run in runs:
-            if not run.branch.is_over:
-                run.pause()
+            if not run.is_over:
+                run.log.flush()
 
 
 def _should_stop(runs: Sequence[TrainingRun]) -> bool:
@@ -128,7 +108,7 @@ def _should_stop(runs: Sequence[TrainingRun]) -> bool:
     for message in received():
         for run in runs:
             if run.job.key == message["prune"]:
-                run.branch.withdrawn = message["reason"]
+                run.withdrawn = message["reason"]
     return stop_requested()
 
 
@@ -138,15 +118,11 @@ def probe(payload: bytes, send: Send) -> list[tuple[int, int] | str]:
     The payload holds ``(settings, input_shape)`` pairs.
     """
     found: list[tuple[int, int] | str] = []
-    for settings, input_shape in cloudpickle.loads(payload):
+    for settings, shape in cloudpickle.loads(payload):
+        n_classes = len(settings.classes)
         try:
-            model = build_model(
-                settings.builder, input_shape, len(settings.classes), settings.arguments, seed=0
-            )
+            model = build_model(settings.builder, shape, n_classes, settings.arguments, seed=0)
+            found.append((count_parameters(model), count_multiply_adds(model)))
         except Exception as error:  # noqa: BLE001 - a user's function; the plan says what it was
             found.append(f"{type(error).__name__}: {error}")
-        else:
-            from ecg_mlflow.models.build import count_multiply_adds, count_parameters
-
-            found.append((count_parameters(model), count_multiply_adds(model)))
     return found

@@ -19,16 +19,14 @@ import numpy.typing as npt
 from ecg_mlflow.records.splits import TEST, VALIDATION
 from ecg_mlflow.reports.figures.training_plots import confusion_plot, learning_curve
 from ecg_mlflow.stats.predictions import prediction_columns
-from ecg_mlflow.study.worker.run_state import RunState
 from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
 from ecg_mlflow.tracking.trace import RunTrace, log_trace
 from ecg_mlflow.training import Evaluation
 
 if TYPE_CHECKING:
     from ecg_mlflow.records import Corpus
-    from ecg_mlflow.study.jobs import RunJob
     from ecg_mlflow.study.step_factory import RunStep
-    from ecg_mlflow.tracking.run_log import RunLog
+    from ecg_mlflow.study.worker.training_run import TrainingRun
 
 #: The metrics drawn beside the losses.
 DRAWN = ("f1", "f1_macro", "accuracy")
@@ -43,60 +41,67 @@ class FinalTest:
     best: Evaluation
 
 
-def final_metrics(job: RunJob, state: RunState, final: FinalTest) -> dict[str, float]:
-    """Return the last metrics, the best objective and, of the test records, the best weights'."""
-    assert state.last is not None
-    assert state.best is not None
-    metrics = {
-        **_prefixed(job.monitored, state.last.metrics),
-        f"best_{job.monitored}_{job.settings.objective}": state.best.objective,
-    }
+def final_test(run: TrainingRun) -> FinalTest:
+    """Test the last and the best weights, on the test records where those are to be scored."""
+    if run.job.monitored != VALIDATION or not run.job.scores_test:
+        return FinalTest(run.job.monitored, run.last, run.best)
+    last = run.evaluate(TEST)
+    with other_weights(run.step, run.best_weights):
+        return FinalTest(TEST, last, run.evaluate(TEST))
+
+
+def final_metrics(run: TrainingRun, final: FinalTest | None = None) -> dict[str, float]:
+    """Return the last metrics and the best objective; at the end, those of the test records too."""
+    name = run.job.monitored
+    best = {f"best_{name}_{run.job.settings.objective}": run.best.objective}
     # The test score of a study that validates is that of the weights it would choose.
-    is_chosen = job.monitored == VALIDATION and final.side == TEST
-    return metrics | (_prefixed(TEST, final.best.metrics) if is_chosen else {})
+    chosen = final.best.metrics if final is not None and final.side != name else {}
+    return {**prefixed(name, run.last.metrics), **best, **prefixed(TEST, chosen)}
 
 
-def log_results(
-    log: RunLog, job: RunJob, state: RunState, step: RunStep, corpus: Corpus, final: FinalTest
-) -> None:
+def log_results(run: TrainingRun, conclusion: Mapping[str, Any], final: FinalTest) -> None:
     """Log what a trained run ends with, once its conclusion is known."""
-    conclusion = state.conclusion
-    assert conclusion is not None
+    log, validates = run.log, run.job.monitored == VALIDATION
     # Without validation records the test metrics have been logged with the evaluations.
-    chosen = conclusion["metrics"] if job.monitored == VALIDATION else {}
+    chosen = conclusion["metrics"] if validates else {}
     tests = {name: value for name, value in chosen.items() if name.startswith(f"{TEST}_")}
-    metrics = {**tests, **conclusion["speed"]}
-    log.metrics(metrics, job.n_iterations - 1, conclusion["time_ms"])
-    _log_models(log, job, state, step, conclusion["time_ms"])
+    log.metrics({**tests, **conclusion["speed"]}, run.n_iterations - 1, conclusion["time_ms"])
+    _log_models(run, conclusion["time_ms"])
     evaluations = {"last": final.last, "best": final.best} if final.side == TEST else {}
-    if job.monitored == VALIDATION:
-        # What a threshold is chosen by, and a winner.
-        assert state.best is not None
-        evaluations[f"{VALIDATION}_best"] = state.best
+    if validates:  # what a threshold is chosen by, and a winner
+        evaluations[f"{VALIDATION}_best"] = run.best
     for name, evaluation in evaluations.items():
-        log.table(f"predictions/{name}.csv", evaluation_columns(evaluation, corpus))
-    _log_plots(log, job, state, final)
-    log_curves(log, job, state, tests)
+        log.table(f"predictions/{name}.csv", evaluation_columns(evaluation, run.corpus))
+    drawn = {
+        f"{run.job.monitored}_{name}": (
+            [iteration for iteration, metrics in run.tests if name in metrics],
+            [metrics[name] for _, metrics in run.tests if name in metrics],
+        )
+        for name in DRAWN
+    }
+    losses = np.concatenate(run.losses)
+    log.figure("plots/learning_curve.png", learning_curve(losses, drawn, first_step=0))
+    title = f"best weights, {final.side} records"
+    log.figure("plots/confusion_matrix.png", confusion_plot(final.best, title=title))
+    log_curves(run, tests)
 
 
-def _log_models(log: RunLog, job: RunJob, state: RunState, step: RunStep, time_ms: int) -> None:
+def _log_models(run: TrainingRun, time_ms: int) -> None:
     """Log the last and the best weights as models."""
-    settings = job.settings
+    job, settings, step = run.job, run.job.settings, run.step
     network = NetworkInfo(job.input_shape, settings.classes, settings.loss.activation)
-    assert state.last is not None
-    assert state.best is not None
     states = (
-        ("last", step.weights(), state.last, job.n_iterations - 1),
-        ("best", state.best_weights, state.best, state.best_iteration),
+        ("last", step.weights(), run.last, run.n_iterations - 1),
+        ("best", run.best_weights, run.best, run.best_iteration),
     )
     with tempfile.TemporaryDirectory() as folder:
         for name, weights, evaluation, iteration in states:
             path = Path(folder, f"{name}.keras")
             with other_weights(step, weights):
                 step.save(path)
-            log.retry.call(
+            run.retry.call(
                 log_model,
-                log.client,
+                run.log.client,
                 job.run_id,
                 name,
                 path,
@@ -130,34 +135,18 @@ def evaluation_columns(evaluation: Evaluation, corpus: Corpus) -> dict[str, Any]
     )
 
 
-def _log_plots(log: RunLog, job: RunJob, state: RunState, final: FinalTest) -> None:
-    tests = {
-        f"{job.monitored}_{name}": (
-            [iteration for iteration, metrics in state.tests if name in metrics],
-            [metrics[name] for _, metrics in state.tests if name in metrics],
-        )
-        for name in DRAWN
-    }
-    losses = np.concatenate(state.losses)
-    log.figure("plots/learning_curve.png", learning_curve(losses, tests, first_step=0))
-    title = f"best weights, {final.side} records"
-    log.figure("plots/confusion_matrix.png", confusion_plot(final.best, title=title))
-
-
-def log_curves(
-    log: RunLog, job: RunJob, state: RunState, final: Mapping[str, float] | None = None
-) -> None:
+def log_curves(run: TrainingRun, final: Mapping[str, float] | None = None) -> None:
     """Log the curves of a run that ends as one file; `final` are the metrics of a trained run."""
-    name, objective, best, tests = job.monitored, job.settings.objective, 0.0, []
-    for iteration, metrics in state.tests:
+    name, objective, best, tests = run.job.monitored, run.job.settings.objective, 0.0, []
+    for iteration, metrics in run.tests:
         best = max(best, metrics.get(objective, 0.0))
-        tests.append((iteration, {**_prefixed(name, metrics), f"best_{name}_{objective}": best}))
+        tests.append((iteration, {**prefixed(name, metrics), f"best_{name}_{objective}": best}))
     if final is not None:
-        assert state.last is not None
-        last = {f"last_{name}_{objective}": state.last.objective}
-        tests.append((job.n_iterations - 1, {**final, **last}))
-    log_trace(log, RunTrace.of(state.losses, tests))
+        last = {f"last_{name}_{objective}": run.last.objective}
+        tests.append((run.n_iterations - 1, {**final, **last}))
+    log_trace(run.log, RunTrace.of(run.losses, tests))
 
 
-def _prefixed(side: str, metrics: Mapping[str, float]) -> dict[str, float]:
+def prefixed(side: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return metrics under the names that runs log, such as ``test_f1``."""
     return {f"{side}_{name}": value for name, value in metrics.items()}

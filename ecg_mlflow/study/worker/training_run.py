@@ -1,7 +1,8 @@
-"""One run while it trains: what the loop reports to it, its checkpoints, resuming from them."""
+"""One run while it trains: its log, its checkpoints, resuming from them."""
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import sys
@@ -18,8 +19,13 @@ from ecg_mlflow.executors import DEVICE_VARIABLE, stop_requested
 from ecg_mlflow.files import checkpoint_path, locked, remove_unfinished
 from ecg_mlflow.models.build import weight_seed
 from ecg_mlflow.pipeline import BatchSource
-from ecg_mlflow.provenance import HEARTBEAT_S, ProcessMark, heartbeat, worker_tags
-from ecg_mlflow.records.splits import TEST, VALIDATION
+from ecg_mlflow.provenance import (
+    HEARTBEAT_S,
+    ProcessMark,
+    heartbeat,
+    package_versions,
+    worker_tags,
+)
 from ecg_mlflow.study.jobs import (
     REPORT,
     Ended,
@@ -37,13 +43,12 @@ from ecg_mlflow.study.jobs import (
 )
 from ecg_mlflow.study.step_factory import make_step
 from ecg_mlflow.study.worker.run_artifacts import (
-    FinalTest,
     final_metrics,
+    final_test,
     log_curves,
     log_results,
-    other_weights,
+    prefixed,
 )
-from ecg_mlflow.study.worker.run_state import RunState, versions
 from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.run_log import RunLog, log_tags
 from ecg_mlflow.training import (
@@ -65,10 +70,18 @@ if TYPE_CHECKING:
 LOCK_S = 60.0
 #: Seconds between two signs of life while nothing else is reported.
 SIGN_S = 2.0
+#: Other versions of these may round differently: a run resumed under them is not bit-exact.
+DECISIVE = ("ecg_mlflow", "keras", "numba", "numpy", "tensorflow")
+#: What a checkpoint has of a run as plain values, and the arrays that it has of an evaluation.
+_PLAIN = (
+    *("iteration", "tested", "seconds", "step_seconds", "ms_per_record"),
+    *("tests", "best_iteration", "conclusion", "failure"),
+)
+_EVALUATION = ("rows", "targets", "probabilities", "counts")
 
 
-class TrainingRun:
-    """One run of a job: a branch's observer, with a log, a checkpoint and a lock on it.
+class TrainingRun(Branch):
+    """One run of a job: a branch of the loop with a log, a checkpoint and a lock on it.
 
     As a context manager it holds the lock. Its last report to the driver is `Ended`.
 
@@ -78,13 +91,40 @@ class TrainingRun:
         What to train.
     send
         Sends plain data to the driver.
+
+    Attributes
+    ----------
+    losses
+        Of each iteration so far, in pieces of shape ``(n,)``.
+    tests
+        Iteration and metrics of each evaluation.
+    last, best
+        The last evaluation and the best one, once there is one.
+    best_iteration, best_weights
+        When the best was, and its weights, in Keras's order.
+    ms_per_record
+        What the quickest evaluation so far took for a record, in milliseconds.
+    conclusion
+        What the run ends with: computed once, so that logging it twice logs the same.
+    failure
+        Why the run failed: nothing is left but to deliver what it logged.
     """
 
+    last: Evaluation
+    best: Evaluation
+
     def __init__(self, job: RunJob, send: Send) -> None:
+        super().__init__(job.n_iterations, job.tests)
         self.job = job
-        self.state = RunState()
         self.retry = RetryPolicy(on_wait=self._wait)
         self.setup_seconds = 0.0
+        self.losses: list[npt.NDArray[np.float32]] = []
+        self.tests: list[tuple[int, dict[str, float]]] = []
+        self.best_iteration = 0
+        self.best_weights: list[npt.NDArray[Any]] = []
+        self.ms_per_record = math.inf
+        self.conclusion: dict[str, Any] | None = None
+        self.failure: dict[str, str] | None = None
         self._started = time.perf_counter()
         self._send = send
         self._reported_at = 0.0
@@ -125,98 +165,85 @@ class TrainingRun:
         ModelError
             If the model can't be built.
         """
-        job, settings = self.job, self.job.settings
-        retrying = self.retry.client(client)
+        job, retrying = self.job, self.retry.client(client)
         device = os.environ.get(DEVICE_VARIABLE, "cpu")
         marks = {**worker_tags(device), **ProcessMark.own().tags(), **heartbeat()}
         log_tags(retrying, job.run_id, marks)
         checkpoint = load_checkpoint(self._path)
-        if checkpoint is None and retrying.get_run(job.run_id).data.metrics:
+        if checkpoint is not None:
+            self._resume(checkpoint)
+        elif retrying.get_run(job.run_id).data.metrics:
             raise CheckpointError(
                 f"run {job.run_id} has losses in the store, but no checkpoint in {self._path}"
             )
-        if checkpoint is not None:
-            self.state = RunState.from_checkpoint(
-                checkpoint, job.identity, settings.classes, settings.positive
-            )
-            self._compare_versions(checkpoint.state["versions"])
         self.log = RunLog(
             client,
             job.run_id,
             held=True,
             heartbeat_s=HEARTBEAT_S,
-            pending=self.state.pending,
+            pending=checkpoint.state["pending"] if checkpoint else (),
             retry=self.retry,
         )
         self._resources.callback(self.log.abandon)
-        if self.state.failure is not None:
-            self._deliver_failure(self.state.failure)
+        if self.failure is not None:
+            self._deliver_failure(self.failure)
             return False
         self.corpus, self.sources = corpus, sources
-        self._build(checkpoint)
-        if self.state.tests:
-            self._report_tests(self.state.tests)
-        return True
-
-    def _build(self, checkpoint: Checkpoint | None) -> None:
-        job, settings, state = self.job, self.job.settings, self.state
-        seed = weight_seed(settings.seed, job.repetition)
-        self.step = make_step(settings, job.input_shape, seed)
+        seed = weight_seed(job.settings.seed, job.repetition)
+        self.step = make_step(job.settings, job.input_shape, seed)
         if checkpoint is None:
             self.log.metrics({"trainable_parameters": self.step.n_parameters}, 0)
         else:
             self.step.restore(checkpoint.part("network"))
-        self.branch = Branch(
-            self,
-            job.n_iterations,
-            job.tests,
-            state.iteration,
-            state.tested,
-            state.seconds,
-            state.step_seconds,
-        )
+        if self.tests:
+            self._report_tests(self.tests)
+        return True
 
-    def _compare_versions(self, before: Mapping[str, str]) -> None:
-        changed = {
-            name: f"{before.get(name)} to {now}"
-            for name, now in versions().items()
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        """Take over everything that a checkpoint has but for the network's state."""
+        job, state = self.job, checkpoint.state
+        if state["identity"] != job.identity:
+            raise CheckpointError("the checkpoint is of a run with another identity")
+        for name in _PLAIN:
+            setattr(self, name, state[name])
+        self.losses = [checkpoint.arrays["losses"]]
+        classes, positive = job.settings.classes, job.settings.positive
+        for name in ("last", "best") if self.tests else ():
+            found = Evaluation(**checkpoint.part(name), classes=classes, positive=positive)
+            setattr(self, name, found)
+        self.best_weights = [array for _, array in sorted(checkpoint.part("weights").items())]
+        before = state["versions"]
+        changed = [
+            f"{name} {before.get(name)} to {now}"
+            for name, now in package_versions(*DECISIVE).items()
             if before.get(name) != now
-        }
+        ]
         if changed:
-            listed = ", ".join(f"{name} {change}" for name, change in changed.items())
-            self._note(f"goes on under other versions, not bit for bit: {listed}")
+            self._note(f"goes on under other versions, not bit for bit: {', '.join(changed)}")
 
     # --- Called by the loop --------------------------------------------------------------------
 
-    def losses(
+    def log_losses(
         self, first_iteration: int, values: npt.NDArray[np.float32], times_ms: list[int]
     ) -> None:
         """Keep, log and report the losses of consecutive iterations."""
-        self.state.losses.append(values)
+        self.losses.append(values)
         self.log.losses(values, first_iteration, times_ms)
         self.report(Trained(self.job.key, first_iteration + len(values), float(values[-1])))
 
     def test(self, iteration: int) -> None:
         """Evaluate after this iteration, and keep the weights if they are the best so far."""
-        state, name = self.state, self.job.monitored
-        evaluation = self.evaluate(name)
-        state.last = evaluation
-        if state.best is None or evaluation.objective > state.best.objective:
-            state.best, state.best_iteration = evaluation, iteration
-            state.best_weights = self.step.weights()
-        state.tests.append((iteration, evaluation.metrics))
-        best = {f"best_{name}_{self.job.settings.objective}": state.best.objective}
-        metrics = {f"{name}_{key}": value for key, value in evaluation.metrics.items()}
-        self.log.metrics({**metrics, **best}, iteration)
-        self._report_tests(state.tests[-1:])
+        self.last = self.evaluate(self.job.monitored)
+        if not self.tests or self.last.objective > self.best.objective:
+            self.best, self.best_iteration = self.last, iteration
+            self.best_weights = self.step.weights()
+        self.tests.append((iteration, self.last.metrics))
+        self.log.metrics(final_metrics(self), iteration)
+        self._report_tests(self.tests[-1:])
 
     def _report_tests(self, tests: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        name = self.job.monitored
-        found = [
-            (iteration, {f"{name}_{key}": value for key, value in metrics.items()})
-            for iteration, metrics in tests
-        ]
-        self.report(Evaluated(self.job.key, found))
+        named = [(iteration, prefixed(self.job.monitored, found)) for iteration, found in tests]
+        self.report(Evaluated(self.job.key, named))
 
     def save(self) -> None:
         """Write a checkpoint, and release the metrics that it covers.
@@ -224,23 +251,30 @@ class TrainingRun:
         If the disk is full, the training continues: the metrics wait for the next checkpoint, or
         for the run's end.
         """
-        state, branch = self.state, self.branch
-        state.iteration, state.tested = branch.iteration, branch.tested
-        state.seconds, state.step_seconds = branch.seconds, branch.step_seconds
-        self._is_covered = self._write(self.step.state())
+        self._write(self.step.state())
         if self._is_covered:
             self.log.release()
-            self.report(Saved(self.job.key, branch.iteration))
+            self.report(Saved(self.job.key, self.iteration))
 
-    def _write(self, network: Mapping[str, npt.NDArray[Any]]) -> bool:
-        checkpoint = self.state.to_checkpoint(self.job.identity, network, self.log.pending())
+    def _write(self, network: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write a checkpoint, and note whether the disk had room for it."""
+        arrays = {f"network/{name}": array for name, array in network.items()}
+        arrays |= {f"weights/{i:04d}": array for i, array in enumerate(self.best_weights)}
+        arrays["losses"] = np.concatenate([np.empty(0, np.float32), *self.losses])
+        for name in ("last", "best") if self.tests else ():
+            arrays |= {f"{name}/{key}": getattr(getattr(self, name), key) for key in _EVALUATION}
+        state = {name: getattr(self, name) for name in _PLAIN} | {
+            "identity": self.job.identity,
+            "versions": package_versions(*DECISIVE),
+            "pending": self.log.pending(),
+        }
         try:
-            save_checkpoint(self._path, checkpoint)
+            save_checkpoint(self._path, Checkpoint(state, arrays))
+            self._is_covered = True
         except StorageFullError as error:
             if self._is_covered:  # said once, and not at each further try
-                self._note(f"no checkpoint at iteration {self.state.iteration}: {error}")
-            return False
-        return True
+                self._note(f"no checkpoint at iteration {self.iteration}: {error}")
+            self._is_covered = False
 
     def end(self) -> None:
         """Log what the run ends with, and report that it is done.
@@ -248,49 +282,38 @@ class TrainingRun:
         Once the store has everything, the run is marked as complete and the checkpoint is gone: a
         driver that dies before it closes the run finds it finished.
         """
-        state = self.state
-        final = self._final_test()
-        if state.conclusion is None:
-            state.conclusion = {
-                "metrics": final_metrics(self.job, state, final),
+        final = final_test(self)
+        if self.conclusion is None:
+            self.conclusion = {
+                "metrics": final_metrics(self, final),
                 "speed": self._speed(),
                 "time_ms": time.time_ns() // 1_000_000,
             }
             self.save()
         self.drop_uncovered_checkpoint()
-        log_results(self.log, self.job, state, self.step, self.corpus, final)
+        log_results(self, self.conclusion, final)
         self.log.release()
         self.log.flush()
         self.log.complete()
         self._path.unlink(missing_ok=True)
         metrics = {
-            "loss": float(state.losses[-1][-1]),
+            "loss": float(self.losses[-1][-1]),
             "trainable_parameters": self.step.n_parameters,
-            **state.conclusion["speed"],
-            **state.conclusion["metrics"],
+            **self.conclusion["speed"],
+            **self.conclusion["metrics"],
         }
         self.report(Ended(self.job.key, RunEnd.DONE, metrics=metrics))
 
-    def _final_test(self) -> FinalTest:
-        """Test the last and the best weights, on the test records where those are to be scored."""
-        state, side = self.state, self.job.monitored
-        assert state.last is not None, "the schedule always tests at the end"
-        assert state.best is not None
-        if side != VALIDATION or not self.job.scores_test:
-            return FinalTest(side, state.last, state.best)
-        last = self.evaluate(TEST)
-        with other_weights(self.step, state.best_weights):
-            return FinalTest(TEST, last, self.evaluate(TEST))
-
     def _speed(self) -> dict[str, float]:
         # MLflow's own prefix for figures of the machine: the UI shows them apart from the metrics.
-        branch = self.branch
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {
-            "system/iterations_per_second": self.job.n_iterations / branch.seconds,
-            "system/time_outside_step": 1 - branch.step_seconds / branch.seconds,
+            "system/iterations_per_second": self.n_iterations / self.seconds,
+            "system/time_outside_step": 1 - self.step_seconds / self.seconds,
             "system/setup_seconds": self.setup_seconds,
-            "system/worker_peak_memory_mb": _peak_memory_mb(),
-            "system/ms_per_record": self.state.ms_per_record,
+            # Bytes on macOS, KiB elsewhere.
+            "system/worker_peak_memory_mb": peak / 2 ** (20 if sys.platform == "darwin" else 10),
+            "system/ms_per_record": self.ms_per_record,
         }
 
     def fail(self, error: Exception) -> None:
@@ -301,23 +324,23 @@ class TrainingRun:
         if is_out_of_memory(error):
             self.report_end(RunEnd.OUT_OF_MEMORY, described(error))
             return
-        self.state.failure = described(error)
-        self._is_covered = self._write({})
-        self._deliver_failure(self.state.failure)
+        self.failure = described(error)
+        self._write({})
+        self._deliver_failure(self.failure)
 
     def _deliver_failure(self, failure: Mapping[str, str]) -> None:
         self._deliver_all()
         self.report_end(RunEnd.FAILED, failure)
 
-    def withdraw(self, reason: str) -> None:
+    def withdraw(self) -> None:
         """Deliver the losses so far, and report that the run ends here.
 
         The driver has tagged it as pruned before it sent the message: nobody resumes it.
         """
         self._deliver_all()
-        log_curves(self.log, self.job, self.state)
+        log_curves(self)
         self._path.unlink(missing_ok=True)
-        self.report(Ended(self.job.key, RunEnd.PRUNED, reason))
+        self.report(Ended(self.job.key, RunEnd.PRUNED, self.withdrawn or ""))
 
     def _deliver_all(self) -> None:
         self.drop_uncovered_checkpoint()
@@ -333,10 +356,6 @@ class TrainingRun:
         if not self._is_covered:
             self._path.unlink(missing_ok=True)
 
-    def pause(self) -> None:
-        """Deliver what the last checkpoint covers, for as long as the driver gives."""
-        self.log.flush()
-
     # --- Evaluations and reports ---------------------------------------------------------------
 
     def evaluate(self, side: str) -> Evaluation:
@@ -347,8 +366,8 @@ class TrainingRun:
         Paused
             If the driver wants the run to stop.
         """
-        settings, source = self.job.settings, self.sources[side]
-        epoch = source.epoch(settings.seed, self.job.repetition, 0, shuffle=False)
+        settings = self.job.settings
+        epoch = self.sources[side].epoch(settings.seed, self.job.repetition, 0, shuffle=False)
         began = time.perf_counter()
         evaluation = evaluate(
             self.step.predict,
@@ -360,7 +379,7 @@ class TrainingRun:
         )
         spent_ms = 1e3 * (time.perf_counter() - began)
         # The first evaluation compiles, others may share the machine: the fastest is meant.
-        self.state.ms_per_record = min(self.state.ms_per_record, spent_ms / len(evaluation.rows))
+        self.ms_per_record = min(self.ms_per_record, spent_ms / len(evaluation.rows))
         return evaluation
 
     def _give_sign(self) -> None:
@@ -386,8 +405,3 @@ class TrainingRun:
         """Send a report to the driver."""
         self._reported_at = time.monotonic()
         self._send({REPORT: report})
-
-
-def _peak_memory_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere

@@ -19,8 +19,9 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from numpy_net import NumpyNet
+from studies import small_plan
 
-from ecg_mlflow import C, Optimizer, Option, Pipeline, Research, ResNet, Split, load_corpus
+from ecg_mlflow import C, Optimizer, Option, Pipeline, ResNet, Split
 from ecg_mlflow.errors import DivergedError, StorageFullError, TrackingError
 from ecg_mlflow.files import checkpoint_path, locked
 from ecg_mlflow.provenance import ProcessMark, seconds_since
@@ -39,8 +40,6 @@ from ecg_mlflow.study.jobs import (
     Trained,
     TrainJob,
 )
-from ecg_mlflow.study.planning import plan_study
-from ecg_mlflow.study.request import Overrides
 from ecg_mlflow.study.worker import main as main_module
 from ecg_mlflow.study.worker import run_artifacts as conclusion
 from ecg_mlflow.study.worker import training_run
@@ -61,30 +60,16 @@ RESEARCH = {
     "model_arguments": {"hidden": 2},
     "train": Pipeline().random_split_signals(128, 2),
     "test": Pipeline().split_signals(128, 64),
-    "classes": ["A", "N"],
     "batch_size": 5,
     "epochs": 3,
     "optimizer": Optimizer("sgd", learning_rate=C("learning_rate")),
     "split": Split((0.5, 0.2, 0.3)),
 }
-KERAS_RESEARCH = {
-    **RESEARCH,
+KERAS = {
     "model": ResNet,
     "model_arguments": {"blocks": [1], "filters": [2], "input_filters": 2, "layout": "c"},
 }
 GOOD, DIVERGES, GOOD_TOO = 0, 1, 2
-
-
-@pytest.fixture(scope="module")
-def plan(shared_workplace):
-    with shared_workplace() as work:
-        yield plan_study(Research(**RESEARCH), load_corpus(str(work.records)), Overrides())
-
-
-@pytest.fixture(scope="module")
-def keras_plan(shared_workplace):
-    with shared_workplace() as work:
-        yield plan_study(Research(**KERAS_RESEARCH), load_corpus(str(work.records)), Overrides())
 
 
 class Desk:
@@ -148,19 +133,37 @@ class Desk:
         return self.work.client.get_run(run.run_id)
 
 
-@pytest.fixture
-def desk(plan, workplace, experiment):
-    with Study.open(workplace.client, experiment, "the study") as study:
-        yield Desk(plan, workplace, study)
+@pytest.fixture(scope="module")
+def make_desk(shared_workplace):
+    with shared_workplace() as work, Study.open(work.client, "workers", "a study") as study:
+        yield lambda **changes: Desk(small_plan(work.records, **RESEARCH | changes), work, study)
+
+
+@pytest.fixture(scope="module")
+def numpy_desk(make_desk):
+    return make_desk()
+
+
+@pytest.fixture(scope="module")
+def whole(numpy_desk):
+    """What a run comes to that nothing disturbs."""
+    whole = numpy_desk.run_job(GOOD)
+    numpy_desk.train(whole)
+    return whole
 
 
 @pytest.fixture
-def keras_desk(keras_plan, workplace, experiment):
-    with Study.open(workplace.client, experiment, "the study") as study:
-        yield Desk(keras_plan, workplace, study)
+def desk(numpy_desk, whole):
+    numpy_desk.reports.clear()
+    return numpy_desk
 
 
-def test_a_run_tells_how_far_it_is_and_what_it_reached(desk, workplace):
+@pytest.fixture(scope="module")
+def keras_desk(make_desk):
+    return make_desk(**KERAS)
+
+
+def test_a_run_tells_how_far_it_is_and_what_it_reached(desk):
     run = desk.run_job(GOOD)
     assert run.monitored == "validation"
     desk.train(run)
@@ -175,34 +178,39 @@ def test_a_run_tells_how_far_it_is_and_what_it_reached(desk, workplace):
     assert {"validation_f1", "best_validation_f1", "test_f1"} <= set(result.metrics)
     assert 0 <= result.metrics["system/time_outside_step"] < 1
     loaded = desk.loaded(run)
-    assert len(workplace.losses(loaded)) == 6
+    assert len(desk.work.losses(loaded)) == 6
     assert loaded.data.metrics["trainable_parameters"] == 129 * 2 + 3 * 2
     for name, value in result.metrics.items():
         assert loaded.data.metrics[name] == pytest.approx(value)
+    assert StoredRun.from_mlflow(loaded).is_complete
+    assert not checkpoint_path(run.run_id).exists()
+    tags = loaded.data.tags
+    assert tags["ecg_mlflow.pid"] == str(os.getpid())
+    assert tags["ecg_mlflow.host"] == socket.gethostname()
+    assert tags["ecg_mlflow.device"] == "cpu"
+    assert 0 <= seconds_since(tags["ecg_mlflow.heartbeat"]) < 60
+    assert ProcessMark.from_tags(tags) == ProcessMark.own()
 
 
-def test_the_losses_of_a_seed_and_repetition_stay(workplace, experiment):
+def test_the_losses_of_a_seed_and_repetition_stay(make_desk):
     """Weights, order of records, windows and updates are those that they have always been."""
-    changes = {
-        "grid": Option("layout", ["cna"]),
-        "model_arguments": {"blocks": [1], "filters": [4], "input_filters": 4},
-        "train": Pipeline().center_flip().random_split_signals(128, 2),
-        "optimizer": Optimizer("adam", learning_rate=1e-2),
-        "repetitions": 3,
-        "seed": 5,
-    }
-    corpus = load_corpus(str(workplace.records))
-    plan = plan_study(Research(**{**KERAS_RESEARCH, **changes}), corpus, Overrides())
-    with Study.open(workplace.client, experiment, "the study") as study:
-        desk = Desk(plan, workplace, study)
-        run = desk.run_job(0, repetition=2)
-        desk.train(run)
+    desk = make_desk(
+        grid=Option("layout", ["cna"]),
+        model=ResNet,
+        model_arguments={"blocks": [1], "filters": [4], "input_filters": 4},
+        train=Pipeline().center_flip().random_split_signals(128, 2),
+        optimizer=Optimizer("adam", learning_rate=1e-2),
+        repetitions=3,
+        seed=5,
+    )
+    run = desk.run_job(0, repetition=2)
+    desk.train(run)
     expected = [1.3371651, 0.8532875, 0.9365615, 0.9294192, 0.6814356, 0.6409793]
-    assert workplace.losses(desk.loaded(run)) == pytest.approx(expected, rel=1e-4)
+    assert desk.work.losses(desk.loaded(run)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_best_evaluation_is_the_first_of_the_highest_and_what_the_run_ends_with(
-    desk, workplace, monkeypatch
+    desk, monkeypatch
 ):
     """All records are right after iterations 1 and 3, all are wrong after iteration 5."""
     evaluate, right = TrainingRun.evaluate, iter([True, True, False])
@@ -225,7 +233,7 @@ def test_the_best_evaluation_is_the_first_of_the_highest_and_what_the_run_ends_w
     history = desk.history(run)
     assert history["validation_f1"] == [(1, 1), (3, 1), (5, 0)]
     assert dict(history["best_validation_f1"]) == {1: 1, 3: 1, 5: 1}
-    trace = RunTrace.read(Path(workplace.client.download_artifacts(run.run_id, TRACE)))
+    trace = RunTrace.read(Path(desk.work.client.download_artifacts(run.run_id, TRACE)))
     assert trace.metrics["best_validation_f1"].tolist() == [1, 1, 1]
     # The test records are scored with the last weights, then with the best.
     _, chosen = weights["test"]
@@ -236,25 +244,7 @@ def test_the_best_evaluation_is_the_first_of_the_highest_and_what_the_run_ends_w
     assert steps == {"last": ("last_validation_f1", 0, 5), "best": ("best_validation_f1", 1, 1)}
 
 
-def test_a_run_says_who_trains_it_and_where(desk):
-    run = desk.run_job(GOOD)
-    desk.train(run)
-    tags = desk.loaded(run).data.tags
-    assert tags["ecg_mlflow.pid"] == str(os.getpid())
-    assert tags["ecg_mlflow.host"] == socket.gethostname()
-    assert tags["ecg_mlflow.device"] == "cpu"
-    assert 0 <= seconds_since(tags["ecg_mlflow.heartbeat"]) < 60
-    assert ProcessMark.from_tags(tags) == ProcessMark.own()
-
-
-def test_a_run_that_is_done_is_complete_and_leaves_no_checkpoint(desk):
-    run = desk.run_job(GOOD)
-    desk.train(run)
-    assert StoredRun.from_mlflow(desk.loaded(run)).is_complete
-    assert not checkpoint_path(run.run_id).exists()
-
-
-def test_a_diverged_loss_ends_the_run_after_its_losses_are_kept(desk, workplace):
+def test_a_diverged_loss_ends_the_run_after_its_losses_are_kept(desk):
     run = desk.run_job(DIVERGES)
     desk.train(run)
     end = desk.ended(run)
@@ -262,7 +252,7 @@ def test_a_diverged_loss_ends_the_run_after_its_losses_are_kept(desk, workplace)
     assert end.reason.startswith(f"{DivergedError.__module__}.{DivergedError.__name__}")
     assert "smaller learning rate" in end.reason
     assert "Traceback" in end.error
-    assert workplace.losses(desk.loaded(run))
+    assert desk.work.losses(desk.loaded(run))
 
 
 class Killed(BaseException):
@@ -292,10 +282,8 @@ def killed_at(reports, kind, **wanted):
     ],
     ids=str,
 )
-def test_a_run_that_was_killed_anywhere_goes_on_exactly(desk, kind, wanted):
-    whole, broken = desk.run_job(GOOD), desk.run_job(GOOD)
-    desk.train(whole)
-    expected = desk.history(whole)
+def test_a_run_that_was_killed_anywhere_goes_on_exactly(desk, whole, kind, wanted):
+    broken = desk.run_job(GOOD)
     with pytest.raises(Killed):
         desk.train(broken, report=killed_at([], kind, **wanted))
     if kind is Ended:  # it has nothing left to do, as the driver finds out
@@ -304,7 +292,7 @@ def test_a_run_that_was_killed_anywhere_goes_on_exactly(desk, kind, wanted):
         desk.reports.clear()
         desk.train(broken)
         assert desk.ended(broken).end is RunEnd.DONE
-    assert desk.history(broken) == expected
+    assert desk.history(broken) == desk.history(whole)
     assert sorted(model.name for model in desk.models(broken)) == ["best", "last"]
 
 
@@ -378,20 +366,13 @@ def test_a_run_whose_death_came_between_its_models_has_each_of_them_once(desk):
         with pytest.raises(Killed):
             desk.train(run)
     desk.train(run)
-    models = desk.work.client.search_logged_models(
-        [desk.study.experiment_id], filter_string=f"source_run_id = '{run.run_id}'"
-    )
-    assert sorted((model.name, str(model.status)) for model in models) == [
-        ("best", "READY"),
-        ("last", "READY"),
-    ]
+    models = sorted((model.name, str(model.status)) for model in desk.models(run))
+    assert models == [("best", "READY"), ("last", "READY")]
 
 
 @pytest.mark.parametrize("evaluation", [1, 2], ids=["last weights", "best weights"])
-def test_a_stop_in_the_conclusion_leaves_the_weights_as_they_are(desk, evaluation):
-    whole, run = desk.run_job(GOOD), desk.run_job(GOOD)
-    desk.train(whole)
-    desk.reports.clear()
+def test_a_stop_in_the_conclusion_leaves_the_weights_as_they_are(desk, whole, evaluation):
+    run = desk.run_job(GOOD)
     original, tests = TrainingRun.evaluate, itertools.count(1)
 
     def stop_in_the_middle(self, side):
@@ -431,14 +412,13 @@ def test_a_checkpoint_that_can_not_be_gone_on_from_is_lost(desk, harm):
     assert desk.history(run) == before
 
 
-def test_a_full_disk_lets_the_run_go_on_without_checkpoints(desk, monkeypatch):
-    def full(path, checkpoint):
-        raise StorageFullError("no space left on the disk of there")
+def full(*args):
+    raise StorageFullError("no space left on the disk of there")
 
-    whole, run = desk.run_job(GOOD), desk.run_job(GOOD)
-    desk.train(whole)
+
+def test_a_full_disk_lets_the_run_go_on_without_checkpoints(desk, whole, monkeypatch):
+    run = desk.run_job(GOOD)
     monkeypatch.setattr(training_run, "save_checkpoint", full)
-    desk.reports.clear()
     desk.train(run)
     assert desk.ended(run).end is RunEnd.DONE
     assert desk.history(run) == desk.history(whole)
@@ -447,9 +427,6 @@ def test_a_full_disk_lets_the_run_go_on_without_checkpoints(desk, monkeypatch):
 
 
 def test_a_full_cache_is_the_machine_s_error_and_not_the_run_s(desk, monkeypatch):
-    def full(*args):
-        raise StorageFullError("no space left on the disk of there")
-
     monkeypatch.setattr(main_module, "batch_sources", full)
     with pytest.raises(StorageFullError):
         desk.train(desk.run_job(GOOD))
@@ -461,9 +438,7 @@ def test_an_old_checkpoint_does_not_outlive_what_it_does_not_cover(desk):
     original, calls = save_checkpoint, itertools.count()
 
     def full_after_the_first(path, checkpoint):
-        if next(calls):
-            raise StorageFullError("no space left on the disk of there")
-        original(path, checkpoint)
+        (full if next(calls) else original)(path, checkpoint)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training_run, "save_checkpoint", full_after_the_first)
@@ -482,7 +457,7 @@ def test_other_versions_are_told(desk, monkeypatch):
     run = desk.run_job(GOOD)
     with pytest.raises(Killed):
         desk.train(run, report=killed_at([], Saved, iteration=2))
-    monkeypatch.setattr(training_run, "versions", lambda: {"keras": "9.9"})
+    monkeypatch.setattr(training_run, "package_versions", lambda *_: {"keras": "9.9"})
     desk.train(run)
     (note,) = [report.text for report in desk.reported(Noted)]
     assert re.fullmatch(r"goes on under other versions, .*: keras [\d.]+ to 9.9", note)
@@ -529,10 +504,8 @@ def test_two_processes_never_train_one_run(desk, monkeypatch):
     assert desk.history(run) == {}
 
 
-def test_a_run_waits_for_a_store_that_is_away_and_loses_nothing(desk):
-    whole, run = desk.run_job(GOOD), desk.run_job(GOOD)
-    desk.train(whole)
-    desk.reports.clear()
+def test_a_run_waits_for_a_store_that_is_away_and_loses_nothing(desk, whole):
+    run = desk.run_job(GOOD)
     original = MlflowClient.log_batch
     failures = itertools.count()
 
@@ -549,18 +522,15 @@ def test_a_run_waits_for_a_store_that_is_away_and_loses_nothing(desk):
     assert desk.reported(StoreAway)
 
 
-def test_a_probe_counts_parameters_and_costs_or_says_why_not(keras_plan):
+def test_a_probe_counts_parameters_and_costs_or_says_why_not(keras_desk):
     def broken(input_shape, n_classes, learning_rate):
         raise ValueError("seven leads needed")
 
-    good = keras_plan.configs[GOOD]
-    bad = Research(**{**RESEARCH, "model": broken, "model_arguments": {}, "optimizer": Optimizer()})
-    pairs = [(good.settings, (128, 1)), (bad.settings(bad.grid[0]), (128, 1))]
+    good = keras_desk.plan.configs[GOOD]
+    pairs = [(good.settings, (128, 1)), (replace(good.settings, builder=broken), (128, 1))]
     found = probe(cloudpickle.dumps(pairs), lambda data: None)
-    assert found == [
-        (good.network.parameters, good.network.multiply_adds),
-        "ValueError: seven leads needed",
-    ]
+    assert found[0] == (good.network.parameters, good.network.multiply_adds)
+    assert found[1].startswith("TypeError: ")
 
 
 # --- Searches ------------------------------------------------------------------------------------
@@ -617,8 +587,12 @@ def test_a_search_leaves_the_test_records_alone_until_its_end(desk):
     usual, held_back = desk.run_job(GOOD), replace(desk.run_job(GOOD), scores_test=False)
     desk.train(usual)
     expected = reached(desk.ended(usual))
+    # A death between the last evaluation and the end, after which nothing is evaluated again.
+    with pytest.raises(Killed):
+        desk.train(held_back, report=killed_at([], Saved, iteration=6))
     desk.reports.clear()
     desk.train(held_back)
+    assert 0 < desk.ended(held_back).metrics["system/ms_per_record"] < 1000
     metrics = reached(desk.ended(held_back))
     assert metrics == {k: v for k, v in expected.items() if not k.startswith("test_")}
     assert not [name for name in desk.history(held_back) if name.startswith("test_")]

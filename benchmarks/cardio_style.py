@@ -29,8 +29,9 @@ def read(path: Path) -> tuple[Floats, float]:
 
 
 def center_flip(signal: Floats, rng: np.random.Generator) -> Floats:
-    centred = signal - signal.mean(axis=1, keepdims=True)
-    return centred * rng.choice([-1.0, 1.0], size=(len(signal), 1))
+    centred: Floats = signal - signal.mean(axis=1, keepdims=True)
+    centred *= rng.choice([-1.0, 1.0], size=(len(signal), 1))
+    return centred
 
 
 def random_resample(signal: Floats, fs: float, rng: np.random.Generator) -> Floats:

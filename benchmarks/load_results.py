@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 import numpy as np
 from mlflow import MlflowClient
@@ -31,10 +32,19 @@ from ecg_mlflow.tracking.stored_run import IDENTITY_TAG, PLAN_TAG
 from ecg_mlflow.tracking.study_run import Study
 from ecg_mlflow.tracking.trace import RunTrace, log_trace
 
-TESTS = ("f1", "f1_A", "f1_NO", "f1_macro", "accuracy", "sensitivity", "specificity", "precision")
+TESTS: tuple[str, ...] = (
+    "f1",
+    "f1_A",
+    "f1_NO",
+    "f1_macro",
+    "accuracy",
+    "sensitivity",
+    "specificity",
+    "precision",
+)
 TESTS += ("roc_auc", "average_precision", "log_loss", "brier")
 #: Ways to read, by the arguments of `load_results`.
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "all metrics": {},
     "loss and F1": {"metrics": ["loss", "test_f1"]},
     "loss and F1, one iteration in 100": {"metrics": ["loss", "test_f1"], "every": 100},

@@ -39,7 +39,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from ecg_mlflow import C, Optimizer, Option, Pipeline, Research, ResNet, Split
+from ecg_mlflow import C, Grid, Optimizer, Option, Pipeline, Research, ResNet, Split
 from ecg_mlflow.records import load_corpus
 from ecg_mlflow.search.objective import Objective
 from ecg_mlflow.search.optuna_sampler import quiet
@@ -198,7 +198,7 @@ class Ours:
     def __init__(self, plan: StudyPlan, sampler: str, pruner: str, seed: int) -> None:
         chosen = make_sampler(
             sampler,
-            plan.research.grid,
+            Grid(plan.research.grid),
             n_trials=None,
             directions=[OBJECTIVE.direction],
             seed=seed,
@@ -232,7 +232,7 @@ class PlainOptuna:
     def __init__(self, space: Space, seed: int) -> None:
         self.space = space
         self.study = optuna.create_study(
-            direction=OBJECTIVE.direction,
+            direction="minimize" if OBJECTIVE.direction == "minimize" else "maximize",
             sampler=optuna.samplers.TPESampler(seed=seed),
             pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
         )
@@ -359,7 +359,7 @@ def compare(client: MlflowClient, trials: int, seeds: int, replays: int) -> None
 
 def ways(plan: StudyPlan) -> dict[str, Callable[[int], Search]]:
     """Return the ways to search that are replayed."""
-    space = Space(plan.research.grid)
+    space = Space(Grid(plan.research.grid))
     return {
         "tpe, asha": lambda seed: Ours(plan, "tpe", "asha", seed),
         "random, asha": lambda seed: Ours(plan, "random", "asha", seed),

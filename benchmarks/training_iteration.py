@@ -182,7 +182,7 @@ def row(*cells: object) -> str:
 
 
 def median_of(rounds: Sequence[Round], clock: str) -> float:
-    return statistics.median(getattr(r, clock) for r in rounds)
+    return float(statistics.median(getattr(r, clock) for r in rounds))
 
 
 def report_times(results: dict[str, dict[str, list[Round]]]) -> None:
@@ -194,8 +194,10 @@ def report_times(results: dict[str, dict[str, list[Round]]]) -> None:
             cells = [net, clock, *times]
             for way, aim in zip("ab", AIMS[net], strict=True):
                 middle, text = ratio(found[way], found["c"], clock)
-                judged = clock == "wall" and aim is not None
-                cells += [text, f"≥ {aim}x {verdict(middle >= aim)}" if judged else ""]
+                judged = (
+                    clock == "wall" and aim is not None and f"≥ {aim}x {verdict(middle >= aim)}"
+                )
+                cells += [text, judged or ""]
             print(row(*cells))
     print()
 

@@ -121,9 +121,8 @@ class OldWay:
         self._make_batch = make_batch
         self._model = build_stock(net)
         self._rng = np.random.default_rng(SEED)
-        class_of = dict(
-            zip(material.source.rows.tolist(), material.source.classes.tolist(), strict=True)
-        )
+        classes = material.source.targets.argmax(axis=1)
+        class_of = dict(zip(material.source.rows.tolist(), classes.tolist(), strict=True))
         rows = [batch.rows.tolist() for batch in material.batches(n_total)]
         self._batches = iter(
             [([material.paths[row] for row in b], [class_of[row] for row in b]) for b in rows]
@@ -174,7 +173,7 @@ class KerasFit:
         self._gate.let_one_epoch_run()
 
 
-class _Gate(keras.callbacks.Callback):
+class _Gate(keras.callbacks.Callback):  # type: ignore[misc]
     """Holds `fit` between its epochs, so that one call lasts for the whole comparison."""
 
     def __init__(self) -> None:

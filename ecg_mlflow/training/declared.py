@@ -9,7 +9,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ecg_mlflow.errors import ResearchError
-from ecg_mlflow.grids import references
+from ecg_mlflow.grids import C, references
 from ecg_mlflow.grids.canonical import counts_as
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class _Declared:
     _table: ClassVar[Mapping[str, tuple[str, frozenset[str]]]]
 
     def __init__(
-        self, name: str, arguments: Mapping[str, object] | None = None, **more: object
+        self, name: str | C, arguments: Mapping[str, object] | None = None, **more: object
     ) -> None:
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "arguments", {**(arguments or {}), **more})
@@ -109,7 +109,10 @@ class Optimizer(_Declared):
     _table = OPTIMIZERS
 
     def __init__(
-        self, name: str = "adam", arguments: Mapping[str, object] | None = None, **more: object
+        self,
+        name: str | C = "adam",
+        arguments: Mapping[str, object] | None = None,
+        **more: object,
     ) -> None:
         super().__init__(name, arguments, **more)
 
@@ -146,7 +149,7 @@ class Loss(_Declared):
 
     def __init__(
         self,
-        name: str = "softmax_cross_entropy",
+        name: str | C = "softmax_cross_entropy",
         arguments: Mapping[str, object] | None = None,
         **more: object,
     ) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 
 from mlflow.utils.autologging_utils import disable_autologging
 
-_MARK = "_ecg_mlflow_original"
-_installed: Callable[..., Any] | None = None
+_MARK = "_ecg_mlflow_patch"
 #: Makes the logger of a `fit` that is given none; None adds none.
 _default_logger: Callable[[], FitLogger] | None = None
 
@@ -30,25 +29,12 @@ def set_default_logger(make: Callable[[], FitLogger] | None) -> None:
 
 
 def patch_fit() -> None:
-    """Patch `keras.Model.fit` once."""
-    global _installed
+    """Patch `keras.Model.fit` once; without a logger a `fit` is then Keras's own."""
     import keras
 
     # Whatever wraps this wrapper, as MLflow does, copies the mark.
     if not hasattr(keras.Model.fit, _MARK):
-        keras.Model.fit = _installed = _logged(keras.Model.fit)
-
-
-def unpatch_fit() -> None:
-    """Remove the patch; under a later patch of another library it stays, and changes nothing."""
-    import keras
-
-    if keras.Model.fit is not _installed:
-        return
-    original = getattr(_installed, _MARK)
-    del keras.Model.fit
-    if keras.Model.fit is not original:  # an earlier patch of another library
-        keras.Model.fit = original
+        keras.Model.fit = _logged(keras.Model.fit)
 
 
 def _logged(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -74,11 +60,13 @@ def _logged(original: Callable[..., Any]) -> Callable[..., Any]:
                 logger.fail(error)
             raise
 
-    setattr(fit, _MARK, original)
+    setattr(fit, _MARK, True)
     return fit
 
 
 def _is_mlflows(callback: Any) -> bool:
     """Say whether it is a callback of MLflow's autologging."""
-    kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(callback).__mro__}
-    return not kinds.isdisjoint({("mlflow", "MlflowCallback"), ("mlflow", "MLflowCallback")})
+    return any(
+        kind.__module__.partition(".")[0] == "mlflow" and kind.__name__.lower() == "mlflowcallback"
+        for kind in type(callback).__mro__
+    )

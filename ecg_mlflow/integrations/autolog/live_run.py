@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import mlflow
+import numpy as np
+
 from ecg_mlflow.errors import AutologError, TrackingError
-from ecg_mlflow.integrations.autolog.labelled_records import LabelledRecords
-from ecg_mlflow.integrations.autolog.losses import LossQueue
+from ecg_mlflow.integrations.autolog.labelled_records import LabelledRecords, check_probabilities
+from ecg_mlflow.integrations.autolog.live_results import LiveResults
 from ecg_mlflow.integrations.autolog.network import OutputActivation, log_network
-from ecg_mlflow.integrations.autolog.opening import OpenedRun, join_or_start_run, new_params
-from ecg_mlflow.integrations.autolog.run_artifacts import LiveResults
-from ecg_mlflow.provenance import HEARTBEAT_S
+from ecg_mlflow.provenance import HEARTBEAT_S, ProcessMark, heartbeat
+from ecg_mlflow.tracking.client import connect, store_errors
 from ecg_mlflow.tracking.metric_buffer import metric_name
 from ecg_mlflow.tracking.retry import RetryPolicy
-from ecg_mlflow.tracking.run_log import RunLog
+from ecg_mlflow.tracking.run_log import RunLog, log_tags
+from ecg_mlflow.tracking.runs import REASON_TAG, EndStatus
 from ecg_mlflow.training import Evaluation
 
 if TYPE_CHECKING:
@@ -24,6 +28,10 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for a store that is away before a training goes on without it.
 RETRY_LIMIT_S = 120.0
+#: Longest time in seconds for which losses stay on the device.
+FETCH_S = 2.0
+#: A training was logged in this run of the user's; the next one gets a run under it.
+TRAINED_TAG = "ecg_mlflow.trained"
 
 
 class LiveRun:
@@ -40,7 +48,8 @@ class LiveRun:
     params
         Params to log.
     joins
-        Log in the active MLflow run if there is one, and leave it open.
+        Log in the active MLflow run, if there is one and no training was logged in it before, and
+        leave it open.
 
     Attributes
     ----------
@@ -62,40 +71,55 @@ class LiveRun:
         joins: bool = False,
     ) -> None:
         self.iteration = 0
-        self._name, self._params, self._joins = name, dict(params or {}), joins
         self.log_models = True
         self.speed: dict[str, float] = {}
-        self._run: OpenedRun | None = None
-        self._is_open = False
-        self._queue = LossQueue()
-        self._networks: set[str] = set()
         self.results = LiveResults()
+        self._name, self._params, self._joins = name, dict(params or {}), joins
+        self._run_id: str | None = None
+        self._is_open = False
+        self._waiting: list[tuple[int, Any, int]] = []
+        self._fetched, self._span_ms = 0.0, (0, 0)
+        self._networks: set[str] = set()
 
     # --- The run -------------------------------------------------------------------------------
 
     @property
     def run_id(self) -> str:
         """The run's id in MLflow, in the block and after it."""
-        return (self._run or self._opened()).run_id
+        if self._run_id is None:
+            self._check_open()
+        return str(self._run_id)
 
-    def _opened(self) -> OpenedRun:
-        if self._run is None or not self._is_open:
+    def _check_open(self) -> None:
+        if not self._is_open:
             raise AutologError(
                 "this run is not open: log inside of `with ecg_mlflow.start_run() as log:`"
             )
-        return self._run
 
     def __enter__(self) -> Self:
-        if self._run is not None:
-            raise AutologError(f"this was run {self.run_id}; start another one")
-        self._run = run = join_or_start_run(self._name, joins=self._joins)
+        if self._run_id is not None:
+            raise AutologError(f"this was run {self._run_id}; start another one")
+        self._client, active = connect(), mlflow.active_run()
+        marks = {**ProcessMark.own().tags(), **heartbeat()}
+        with store_errors("start a run"):
+            if active is not None and self._joins:
+                tags = self._client.get_run(active.info.run_id).data.tags
+                self._joins = TRAINED_TAG not in tags
+            if active is not None and self._joins:
+                self._run_id = str(active.info.run_id)
+                log_tags(self._client, self._run_id, {**marks, TRAINED_TAG: "true"})
+            else:
+                self._joins = False
+                # MLflow's own way: it knows the experiment, and what `mlflow run` has begun.
+                run = mlflow.start_run(run_name=self._name, nested=active is not None, tags=marks)
+                self._run_id = str(run.info.run_id)
         try:
             self._is_open = True
             retry = RetryPolicy(limit_s=RETRY_LIMIT_S)
-            self.log = RunLog(run.client, run.run_id, heartbeat_s=HEARTBEAT_S, retry=retry)
+            self.log = RunLog(self._client, self._run_id, heartbeat_s=HEARTBEAT_S, retry=retry)
             self.params(self._params)
         except BaseException as error:
-            run.end(error)
+            self._end(error)
             raise
         return self
 
@@ -105,18 +129,46 @@ class LiveRun:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        run, self._is_open = self._opened(), False
-        with _noted_in(error), run.ending(error):
-            self._deliver(conclude=error is None)
+        self._check_open()
+        self._is_open, late = False, error
+        try:
+            try:
+                self._deliver(conclude=error is None)
+            except BaseException as problem:
+                late = late or problem
+                raise
+            finally:  # even if nothing else can be delivered, the run must not stay RUNNING
+                self._end(late)
+        except (TrackingError, AutologError) as lost:
+            if error is None:
+                raise
+            error.add_note(str(lost))
 
     def _deliver(self, *, conclude: bool) -> None:
         with self.log:
             self._fetch()
             if conclude:
-                if self._queue.rate:
-                    self.speed["system/iterations_per_second"] = self._queue.rate
+                if spent_ms := self._span_ms[1] - self._span_ms[0]:
+                    rate = 1e3 * (len(self.results.losses) - 1) / spent_ms
+                    self.speed.setdefault("system/iterations_per_second", rate)
                 self._log_metrics(self.speed)
                 self.results.conclude(self.log, models=self.log_models)
+
+    def _end(self, error: BaseException | None) -> None:
+        """End the run, if it was opened here: KILLED by an interrupt, FAILED by an error."""
+        status = EndStatus.FINISHED
+        if error is not None:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            status = EndStatus.KILLED if interrupted else EndStatus.FAILED
+            log_tags(self._client, self.run_id, {REASON_TAG: f"{type(error).__name__}: {error}"})
+        if self._joins:
+            return
+        active = mlflow.active_run()
+        with store_errors(f"end run {self.run_id} as {status}"):
+            if active is not None and active.info.run_id == self.run_id:
+                mlflow.end_run(status.value)
+            else:
+                self._client.set_terminated(self.run_id, status=status.value)
 
     # --- Logging -------------------------------------------------------------------------------
 
@@ -140,24 +192,24 @@ class LiveRun:
         AutologError
             The iteration is not later, or the value no number.
         """
-        self._opened()
+        self._check_open()
         now = self.iteration if iteration is None else int(iteration)
         if now < self.iteration:
             raise AutologError(
                 f"the loss of iteration {now} came after that of iteration {self.last_iteration}; "
                 "iterations must grow, and count from 0"
             )
-        self._queue.put(now, value)
+        self._waiting.append((now, value, time.time_ns() // 1_000_000))
         self.iteration = now + 1
-        if self._queue.is_due:
+        if time.monotonic() - self._fetched > FETCH_S:
             self._fetch()
 
-    def losses(self, values: Sequence[float], times_ms: Sequence[int]) -> None:
-        """Log the losses of the next iterations, computed at these times in ms since 1970."""
+    def losses(self, values: Iterable[tuple[float, int]]) -> None:
+        """Log the losses of the next iterations, each with its time in ms since 1970."""
+        for value, time_ms in values:
+            self._waiting.append((self.iteration, value, time_ms))
+            self.iteration += 1
         self._fetch()
-        if len(values):
-            first, self.iteration = self.iteration, self.iteration + len(values)
-            self._log_losses(values, first, times_ms)
 
     def metric(self, name: str, value: float) -> None:
         """Log a metric at the present iteration."""
@@ -165,7 +217,7 @@ class LiveRun:
 
     def metrics(self, values: Mapping[str, float]) -> None:
         """Log metrics at the present iteration; MLflow's forbidden characters are spelled out."""
-        self._opened()
+        self._check_open()
         self._log_metrics(values)
 
     def _log_metrics(self, values: Mapping[str, float]) -> None:
@@ -174,7 +226,10 @@ class LiveRun:
 
     def params(self, values: Mapping[str, object]) -> None:
         """Log params; one that the run has already keeps its value."""
-        self.log.params(new_params(self._opened(), values))
+        self._check_open()
+        with store_errors(f"read run {self.run_id}"):
+            there = self.log.client.get_run(self.run_id).data.params
+        self.log.params({key: value for key, value in values.items() if key not in there})
 
     def test(
         self,
@@ -217,23 +272,34 @@ class LiveRun:
             Something doesn't fit together.
         """
         known = LabelledRecords.of(labels, records, classes, positive, "log.test")
-        values = known.checked_probabilities(probabilities, multilabel=multilabel)
-        evaluation = known.evaluation(values, multilabel=multilabel)
-        self.take(evaluation, known, model, None)
+        found, shape = np.asarray(probabilities, np.float64), (len(known.place), len(known.classes))
+        if found.shape != shape:
+            raise AutologError(
+                f"log.test: {shape[0]} labels of {shape[1]} classes need probabilities of shape "
+                f"{shape}; given is {found.shape}"
+            )
+        several = "where a record may be of several classes, say multilabel=True"
+        advice = f"Of logits, take the softmax first; {several}"
+        check_probabilities(found, multilabel=multilabel, what="log.test: these", advice=advice)
+        if not multilabel:
+            known.check_exclusive(several)
+        evaluation = known.evaluation(found, multilabel=multilabel)
+        self.take(evaluation, known.names, model, None)
         return dict(evaluation.metrics)
 
     def take(
         self,
         evaluation: Evaluation,
-        records: LabelledRecords,
+        names: Sequence[str],
         model: keras.Model | None,
         output: OutputActivation | None,
     ) -> None:
-        """Log an evaluation, and keep it and the weights if it is the best so far."""
-        self._opened()
+        """Log an evaluation of named records; keep it and the weights if it is the best so far."""
+        self._check_open()
         self._fetch()
-        found = self.results.add_test(self.last_iteration, evaluation, records, model, output)
-        self.metrics(found)
+        if model is not None:
+            self._networks |= {"last", "best"}
+        self.metrics(self.results.add_test(self.last_iteration, evaluation, names, model, output))
 
     def model(self, model: keras.Model, name: str = "last") -> str | None:
         """Log a network with its present weights, now.
@@ -254,35 +320,37 @@ class LiveRun:
         AutologError
             The run has a model of this name.
         """
-        self._opened()
-        if name in self._networks or name in self.results.network_names:
+        self._check_open()
+        if name in self._networks:
             raise AutologError(
                 f"run {self.run_id} has a model {name!r}, or will have it at its end; give another "
                 "name"
             )
         self._networks.add(name)
-        test = self.results.last
+        test = self.results.scored.get("last")
         classes, metrics = (test.evaluation.classes, test.objective(name)) if test else ((), {})
         return log_network(self.log, name, model, None, classes, metrics, self.last_iteration)
 
     def _fetch(self) -> None:
-        for first, values, times_ms in self._queue.fetch():
-            self._log_losses(values, first, times_ms)
-
-    def _log_losses(self, values: Sequence[float], first: int, times_ms: Sequence[int]) -> None:
-        self.log.losses(values, first, times_ms)
-        self.results.add_losses(range(first, first + len(values)), values)
-
-
-@contextmanager
-def _noted_in(error: BaseException | None) -> Iterator[None]:
-    """Raise what can't be delivered; add it to `error` as a note where there is one already."""
-    try:
-        yield
-    except (TrackingError, AutologError) as late:
-        if error is None:
-            raise
-        error.add_note(str(late))
+        """Log the losses that wait, as numbers."""
+        waiting, self._waiting = self._waiting, []
+        self._fetched = time.monotonic()
+        if not waiting:
+            return
+        iterations, values, times_ms = zip(*waiting, strict=True)
+        for iteration, value in zip(iterations, values, strict=True):
+            try:
+                self.results.losses[iteration] = float(value)
+            except (TypeError, ValueError) as error:
+                kind = type(value).__name__
+                raise AutologError(
+                    f"the loss of iteration {iteration} is no number: {kind}, {error}"
+                ) from error
+        gaps = np.flatnonzero(np.diff(iterations) != 1) + 1
+        for begin, end in pairwise([0, *gaps.tolist(), len(waiting)]):
+            numbers = [self.results.losses[now] for now in iterations[begin:end]]
+            self.log.losses(numbers, iterations[begin], times_ms[begin:end])
+        self._span_ms = self._span_ms[0] or times_ms[0], times_ms[-1]
 
 
 def start_run(name: str | None = None, params: Mapping[str, object] | None = None) -> LiveRun:

@@ -1,26 +1,18 @@
-"""Losses of single iterations: of ``model.fit``, and of a loop whose losses are on a device.
-
-Keras itself reports the mean over the epoch so far.
-"""
+"""The loss of each iteration of ``model.fit``; Keras reports the mean over the epoch so far."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from ecg_mlflow.errors import AutologError
 
 if TYPE_CHECKING:
     import keras
 
 #: Losses that may wait on the device.
 RING = 1024
-#: Longest time for which losses stay on the device.
-FETCH_S = 2.0
 
 
 class LossRecorder:
@@ -53,28 +45,24 @@ class LossRecorder:
 
         self.batch_size = 0
         self.reported = False
-        self._model = model
+        self._model, self._on_step = model, on_step
         self._per_call = int(model.steps_per_execution)
         self._ring = max(RING, self._per_call)
         self._seen = 0
         self._waiting: list[tuple[Any, int]] = []
-        self._values: list[float] = []
-        self._times_ms: list[int] = []
-
-        def variable(shape: tuple[int, ...], dtype: str) -> Any:
-            zeros = np.zeros(shape, dtype)
-            return keras.Variable(zeros, trainable=False, dtype=dtype, autocast=False)
-
+        self._fetched: list[tuple[float, int]] = []
         # The ring, and behind it how many losses there were. In one variable, because a step that
         # finds no more data must change neither, and what doesn't depend on them is computed.
-        self._state = variable((self._ring + 1,), "float64")
-        self._examples = variable((), "int32")
+        self._state, self._examples = (
+            keras.Variable(np.zeros(shape, dtype), trainable=False, dtype=dtype, autocast=False)
+            for shape, dtype in (((self._ring + 1,), "float64"), ((), "int32"))
+        )
         self._own_compute_loss = vars(model).get("compute_loss")
         if model.distribute_strategy.num_replicas_in_sync == 1:
             model.compute_loss = self._recording(model.compute_loss)
         # What was compiled before has no copy in it.
         model.make_train_function(force=True)
-        model.train_function = self._reporting(model.train_function, on_step)
+        model.train_function = self._reporting(model.train_function)
 
     def _recording(self, compute_loss: Callable[..., Any]) -> Callable[..., Any]:
         def recording(*args: Any, **kwargs: Any) -> Any:
@@ -98,16 +86,14 @@ class LossRecorder:
             size = ops.cast(ops.shape(parts[0])[0], "int32")
             self._examples.assign(ops.maximum(self._examples.value, size))
 
-    def _reporting(
-        self, train_function: Callable[[Any], Any], on_step: Callable[[], None]
-    ) -> Callable[[Any], Any]:
+    def _reporting(self, train_function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def reporting(iterator: Any) -> Any:
             if (len(self._waiting) + 1) * self._per_call > self._ring:
                 self._collect()
             logs = train_function(iterator)
             reported = logs.get("loss") if isinstance(logs, dict) else None
             self._waiting.append((reported, time.time_ns() // 1_000_000))
-            on_step()
+            self._on_step()
             return logs
 
         return reporting
@@ -115,39 +101,36 @@ class LossRecorder:
     @property
     def n_waiting(self) -> int:
         """Calls of the step since the last `fetch`."""
-        return len(self._values) + len(self._waiting)
+        return len(self._fetched) + len(self._waiting)
 
-    def fetch(self) -> tuple[list[float], list[int]]:
-        """Bring the losses since the last call from the device, with their times in ms."""
+    def fetch(self) -> list[tuple[float, int]]:
+        """Bring the losses since the last call from the device, each with its time in ms."""
         self._collect()
-        values, times_ms = self._values, self._times_ms
-        self._values, self._times_ms = [], []
-        return values, times_ms
+        fetched, self._fetched = self._fetched, []
+        return fetched
 
     def _collect(self) -> None:
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        state = self._state.numpy()
-        count = int(state[-1])
-        new = count - self._seen
+        before = self._seen
+        state = self.skip()
+        new = self._seen - before
         # A call ends early where the data do; it computes one loss for each batch otherwise.
-        as_expected = len(waiting) <= new <= len(waiting) * self._per_call
-        self.reported = self.reported or not as_expected
+        self.reported |= not len(waiting) <= new <= len(waiting) * self._per_call
         if self.reported:
-            known = [(value, when) for value, when in waiting if value is not None]
-            self._values += [float(value) for value, _ in known]
-            self._times_ms += [when for _, when in known]
+            self._fetched += [(float(loss), when) for loss, when in waiting if loss is not None]
         else:
-            times = [when for _, when in waiting]
-            self._values += state[np.arange(self._seen, count) % self._ring].tolist()
-            self._times_ms += np.repeat(times, self._per_call)[:new].tolist()
-        self._seen = count
+            times = np.repeat([when for _, when in waiting], self._per_call)[:new]
+            losses = state[np.arange(before, self._seen) % self._ring]
+            self._fetched += zip(losses.tolist(), times.tolist(), strict=True)
         self.batch_size = int(self._examples.numpy())
 
-    def skip(self) -> None:
-        """Leave out what was computed since the last `fetch`: losses of a validation."""
-        self._seen = int(self._state.numpy()[-1])
+    def skip(self) -> Any:
+        """Leave out what was computed since the last `fetch`, as in a validation."""
+        state = self._state.numpy()
+        self._seen = int(state[-1])
+        return state
 
     def remove(self) -> None:
         """Give the network back its own training step."""
@@ -156,93 +139,3 @@ class LossRecorder:
         elif "compute_loss" in vars(self._model):
             del self._model.compute_loss
         self._model.train_function = None
-
-
-class LossQueue:
-    """Takes losses of rising iterations, and returns them as numbers."""
-
-    def __init__(self) -> None:
-        self._waiting: list[tuple[int, Any, int]] = []
-        self._fetched = time.monotonic()
-        self._n_all = 0
-        self._begin_ms = self._end_ms = 0
-
-    @property
-    def is_due(self) -> bool:
-        """Whether a loss has waited for long, or is the very first."""
-        waits_long = time.monotonic() - self._fetched > FETCH_S
-        return bool(self._waiting) and (waits_long or not self._n_all)
-
-    @property
-    def rate(self) -> float | None:
-        """Iterations per second from the first to the last loss; None for less than two."""
-        spent_ms = self._end_ms - self._begin_ms
-        return 1e3 * (self._n_all - 1) / spent_ms if spent_ms > 0 else None
-
-    def put(self, iteration: int, value: Any) -> None:
-        """Add a loss that came just now."""
-        self._waiting.append((iteration, value, time.time_ns() // 1_000_000))
-
-    def fetch(self) -> Iterator[tuple[int, list[float], list[int]]]:
-        """Yield the losses of consecutive iterations, waiting for the device.
-
-        Each piece has the first iteration, the losses, and when they came, in ms since 1970.
-
-        Raises
-        ------
-        AutologError
-            A value is no number.
-        """
-        waiting, self._waiting = self._waiting, []
-        self._fetched = time.monotonic()
-        if not waiting:
-            return
-        if not self._n_all:
-            self._begin_ms = waiting[0][2]
-        self._n_all, self._end_ms = self._n_all + len(waiting), waiting[-1][2]
-        iterations = np.array([iteration for iteration, _, _ in waiting])
-        gaps = np.flatnonzero(np.diff(iterations) != 1) + 1
-        for begin, end in pairwise([0, *gaps.tolist(), len(waiting)]):
-            part = waiting[begin:end]
-            values = [_as_number(value, iteration) for iteration, value, _ in part]
-            yield part[0][0], values, [when for _, _, when in part]
-
-
-def _as_number(value: Any, iteration: int) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise AutologError(
-            f"the loss of iteration {iteration} is no number: {type(value).__name__}, {error}"
-        ) from error
-
-
-class Stopwatch:
-    """Adds up the seconds between `go` and `halt`; each may be called again.
-
-    Attributes
-    ----------
-    has_begun
-        Whether `go` was ever called.
-    """
-
-    def __init__(self) -> None:
-        self.has_begun = False
-        self._total = 0.0
-        self._since: float | None = None
-
-    @property
-    def seconds(self) -> float:
-        """The time measured so far."""
-        running = 0.0 if self._since is None else time.perf_counter() - self._since
-        return self._total + running
-
-    def go(self) -> None:
-        """Start, or go on."""
-        self.has_begun = True
-        if self._since is None:
-            self._since = time.perf_counter()
-
-    def halt(self) -> None:
-        """Stop until `go`; a watch that never began stays so."""
-        self._total, self._since = self.seconds, None

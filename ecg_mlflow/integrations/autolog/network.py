@@ -7,13 +7,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import AutologError
-from ecg_mlflow.integrations.autolog.labelled_records import TOLERANCE
+from ecg_mlflow.integrations.autolog.labelled_records import check_probabilities
 from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
 from ecg_mlflow.tracking.run_log import RunLog
 
@@ -26,15 +26,6 @@ log = logging.getLogger(__name__)
 Activation = Literal["softmax", "sigmoid", "linear"]
 #: Layers behind the last one that computes: they change no value at prediction.
 _WITHOUT_EFFECT = ("Dropout", "Flatten", "Reshape", "Identity")
-
-
-def check_activation(activation: str | None) -> None:
-    """Raise an `AutologError` unless it is one of those allowed, or None."""
-    if activation is not None and activation not in get_args(Activation):
-        raise AutologError(
-            f"activation={activation!r} is not known; allowed are 'softmax' and 'sigmoid' for a "
-            "network that ends in logits, 'linear' for one that ends in probabilities"
-        )
 
 
 @dataclass(frozen=True)
@@ -76,12 +67,12 @@ class OutputActivation:
             The last layer does not tell.
         """
         ending = last_activation(model)
-        binary = n_outputs == 1 or _is_binary(getattr(model, "loss", None))
         if activation is None:
             if ending in ("softmax", "sigmoid"):
                 activation = "linear"
             elif ending == "linear":
-                activation = "sigmoid" if binary else "softmax"
+                is_binary = n_outputs == 1 or _is_binary(getattr(model, "loss", None))
+                activation = "sigmoid" if is_binary else "softmax"
             else:
                 raise AutologError(
                     f"the network {model.name!r} ends in {ending or 'a layer'} that does not say "
@@ -90,11 +81,6 @@ class OutputActivation:
                 )
         is_sigmoid = activation == "sigmoid" or (activation == "linear" and ending == "sigmoid")
         return cls(activation, n_outputs, n_outputs > 1 and is_sigmoid)
-
-    @property
-    def n_classes(self) -> int:
-        """Number of classes: two for one output."""
-        return max(self.n_outputs, 2)
 
     def probabilities(self, outputs: Any) -> npt.NDArray[np.float32]:
         """Turn outputs ``(n, n_outputs)`` into probabilities ``(n, n_classes)``.
@@ -114,14 +100,12 @@ class OutputActivation:
         if self.n_outputs == 1:
             values = np.concatenate([1 - values, values], axis=1)
         finite = values[np.isfinite(values).all(axis=1)]
-        if len(finite) and not (
-            finite.min() >= 0
-            and finite.max() <= 1 + TOLERANCE
-            and (self.independent or np.allclose(finite.sum(axis=1), 1, atol=TOLERANCE))
-        ):
-            raise AutologError(
-                f"the network's outputs are no probabilities: they lie between {finite.min():.3g} "
-                f"and {finite.max():.3g}. Give activation='softmax' or 'sigmoid' for logits"
+        if len(finite):
+            check_probabilities(
+                finite,
+                multilabel=self.independent,
+                what="the network's outputs",
+                advice="Give activation='softmax' or 'sigmoid' for logits",
             )
         return np.minimum(values, 1).astype(np.float32)
 
@@ -147,11 +131,52 @@ def last_activation(model: keras.Model) -> str | None:
 
 
 def _is_binary(loss: Any) -> bool:
-    import keras
+    """Say whether a loss, given to `compile` as text, function or object, is of sigmoids."""
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+    return name.lower().startswith("binary")
 
-    kinds = (keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy)
-    name = loss if isinstance(loss, str) else getattr(loss, "__name__", "")
-    return isinstance(loss, kinds) or str(name).startswith("binary_")
+
+def training_params(model: keras.Model, fit_params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return params, by the names that a study's runs have where they are the same.
+
+    Parameters
+    ----------
+    model
+        Built and compiled.
+    fit_params
+        The `params` of Keras's callbacks: ``epochs``, and ``steps`` of an epoch where known.
+    """
+    from ecg_mlflow.models.build import count_parameters
+
+    of_fit, optimizer, training = fit_params or {}, model.optimizer, {"optimizer": "none"}
+    if optimizer is not None:
+        rate = optimizer.get_config().get("learning_rate")
+        training = {
+            # Its name would be numbered, from the second one of a process on.
+            "optimizer": type(optimizer).__name__.lower(),
+            # A schedule tells its class and arguments.
+            "learning_rate": f"{rate['class_name']}({rate['config']})"
+            if isinstance(rate, dict)
+            else f"{rate:.6g}",
+        }
+    return {
+        "model": model.name,
+        "epochs": of_fit.get("epochs"),
+        "iterations_per_epoch": of_fit.get("steps") or "unknown",
+        **training,
+        "loss_function": _loss_name(model.loss),
+        "trainable_parameters": count_parameters(model),
+        "total_parameters": model.count_params(),
+    }
+
+
+def _loss_name(loss: Any) -> str:
+    """Name a loss as it was given to `compile`: text, a function, an object, or several of them."""
+    if isinstance(loss, dict):
+        return ", ".join(f"{key}: {_loss_name(one)}" for key, one in loss.items())
+    if isinstance(loss, list | tuple):
+        return ", ".join(map(_loss_name, loss))
+    return str(getattr(loss, "name", None) or getattr(loss, "__name__", None) or loss)
 
 
 def log_network(
@@ -188,53 +213,44 @@ def log_network(
     -------
     The model's id; None where only a file was kept.
     """
-    obstacle = _obstacle(model)
     with tempfile.TemporaryDirectory(prefix="ecg-mlflow-") as folder:
         path = Path(folder, f"{name}.keras")
-        if obstacle is None:
-            _probability_network(model, output).save(path)
-            info = NetworkInfo(
-                tuple(model.inputs[0].shape[1:]),
-                tuple(classes) or tuple(map(str, range(model.outputs[0].shape[-1]))),
-                "linear" if output is None or output.n_outputs == 1 else output.activation,
+        if obstacle := _obstacle(model):
+            log.warning(
+                "the network %r is kept as models/%s.keras and not as an MLflow model: %s",
+                *(model.name, name, obstacle),
             )
-            return run_log.retry.call(
-                log_model,
-                run_log.client,
-                run_log.run_id,
-                name,
-                path,
-                info,
-                metrics=metrics,
-                step=iteration,
-            )
-        log.warning(
-            "the network %r is kept as models/%s.keras and not as an MLflow model: %s",
-            model.name, name, obstacle,
-        )  # fmt: skip
-        try:
-            model.save(path)
-        except (NotImplementedError, TypeError, ValueError) as error:
-            log.warning("Keras can't save the network %r: %s", model.name, error)
+            try:
+                model.save(path)
+            except (NotImplementedError, TypeError, ValueError) as error:
+                log.warning("Keras can't save the network %r: %s", model.name, error)
+            else:
+                run_log.file(path, "models")
             return None
-        run_log.file(path, "models")
-    return None
+        _probability_network(model, output).save(path)
+        info = NetworkInfo(
+            tuple(model.inputs[0].shape[1:]),
+            tuple(classes) or tuple(map(str, range(model.outputs[0].shape[-1]))),
+            "linear" if output is None or output.n_outputs == 1 else output.activation,
+        )
+        of_run = run_log.client, run_log.run_id, name, path, info
+        return run_log.retry.call(log_model, *of_run, metrics=metrics, step=iteration)
 
 
 def _obstacle(model: keras.Model) -> str | None:
     """Say why MLflow could not load and describe a network; None if it can."""
     import keras
 
-    if not isinstance(model, keras.Sequential) and type(model).__name__ != "Functional":
-        return f"it is of the class {type(model).__name__}, which only its own code can load"
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        return f"it has {len(model.inputs)} inputs and {len(model.outputs)} outputs"
-    if len(model.outputs[0].shape) != 2:
-        return f"its output has the shape {model.outputs[0].shape}, and not (None, n_classes)"
+    kind = type(model).__name__
+    if not isinstance(model, keras.Sequential) and kind != "Functional":
+        return f"it is of the class {kind}, which only its own code can load"
     for layer in model._flatten_layers(include_self=False):
-        kind = type(layer)
-        if isinstance(layer, keras.layers.Lambda) or not kind.__module__.startswith("keras."):
-            return f"its layer {layer.name!r} is of the class {kind.__name__}, which holds code"
+        kind = type(layer).__name__
+        if kind == "Lambda" or not type(layer).__module__.startswith("keras."):
+            return f"its layer {layer.name!r} is of the class {kind}, which holds code"
+    shapes = [output.shape for output in model.outputs]
+    if len(model.inputs) != 1 or len(shapes) != 1 or len(shapes[0]) != 2:
+        return f"it has {len(model.inputs)} inputs and the outputs {shapes}, not (None, n_classes)"
     return None
 
 

@@ -11,17 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_mlflow.errors import AutologError, TrackingError
-from ecg_mlflow.integrations.autolog.fit_patch import (
-    FitLogger,
-    patch_fit,
-    set_default_logger,
-    unpatch_fit,
-)
-from ecg_mlflow.integrations.autolog.live_run import LiveRun
-from ecg_mlflow.integrations.autolog.losses import FETCH_S, LossRecorder, Stopwatch
-from ecg_mlflow.integrations.autolog.network import Activation
-from ecg_mlflow.integrations.autolog.params import describe
-from ecg_mlflow.integrations.autolog.scorer import FitSettings, Scorer
+from ecg_mlflow.integrations.autolog.fit_patch import FitLogger, patch_fit, set_default_logger
+from ecg_mlflow.integrations.autolog.live_run import FETCH_S, LiveRun
+from ecg_mlflow.integrations.autolog.losses import LossRecorder
+from ecg_mlflow.integrations.autolog.network import Activation, training_params
+from ecg_mlflow.integrations.autolog.scorer import Scorer
 
 if TYPE_CHECKING:
     import keras
@@ -95,7 +89,14 @@ class RunLogger(FitLogger):
         log_models: bool = True,
     ) -> None:
         super().__init__()
-        self._settings = FitSettings(test, classes, positive, test_every, activation)
+        self._scorer: Scorer | None = None
+        if test is not None:
+            self._scorer = Scorer(test, classes, positive, test_every, activation)
+        elif (classes, positive, activation) != (None, None, None):
+            raise AutologError(
+                "classes=, positive= and activation= say how to score, and there is nothing to "
+                "score; give test=(windows, labels, records), or leave them out"
+            )
         self._name, self._more = name, dict(params or {})
         self._log_models = log_models
         self._run: LiveRun | None = None
@@ -111,47 +112,53 @@ class RunLogger(FitLogger):
         AutologError
             There was none yet.
         """
+        return self._live.run_id
+
+    @property
+    def _live(self) -> LiveRun:
         if self._run is None:
             raise AutologError("no training was logged yet: pass this to fit(callbacks=[...])")
-        return self._run.run_id
+        return self._run
 
     # --- Keras's callbacks ---------------------------------------------------------------------
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Check the network and the settings, and open the run."""
         self._began = time.perf_counter()
-        settings, model = self._settings, self.model
-        self._scorer = Scorer(model, settings) if settings.records else None
-        described = describe(model, self.params, settings)
+        described = training_params(self.model, self.params)
+        if self._scorer:
+            self._scorer.bind(self.model)
+            described |= self._scorer.params
         run = LiveRun(self._name, {**described, **self._more}, joins=True)
         run.log_models = self._log_models
-        self._recorder = LossRecorder(model, self._on_step)
+        self._recorder = LossRecorder(self.model, self._on_step)
         try:
             run.__enter__()
         except BaseException:
             self._recorder.remove()
             raise
         self._run, self._is_open = run, True
-        counted = ("trainable_parameters", "total_parameters")
-        run.metrics({name: described[name] for name in counted})
-        self._watch, self._n_first = Stopwatch(), 0
-        self._settled, self._looked_at, self._tested_at = time.monotonic(), 0, -1
+        run.metrics(
+            {name: described[name] for name in ("trainable_parameters", "total_parameters")}
+        )
+        self._first_step: tuple[int, float] | None = None
+        self._paused_s, self._settled = 0.0, time.monotonic()
+        self._looked_at, self._tested_at = 0, -1
 
     def _on_step(self) -> None:
         """Fetch and test what is due after a call of the compiled step."""
-        if not self._watch.has_begun:
-            setup_seconds = time.perf_counter() - self._began
+        if self._first_step is None:
+            now = time.perf_counter()
+            self._live.speed["system/setup_seconds"] = now - self._began
             self._settle()
-            self._live.speed["system/setup_seconds"] = setup_seconds
-            self._n_first = self._live.iteration
-            self._watch.go()
+            self._first_step = self._live.iteration, time.perf_counter()
         elif time.monotonic() - self._settled > FETCH_S or self.model.steps_per_execution > 1:
             # Of a call of several iterations only the device knows how many there were.
             self._settle()
-        now = self._live.iteration + self._recorder.n_waiting
-        if self._scorer and self._settings.tests_between(self._looked_at, now):
+        iteration = self._live.iteration + self._recorder.n_waiting
+        if self._scorer and self._scorer.tests_between(self._looked_at, iteration):
             self._test()
-        self._looked_at = now
+        self._looked_at = iteration
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Log the metrics of this epoch, and test if that is due."""
@@ -160,33 +167,65 @@ class RunLogger(FitLogger):
         self._live.metrics({name: value for name, value in (logs or {}).items() if name != "loss"})
         # The end is tested when it has come: weights may be restored or averaged before that.
         is_last = self.model.stop_training or epoch + 1 >= self.params["epochs"]
-        is_due = self._settings.tests_after_epoch(epoch) and not is_last
-        if self._scorer and is_due and self._tested_at != self._live.last_iteration:
+        is_due = self._scorer and self._scorer.tests_after_epoch(epoch) and not is_last
+        if is_due and self._tested_at != self._live.last_iteration:
             self._test()
 
     def on_test_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Stop the clock while Keras validates."""
         if self._is_open:
             self._settle()
-            self._watch.halt()
+            self._paused_s -= time.perf_counter()
 
     def on_test_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Go on after a validation."""
         if self._is_open:
             self._recorder.skip()
-            self._watch.go()
+            self._paused_s += time.perf_counter()
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Test the last weights, log the results, and end the run."""
         self._settle()
-        self._watch.halt()
         run = self._live
-        if self._scorer and run.iteration:
-            self._test_the_end()
-        if run.iteration > self._n_first:
-            rate = (run.iteration - self._n_first) / self._watch.seconds
+        if self._first_step is not None and run.iteration > self._first_step[0]:
+            spent_s = time.perf_counter() - self._first_step[1] - self._paused_s
+            rate = (run.iteration - self._first_step[0]) / spent_s
             run.speed["system/iterations_per_second"] = rate
+        if self._scorer and run.iteration and not self._is_tested():
+            self._test()
         self._close(None)
+
+    # --- Losses and tests ----------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Hand over the losses that are known by now."""
+        self._settled = time.monotonic()
+        self._live.losses(self._recorder.fetch())
+
+    def _test(self) -> None:
+        """Score the records with the present weights."""
+        assert self._scorer is not None
+        began = time.perf_counter()
+        self._settle()
+        self._tested_at = self._live.last_iteration
+        evaluation = self._scorer.evaluate()
+        if evaluation is None:
+            log.warning(
+                "no test after iteration %d: the network says NaN, its weights have diverged",
+                self._tested_at,
+            )
+        else:
+            names, output = self._scorer.records.names, self._scorer.output
+            self._live.take(evaluation, names, self.model, output)
+            self._live.speed["system/ms_per_record"] = self._scorer.ms_per_record
+        self._paused_s += time.perf_counter() - began
+
+    def _is_tested(self) -> bool:
+        """Say whether the last test was of the present weights."""
+        last = self._live.results.scored.get("last")
+        if last is None or last.weights is None or last.iteration != self._live.last_iteration:
+            return False
+        return all(map(np.array_equal, last.weights, self.model.get_weights()))
 
     # --- The end -------------------------------------------------------------------------------
 
@@ -202,15 +241,15 @@ class RunLogger(FitLogger):
         self._is_open = False
         self._recorder.remove()
         try:
-            self._log_feeding()
-            if error is None and self._log_models and self._scorer is None:
-                self._live.model(self.model)
+            try:
+                self._log_feeding()
+                if error is None and self._log_models and self._scorer is None:
+                    self._live.model(self.model)
+            finally:
+                self._live.__exit__(None if error is None else type(error), error, None)
         except TrackingError as lost:
-            self._warn(lost)
-        try:
-            self._live.__exit__(None if error is None else type(error), error, None)
-        except TrackingError as lost:
-            self._warn(lost)
+            # The trained network is worth more than its log.
+            log.warning("run %s lacks what was to be logged at its end: %s", self.run_id, lost)
 
     def _log_feeding(self) -> None:
         """Log what is known only after the training."""
@@ -219,49 +258,6 @@ class RunLogger(FitLogger):
         if self._recorder.reported:
             kind = "as Keras reports it, as a rule the mean over the epoch so far"
             self._live.log.tags({REPORTED_TAG: kind})
-
-    def _warn(self, lost: TrackingError) -> None:
-        # The trained network is worth more than its log.
-        log.warning("run %s lacks what was to be logged at its end: %s", self.run_id, lost)
-
-    # --- Losses and tests ----------------------------------------------------------------------
-
-    @property
-    def _live(self) -> LiveRun:
-        assert self._run is not None
-        return self._run
-
-    def _settle(self) -> None:
-        """Hand over the losses that are known by now."""
-        self._settled = time.monotonic()
-        self._live.losses(*self._recorder.fetch())
-
-    def _test(self) -> None:
-        """Score the records with the present weights."""
-        assert self._scorer is not None
-        self._watch.halt()
-        self._settle()
-        self._tested_at = self._live.last_iteration
-        evaluation = self._scorer.evaluate()
-        if evaluation is None:
-            log.warning(
-                "no test after iteration %d: the network says NaN, its weights have diverged",
-                self._tested_at,
-            )
-        else:
-            self._live.take(evaluation, self._scorer.records, self.model, self._scorer.output)
-            self._live.speed["system/ms_per_record"] = self._scorer.ms_per_record
-        self._watch.go()
-
-    def _test_the_end(self) -> None:
-        """Test, unless the last test was of these very weights."""
-        last = self._live.results.last
-        if last and last.weights and last.iteration == self._live.last_iteration:
-            tested = zip(last.weights, self.model.get_weights(), strict=True)
-            if all(np.array_equal(before, now) for before, now in tested):
-                return
-        self._test()
-        self._watch.halt()
 
 
 def autolog(
@@ -301,7 +297,6 @@ def autolog(
     """
     if disable:
         set_default_logger(None)
-        unpatch_fit()
         return
     make = partial(RunLogger, test, classes, positive, test_every, **more)
     make()  # so that wrong arguments show here, and not in the first fit

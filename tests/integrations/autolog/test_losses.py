@@ -26,9 +26,9 @@ class Recorded(keras.callbacks.Callback):
         self.calls += 1
 
     def fetch(self):
-        values, times_ms = self.recorder.fetch()
-        self.losses += values
-        self.times_ms += times_ms
+        found = self.recorder.fetch()
+        self.losses += [loss for loss, _ in found]
+        self.times_ms += [time_ms for _, time_ms in found]
 
     def on_test_begin(self, logs=None):
         self.fetch()

@@ -64,7 +64,9 @@ def test_a_run_has_what_a_studys_runs_have(store, waves, network):
 
     # Every record once, by the mean over its windows, with the weights of the last iteration.
     rows = list(csv.DictReader(io.StringIO(store.text("predictions/last.csv"))))
+    assert list(rows[0]) == ["record", "label", "prediction", "windows", "p_A", "p_N"]
     assert [row["record"] for row in rows] == list(dict.fromkeys(waves.records[24:]))
+    assert {row["windows"] for row in rows} == {"2"}
     model.set_weights(seen[14])
     means = model.predict(waves.windows[24:], verbose=0).reshape(8, 2, 2).mean(axis=1)
     np.testing.assert_allclose(
@@ -220,6 +222,8 @@ def test_it_is_a_callback_and_can_be_told():
     assert isinstance(logger, keras.callbacks.Callback)
     with pytest.raises(AutologError, match="no training was logged yet"):
         _ = logger.run_id
+    with pytest.raises(AutologError, match="nothing to score"):
+        RunLogger(classes=["A", "N"])
 
 
 def test_another_backend_is_refused(monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.errors import AutologError, ScheduleError
-from ecg_mlflow.integrations.autolog.scorer import FitSettings
+from ecg_mlflow.integrations.autolog.scorer import Scorer
 
 WINDOWS = np.zeros((4, 8, 1), np.float32)
 LABELS = [0, 1, 0, 1]
@@ -12,7 +12,7 @@ LABELS = [0, 1, 0, 1]
 
 def settings(test_every="epoch", test=(WINDOWS, LABELS, None), classes=("A", "N"), **more):
     told = {"positive": None, "activation": None} | more
-    return FitSettings(test, classes, test_every=test_every, **told)
+    return Scorer(test, classes, test_every=test_every, **told)
 
 
 @pytest.mark.parametrize(
@@ -41,12 +41,6 @@ def test_several_iterations_of_one_call():
 def test_a_wrong_schedule(rules):
     with pytest.raises(ScheduleError):
         settings(rules)
-
-
-def test_without_a_test_there_is_nothing_to_say_about_it():
-    assert settings(test=None, classes=None).records is None
-    with pytest.raises(AutologError, match="nothing to score"):
-        settings(test=None)
 
 
 @pytest.mark.parametrize(

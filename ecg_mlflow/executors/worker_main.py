@@ -168,7 +168,7 @@ def _execute(driver: _Driver, function: str, job: Job) -> None:
     driver.send(job.key, result)
 
 
-def main(arguments: list[str]) -> int:
+def run_process(arguments: list[str]) -> int:
     """Run a worker; `arguments`: descriptor, driver's process id, orphan grace, job function."""
     faulthandler.enable()
     descriptor, pid, orphan_grace, function = arguments
@@ -185,4 +185,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_process(sys.argv[1:]))

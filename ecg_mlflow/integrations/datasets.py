@@ -21,7 +21,7 @@ from ecg_mlflow.tracking.recordings_source import DIGEST_LIMIT, SOURCE_TYPE, Rec
 
 if TYPE_CHECKING:
     from ecg_mlflow.records import Corpus
-    from ecg_mlflow.tracking.datasets import DatasetInfo
+    from ecg_mlflow.tracking.dataset_inputs import DatasetInfo
 
 
 class WfdbSource(DatasetSource):
@@ -235,7 +235,7 @@ class WfdbDataset(Dataset):
         import numpy as np
 
         from ecg_mlflow.records.label_sets import split_label
-        from ecg_mlflow.tracking.datasets import DatasetInfo
+        from ecg_mlflow.tracking.dataset_inputs import DatasetInfo
 
         corpus = self.corpus
         seconds = corpus.n_samples / corpus.fs

@@ -18,7 +18,7 @@ from ecg_mlflow.study.jobs import RunJob, ScoreJob
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.study.run_queue import OpenRun
 from ecg_mlflow.tracking.client import store_errors
-from ecg_mlflow.tracking.datasets import DatasetInfo, log_datasets
+from ecg_mlflow.tracking.dataset_inputs import DatasetInfo, log_datasets
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.runs import EndStatus
 from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, CORPUS_TAG, IDENTITY_TAG, PRUNED_TAG

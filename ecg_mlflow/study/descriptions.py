@@ -28,7 +28,7 @@ from ecg_mlflow.study.plan import ConfigPlan, PlannedRun, StudyPlan
 from ecg_mlflow.study.research import RESERVED
 from ecg_mlflow.study.search_config import SearchConfig, selection_warnings
 from ecg_mlflow.tracking.client import store_errors
-from ecg_mlflow.tracking.datasets import DatasetInfo
+from ecg_mlflow.tracking.dataset_inputs import DatasetInfo
 from ecg_mlflow.tracking.recordings_source import RecordingsSource
 from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.study_run import Study

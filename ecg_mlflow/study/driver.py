@@ -34,7 +34,7 @@ from ecg_mlflow.study.search_results import conclude_search, make_scheduler
 from ecg_mlflow.study.signals import StopRequest, stop_on_signals
 from ecg_mlflow.study.status import StudyStatus
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
-from ecg_mlflow.tracking.datasets import log_datasets
+from ecg_mlflow.tracking.dataset_inputs import log_datasets
 from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.runs import EndStatus
 from ecg_mlflow.tracking.stored_run import (

@@ -33,7 +33,7 @@ from mlflow.types import Schema, TensorSpec
 from ecg_mlflow.errors import ModelError, TrackingError
 from ecg_mlflow.provenance import pinned
 from ecg_mlflow.tracking.client import environment, store_errors
-from ecg_mlflow.tracking.datasets import DatasetInfo
+from ecg_mlflow.tracking.dataset_inputs import DatasetInfo
 
 _LOGGED_MODEL = re.compile(r"models:/(?P<id>m-[0-9a-f]+)")
 

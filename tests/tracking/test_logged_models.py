@@ -12,7 +12,7 @@ import pytest
 
 from ecg_mlflow.errors import ModelError, TrackingError
 from ecg_mlflow.tracking import logged_models as models
-from ecg_mlflow.tracking.datasets import DatasetInfo
+from ecg_mlflow.tracking.dataset_inputs import DatasetInfo
 from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
 from ecg_mlflow.tracking.recordings_source import RecordingsSource
 

@@ -14,7 +14,7 @@ import pytest
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.stats.predictions import Predictions
 from ecg_mlflow.tracking.artifacts import parse_table, read_table, read_tables, read_texts
-from ecg_mlflow.tracking.datasets import DatasetInfo, log_datasets
+from ecg_mlflow.tracking.dataset_inputs import DatasetInfo, log_datasets
 from ecg_mlflow.tracking.recordings_source import RecordingsSource
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.stored_run import CORPUS_TAG, IDENTITY_TAG, PLAN_TAG, REPLACED_TAG

@@ -11,7 +11,7 @@ their docstrings state.
 
 from ecg_mlflow.pipeline.actions.base import Action, Signal, interpolate, resampled_length
 from ecg_mlflow.pipeline.actions.chance import CenterFlip, ChanceAction, RandomResampleSignals
-from ecg_mlflow.pipeline.actions.labels import (
+from ecg_mlflow.pipeline.actions.label_actions import (
     DropLabels,
     KeepLabels,
     LabelAction,
@@ -30,7 +30,7 @@ from ecg_mlflow.pipeline.actions.records import (
     SignalStep,
     StandardiseSignals,
 )
-from ecg_mlflow.pipeline.actions.splits import RandomSplitSignals, SplitAction, SplitSignals
+from ecg_mlflow.pipeline.actions.split_signals import RandomSplitSignals, SplitAction, SplitSignals
 
 __all__ = [
     "Action",

@@ -7,7 +7,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.tracking.datasets import DatasetInfo, log_datasets
+from ecg_mlflow.tracking.dataset_inputs import DatasetInfo, log_datasets
 from ecg_mlflow.tracking.recordings_source import RecordingsSource
 
 TRAIN = DatasetInfo(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,33 +11,19 @@ import numpy.typing as npt
 from ecg_mlflow.errors import RecordError
 from ecg_mlflow.records import Record
 from ecg_mlflow.records.snomed import abbreviated
-from ecg_mlflow.reports.figures.paper import (
-    draw_importance,
-    draw_line,
-    draw_marks,
-    draw_paper,
-    draw_seconds,
-    importance_colours,
-)
-from ecg_mlflow.reports.figures.sheet import (
-    EDGE,
-    GREY,
-    SMALL_PT,
-    Sheet,
-    wrap,
-)
+from ecg_mlflow.reports.figures.paper import draw_importance, draw_row, importance_colours
+from ecg_mlflow.reports.figures.sheet import EDGE, GREY, SMALL_PT, Sheet, wrap
 from ecg_mlflow.reports.figures.strip_rows import (
     AFTER,
     BEFORE,
     BIG_BOX,
-    CLINICAL_LINES,
+    LIMIT,
     MM_PER_MV,
     MM_PER_S,
     ROW_S,
     Floats,
     Row,
     has_twelve_leads,
-    importance_cells,
     lay_out,
     lay_out_clinical,
 )
@@ -51,8 +36,7 @@ CLINICAL, ROWS = "clinical", "rows"
 MOST_ROWS = 7
 #: Rows times leads, so that a picture of twelve leads stays one that can be opened.
 MOST_TRACES = 24
-LIMIT_MV = 5.0
-_HEADER, _AXIS, _NOTE, _MARKS = 14.0, 6.0, 4.0, 5.0
+_HEADER, _AXIS, _NOTE = 14.0, 6.0, 4.0
 _LEAST_WIDTH = BEFORE + 110.0 + AFTER
 
 
@@ -64,9 +48,7 @@ def draw_ecg(
     title: str = "",
     layout: str = ROWS,
     importance: npt.NDArray[np.floating[Any]] | None = None,
-    marks: Sequence[tuple[float, str]] = (),
     start_s: float = 0.0,
-    limit_mv: float = LIMIT_MV,
     most_rows: int = MOST_ROWS,
 ) -> Figure:
     """Draw a recording on ECG paper at 25 mm/s and 10 mm/mV.
@@ -78,7 +60,8 @@ def draw_ecg(
     ----------
     signal
         ``(n_samples, n_leads)`` in mV; not finite where there is none. Each lead's median is taken
-        as its baseline: where on the paper a trace stands has no meaning.
+        as its baseline: where on the paper a trace stands has no meaning. It is cut off at 5 mV
+        from there, and marked.
     fs
         Sampling frequency in Hz.
     leads
@@ -91,12 +74,8 @@ def draw_ecg(
     importance
         ``(n_samples,)`` in [0, 1]: how much each instant counted for the network, shown as the
         paper's colour, a mean for each 0.04 s.
-    marks
-        Instants in s with a short text, shown above the row.
     start_s
         What the seconds below the rows begin with: where in the recording `signal` starts.
-    limit_mv
-        A trace is cut off so far from its baseline, and marked there.
     most_rows
         Further ones are left out.
 
@@ -106,39 +85,27 @@ def draw_ecg(
         If the shapes don't agree, there is nothing to draw, a number is out of its range, or a
         standard lead is missing for the clinical layout.
     """
-    values = _checked(signal, fs, leads, importance, limit_mv)
+    values = _checked(signal, fs, leads, importance)
     if layout == CLINICAL:
-        _check_twelve_leads(leads)
-        rows = [lay_out_clinical(values, fs, leads, limit_mv)]
+        rows = [lay_out_clinical(values, fs, leads)]
     else:
-        n_rows = max(1, min(most_rows, MOST_TRACES // len(leads)))
-        rows = lay_out(values, fs, leads, limit_mv, n_rows)
+        rows = lay_out(values, fs, leads, max(1, min(most_rows, MOST_TRACES // len(leads))))
     boxes = float(np.ceil(round(min(len(values) / fs, ROW_S) * MM_PER_S / BIG_BOX, 6)))
     width = max(BEFORE + BIG_BOX * boxes + AFTER, _LEAST_WIDTH)
-    found = _notes(values, fs, leads, rows, start_s, limit_mv)
+    found = _notes(values, fs, leads, rows, start_s)
     notes = [line for note in found for line in wrap(note, width, SMALL_PT)]
-    over = _MARKS if marks else 0.0
-    body = sum(over + row.height + _AXIS for row in rows)
+    body = sum(row.height + _AXIS for row in rows)
     scale = f"{MM_PER_S:g} mm/s   {MM_PER_MV:g} mm/mV"
     sheet = Sheet(width + 2 * EDGE, _HEADER + body + len(notes) * _NOTE + EDGE / 2, title, scale)
     if importance is not None:
         _explain_importance(sheet)
     top = sheet.height - _HEADER
     for row in rows:
-        top -= over + row.height
-        axes = sheet.place(EDGE, top, width, row.height)
-        draw_paper(axes, width, row.height)
+        axes = sheet.place(EDGE, top - row.height, width, row.height)
+        draw_row(axes, row, width, start_s + row.start)
         if importance is not None:
-            cells = importance_cells(importance, fs, row.start, row.end)
-            draw_importance(axes, cells, (row.end - row.start) * MM_PER_S)
-        height = row.height
-        for line in row.lines:
-            draw_line(axes, line, height)
-            height -= line.above + line.below
-        here = [(at - row.start, text) for at, text in marks if row.start <= at < row.end]
-        draw_marks(axes, [(MM_PER_S * at, text) for at, text in here])
-        draw_seconds(axes, replace(row, start=row.start + start_s, end=row.end + start_s))
-        top -= _AXIS
+            draw_importance(axes, importance, fs, row)
+        top -= row.height + _AXIS
     for number, note in enumerate(notes):
         sheet.write(EDGE, top - _NOTE * (number + 0.5), note, fontsize=SMALL_PT, color=GREY)
     return sheet.figure
@@ -193,23 +160,12 @@ def _explain_importance(sheet: Sheet) -> None:
     sheet.write(right - 11, height, "high")
 
 
-def _check_twelve_leads(leads: Sequence[str]) -> None:
-    if not has_twelve_leads(leads):
-        raise RecordError(
-            f"a twelve-lead page needs each of {', '.join(sum(CLINICAL_LINES, ()))} once; given "
-            f"are {', '.join(leads)}. The layout {ROWS!r} takes any leads"
-        )
-
-
 def _checked(
     signal: npt.NDArray[np.floating[Any]],
     fs: float,
     leads: Sequence[str],
     importance: npt.NDArray[np.floating[Any]] | None,
-    limit_mv: float,
 ) -> Floats:
-    if not limit_mv > 0:
-        raise RecordError(f"a trace is cut off at more than 0 mV; given is {limit_mv}")
     values = np.asarray(signal, dtype=np.float64)
     if values.ndim != 2 or values.size == 0 or values.shape[1] != len(leads) or not fs > 0:
         raise RecordError(
@@ -217,33 +173,25 @@ def _checked(
             f"sampling frequency above 0 Hz; given are {values.shape}, {list(leads)} and {fs} Hz"
         )
     if importance is not None:
-        if importance.shape != values.shape[:1]:
+        is_inside = ((importance >= 0) & (importance <= 1)).all()
+        if importance.shape != values.shape[:1] or not is_inside:
             raise RecordError(
-                f"importance is one number for each of {len(values)} samples; given is the shape "
-                f"{importance.shape}"
-            )
-        if not ((importance >= 0) & (importance <= 1)).all():
-            raise RecordError(
-                f"importance lies in [0, 1]; given is {np.min(importance)} to {np.max(importance)}"
+                f"importance is one number in [0, 1] for each of {len(values)} samples; given is "
+                f"the shape {importance.shape}, {np.min(importance)} to {np.max(importance)}"
             )
     return np.where(np.isfinite(values), values, np.nan)
 
 
 def _notes(
-    values: Floats,
-    fs: float,
-    leads: Sequence[str],
-    rows: Sequence[Row],
-    start_s: float,
-    limit_mv: float,
+    values: Floats, fs: float, leads: Sequence[str], rows: Sequence[Row], start_s: float
 ) -> list[str]:
     """Say what the picture doesn't show."""
     notes, duration, end = [], len(values) / fs, rows[-1].end
     if duration > end + 1e-6:
         drawn = f"{start_s:g} to {start_s + end:g} s are drawn"
         notes.append(f"{drawn}; {duration - end:.1f} s follow")
-    if any(trace.cut for row in rows for line in row.lines for trace in line.traces):
-        notes.append(f"▲▼ cut off at {limit_mv:g} mV from the baseline")
+    if any((np.abs(one.y) > LIMIT).any() for row in rows for line in row.lines for one in line):
+        notes.append(f"▲▼ cut off at {LIMIT / MM_PER_MV:g} mV from the baseline")
     missing = np.isnan(values[: round(end * fs)]).sum(axis=0) / fs
     gaps = [f"{lead} {gap:.1f} s" for lead, gap in zip(leads, missing, strict=True) if gap]
     if gaps:

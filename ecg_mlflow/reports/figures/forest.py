@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.reports.figures.sheet import (
     BLUE,
     EDGE,
     GREY,
     GROUP,
+    ROW,
     SKY,
     SMALL_PT,
     VERMILION,
+    Look,
     Sheet,
     plain_axes,
     shorten,
@@ -33,53 +34,68 @@ if TYPE_CHECKING:
 MOST_ROWS = 40
 NOT_SIGNIFICANT = "not significantly different from the best"
 _PLOT, _VALUE = 80.0, 42.0
-_ROW, _HEADER, _AXIS = 5.0, 19.0, 11.0
+_HEADER, _AXIS = 19.0, 11.0
 _RANK, _NAME, _MARKS, _KEY = 8.0, 92.0, 32.0, 14.0
 _GROUP = 68.0
+#: What an estimate is drawn of, by its gid.
+_LOOKS: dict[str, Look] = {
+    "over records": {"color": SKY, "linewidth": 5, "solid_capstyle": "butt", "zorder": 2},
+    "over repetitions": {"color": "black", "linewidth": 0.9, "marker": "|", "markersize": 5},
+    "repetitions": {"color": VERMILION, "linewidth": 0, "marker": "o", "markersize": 2.6,
+                    "markeredgewidth": 0, "zorder": 4},
+    "mean": {"color": "white", "linewidth": 0, "marker": "D", "markeredgecolor": "black",
+             "markersize": 4.5, "markeredgewidth": 1.0, "zorder": 5},
+}  # fmt: skip
 
 
-def interval_plot(comparison: Comparison, *, title: str = "", most_rows: int = MOST_ROWS) -> Figure:
+def interval_plot(comparison: Comparison, *, title: str = "") -> Figure:
     """Draw each configuration's mean and intervals of the decisive metric, the best first.
 
     Parameters
     ----------
     comparison
-        Of the configurations.
+        Of the configurations. The worst beyond `MOST_ROWS` are left out, except the smallest and
+        the fastest of the group of the best; the plot says how many.
     title
         Above the plot.
-    most_rows
-        The worst beyond so many are left out, except the smallest and the fastest of the group of
-        the best; the plot says how many.
     """
+    from matplotlib.patches import Patch
+
     metric, level = comparison.decisive, comparison.level
     every = list(enumerate(comparison.standings, start=1))
     marked = [row for row in every if comparison.marks(row[1])]
-    rest = [row for row in every if row not in marked][: max(0, most_rows - len(marked))]
+    rest = [row for row in every if row not in marked][: MOST_ROWS - len(marked)]
     rows = sorted(marked + rest, key=lambda row: row[0])
     left = f"{len(every) - len(rows)} of {len(every)} configurations, worse ones, are left out"
     before, after = _RANK + _NAME, 3 + _VALUE + (_MARKS if marked else 0)
     note = left if len(rows) < len(every) else ""
     sheet, axes = _forest(len(rows), before, after, _KEY, title, note)
-    right = EDGE + before + _PLOT + 3
-    _heading(sheet, EDGE + _RANK, "#", "right")
-    _heading(sheet, EDGE + _RANK + 3, "configuration")
-    _heading(sheet, right, f"mean [{level:.0%}, records]")
+    estimates = [one.estimates[metric] for _, one in rows]
+    right, top = EDGE + before + _PLOT + 3, sheet.height - _HEADER + ROW / 2
+    names = [shorten(one.name, _NAME - 6) for _, one in rows]
+    values = [value_text(one.mean, one.over_records) for one in estimates]
+    marks = [shorten(", ".join(comparison.marks(one)), _MARKS, weight="bold") for _, one in rows]
+    sheet.column(EDGE + _RANK, top, "#", [f"{rank}" for rank, _ in rows], ha="right", color=GREY)
+    sheet.column(EDGE + _RANK + 3, top, "configuration", names)
+    sheet.column(right, top, f"mean [{level:.0%}, records]", values)
+    sheet.column(right + _VALUE, top, "", marks, weight="bold", color=BLUE)
     for at, (rank, one) in enumerate(rows):
-        height, estimate = _height_of(sheet, at), one.estimates[metric]
-        sheet.write(EDGE + _RANK, height, f"{rank}", ha="right", color=GREY)
-        sheet.write(EDGE + _RANK + 3, height, shorten(one.name, _NAME - 6))
-        sheet.write(right, height, value_text(estimate.mean, estimate.over_records))
-        marks = shorten(", ".join(comparison.marks(one)), _MARKS, weight="bold")
-        sheet.write(right + _VALUE, height, marks, weight="bold", color=BLUE)
         if at and rank > rows[at - 1][0] + 1:
             axes.axhline(at - 0.5, color=GREY, linewidth=0.6, linestyle=":", gid="left out")
         if one.in_group:
             axes.axhspan(at - 0.5, at + 0.5, color=GROUP, linewidth=0, gid="group", zorder=0)
-        _draw_estimate(axes, at, estimate)
-    estimates = [one.estimates[metric] for _, one in rows]
+        _draw_estimate(axes, at, one.estimates[metric])
     intervals = [ends for one in estimates for ends in (one.over_records, one.over_repetitions)]
     _scale(axes, [value for one in estimates for value in one.each], intervals, metric)
-    _explain(sheet, level)
+    texts = (
+        f"{level:.0%} interval over records",
+        f"{level:.0%} interval over repetitions",
+        "one repetition",
+        "mean",
+    )
+    entries: list[tuple[str, Artist | Look]] = list(zip(texts, _LOOKS.values(), strict=True))
+    entries.append((NOT_SIGNIFICANT, Patch(color=GROUP)))
+    sheet.legend(EDGE + 3, EDGE + _KEY - 4, entries, ncols=3)
     return sheet.figure
 
 
@@ -90,14 +106,14 @@ def subgroup_plot(
     overall: Subgroup | None = None,
     title: str = "",
     level: float = 0.95,
-    most_rows: int = MOST_ROWS,
 ) -> Figure:
     """Draw a metric for each subgroup, in the order given, below that of all records.
 
     Parameters
     ----------
     subgroups
-        Those of one column one after the other.
+        At least one; those of one column one after the other. Those beyond `MOST_ROWS` are left
+        out; the plot says how many.
     metric
         One of theirs.
     overall
@@ -106,43 +122,32 @@ def subgroup_plot(
         Above the plot.
     level
         Of the intervals.
-    most_rows
-        Further ones are left out; the plot says how many.
-
-    Raises
-    ------
-    PredictionsError
-        If there are no subgroups.
     """
-    if not subgroups:
-        raise PredictionsError("a plot of subgroups needs at least one of them")
-    rows = [*([overall] if overall else []), *subgroups[:most_rows]]
-    left = len(subgroups) - most_rows
+    rows = [*([overall] if overall else []), *subgroups[:MOST_ROWS]]
+    left = len(subgroups) - MOST_ROWS
     note = f"{left} of {len(subgroups)} subgroups are left out" if left > 0 else ""
     sheet, axes = _forest(len(rows), _GROUP + 22, 3 + _VALUE, 0.0, title, note)
-    right = EDGE + _GROUP + 22 + _PLOT + 3
-    _heading(sheet, EDGE, "subgroup")
-    _heading(sheet, EDGE + _GROUP, "records", "right")
-    _heading(sheet, EDGE + _GROUP + 17, "positive", "right")
-    _heading(sheet, right, f"{shorten(metric, _VALUE - 14)} [{level:.0%}]")
-    for at, one in enumerate(rows):
-        height, value, interval = _height_of(sheet, at), one.metrics[metric], one.intervals[metric]
-        name = f"{one.column}: {one.group}" if one.column else one.group
-        weight = "bold" if one is overall else "normal"
-        sheet.write(EDGE, height, shorten(name, _GROUP - 15, weight=weight), weight=weight)
-        sheet.write(EDGE + _GROUP, height, f"{one.n_records}", ha="right")
-        sheet.write(EDGE + _GROUP + 17, height, f"{one.n_positive}", ha="right")
-        sheet.write(right, height, value_text(value, interval))
+    top = sheet.height - _HEADER + ROW / 2
+    names = [f"{one.column}: {one.group}" if one.column else one.group for one in rows]
+    values, intervals = ([getattr(one, kind)[metric] for one in rows] for kind in
+                         ("metrics", "intervals"))  # fmt: skip
+    written = sheet.column(EDGE, top, "subgroup", [shorten(name, _GROUP - 15) for name in names])
+    for x, heading, kind in ((0, "records", "n_records"), (17, "positive", "n_positive")):
+        counts = [f"{getattr(one, kind)}" for one in rows]
+        sheet.column(EDGE + _GROUP + x, top, heading, counts, ha="right")
+    texts = list(map(value_text, values, intervals))
+    heading = f"{shorten(metric, _VALUE - 14)} [{level:.0%}]"
+    sheet.column(EDGE + _GROUP + 22 + _PLOT + 3, top, heading, texts)
+    for at, (one, value, interval) in enumerate(zip(rows, values, intervals, strict=True)):
         if at and one.column != rows[at - 1].column:
             axes.axhline(at - 0.5, color="0.8", linewidth=0.6, gid="column")
         ends = (interval.low, interval.high)
         axes.plot(ends, (at, at), color=BLUE, linewidth=1.6, gid="interval")
         axes.plot(value, at, "s", color=BLUE, markersize=5, gid="mean")
-    if overall and math.isfinite(overall.metrics[metric]):
-        line = overall.metrics[metric]
-        axes.axvline(line, color=GREY, linestyle="--", linewidth=0.8, gid="overall")
-    values, intervals = ([getattr(one, kind)[metric] for one in rows] for kind in
-                         ("metrics", "intervals"))  # fmt: skip
+    if overall:
+        written[0].set_fontweight("bold")
+    if overall and math.isfinite(values[0]):
+        axes.axvline(values[0], color=GREY, linestyle="--", linewidth=0.8, gid="overall")
     _scale(axes, values, intervals, metric)
     return sheet.figure
 
@@ -159,23 +164,13 @@ def _forest(
 ) -> tuple[Sheet, Axes]:
     """A sheet with its title, and axes whose y is the row's number; all lengths in mm."""
     below = EDGE + key + _AXIS
-    size = (before + _PLOT + after + 2 * EDGE, _HEADER + n_rows * _ROW + below)
+    size = (before + _PLOT + after + 2 * EDGE, _HEADER + n_rows * ROW + below)
     sheet = Sheet(*size, title, note)
-    axes = sheet.place(EDGE + before, below, _PLOT, n_rows * _ROW)
+    axes = sheet.place(EDGE + before, below, _PLOT, n_rows * ROW)
     axes.set(ylim=(n_rows - 0.5, -0.5), yticks=[])
     plain_axes(axes)
     axes.spines["left"].set_visible(False)
     return sheet, axes
-
-
-def _heading(sheet: Sheet, x: float, text: str, side: str = "left") -> None:
-    """Name a column that begins, or ends, at x mm."""
-    sheet.write(x, sheet.height - _HEADER + 3, text, ha=side, color=GREY)
-
-
-def _height_of(sheet: Sheet, at: int) -> float:
-    """Return the height of the middle of a row in mm."""
-    return sheet.height - _HEADER - (at + 0.5) * _ROW
 
 
 def _scale(axes: Axes, values: Iterable[float], intervals: Iterable[Interval], metric: str) -> None:
@@ -191,35 +186,11 @@ def _scale(axes: Axes, values: Iterable[float], intervals: Iterable[Interval], m
 
 
 def _draw_estimate(axes: Axes, at: int, one: Estimate) -> None:
-    """Thick: over records; thin with ends: over repetitions; dots: the repetitions."""
-    axes.plot(
-        (one.over_records.low, one.over_records.high), (at, at), color=SKY, linewidth=5,
-        solid_capstyle="butt", gid="over records", zorder=2,
-    )  # fmt: skip
-    axes.plot(
-        (one.over_repetitions.low, one.over_repetitions.high), (at, at), "|-", color="black",
-        linewidth=0.9, markersize=5, gid="over repetitions", zorder=3,
-    )  # fmt: skip
-    if len(one.each) > 1:
-        axes.plot(
-            one.each, np.full(len(one.each), at + 0.33), "o", color=VERMILION, markersize=2.6,
-            markeredgewidth=0, gid="repetitions", zorder=4,
-        )  # fmt: skip
-    axes.plot(
-        one.mean, at, "D", color="white", markeredgecolor="black", markersize=4.5,
-        markeredgewidth=1.0, gid="mean", zorder=5,
-    )  # fmt: skip
-
-
-def _explain(sheet: Sheet, level: float) -> None:
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    handles: dict[str, Artist] = {
-        f"{level:.0%} interval over records": Line2D([], [], color=SKY, linewidth=5),
-        f"{level:.0%} interval over repetitions": Line2D([], [], color="black", linewidth=0.9),
-        "mean": Line2D([], [], marker="D", color="white", markeredgecolor="black", markersize=4.5),
-        "one repetition": Line2D([], [], marker="o", color=VERMILION, markersize=3, linewidth=0),
-        NOT_SIGNIFICANT: Patch(color=GROUP),
+    places: dict[str, tuple[Any, Any]] = {
+        "over records": ((one.over_records.low, one.over_records.high), (at, at)),
+        "over repetitions": ((one.over_repetitions.low, one.over_repetitions.high), (at, at)),
+        "repetitions": (one.each, [at + 0.33] * len(one.each)) if len(one.each) > 1 else ([], []),
+        "mean": (one.mean, at),
     }
-    sheet.legend(EDGE + 3, EDGE + _KEY - 4, list(handles.values()), list(handles), ncols=3)
+    for gid, place in places.items():
+        axes.plot(*place, gid=gid, **_LOOKS[gid])

@@ -18,21 +18,28 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
+#: Properties of a line, by matplotlib's names.
+Look = dict[str, Any]
+
 MM_PER_INCH = 25.4
 #: Six pixels a mm, so that every line of a mm grid falls on a pixel; 150 dpi as printers see it.
 DPI = 6 * MM_PER_INCH
 TEXT_PT, SMALL_PT, TITLE_PT = 8.0, 7.0, 10.0
-#: Margin of a sheet in mm.
-EDGE = 5.0
+#: Margin of a sheet, and height of a table's rows, in mm.
+EDGE = ROW = 5.0
 #: What fitting letters to pixels adds to the width of small texts at most.
 _HINTING = 1.06
 #: Colours that people with any colour vision tell apart; Okabe and Ito, "Color Universal Design".
-BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
-)  # fmt: skip
-PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
-#: Goes with `PALETTE`, for those who print in grey.
-LINE_STYLES = ("-", (0, (5, 1.5)), (0, (1.2, 1)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1)), "-")
+BLUE, VERMILION, SKY = "#0072B2", "#D55E00", "#56B4E9"
+#: Of lines; the dashes are for those who print in grey.
+LOOKS: tuple[Look, ...] = (
+    {"color": BLUE, "linestyle": "-"},
+    {"color": VERMILION, "linestyle": (0, (5, 1.5))},
+    {"color": "#009E73", "linestyle": (0, (1.2, 1))},
+    {"color": "#CC79A7", "linestyle": (0, (6, 1.5, 1.2, 1.5))},
+    {"color": "#E69F00", "linestyle": (0, (3, 1))},
+    {"color": SKY, "linestyle": "-"},
+)
 GREY, GROUP = "#6b6b6b", "#dcebf7"
 
 
@@ -71,16 +78,25 @@ class Sheet:
         how = {"fontsize": TEXT_PT, "va": "center", "parse_math": False, **how}
         return self.figure.text(x / self.width, y / self.height, text, **how)
 
+    def column(
+        self, x: float, top: float, heading: str, texts: Sequence[str], **how: Any
+    ) -> list[Text]:
+        """Write a heading, and below it a text every `ROW` mm; `how` as for `write`."""
+        self.write(x, top, heading, **{**how, "color": GREY, "weight": "normal"})
+        return [self.write(x, top - ROW * n, text, **how) for n, text in enumerate(texts, 1)]
+
     def legend(
-        self, x: float, y: float, handles: Sequence[Artist], texts: Sequence[str], **how: Any
+        self, x: float, y: float, entries: Sequence[tuple[str, Artist | Look]], **how: Any
     ) -> None:
-        """Explain lines and colours; the legend's upper left corner is at that place."""
+        """Explain artists, or the looks of lines; the upper left corner is at that place."""
+        from matplotlib.lines import Line2D
+
         # Matplotlib leaves out what begins with an underscore.
-        shown = [f" {text}" if text.startswith("_") else text for text in texts]
+        shown = [f" {text}" if text.startswith("_") else text for text, _ in entries]
+        handles = [Line2D([], [], **one) if isinstance(one, dict) else one for _, one in entries]
         drawn = self.figure.legend(
-            list(handles), shown, loc="upper left",
-            bbox_to_anchor=(x / self.width, y / self.height), frameon=False, borderpad=0,
-            borderaxespad=0, **{"fontsize": TEXT_PT, **how},
+            handles, shown, loc="upper left", bbox_to_anchor=(x / self.width, y / self.height),
+            frameon=False, borderpad=0, borderaxespad=0, **{"fontsize": TEXT_PT, **how},
         )  # fmt: skip
         for text in drawn.get_texts():
             text.set_parse_math(False)

@@ -24,7 +24,6 @@ def learning_curve(
     losses: ArrayLike,
     tests: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
     *,
-    first_step: int = 1,
     steps: ArrayLike | None = None,
     title: str = "",
 ) -> Figure:
@@ -37,17 +36,13 @@ def learning_curve(
     tests
         For each test metric the iterations of the tests and its values, each of shape (n_tests,).
         Metrics between 0 and 1 are meant to share the axis.
-    first_step
-        Iteration of the first loss.
     steps
-        Iterations of all losses, shape (n_iterations,), where some are left out.
+        Iterations of all losses, shape (n_iterations,); by default from 0 on.
     title
         Above the picture.
     """
     loss = np.asarray(losses, dtype=np.float64).ravel()
-    if steps is None:
-        steps = np.arange(first_step, first_step + len(loss))
-    steps = np.asarray(steps)
+    steps = np.arange(len(loss)) if steps is None else np.asarray(steps)
     figure = _figure((7.0, 5.5 if tests else 3.5))
     axes = figure.subplots(2 if tests else 1, 1, sharex=True, squeeze=False)[:, 0]
     every = max(1, len(loss) // MOST_POINTS)
@@ -61,11 +56,8 @@ def learning_curve(
         axes[0].set_yscale("log")
     axes[0].legend(loc="upper right", frameon=False)
     if tests:
-        for number, (name, (when, values)) in enumerate(tests.items()):
-            axes[1].plot(
-                np.asarray(when), np.asarray(values), "o-", color=f"C{number + 1}",
-                markersize=4, label=name,
-            )  # fmt: skip
+        for number, (name, (when, values)) in enumerate(tests.items(), start=1):
+            axes[1].plot(when, values, "o-", color=f"C{number}", markersize=4, label=name)
         axes[1].set_ylabel("test")
         axes[1].legend(loc="best", frameon=False)
     axes[-1].set_xlabel("iteration")

@@ -80,7 +80,7 @@ def log_results(run: TrainingRun, conclusion: Mapping[str, Any], final: FinalTes
         for name in DRAWN
     }
     losses = np.concatenate(run.losses)
-    log.figure("plots/learning_curve.png", learning_curve(losses, drawn, first_step=0))
+    log.figure("plots/learning_curve.png", learning_curve(losses, drawn))
     title = f"best weights, {final.side} records"
     log.figure("plots/confusion_matrix.png", confusion_plot(final.best, title=title))
     log_curves(run, tests)

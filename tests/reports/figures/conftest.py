@@ -10,8 +10,7 @@ import pytest
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-
-PIXEL = 1.0
+from matplotlib.transforms import Bbox
 
 
 def _drawn_texts(figure: Figure) -> list[Text]:
@@ -26,31 +25,27 @@ def _drawn_texts(figure: Figure) -> list[Text]:
     return [one for one in texts if one.get_text() and one.get_visible() and one not in hidden]
 
 
+def _overlap(one: Bbox, other: Bbox) -> bool:
+    """Tell whether two boxes meet by more than a pixel."""
+    both = Bbox.intersection(one, other)
+    return both is not None and min(both.width, both.height) > 1
+
+
 @pytest.fixture
 def legible() -> Callable[[Figure], None]:
     def check(figure: Figure) -> None:
         figure.draw_without_rendering()
-        sheet = figure.bbox
-        boxes: list[tuple[str, Any]] = []
-        for text in _drawn_texts(figure):
-            box = text.get_window_extent()
-            assert sheet.x0 <= box.x0, f"{text.get_text()!r} begins left of the sheet"
-            assert box.x1 <= sheet.x1, f"{text.get_text()!r} ends right of the sheet"
-            assert sheet.y0 <= box.y0, f"{text.get_text()!r} is below the sheet"
-            assert box.y1 <= sheet.y1, f"{text.get_text()!r} is above the sheet"
-            if "$" in text.get_text():
-                assert not text.get_parse_math(), f"{text.get_text()!r} is read as a formula"
-            if text in figure.texts:
-                for axes in figure.axes:
-                    frame = axes.get_window_extent()
-                    over = min(box.x1, frame.x1) - max(box.x0, frame.x0)
-                    high = min(box.y1, frame.y1) - max(box.y0, frame.y0)
-                    assert min(over, high) <= PIXEL, f"{text.get_text()!r} stands on a plot"
-            boxes.append((text.get_text(), box))
-        for (one, a), (other, b) in itertools.combinations(boxes, 2):
-            across = min(a.x1, b.x1) - max(a.x0, b.x0)
-            up = min(a.y1, b.y1) - max(a.y0, b.y0)
-            assert min(across, up) <= PIXEL, f"{one!r} stands on {other!r}"
+        sheet, texts = figure.bbox, _drawn_texts(figure)
+        # That of an annotation itself includes its arrow.
+        boxes = [(text.get_text(), Text.get_window_extent(text)) for text in texts]
+        for text, (words, box) in zip(texts, boxes, strict=True):
+            assert sheet.x0 <= box.x0 <= box.x1 <= sheet.x1, f"{words!r} is beside the sheet"
+            assert sheet.y0 <= box.y0 <= box.y1 <= sheet.y1, f"{words!r} is above or below it"
+            assert "$" not in words or not text.get_parse_math(), f"{words!r} is read as a formula"
+            for axes in figure.axes if text in figure.texts else ():
+                assert not _overlap(box, axes.get_window_extent()), f"{words!r} stands on a plot"
+        for (one, box), (other, its) in itertools.combinations(boxes, 2):
+            assert not _overlap(box, its), f"{one!r} stands on {other!r}"
 
     return check
 
@@ -63,8 +58,4 @@ def texts() -> Callable[[Figure], list[str]]:
 @pytest.fixture
 def named() -> Callable[[Any, str], list[Any]]:
     """All artists of a figure, or of axes, with a gid; in the order they are drawn in."""
-
-    def find(owner: Any, gid: str) -> list[Any]:
-        return owner.findobj(lambda artist: artist.get_gid() == gid)
-
-    return find
+    return lambda owner, gid: owner.findobj(lambda artist: artist.get_gid() == gid)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from ecg_mlflow.records.synthetic.corpora import demo12_recording, demo_recordin
 from ecg_mlflow.records.synthetic.recording import STANDARD_LEADS
 from ecg_mlflow.reports.figures import draw_ecg, png
 from ecg_mlflow.reports.figures.ecg_paper import MOST_TRACES
+from ecg_mlflow.reports.figures.paper import importance_colours
 from ecg_mlflow.reports.figures.strip_rows import CLINICAL_LINES, MM_PER_S, has_twelve_leads
 
 FS = 300.0
@@ -39,12 +42,6 @@ def rows(figure):
     return [axes for axes in figure.axes if axes.findobj(lambda one: one.get_gid() == "trace")]
 
 
-def line_places(collection):
-    segments = np.array(collection.get_segments())
-    upright = np.ptp(segments[..., 0], axis=1) == 0
-    return "x" if upright.all() else "y", segments[:, 0, 0 if upright.all() else 1]
-
-
 @pytest.mark.parametrize("layout", ["rows", "clinical"])
 def test_one_mm_of_paper_is_one_mm_in_print(layout):
     figure = draw_ecg(steps(30), 500.0, STANDARD_LEADS, layout=layout)
@@ -58,62 +55,54 @@ def test_one_mm_of_paper_is_one_mm_in_print(layout):
         assert axes.get_aspect() == 1
 
 
-def test_picture_file_knows_its_size():
-    import struct
-
+def test_picture_file_knows_its_size_and_is_the_same_again():
     figure = draw_ecg(wave(10), FS, ["ECG"])
     file = png(figure)
+    assert file == png(draw_ecg(wave(10), FS, ["ECG"]))
     pixels = struct.unpack(">2I", file[16:24])
     at = file.index(b"pHYs") + 4
     per_metre = struct.unpack(">2I", file[at : at + 8])
-    mm = figure.get_size_inches() * 25.4
-    np.testing.assert_allclose(np.array(pixels) / per_metre * 1000, mm, atol=0.2)
     assert per_metre == (6000, 6000)  # each mm is six pixels
+    mm = figure.get_size_inches() * 25.4
+    np.testing.assert_allclose(np.array(pixels) / 6, mm, atol=0.2)
 
 
 def test_grid_lines_stand_at_each_mm_and_each_five(named):
     (axes,) = rows(draw_ecg(wave(10), FS, ["ECG"]))
-    places = {
-        (gid, *line_places(lines)[:1]): set(line_places(lines)[1])
-        for gid in ("thin grid", "thick grid")
-        for lines in named(axes, gid)
-    }
-    left, right = axes.get_xlim()
-    top = axes.get_ylim()[1]
-    assert places["thick grid", "x"] == set(np.arange(left, right + 1, 5))
-    assert places["thick grid", "y"] == set(np.arange(0, top + 1, 5))
-    assert places["thin grid", "x"] == set(np.arange(left, right + 1)) - places["thick grid", "x"]
-    assert places["thin grid", "y"] == set(np.arange(0, top + 1)) - places["thick grid", "y"]
-    # The row's first instant is on a thick line.
-    assert 0.0 in places["thick grid", "x"]
+    places = {}
+    for gid in ("thin grid", "thick grid"):
+        for lines in named(axes, gid):
+            segments = np.array(lines.get_segments())
+            is_upright = (np.ptp(segments[..., 0], axis=1) == 0).all()
+            places[gid, "x" if is_upright else "y"] = set(segments[:, 0, 0 if is_upright else 1])
+    for along, (low, high) in (("x", axes.get_xlim()), ("y", axes.get_ylim())):
+        thick = places["thick grid", along]
+        assert thick == set(np.arange(low, high + 1, 5))
+        assert places["thin grid", along] == set(np.arange(low, high + 1)) - thick
+        assert 0.0 in thick  # the row's first instant is on a thick line
 
 
-def test_seconds_are_five_big_boxes_apart():
-    first, second, _ = rows(draw_ecg(wave(30), FS, ["ECG"]))
-    assert first.get_xticks().tolist() == [25.0 * second for second in range(11)]
-    labels = [label.get_text() for label in second.get_xticklabels()]
-    assert labels == [f"{second} s" for second in range(10, 21)]
-
-
-def test_trace_is_25_mm_a_second_and_10_mm_a_millivolt(named):
-    figure = draw_ecg(wave(20), FS, ["ECG"])
-    for axes in rows(figure):
+def test_trace_and_seconds_are_25_mm_a_second_and_10_mm_a_millivolt(named):
+    first, second = rows(draw_ecg(wave(20), FS, ["ECG"]))
+    for axes in (first, second):
         (trace,) = named(axes, "trace")
         x, y = trace.get_data()
         peaks = x[y > y.max() - 1e-6]
         np.testing.assert_allclose(peaks, 25 * (np.arange(10) + 0.5), atol=1e-9)
         assert np.ptp(y) == pytest.approx(10.0, abs=1e-6)
+    assert first.get_xticks().tolist() == [25.0 * second for second in range(11)]
+    labels = [label.get_text() for label in second.get_xticklabels()]
+    assert labels == [f"{second} s" for second in range(10, 21)]
 
 
-def test_calibration_pulse_is_1_mv_for_200_ms_on_the_baseline(named):
-    (axes,) = rows(draw_ecg(wave(5), FS, ["ECG"]))
-    (pulse,) = named(axes, "pulse")
-    (trace,) = named(axes, "trace")
+def test_calibration_pulse_is_1_mv_for_200_ms_on_the_baseline_which_is_the_median(named):
+    (axes,) = rows(draw_ecg(wave(5) + 3.7, FS, ["ECG"]))
+    (pulse,), (trace,) = named(axes, "pulse"), named(axes, "trace")
     x, y = pulse.get_data()
-    assert np.ptp(y) == 10.0
-    assert np.ptp(x[y == y.max()]) == 5.0
+    assert (np.ptp(y), np.ptp(x[y == y.max()])) == (10.0, 5.0)
     assert x.max() < 0  # before the trace
     assert y.min() == pytest.approx(np.median(trace.get_ydata()), abs=1e-6)
+    assert axes.get_ylim()[1] <= 20
 
 
 @pytest.mark.parametrize(
@@ -139,14 +128,20 @@ def test_each_sample_is_drawn(seconds, fs, n_rows, named, legible):
     legible(figure)
 
 
-def test_what_is_left_out_is_said(texts):
-    figure = draw_ecg(wave(95), FS, ["ECG"])
-    assert len(rows(figure)) == 7
-    assert "0 to 70 s are drawn; 25.0 s follow" in texts(figure)
-    assert "0 to 20 s are drawn; 75.0 s follow" in texts(
-        draw_ecg(wave(95), FS, ["ECG"], most_rows=2)
-    )
-    assert not [text for text in texts(draw_ecg(wave(30), FS, ["ECG"])) if "follow" in text]
+@pytest.mark.parametrize(
+    ("signal", "most_rows", "n_rows", "note"),
+    [
+        (np.zeros((95 * 500, 1)), 7, 7, "0 to 70 s are drawn; 25.0 s follow"),
+        (np.zeros((95 * 500, 1)), 2, 2, "0 to 20 s are drawn; 75.0 s follow"),
+        (np.zeros((36 * 500, 12)), 7, MOST_TRACES // 12, "0 to 20 s are drawn; 16.0 s follow"),
+        (np.zeros((30 * 500, 1)), 7, 3, None),
+    ],
+)
+def test_what_is_left_out_is_said(signal, most_rows, n_rows, note, texts):
+    leads = [f"L{i}" for i in range(signal.shape[1])]
+    figure = draw_ecg(signal, 500.0, leads, most_rows=most_rows)
+    assert len(rows(figure)) == n_rows
+    assert [text for text in texts(figure) if "follow" in text] == ([note] if note else [])
 
 
 def test_leads_stand_one_under_the_other(twelve_leads, named, texts, legible):
@@ -166,18 +161,6 @@ def test_leads_stand_one_under_the_other(twelve_leads, named, texts, legible):
         twelve_leads.leads
     )
     legible(figure)
-
-
-def test_many_leads_get_fewer_rows(twelve_leads, texts):
-    signal = np.tile(twelve_leads.samples[:4500] / 1000, (4, 1))
-    figure = draw_ecg(signal, 500.0, twelve_leads.leads)
-    assert 12 * len(rows(figure)) == MOST_TRACES
-    assert "0 to 20 s are drawn; 16.0 s follow" in texts(figure)
-
-
-def test_baseline_is_the_median(named):
-    (axes,) = rows(draw_ecg(wave(5) + 3.7, FS, ["ECG"]))
-    assert axes.get_ylim()[1] <= 20
 
 
 @pytest.mark.parametrize("side", [1, -1])
@@ -205,14 +188,6 @@ def test_what_leaves_the_paper_is_cut_off_and_marked(side, named, texts, legible
     above = axes.get_ylim()[1] - baseline if side > 0 else baseline
     assert above == 50
     legible(figure)
-
-
-def test_the_limit_can_be_chosen(texts):
-    figure = draw_ecg(4 * wave(5), FS, ["ECG"], limit_mv=2.5)
-    assert "▲▼ cut off at 2.5 mV from the baseline" in texts(figure)
-    for limit_mv in (0.0, -1.0, float("nan")):
-        with pytest.raises(RecordError, match="more than 0 mV"):
-            draw_ecg(wave(1), FS, ["ECG"], limit_mv=limit_mv)
 
 
 def test_gaps_stay_blank(named, texts):
@@ -279,22 +254,8 @@ def test_importance_of_any_frequency(fs, named):
 
 
 def test_importance_stays_light_enough_for_the_grid():
-    from ecg_mlflow.reports.figures.paper import importance_colours
-
     red, green, blue, _ = importance_colours()(1.0)
     assert 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.6
-
-
-def test_marks_stand_over_their_instant(named, texts, legible):
-    marks = [(1.0, "N"), (12.5, "A"), (12.55, "crowded"), (29.999, "at the very end"), (31.0, "x")]
-    figure = draw_ecg(wave(30), FS, ["ECG"], marks=marks)
-    places = [[mark.get_xdata()[0] for mark in named(axes, "mark")] for axes in rows(figure)]
-    assert places == [[25.0], [62.5, pytest.approx(63.75)], [pytest.approx(249.975)]]
-    shown = texts(figure)
-    assert "N" in shown
-    assert "A" in shown
-    assert "crowded" not in shown
-    legible(figure)
 
 
 def test_long_titles_and_names_keep_to_the_sheet(texts, legible):
@@ -323,10 +284,6 @@ def test_what_can_not_be_drawn(signal, fs, leads, importance, message):
         draw_ecg(signal, fs, leads, importance=importance)
 
 
-def test_pictures_of_the_same_are_the_same():
-    assert png(draw_ecg(wave(3), FS, ["ECG"])) == png(draw_ecg(wave(3), FS, ["ECG"]))
-
-
 # The clinical page: which lead stands where and when.
 
 
@@ -343,7 +300,6 @@ def test_each_lead_has_its_place_and_its_time(recording, named):
     figure = clinical(recording, STANDARD_LEADS)
     (axes,) = figure.axes
     traces = named(axes, "trace")
-    assert len(traces) == 13
     order = [lead for row in CLINICAL_LINES for lead in row] + ["II"]
     for number, (lead, trace) in enumerate(zip(order, traces, strict=True)):
         column = number % 4
@@ -351,13 +307,9 @@ def test_each_lead_has_its_place_and_its_time(recording, named):
         x = trace.get_xdata()
         assert x[0] == pytest.approx(start * MM_PER_S)
         assert x[-1] == pytest.approx(min(end, 9.998) * MM_PER_S)
-        at = round(start * 500)
+        at, y = round(start * 500), trace.get_ydata()
         values = recording[at : at + len(x), STANDARD_LEADS.index(lead)]
-        level = np.median(recording[:, STANDARD_LEADS.index(lead)])
-        drawn = trace.get_ydata() - trace.get_ydata()[0]
-        np.testing.assert_allclose(
-            drawn, 10 * (values - level) - 10 * (values[0] - level), atol=1e-6
-        )
+        np.testing.assert_allclose(y - y[0], 10 * (values - values[0]), atol=1e-6)
 
 
 def test_names_pulses_and_marks(recording, texts, named, legible):
@@ -381,6 +333,8 @@ def test_leads_in_any_order_and_case(named):
     assert has_twelve_leads(names)
     assert not has_twelve_leads(STANDARD_LEADS[:11])
     assert not has_twelve_leads([*STANDARD_LEADS, "v1"])
+    with pytest.raises(RecordError, match="a twelve-lead page needs each of I, aVR"):
+        clinical(np.zeros((100, 2)), ["I", "II"])
     with_another = np.concatenate([steps(), steps()[:, :1]], axis=1)
     assert len(named(clinical(with_another, [*STANDARD_LEADS, "V7"]), "trace")) == 13
 
@@ -401,8 +355,3 @@ def test_the_clinical_page_says_what_it_does_not_show(texts):
     assert "blank, where there is no signal: aVR 0.2 s" in shown
     assert "20 s" in shown
     assert "30 s" in shown
-
-
-def test_a_clinical_page_needs_the_twelve_leads():
-    with pytest.raises(RecordError, match="a twelve-lead page needs each of I, aVR"):
-        clinical(np.zeros((100, 2)), ["I", "II"])

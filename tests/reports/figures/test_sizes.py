@@ -10,7 +10,7 @@ from comparisons import comparison_of, standing
 
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.reports.figures import size_plot
-from ecg_mlflow.reports.figures.sizes import label_places, short_number, size_front
+from ecg_mlflow.reports.figures.sizes import Point, label_places, short_number, size_front
 
 FRAME = (100.0, 80.0)
 
@@ -27,93 +27,64 @@ def several(n, seed=0, sizes=(500, 500_000)):
     ])  # fmt: skip
 
 
-def ranks_at(figure, named):
-    """Where each rank is written, in pixels."""
-    return {
-        text.get_text(): text.get_transform().transform(text.get_position())
-        for text in named(figure, "rank")
-    }
-
-
-@pytest.mark.parametrize("n", [1, 4, 130])
+@pytest.mark.parametrize("n", [1, 4, 26, 130])
 @pytest.mark.parametrize("sizes", [(500, 500_000), (1000, 1100), (10, 10**8), (800, 4000)])
-def test_points_bars_and_ranks(n, sizes, named, legible):
+def test_points_bars_ranks_and_the_list(n, sizes, named, legible):
     given = several(n, sizes=sizes)
     figure = size_plot(given, title=f"{n} configurations")
     (axes,) = figure.axes
     assert axes.get_xscale() == "log"
-    points = sorted(tuple(box.lines[0].get_xydata()[0]) for box in axes.containers)
-    assert points == sorted((one.parameters, one.estimates["f1"].mean) for one in given.standings)
+    at = [tuple(box.lines[0].get_xydata()[0]) for box in axes.containers]
+    points = [
+        Point(rank, one, one.parameters, one.estimates["f1"].mean)
+        for rank, one in enumerate(given.standings, 1)
+    ]
+    assert sorted(at) == sorted((point.size, point.mean) for point in points)
     heights = [np.ptp(np.array(box.lines[2][0].get_segments())[0, :, 1]) for box in axes.containers]
     np.testing.assert_allclose(heights, 0.1)
     ticks = [tick for tick in axes.get_xticks() if axes.get_xlim()[0] < tick < axes.get_xlim()[1]]
     assert 1 <= len(ticks) <= 12
-    assert "1" in ranks_at(figure, named)
     assert len(named(figure, "marked")) == sum(bool(given.marks(one)) for one in given.standings)
+    wanted = {1, *(point.rank for point in points if given.marks(point.one))}
+    wanted |= {point.rank for point in size_front(points)}
+    listed = {text.get_text() for text in figure.texts if text.get_text().isdigit()}
+    written = {text.get_text(): text for text in named(figure, "rank")}
+    assert set(written) <= listed
+    assert {str(rank) for rank in wanted} <= set(written)
     legible(figure)
+    if n == 26:  # ranks are clear of points
+        boxes = [text.get_window_extent() for text in written.values()]
+        assert not any(box.contains(*xy) for box in boxes for xy in axes.transData.transform(at))
 
 
-def test_a_rank_stands_nearest_to_its_point(named):
+def test_a_rank_stands_nearest_to_its_point_and_the_group_looks_different(named, texts):
     figure = size_plot(
         comparison_of(
-            standing("a", 0.9, parameters=100.0, half=0.01),
+            standing("a", 0.9, parameters=100.0, half=0.01, in_group=True),
             standing("b", 0.8, parameters=10_000.0, half=0.01),
         )
     )
     (axes,) = figure.axes
-    for rank, at in (("1", (100, 0.9)), ("2", (10_000, 0.8))):
-        point = axes.transData.transform(at)
-        assert np.linalg.norm(ranks_at(figure, named)[rank] - point) < 6 * 6  # 6 mm
-
-
-def test_ranks_are_clear_of_points(named):
-    figure = size_plot(several(26))
-    (axes,) = figure.axes
-    figure.draw_without_rendering()
-    for text in named(figure, "rank"):
+    for text, at in zip(named(figure, "rank"), ((100, 0.9), (10_000, 0.8)), strict=True):
         box = text.get_window_extent()
-        for one in axes.containers:
-            x, y = axes.transData.transform(one.lines[0].get_xydata()[0])
-            assert not (box.x0 < x < box.x1 and box.y0 < y < box.y1)
-
-
-def test_the_list_names_best_marked_and_front(texts):
-    given = several(130)
-    figure = size_plot(given)
-    points = [
-        (rank, one, one.parameters, one.estimates["f1"].mean)
-        for rank, one in enumerate(given.standings, 1)
-    ]
-    ranks = {1, *(rank for rank, one, *_ in points if given.marks(one))}
-    ranks |= {rank for rank, *_ in size_front(points)}
-    listed = [text.get_text() for text in figure.texts if text.get_text().isdigit()]
-    assert {f"{rank}" for rank in ranks} <= set(listed)
-    assert "smallest" in texts(figure)
+        distance = np.subtract((box.min + box.max) / 2, axes.transData.transform(at))
+        assert np.linalg.norm(distance) < 6 * 6  # 6 mm
+    first, second = (box.lines[0] for box in axes.containers)
+    assert first.get_marker() != second.get_marker()
+    assert first.get_markerfacecolor() != second.get_markerfacecolor()
+    assert "not significantly different from the best" in texts(figure)
 
 
 def test_the_front_is_what_nothing_smaller_exceeds(named):
     given = [("a", 0.7, 100), ("b", 0.8, 1000), ("c", 0.75, 5000), ("d", 0.9, 9000),
              ("e", 0.6, 100), ("f", 0.9, 20_000)]  # fmt: skip
-    points = [(1, standing(name, mean), size, mean) for name, mean, size in given]
-    assert [one.name for _, one, *_ in size_front(points)] == ["a", "b", "d"]
-    assert [one.name for _, one, *_ in size_front(points, higher_is_better=False)] == ["e"]
+    points = [Point(1, standing(name, mean), size, mean) for name, mean, size in given]
+    assert [point.one.name for point in size_front(points)] == ["a", "b", "d"]
+    assert [point.one.name for point in size_front(points, higher_is_better=False)] == ["e"]
     drawn = comparison_of(*[standing(n, m, half=0.1, parameters=float(s)) for n, m, s in given])
     (line,) = named(size_plot(drawn), "front")
     assert list(line.get_xdata()) == [100, 1000, 9000]
     assert line.get_drawstyle() == "steps-post"
-
-
-def test_the_group_looks_different(texts):
-    figure = size_plot(
-        comparison_of(
-            standing("a", 0.9, half=0.1, in_group=True, parameters=9.0),
-            standing("b", 0.8, half=0.1, parameters=9.0),
-        )
-    )
-    first, second = (box.lines[0] for box in figure.axes[0].containers)
-    assert first.get_marker() != second.get_marker()
-    assert first.get_markerfacecolor() != second.get_markerfacecolor()
-    assert "not significantly different from the best" in texts(figure)
 
 
 def test_unknown_sizes_are_left_out(texts, legible):
@@ -127,33 +98,28 @@ def test_unknown_sizes_are_left_out(texts, legible):
         size_plot(comparison_of(without))
 
 
-@pytest.mark.parametrize(
-    ("parameters", "text"), [(850, "850"), (2400, "2.4k"), (11_200_000, "11.2M"), (999, "999")]
-)
-def test_short_numbers(parameters, text):
-    assert short_number(parameters) == text
+def test_short_numbers():
+    numbers = {850: "850", 2400: "2.4k", 11_200_000: "11.2M", 999: "999"}
+    assert {number: short_number(number) for number in numbers} == numbers
 
 
 def test_labels_are_inside_and_clear_of_each_other():
-    rng = np.random.default_rng(0)
-    points = rng.uniform((0, 0), FRAME, (200, 2))
+    points = np.random.default_rng(0).uniform((0, 0), FRAME, (200, 2))
     points[:20] = (50, 40)
-    size = np.array([6.0, 3.0])
-    places = label_places(points, list(range(40)), np.tile(size, (40, 1)), FRAME)
-    found = [(np.array(at) - size / 2, np.array(at) + size / 2) for at in places if at is not None]
-    assert len(found) >= 30
-    for number, (low, high) in enumerate(found):
-        assert (low >= 0).all()
-        assert (high <= FRAME).all()
-        for other_low, other_high in found[:number]:
-            assert not (np.maximum(low, other_low) < np.minimum(high, other_high)).all()
+    places = label_places(points, list(range(40)), np.tile([6.0, 3.0], (40, 1)), FRAME)
+    boxes = [box for box in places if box is not None]
+    assert len(boxes) >= 30
+    for number, box in enumerate(boxes):
+        assert (box.min >= 0).all()
+        assert (box.max <= FRAME).all()
+        assert not box.count_overlaps(boxes[:number])
 
 
 def test_a_label_stands_at_the_right_clear_of_points_or_not_at_all():
     (place,) = label_places(np.array([[50.0, 40.0]]), [0], np.array([[4.0, 3.0]]), FRAME)
-    assert place[1] == 40
-    assert 52 < place[0] < 56
+    assert (place.y0 + place.y1) / 2 == 40
+    assert 52 < (place.x0 + place.x1) / 2 < 56
     points = np.array([[50.0, 40.0], [53.5, 40.0]])
     (place,) = label_places(points, [0], np.array([[3.0, 3.0]]), FRAME)
-    assert place[0] < 50
+    assert place.x1 < 50
     assert label_places(np.array([[1.0, 1.0]]), [0], np.array([[9.0, 9.0]]), (5, 5)) == [None]

@@ -78,7 +78,7 @@ def serve(connection: Connection, net: str, numbers: Sequence[int], joint: bool,
     """Train a few iterations for every "run" that comes, preparing each batch once."""
     import training_ways
 
-    from ecg_mlflow.training.joint_step import JointStep
+    from ecg_mlflow.training.step import JointStep
 
     stream = training_ways.load(data).stream()
     steps = [build(net, number) for number in numbers]
@@ -108,7 +108,7 @@ def seconds_to_a_smaller_set(connection: Connection, net: str, k: int, data: str
     """Send the CPU time of the first call without the last model, after one with all."""
     import training_ways
 
-    from ecg_mlflow.training.joint_step import JointStep
+    from ecg_mlflow.training.step import JointStep
 
     (batch,) = training_ways.load(data).batches(1)
     steps = [build(net, number) for number in range(k)]

@@ -37,7 +37,7 @@ from ecg_mlflow.study.driver import StudyOptions, run_study
 from ecg_mlflow.study.jobs import REPORT, Ended
 from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.planning import plan_study
-from ecg_mlflow.study.request import Overrides, StudyRequest
+from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.resume import KnownRuns, ResumeAction
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, IDENTITY_TAG
@@ -70,7 +70,7 @@ def research(n: int, epochs: int) -> Research:
 
 def between_runs(folder: Path) -> dict[str, list[float]]:
     """Return the seconds between runs in one warm worker, whole and in parts."""
-    plan = plan_study(research(N_RUNS, epochs=2), load_corpus("demo:200"), Overrides())
+    plan = plan_study(research(N_RUNS, epochs=2), load_corpus("demo:200"), StudyRequest())
     client = connect(f"sqlite:///{folder / 'overhead.db'}")
     ended: list[float] = []
     started: list[float] = []
@@ -116,7 +116,7 @@ def planning() -> list[float]:
     times = []
     for _ in range(REPEATS):
         started = time.perf_counter()
-        plan = plan_study(design, corpus, Overrides())
+        plan = plan_study(design, corpus, StudyRequest())
         times.append(time.perf_counter() - started)
         assert len(plan.runs) == N_CONFIGS
     return times
@@ -124,7 +124,7 @@ def planning() -> list[float]:
 
 def resuming(folder: Path) -> list[float]:
     """Return the seconds in which a study of 1,000 finished runs is read and decided on."""
-    plan = plan_study(research(N_CONFIGS, epochs=2), load_corpus("demo:200"), Overrides())
+    plan = plan_study(research(N_CONFIGS, epochs=2), load_corpus("demo:200"), StudyRequest())
     client = connect(f"sqlite:///{folder / 'large.db'}")
     with Study.open(client, "large", "large") as study:
         for run in plan.runs:

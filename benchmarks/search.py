@@ -48,7 +48,7 @@ from ecg_mlflow.search.samplers import make_sampler
 from ecg_mlflow.search.space import Space
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.study.planning import plan_study
-from ecg_mlflow.study.request import Overrides
+from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.resume import KnownRuns
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.trials import SelectionRule
@@ -313,7 +313,7 @@ def describe_space(values: Sequence[float]) -> str:
 def compare(client: MlflowClient, trials: int, seeds: int, replays: int) -> None:
     """Run what is missing, and print the table."""
     corpus = load_corpus(DATA)
-    plan = plan_study(research, corpus, Overrides())
+    plan = plan_study(research, corpus, StudyRequest())
     whole = study(client, "exhaustive")
     missing = {run.identity for run in plan.runs} ^ whole.curves.keys()
     if missing or {len(one) for one in whole.curves.values()} != {EPOCHS}:

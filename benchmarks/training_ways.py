@@ -25,9 +25,8 @@ from ecg_mlflow.pipeline.prepare import prepare, select
 from ecg_mlflow.records import Corpus, load_corpus
 from ecg_mlflow.records.locating import find_headers
 from ecg_mlflow.training import Branch, TrainingLoop
-from ecg_mlflow.training.joint_step import JointStep
 from ecg_mlflow.training.schedule import Schedule
-from ecg_mlflow.training.step import CompiledStep
+from ecg_mlflow.training.step import CompiledStep, JointStep
 
 Floats = npt.NDArray[np.float32]
 

@@ -17,7 +17,7 @@ from ecg_mlflow.executors import worker_main
 from ecg_mlflow.records import Corpus
 from ecg_mlflow.study.plan import StudyPlan
 from ecg_mlflow.study.planning import plan_study
-from ecg_mlflow.study.request import Overrides
+from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.tracking.runs import REASON_TAG
 
 PARENT_TAG = "mlflow.parentRunId"
@@ -61,11 +61,16 @@ def small_research(**changes: Any) -> Research:
 
 
 def small_plan(
-    corpus: Corpus | Path, overrides: Mapping[str, Any] | None = None, **changes: Any
+    corpus: Corpus | Path,
+    request: Mapping[str, Any] | None = None,
+    *,
+    sampled: bool = False,
+    **changes: Any,
 ) -> StudyPlan:
     """Plan the small research on some records."""
     found = load_corpus(str(corpus)) if isinstance(corpus, Path) else corpus
-    return plan_study(small_research(**changes), found, Overrides(**(overrides or {})))
+    asked = StudyRequest(**(request or {}))
+    return plan_study(small_research(**changes), found, asked, sampled=sampled)
 
 
 def grid_text(before: str = "", **fields: str) -> str:

@@ -11,7 +11,7 @@ in the one-dimensional form that CardIO and BatchFlow trained on ECGs.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -97,35 +97,35 @@ class ResNetSpec:
         if not 0 <= self.momentum < 1:
             raise ModelError(f"momentum={self.momentum} must lie in [0, 1)")
 
+    def residual_blocks(self) -> Iterator[tuple[int, int]]:
+        """Yield the number of filters and the stride of each residual block."""
+        for group, (n_blocks, n_filters) in enumerate(zip(self.blocks, self.filters, strict=True)):
+            for block in range(n_blocks):
+                yield n_filters, 2 if group > 0 and block == 0 else 1
+
     def convolutions(self) -> list[tuple[int, int, int, int]]:
         """Return for each convolution ``(kernel width, channels in and out, output length)``."""
         length, leads = self.input_shape
+        length, width = -(-length // 2), self.input_filters
+        found = [(STEM_KERNEL, leads, width, length)]
         length = -(-length // 2)
-        found = [(STEM_KERNEL, leads, self.input_filters, length)]
-        length = -(-length // 2)
-        width = self.input_filters
-        for group, (n_blocks, n_filters) in enumerate(zip(self.blocks, self.filters, strict=True)):
-            for block in range(n_blocks):
-                strided = group > 0 and block == 0
-                length = -(-length // 2) if strided else length
-                if strided or width != n_filters:
-                    found.append((1, width, n_filters, length))
-                for _ in range(self.layout.count("c")):
-                    found.append((BLOCK_KERNEL, width, n_filters, length))
-                    width = n_filters
+        for n_filters, stride in self.residual_blocks():
+            length = -(-length // stride)
+            if stride > 1 or width != n_filters:
+                found.append((1, width, n_filters, length))
+            for _ in range(self.layout.count("c")):
+                found.append((BLOCK_KERNEL, width, n_filters, length))
+                width = n_filters
         return found
 
     def trainable_parameters(self) -> int:
         """Return the number of trainable parameters, from the formula."""
-        norms = 2 * self.input_filters
         width = self.input_filters
-        for n_blocks, n_filters in zip(self.blocks, self.filters, strict=True):
-            for _ in range(n_blocks):
-                for letter in self.layout:
-                    if letter == "c":
-                        width = n_filters
-                    elif letter == "n":
-                        norms += 2 * width
+        norms = 2 * width
+        for n_filters, _ in self.residual_blocks():
+            for letter in self.layout:
+                width = n_filters if letter == "c" else width
+                norms += 2 * width if letter == "n" else 0
         kernels = sum(k * n_in * n_out for k, n_in, n_out, _ in self.convolutions())
         return kernels + norms + self.n_classes * (self.filters[-1] + 1)
 
@@ -137,52 +137,32 @@ class ResNetSpec:
     def build(self) -> keras.Model:
         """Build the Keras model, from windows to logits."""
         import keras
+        from keras import layers
 
         inputs = keras.Input(self.input_shape)
-        x = _stem(self)(inputs)
-        for group, (n_blocks, n_filters) in enumerate(zip(self.blocks, self.filters, strict=True)):
-            for block in range(n_blocks):
-                stride = 2 if group > 0 and block == 0 else 1
-                x = _block(self, n_filters, stride)(x)
-        x = keras.layers.GlobalAveragePooling1D()(x)
-        x = keras.layers.Dropout(self.dropout)(x)
-        return keras.Model(inputs, keras.layers.Dense(self.n_classes)(x))
+        x = _convolution(self.input_filters, STEM_KERNEL, 2)(inputs)
+        x = layers.BatchNormalization(momentum=self.momentum)(x)
+        x = layers.MaxPooling1D(POOL, strides=2, padding="same")(layers.ReLU()(x))
+        for n_filters, stride in self.residual_blocks():
+            x = self._add_block(x, n_filters, stride)
+        x = layers.Dropout(self.dropout)(layers.GlobalAveragePooling1D()(x))
+        return keras.Model(inputs, layers.Dense(self.n_classes)(x))
 
+    def _add_block(self, x: keras.KerasTensor, n_filters: int, stride: int) -> keras.KerasTensor:
+        """Add one residual block: the layers of the layout string, plus the shortcut."""
+        from keras import layers
 
-def _stem(spec: ResNetSpec) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
-    """Return convolution, norm, ReLU and max-pooling, which divide the length by 4."""
-    from keras import layers
-
-    def apply(x: keras.KerasTensor) -> keras.KerasTensor:
-        x = _convolution(spec.input_filters, STEM_KERNEL, stride=2)(x)
-        x = layers.BatchNormalization(momentum=spec.momentum)(x)
-        x = layers.ReLU()(x)
-        return layers.MaxPooling1D(POOL, strides=2, padding="same")(x)
-
-    return apply
-
-
-def _block(
-    spec: ResNetSpec, n_filters: int, stride: int
-) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
-    """Return one residual block: the layers of the layout string, plus the shortcut."""
-    from keras import layers
-
-    def apply(x: keras.KerasTensor) -> keras.KerasTensor:
         shortcut = x
         if stride > 1 or x.shape[-1] != n_filters:
             shortcut = _convolution(n_filters, 1, stride)(x)
-        first = stride
-        for letter in spec.layout:
+        for letter in self.layout:
             if letter == "c":
-                x, first = _convolution(n_filters, BLOCK_KERNEL, first)(x), 1
+                x, stride = _convolution(n_filters, BLOCK_KERNEL, stride)(x), 1
             elif letter == "n":
-                x = layers.BatchNormalization(momentum=spec.momentum)(x)
+                x = layers.BatchNormalization(momentum=self.momentum)(x)
             else:
                 x = layers.ReLU()(x)
         return layers.Add()([x, shortcut])
-
-    return apply
 
 
 def _convolution(n_filters: int, width: int, stride: int) -> keras.layers.Layer:
@@ -244,53 +224,21 @@ def ResNet(
     )
 
 
-@counts_as("ResNet18", version=1)
-@SpecBuilder
-def ResNet18(
-    input_shape: tuple[int, int],
-    n_classes: int,
-    *,
-    blocks: Sequence[int] = (2, 2, 2, 2),
-    filters: Sequence[int] = (64, 128, 256, 512),
-    layout: str = "cnacna",
-    input_filters: int = 64,
-    dropout: float = 0.4,
-    momentum: float = 0.9,
-) -> ResNetSpec:
-    """Residual network of 18 layers (He et al. 2016, table 1)."""
-    return ResNet.describe(
-        input_shape,
-        n_classes,
-        blocks=blocks,
-        filters=filters,
-        layout=layout,
-        input_filters=input_filters,
-        dropout=dropout,
-        momentum=momentum,
+def _classic(name: str, n_layers: int, blocks: Sequence[int]) -> SpecBuilder:
+    """Give the options of `ResNet` the values of a known network."""
+    describe = functools.partial(
+        ResNet.describe,
+        blocks=tuple(blocks),
+        filters=(64, 128, 256, 512),
+        layout="cnacna",
+        input_filters=64,
     )
+    vars(describe)["__name__"] = name
+    vars(describe)["__doc__"] = (
+        f"Residual network of {n_layers} layers (He et al. 2016, table 1); see `ResNetSpec`."
+    )
+    return counts_as(name, version=1)(SpecBuilder(describe))
 
 
-@counts_as("ResNet34", version=1)
-@SpecBuilder
-def ResNet34(
-    input_shape: tuple[int, int],
-    n_classes: int,
-    *,
-    blocks: Sequence[int] = (3, 4, 6, 3),
-    filters: Sequence[int] = (64, 128, 256, 512),
-    layout: str = "cnacna",
-    input_filters: int = 64,
-    dropout: float = 0.4,
-    momentum: float = 0.9,
-) -> ResNetSpec:
-    """Residual network of 34 layers (He et al. 2016, table 1)."""
-    return ResNet.describe(
-        input_shape,
-        n_classes,
-        blocks=blocks,
-        filters=filters,
-        layout=layout,
-        input_filters=input_filters,
-        dropout=dropout,
-        momentum=momentum,
-    )
+ResNet18 = _classic("ResNet18", 18, (2, 2, 2, 2))
+ResNet34 = _classic("ResNet34", 34, (3, 4, 6, 3))

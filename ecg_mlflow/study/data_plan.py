@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.errors import EcgMlflowError, PipelineError, ResearchError
+from ecg_mlflow.errors import PipelineError, ResearchError
 from ecg_mlflow.pipeline import (
     BatchSource,
-    Prepared,
     Selection,
     Stages,
     WindowMaker,
@@ -25,7 +25,7 @@ from ecg_mlflow.pipeline.spec import check_deterministic, stages_to_json
 from ecg_mlflow.records import BadRecord, Corpus
 from ecg_mlflow.records.label_sets import split_label
 from ecg_mlflow.records.splits import TRAIN, Parts
-from ecg_mlflow.study.settings import Settings
+from ecg_mlflow.study.research import Settings, located_errors
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class DataPlan:
         ``(length, n_leads)`` of a window.
     windows_per_epoch
         Of training, about: resampling by chance may change it.
+    test_pipeline
+        The test pipeline as a model would keep it; None where no model can, as a note says.
     notes
         What the user should know.
     """
@@ -47,6 +49,7 @@ class DataPlan:
     sides: Mapping[str, Selection]
     input_shape: tuple[int, int]
     windows_per_epoch: int
+    test_pipeline: list[dict[str, Any]] | None
     notes: tuple[str, ...]
 
 
@@ -95,41 +98,33 @@ def plan_data(corpus: Corpus, parts: Parts, settings: Settings) -> DataPlan:
         If a part lacks a class, a label has no number of windows, or training and testing make
         different shapes.
     """
-    sides = {
-        name: select(corpus, _stages(settings, name), rows.tolist()) for name, rows in parts.items()
-    }
-    leads = {}
-    for name, selection in sides.items():
-        try:
-            leads[name] = _check_side(corpus, settings, name, selection)
-        except EcgMlflowError as error:
-            raise ResearchError(f"the {name} records: {error}") from error
-    shapes = {
-        name: (int(_stages(settings, name).split.length), n_leads)
-        for name, n_leads in leads.items()
-    }
+    sides, shapes = {}, {}
+    for name, rows in parts.items():
+        with located_errors(f"the {name} records"):
+            sides[name] = select(corpus, settings.stages(name), rows.tolist())
+            shapes[name] = _check_side(corpus, settings, name, sides[name])
     if len(set(shapes.values())) > 1:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise ResearchError(
             f"one model can't take the windows (length, leads) of all sides: {listed}. Give the "
             "train and test pipelines the same length and leads"
         )
-    train = sides[TRAIN]
-    return DataPlan(
-        sides,
-        shapes[TRAIN],
-        _count_windows(corpus, settings.train, train),
-        tuple(_notes(corpus, settings, sides)),
-    )
+    notes = [*_notes(corpus, settings, sides)]
+    kept = None
+    try:
+        check_deterministic(settings.test)
+        kept = stages_to_json(settings.test)
+    except PipelineError as error:
+        notes.append(f"the study runs, but its models can't be promoted: {error}")
+    n_windows = _count_windows(corpus, settings.train, sides[TRAIN])
+    return DataPlan(sides, shapes[TRAIN], n_windows, kept, tuple(notes))
 
 
-def _stages(settings: Settings, side: str) -> Stages:
-    return settings.train if side == TRAIN else settings.test
-
-
-def _check_side(corpus: Corpus, settings: Settings, name: str, selection: Selection) -> int:
-    """Check one side; return its number of leads."""
-    stages = _stages(settings, name)
+def _check_side(
+    corpus: Corpus, settings: Settings, name: str, selection: Selection
+) -> tuple[int, int]:
+    """Check one side; return the shape of its windows."""
+    stages = settings.stages(name)
     counts = Counter(one for label in selection.labels for one in split_label(label))
     missing = [label for label in settings.classes if not counts[label]]
     if missing:
@@ -140,7 +135,7 @@ def _check_side(corpus: Corpus, settings: Settings, name: str, selection: Select
         )
     for label in set(selection.labels):
         stages.split.value(label)
-    return len(output_leads(corpus, stages, selection.rows))
+    return int(stages.split.length), len(output_leads(corpus, stages, selection.rows))
 
 
 def _count_windows(corpus: Corpus, stages: Stages, selection: Selection) -> int:
@@ -155,7 +150,7 @@ def _count_windows(corpus: Corpus, stages: Stages, selection: Selection) -> int:
 
 def _notes(corpus: Corpus, settings: Settings, sides: Mapping[str, Selection]) -> Iterable[str]:
     for name, selection in sides.items():
-        stages = _stages(settings, name)
+        stages = settings.stages(name)
         found = {float(corpus.fs[row]) for row in selection.rows}
         for action in stages.once:
             found = {action.output_fs(fs) for fs in found}
@@ -165,11 +160,6 @@ def _notes(corpus: Corpus, settings: Settings, sides: Mapping[str, Selection]) -
                 f"records have {', '.join(f'{fs:g}' for fs in sorted(found))} Hz. "
                 "resample_signals(fs) would make them equal."
             )
-    try:
-        check_deterministic(settings.test)
-        stages_to_json(settings.test)
-    except PipelineError as error:
-        yield f"the study runs, but its models can't be promoted: {error}"
     n_train = len(sides[TRAIN].rows)
     rest = n_train % settings.batch_size
     if settings.drop_last and rest:
@@ -185,8 +175,8 @@ def batch_sources(
     """Make each side's source of batches; what runs once per record runs here, or is found."""
     sources = {}
     for name, selection in sides.items():
-        stages, training = _stages(settings, name), name == TRAIN
-        prepared: Prepared = prepare(corpus, stages, selection.rows)
+        stages, training = settings.stages(name), name == TRAIN
+        prepared = prepare(corpus, stages, selection.rows)
         sources[name] = BatchSource(
             WindowMaker(stages, prepared, selection.rows, selection.labels, training=training),
             selection.rows,
@@ -206,7 +196,5 @@ def try_batches(corpus: Corpus, settings: Settings, data: DataPlan) -> None:
         If a batch can't be made: an action fails, or makes other shapes, NaN or infinite values.
     """
     for name, source in batch_sources(corpus, settings, data.sides).items():
-        try:
+        with located_errors(f"the {name} pipeline"):
             next(source.epoch(settings.seed, 0, 0, shuffle=False))
-        except EcgMlflowError as error:
-            raise ResearchError(f"the {name} pipeline: {error}") from error

@@ -1,4 +1,4 @@
-"""Describe a study and its runs for MLflow: params, data sets, configurations, the note."""
+"""Describe a study and its runs for MLflow, and its plan as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -13,17 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from ecg_mlflow.errors import PipelineError
-from ecg_mlflow.grids import Grid
 from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.models.build import weight_seed
-from ecg_mlflow.pipeline import Stages
-from ecg_mlflow.pipeline.spec import check_deterministic, stages_to_json
 from ecg_mlflow.records import Corpus, list_bad_records
 from ecg_mlflow.records.label_sets import split_label
 from ecg_mlflow.records.locating import asked_for
-from ecg_mlflow.search.space import Space
+from ecg_mlflow.reports.text_tables import aligned
 from ecg_mlflow.study.plan import ConfigPlan, PlannedRun, StudyPlan
 from ecg_mlflow.study.research import RESERVED
 from ecg_mlflow.study.search_config import SearchConfig, selection_warnings
@@ -76,12 +72,7 @@ def describe_study(
             client.log_text(run_id, "\n".join(list_bad_records(plan.bad)), "left_out.txt")
     state = describe_state(plan, search, [], Counts(n_runs))
     first = search.rule.first
-    study.describe(
-        state,
-        first.metric,
-        higher_is_better=first.maximize,
-        n_runs=n_runs,
-    )
+    study.describe(state, first.metric, higher_is_better=first.maximize, n_runs=n_runs)
 
 
 def study_params(plan: StudyPlan, search: SearchConfig, n_runs: int) -> dict[str, object]:
@@ -94,7 +85,7 @@ def study_params(plan: StudyPlan, search: SearchConfig, n_runs: int) -> dict[str
     }
     return {
         "study": research.name,
-        "configurations": n_configs(plan),
+        "configurations": plan.n_configs,
         "repetitions": research.repetitions,
         "runs": n_runs,
         "seed": research.seed,
@@ -105,15 +96,6 @@ def study_params(plan: StudyPlan, search: SearchConfig, n_runs: int) -> dict[str
         "objective": ", ".join(map(str, rule.objectives)),
         **(chosen if search.selects else {}),
     }
-
-
-def n_configs(plan: StudyPlan) -> int | str:
-    """Return how many configurations there are to choose from."""
-    if not plan.sampled:
-        return len(plan.configs)
-    assert isinstance(plan.research.grid, Grid)
-    n = Space(plan.research.grid).n_configs
-    return "unlimited" if n is None else n
 
 
 def run_name(run: PlannedRun) -> str:
@@ -133,23 +115,15 @@ def run_params(run: PlannedRun) -> dict[str, object]:
     """
     settings, network = run.config.settings, run.config.network
     params = {
-        "model": settings.model_name,
         **{name: value for name, value in settings.arguments.items() if name not in RESERVED},
-        "epochs": settings.epochs,
-        "batch_size": settings.batch_size,
-        "drop_last": settings.drop_last,
-        "test_every": settings.test_every,
+        **_shared_values(run),
         "optimizer": settings.optimizer,
         "loss_function": settings.loss,
         "classes": ", ".join(settings.classes),
-        "positive": settings.positive,
         **({"multilabel": True} if settings.multilabel else {}),
-        "seed": settings.seed,
         # An option may replace any of the above; its alias is the name that the user chose.
         **run.config.config.alias(),
-        "weight_seed": weight_seed(settings.seed, run.repetition),
-        "repetition": run.repetition,
-        "config": run.config.index,
+        **_place(run),
         "trainable_parameters": network.parameters if network else "unknown",
     }
     # The positive class is looked for by its name.
@@ -163,63 +137,58 @@ def _shown(value: object) -> object:
     return f"{text[: PARAM_SHOWN - 15]} ... ({digest(text)[:8]})"
 
 
+def _shared_values(run: PlannedRun) -> dict[str, object]:
+    """Return what params and the full configuration have in common."""
+    settings = run.config.settings
+    names = ("epochs", "batch_size", "drop_last", "test_every", "positive", "seed")
+    return {"model": settings.model_name} | {name: getattr(settings, name) for name in names}
+
+
+def _place(run: PlannedRun) -> dict[str, object]:
+    """Return what tells a run from those of its configuration, and the configuration's number."""
+    seed = weight_seed(run.config.settings.seed, run.repetition)
+    return {"weight_seed": seed, "repetition": run.repetition, "config": run.config.index}
+
+
 def full_configuration(run: PlannedRun) -> dict[str, Any]:
     """Return a run's whole configuration as plain data: values where params have aliases."""
-    settings = run.config.settings
+    settings, data = run.config.settings, run.config.data
     return {
         "identity": run.identity,
         "options": run.config.config.alias(),
-        "config": run.config.index,
-        "repetition": run.repetition,
-        "model": settings.model_name,
+        **_place(run),
+        **_shared_values(run),
         "model_arguments": {name: repr(value) for name, value in settings.arguments.items()},
         "train": [str(action) for action in settings.train.actions],
         "test": [str(action) for action in settings.test.actions],
-        "test_pipeline": kept_pipeline(settings.test),
+        "test_pipeline": data.test_pipeline,
         "classes": list(settings.classes),
-        "positive": settings.positive,
         "multilabel": settings.multilabel,
-        "epochs": settings.epochs,
-        "batch_size": settings.batch_size,
-        "drop_last": settings.drop_last,
-        "test_every": settings.test_every,
         "optimizer": repr(settings.optimizer),
         "loss": repr(settings.loss),
-        "seed": settings.seed,
-        "weight_seed": weight_seed(settings.seed, run.repetition),
         "iterations": run.config.n_iterations,
-        "windows_per_epoch": run.config.data.windows_per_epoch,
-        "input_shape": list(run.config.data.input_shape),
+        "windows_per_epoch": data.windows_per_epoch,
+        "input_shape": list(data.input_shape),
     }
-
-
-def kept_pipeline(stages: Stages) -> list[dict[str, Any]] | None:
-    """Return a test pipeline as a model would keep it; None where no model can."""
-    try:
-        check_deterministic(stages)
-        return stages_to_json(stages)
-    except PipelineError:
-        return None  # the plan's notes say why
 
 
 def dataset_infos(corpus: Corpus, config: ConfigPlan) -> dict[str, DatasetInfo]:
     """Describe each side's records for MLflow."""
     found = {}
-    source = corpus.source
     # "demo: 400 made-up records" and "cinc2017: ..." by their first word, files by their folder.
-    source = Path(source).name if Path(source).is_absolute() else source.partition(":")[0]
+    path = Path(corpus.source)
+    source = path.name if path.is_absolute() else corpus.source.partition(":")[0]
     data = asked_for(corpus.source)
     for side, selection in config.data.sides.items():
         rows = tuple(map(int, selection.rows))
         seconds = corpus.n_samples[list(rows)] / corpus.fs[list(rows)]
-        found_labels = Counter(one for label in selection.labels for one in split_label(label))
-        counts = {label: found_labels[label] for label in config.settings.classes}
+        n_records = Counter(one for label in selection.labels for one in split_label(label))
         found[side] = DatasetInfo(
             f"{source} {side}",
             digest([corpus.digest, selection.rows, selection.labels], version=DATASET_VERSION),
             RecordingsSource(data, corpus.provenance.labels, corpus.digest, rows),
             len(rows),
-            counts,
+            {label: n_records[label] for label in config.settings.classes},
             tuple(sorted({float(corpus.fs[row]) for row in rows})),
             corpus.leads[rows[0]],
             (float(seconds.min()), float(np.median(seconds)), float(seconds.max())),
@@ -236,15 +205,25 @@ def describe_state(
 ) -> str:
     """Write the parent's description: the design, the state and the best, in Markdown."""
     research, metric = plan.research, search.rule.first.metric
+
+    def options(row: Mapping[str, object]) -> str:
+        names = [name for name in research.grid.names if name in row]
+        return ", ".join(f"{name} {row[name]}".replace("|", r"\|") for name in names)
+
     parts = ", ".join(f"{len(part)} {name}" for name, part in plan.parts.items())
     # What changes comes first: the UI folds all but a few lines.
     lines = [
         f"{counts.finished} of {counts.n_runs} runs finished"
         + (f", {counts.pruned} pruned" if counts.pruned else "")
-        + (f", {counts.failed} failed." if counts.failed else "."),
-        *(_best(row, research.grid.names, metric) for row in rows[:1]),
+        + (f", {counts.failed} failed." if counts.failed else ".")
+    ]
+    if rows:
+        of = f" of {options(rows[0])}" if options(rows[0]) else ""
+        value = _number(rows[0][metric])
+        lines.append(f"Best so far: {metric} {value}{of} (mean of {rows[0]['runs']} runs).")
+    lines += [
         "",
-        f"**{research.name}**: {n_configs(plan)} configurations x {research.repetitions} "
+        f"**{research.name}**: {plan.n_configs} configurations x {research.repetitions} "
         f"repetitions on {plan.corpus.source} ({parts} records); F1 is of "
         f"{research.positive!r} against the rest, by record.",
     ]
@@ -258,21 +237,76 @@ def describe_state(
     if rows:
         lines += ["", f"| rank | configuration | runs | {metric} | sd |", "|---|---|---|---|---|"]
         for row in rows[:SHOWN_ROWS]:
-            config = _options(row, research.grid.names)
             values = " | ".join(_number(row[name]) for name in (metric, f"{metric}_std"))
-            lines.append(f"| {row['rank']} | {config} | {row['runs']} | {values} |")
+            lines.append(f"| {row['rank']} | {options(row)} | {row['runs']} | {values} |")
     return "\n".join(lines)
-
-
-def _options(row: Mapping[str, object], names: Sequence[str]) -> str:
-    return ", ".join(f"{name} {row[name]}".replace("|", r"\|") for name in names if name in row)
-
-
-def _best(row: Mapping[str, object], names: Sequence[str], metric: str) -> str:
-    options = _options(row, names)
-    what = f" of {options}" if options else ""
-    return f"Best so far: {metric} {_number(row[metric])}{what} (mean of {row['runs']} runs)."
 
 
 def _number(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) and math.isfinite(value) else "-"
+
+
+# --- The plan, on a terminal ----------------------------------------------------------------------
+
+
+def plan_table(plan: StudyPlan, search: SearchConfig, n_workers: int) -> str:
+    """Write a plan: one line per configuration, and what the study takes in all.
+
+    Parameters
+    ----------
+    plan, search
+        The plan, and how it chooses among its configurations.
+    n_workers
+        How many runs train at once, for the estimate of the time.
+    """
+    rows = [
+        [
+            str(config.index),
+            config.name,
+            f"{config.network.parameters:,}" if config.network else "?",
+            f"{config.n_iterations:,}",
+            _duration(config.seconds),
+        ]
+        for config in plan.configs
+    ]
+    header = ["#", "configuration", "parameters", "iterations", "time of one run"]
+    parts = ", ".join(f"{len(part)} {name}" for name, part in plan.parts.items())
+    n_planned, what = _size(plan, search)
+    # No worker is idle before the end, except that one run is on one worker.
+    share = n_planned * plan.seconds / len(plan.runs) / n_workers
+    seconds = max(share, max(config.seconds for config in plan.configs))
+    early = ", less what is given up early" if search.selects else ""
+    return "\n".join(
+        [
+            *aligned([header, *rows]),
+            "",
+            f"{plan.research.name}: {what} x "
+            f"{plan.research.repetitions} repetitions = {n_planned} runs, plan "
+            f"{plan.digest[:12]}",
+            *([f"chosen by {search}"] if search.selects else []),
+            f"records: {parts} of {len(plan.corpus)} from {plan.corpus.source}",
+            f"estimated time: {_duration(seconds)} with {n_workers} CPU workers of one core "
+            f"(within a factor of about 2){early}",
+        ]
+    )
+
+
+def _size(plan: StudyPlan, search: SearchConfig) -> tuple[int, str]:
+    """Return how many runs there are at most, and of what."""
+    if not plan.sampled:
+        return len(plan.runs), f"{len(plan.configs)} configurations"
+    n = plan.n_configs
+    trials = n if search.trials is None else search.trials
+    if isinstance(n, int) and isinstance(trials, int):
+        trials = min(n, trials)
+    assert isinstance(trials, int), "a search without an end has been refused"
+    what = f"{trials} of {n} configurations (examples above)"
+    return trials * plan.research.repetitions, what
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

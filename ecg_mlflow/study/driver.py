@@ -6,6 +6,7 @@ It decides and logs; it never trains, loads no TensorFlow and holds no GPU.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -65,8 +66,6 @@ class StudyOptions:
         Parent run to work in: one that ``mlflow run`` has created, or a study to resume.
     code
         The grid file and what it has beside it, which workers get.
-    log_dir
-        For the workers' output.
     search
         How the study chooses among its configurations.
     """
@@ -75,13 +74,7 @@ class StudyOptions:
     where: Sequence[Slot] | RayShare
     run_id: str | None = None
     code: UserCode = field(default_factory=UserCode)
-    log_dir: Path | None = None
     search: SearchConfig = field(default_factory=SearchConfig)
-
-    @property
-    def grid_file(self) -> Path:
-        """Where the research comes from."""
-        return Path(self.request.grid)
 
     @property
     def reuse(self) -> bool:
@@ -118,16 +111,14 @@ def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> S
     StorageFullError, TrackingError
         If a disk is full or the store stays away; the study can be resumed.
     """
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, _only_driver(options.run_id):
         retry = RetryPolicy(on_wait=_Waiting(stop))
-        retrying = retry.client(client)
-        known_runs = _look_up(plan, retrying, options)
-        with _only_driver(options.run_id):
-            if options.run_id is not None:
-                # While nothing has been touched: it may be another study.
-                _check_same_study(plan, options.run_id, known_runs)
-            with _opened(plan, client, options, retry) as study:
-                return _run(plan, study, options, known_runs, stop)
+        known_runs = _look_up(plan, retry.client(client), options)
+        if options.run_id is not None:
+            # While nothing has been touched: it may be another study.
+            _check_same_study(plan, options.run_id, known_runs)
+        with _opened(plan, client, options, retry) as study:
+            return _run(plan, study, options, known_runs, stop)
 
 
 def _look_up(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> KnownRuns:
@@ -229,7 +220,7 @@ def _run(
         n_unscored = _train(plan, options, scheduler, dispatcher, stop)
         status.refresh()
         if search.selects:
-            conclude_search(study, plan, scheduler, search, options.grid_file)
+            conclude_search(study, plan, scheduler, search, Path(options.request.grid))
         result = StudyResult(
             study.run_id,
             status.n_finished,
@@ -259,7 +250,6 @@ def _train(
         "ecg_mlflow.study.worker.main:work",
         options.where,
         corpus=plan.corpus.path,
-        log_dir=options.log_dir,
         hang_s=60 * options.request.hang_minutes,
     )
     try:
@@ -279,18 +269,16 @@ class _Waiting:
 
     def __init__(self, stop: StopRequest) -> None:
         self._stop = stop
-        self._told_s = self._before_s = 0.0
+        self._before_s = math.inf
 
     def __call__(self, waited_s: float, error: BaseException) -> None:
-        if waited_s < self._before_s:  # another outage
-            self._told_s = 0.0
-        self._before_s = waited_s
-        if waited_s >= self._told_s:
-            self._told_s += MESSAGE_S
+        is_another = waited_s < self._before_s
+        if is_another or waited_s // MESSAGE_S > self._before_s // MESSAGE_S:
             what = str(error).partition("\n")[0][:300]
             tqdm.write(
                 f"the store is away, waiting for it ({waited_s:.0f} s so far; workers train on): "
                 f"{what}",
                 file=sys.stderr,
             )
+        self._before_s = waited_s
         self._stop.check()

@@ -11,7 +11,7 @@ from typing import Any
 from ecg_mlflow.executors import describe_error
 from ecg_mlflow.pipeline import Selection
 from ecg_mlflow.records.splits import TEST, VALIDATION
-from ecg_mlflow.study.settings import Settings
+from ecg_mlflow.study.research import Settings
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo
 from ecg_mlflow.training.schedule import Schedule
 

@@ -18,13 +18,12 @@ from ecg_mlflow.executors.factory import RayShare
 from ecg_mlflow.records import Corpus, load_corpus
 from ecg_mlflow.records.locating import DEMO_RECORDS, is_demo, located
 from ecg_mlflow.reports.text_tables import result_table
+from ecg_mlflow.study.descriptions import plan_table
 from ecg_mlflow.study.driver import StudyOptions, StudyResult, run_study
 from ecg_mlflow.study.grid_file import find_grid_file, load_grid_file
-from ecg_mlflow.study.model_costs import probe_networks
 from ecg_mlflow.study.plan import StudyPlan
-from ecg_mlflow.study.plan_table import plan_table
-from ecg_mlflow.study.planning import plan_study
-from ecg_mlflow.study.request import Overrides, StudyRequest
+from ecg_mlflow.study.planning import plan_study, probe_networks
+from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.research import Research
 from ecg_mlflow.study.resume import reap_dead_studies, resumed
 from ecg_mlflow.study.search_config import GRID, SearchConfig, selection_warnings
@@ -82,35 +81,32 @@ def _plan(request: StudyRequest, research: Research) -> StudyPlan:
     data = located(request.data or "demo", request.folders)
     if data in DEMO_RECORDS:
         data = f"{data}:{research.demo.records}"
-    overrides: Overrides = request
     if is_demo(data):
-        overrides = _within_demo_budget(research, overrides)
+        request = _within_demo_budget(research, request)
     corpus = _load_corpus(data, request.labels and located(request.labels, request.folders))
     sampled = request.search.get("sampler", GRID) != GRID
-    return plan_study(research, corpus, overrides, sampled=sampled)
+    return plan_study(research, corpus, request, sampled=sampled)
 
 
-def _within_demo_budget(research: Research, overrides: Overrides) -> Overrides:
+def _within_demo_budget(research: Research, request: StudyRequest) -> StudyRequest:
     """Fill in the grid file's smaller numbers where the user gave none, and say so in one line."""
-    budget = research.demo
-    names = {"epochs": "epochs", "repetitions": "reps", "test_every": "test_every"}
     smaller = {
         name: value
-        for name in names
-        if getattr(overrides, name) is None
-        and (value := getattr(budget, name)) not in (None, getattr(research, name))
+        for name in ("epochs", "repetitions", "test_every")
+        if getattr(request, name) is None
+        and (value := getattr(research.demo, name)) not in (None, getattr(research, name))
     }
     if smaller:
         changed = ", ".join(
-            f"{names[name]}={value} instead of {getattr(research, name)!r}"
+            f"{name}={value} instead of {getattr(research, name)!r}"
             for name, value in smaller.items()
-        )
+        ).replace("repetitions=", "reps=")
         print(
             f"note: on the demo corpus of made-up records {research.name} runs with {changed}; "
             "data=FOLDER runs the whole study",
             file=sys.stderr,
         )
-    return replace(overrides, **smaller)
+    return replace(request, **smaller)
 
 
 def _load_corpus(data: str, labels: str | None) -> Corpus:
@@ -155,11 +151,10 @@ def _where(request: StudyRequest) -> list[Slot] | RayShare:
             f"gpus={request.gpus!r} names GPUs of this machine; Ray shares out those of its "
             "cluster: say gpus_per_worker=1, or 0.5 for two workers on each"
         )
-    cpus = float(request.threads or 1)
     return RayShare(
         request.workers,
         request.ray_address,
-        cpus,
+        float(request.threads or 1),
         request.gpus_per_worker,
         request.visible_devices,
     )
@@ -181,8 +176,7 @@ def _slots(request: StudyRequest) -> list[Slot]:
         (slot,) = plan_slots(1, None, count_cores(), threads=threads)
         os.environ.update(slot.env)  # read by TensorFlow and numba when they are imported
         return []
-    environ = dict(os.environ)
-    environ.pop("CUDA_VISIBLE_DEVICES", None)
+    environ = {n: value for n, value in os.environ.items() if n != "CUDA_VISIBLE_DEVICES"}
     if request.visible_devices is not None:
         environ["CUDA_VISIBLE_DEVICES"] = request.visible_devices
     visible = find_gpus(environ) if request.gpus else []

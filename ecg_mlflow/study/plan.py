@@ -1,17 +1,19 @@
-"""The plan of a study as plain values: its configurations, its runs in order, what they cost."""
+"""The plan of a study: its configurations, its runs in order, what they cost."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from ecg_mlflow.grids import ConfigAlias
-from ecg_mlflow.grids.canonical import digest
+from ecg_mlflow.errors import EcgMlflowError, ModelError
+from ecg_mlflow.grids import ConfigAlias, Grid
+from ecg_mlflow.grids.canonical import Known, digest
 from ecg_mlflow.records import BadRecord, Corpus
 from ecg_mlflow.records.splits import TRAIN, Parts
-from ecg_mlflow.study.data_plan import DataPlan
-from ecg_mlflow.study.research import Research
-from ecg_mlflow.study.settings import Settings
+from ecg_mlflow.search.space import Space
+from ecg_mlflow.study.data_plan import DataPlan, plan_data, try_batches
+from ecg_mlflow.study.research import Research, Settings, config_name, located_errors
+from ecg_mlflow.study.step_factory import step_factory
 from ecg_mlflow.training.schedule import Schedule
 
 #: Seconds on one CPU core: to start a run, for one window, and for one multiply-add of a forward
@@ -102,14 +104,80 @@ class PlannedRun:
         return f"{self.config.index:02d}-r{self.repetition}"
 
 
-class Planner(Protocol):
-    """Plans configurations one by one; see `ecg_mlflow.study.planning.ConfigPlanner`."""
+class ConfigPlanner:
+    """Plans configurations one by one; those that share pipelines share their data's plan.
 
-    def plan(self, index: int, config: ConfigAlias) -> ConfigPlan:
-        """Plan a configuration."""
+    Parameters
+    ----------
+    research, corpus, parts
+        What holds for all of them.
+    """
+
+    def __init__(self, research: Research, corpus: Corpus, parts: Parts) -> None:
+        self._research = research
+        self._corpus = corpus
+        self._parts = parts
+        self._planned: dict[str, DataPlan] = {}
+        self._known: Known = {}
+        self._shared = digest([corpus.digest, dict(parts.items())])
+
+    def plan(self, index: int, config: ConfigAlias, settings: Settings | None = None) -> ConfigPlan:
+        """Plan a configuration.
+
+        Parameters
+        ----------
+        index
+            Its place in the study.
+        config
+            Its options.
+        settings
+            What follows from them, where that is known already.
+
+        Raises
+        ------
+        ResearchError
+            If something is wrong with it; the message names it.
+        """
+        one = settings or self._research.settings(config)
+        shared = [one.train, one.test, one.classes, one.batch_size, one.drop_last]
+        key = digest(shared, known=self._known)
+        with located_errors(f"configuration {config_name(config)}"):
+            if key not in self._planned:
+                self._planned[key] = plan_data(self._corpus, self._parts, one)
+                try_batches(self._corpus, one, self._planned[key])
+            data = self._planned[key]
+            network = describe_network(one, data.input_shape)
+        stream = digest([key, one.seed, step_factory(one)], known=self._known)
+        return ConfigPlan(index, config, one, data, network, stream)
 
     def runs(self, config: ConfigPlan) -> tuple[PlannedRun, ...]:
-        """Plan its repetitions."""
+        """Plan the repetitions of a configuration."""
+        decided = [config.settings, step_factory(config.settings)]
+        of_config = digest(decided, known=self._known)
+        return tuple(
+            PlannedRun(config, repetition, digest([self._shared, of_config, repetition]))
+            for repetition in range(self._research.repetitions)
+        )
+
+
+def describe_network(settings: Settings, input_shape: tuple[int, int]) -> Network | None:
+    """Describe a model without building it, where its builder can.
+
+    Raises
+    ------
+    ModelError
+        If it refuses the arguments.
+    """
+    describe = getattr(settings.builder, "describe", None)
+    if describe is None:
+        return None
+    try:
+        spec = describe(input_shape, len(settings.classes), **settings.arguments)
+    except EcgMlflowError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{settings.model_name} refuses its arguments: {error}") from error
+    return Network(spec.trainable_parameters(), spec.multiply_adds())
 
 
 @dataclass(frozen=True)
@@ -143,13 +211,22 @@ class StudyPlan:
     runs: tuple[PlannedRun, ...]
     bad: tuple[BadRecord, ...]
     notes: tuple[str, ...]
-    planner: Planner
+    planner: ConfigPlanner
     sampled: bool = False
 
     @property
     def digest(self) -> str:
         """Hash of the ordered runs."""
         return digest([run.identity for run in self.runs])
+
+    @property
+    def n_configs(self) -> int | str:
+        """How many configurations there are to choose from."""
+        if not self.sampled:
+            return len(self.configs)
+        assert isinstance(self.research.grid, Grid)
+        n = Space(self.research.grid).n_configs
+        return "unlimited" if n is None else n
 
     @property
     def seconds(self) -> float:
@@ -173,9 +250,7 @@ class StudyPlan:
                     "config": run.config.config.alias(),
                     "repetition": run.repetition,
                     "iterations": run.config.n_iterations,
-                    "trainable_parameters": (
-                        run.config.network.parameters if run.config.network else None
-                    ),
+                    "trainable_parameters": getattr(run.config.network, "parameters", None),
                 }
                 for run in self.runs
             ],

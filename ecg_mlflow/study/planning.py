@@ -8,39 +8,41 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.errors import EcgMlflowError, ModelError, ResearchError
+from ecg_mlflow.errors import ResearchError
+from ecg_mlflow.executors import Job, Outcome, OutcomeState, plan_slots
+from ecg_mlflow.executors.factory import make_executor
 from ecg_mlflow.grids import C, ConfigAlias, Grid
 from ecg_mlflow.grids.canonical import Known, digest
+from ecg_mlflow.grids.code_transfer import pickle_for_worker
 from ecg_mlflow.grids.selection import choose
+from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.records import BadRecord, Corpus, bad_records_error
 from ecg_mlflow.records.grouping import patients_note
-from ecg_mlflow.records.splits import Parts, Split, split_records, spread
+from ecg_mlflow.records.splits import Split, split_records, spread
 from ecg_mlflow.search.space import Space
-from ecg_mlflow.study.data_plan import DataPlan, plan_data, try_batches, uncovered_labels
-from ecg_mlflow.study.plan import ConfigPlan, Network, PlannedRun, StudyPlan
-from ecg_mlflow.study.request import Overrides
-from ecg_mlflow.study.research import Research, config_name
-from ecg_mlflow.study.settings import Settings
-from ecg_mlflow.study.step_factory import step_factory
+from ecg_mlflow.study.data_plan import uncovered_labels
+from ecg_mlflow.study.plan import ConfigPlan, ConfigPlanner, Network, StudyPlan
+from ecg_mlflow.study.request import StudyRequest
+from ecg_mlflow.study.research import Research, Settings, config_name
 
 #: Groups of copies that a note lists.
 SHOWN_COPIES = 10
 
 
 def plan_study(
-    research: Research, corpus: Corpus, overrides: Overrides, *, sampled: bool = False
+    research: Research, corpus: Corpus, request: StudyRequest, *, sampled: bool = False
 ) -> StudyPlan:
     """Plan every run and check all that can be checked without training.
 
-    1. Apply the overrides; expand the grid; put every configuration's values in their places.
+    1. Apply the request; expand the grid; put every configuration's values in their places.
     2. Leave out, or refuse, bad records, those whose label no class covers among them.
     3. Divide the records; per distinct pair of pipelines, select, cut and make a first batch.
     4. Describe the models that can describe themselves.
 
     Parameters
     ----------
-    research, corpus, overrides
-        What, on which records, and what the command line says in place of the research.
+    research, corpus, request
+        What, on which records, and what the user asks for in place of the research's words.
     sampled
         Configurations will be chosen while the study runs: plan examples of them, among which
         every value of every option occurs.
@@ -50,21 +52,18 @@ def plan_study(
     ResearchError, BadRecordsError, SplitError, PipelineError, ModelError
         For what is wrong; the message names the configuration, side or records.
     """
-    research = _override(research, overrides)
-    configs, notes = _examples(research, overrides) if sampled else _all_configs(research)
-    chosen = choose(configs, overrides.configs)
-    settings = {index: research.settings(configs[index]) for index in chosen}
-    rows = spread(len(corpus), overrides.limit)
-    kept_rows, bad = _leave_out_bad(
-        corpus, rows, settings.values(), bool(overrides.skip_bad_records)
-    )
+    research = _override(research, request)
     assert isinstance(research.split, Split)
+    configs, notes = _list_configs(research, request, sampled=sampled)
+    chosen = choose(configs, request.configs)
+    settings = {index: research.settings(configs[index]) for index in chosen}
+    rows, bad = _leave_out_bad(corpus, settings.values(), request)
     parts = split_records(
         research.split,
         corpus.ids,
         corpus.labels,
         corpus.copies,
-        kept_rows,
+        rows,
         patients=corpus.patients,
     )
     planner = ConfigPlanner(research, corpus, parts)
@@ -75,18 +74,15 @@ def plan_study(
     if corpus.copies:
         listed = "; ".join(" = ".join(group) for group in corpus.copies[:SHOWN_COPIES])
         more = len(corpus.copies) - SHOWN_COPIES
-        notes.append(
-            f"the same recording under several names: {listed}"
-            + (f" and {more} more such groups" if more > 0 else "")
-        )
+        rest = f" and {more} more such groups" if more > 0 else ""
+        notes.append(f"the same recording under several names: {listed}{rest}")
+    by_repetition = zip(*map(planner.runs, plans), strict=True)
     return StudyPlan(
         research,
         corpus,
         parts,
         tuple(plans),
-        tuple(
-            run for repetition in zip(*map(planner.runs, plans), strict=True) for run in repetition
-        ),
+        tuple(run for runs in by_repetition for run in runs),
         tuple(bad),
         (*corpus.provenance.notes, *notes),
         planner,
@@ -94,32 +90,30 @@ def plan_study(
     )
 
 
-def _all_configs(research: Research) -> tuple[list[ConfigAlias], list[str]]:
-    """List the configurations, and say which are the same."""
+def _list_configs(
+    research: Research, request: StudyRequest, *, sampled: bool
+) -> tuple[list[ConfigAlias], list[str]]:
+    """List the configurations, or examples for a sampler, and say which are the same."""
     assert isinstance(research.grid, Grid)
-    configs, twins = research.grid.unique()
-    return configs, [
-        f"configuration {config_name(twin)} equals {config_name(kept)} by value and runs once"
-        for kept, twin in twins
-    ]
-
-
-def _examples(research: Research, overrides: Overrides) -> tuple[list[ConfigAlias], list[str]]:
-    """List configurations among which every value of every option occurs."""
-    assert isinstance(research.grid, Grid)
-    if overrides.configs is not None:
+    if not sampled:
+        configs, twins = research.grid.unique()
+        return configs, [
+            f"configuration {config_name(twin)} equals {config_name(kept)} by value and runs once"
+            for kept, twin in twins
+        ]
+    if request.configs is not None:
         raise ResearchError(
-            f"configs={overrides.configs!r} chooses from a list of configurations, and a sampler "
+            f"configs={request.configs!r} chooses from a list of configurations, and a sampler "
             "chooses itself: leave configs out, or narrow the grid in the grid file"
         )
     return Space(research.grid).examples(), []
 
 
-def _override(research: Research, overrides: Overrides) -> Research:
+def _override(research: Research, request: StudyRequest) -> Research:
     changes = {
         name: value
         for name in ("epochs", "repetitions", "test_every")
-        if (value := getattr(overrides, name)) is not None
+        if (value := getattr(request, name)) is not None
     }
     for name in changes:
         if isinstance(given := getattr(research, name), C):
@@ -127,106 +121,74 @@ def _override(research: Research, overrides: Overrides) -> Research:
                 f"{name}={changes[name]!r} can't take the place of {given!r}: the grid file makes "
                 "it an option; choose configurations with configs instead"
             )
-    if overrides.limit is not None and overrides.limit < 2:
-        raise ResearchError(f"limit={overrides.limit} must leave at least 2 records")
     return replace(research, **changes)
 
 
 def _leave_out_bad(
-    corpus: Corpus,
-    rows: npt.NDArray[np.int64],
-    settings: Iterable[Settings],
-    skip: bool,
+    corpus: Corpus, settings: Iterable[Settings], request: StudyRequest
 ) -> tuple[npt.NDArray[np.int64], list[BadRecord]]:
-    bad = list(corpus.bad)
-    seen: set[str] = set()
-    label_stages: set[str] = set()
-    for one in settings:
-        key = digest([one.train.labels, one.test.labels, one.classes])
-        if key in label_stages:
-            continue
-        label_stages.add(key)
-        found = uncovered_labels(corpus, rows, one)
-        bad += [record for record in found if record.id not in seen]
-        seen |= {record.id for record in found}
-    if bad and not skip:
+    """Return the rows of the records to use, and the bad ones, of the label too."""
+    if request.limit is not None and request.limit < 2:
+        raise ResearchError(f"limit={request.limit} must leave at least 2 records")
+    rows = spread(len(corpus), request.limit)
+    distinct = {digest([one.train.labels, one.test.labels, one.classes]): one for one in settings}
+    uncovered: dict[str, BadRecord] = {}
+    for one in distinct.values():
+        uncovered = {found.id: found for found in uncovered_labels(corpus, rows, one)} | uncovered
+    bad = [*corpus.bad, *uncovered.values()]
+    if bad and not request.skip_bad_records:
         raise bad_records_error(bad)
-    return np.array([row for row in rows if corpus.ids[row] not in seen], dtype=np.int64), bad
+    return np.array([row for row in rows if corpus.ids[row] not in uncovered], dtype=np.int64), bad
 
 
-class ConfigPlanner:
-    """Plans configurations one by one; those that share pipelines share their data's plan.
-
-    Parameters
-    ----------
-    research, corpus, parts
-        What holds for all of them.
-    """
-
-    def __init__(self, research: Research, corpus: Corpus, parts: Parts) -> None:
-        self._research = research
-        self._corpus = corpus
-        self._parts = parts
-        self._planned: dict[str, DataPlan] = {}
-        self._known: Known = {}
-        self._shared = digest([corpus.digest, dict(parts.items())])
-
-    def plan(self, index: int, config: ConfigAlias, settings: Settings | None = None) -> ConfigPlan:
-        """Plan a configuration.
-
-        Parameters
-        ----------
-        index
-            Its place in the study.
-        config
-            Its options.
-        settings
-            What follows from them, where that is known already.
-
-        Raises
-        ------
-        ResearchError
-            If something is wrong with it; the message names it.
-        """
-        one = settings or self._research.settings(config)
-        shared = [one.train, one.test, one.classes, one.batch_size, one.drop_last]
-        key = digest(shared, known=self._known)
-        try:
-            if key not in self._planned:
-                self._planned[key] = plan_data(self._corpus, self._parts, one)
-                try_batches(self._corpus, one, self._planned[key])
-            data = self._planned[key]
-            network = describe_network(one, data.input_shape)
-        except EcgMlflowError as error:
-            raise ResearchError(f"configuration {config_name(config)}: {error}") from error
-        stream = digest([key, one.seed, step_factory(one)], known=self._known)
-        return ConfigPlan(index, config, one, data, network, stream)
-
-    def runs(self, config: ConfigPlan) -> tuple[PlannedRun, ...]:
-        """Plan the repetitions of a configuration."""
-        decided = [config.settings, step_factory(config.settings)]
-        of_config = digest(decided, known=self._known)
-        return tuple(
-            PlannedRun(config, repetition, digest([self._shared, of_config, repetition]))
-            for repetition in range(self._research.repetitions)
-        )
+# --- Models that can't describe themselves --------------------------------------------------------
 
 
-def describe_network(settings: Settings, input_shape: tuple[int, int]) -> Network | None:
-    """Describe a model without building it, where its builder can.
+def probe_networks(plan: StudyPlan, code: UserCode) -> StudyPlan:
+    """Build every model that can't describe itself once, on a CPU worker, and complete the plan.
 
     Raises
     ------
-    ModelError
-        If it refuses the arguments.
+    ResearchError
+        If a model can't be built; the message lists every such configuration.
     """
-    describe = getattr(settings.builder, "describe", None)
-    if describe is None:
-        return None
-    try:
-        spec = describe(input_shape, len(settings.classes), **settings.arguments)
-    except EcgMlflowError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"{settings.model_name} refuses its arguments: {error}") from error
-    return Network(spec.trainable_parameters(), spec.multiply_adds())
+    known: Known = {}
+    asking = [one for one in plan.configs if one.network is None]
+    # Configurations that differ in something else, such as a learning rate, share a model.
+    keys = {one.index: _network_key(one, known) for one in asking}
+    if not asking:
+        return plan
+    distinct = {keys[one.index]: (one.settings, one.data.input_shape) for one in asking}
+    outcome = _ask_worker(pickle_for_worker([*distinct.values()], code))
+    if outcome.state is not OutcomeState.DONE:
+        raise ResearchError(f"the models could not be built for a look at them: {outcome.error}")
+    answers = dict(zip(distinct, outcome.value, strict=True))
+    failed = [
+        f"configuration {config_name(one.config)}: {answers[keys[one.index]]}"
+        for one in asking
+        if isinstance(answers[keys[one.index]], str)
+    ]
+    if failed:
+        raise ResearchError("the model can't be built:\n" + "\n".join(failed))
+    configs = {
+        one.index: replace(one, network=one.network or Network(*answers[keys[one.index]]))
+        for one in plan.configs
+    }
+    runs = tuple(replace(run, config=configs[run.config.index]) for run in plan.runs)
+    return replace(plan, configs=tuple(configs.values()), runs=runs)
+
+
+def _network_key(config: ConfigPlan, known: Known) -> str:
+    """Digest what a model is built from."""
+    one, shape = config.settings, config.data.input_shape
+    return digest([one.builder, one.arguments, one.classes, shape], known=known)
+
+
+def _ask_worker(payload: bytes) -> Outcome:
+    (cpu,) = plan_slots(1, None, n_cores=1)
+    with make_executor("ecg_mlflow.study.worker.main:probe", [cpu]) as executor:
+        executor.submit(Job("probe", payload))
+        while True:
+            for report in executor.events(timeout=60.0):
+                if isinstance(report, Outcome):
+                    return report

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ecg_mlflow.records.locating import located
-from ecg_mlflow.study.settings import Rules
+from ecg_mlflow.study.research import Rules
 
 
-@dataclass(frozen=True, kw_only=True)
-class Overrides:
-    """What the command line says in place of the grid file; None keeps the file's value.
+@dataclass(frozen=True)
+class StudyRequest:
+    """What a user asks for; None where they left the choice to the grid file or the defaults.
 
     Attributes
     ----------
@@ -25,22 +25,8 @@ class Overrides:
         Use at most this many records, evenly spread over the sorted ones.
     skip_bad_records
         Leave bad records out instead of refusing to start.
-    """
-
-    epochs: int | None = None
-    repetitions: int | None = None
-    test_every: Rules | None = None
-    configs: str | None = None
-    limit: int | None = None
-    skip_bad_records: bool | None = None
-
-
-@dataclass(frozen=True)
-class StudyRequest(Overrides):
-    """What a user asks for; None where they left the choice to the grid file or the defaults.
-
-    Attributes
-    ----------
+    search
+        Those options of `SearchConfig` that were given.
     visible_devices
         CUDA_VISIBLE_DEVICES as it was when the command was typed.
     branches
@@ -53,15 +39,19 @@ class StudyRequest(Overrides):
         Where relative paths start, the first that fits.
     how_to_resume
         The command that resumes the study, with ``{run_id}`` in it.
-    search
-        Those options of `SearchConfig` that were given.
 
     The others are the options of ``ecg-mlflow run``.
     """
 
-    grid: str
+    grid: str = ""
     data: str | None = None
     labels: str | None = None
+    epochs: int | None = None
+    repetitions: int | None = None
+    test_every: Rules | None = None
+    configs: str | None = None
+    limit: int | None = None
+    skip_bad_records: bool | None = None
     search: Mapping[str, Any] = field(default_factory=dict)
     workers: int | None = None
     gpus: str | None = None
@@ -89,8 +79,8 @@ DESIGN = ("grid", "data", "labels", "epochs", "repetitions", "configs", "limit",
 
 def design_of(request: StudyRequest) -> dict[str, object]:
     """Return what a resumed study needs to know, with paths that hold from anywhere."""
-    design = {name: getattr(request, name) for name in DESIGN}
+    design = {name: getattr(request, name) for name in DESIGN} | {**request.search}
     for name in ("data", "labels"):
         if design[name]:
             design[name] = located(str(design[name]), request.folders)
-    return {n: value for n, value in (design | {**request.search}).items() if value is not None}
+    return {name: value for name, value in design.items() if value is not None}

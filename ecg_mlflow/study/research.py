@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from numbers import Integral
 from typing import Any
 
 from ecg_mlflow.errors import EcgMlflowError, ResearchError
 from ecg_mlflow.grids import C, ConfigAlias, Grid, Option, references, resolve
+from ecg_mlflow.grids.canonical import counts_as
 from ecg_mlflow.models.arguments import (
     ModelBuilder,
     builder_name,
@@ -20,26 +22,29 @@ from ecg_mlflow.models.arguments import (
 )
 from ecg_mlflow.pipeline import Pipeline, Stages
 from ecg_mlflow.records.label_sets import SEPARATOR
-from ecg_mlflow.records.splits import Split
+from ecg_mlflow.records.splits import TRAIN, Split
+from ecg_mlflow.stats.scores import objective_of
 from ecg_mlflow.study.grid_update import UpdateGrid
-from ecg_mlflow.study.settings import Rules, Settings
 from ecg_mlflow.training import Loss, Optimizer
 from ecg_mlflow.training.declared import LOSSES, MULTILABEL
 from ecg_mlflow.training.schedule import Schedule
 
+#: One rule of a `Schedule`, or a list of them.
+Rules = str | int | Sequence[str | int]
 #: What MLflow takes as the name of a param.
 _PARAM = re.compile(r"[\w\-. :/]{1,250}", re.ASCII)
 #: Names of params and of the leaderboard's columns that every run has for itself.
 RESERVED = frozenset(
     {
-        "config",
-        "rank",
-        "repetition",
-        "runs",
-        "test_f1",
-        "trainable_parameters",
-        "validation_f1",
-        "weight_seed",
+        *("config", "rank", "repetition", "runs", "weight_seed"),
+        *("test_f1", "trainable_parameters", "validation_f1"),
+    }
+)
+#: The fields of a research in which `C` may stand; the others hold for the whole study.
+_DESIGN = frozenset(
+    {
+        *("train", "test", "model", "model_arguments", "optimizer", "loss"),
+        *("epochs", "batch_size", "drop_last", "test_every", "seed"),
     }
 )
 
@@ -62,11 +67,47 @@ class DemoBudget:
     test_every: Rules | None = None
 
     def __post_init__(self) -> None:
-        for name in ("records", "epochs", "repetitions"):
-            if name == "records" or getattr(self, name) is not None:
-                check_whole(f"demo {name}", getattr(self, name), 1)
-        if self.test_every is not None:
-            Schedule.parse(self.test_every, iterations_per_epoch=1)
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        _check_values({**given, "records": self.records}, "demo ")
+
+
+@counts_as("Settings", version=1)
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides one training, apart from the records and the repetition."""
+
+    builder: ModelBuilder
+    arguments: Mapping[str, Any]
+    train: Stages
+    test: Stages
+    classes: tuple[str, ...]
+    positive: str
+    epochs: int
+    batch_size: int
+    drop_last: bool
+    test_every: Rules
+    seed: int
+    optimizer: Optimizer
+    loss: Loss
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a record may be of several classes, or of none: the loss says so."""
+        return self.loss.activation == "sigmoid"
+
+    @property
+    def objective(self) -> str:
+        """The metric that "best" means."""
+        return objective_of(self.multilabel)
+
+    @property
+    def model_name(self) -> str:
+        """The builder's name."""
+        return builder_name(self.builder)
+
+    def stages(self, side: str) -> Stages:
+        """Return the pipeline of one side: train, validation or test."""
+        return self.train if side == TRAIN else self.test
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,105 +193,68 @@ class Research:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        self._check_places()
-        if isinstance(self.grid, Option):
-            object.__setattr__(self, "grid", Grid(self.grid))
-        if not isinstance(self.split, Split):
-            object.__setattr__(self, "split", Split(self.split))
+        for one in fields(self):
+            if one.name not in {*_DESIGN, "grid"} and (
+                found := references(getattr(self, one.name))
+            ):
+                raise ResearchError(
+                    f"{one.name} holds for the whole study, so C({min(found)!r}) can't stand "
+                    f"there; it may stand in {', '.join(sorted(_DESIGN))}"
+                )
         if isinstance(self.classes, str):
             raise ResearchError(
                 f"classes={self.classes!r} must be a list of names, as in [{self.classes!r}, ...]"
             )
-        object.__setattr__(self, "classes", tuple(self.classes))
-        if self.positive is None:
-            object.__setattr__(self, "positive", self.classes[0] if self.classes else None)
-        if self.loss is None:
-            usual = MULTILABEL[0] if self.multilabel is True else "softmax_cross_entropy"
-            object.__setattr__(self, "loss", Loss(usual))
-        self._check_kinds()
-        self._check_option_names()
-        check_whole("repetitions", self.repetitions, 1)
+        usual = MULTILABEL[0] if self.multilabel is True else "softmax_cross_entropy"
+        short_forms = {
+            "grid": Grid(self.grid) if isinstance(self.grid, Option) else self.grid,
+            "split": self.split if isinstance(self.split, Split) else Split(self.split),
+            "classes": tuple(self.classes),
+            "positive": self.positive or next(iter(self.classes), None),
+            "loss": Loss(usual) if self.loss is None else self.loss,
+        }
+        for name, value in short_forms.items():
+            object.__setattr__(self, name, value)
+        _check_values(vars(self))
+        self._check_loss(self.loss)
+        self._check_names()
         Schedule.parse(self.update_every)
         if self.update_grid is not None and not callable(self.update_grid):
             raise ResearchError(
                 f"update_grid={self.update_grid!r} must be a function of a DataFrame of results"
             )
-        self._check_design({f.name: getattr(self, f.name) for f in fields(self)})
 
-    def _check_places(self) -> None:
-        """Refuse a `C` where one value holds for the whole study."""
-        for one in fields(self):
-            if one.name in _DESIGN or one.name == "grid":
-                continue
-            if found := references(getattr(self, one.name)):
-                raise ResearchError(
-                    f"{one.name} holds for the whole study, so C({min(found)!r}) can't stand "
-                    f"there; it may stand in {', '.join(sorted(_DESIGN))}"
-                )
-
-    def _check_kinds(self) -> None:
-        kinds: dict[str, type] = {
-            "grid": Grid,
-            "demo": DemoBudget,
-            "model_arguments": Mapping,
-            "multilabel": bool,
-        }
-        for name, kind in kinds.items():
-            _check_kind(name, getattr(self, name), kind)
+    def _check_names(self) -> None:
+        """Check the names of the study, the classes and the options."""
         if self.name is not None and (not isinstance(self.name, str) or not self.name.strip()):
             raise ResearchError(f"name={self.name!r} must be a text, or left out")
+        listed = list(self.classes)
         fewest, word = (1, "one") if self.multilabel else (2, "two")
-        if len(self.classes) < fewest or len(set(self.classes)) < len(self.classes):
-            raise ResearchError(f"classes={list(self.classes)} must name {word} or more, each once")
-        if self.multilabel and any(not one or SEPARATOR in one for one in self.classes):
+        if len(listed) < fewest or len(set(listed)) < len(listed):
+            raise ResearchError(f"classes={listed} must name {word} or more, each once")
+        if self.multilabel and any(not one or SEPARATOR in one for one in listed):
             raise ResearchError(
-                f"classes={list(self.classes)}: with several labels a record, a class has a name "
+                f"classes={listed}: with several labels a record, a class has a name "
                 f"without {SEPARATOR!r}"
             )
-        if self.positive not in self.classes:
-            raise ResearchError(
-                f"positive={self.positive!r} is not among classes={list(self.classes)}"
-            )
-
-    def _check_option_names(self) -> None:
+        if self.positive not in listed:
+            raise ResearchError(f"positive={self.positive!r} is not among classes={listed}")
         for name in self.grid.names:
             if name in RESERVED:
                 raise ResearchError(
                     f"option {name!r} needs another name: every run has a param or column of that "
                     f"name already, as it has {quoted(sorted(RESERVED - {name}))}"
                 )
-            if (
-                not _PARAM.fullmatch(name)
-                or posixpath.normpath(name) != name
-                or name.startswith((".", "/"))
-            ):
+            is_path = posixpath.normpath(name) != name or name.startswith((".", "/"))
+            if is_path or not _PARAM.fullmatch(name):
                 raise ResearchError(
                     f"option {name!r} can't be the name of an MLflow param: letters, digits, '_', "
                     "'-', '.', ':', spaces and single slashes inside only, at most 250"
                 )
 
-    def _check_design(self, values: Mapping[str, Any]) -> None:
-        """Check what decides a training, as far as the values are known."""
-        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
-            if not isinstance(values[name], C):
-                check_whole(name, values[name], least)
-        kinds: dict[str, type] = {
-            "train": Pipeline,
-            "test": Pipeline,
-            "optimizer": Optimizer,
-            "loss": Loss,
-            "drop_last": bool,
-        }
-        for name, kind in kinds.items():
-            if not isinstance(values[name], C):
-                _check_kind(name, values[name], kind)
-        loss = values["loss"]
-        if isinstance(loss, Loss) and not references(loss):
-            self._check_loss(loss)
-        if not references(values["test_every"]):
-            Schedule.parse(values["test_every"], iterations_per_epoch=1)
-
-    def _check_loss(self, loss: Loss) -> None:
+    def _check_loss(self, loss: object) -> None:
+        if not isinstance(loss, Loss) or references(loss):
+            return
         if (loss.name in MULTILABEL) != self.multilabel:
             kind = "of several classes" if self.multilabel else "of one class each"
             allowed = [name for name in LOSSES if (name in MULTILABEL) == self.multilabel]
@@ -268,18 +272,15 @@ class Research:
             If an option is consumed by nothing, a `C` has no option, or the model lacks an
             argument; the message names it and the configuration.
         """
-        try:
+        with located_errors(f"configuration {config_name(config)}"):
             return self._settings(config)
-        except EcgMlflowError as error:
-            raise ResearchError(f"configuration {config_name(config)}: {error}") from error
 
     def _settings(self, config: ConfigAlias) -> Settings:
         design = {name: getattr(self, name) for name in _DESIGN}
         mentioned = references(design)
         values = config.config()
         made = {name: resolve(value, values) for name, value in design.items()}
-        builder = made.pop("model")
-        given = made.pop("model_arguments")
+        builder, given = made.pop("model"), made.pop("model_arguments")
         taken = model_arguments(builder, given, values, mentioned)
         unused = sorted(set(values) - mentioned - set(taken))
         if unused:
@@ -288,45 +289,20 @@ class Research:
                 f"{quoted(signature(builder)) or 'no options'}, and no C({unused[0]!r}) stands "
                 "in the grid file. Rename it, mention it, or leave it out"
             )
-        self._check_design(made)
-        for name in ("epochs", "batch_size", "seed"):
-            made[name] = int(made[name])
-        train, test = made.pop("train"), made.pop("test")
+        _check_values(made)
+        self._check_loss(made["loss"])
+        made |= {name: int(made[name]) for name in ("epochs", "batch_size", "seed")}
+        for side in ("train", "test"):
+            with located_errors(f"the {side} pipeline"):
+                made[side] = made[side].stages()
         assert self.positive is not None
         return Settings(
             builder=builder,
             arguments={**given, **taken},
-            train=_stages("train", train),
-            test=_stages("test", test),
             classes=tuple(self.classes),
             positive=self.positive,
             **made,
         )
-
-
-#: The fields of a research in which `C` may stand; the others hold for the whole study.
-_DESIGN = frozenset(
-    {
-        "train",
-        "test",
-        "model",
-        "model_arguments",
-        "epochs",
-        "batch_size",
-        "drop_last",
-        "test_every",
-        "seed",
-        "optimizer",
-        "loss",
-    }
-)
-
-
-def _stages(side: str, pipeline: Pipeline) -> Stages:
-    try:
-        return pipeline.stages()
-    except EcgMlflowError as error:
-        raise ResearchError(f"the {side} pipeline: {error}") from error
 
 
 def config_name(config: ConfigAlias) -> str:
@@ -334,14 +310,49 @@ def config_name(config: ConfigAlias) -> str:
     return config.alias(as_string=True) or "(without options)"
 
 
-def check_whole(name: str, value: object, least: int) -> None:
-    """Raise a `ResearchError` unless `value` is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
-        raise ResearchError(f"{name}={value!r} must be a whole number of at least {least}")
+@contextmanager
+def located_errors(place: str) -> Iterator[None]:
+    """Raise this package's errors as a `ResearchError` that says where in the study they are."""
+    try:
+        yield
+    except EcgMlflowError as error:
+        raise ResearchError(f"{place}: {error}") from error
 
 
-def _check_kind(name: str, value: object, kind: type) -> None:
-    if not isinstance(value, kind):
-        raise ResearchError(
-            f"{name} must be of type {kind.__name__}, not {type(value).__name__}: {value!r}"
-        )
+#: What the fields have to be: of a type, or a whole number of at least so much.
+_ALLOWED: Mapping[str, type | int] = {
+    "grid": Grid,
+    "train": Pipeline,
+    "test": Pipeline,
+    "multilabel": bool,
+    "model_arguments": Mapping,
+    "epochs": 1,
+    "batch_size": 1,
+    "drop_last": bool,
+    "repetitions": 1,
+    "seed": 0,
+    "optimizer": Optimizer,
+    "loss": Loss,
+    "demo": DemoBudget,
+    "records": 1,
+}
+
+
+def _check_values(values: Mapping[str, Any], prefix: str = "") -> None:
+    """Check types and ranges, and schedules, as far as the values are known."""
+    for name, value in values.items():
+        allowed = _ALLOWED.get(name)
+        if allowed is None or isinstance(value, C):
+            continue
+        if isinstance(allowed, type):
+            if not isinstance(value, allowed):
+                raise ResearchError(
+                    f"{name} must be of type {allowed.__name__}, not {type(value).__name__}: "
+                    f"{value!r}"
+                )
+        elif isinstance(value, bool) or not isinstance(value, Integral) or int(value) < allowed:
+            raise ResearchError(
+                f"{prefix}{name}={value!r} must be a whole number of at least {allowed}"
+            )
+    if "test_every" in values and not references(values["test_every"]):
+        Schedule.parse(values["test_every"], iterations_per_epoch=1)

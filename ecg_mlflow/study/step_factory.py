@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ecg_mlflow.grids.canonical import counts_as
 from ecg_mlflow.models.build import build_model
-from ecg_mlflow.study.settings import Settings
+from ecg_mlflow.study.research import Settings
 from ecg_mlflow.training.loop import Step
 
 Array = npt.NDArray[Any]

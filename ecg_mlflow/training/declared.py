@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ecg_mlflow.errors import ResearchError
 from ecg_mlflow.grids import C, references
@@ -17,33 +17,24 @@ if TYPE_CHECKING:
 
 #: One default for all optimizers, whose defaults differ in Keras.
 _DEFAULT_RATE = 1e-3
-_COMMON = {
-    "learning_rate",
-    "weight_decay",
-    "clipnorm",
-    "clipvalue",
-    "global_clipnorm",
-    "use_ema",
-    "ema_momentum",
-}
+_COMMON = {"learning_rate", "weight_decay", "use_ema", "ema_momentum"}
+_CLIPPING = {"clipnorm", "clipvalue", "global_clipnorm"}
 _ADAM = {"beta_1", "beta_2", "epsilon"}
 #: Keras's optimizers with their arguments, to find typing errors without Keras.
 OPTIMIZERS: Mapping[str, tuple[str, frozenset[str]]] = {
-    name: (class_name, frozenset({*_COMMON, *own}))
-    for name, class_name, own in (
-        ("adam", "Adam", {*_ADAM, "amsgrad"}),
-        ("adamw", "AdamW", {*_ADAM, "amsgrad"}),
-        ("adamax", "Adamax", _ADAM),
-        ("nadam", "Nadam", _ADAM),
-        ("lion", "Lion", {"beta_1", "beta_2"}),
-        ("sgd", "SGD", {"momentum", "nesterov"}),
-        ("rmsprop", "RMSprop", {"rho", "momentum", "epsilon", "centered"}),
-        ("adagrad", "Adagrad", {"initial_accumulator_value", "epsilon"}),
-        ("adadelta", "Adadelta", {"rho", "epsilon"}),
+    class_name.lower(): (class_name, frozenset({*_COMMON, *_CLIPPING, *own}))
+    for class_name, own in (
+        ("Adam", {*_ADAM, "amsgrad"}),
+        ("AdamW", {*_ADAM, "amsgrad"}),
+        ("Adamax", _ADAM),
+        ("Nadam", _ADAM),
+        ("Lion", {"beta_1", "beta_2"}),
+        ("SGD", {"momentum", "nesterov"}),
+        ("RMSprop", {"rho", "momentum", "epsilon", "centered"}),
+        ("Adagrad", {"initial_accumulator_value", "epsilon"}),
+        ("Adadelta", {"rho", "epsilon"}),
     )
 }
-
-
 #: Losses over logits ``(n, n_classes)`` and targets of the same shape: one-hot, or, for the
 #: losses of `MULTILABEL`, independently 0 or 1 for each class.
 LOSSES: Mapping[str, tuple[str, frozenset[str]]] = {
@@ -65,14 +56,18 @@ class _Declared:
     name: str
     arguments: Mapping[str, object] = field(default_factory=dict)
 
-    #: The kind for messages, and the known classes with their arguments.
+    #: The kind for messages, the known classes with their arguments, and the default.
     _kind: ClassVar[str]
     _table: ClassVar[Mapping[str, tuple[str, frozenset[str]]]]
+    _default: ClassVar[str]
 
     def __init__(
-        self, name: str | C, arguments: Mapping[str, object] | None = None, **more: object
+        self,
+        name: str | C | None = None,
+        arguments: Mapping[str, object] | None = None,
+        **more: object,
     ) -> None:
-        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "name", self._default if name is None else name)
         object.__setattr__(self, "arguments", {**(arguments or {}), **more})
         if not references(self):
             self._check()
@@ -99,6 +94,8 @@ class _Declared:
 class Optimizer(_Declared):
     """A Keras optimizer by name, with its arguments; any of them may be ``C("option")``.
 
+    The default is ``adam``, the default ``learning_rate`` of all is 0.001.
+
     Examples
     --------
     >>> Optimizer("adam", learning_rate=1e-3)
@@ -107,14 +104,7 @@ class Optimizer(_Declared):
 
     _kind = "optimizer"
     _table = OPTIMIZERS
-
-    def __init__(
-        self,
-        name: str | C = "adam",
-        arguments: Mapping[str, object] | None = None,
-        **more: object,
-    ) -> None:
-        super().__init__(name, arguments, **more)
+    _default = "adam"
 
     def _check(self) -> None:
         super()._check()
@@ -127,15 +117,16 @@ class Optimizer(_Declared):
         import keras
 
         make = getattr(keras.optimizers, OPTIMIZERS[self.name][0])
-        arguments = {"learning_rate": _DEFAULT_RATE, **self.arguments}
-        return make(**arguments)
+        rate: Any = self.arguments.get("learning_rate", _DEFAULT_RATE)
+        # Keras takes no whole number, and none of NumPy.
+        return make(**{**self.arguments, "learning_rate": float(rate)})
 
 
 @counts_as("Loss", version=1)
 class Loss(_Declared):
     """A loss over logits, by name, with its arguments.
 
-    ``softmax_cross_entropy`` and ``focal`` are for records with one class each,
+    ``softmax_cross_entropy``, the default, and ``focal`` are for records with one class each,
     ``sigmoid_cross_entropy`` and ``sigmoid_focal`` for records with several classes or none.
 
     Examples
@@ -146,14 +137,7 @@ class Loss(_Declared):
 
     _kind = "loss"
     _table = LOSSES
-
-    def __init__(
-        self,
-        name: str | C = "softmax_cross_entropy",
-        arguments: Mapping[str, object] | None = None,
-        **more: object,
-    ) -> None:
-        super().__init__(name, arguments, **more)
+    _default = "softmax_cross_entropy"
 
     @property
     def activation(self) -> Literal["softmax", "sigmoid"]:

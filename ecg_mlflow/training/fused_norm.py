@@ -54,27 +54,17 @@ def _fused_call(layer: keras.layers.BatchNormalization) -> Callable[..., Any]:
     def call(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         if mask is not None or len(inputs.shape) != 3:
             return type(layer).call(layer, inputs, training=training, mask=mask)
-        wide = tf.expand_dims(inputs, 2)
-        gamma, beta = layer.gamma.value, layer.beta.value
+        first = {"x": tf.expand_dims(inputs, 2), "scale": layer.gamma.value}
+        common = {**first, "offset": layer.beta.value, "epsilon": layer.epsilon}
         if not training:
+            mean, variance = layer.moving_mean.value, layer.moving_variance.value
             normed, *_ = tf.raw_ops.FusedBatchNormV3(
-                x=wide,
-                scale=gamma,
-                offset=beta,
-                mean=layer.moving_mean.value,
-                variance=layer.moving_variance.value,
-                epsilon=layer.epsilon,
-                is_training=False,
+                **common, mean=mean, variance=variance, is_training=False
             )
             return tf.squeeze(normed, 2)
+        unused = tf.zeros([0])
         normed, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=wide,
-            scale=gamma,
-            offset=beta,
-            mean=tf.zeros([0]),
-            variance=tf.zeros([0]),
-            epsilon=layer.epsilon,
-            is_training=True,
+            **common, mean=unused, variance=unused, is_training=True
         )
         # The operation returns the unbiased variance; Keras keeps the biased one.
         n = tf.cast(tf.shape(inputs)[0] * tf.shape(inputs)[1], variance.dtype)

@@ -78,38 +78,12 @@ class Schedule:
         listed = rules if isinstance(rules, list | tuple) else [rules]
         if not listed:
             raise ScheduleError(f"an empty list of rules never fires; {_ALLOWED}")
-        parsed = [cls._parse_rule(rule, iterations_per_epoch) for rule in listed]
+        parsed = [_parse_rule(rule, iterations_per_epoch) for rule in listed]
         return cls(
-            periods=frozenset().union(*(one.periods for one in parsed)),
-            moments=frozenset().union(*(one.moments for one in parsed)),
-            at_last=any(one.at_last for one in parsed),
+            periods=frozenset(n for n, is_period in parsed if is_period),
+            moments=frozenset(n for n, is_period in parsed if not is_period and n >= 0),
+            at_last=(-1, False) in parsed,
         )
-
-    @classmethod
-    def _parse_rule(cls, rule: object, iterations_per_epoch: int | None) -> Schedule:
-        never: frozenset[int] = frozenset()
-        if isinstance(rule, int | np.integer) and not isinstance(rule, bool):
-            if rule < -1:
-                raise _unreadable(rule, "the only negative iteration is -1, the final one")
-            return (
-                cls(never, never, True) if rule == -1 else cls(never, frozenset({int(rule)}), False)
-            )
-        if not isinstance(rule, str):
-            raise _unreadable(rule, f"it is of type {type(rule).__name__}")
-        text = rule.strip()
-        if text == "last":
-            return cls(never, never, True)
-        if found := _PERIOD.fullmatch(text):
-            period = int(found[1])
-        elif found := _EPOCHS.fullmatch(text):
-            if iterations_per_epoch is None:
-                raise _unreadable(rule, "the number of iterations in an epoch is not known here")
-            period = int(found[1] or 1) * iterations_per_epoch
-        else:
-            raise _unreadable(rule, _likely_cause(text))
-        if period == 0:
-            raise _unreadable(rule, "a period is at least 1")
-        return cls(frozenset({period}), never, False)
 
     def fires(self, iteration: int, last: bool) -> bool:
         """Return whether the schedule fires at this iteration.
@@ -147,12 +121,32 @@ class Schedule:
         return [i for i in range(total) if self.fires(i, last=i == total - 1)]
 
 
-def _likely_cause(text: str) -> str:
-    if re.fullmatch(r"-?[0-9]+", text):
-        return f"a single iteration is an integer: write {text} without quotes"
-    if text.startswith("%"):
-        return "after '%' comes a whole number of iterations, at least 1"
-    return "it is not a rule"
+def _parse_rule(rule: object, iterations_per_epoch: int | None) -> tuple[int, bool]:
+    """Return a number of iterations, and whether it is a period; -1 is the final iteration."""
+    if isinstance(rule, int | np.integer) and not isinstance(rule, bool):
+        if rule < -1:
+            raise _unreadable(rule, "the only negative iteration is -1, the final one")
+        return int(rule), False
+    if not isinstance(rule, str):
+        raise _unreadable(rule, f"it is of type {type(rule).__name__}")
+    text = rule.strip()
+    if text == "last":
+        return -1, False
+    if found := _PERIOD.fullmatch(text):
+        period = int(found[1])
+    elif found := _EPOCHS.fullmatch(text):
+        if iterations_per_epoch is None:
+            raise _unreadable(rule, "the number of iterations in an epoch is not known here")
+        period = int(found[1] or 1) * iterations_per_epoch
+    elif re.fullmatch(r"-?[0-9]+", text):
+        raise _unreadable(rule, f"a single iteration is an integer: write {text} without quotes")
+    elif text.startswith("%"):
+        raise _unreadable(rule, "after '%' comes a whole number of iterations, at least 1")
+    else:
+        raise _unreadable(rule, "it is not a rule")
+    if period == 0:
+        raise _unreadable(rule, "a period is at least 1")
+    return period, True
 
 
 def _unreadable(rule: object, why: str) -> ScheduleError:

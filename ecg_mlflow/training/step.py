@@ -11,9 +11,9 @@ this dimension open, since padding rows would change the batch norms' statistics
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -23,9 +23,6 @@ import tensorflow as tf
 from ecg_mlflow.errors import CheckpointError
 from ecg_mlflow.models.build import count_parameters
 from ecg_mlflow.training.fused_norm import fused_norms
-
-if TYPE_CHECKING:
-    from ecg_mlflow.training.joint_step import JointStep
 
 Floats = npt.NDArray[np.float32]
 
@@ -41,8 +38,6 @@ class CompiledStep:
         Keras objects.
     activation
         Function from logits to probabilities: ``softmax`` or ``sigmoid``.
-    fused
-        False uses Keras's own norm and update, which is slower; the reference in tests.
 
     Attributes
     ----------
@@ -57,13 +52,11 @@ class CompiledStep:
         loss: keras.losses.Loss,
         *,
         activation: Literal["softmax", "sigmoid"] = "softmax",
-        fused: bool = True,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
         self._loss = loss
         self._activation = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[activation]
-        self._fused = fused
         optimizer.build(model.trainable_variables)
         windows = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)
         targets = tf.TensorSpec([None, model.output_shape[-1]], tf.float32)
@@ -79,8 +72,6 @@ class CompiledStep:
     @staticmethod
     def join(steps: Sequence[CompiledStep]) -> JointStep:
         """Make one call of several steps that train on the same batches."""
-        from ecg_mlflow.training.joint_step import JointStep
-
         return JointStep(steps)
 
     def train(self, windows: Any, targets: Any) -> Any:
@@ -154,17 +145,14 @@ class CompiledStep:
 
     def _train_step(self, windows: Any, targets: Any) -> Any:
         with tf.GradientTape() as tape:
-            if self._fused:
-                with fused_norms(self.model):
-                    logits = self.model(windows, training=True)
-            else:
+            with fused_norms(self.model):
                 logits = self.model(windows, training=True)
             loss = self._loss(targets, logits)
             if self.model.losses:
                 loss += tf.add_n(self.model.losses)
         variables = self.model.trainable_variables
         gradients = tape.gradient(loss, [v.value for v in variables])
-        if self._fused and _is_plain_adam(self.optimizer, variables):
+        if _is_plain_adam(self.optimizer, variables):
             _apply_adam(self.optimizer, variables, gradients)
         else:
             self.optimizer.apply(gradients, variables)
@@ -173,6 +161,70 @@ class CompiledStep:
     def _probabilities(self, windows: Any) -> Any:
         with fused_norms(self.model):
             return self._activation(self.model(windows, training=False))
+
+
+class JointStep:
+    """Several compiled steps as one call on the same batch.
+
+    The joint function calls each model's own training function. Therefore a model is traced once
+    for all sets of models, and on a CPU its losses equal those of separate training bit for bit.
+    One call saves TensorFlow's overhead of several; `benchmarks/branches.py` measures it, and
+    `benchmarks/README.md` has the results. Predictions, weights and optimizers stay with each
+    `CompiledStep`.
+
+    Parameters
+    ----------
+    steps
+        Steps of separate models with the same shapes of windows and targets.
+    """
+
+    to_device = staticmethod(CompiledStep.to_device)
+    fetch = staticmethod(CompiledStep.fetch)
+
+    def __init__(self, steps: Sequence[CompiledStep]) -> None:
+        self._steps = tuple(steps)
+        self._joint: dict[tuple[int, ...], Callable[[Any, Any], list[Any]]] = {}
+
+    def train(self, active: Sequence[int], windows: Any, targets: Any) -> list[Any]:
+        """Update some of the models on one batch.
+
+        The first call with a new set of models traces a function for them. After an exception it is
+        unknown which models were updated: continue from saved weights.
+
+        Parameters
+        ----------
+        active
+            Positions in `steps`, each once.
+        windows, targets
+            Same as for `CompiledStep.train`.
+
+        Returns
+        -------
+        list
+            The loss of each active model, in the order of `active`, still on the device.
+        """
+        models = tuple(sorted(active))
+        if len(models) < 2:
+            return [self._steps[model].train(windows, targets) for model in models]
+        if models not in self._joint:
+            self._joint[models] = self._trace(models)
+        losses = dict(zip(models, self._joint[models](windows, targets), strict=True))
+        return [losses[model] for model in active]
+
+    def _trace(self, models: tuple[int, ...]) -> Callable[[Any, Any], list[Any]]:
+        def train_in_turn(windows: Any, targets: Any) -> list[Any]:
+            losses: list[Any] = []
+            for model in models:
+                # One model after the other. Otherwise TensorFlow alternates between them, which is
+                # slower than separate calls and holds all activations in memory at once.
+                with tf.control_dependencies(losses[-1:]):
+                    batch = tf.identity(windows), tf.identity(targets)
+                    losses.append(self._steps[model].train(*batch))
+            return losses
+
+        signature = self._steps[models[0]].signature
+        joint: Callable[..., Any] = tf.function(train_in_turn, input_signature=signature)
+        return joint
 
 
 def _is_plain_adam(optimizer: keras.optimizers.Optimizer, variables: list[keras.Variable]) -> bool:

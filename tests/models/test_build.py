@@ -4,7 +4,6 @@ import keras
 import pytest
 from keras import layers
 
-from ecg_mlflow import Option, Pipeline, Research
 from ecg_mlflow.errors import ModelError
 from ecg_mlflow.models.build import build_model, count_multiply_adds, count_parameters, weight_seed
 
@@ -16,20 +15,8 @@ def test_every_repetition_has_its_own_weights():
     assert weight_seed(3, 1) == weight_seed(3, 1)
 
 
-@pytest.fixture(scope="module")
-def build():
-    def make(model, seed=0):
-        research = Research(
-            grid=Option("width", [3]),
-            model=model,
-            train=Pipeline().random_split_signals(64, 1),
-            test=Pipeline().split_signals(64, 64),
-            classes=["A", "N"],
-        )
-        settings = research.settings(research.grid[0])
-        return build_model(settings.builder, (64, 2), 2, settings.arguments, seed)
-
-    return make
+def build(model, seed=0):
+    return build_model(model, (64, 2), 2, {"width": 3}, seed)
 
 
 def net(input_shape, n_classes, width, activation=None, softmax=False, rank=2):
@@ -41,7 +28,7 @@ def net(input_shape, n_classes, width, activation=None, softmax=False, rank=2):
     return keras.Model(inputs, keras.layers.Softmax()(x) if softmax else x)
 
 
-def test_the_same_seed_gives_the_same_weights(build):
+def test_the_same_seed_gives_the_same_weights():
     first, again, other = (build(net, seed).get_weights() for seed in (1, 1, 2))
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
     assert not all((a == b).all() for a, b in zip(first, other, strict=True))
@@ -57,7 +44,7 @@ def test_the_same_seed_gives_the_same_weights(build):
         ({"input_shape": (32, 2)}, r"takes \(None, 32, 2\)"),
     ],
 )
-def test_models_that_do_not_fit(build, changes, message):
+def test_models_that_do_not_fit(changes, message):
     def model(input_shape, n_classes, width):
         return net(**{"input_shape": input_shape, "n_classes": n_classes, "width": width} | changes)
 
@@ -66,7 +53,7 @@ def test_models_that_do_not_fit(build, changes, message):
         build(model)
 
 
-def test_a_builder_has_to_return_a_model(build):
+def test_a_builder_has_to_return_a_model():
     with pytest.raises(ModelError, match=r"returned int, not a keras\.Model"):
         build(lambda input_shape, n_classes, width: 7)
 
@@ -82,14 +69,10 @@ def test_a_model_of_ones_own():
 
 def test_frozen_parameters_are_not_counted():
     model = keras.Sequential([layers.Input((50, 4)), layers.Dense(2), layers.BatchNormalization()])
+    assert count_multiply_adds(model) == 50 * 4 * 2, "dense layers over time, at every position"
     assert count_parameters(model) == 4 * 2 + 2 + 2 + 2
     model.layers[0].trainable = False
     assert count_parameters(model) == 4
-
-
-def test_dense_layers_over_time_count_every_position():
-    model = keras.Sequential([layers.Input((50, 4)), layers.Dense(2)])
-    assert count_multiply_adds(model) == 50 * 4 * 2
 
 
 def test_layers_whose_shapes_keras_does_not_know_count_once():

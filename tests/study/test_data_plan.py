@@ -2,32 +2,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from studies import ROOT, small_research
 
-from ecg_mlflow import C, Option, Pipeline, Research, ResNet, load_corpus
+from ecg_mlflow import C, Option, Pipeline, load_corpus
 from ecg_mlflow.errors import ResearchError
 from ecg_mlflow.records.splits import Split, split_records
-from ecg_mlflow.study.data_plan import batch_sources, plan_data, try_batches, uncovered_labels
-
-ROOT = Pipeline().center_flip()
+from ecg_mlflow.study.data_plan import batch_sources, plan_data, uncovered_labels
 
 
 def settings(**changes):
     design = {
         "grid": Option("layout", ["c"]),
-        "model": ResNet,
-        "model_arguments": {"blocks": [1], "filters": [4], "input_filters": 4},
         "train": ROOT.random_split_signals(100, {"A": 3, "N": 1}),
         "test": ROOT.split_signals(100, 50),
-        "classes": ["A", "N"],
         "batch_size": 5,
     }
-    research = Research(**{**design, **changes})
+    research = small_research(**{**design, **changes})
     return research.settings(research.grid[0])
-
-
-@pytest.fixture
-def corpus(beats):
-    return load_corpus(str(beats))
 
 
 def parts_of(corpus, split=None):
@@ -70,12 +61,18 @@ def test_uncovered_labels_name_the_renaming(corpus):
     assert "'NO' (from 'N'); classes are ['A', 'N']" in found[0].reason
 
 
-def test_different_frequencies_are_noted(tmp_path, write_record):
+def write_mixed(folder, write_record, **by_place):
+    """Write eight records that differ by their places, and read them."""
     for i in range(8):
-        write_record(tmp_path, f"R{i}", fs=250 if i < 6 else 500, n_samples=300)
+        options = {name: values[i] for name, values in by_place.items()}
+        write_record(folder, f"R{i}", n_samples=300, **options)
     labels = "".join(f"R{i},{'AN'[i % 2]}\n" for i in range(8))
-    (tmp_path / "REFERENCE.csv").write_text(labels)
-    corpus = load_corpus(str(tmp_path))
+    (folder / "REFERENCE.csv").write_text(labels)
+    return load_corpus(str(folder))
+
+
+def test_different_frequencies_are_noted(tmp_path, write_record):
+    corpus = write_mixed(tmp_path, write_record, fs=[250] * 6 + [500] * 2)
     plan = plan_data(corpus, parts_of(corpus, Split(0.5)), settings())
     (note,) = plan.notes
     assert note.startswith("train windows of 100 samples span different times")
@@ -88,35 +85,9 @@ def test_different_frequencies_are_noted(tmp_path, write_record):
 
 
 def test_different_leads_can_not_share_a_model(tmp_path, write_record):
-    for i in range(8):
-        write_record(tmp_path, f"R{i}", leads=["I"] if i else ["V1"], n_samples=300)
-    labels = "".join(f"R{i},{'AN'[i % 2]}\n" for i in range(8))
-    (tmp_path / "REFERENCE.csv").write_text(labels)
-    corpus = load_corpus(str(tmp_path))
+    corpus = write_mixed(tmp_path, write_record, leads=[["V1"]] + [["I"]] * 7)
     with pytest.raises(ResearchError, match=r"the test records: .*do not have the same leads"):
         plan_data(corpus, parts_of(corpus, Split(0.5)), settings())
-
-
-def test_a_step_that_changes_the_windows_is_found(corpus):
-    def shorter(signal, fs):
-        return signal[:50] if len(signal) == 100 else signal
-
-    one = settings(train=ROOT.random_split_signals(100, 1).apply(shorter))
-    plan = plan_data(corpus, parts_of(corpus), one)
-    with pytest.raises(
-        ResearchError, match=r"the train pipeline: record S05: .*an action must keep the shape"
-    ):
-        try_batches(corpus, one, plan)
-
-
-def test_windows_that_are_not_finite_are_found(corpus):
-    def hole(signal, fs):
-        return signal * np.float32("nan")
-
-    one = settings(test=ROOT.split_signals(100, 50).apply(hole))
-    plan = plan_data(corpus, parts_of(corpus), one)
-    with pytest.raises(ResearchError, match=r"the test pipeline: record S01: .* NaN or infinite"):
-        try_batches(corpus, one, plan)
 
 
 def test_lengths_may_be_options(corpus):

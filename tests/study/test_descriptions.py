@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from studies import small_plan
 
-from ecg_mlflow import KV, C, Optimizer, Option, Pipeline, Research, ResNet, load_corpus
+from ecg_mlflow import KV, C, Optimizer, Option
 from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.search.pruners import make_pruner
 from ecg_mlflow.study.descriptions import (
@@ -16,12 +17,11 @@ from ecg_mlflow.study.descriptions import (
     dataset_infos,
     describe_state,
     full_configuration,
+    plan_table,
     run_name,
     run_params,
     study_params,
 )
-from ecg_mlflow.study.planning import plan_study
-from ecg_mlflow.study.request import Overrides
 from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.study.trials import SelectionRule
 
@@ -29,19 +29,9 @@ WAYS = [KV(Optimizer("sgd", learning_rate=0.5), "slow|steady"), KV(Optimizer("ad
 
 
 def make_plan(beats, **changes):
-    design = {
-        "grid": Option("optimizer", WAYS) * Option("layout", ["c"]),
-        "model": ResNet,
-        "model_arguments": {"blocks": [1], "filters": [4], "input_filters": 4},
-        "train": Pipeline().random_split_signals(100, 2),
-        "test": Pipeline().split_signals(100, 100),
-        "classes": ["A", "N"],
-        "optimizer": C("optimizer"),
-        "repetitions": 2,
-        "name": "waves",
-    }
-    research = Research(**{**design, **changes})
-    return plan_study(research, load_corpus(str(beats)), Overrides())
+    grid = Option("optimizer", WAYS) * Option("layout", ["c"])
+    design = {"grid": grid, "optimizer": C("optimizer"), "repetitions": 2, "name": "waves"}
+    return small_plan(beats, **{**design, **changes})
 
 
 @pytest.fixture
@@ -49,22 +39,15 @@ def plan(beats):
     return make_plan(beats)
 
 
-def test_an_options_alias_is_its_param(plan):
-    assert run_params(plan.runs[0])["optimizer"] == "slow|steady"
-    assert run_params(plan.runs[1])["optimizer"] == "fast"
-
-
 def test_params_tell_repetitions_apart_and_configurations(plan):
     params = [run_params(run) for run in plan.runs]
+    assert [p["optimizer"] for p in params] == ["slow|steady", "fast"] * 2, "aliases"
     assert [p["config"] for p in params] == [0, 1, 0, 1]
     assert [p["repetition"] for p in params] == [0, 0, 1, 1]
     assert len({p["weight_seed"] for p in params}) == 2
     assert params[0]["trainable_parameters"] == plan.configs[0].network.parameters
-
-
-def test_repetitions_share_a_name(plan):
     names = [configuration_name(run) for run in plan.runs]
-    assert names == ["00 ResNet slow|steady c", "01 ResNet fast c"] * 2
+    assert names == ["00 ResNet slow|steady c", "01 ResNet fast c"] * 2, "shared by repetitions"
 
 
 def test_long_params_are_cut_and_still_differ(beats):
@@ -75,6 +58,7 @@ def test_long_params_are_cut_and_still_differ(beats):
     assert all(len(one) <= 100 and one.startswith("ccccc") for one in cut)
     assert full_configuration(plan.runs[0])["options"]["layout"] == ways[0]
     assert run_params(plan.runs[0])["epochs"] == plan.runs[0].config.settings.epochs
+    assert len(run_name(plan.runs[0])) == 250, "names fit into every store"
 
 
 def test_what_a_model_takes_can_not_hide_what_a_run_is(beats):
@@ -89,28 +73,19 @@ def test_what_a_model_takes_can_not_hide_what_a_run_is(beats):
 
 def test_the_full_configuration_is_json(plan):
     made = json.loads(json.dumps(full_configuration(plan.runs[0])))
-    assert made["test"] == ["split_signals(length=100, step=100)"]
+    assert made["test"][1:] == ["split_signals(length=100, step=100)"]
     assert made["options"]["optimizer"] == "slow|steady"
     assert made["optimizer"] == "Optimizer('sgd', learning_rate=0.5)"
 
 
-def test_names_fit_into_every_store(beats):
-    plan = make_plan(beats, grid=Option("layout", ["c" * 400]), optimizer=Optimizer())
-    assert len(run_name(plan.runs[0])) == 250
-
-
-def test_the_studys_params(plan):
+def test_the_studys_params_say_how_it_chooses(plan):
     params = study_params(plan, SearchConfig(), 4)
     assert params["study"] == "waves"
     assert (params["configurations"], params["repetitions"], params["runs"]) == (2, 2, 4)
     assert params["objective"] == "maximize test_f1"
     assert "sampler" not in params
-
-
-def test_the_params_of_a_search_say_how_it_chooses(plan):
     rule = SelectionRule(pruner=make_pruner("asha"), adaptive=True)
-    search = SearchConfig("tpe", 5, rule=rule)
-    params = study_params(plan, search, 4)
+    params = study_params(plan, SearchConfig("tpe", 5, rule=rule), 4)
     assert params["sampler"] == "tpe"
     assert str(params["pruner"]) == "asha:eta=3"
     assert params["adaptive_repetitions"] is True
@@ -163,3 +138,23 @@ def test_the_note_tells_state_and_best(plan):
         r"| 1 | optimizer slow\|steady, layout c | 2 | 0.7500 | 0.0100 |",
         "| 2 | layout c | 1 | 0.5000 | - |",
     ]
+
+
+def table(plan, n_workers):
+    return plan_table(plan, SearchConfig(), n_workers).splitlines()
+
+
+def test_a_plan_has_one_line_per_configuration_and_a_sum(beats):
+    plan = small_plan(beats, repetitions=3, name="waves")
+    lines = table(plan, 2)
+    header = "#  configuration  parameters  iterations  time of one run"
+    assert lines[0].split() == header.split()
+    assert lines[1].split()[:5] == ["0", "ResNet", "cna", "102", "1"]
+    assert lines[2].split()[:5] == ["1", "ResNet", "cnacna", "158", "1"]
+    assert "waves: 2 configurations x 3 repetitions = 6 runs" in lines[4]
+    assert "records: 16 train, 4 test of 20" in lines[5]
+    assert "with 2 CPU workers" in lines[6]
+    # The time is shared by the workers.
+    one, two, many = (int(table(plan, n)[-1].split()[2]) for n in (1, 2, 1000))
+    assert one == pytest.approx(2 * two, abs=1)
+    assert many == pytest.approx(max(one.seconds for one in plan.configs), abs=1)

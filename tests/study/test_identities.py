@@ -35,8 +35,9 @@ from ecg_mlflow.models.resnet import SpecBuilder
 from ecg_mlflow.pipeline import Stages, actions
 from ecg_mlflow.pipeline.actions import Action
 from ecg_mlflow.study.grid_file import load_grid_file
-from ecg_mlflow.study.planning import Overrides, plan_study
-from ecg_mlflow.study.settings import Settings
+from ecg_mlflow.study.planning import plan_study
+from ecg_mlflow.study.request import StudyRequest
+from ecg_mlflow.study.research import Settings
 from ecg_mlflow.study.step_factory import keras_step
 
 # --- The package's own ----------------------------------------------------------------------------
@@ -527,7 +528,7 @@ net.describe = lambda *shapes, **options: ResNet.describe(
         files = {"grid.py": grid, "own_net.py": part.replace(*change) if change else part}
         write_files(tmp_path, files)
         research = load_grid_file(tmp_path / "grid.py").research
-        return {run.identity for run in plan_study(research, corpus, Overrides()).runs}
+        return {run.identity for run in plan_study(research, corpus, StudyRequest()).runs}
 
     before = identities()
     assert identities() == before
@@ -563,6 +564,6 @@ def test_what_trains_a_network_counts(corpus):
     for step in (None, one, other):
         if step is not None:
             net.step_factory = step
-        (run,) = plan_study(Research(**design), corpus, Overrides()).runs
+        (run,) = plan_study(Research(**design), corpus, StudyRequest()).runs
         identities.add(run.identity)
     assert len(identities) == 3

@@ -10,7 +10,7 @@ import pytest
 from ecg_mlflow import load_corpus
 from ecg_mlflow.study.grid_file import load_grid_file
 from ecg_mlflow.study.planning import plan_study
-from ecg_mlflow.study.request import Overrides
+from ecg_mlflow.study.request import StudyRequest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -34,7 +34,7 @@ def reference(tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("ECG_MLFLOW_CACHE", str(tmp_path_factory.mktemp("cache")))
         research = load_grid_file(EXAMPLES / "resnet.py").research
-        yield plan_study(research, load_corpus("demo:120"), Overrides())
+        yield plan_study(research, load_corpus("demo:120"), StudyRequest())
 
 
 def test_26_configurations_and_130_runs(reference):

@@ -2,57 +2,26 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from studies import ROOT, small_research
 
-from ecg_mlflow import (
-    KV,
-    C,
-    DemoBudget,
-    Grid,
-    Loss,
-    Optimizer,
-    Option,
-    Pipeline,
-    Research,
-    ResNet,
-    ResNet18,
-    Split,
-)
-from ecg_mlflow.errors import EcgMlflowError, GridError, ResearchError, ScheduleError, SplitError
-
-ROOT = Pipeline().center_flip()
-DESIGN = {
-    "grid": Option("layout", ["cna", "cnacna"]),
-    "model": ResNet,
-    "model_arguments": {"blocks": [1], "filters": [4], "input_filters": 4},
-    "train": ROOT.random_split_signals(100, 2),
-    "test": ROOT.split_signals(100, step=100),
-    "classes": ["A", "N"],
-}
-
-
-def research(**changes):
-    return Research(**{**DESIGN, **changes})
+from ecg_mlflow import KV, C, DemoBudget, Grid, Loss, Optimizer, Option, ResNet, ResNet18, Split
+from ecg_mlflow.errors import ResearchError, ScheduleError, SplitError
 
 
 def settings(**changes):
-    one = research(**changes)
+    one = small_research(**changes)
     return [one.settings(config) for config in one.grid.gen_configs()]
 
 
 def test_options_named_like_arguments_of_the_model_reach_it():
     first, second = settings()
-    assert first.arguments == {
-        "blocks": [1],
-        "filters": [4],
-        "input_filters": 4,
-        "layout": "cna",
-    }
-    assert second.arguments["layout"] == "cnacna"
+    own = {"blocks": [1], "filters": [4], "input_filters": 4}
+    assert (first.arguments, second.arguments) == (
+        {**own, "layout": "cna"},
+        {**own, "layout": "cnacna"},
+    )
     assert first.builder is ResNet
     assert first.model_name == "ResNet"
-
-
-def test_the_model_may_be_an_option_itself():
     (one,) = settings(
         grid=Option("model", [ResNet18]), model=C("model"), model_arguments={"dropout": 0.1}
     )
@@ -60,19 +29,9 @@ def test_the_model_may_be_an_option_itself():
 
 
 def test_c_stands_for_a_value_anywhere_in_the_design():
-    grid = Option.product(
-        Option("n", [3]),
-        Option("length", [50]),
-        Option("records", [8]),
-        Option("passes", [2]),
-        Option("rate", [0.5]),
-        Option("smooth", [0.1]),
-        Option("when", ["2 epochs"]),
-        Option("start", [7]),
-        Option("rest", [True]),
-        Option("stem", [16]),
-        Option("layout", ["c"]),
-    )
+    values = {"n": 3, "length": 50, "records": 8, "passes": 2, "rate": 0.5, "smooth": 0.1}
+    values |= {"when": "2 epochs", "start": 7, "rest": True, "stem": 16, "layout": "c"}
+    grid = Option.product(*(Option(name, [value]) for name, value in values.items()))
     (one,) = settings(
         grid=grid,
         train=ROOT.random_split_signals(C("length"), {"A": C("n"), "N": 1}),
@@ -105,13 +64,9 @@ def test_an_option_may_be_the_whole_optimizer_or_pipeline():
     )
     assert (first.optimizer.name, second.optimizer.name) == ("sgd", "adam")
     assert first.train.split.n == 1
-
-
-def test_whole_numbers_of_numpy_are_whole_numbers():
-    (one,) = settings(
-        grid=Option("records", np.array([16])) * Option("layout", ["c"]), batch_size=C("records")
-    )
-    assert type(one.batch_size) is int
+    numbers = Option("records", np.array([16])) * Option("layout", ["c"])
+    (one,) = settings(grid=numbers, batch_size=C("records"))
+    assert type(one.batch_size) is int, "whole numbers of NumPy are whole numbers"
 
 
 @pytest.mark.parametrize(
@@ -175,7 +130,7 @@ def test_what_a_configuration_can_not_be(changes, message):
 )
 def test_what_a_research_can_not_be(changes, message):
     with pytest.raises((ResearchError, ScheduleError, SplitError), match=message):
-        research(**changes)
+        small_research(**changes)
 
 
 @pytest.mark.parametrize(
@@ -186,19 +141,11 @@ def test_what_a_demo_budget_can_not_be(budget):
         DemoBudget(**budget)
 
 
-def test_every_error_has_the_common_base():
-    assert issubclass(ResearchError, EcgMlflowError)
-    assert issubclass(GridError, EcgMlflowError)
-
-
-def test_short_forms_are_spelled_out():
-    one = research(split=0.5)
+def test_short_forms_are_spelled_out_for_good():
+    one = small_research(split=0.5)
     assert one.grid == Grid(Option("layout", ["cna", "cnacna"]))
     assert one.split == Split(0.5)
     assert one.positive == "A"
     assert one.classes == ("A", "N")
-
-
-def test_a_research_can_not_be_changed():
     with pytest.raises(AttributeError):
-        research().epochs = 3
+        one.epochs = 3

@@ -18,7 +18,7 @@ from ecg_mlflow import (
 from ecg_mlflow.errors import SearchError
 from ecg_mlflow.search.pruners import SuccessiveHalving
 from ecg_mlflow.study.planning import plan_study
-from ecg_mlflow.study.request import Overrides
+from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.search_config import SearchConfig, selection_warnings
 
 VALIDATED = (0.5, 0.25, 0.25)
@@ -40,7 +40,7 @@ def make_plan(beats):
             **changes,
         }
         research = Research(**fields, split=split)
-        return plan_study(research, load_corpus(str(beats)), Overrides(), sampled=sampled)
+        return plan_study(research, load_corpus(str(beats)), StudyRequest(), sampled=sampled)
 
     return make
 

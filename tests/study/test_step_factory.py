@@ -17,7 +17,7 @@ from ecg_mlflow import Option, Pipeline, Research, load_corpus
 from ecg_mlflow.errors import CheckpointError
 from ecg_mlflow.models import ResNet
 from ecg_mlflow.study.planning import plan_study
-from ecg_mlflow.study.request import Overrides
+from ecg_mlflow.study.request import StudyRequest
 
 NUMPY = grid_text(
     before="from numpy_net import NumpyNet",
@@ -65,7 +65,7 @@ def test_only_models_of_one_factory_share_a_stream_of_batches(beats):
         batch_size=5,
         epochs=1,
     )
-    numpy, keras = plan_study(research, load_corpus(str(beats)), Overrides()).configs
+    numpy, keras = plan_study(research, load_corpus(str(beats)), StudyRequest()).configs
     assert numpy.stream != keras.stream
 
 

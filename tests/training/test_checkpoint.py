@@ -27,22 +27,23 @@ def test_what_is_read_is_what_was_written_bit_for_bit(tmp_path):
         assert found.arrays[name].dtype == array.dtype
         assert found.arrays[name].shape == array.shape
         assert found.arrays[name].tobytes() == array.tobytes()
+    assert list(found.part("network")) == ["model/0", "optimizer/0"]
+    with np.load(path) as file:  # without this package
+        assert json.loads(file["state"].tobytes())["iteration"] == 3
+    assert load_checkpoint(tmp_path / "another.npz") is None
 
 
-def test_a_part_is_known_by_its_prefix():
-    found = Checkpoint({}, ARRAYS).part("network")
-    assert list(found) == ["model/0", "optimizer/0"]
-
-
-def test_where_there_is_none_there_is_none(tmp_path):
-    assert load_checkpoint(tmp_path / "run.npz") is None
+@pytest.fixture
+def path(tmp_path):
+    """Give the file of a checkpoint."""
+    path = tmp_path / "run.npz"
+    arrays = {**ARRAYS, "a": np.random.default_rng(0).normal(size=10_000)}
+    save_checkpoint(path, Checkpoint(STATE, arrays))
+    return path
 
 
 @pytest.mark.parametrize("place", [0.01, 0.3, 0.5, 0.7, 0.95])
-def test_damage_anywhere_is_seen(tmp_path, place):
-    path = tmp_path / "run.npz"
-    arrays = {"a": np.random.default_rng(0).normal(size=10_000)}
-    save_checkpoint(path, Checkpoint(STATE, arrays))
+def test_damage_anywhere_is_seen(path, place):
     data = bytearray(path.read_bytes())
     data[int(len(data) * place)] ^= 0x10
     path.write_bytes(data)
@@ -51,18 +52,14 @@ def test_damage_anywhere_is_seen(tmp_path, place):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_half_a_file_is_damage(tmp_path, share):
-    path = tmp_path / "run.npz"
-    save_checkpoint(path, Checkpoint(STATE, ARRAYS))
+def test_half_a_file_is_damage(path, share):
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(CheckpointError):
         load_checkpoint(path)
 
 
-def test_another_version_is_refused(tmp_path, monkeypatch):
-    path = tmp_path / "run.npz"
-    save_checkpoint(path, Checkpoint(STATE, ARRAYS))
+def test_another_version_is_refused(path, monkeypatch):
     monkeypatch.setattr(checkpoint, "VERSION", checkpoint.VERSION + 1)
     with pytest.raises(CheckpointError, match="written by another version"):
         load_checkpoint(path)
@@ -74,23 +71,13 @@ def test_python_objects_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_room_the_old_one_stays(tmp_path, monkeypatch):
-    path = tmp_path / "run.npz"
-    save_checkpoint(path, Checkpoint(STATE, ARRAYS))
-
+def test_without_room_the_old_one_stays(path, monkeypatch):
     def full(file, **arrays):
         file.write(b"half a file")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint.np, "savez", full)
-    with pytest.raises(StorageFullError, match=f"no space left on the disk of {tmp_path}"):
+    with pytest.raises(StorageFullError, match=f"no space left on the disk of {path.parent}"):
         save_checkpoint(path, Checkpoint({}, {}))
     assert load_checkpoint(path).state == STATE
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_the_state_is_readable_without_this_package(tmp_path):
-    path = tmp_path / "run.npz"
-    save_checkpoint(path, Checkpoint(STATE, ARRAYS))
-    with np.load(path) as file:
-        assert json.loads(file["state"].tobytes())["iteration"] == 3
+    assert list(path.parent.iterdir()) == [path]

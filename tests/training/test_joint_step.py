@@ -12,8 +12,7 @@ from keras import layers
 
 from ecg_mlflow.models import ResNet
 from ecg_mlflow.training import Loss, Optimizer
-from ecg_mlflow.training.joint_step import JointStep
-from ecg_mlflow.training.step import CompiledStep
+from ecg_mlflow.training.step import CompiledStep, JointStep
 
 Batches = list[tuple[np.ndarray, np.ndarray]]
 
@@ -98,94 +97,43 @@ def test_losses_on_a_cpu_are_those_alone_to_the_last_bit(batches: Batches):
             np.testing.assert_array_equal(a, b)
 
 
-def test_losses_are_the_branches_own(batches: Batches):
-    """Without this, a comparison of losses could not tell one model from another."""
-    (losses,) = train_jointly(JointStep(build_steps()), batches[:1], [[0, 1, 2]])
-    assert min(np.diff(sorted(losses))) > 1e-3
-
-
 def test_dropout_differs_from_model_to_model_and_from_call_to_call(batches: Batches):
     steps = build_steps()
-    seeds = [_seeds(step.model) for step in steps]
-    assert all(len(own) == 1 for own in seeds)
-    first = [own[0].numpy().tolist() for own in seeds]
+    seeds = [
+        one.seed_generator.state
+        for step in steps
+        for one in step.model.layers
+        if isinstance(one, layers.Dropout)
+    ]
+    first = [seed.numpy().tolist() for seed in seeds]
     assert len({tuple(seed) for seed in first}) == 3
-    joint = JointStep(steps)
-    joint.train([0, 1, 2], *batches[0])
-    joint.train([0, 2], *batches[1])
-    now = [own[0].numpy().tolist() for own in seeds]
+    train_jointly(JointStep(steps), batches[:2], [[0, 1, 2], [0, 2]])
+    now = [seed.numpy().tolist() for seed in seeds]
     # Keras counts in the second number; the first is the layer's own.
     assert [seed[0] for seed in now] == [seed[0] for seed in first]
     counts = [b[1] - a[1] for a, b in zip(first, now, strict=True)]
     assert counts[0] == counts[2] == 2 * counts[1] > 0
 
 
-def _seeds(model: keras.Model) -> list[keras.Variable]:
-    return [
-        layer.seed_generator.state for layer in model.layers if isinstance(layer, layers.Dropout)
-    ]
-
-
 def test_each_set_of_models_is_traced_once_and_each_model_once(batches: Batches):
     steps = build_steps()
     joint = JointStep(steps)
-    train_jointly(joint, batches[:3], [[0], [0, 1, 2], [2, 1, 0]])
-    functions = dict(joint._joint)
-    assert list(functions) == [(0, 1, 2)]
-    train_jointly(joint, batches[3:10], [[0, 2], [2, 0], [0, 1, 2], [1], [2], [0, 2], [1, 0]])
-    assert len({len(windows) for windows, _ in batches[:8]}) == 8
+    train_jointly(joint, batches[:2], [[1], [0]])
+    assert joint._joint == {}, "one model alone needs no joint function"
+    sets = [[0, 1, 2], [2, 1, 0], [0, 2], [2, 0], [0, 1, 2], [1], [2], [0, 2], [1, 0]]
+    train_jointly(joint, batches[: len(sets)], sets)
     traces = {models: f.experimental_get_tracing_count() for models, f in joint._joint.items()}
     assert traces == {(0, 1, 2): 1, (0, 2): 1, (0, 1): 1}
-    assert joint._joint[0, 1, 2] is functions[0, 1, 2]
     assert [step._train.experimental_get_tracing_count() for step in steps] == [1, 1, 1]
-
-
-def test_one_model_alone_needs_no_joint_function(batches: Batches):
-    steps = build_steps()
-    joint = JointStep(steps)
-    train_jointly(joint, batches[:3], [[1], [0], [1]])
-    assert joint._joint == {}
-    assert [step._train.experimental_get_tracing_count() for step in steps] == [1, 1, 0]
-
-
-def test_models_in_a_joint_function_keep_their_own(batches: Batches):
-    """Then the next set of models is formed without tracing the models again."""
-    steps = build_steps()
-    train_jointly(JointStep(steps), batches[:2], [[0, 1, 2], [0, 1]])
-    assert [step._train.experimental_get_tracing_count() for step in steps] == [1, 1, 1]
-
-
-def test_predictions_follow_joint_training(batches: Batches):
-    together, apart = build_steps()[:2], build_steps()[:2]
-    joint, windows = JointStep(together), batches[9][0]
-    first = [step.predict(windows) for step in together]
-    for i in range(3):
-        train_jointly(joint, batches[i : i + 1], [[0, 1]])
-        train_apart(apart, batches[i : i + 1], [[0, 1]])
-        for step, alone in zip(together, apart, strict=True):
-            np.testing.assert_allclose(step.predict(windows), alone.predict(windows), rtol=1e-5)
-    for step, before in zip(together, first, strict=True):
-        assert not np.allclose(step.predict(windows), before, atol=1e-4)
-
-
-def test_losses_are_fetched_in_bulk(batches: Batches):
-    steps = build_steps()
-    joint = JointStep(steps)
-    losses = [joint.train([0, 1], *batch) for batch in batches[:4]]
-    for branch in (0, 1):
-        values = joint.fetch([loss[branch] for loss in losses])
-        assert values.shape == (4,)
-        assert values.tolist() == [float(loss[branch]) for loss in losses]
 
 
 def test_a_batch_stays_as_it_is(batches: Batches):
     windows, targets = (array.copy() for array in batches[0])
     for array in (windows, targets):
         array.flags.writeable = False
-    joint, steps = JointStep(build_steps()), build_steps()
+    steps = build_steps()
     on_device = steps[0].to_device(windows), steps[0].to_device(targets)
-    (arrays,) = train_jointly(joint, [(windows, targets)], [[0, 1]])
-    np.testing.assert_array_equal(on_device[0], batches[0][0])
+    (arrays,) = train_jointly(JointStep(build_steps()), [(windows, targets)], [[0, 1]])
     (tensors,) = train_jointly(JointStep(steps), [on_device], [[0, 1]])
     np.testing.assert_array_equal(on_device[0], batches[0][0])
     np.testing.assert_allclose(arrays, tensors, rtol=1e-6)

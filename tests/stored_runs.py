@@ -1,9 +1,12 @@
-"""Runs as the store has them, without a store."""
+"""Runs as the store has them, without a store; and tables that runs have logged."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from ecg_mlflow.tracking.artifacts import parse_table
 from ecg_mlflow.tracking.run_log import COMPLETE_TAG
 from ecg_mlflow.tracking.stored_run import (
     ATTEMPT_TAG,
@@ -44,3 +47,8 @@ def stored_run(
         **dict(tags),
     }
     return StoredRun(run_id, status, all_tags, **more)
+
+
+def read_table(client, run_id, path):
+    """Read a CSV artifact of a run."""
+    return parse_table(Path(client.download_artifacts(run_id, path)).read_bytes())

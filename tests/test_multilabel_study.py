@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
+from stored_runs import read_table
 from studies import grid_text
 
 from ecg_mlflow.cli import main
-from ecg_mlflow.tracking.artifacts import read_table
 
 # Of NumPy 2, in Keras's way of saving a model.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import requests
 from servers import model_server
+from stored_runs import read_table
 from studies import grid_text
 
 from ecg_mlflow.cli import main
 from ecg_mlflow.records import read_record
-from ecg_mlflow.tracking.artifacts import read_table
 
 pytestmark = [
     pytest.mark.slow,

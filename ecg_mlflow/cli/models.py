@@ -68,7 +68,7 @@ def promote_command(study: str, name: str, alias: str, **given: Any) -> int:
 
     run, threshold, rule = (given.pop(word) for word in ("run", "threshold", "rule"))
     location = DataLocation(given.pop("data"), given.pop("labels"), base_folders())
-    statistics = {option.name: given[option.name] for option in STATISTICS}
+    statistics = {option.name: given.pop(option.name) for option in STATISTICS}
     request = PromotionRequest(
         study,
         name,
@@ -87,7 +87,7 @@ def promote_command(study: str, name: str, alias: str, **given: Any) -> int:
 @command("rollback", *_REGISTERED)
 def rollback_command(name: str, alias: str) -> int:
     """Give an alias back to the version that had it before."""
-    from ecg_mlflow.tracking.promotion_lock import rollback
+    from ecg_mlflow.tracking.registry import rollback
 
     client = open_store()
     with project_run(client, f"rollback of {name}"):

@@ -14,7 +14,7 @@ from ecg_mlflow.models.build import load_network
 from ecg_mlflow.pipeline import Stages
 from ecg_mlflow.pipeline.actions import ResampleSignals, SplitSignals, resampled_length
 from ecg_mlflow.pipeline.memory import cut_windows, prepare_record
-from ecg_mlflow.pipeline.spec import functions_of, stages_from_json
+from ecg_mlflow.pipeline.spec import stages_from_json
 from ecg_mlflow.records import DigitalRecord, Record
 from ecg_mlflow.reports.study_results import TrainedRun
 from ecg_mlflow.tracking.logged_models import fetch_network
@@ -81,10 +81,7 @@ def open_viewer(
     spec = run.record.configuration.get("test_pipeline")
     if spec is None:
         return None
-    code = folder / "design"
-    if functions_of(spec):
-        study.fetch_code(code)
-    stages = stages_from_json(spec, StepFiles(code).find)
+    stages = stages_from_json(spec, StepFiles(study.fetch_code(folder)).find)
     network = load_network(fetch_network(client, run.record.run_id, run.weights, folder))
     from ecg_mlflow.training.saliency import GradientTimesInput
 

@@ -172,11 +172,12 @@ def _configurations(
         )
     validation = f"predictions/{VALIDATION}_best.csv"
     files = {run_id: (f"predictions/{name}.csv", validation) for run_id, name in weights.items()}
-    tables = read_tables(client, [(run, file) for run, both in files.items() for file in both])
+    wanted = [(run.artifact_uri, file) for run in study.finished for file in files[run.run_id]]
+    tables = read_tables(client, wanted)
     groups: dict[tuple[tuple[str, str], ...], list[TrainedRun]] = {}
     for child in study.finished:
         test, validated = (
-            _predictions(tables[child.run_id, file], child) for file in files[child.run_id]
+            _predictions(tables[child.artifact_uri, file], child) for file in files[child.run_id]
         )
         run = TrainedRun(child, weights[child.run_id], test, validated)
         groups.setdefault(tuple(child.options.items()), []).append(run)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ecg_mlflow.reports.options import ComparisonOptions
 from ecg_mlflow.reports.study_corpus import DataLocation
@@ -20,14 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a model has to fulfil; None where nothing is required.
+    """What a model has to fulfil beside being better; None where nothing is required.
 
     Attributes
     ----------
-    metric
-        By which it must be better than the champion.
-    level
-        Confidence: a model that is no better is promoted with at most one minus this probability.
     min_sensitivity, min_specificity
         Reached by the lower bounds of the intervals over records.
     max_calibration_error
@@ -36,19 +32,13 @@ class Requirements:
         Size of the network's file.
     max_ms_per_record
         Time that a record takes, measured where the gate runs.
-    resamples, seed
-        Of the bootstrap.
     """
 
-    metric: str = "f1"
-    level: float = 0.95
     min_sensitivity: float | None = None
     min_specificity: float | None = None
     max_calibration_error: float | None = None
     max_size_mb: float | None = None
     max_ms_per_record: float | None = None
-    resamples: int = 2000
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,7 +52,7 @@ class PromotionRequest:
     name, alias
         The registered model, and the alias to assign.
     options
-        How the winner is found.
+        How the winner is found, and by which metric and level it must be better than the champion.
     requirements
         What it has to fulfil.
     threshold
@@ -81,23 +71,6 @@ class PromotionRequest:
     threshold: str = "f1"
     run_id: str | None = None
     location: DataLocation | None = None
-
-    def with_metric(self, usual: str) -> Self:
-        """Fill in the metric of a study where none was asked for."""
-        options = self.options.with_metric(usual)
-        return replace(
-            self,
-            options=options,
-            requirements=replace(self.requirements, metric=options.metric),
-        )
-
-
-@dataclass(frozen=True)
-class ServingCost:
-    """What a model costs: its network's file in MB, and the milliseconds that a record takes."""
-
-    size_mb: float
-    ms_per_record: float
 
 
 @dataclass(frozen=True)
@@ -134,8 +107,9 @@ class GateDecision:
 def apply_gate(
     challenger: Predictions,
     champion: Predictions | None,
+    options: ComparisonOptions,
     requirements: Requirements,
-    cost: ServingCost,
+    cost: Mapping[str, float],
     *,
     candidates: Sequence[Predictions] = (),
     temperature: float = 1.0,
@@ -148,72 +122,65 @@ def apply_gate(
         The model's predictions.
     champion
         Those of the present champion for the same records; None where there is none.
+    options
+        The metric, the confidence and the bootstrap by which it must be better than the champion.
     requirements
         What the model has to fulfil.
     cost
-        What it costs.
+        Its ``size_mb``, and the ``ms_per_record`` that it takes here.
     candidates
         Predictions of all models that it was picked from, where it was picked by these very
         records: the best of many looks better than it is, and the test makes up for that.
     temperature
         Of its calibration.
     """
-    figures = _figures(challenger, requirements, cost, temperature)
-    against = _shortcomings(figures, requirements)
+    figures = {**_figures(challenger, options, temperature), **cost}
+    against = _shortcomings(figures, requirements, options.level)
     if champion is None:
         reasons = tuple(against or ["there was no champion"])
         return GateDecision(not against, reasons, figures, len(challenger))
     test = gain_test(
-        challenger,
-        champion,
-        requirements.metric,
-        candidates=candidates,
-        level=requirements.level,
-        n_resamples=requirements.resamples,
-        seed=requirements.seed,
+        challenger, champion, options.metric, candidates=candidates, **options.bootstrap
     )
     low, high = test.interval.low, test.interval.high
     figures |= {"gain": test.gain, "gain_low": low, "gain_high": high, "p_value": test.p_value}
     compared = (
-        f"{requirements.metric} {test.gain:+.4f} against the champion, "
-        f"{requirements.level:.0%} interval {low:+.4f} to {high:+.4f}, "
-        f"p = {test.p_value:.4f}"
+        f"{options.metric} {test.gain:+.4f} against the champion, "
+        f"{options.level:.0%} interval {low:+.4f} to {high:+.4f}, p = {test.p_value:.4f}"
         + (f" (corrected: the best of {len(candidates)} models)" if candidates else "")
     )
-    if not test.p_value <= 1 - requirements.level:
+    if not test.p_value <= 1 - options.level:
         against = [f"not significantly better than the champion: {compared}", *against]
     return GateDecision(not against, tuple(against or [compared]), figures, len(challenger))
 
 
 def _figures(
-    challenger: Predictions, requirements: Requirements, cost: ServingCost, temperature: float
+    challenger: Predictions, options: ComparisonOptions, temperature: float
 ) -> dict[str, float]:
-    names = dict.fromkeys([requirements.metric, "sensitivity", "specificity", "precision"])
+    names = dict.fromkeys([options.metric, "sensitivity", "specificity", "precision"])
     groups = challenger.groups
-    weights = resample_weights(
-        len(challenger), requirements.resamples, requirements.seed, groups=groups
-    )
+    weights = resample_weights(len(challenger), options.resamples, options.seed, groups=groups)
     resampled = resampled_metrics(challenger, weights, list(names))
     figures: dict[str, float] = {}
     for name in names:
         value = challenger.metrics.get(name, float("nan"))
-        interval = records_interval([challenger], name, value, resampled[name], requirements.level)
+        interval = records_interval([challenger], name, value, resampled[name], options.level)
         figures[name] = value
         figures[f"{name}_low"], figures[f"{name}_high"] = interval.low, interval.high
     calibrated = with_temperature(challenger, temperature)
-    figures["calibration_error"] = reliability(calibrated).error
-    figures["size_mb"], figures["ms_per_record"] = cost.size_mb, cost.ms_per_record
-    return figures
+    return {**figures, "calibration_error": reliability(calibrated).error}
 
 
-def _shortcomings(figures: dict[str, float], requirements: Requirements) -> list[str]:
+def _shortcomings(
+    figures: Mapping[str, float], requirements: Requirements, level: float
+) -> list[str]:
     found = []
     for name in ("sensitivity", "specificity"):
         required = getattr(requirements, f"min_{name}")
         # Written so that NaN, of a metric that these records don't define, doesn't pass.
         if required is not None and not figures[f"{name}_low"] >= required:
             found.append(
-                f"{name} {figures[name]:.3f}, lower bound of the {requirements.level:.0%} interval "
+                f"{name} {figures[name]:.3f}, lower bound of the {level:.0%} interval "
                 f"{figures[f'{name}_low']:.3f}; required is {required:g}"
             )
     for name, unit in (("calibration_error", ""), ("size_mb", " MB"), ("ms_per_record", " ms")):

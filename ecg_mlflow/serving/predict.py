@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import glob
-import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from ecg_mlflow.errors import DataNotFoundError, ModelError
-from ecg_mlflow.files import written_aside
+from ecg_mlflow.files import write_output
 from ecg_mlflow.records.locating import find_headers
 from ecg_mlflow.tracking.logged_models import open_model
-from ecg_mlflow.tracking.registry import RegisteredName, champion, find_versions, registered_model
+from ecg_mlflow.tracking.registry import find_source
 
 if TYPE_CHECKING:
-    import pandas as pd
     from mlflow import MlflowClient
 
 #: Recordings of one call of the model.
@@ -68,16 +66,29 @@ def predict_files(
     TrackingError
         If the store fails.
     """
+    import pandas as pd
+
     headers = expand(paths)
-    failed = 0
-    with open_classifier(model_uri, client) as model:
-        bar = tqdm(total=len(headers), desc="predicting", unit="record", disable=None)
-        with _opened(output) as file, bar:
-            for begin in range(0, len(headers), BATCH):
-                answers = _answers(model, headers[begin : begin + BATCH], with_windows)
-                failed += int(answers["status"].str.startswith("error").sum())
-                answers.to_csv(file, index=False, header=begin == 0)
-                bar.update(len(answers))
+    parts: list[pd.DataFrame] = []
+    with (
+        open_classifier(model_uri, client) as model,
+        tqdm(total=len(headers), desc="predicting", unit="record", disable=None) as bar,
+    ):
+        for begin in range(0, len(headers), BATCH):
+            batch = headers[begin : begin + BATCH]
+            asked = pd.DataFrame({"record": batch})
+            parts.append(model.predict(asked, params={"windows": with_windows}))
+            bar.update(len(batch))
+    answers = pd.concat(parts, ignore_index=True)
+    answers.insert(1, "file", headers)
+    if with_windows:
+        answers["window_probabilities"] = answers["window_probabilities"].map(json.dumps)
+    text = answers.to_csv(index=False)
+    if output is None:
+        print(text, end="")
+    else:
+        write_output(output, text.encode())
+    failed = int(answers["status"].str.startswith("error").sum())
     if failed:
         print(
             f"{failed} of {len(headers)} recordings have no answer; the column status says why",
@@ -106,34 +117,6 @@ def expand(paths: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def find_source(uri: str, client: MlflowClient) -> str:
-    """Return where a registered model's files are; what is no name of one is left to MLflow.
-
-    Raises
-    ------
-    ModelError
-        If there is no such model, version or alias.
-    """
-    wanted = RegisteredName.from_uri(uri)
-    if wanted is None:
-        return uri
-    name, alias = wanted.name, wanted.alias
-    aliases = registered_model(client, name).aliases
-    if alias is None:
-        versions = {one.version: one for one in find_versions(client, name)}
-        if wanted.version not in versions:
-            raise ModelError(f"{name!r} has no version {wanted.version}; it has {[*versions]}")
-        return versions[wanted.version].source
-    found = champion(client, name, alias)
-    if found is None:
-        listed = ", ".join(f"{one} (version {v})" for one, v in sorted(aliases.items()))
-        raise ModelError(
-            f"{name!r} has no alias {alias!r}; it has "
-            + (listed or f"none: name a version, as in models:/{name}/1, or promote one")
-        )
-    return found.source
-
-
 @contextmanager
 def open_classifier(uri: str, client: MlflowClient) -> Iterator[Any]:
     """Load a model that reads recordings as MLflow's ``PyFuncModel``.
@@ -156,7 +139,7 @@ def open_classifier(uri: str, client: MlflowClient) -> Iterator[Any]:
 
     from ecg_mlflow.serving.classifier import RawEcgClassifier
 
-    with open_model(client, find_source(uri, client)) as loaded:
+    with open_model(client, find_source(client, uri)) as loaded:
         try:
             is_ours = isinstance(loaded.unwrap_python_model(), RawEcgClassifier)
         except MlflowException:  # it is of no Python model at all
@@ -167,26 +150,3 @@ def open_classifier(uri: str, client: MlflowClient) -> Iterator[Any]:
                 "takes windows. Register one that does with `ecg-mlflow promote STUDY --name NAME`"
             )
         yield loaded
-
-
-def _answers(model: Any, headers: Sequence[str], with_windows: bool) -> pd.DataFrame:
-    import pandas as pd
-
-    params = {"windows": with_windows}
-    answers: pd.DataFrame = model.predict(pd.DataFrame({"record": list(headers)}), params=params)
-    answers.insert(1, "file", list(headers))
-    if with_windows:
-        answers["window_probabilities"] = answers["window_probabilities"].map(json.dumps)
-    return answers
-
-
-@contextmanager
-def _opened(output: Path | None) -> Iterator[TextIO]:
-    if output is None:
-        yield sys.stdout
-        return
-    with written_aside(output) as binary:
-        text = io.TextIOWrapper(binary, encoding="utf-8", newline="")
-        yield text
-        text.flush()
-        text.detach()  # the file is synced and closed by its owner

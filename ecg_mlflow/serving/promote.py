@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,15 +12,19 @@ import numpy.typing as npt
 from ecg_mlflow.errors import ModelError, PromotionError
 from ecg_mlflow.reports.study_corpus import open_study_corpus, unseen
 from ecg_mlflow.reports.study_results import read_results
-from ecg_mlflow.reports.winner import Choice, choose_run
-from ecg_mlflow.serving.gate import GateDecision, PromotionRequest, ServingCost, apply_gate
+from ecg_mlflow.reports.winner import choose_run
+from ecg_mlflow.serving.gate import GateDecision, PromotionRequest, apply_gate
 from ecg_mlflow.serving.held_out import Answers, at_own_threshold, classify
 from ecg_mlflow.serving.promotion_report import decision_report, decision_tags
-from ecg_mlflow.serving.served_model import OperatingPoint, ServedModel, log_served_model
+from ecg_mlflow.serving.served_model import ServedModel, log_served_model
 from ecg_mlflow.stats.predictions import Predictions
 from ecg_mlflow.tracking.logged_models import open_model, trained_on
-from ecg_mlflow.tracking.promotion_lock import open_promotion
-from ecg_mlflow.tracking.registry import RegisteredVersion
+from ecg_mlflow.tracking.registry import (
+    RegisteredVersion,
+    champion,
+    check_alias,
+    register_decision,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,8 +43,8 @@ class Challenger:
 
     Attributes
     ----------
-    served, point
-        The model, and its threshold and temperature.
+    served
+        The model.
     corpus, rows
         The recordings.
     predictions
@@ -53,7 +56,6 @@ class Challenger:
     """
 
     served: ServedModel
-    point: OperatingPoint
     corpus: Corpus
     rows: npt.NDArray[np.int64]
     predictions: Predictions
@@ -74,44 +76,42 @@ def promote(client: MlflowClient, request: PromotionRequest) -> int:
         If it can't be judged: no such study, other recordings, a model that can't be kept or
         doesn't reproduce what the study has logged.
     """
+    check_alias(request.alias)
+    current = champion(client, request.name, request.alias)
     results = read_results(client, [request.study])
-    request = request.with_metric(results.usual_metric)
+    request = replace(request, options=request.options.with_metric(results.usual_metric))
     choice = choose_run(results, request.options, request.run_id)
-    study, run = results.studies[0], choice.run
+    study, run_id = results.studies[0], choice.run.record.run_id
     corpus = open_study_corpus(study.plan, study.request, request.location)
-    point = OperatingPoint.of_run(run, request.threshold)
-    served = log_served_model(client, study, run, corpus, point)
-    _say(f"{choice}: model {served.model_id}, trained by run {run.record.run_id}")
-    challenger = _reproduced(client, served, choice, corpus, point)
-    with open_promotion(
-        client,
-        request.name,
-        served.source,
-        run_id=run.record.run_id,
-        model_id=served.model_id,
-        alias=request.alias,
-        on_wait=lambda what: _say(f"waiting: {what}"),
-    ) as promotion:
-        while True:
-            champion = promotion.champion()
-            decision = _compared(client, challenger, champion, request, promotion.beat)
-            version = promotion.version
-            text = decision_report(request, choice, results, point, decision, version)
-            if promotion.decide(
-                promoted=decision.promoted,
-                reason=str(decision),
-                against=champion,
-                report=text,
-                tags=decision_tags(study, choice, point, decision, request.requirements.metric),
-            ):
-                break
-            _say("the champion has changed meanwhile: comparing with the new one")
-    client.log_text(study.run_id, text, f"promotions/{request.name}-v{version}.md")
+    served = log_served_model(client, study, choice, corpus, request.threshold)
+    _say(f"{choice}: model {served.model_id}, trained by run {run_id}")
+    challenger = _reproduced(client, served, corpus)
+    while True:
+        decision = _compared(client, challenger, current, request)
+        text = decision_report(request, results, served, decision)
+        version = register_decision(
+            client,
+            request.name,
+            served.source,
+            promoted=decision.promoted,
+            reason=str(decision),
+            against=current,
+            run_id=run_id,
+            model_id=served.model_id,
+            alias=request.alias,
+            report=text,
+            tags=decision_tags(results, served, decision, request.options.metric),
+        )
+        if version is not None:
+            break
+        _say("the champion has changed meanwhile: comparing with the new one")
+        current = champion(client, request.name, request.alias)
+    client.log_text(study.run_id, text, f"promotions/{request.name}-v{version.version}.md")
     if decision.promoted:
-        print(f"version {version} of {request.name} is the new {request.alias}: {decision}")
+        print(f"{version} is the new {request.alias}: {decision}")
         print(f"Use it with: ecg-mlflow predict models:/{request.name}@{request.alias} RECORDS")
         return 0
-    print(f"version {version} of {request.name} is not promoted: {decision}")
+    print(f"{version} is not promoted: {decision}")
     return 3
 
 
@@ -119,13 +119,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _reproduced(
-    client: MlflowClient,
-    served: ServedModel,
-    choice: Choice,
-    corpus: Corpus,
-    point: OperatingPoint,
-) -> Challenger:
+def _reproduced(client: MlflowClient, served: ServedModel, corpus: Corpus) -> Challenger:
     """Classify the test records with the served model, and compare with what the study logged.
 
     Raises
@@ -133,20 +127,19 @@ def _reproduced(
     ModelError
         If the answers differ.
     """
-    logged = choice.run.test
+    logged = served.choice.run.test
     assert logged is not None
     rows = np.array([corpus.index(name) for name in logged.records], dtype=np.int64)
     with open_model(client, served.source) as model:
         answers = classify(model.predict, corpus, rows, logged.classes, "the model")
-    _check_same(answers, logged, choice.run.record.run_id)
+    _check_same(answers, logged, served.choice.run.record.run_id)
     kept = np.flatnonzero(answers.known)
     return Challenger(
         served,
-        point,
         corpus,
         rows[kept],
-        replace(logged.take(kept), threshold=point.threshold),
-        tuple(one.take(kept) for one in choice.candidates),
+        replace(logged.take(kept), threshold=served.manifest.threshold),
+        tuple(one.take(kept) for one in served.choice.candidates),
         answers.ms_per_record,
     )
 
@@ -174,59 +167,60 @@ def _check_same(answers: Answers, logged: Predictions, run_id: str) -> None:
 def _compared(
     client: MlflowClient,
     challenger: Challenger,
-    champion: RegisteredVersion | None,
+    current: RegisteredVersion | None,
     request: PromotionRequest,
-    beat: Callable[[], None],
 ) -> GateDecision:
     """Classify the same records with the champion, and apply the gate."""
     served, own = challenger.served, challenger.predictions
-    cost = ServingCost(served.size_mb, challenger.ms_per_record)
-    temperature = challenger.point.temperature
-    if champion is None:
-        return apply_gate(own, None, request.requirements, cost, temperature=temperature)
-    if champion.model_id == served.model_id:
-        raise PromotionError(
-            f"this very model is the {request.alias} already, as {champion}: nothing is changed"
-        )
-    fair, notes = _fair_records(client, challenger, champion)
-    rows = challenger.rows[fair]
-    with open_model(client, champion.source) as model:
-        answers = classify(model.predict, challenger.corpus, rows, own.classes, str(champion), beat)
-    known = answers.known
-    if not known.all():
-        notes.append(
-            f"the champion has no answer to {int((~known).sum())} of {len(known)} records; they "
-            "are left out of the comparison"
-        )
-    kept = fair[known]
-    reduced = own.take(kept)
-    if len(kept) < LEAST_RECORDS or not 0 < reduced.is_positive.sum() < len(reduced):
-        raise PromotionError(
-            f"{champion} can't be judged on the study's test records: only {len(kept)} of "
-            f"{len(own)} are new to it and answered, {int(reduced.is_positive.sum())} of them "
-            f"{own.positive}. Give the study test records that no champion was trained on: "
-            "split=Split(records={'test': [...]})"
-        )
+    rows = np.arange(len(own))
+    other, notes = None, list[str]()
+    if current is not None:
+        if current.model_id == served.model_id:
+            raise PromotionError(
+                f"this very model is the {request.alias} already, as {current}: nothing is changed"
+            )
+        rows, notes = _fair_records(client, challenger, current)
+        with open_model(client, current.source) as model:
+            answers = classify(
+                model.predict, challenger.corpus, challenger.rows[rows], own.classes, str(current)
+            )
+        known = answers.known
+        if not known.all():
+            notes.append(
+                f"the champion has no answer to {int((~known).sum())} of {len(known)} records; "
+                "they are left out of the comparison"
+            )
+        rows = rows[known]
+        reduced = own.take(rows)
+        if len(rows) < LEAST_RECORDS or not 0 < reduced.is_positive.sum() < len(reduced):
+            raise PromotionError(
+                f"{current} can't be judged on the study's test records: only {len(rows)} of "
+                f"{len(own)} are new to it and answered, {int(reduced.is_positive.sum())} of them "
+                f"{own.positive}. Give the study test records that no champion was trained on: "
+                "split=Split(records={'test': [...]})"
+            )
+        other = at_own_threshold(answers.take(known), reduced)
     decision = apply_gate(
-        reduced,
-        at_own_threshold(answers.take(known), reduced),
+        own.take(rows),
+        other,
+        request.options,
         request.requirements,
-        cost,
-        candidates=tuple(one.take(kept) for one in challenger.candidates),
-        temperature=temperature,
+        {"size_mb": served.size_mb, "ms_per_record": challenger.ms_per_record},
+        candidates=tuple(one.take(rows) for one in challenger.candidates),
+        temperature=served.manifest.temperature,
     )
-    return replace(decision, champion=champion, notes=tuple(notes))
+    return replace(decision, champion=current, notes=tuple(notes))
 
 
 def _fair_records(
-    client: MlflowClient, challenger: Challenger, champion: RegisteredVersion
+    client: MlflowClient, challenger: Challenger, current: RegisteredVersion
 ) -> tuple[npt.NDArray[np.int64], list[str]]:
     """Return the places of the records that the champion has not seen while it was made."""
-    seen = trained_on(client, champion.source)
+    seen = trained_on(client, current.source)
     everything = np.arange(len(challenger.rows))
     if seen is None:
         return everything, [
-            f"{champion} doesn't tell what it was trained on: it may have seen these records, "
+            f"{current} doesn't tell what it was trained on: it may have seen these records, "
             "which would be to its advantage"
         ]
     is_new = unseen(challenger.corpus, challenger.rows, frozenset(seen["digests"]))

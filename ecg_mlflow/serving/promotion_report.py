@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ecg_mlflow.reports.study_results import Results
-from ecg_mlflow.reports.winner import Choice
 from ecg_mlflow.serving.gate import GateDecision, PromotionRequest
-from ecg_mlflow.serving.served_model import OperatingPoint
-from ecg_mlflow.tracking.stored_study import StoredStudy
+from ecg_mlflow.serving.served_model import ServedModel
+
+_REQUIRED = {
+    "min_sensitivity": "sensitivity of at least",
+    "min_specificity": "specificity of at least",
+    "max_calibration_error": "calibration error of at most",
+    "max_size_mb": "size in MB of at most",
+    "max_ms_per_record": "milliseconds a record of at most",
+}
 
 
 def decision_tags(
-    study: StoredStudy, choice: Choice, point: OperatingPoint, decision: GateDecision, metric: str
+    results: Results, served: ServedModel, decision: GateDecision, metric: str
 ) -> Mapping[str, object]:
     """Return the tags of a version: where it comes from, how it answers, what was measured."""
-    figures = decision.figures
+    figures, threshold = decision.figures, served.manifest.threshold
     tags: dict[str, object] = {
-        "study": study.run_id,
-        "run": choice.run.record.run_id,
-        "threshold": "none" if point.threshold is None else point.threshold,
-        "temperature": f"{point.temperature:.4g}",
+        "study": results.studies[0].run_id,
+        "run": served.choice.run.record.run_id,
+        "threshold": "none" if threshold is None else threshold,
+        "temperature": f"{served.manifest.temperature:.4g}",
         "held_out_records": decision.n_records,
     }
     if decision.champion is not None:
@@ -34,30 +40,30 @@ def decision_tags(
 
 
 def decision_report(
-    request: PromotionRequest,
-    choice: Choice,
-    results: Results,
-    point: OperatingPoint,
-    decision: GateDecision,
-    version: int,
+    request: PromotionRequest, results: Results, served: ServedModel, decision: GateDecision
 ) -> str:
     """Write the decision for people, in Markdown."""
-    study, requirements, figures = results.studies[0], request.requirements, decision.figures
+    study, options, choice = results.studies[0], request.options, served.choice
+    figures, manifest = decision.figures, served.manifest
     outcome = f"Promoted to {request.alias}" if decision.promoted else "Refused"
+    label = manifest.threshold_rule
+    if manifest.threshold is not None:
+        label = f"{manifest.positive} from a probability of {manifest.threshold:.4f} on ({label})"
+    required = [(text, getattr(request.requirements, name)) for name, text in _REQUIRED.items()]
     lines = [
         f"{outcome}: {decision}.",
         "",
-        f"- Version {version} of {request.name}.",
+        f"- Registered as {request.name}, for the alias {request.alias}.",
         f"- Model: {choice}.",
         f"- From: run `{choice.run.record.run_id}` of study {study.name} (`{study.run_id}`), its "
         f"{choice.run.weights} weights; nothing was trained for this.",
         f"- Compared with: {decision.champion or 'no champion'}, on {decision.n_records} held-out "
         "records.",
-        f"- Label: {_threshold(choice, point)}; temperature {point.temperature:.3g}; both "
-        f"chosen on {point.chosen_on}.",
-        f"- Gate: better in {requirements.metric} by the one-sided paired bootstrap over records "
-        f"({requirements.resamples} resamples) at {requirements.level:.0%}"
-        + "".join(f", {text}" for text in _required(request)),
+        f"- Label: {label}; temperature {manifest.temperature:.3g}; both chosen on "
+        f"{manifest.calibrated_on}.",
+        f"- Gate: better in {options.metric} by the one-sided paired bootstrap over records "
+        f"({options.resamples} resamples) at {options.level:.0%}"
+        + "".join(f", {text} {value:g}" for text, value in required if value is not None),
     ]
     if choice.candidates:
         lines.append(
@@ -73,23 +79,3 @@ def decision_report(
         elif not name.endswith(("_low", "_high")):
             lines.append(f"| {name} | {value:.4g} | |")
     return "\n".join(lines)
-
-
-def _threshold(choice: Choice, point: OperatingPoint) -> str:
-    assert choice.run.test is not None
-    if point.threshold is None:
-        return "the most probable class"
-    positive = choice.run.test.positive
-    return f"{positive} from a probability of {point.threshold:.4f} on (rule: {point.rule})"
-
-
-def _required(request: PromotionRequest) -> list[str]:
-    one = request.requirements
-    required = (
-        ("sensitivity of at least", one.min_sensitivity),
-        ("specificity of at least", one.min_specificity),
-        ("calibration error of at most", one.max_calibration_error),
-        ("size in MB of at most", one.max_size_mb),
-        ("milliseconds a record of at most", one.max_ms_per_record),
-    )
-    return [f"{text} {value:g}" for text, value in required if value is not None]

@@ -6,7 +6,7 @@ import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.records.splits import TEST
 from ecg_mlflow.reports.study_corpus import SeenRecords
 from ecg_mlflow.reports.study_results import TrainedRun
+from ecg_mlflow.reports.winner import Choice
 from ecg_mlflow.serving.manifest import Manifest
 from ecg_mlflow.stats.calibration import choose_threshold, fit_temperature
 from ecg_mlflow.tracking.logged_models import fetch_network, log_saved
@@ -30,98 +31,70 @@ NO_THRESHOLD = "none"
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
-    """How a network's probabilities become labels, and are read as such.
-
-    Attributes
-    ----------
-    threshold
-        Of the positive class; None: the most probable class, or 0.5 of each.
-    temperature
-        Of the calibrated probabilities.
-    rule, chosen_on
-        Where they come from, in words.
-    """
-
-    threshold: float | None
-    temperature: float
-    rule: str
-    chosen_on: str
-
-    @classmethod
-    def of_run(cls, run: TrainedRun, rule: str) -> OperatingPoint:
-        """Choose threshold and temperature by a run's validation records, if it has any.
-
-        Raises
-        ------
-        PredictionsError
-            If the rule is none, or can't be met.
-        """
-        plain = "0.5 of each class" if run.is_multilabel else "the most probable class"
-        if run.validation is None:
-            return cls(None, 1.0, plain, "nothing: no validation records")
-        chosen_on = f"{len(run.validation)} validation records"
-        temperature = fit_temperature(run.validation)
-        if rule == NO_THRESHOLD:
-            return cls(None, temperature, plain, chosen_on)
-        return cls(choose_threshold(run.validation, rule), temperature, rule, chosen_on)
-
-
-@dataclass(frozen=True)
 class ServedModel:
     """A logged model that reads recordings.
 
     Attributes
     ----------
+    choice
+        The run that has trained it, and how that was chosen.
+    manifest
+        How it reads recordings and answers.
     model_id, source
         Of the logged model, and where its files are.
     size_mb
         Of the network's file.
     """
 
+    choice: Choice
+    manifest: Manifest
     model_id: str
     source: str
     size_mb: float
 
 
 def log_served_model(
-    client: MlflowClient,
-    study: StoredStudy,
-    run: TrainedRun,
-    corpus: Corpus,
-    point: OperatingPoint,
+    client: MlflowClient, study: StoredStudy, choice: Choice, corpus: Corpus, rule: str
 ) -> ServedModel:
     """Build the model of a run that reads recordings, and log it in the run.
 
     Nothing is trained: the network is the one that the run has logged, the pipeline the one that
     its configuration tells of.
 
+    Parameters
+    ----------
+    client, study, choice, corpus
+        The store, the study, its run, and the study's recordings.
+    rule
+        By which the threshold is chosen on validation records.
+
     Raises
     ------
     PromotionError
         If the run's pipeline can't be kept with a model.
+    PredictionsError
+        If the rule is none, or can't be met.
     ModelError
         If the model can't be saved, or can't answer.
     TrackingError
         If the store fails.
     """
-    manifest = _manifest(study, run, corpus, point)
-    seen = SeenRecords.of_study(study.plan, corpus)
+    from ecg_mlflow.serving.saving import save_classifier
+
+    run = choice.run
+    manifest = _manifest(study, run, corpus, rule)
     trained_on = {
         "study": study.run_id,
         "run": run.record.run_id,
-        "digests": sorted(seen.digests),
+        "digests": sorted(SeenRecords.of_study(study.plan, corpus).digests),
     }
     assert run.test is not None
     example = corpus.record(corpus.index(run.test.records[0]))
     with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as folder:
-        place = Path(folder)
-        network = fetch_network(client, run.record.run_id, run.weights, place)
-        code = _fetched_code(study, manifest, place)
+        network = fetch_network(client, run.record.run_id, run.weights, Path(folder))
+        code = study.fetch_code(Path(folder))
 
         def save(target: Path, description: Model) -> None:
-            from ecg_mlflow.serving.saving import save_classifier
-
             save_classifier(
                 target,
                 network,
@@ -137,12 +110,11 @@ def log_served_model(
         name = f"classifier-{digest(asdict(manifest))[:8]}"
         metadata = {"classes": list(manifest.classes), "positive": manifest.positive}
         model_id = log_saved(client, run.record.run_id, name, save, metadata)
-    return ServedModel(model_id, client.get_logged_model(model_id).artifact_location, size_mb)
+    source = client.get_logged_model(model_id).artifact_location
+    return ServedModel(choice, manifest, model_id, source, size_mb)
 
 
-def _manifest(
-    study: StoredStudy, run: TrainedRun, corpus: Corpus, point: OperatingPoint
-) -> Manifest:
+def _manifest(study: StoredStudy, run: TrainedRun, corpus: Corpus, rule: str) -> Manifest:
     configuration = run.record.configuration
     pipeline = configuration.get("test_pipeline")
     if pipeline is None:
@@ -152,33 +124,34 @@ def _manifest(
             "its grid file), or an older version of ecg_mlflow has trained it. Its test pipeline: "
             f"{'; '.join(configuration.get('test', [])) or 'unknown'}"
         )
-    names = [name for side, part in study.plan["split"].items() if side != TEST for name in part]
-    rows = [corpus.index(name) for name in names]
-    everything = [corpus.index(name) for part in study.plan["split"].values() for name in part]
-    leads = Counter(corpus.leads[row] for row in rows).most_common(1)[0][0]
+    split = {
+        side: [corpus.index(name) for name in part] for side, part in study.plan["split"].items()
+    }
+    rows = [row for side, part in split.items() if side != TEST for row in part]
+    everything = [row for part in split.values() for row in part]
     return Manifest(
         classes=tuple(configuration["classes"]),
         positive=configuration["positive"],
         input_shape=tuple(configuration["input_shape"]),
         pipeline=tuple(pipeline),
-        leads=leads,
+        leads=Counter(corpus.leads[row] for row in rows).most_common(1)[0][0],
         fs=tuple(sorted({float(corpus.fs[row]) for row in rows})),
-        # The network was tried on the test records too: what it was scored on, it shall answer.
         activation="sigmoid" if configuration.get("multilabel") else "softmax",
+        # The network was tried on the test records too: what it was scored on, it shall answer.
         shortest_s=float(np.min(corpus.n_samples[everything] / corpus.fs[everything])),
-        threshold=point.threshold,
-        temperature=point.temperature,
-        threshold_rule=point.rule,
-        calibrated_on=point.chosen_on,
+        **_operating_point(run, rule),
     )
 
 
-def _fetched_code(study: StoredStudy, manifest: Manifest, folder: Path) -> Path | None:
-    """Fetch the study's grid file and what it has beside it, if the pipeline needs them."""
-    from ecg_mlflow.pipeline.spec import functions_of
-
-    if not functions_of(manifest.pipeline):
-        return None
-    code = folder / "design"
-    study.fetch_code(code)
-    return code
+def _operating_point(run: TrainedRun, rule: str) -> dict[str, Any]:
+    """Choose threshold and temperature by a run's validation records, if it has any."""
+    plain = "0.5 of each class" if run.is_multilabel else "the most probable class"
+    if run.validation is None:
+        return {"threshold_rule": plain, "calibrated_on": "nothing: no validation records"}
+    chosen = rule != NO_THRESHOLD
+    return {
+        "threshold": choose_threshold(run.validation, rule) if chosen else None,
+        "temperature": fit_temperature(run.validation),
+        "threshold_rule": rule if chosen else plain,
+        "calibrated_on": f"{len(run.validation)} validation records",
+    }

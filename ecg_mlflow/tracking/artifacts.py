@@ -6,7 +6,7 @@ import csv
 import io
 import posixpath
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from mlflow import MlflowClient
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-from ecg_mlflow.tracking.client import environment, store_errors
+from ecg_mlflow.tracking.client import NO_PROGRESS_BAR, environment, store_errors
 
 #: A table by its columns: text as lists of str, numbers as float64 arrays.
 Table: TypeAlias = dict[str, Any]
@@ -27,97 +28,52 @@ TEXT = ("record", "patient", "label", "prediction")
 N_THREADS = 12
 
 
-def read_texts(
+def read_artifacts(
     client: MlflowClient, wanted: Iterable[tuple[str, str]]
-) -> dict[tuple[str, str], str | None]:
-    """Read text artifacts.
+) -> dict[tuple[str, str], bytes | None]:
+    """Read artifacts.
 
     Parameters
     ----------
     client
         The store.
     wanted
-        Run ids and paths.
+        The artifact URIs of runs, and paths below them.
 
     Returns
     -------
-    The texts by run id and path; None where a run has no such artifact.
+    The files' content by URI and path; None where a run has no such artifact.
 
     Raises
     ------
     TrackingError
-        If the store fails, or there is no such run.
+        If the store fails.
     """
     paths: dict[str, list[str]] = {}
-    for run_id, path in dict.fromkeys(wanted):
-        paths.setdefault(run_id, []).append(path)
+    for uri, path in dict.fromkeys(wanted):
+        paths.setdefault(uri, []).append(path)
 
-    def read(run_id: str) -> dict[tuple[str, str], str | None]:
-        with store_errors(f"read artifacts of run {run_id}"):
-            place = client.get_run(run_id).info.artifact_uri
-            found = _read(place, client.tracking_uri, paths[run_id])
-        return {(run_id, path): found.get(path) for path in paths[run_id]}
+    def read(uri: str) -> dict[tuple[str, str], bytes | None]:
+        with store_errors(f"read the artifacts in {uri}"):
+            repository = get_artifact_repository(uri, tracking_uri=client.tracking_uri)
+            found = _read(repository, paths[uri])
+        return {(uri, path): found.get(path) for path in paths[uri]}
 
-    with (
-        environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"),
-        ThreadPoolExecutor(N_THREADS, "artifact-reader") as pool,
-    ):
-        return {key: text for texts in pool.map(read, paths) for key, text in texts.items()}
-
-
-def read_text(client: MlflowClient, run_id: str, path: str) -> str | None:
-    """Read one text artifact of a run; None where it has none; see `read_texts`."""
-    return read_texts(client, [(run_id, path)])[run_id, path]
+    with environment(**NO_PROGRESS_BAR), ThreadPoolExecutor(N_THREADS, "artifact-reader") as pool:
+        return {key: data for files in pool.map(read, paths) for key, data in files.items()}
 
 
 def read_tables(
     client: MlflowClient, wanted: Iterable[tuple[str, str]]
 ) -> dict[tuple[str, str], Table | None]:
-    """Read CSV artifacts; see `read_texts`."""
-    texts = read_texts(client, wanted)
-    return {key: None if text is None else parse_table(text) for key, text in texts.items()}
+    """Read CSV artifacts; see `read_artifacts`."""
+    files = read_artifacts(client, wanted)
+    return {key: None if data is None else parse_table(data) for key, data in files.items()}
 
 
-def read_table(client: MlflowClient, run_id: str, path: str) -> Table | None:
-    """Read one CSV artifact of a run; None where it has none; see `read_texts`."""
-    return read_tables(client, [(run_id, path)])[run_id, path]
-
-
-def fetch_files(
-    client: MlflowClient, run_id: str, source: str, ending: str, folder: Path
-) -> list[Path]:
-    """Copy the artifacts of a run's folder, and of folders in it, that end like this.
-
-    Returns
-    -------
-    Where they are now: in a folder of this machine, with the folders around them.
-
-    Raises
-    ------
-    TrackingError
-        If the store fails, or there is no such run.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (
-        store_errors(f"fetch the files in {source} of run {run_id}"),
-        environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"),
-    ):
-        names, waiting = list[str](), [source]
-        while waiting:
-            for item in client.list_artifacts(run_id, waiting.pop()):
-                (waiting if item.is_dir else names).append(item.path)
-        copies = []
-        for name in names:
-            if name.endswith(ending):
-                place = folder / posixpath.dirname(posixpath.relpath(name, source or "."))
-                place.mkdir(parents=True, exist_ok=True)
-                copies.append(Path(client.download_artifacts(run_id, name, str(place))))
-        return copies
-
-
-def parse_table(text: str) -> Table:
+def parse_table(data: bytes) -> Table:
     """Turn CSV with a header line into columns."""
-    head, *rows = csv.reader(io.StringIO(text, newline=""))
+    head, *rows = csv.reader(io.StringIO(data.decode(), newline=""))
     columns = {name: [row[i] for row in rows] for i, name in enumerate(head)}
     return {name: _typed(name, column) for name, column in columns.items()}
 
@@ -131,20 +87,20 @@ def _typed(name: str, column: list[str]) -> list[str] | npt.NDArray[np.float64]:
         return column
 
 
-def _read(place: str, tracking_uri: str, paths: Iterable[str]) -> Mapping[str, str]:
-    """Return those of the texts that exist."""
-    repository: Any = get_artifact_repository(place, tracking_uri=tracking_uri)
-    folders = {posixpath.dirname(path) for path in paths}
+def _read(repository: Any, paths: Collection[str]) -> dict[str, bytes]:
+    """Return those of the files that exist."""
+    if isinstance(repository, LocalArtifactRepository):
+        places = {path: Path(repository.artifact_dir, path) for path in paths}
+        return {path: place.read_bytes() for path, place in places.items() if place.is_file()}
     # Each store raises another error for an artifact that does not exist, and some retry.
     there = {
         item.path
-        for folder in folders
+        for folder in {posixpath.dirname(path) for path in paths}
         for item in repository.list_artifacts(folder or None)
-        if not item.is_dir
     }
     with tempfile.TemporaryDirectory(prefix="ecg-mlflow-") as folder:
         return {
-            path: Path(repository.download_artifacts(path, folder)).read_text("utf-8")
+            path: Path(repository.download_artifacts(path, folder)).read_bytes()
             for path in paths
             if path in there
         }

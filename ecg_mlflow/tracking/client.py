@@ -25,8 +25,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from ecg_mlflow.errors import TrackingError
 
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-SQLITE_MAGIC = b"SQLite format 3\x00"
 HTTP_TRIES = 3
+#: For `environment`: MLflow's bars would run through others.
+NO_PROGRESS_BAR = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
 
 def connect(
@@ -52,9 +53,7 @@ def connect(
     uri = absolute_uri(uri or mlflow.get_tracking_uri(), base_dir or Path.cwd())
     scheme = _scheme(uri)
     with store_errors(f"open the tracking store {_without_password(uri)}", hint=_hint(uri)):
-        if scheme == "sqlite":
-            _check_sqlite(uri)
-        elif scheme in DATABASE_PORTS:
+        if scheme == "sqlite" or scheme in DATABASE_PORTS:
             _check_database(uri, timeout_s)
         # Only for the first call: a server that restarts later deserves MLflow's own retries.
         with environment(
@@ -84,16 +83,6 @@ def absolute_uri(uri: str, base_dir: str | Path) -> str:
     # MLflow makes the folder without decoding, beside "my dir" an empty "my%20dir".
     place = (Path(base_dir).absolute() / path).as_posix()
     return f"{head}:///{place.replace('%', '%25').replace('?', '%3F')}{query}"
-
-
-def local_folder(uri: str) -> Path | None:
-    """Return the folder of a store that is a file or a folder of this machine; None for others."""
-    path = _sqlite_path(uri)
-    if path is not None:
-        return path.parent if path.is_absolute() else None
-    if _scheme(uri) in ("", "file"):
-        return Path(unquote(urlsplit(uri).path))
-    return None
 
 
 @contextmanager
@@ -158,47 +147,25 @@ def _sqlite_path(uri: str) -> Path | None:
     return Path(path) if path and path != ":memory:" else None
 
 
-def _check_sqlite(uri: str) -> None:
-    path = _sqlite_path(uri)
-    if path is None:
-        raise TrackingError(
-            f"MLflow can't track in {uri!r}: a database in memory is not seen by the worker"
-            " processes. Name a file, for example sqlite:///mlflow.db."
-        )
-    if path.is_dir():
-        raise TrackingError(
-            f"{path} is a folder; a sqlite store is a file. Name one in it, for example"
-            f" sqlite:///{path / 'mlflow.db'}."
-        )
-    if path.exists():
-        with path.open("rb") as file:
-            head = file.read(len(SQLITE_MAGIC))
-        # An empty file is a database without tables to sqlite: MLflow may fill it.
-        if head not in (b"", SQLITE_MAGIC):
-            raise TrackingError(
-                f"{path} is not a sqlite database (it starts with {head!r}). Name another file in"
-                " MLFLOW_TRACKING_URI, or move this one away."
-            )
-    writable = path if path.exists() else _first_existing(path.parent)
-    if not os.access(writable, os.W_OK):
-        raise TrackingError(
-            f"The tracking store {path} can't be written: no permission to write {writable}."
-            " Change the permission, or name another file in MLFLOW_TRACKING_URI."
-        )
-
-
-def _first_existing(folder: Path) -> Path:
-    return next(parent for parent in (folder, *folder.parents) if parent.exists())
-
-
 def _check_database(uri: str, timeout_s: float) -> None:
     url = sqlalchemy.make_url(uri)
     if url.host:
         port = url.port or DATABASE_PORTS[url.get_backend_name()]
         socket.create_connection((url.host, port), timeout=timeout_s).close()
+    if url.get_backend_name() == "sqlite":
+        path = _sqlite_path(uri)
+        if path is None:
+            raise TrackingError(
+                f"MLflow can't track in {uri!r}: a database in memory is not seen by the worker"
+                " processes. Name a file, for example sqlite:///mlflow.db."
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()  # a folder, or a file that can't be written, is an error now
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     try:
-        engine.connect().close()
+        with engine.connect() as connection:
+            if url.get_backend_name() == "sqlite":  # which reads nothing when it connects
+                connection.exec_driver_sql("PRAGMA schema_version")
     finally:
         engine.dispose()
 

@@ -1,23 +1,41 @@
-"""The model registry: versions of registered models, and the tags that say what was decided.
+"""The model registry: versions of registered models, and what was decided on them.
 
-A version says what was decided, against which version and why, and which version it has replaced.
-A rollback needs nothing else. The registry is changed in `ecg_mlflow.tracking.promotion_lock`.
+`register_decision` registers a model once its comparison with the champion is over. A version
+says in its tags what was decided, against which version and why, and which version it has replaced;
+`rollback` needs nothing else.
+
+Both hold a file lock of this machine while they write. Other machines are told apart by reading
+the alias again just before it is set: if it has moved, nothing is written, and the caller compares
+with the new champion. (MLflow has no compare-and-swap: of two machines that set an alias within
+the same few milliseconds the later one has it.)
+
+The alias is set after the tags that explain the decision. A process that dies in between leaves the
+old champion and a pending version, or the new champion with its reason.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any, TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
-from ecg_mlflow.errors import ModelError
+from ecg_mlflow.errors import ModelError, PromotionError
+from ecg_mlflow.files import cache_root, locked
+from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.tracking.client import store_errors
+from ecg_mlflow.tracking.runs import REASON_TAG
+
+T = TypeVar("T")
 
 CHAMPION = "champion"
 #: Alias of the last version that was refused.
@@ -37,44 +55,18 @@ ROLLED_BACK_TAG = "ecg_mlflow.rolled_back"
 RESTORED_TAG = "ecg_mlflow.restored"
 NO_VERSION = "none"
 
+#: Characters of a version's description that every database takes.
+DESCRIPTION_LIMIT = 5000
 _REGISTERED_NAME = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>.+)|/(?P<version>\d+))")
-_PAGE = 1000
 
 
 class Decision(StrEnum):
-    """What has become of a version."""
+    """What has become of a version; pending is one whose process has died."""
 
     PENDING = "pending"
     PROMOTED = "promoted"
     REFUSED = "refused"
-    ABANDONED = "abandoned"
     ROLLED_BACK = "rolled back"
-
-
-@dataclass(frozen=True)
-class RegisteredName:
-    """``models:/<name>@<alias>``, or ``models:/<name>/<version>``.
-
-    Attributes
-    ----------
-    name
-        Of the registered model.
-    alias, version
-        One of them; the other one is None.
-    """
-
-    name: str
-    alias: str | None
-    version: int | None
-
-    @classmethod
-    def from_uri(cls, uri: str) -> RegisteredName | None:
-        """Read a URI; None if it is of another form, such as a folder or ``models:/<id>``."""
-        found = _REGISTERED_NAME.fullmatch(uri)
-        if found is None:
-            return None
-        version = found["version"]
-        return cls(found["name"], found["alias"], None if version is None else int(version))
 
 
 @dataclass(frozen=True)
@@ -109,13 +101,11 @@ class RegisteredVersion:
         model_id = tags.get(MODEL_TAG) or (in_source.group() if in_source else "")
         return cls(found.name, int(found.version), source, found.run_id or "", model_id, tags)
 
-    @property
-    def decision(self) -> str:
-        """What was decided; empty where it was registered by other means."""
-        return self.tags.get(DECISION_TAG, "")
-
     def __str__(self) -> str:
         return f"version {self.version} of {self.name}"
+
+
+# --- Reading --------------------------------------------------------------------------------------
 
 
 def champion(client: MlflowClient, name: str, alias: str = CHAMPION) -> RegisteredVersion | None:
@@ -124,78 +114,275 @@ def champion(client: MlflowClient, name: str, alias: str = CHAMPION) -> Register
     Raises
     ------
     TrackingError
-        If the store fails.
+        If the store fails, or refuses the name.
     """
-    model = find_model(client, name)
+    model = _find_model(client, name)
     version = None if model is None else model.aliases.get(alias)
     return None if version is None else find_version(client, name, int(version))
 
 
-def find_model(client: MlflowClient, name: str) -> RegisteredModel | None:
-    """Return a registered model with its aliases and tags, if there is one."""
-    with store_errors(f"look for the registered model {name!r}"):
-        try:
-            return client.get_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
-
-
 def find_version(client: MlflowClient, name: str, version: int) -> RegisteredVersion | None:
     """Return a version, if there is one and it was not deleted."""
-    with store_errors(f"read version {version} of {name!r}"):
-        try:
-            return RegisteredVersion.from_mlflow(client.get_model_version(name, str(version)))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
+    doing = f"read version {version} of {name!r}"
+    found = _unless_missing(doing, client.get_model_version, name, str(version))
+    return None if found is None else RegisteredVersion.from_mlflow(found)
 
 
-def find_versions(
-    client: MlflowClient, name: str, decision: Decision | None = None
-) -> list[RegisteredVersion]:
-    """Return the versions of a name, the oldest first: all, or those of one decision."""
-    quoted = name.replace("'", "''")
-    query = f"name = '{quoted}'"
-    if decision is not None:
-        query += f" AND tags.`{DECISION_TAG}` = '{decision}'"
-    with store_errors(f"look for the versions of {name!r}"):
-        found = client.search_model_versions(query, _PAGE)
-    return sorted(map(RegisteredVersion.from_mlflow, found), key=lambda one: one.version)
+def find_source(client: MlflowClient, uri: str) -> str:
+    """Return where a registered model's files are; what is no name of one is left to MLflow.
 
-
-def registered_model(client: MlflowClient, name: str) -> RegisteredModel:
-    """Return a registered model with its aliases and tags.
+    Parameters
+    ----------
+    client
+        The store.
+    uri
+        ``models:/<name>@<alias>`` or ``models:/<name>/<version>``.
 
     Raises
     ------
     ModelError
-        If there is none of that name.
+        If there is no such model, version or alias.
     """
-    model = find_model(client, name)
+    wanted = _REGISTERED_NAME.fullmatch(uri)
+    if wanted is None:
+        return uri
+    name = wanted["name"]
+    aliases = _registered_model(client, name).aliases
+    number = wanted["version"] or aliases.get(wanted["alias"])
+    found = None if number is None else find_version(client, name, int(number))
+    if found is None:
+        listed = ", ".join(f"{alias} (version {aliases[alias]})" for alias in sorted(aliases))
+        raise ModelError(
+            f"there is no {uri}: the aliases of {name!r} are {listed or 'none'}; name one of them "
+            f"or a version, as in models:/{name}/1, or promote a model"
+        )
+    return found.source
+
+
+def _find_model(client: MlflowClient, name: str) -> RegisteredModel | None:
+    doing = f"look for the registered model {name!r}"
+    return _unless_missing(doing, client.get_registered_model, name)
+
+
+def _registered_model(client: MlflowClient, name: str) -> RegisteredModel:
+    model = _find_model(client, name)
     if model is None:
         with store_errors("list the registered models"):
-            names = sorted(one.name for one in client.search_registered_models(max_results=_PAGE))
+            names = sorted(one.name for one in client.search_registered_models(max_results=1000))
         there = f"there is {', '.join(names)}" if names else "nothing is registered"
         raise ModelError(f"no model is registered as {name!r} in this store; {there}")
     return model
 
 
-def set_tags(client: MlflowClient, name: str, version: int, tags: Mapping[str, object]) -> None:
-    """Set tags of a version, in that order."""
-    with store_errors(f"set the tags of version {version} of {name!r}"):
+def _unless_missing(doing: str, get: Callable[..., T], *args: str) -> T | None:
+    with store_errors(doing):
+        try:
+            return get(*args)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+
+
+# --- Decisions ------------------------------------------------------------------------------------
+
+
+def check_alias(alias: str) -> None:
+    """Refuse before any work what MLflow refuses, or misreads, in the end.
+
+    Raises
+    ------
+    PromotionError
+        The alias is none that a promotion can give.
+    """
+    if not re.fullmatch(r"[\w-]{1,255}", alias) or re.fullmatch(r"(?i)latest|v\d+", alias):
+        raise PromotionError(
+            f"{alias!r} can't be an alias: MLflow takes letters, digits, _ and -, but not 'latest' "
+            "and nothing like 'v1'"
+        )
+    if alias == CHALLENGER:
+        raise PromotionError(f"the alias {alias!r} marks what was refused; promote to another one")
+
+
+def register_decision(
+    client: MlflowClient,
+    name: str,
+    source: str,
+    *,
+    promoted: bool,
+    reason: str,
+    against: RegisteredVersion | None,
+    run_id: str,
+    model_id: str = "",
+    alias: str = CHAMPION,
+    report: str = "",
+    tags: Mapping[str, object] | None = None,
+) -> RegisteredVersion | None:
+    """Register a model with what was decided on it, unless the champion has changed meanwhile.
+
+    Parameters
+    ----------
+    client
+        The store.
+    name
+        Name of the registered model, made where there is none.
+    source
+        Where the model's files are: a logged model's ``artifact_location``.
+    promoted
+        Whether the version gets the alias; otherwise it gets `CHALLENGER`.
+    reason
+        Why.
+    against
+        The champion that the model was compared with; None where there was none.
+    run_id, model_id
+        The run and the logged model that it comes from.
+    alias
+        The alias that it is registered for.
+    report
+        Markdown, the version's description; what is over MLflow's limit is cut.
+    tags
+        More tags, such as figures.
+
+    Returns
+    -------
+    The version. None where another version than `against` has the alias: nothing was written
+    then; compare with the new champion.
+
+    Raises
+    ------
+    TrackingError
+        The store fails. The version, where there is one, is pending, or promoted if it has the
+        alias.
+    """
+    with _registry_lock(client, name):
+        now = champion(client, name, alias)
+        if (now and now.version) != (against and against.version):
+            return None
+        explained: dict[str, object] = {
+            DECISION_TAG: Decision.PENDING,
+            ALIAS_TAG: alias,
+            REASON_TAG: reason,
+            PREVIOUS_TAG: NO_VERSION if now is None else now.version,
+            DECIDED_TAG: _now(),
+            **({MODEL_TAG: model_id} if model_id else {}),
+        }
+        with store_errors(f"register a model as {name!r}"):
+            try:
+                client.create_registered_model(name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            made = client.create_model_version(
+                name,
+                source,
+                run_id,
+                tags={key: str(value) for key, value in {**(tags or {}), **explained}.items()},
+                description=_cut(report),
+                model_id=model_id or None,
+            )
+        version = RegisteredVersion.from_mlflow(made)
+        _set_alias(client, version, alias if promoted else CHALLENGER)
+        decision = Decision.PROMOTED if promoted else Decision.REFUSED
+        _set_tags(client, version, {DECISION_TAG: decision})
+        if model_id:
+            _link(client, version)
+        return version
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """An alias that was given back: the version that had it, and the one that has it again."""
+
+    left: RegisteredVersion
+    restored: RegisteredVersion
+
+
+def rollback(client: MlflowClient, name: str, alias: str = CHAMPION) -> Rollback:
+    """Give an alias back to the version that the present one has replaced.
+
+    A second rollback goes one further back. Repeat one that was interrupted: the tags are written
+    before the alias moves.
+
+    Raises
+    ------
+    ModelError
+        No model of that name is registered.
+    PromotionError
+        There is nothing to go back to.
+    TrackingError
+        If the store fails.
+    """
+    _registered_model(client, name)
+    with _registry_lock(client, name):
+        left = champion(client, name, alias)
+        if left is None:
+            raise PromotionError(f"{name!r} has no version with the alias {alias!r}")
+        restored = _predecessor(client, left, alias)
+        now = _now()
+        _set_tags(client, left, {DECISION_TAG: Decision.ROLLED_BACK, ROLLED_BACK_TAG: now})
+        _set_tags(client, restored, {RESTORED_TAG: f"{now}, after version {left.version}"})
+        _set_alias(client, restored, alias)
+    return Rollback(left, restored)
+
+
+def _predecessor(client: MlflowClient, left: RegisteredVersion, alias: str) -> RegisteredVersion:
+    by_hand = (
+        f"; set the alias by hand: MlflowClient().set_registered_model_alias({left.name!r}, "
+        f"{alias!r}, VERSION)"
+    )
+    previous = left.tags.get(PREVIOUS_TAG)
+    if previous is None or left.tags.get(ALIAS_TAG) != alias:
+        raise PromotionError(
+            f"{left} has the alias {alias!r}, but was not promoted to it by ecg-mlflow: which "
+            f"version it has replaced is not known{by_hand}"
+        )
+    if previous == NO_VERSION:
+        raise PromotionError(
+            f"{left} was the first to get the alias {alias!r}: there is none to go back to"
+        )
+    found = find_version(client, left.name, int(previous))
+    if found is None:
+        raise PromotionError(
+            f"{left} has replaced version {previous}, which was deleted meanwhile{by_hand}"
+        )
+    return found
+
+
+def _registry_lock(client: MlflowClient, name: str) -> AbstractContextManager[None]:
+    """Keep other processes of this machine from changing a registered model."""
+    return locked(cache_root() / "promotions" / digest([client.tracking_uri, name])[:16])
+
+
+def _set_alias(client: MlflowClient, version: RegisteredVersion, alias: str) -> None:
+    with store_errors(f"give {version} the alias {alias!r}"):
+        client.set_registered_model_alias(version.name, alias, str(version.version))
+
+
+def _set_tags(client: MlflowClient, version: RegisteredVersion, tags: Mapping[str, Any]) -> None:
+    with store_errors(f"set the tags of {version}"):
         for key, value in tags.items():
-            client.set_model_version_tag(name, str(version), key, str(value))
+            client.set_model_version_tag(version.name, str(version.version), key, str(value))
 
 
-def set_alias(client: MlflowClient, name: str, version: int, alias: str) -> None:
-    """Give an alias to a version, whichever had it before."""
-    with store_errors(f"give version {version} of {name!r} the alias {alias!r}"):
-        client.set_registered_model_alias(name, alias, str(version))
+def _link(client: MlflowClient, version: RegisteredVersion) -> None:
+    """Let the logged model name the version, as MLflow's server does by itself."""
+    with store_errors(f"link {version} to the model {version.model_id}"):
+        tags = client.get_logged_model(version.model_id).tags
+        versions = json.loads(tags.get(MLFLOW_MODEL_VERSIONS) or "[]")
+        entry = {"name": version.name, "version": version.version}
+        if not any(str(one) == str(entry) for one in versions):
+            tag = {MLFLOW_MODEL_VERSIONS: json.dumps([*versions, entry])}
+            client.set_logged_model_tags(version.model_id, tag)
 
 
-def tag_time() -> str:
-    """Return the time as tags have it."""
+def _cut(markdown: str) -> str:
+    """Cut a description to the limit of MLflow's databases, at the end of a line."""
+    if len(markdown) <= DESCRIPTION_LIMIT:
+        return markdown
+    mark = f"\n\n... (cut: it has {len(markdown)} characters)"
+    head = markdown[: DESCRIPTION_LIMIT - len(mark)]
+    return (head.rpartition("\n")[0] or head) + mark
+
+
+def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")

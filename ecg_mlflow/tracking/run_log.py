@@ -16,7 +16,7 @@ from mlflow.entities import Param, RunTag
 from numpy.typing import ArrayLike, NDArray
 
 from ecg_mlflow.tracking.client import store_errors
-from ecg_mlflow.tracking.metric_buffer import Chunk, MetricBuffer
+from ecg_mlflow.tracking.metric_buffer import MetricBuffer
 from ecg_mlflow.tracking.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ COMPLETE_TAG = "ecg_mlflow.complete"
 Column = Sequence[object] | NDArray[Any]
 
 
-class RunLog:
+class RunLog(MetricBuffer):
     """Writes metrics, params, tags and artifacts of one run, by its id.
 
     The run is not opened and not closed here: that is the driver's. As a context manager it
@@ -42,10 +42,15 @@ class RunLog:
     ----------
     client, run_id
         Where to log.
-    interval_s, held, heartbeat_s, pending
-        See `MetricBuffer`.
     retry
         What to do while the store is away; by default raise at once.
+    **delivery
+        See `MetricBuffer`.
+
+    Attributes
+    ----------
+    client
+        The store; its calls are repeated as `retry` says.
     """
 
     def __init__(
@@ -53,46 +58,26 @@ class RunLog:
         client: MlflowClient,
         run_id: str,
         *,
-        interval_s: float = 5.0,
-        held: bool = False,
-        heartbeat_s: float | None = None,
-        pending: Sequence[Chunk] = (),
         retry: RetryPolicy | None = None,
+        **delivery: Any,
     ) -> None:
+        super().__init__(client, run_id, **delivery)
         self.retry = retry or RetryPolicy(limit_s=0.0)
         self.client = self.retry.client(client)
         self.run_id = run_id
-        self._buffer = MetricBuffer(
-            client,
-            run_id,
-            interval_s=interval_s,
-            held=held,
-            heartbeat_s=heartbeat_s,
-            pending=pending,
-        )
 
     def losses(
-        self, values: ArrayLike, first_step: int, timestamps_ms: Sequence[int] | None = None
+        self, values: ArrayLike, first_step: int, timestamps_ms: ArrayLike | None = None
     ) -> None:
-        """Log the metric ``loss`` of consecutive iterations.
-
-        Parameters
-        ----------
-        values
-            Shape (n,).
-        first_step
-            Iteration of the first value.
-        timestamps_ms
-            Milliseconds since 1970, one for each value; by default the present.
-        """
-        self._buffer.add_many("loss", values, first_step, timestamps_ms)
+        """Log the metric ``loss`` of consecutive iterations; see `MetricBuffer.add`."""
+        self.add("loss", values, first_step, timestamps_ms)
 
     def metrics(
         self, values: Mapping[str, float], step: int, timestamp_ms: int | None = None
     ) -> None:
         """Log metrics of one iteration."""
         for key, value in values.items():
-            self._buffer.add(key, value, step, timestamp_ms)
+            self.add(key, value, step, timestamp_ms)
 
     def params(self, values: Mapping[str, object]) -> None:
         """Log params; each key only once in a run, as MLflow demands."""
@@ -134,29 +119,13 @@ class RunLog:
         with store_errors(f"write {path} into the artifacts of run {self.run_id}"):
             self.client.log_artifact(self.run_id, str(path), folder)
 
-    def release(self) -> None:
-        """Release the metrics that were held; see `MetricBuffer.release`."""
-        self._buffer.release()
-
-    def pending(self) -> list[Chunk]:
-        """Return the metrics that may not be in the store yet; see `MetricBuffer.pending`."""
-        return self._buffer.pending()
-
     def flush(self, timeout_s: float = 60.0) -> None:
         """Wait until all metrics that are not held are in the store; see `MetricBuffer.flush`."""
-        self.retry.call(self._buffer.flush, timeout_s)
+        self.retry.call(super().flush, timeout_s)
 
     def complete(self) -> None:
         """Mark the run as one that has logged everything and waits to be closed."""
         self.tags({COMPLETE_TAG: "true"})
-
-    def abandon(self) -> None:
-        """Take no more metrics, and leave those behind that are still here."""
-        self._buffer.abandon()
-
-    def close(self, timeout_s: float = 60.0) -> None:
-        """Flush and take no more metrics; a second call does nothing."""
-        self._buffer.close(timeout_s)
 
     def __enter__(self) -> RunLog:
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,8 +16,8 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.tracking.artifacts import fetch_files, read_texts
-from ecg_mlflow.tracking.client import store_errors
+from ecg_mlflow.tracking.artifacts import read_artifacts
+from ecg_mlflow.tracking.client import NO_PROGRESS_BAR, environment, store_errors
 from ecg_mlflow.tracking.stored_run import (
     CORPUS_TAG,
     IDENTITY_TAG,
@@ -50,7 +50,7 @@ class StoredStudy:
         Of its parent run.
     status
         ``RUNNING``, ``FINISHED``, ``FAILED`` or ``KILLED``.
-    tags, params
+    tags, params, artifact_uri
         Of its parent run.
     """
 
@@ -61,37 +61,41 @@ class StoredStudy:
     status: str
     tags: Mapping[str, str]
     params: Mapping[str, str]
+    artifact_uri: str
 
     @cached_property
     def finished(self) -> tuple[StoredRun, ...]:
-        """Its finished runs with their configurations, by configuration and repetition.
-
-        Those taken over from other studies are among them.
+        """Those of its `runs` that have finished, with all of their ``configuration.json``.
 
         Raises
         ------
         TrackingError
             If the store fails.
         """
-        own = {identity: run for identity, run in self._begun.items() if run.is_finished}
-        runs = _with_configurations(self.client, [*own.values(), *self._taken_over(own)])
-        return tuple(sorted(runs, key=_place))
+        runs = [run for run in self.runs if run.is_finished]
+        whole = _with_configurations(self.client, runs)
+        return tuple(
+            replace(one, configuration={**one.configuration, **run.configuration})
+            for run, one in zip(runs, whole, strict=True)
+        )
 
     @cached_property
     def runs(self) -> tuple[StoredRun, ...]:
         """All its runs with their options, by configuration and repetition, one of each.
 
-        Of several that were begun it is the finished one, or the last. The index of a configuration
-        is this study's, also for runs that were taken over from other studies.
+        Of several that were begun it is the oldest finished one, or the last. The index of a
+        configuration is this study's, also for runs that were taken over from other studies.
 
         Raises
         ------
         TrackingError
             If the store fails.
         """
-        finished = [identity for identity, run in self._begun.items() if run.is_finished]
-        taken_over = self._taken_over(finished, self._begun)
-        found = {**self._begun, **{run.identity: run for run in taken_over}}
+        found: dict[str, StoredRun] = {}
+        for run in read_children(self.client, self.experiment_id, self.run_id):
+            if run.identity not in found or not found[run.identity].is_finished:
+                found[run.identity] = run
+        found |= {run.identity: run for run in self._taken_over(found)}
         known = {
             run["identity"]: {
                 "options": run["config"],
@@ -112,7 +116,7 @@ class StoredStudy:
             next_index = max(indices.values(), default=-1) + 1
             index = indices.setdefault(_key(one["options"]), next_index)
             runs.append(replace(run, configuration={**one, "config": index}))
-        return tuple(sorted(runs, key=_place))
+        return tuple(sorted(runs, key=lambda run: (run.config, run.repetition)))
 
     @property
     def planned(self) -> tuple[Mapping[str, str], ...]:
@@ -148,46 +152,40 @@ class StoredStudy:
         request: Mapping[str, Any] = json.loads(self.tags.get(REQUEST_TAG, "{}"))
         return request
 
-    def fetch_code(self, folder: Path) -> list[Path]:
-        """Copy its grid file, and what it imports from beside it, into a folder.
+    def fetch_code(self, folder: Path) -> Path:
+        """Copy its grid file, and what it imports from beside it, below a folder; return where.
 
         Raises
         ------
         TrackingError
             If they can't be fetched.
         """
-        return fetch_files(self.client, self.run_id, "design", ".py", folder)
-
-    @cached_property
-    def _begun(self) -> dict[str, StoredRun]:
-        """Its own runs by identity: of several the oldest finished one, or else the last."""
-        found: dict[str, StoredRun] = {}
-        for run in read_children(self.client, self.experiment_id, self.run_id):
-            if run.identity not in found or not found[run.identity].is_finished:
-                found[run.identity] = run
-        return found
+        with (
+            store_errors(f"fetch the code of study {self.run_id}"),
+            environment(**NO_PROGRESS_BAR),
+        ):
+            return Path(self.client.download_artifacts(self.run_id, "design", str(folder)))
 
     @cached_property
     def _texts(self) -> Mapping[str, str | None]:
-        texts = read_texts(self.client, [(self.run_id, REUSED), (self.run_id, PLAN)])
-        return {path: text for (_, path), text in texts.items()}
+        wanted = [(self.artifact_uri, path) for path in (PLAN, REUSED)]
+        files = read_artifacts(self.client, wanted)
+        return {path: None if data is None else data.decode() for (_, path), data in files.items()}
 
-    def _taken_over(self, own: Collection[str], begun: Collection[str] = ()) -> Iterable[StoredRun]:
+    def _taken_over(self, own: Mapping[str, StoredRun]) -> list[StoredRun]:
         """Return the runs of other studies whose results the study has taken over.
 
         A study says which they are. Where it doesn't, they are found as it has found them: by the
-        identities of what it has planned, without those in `own` and `begun`.
+        identities of what it has planned, without those that it has begun itself.
         """
         reused = self._texts[REUSED]
         if reused is not None:
-            run_ids = [one for identity, one in json.loads(reused).items() if identity not in own]
+            finished = {identity for identity, run in own.items() if run.is_finished}
+            taken = {key: one for key, one in json.loads(reused).items() if key not in finished}
             with store_errors(f"read the runs that study {self.run_id} has taken over"):
-                return [StoredRun.from_mlflow(self.client.get_run(one)) for one in run_ids]
-        planned = [run["identity"] for run in self._planned_runs]
-        missing = [one for one in planned if one not in own and one not in begun]
-        if not missing:
-            return []
-        others = find_finished(self.client, self.tags.get(CORPUS_TAG, ""))
+                return [StoredRun.from_mlflow(self.client.get_run(one)) for one in taken.values()]
+        missing = [run["identity"] for run in self._planned_runs if run["identity"] not in own]
+        others = find_finished(self.client, self.tags.get(CORPUS_TAG, "")) if missing else {}
         return [others[identity] for identity in missing if identity in others]
 
 
@@ -216,6 +214,7 @@ def read_study(client: MlflowClient, name: str) -> StoredStudy:
         parent.info.status,
         dict(parent.data.tags),
         dict(parent.data.params),
+        parent.info.artifact_uri,
     )
 
 
@@ -277,15 +276,11 @@ def _all_pages(search: Any, *args: Any) -> Iterator[Any]:
 
 
 def _with_configurations(client: MlflowClient, runs: Sequence[StoredRun]) -> list[StoredRun]:
-    texts = read_texts(client, [(run.run_id, CONFIGURATION) for run in runs])
+    files = read_artifacts(client, [(run.artifact_uri, CONFIGURATION) for run in runs])
     return [
-        replace(run, configuration=json.loads(texts[run.run_id, CONFIGURATION] or "{}"))
+        replace(run, configuration=json.loads(files[run.artifact_uri, CONFIGURATION] or "{}"))
         for run in runs
     ]
-
-
-def _place(run: StoredRun) -> tuple[int, int]:
-    return run.config, run.repetition
 
 
 def _key(options: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

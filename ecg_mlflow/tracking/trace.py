@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import tempfile
-import threading
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from mlflow import MlflowClient
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.tracking.artifacts import N_THREADS
-from ecg_mlflow.tracking.client import environment, store_errors
+from ecg_mlflow.tracking.artifacts import N_THREADS, read_artifacts
+from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.stored_run import StoredRun
 
 if TYPE_CHECKING:
@@ -35,9 +32,6 @@ TRACE = "trace.npz"
 LOSS = "loss"
 #: Before the names of what tests have found.
 _TEST = "test/"
-#: Arrays are loaded by one thread at a time: np.load parses their headers with `ast`, which is not
-#: safe in threads on Python 3.11 ("AST constructor recursion depth mismatch").
-_LOADING = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +91,8 @@ class RunTrace:
         return file.getvalue()
 
     @classmethod
-    def read(cls, path: Path) -> RunTrace:
-        """Read a trace from its file.
+    def from_bytes(cls, data: bytes, name: str = TRACE) -> RunTrace:
+        """Read a trace from the content of its file, which errors call by this name.
 
         Raises
         ------
@@ -106,21 +100,16 @@ class RunTrace:
             If it is none, or is damaged.
         """
         try:
-            # By hand: np.load leaves a file open that turns out to be no archive.
-            data = io.BytesIO(path.read_bytes())
-            with _LOADING, np.load(data, allow_pickle=False) as arrays:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                metrics = [one for one in arrays.files if one.startswith(_TEST)]
                 return cls(
                     arrays["loss"],
                     arrays["iterations"],
-                    {
-                        name.removeprefix(_TEST): arrays[name]
-                        for name in arrays.files
-                        if name.startswith(_TEST)
-                    },
+                    {one.removeprefix(_TEST): arrays[one] for one in metrics},
                 )
         except (EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise TrackingError(
-                f"{path} can't be read as the curves of a run ({error}): delete it, and they are "
+                f"{name} can't be read as the curves of a run ({error}): delete it, and they are "
                 "read from the run's metrics"
             ) from error
 
@@ -159,50 +148,41 @@ def read_traces(
     TrackingError
         If a trace is damaged, or the store fails.
     """
+    files = read_artifacts(client, [(run.artifact_uri, TRACE) for run in runs])
+    traces: list[RunTrace | None] = []
+    # In one thread: np.load parses headers with `ast`, which is not safe in threads on Python 3.11
+    # ("AST constructor recursion depth mismatch").
+    for run in runs:
+        data = files[run.artifact_uri, TRACE]
+        name = f"{TRACE} of run {run.run_id}"
+        traces.append(None if data is None else RunTrace.from_bytes(data, name))
 
-    def read(run: StoredRun) -> RunTrace:
+    def complete(run: StoredRun, trace: RunTrace | None) -> RunTrace:
         with store_errors(f"read the curves of run {run.run_id}"):
-            return _complete(client, run, _artifact(client, run), names)
+            return _complete(client, run, trace, names)
 
-    with (
-        environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"),
-        ThreadPoolExecutor(N_THREADS, "trace-reader") as pool,
-    ):
-        return list(pool.map(read, runs))
-
-
-def _artifact(client: MlflowClient, run: StoredRun) -> RunTrace | None:
-    repository: Any = get_artifact_repository(run.artifact_uri, tracking_uri=client.tracking_uri)
-    if isinstance(repository, LocalArtifactRepository):
-        path = Path(repository.artifact_dir, TRACE)
-        return RunTrace.read(path) if path.is_file() else None
-    # Each store raises another error for an artifact that does not exist.
-    if TRACE not in {item.path for item in repository.list_artifacts()}:
-        return None
-    with tempfile.TemporaryDirectory(prefix="ecg-mlflow-") as folder:
-        return RunTrace.read(Path(repository.download_artifacts(TRACE, folder)))
+    with ThreadPoolExecutor(N_THREADS, "history-reader") as pool:
+        return list(pool.map(complete, runs, traces))
 
 
 def _complete(
     client: MlflowClient, run: StoredRun, trace: RunTrace | None, names: Collection[str]
 ) -> RunTrace:
     """Add the metrics that the trace lacks, and drop those that were not asked for."""
-    wanted = [name for name in names if name in run.metrics and name != LOSS]
-    losses = np.empty(0, np.float32) if trace is None else trace.losses
-    if LOSS not in names:
-        losses = losses[:0]
-    elif trace is None and LOSS in run.metrics:
-        losses = _losses(client, run.run_id)
-    metrics = {} if trace is None else trace.metrics
-    tests: list[tuple[int, dict[str, float]]] = []
-    for name in wanted:
-        if trace is not None and name in metrics:
-            pairs = zip(trace.iterations.tolist(), metrics[name].tolist(), strict=True)
-            tests += [(iteration, {name: value}) for iteration, value in pairs]
+    tests: list[tuple[int, Mapping[str, float]]] = []
+    for name in names:
+        if name == LOSS or name not in run.metrics:
+            continue
+        if trace is not None and name in trace.metrics:
+            found = trace.metrics[name].tolist()
+            tests += [(i, {name: v}) for i, v in zip(trace.iterations.tolist(), found, strict=True)]
         else:
             history = client.get_metric_history(run.run_id, name)
             history.sort(key=lambda metric: metric.timestamp)
             tests += [(metric.step, {name: metric.value}) for metric in history]
+    losses = np.empty(0, np.float32)
+    if LOSS in names:
+        losses = _losses(client, run.run_id) if trace is None else trace.losses
     return RunTrace.of([losses], tests)
 
 

@@ -19,7 +19,7 @@ from ecg_mlflow.reports.study_results import Configuration, Results, TrainedRun
 from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.stored_study import StoredStudy
 
-STUDY = StoredStudy(None, "study", "0", "waves", "FINISHED", {}, {})
+STUDY = StoredStudy(None, "study", "0", "waves", "FINISHED", {}, {}, "")
 OPTIONS = ComparisonOptions("", resamples=100)
 FILES = ("calibration.png", "configurations.csv", "curves.png", "intervals.png", "pairs.csv",
          "report.html", "size.png")  # fmt: skip

@@ -342,7 +342,7 @@ def test_the_traces_of_a_training_are_what_the_store_has(workplace, experiment, 
         assert own["loss"].tolist() == workplace.losses(child)
         path = workplace.client.download_artifacts(child.info.run_id, "trace.npz")
         assert {"validation_f1", "best_validation_f1", "last_validation_f1", "test_f1"} <= set(
-            RunTrace.read(Path(path)).metrics
+            RunTrace.from_bytes(Path(path).read_bytes()).metrics
         )
         names = {name for name in child.data.metrics if not name.startswith(("system/", "train"))}
         assert names == set(own.columns[own.columns.get_loc("loss") :])

@@ -9,11 +9,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ecg_mlflow.serving.gate import Requirements, ServingCost, apply_gate
+from ecg_mlflow.reports.options import ComparisonOptions
+from ecg_mlflow.serving.gate import GateDecision, Requirements, apply_gate
 from ecg_mlflow.stats.predictions import Predictions
 
-FAST = ServingCost(size_mb=0.5, ms_per_record=1.0)
-ASKED = Requirements(resamples=400)
+FEW = ComparisonOptions(resamples=400)
+
+
+def gate(challenger, champion=None, options=FEW, requirements=None, **more) -> GateDecision:
+    """Apply the gate to a model of half a megabyte that takes a millisecond."""
+    cost = {"size_mb": 0.5, "ms_per_record": 1.0}
+    return apply_gate(challenger, champion, options, requirements or Requirements(), cost, **more)
 
 
 def predictions(n_wrong: int, n: int = 400, seed: int = 0) -> Predictions:
@@ -31,20 +37,20 @@ def predictions(n_wrong: int, n: int = 400, seed: int = 0) -> Predictions:
 
 
 def test_the_first_is_promoted_where_nothing_is_asked_for():
-    decision = apply_gate(predictions(40), None, ASKED, FAST)
+    decision = gate(predictions(40))
     assert decision.promoted
     assert str(decision) == "there was no champion"
 
 
 def test_who_is_better_beyond_chance_is_promoted():
-    decision = apply_gate(predictions(10), predictions(60, seed=1), ASKED, FAST)
+    decision = gate(predictions(10), predictions(60, seed=1))
     assert decision.promoted
     assert decision.figures["p_value"] <= 0.05
     assert "against the champion, 95% interval +" in str(decision)
 
 
 def test_who_is_a_little_better_is_not():
-    decision = apply_gate(predictions(38), predictions(40, seed=1), ASKED, FAST)
+    decision = gate(predictions(38), predictions(40, seed=1))
     assert decision.figures["gain"] > 0
     assert not decision.promoted
     assert str(decision).startswith("not significantly better than the champion: f1 +0.0")
@@ -74,7 +80,7 @@ def test_the_level_decides_how_few_records_are_enough(gained, lost, p_value, lev
     """The champion errs in 40 records; the challenger is right in some of them, wrong in others."""
     champion = right_but_in(range(40))
     challenger = right_but_in([*range(gained, 40), *range(100, 100 + lost)])
-    decision = apply_gate(challenger, champion, Requirements("accuracy", level), FAST)
+    decision = gate(challenger, champion, ComparisonOptions("accuracy", level))
     assert decision.figures["gain"] == pytest.approx((gained - lost) / 400)
     assert decision.figures["p_value"] == pytest.approx(p_value, abs=0.015)
     assert decision.promoted is promoted
@@ -83,8 +89,8 @@ def test_the_level_decides_how_few_records_are_enough(gained, lost, p_value, lev
 def test_unless_another_level_is_asked_for_p_may_be_up_to_one_in_twenty():
     champion = right_but_in(range(40))
     enough, too_few = right_but_in(range(5, 40)), right_but_in([*range(5, 40), 100])
-    assert apply_gate(enough, champion, Requirements("accuracy"), FAST).promoted
-    refused = apply_gate(too_few, champion, Requirements("accuracy"), FAST)
+    assert gate(enough, champion, ComparisonOptions("accuracy")).promoted
+    refused = gate(too_few, champion, ComparisonOptions("accuracy"))
     assert 0.05 < refused.figures["p_value"] < 0.1
     assert not refused.promoted
 
@@ -94,24 +100,24 @@ def test_five_recordings_of_a_patient_count_as_one_for_what_is_asked_for():
     single = right_but_in(range(0, 8, 2), n=80)
     recordings = single.take(np.repeat(np.arange(80), 5))
     by_patient = replace(recordings, groups=np.repeat(np.arange(80), 5))
-    asked = Requirements("accuracy", min_sensitivity=0.8)
-    figures = [apply_gate(one, None, asked, FAST).figures for one in (single, by_patient)]
+    asked = {"options": ComparisonOptions("accuracy"), "requirements": Requirements(0.8)}
+    figures = [gate(one, **asked).figures for one in (single, by_patient)]
     for name in ("accuracy", "sensitivity", "specificity"):
         for bound in ("low", "high"):
             values = [found[f"{name}_{bound}"] for found in figures]
             assert values[1] == pytest.approx(values[0], abs=1e-9), name
     assert figures[1]["sensitivity"] == 0.9
     assert figures[1]["sensitivity_low"] == pytest.approx(0.75, abs=0.02)
-    assert not apply_gate(by_patient, None, asked, FAST).promoted
+    assert not gate(by_patient, **asked).promoted
     # As 400 records of as many patients they would be enough.
-    assert apply_gate(recordings, None, asked, FAST).promoted
+    assert gate(recordings, **asked).promoted
 
 
 def test_the_best_of_many_has_to_be_better_by_more():
     champion, best = predictions(48, seed=99), predictions(30)
-    alone = apply_gate(best, champion, ASKED, FAST)
+    alone = gate(best, champion)
     many = tuple(predictions(48, seed=seed) for seed in range(1, 40))
-    among = apply_gate(best, champion, ASKED, FAST, candidates=(best, *many))
+    among = gate(best, champion, candidates=(best, *many))
     assert alone.promoted
     assert not among.promoted
     assert among.figures["p_value"] > alone.figures["p_value"]
@@ -135,24 +141,24 @@ def test_the_best_of_many_has_to_be_better_by_more():
     ],
 )
 def test_what_is_asked_for_and_not_reached_is_said(asked, said):
-    decision = apply_gate(predictions(26), None, replace(ASKED, **asked), FAST)
+    decision = gate(predictions(26), requirements=Requirements(**asked))
     assert not decision.promoted
     (reason,) = decision.reasons
     assert re.search(said, reason), reason
     name = next(iter(asked))
     enough = 0.75 if name.startswith("min") else 100.0
-    assert apply_gate(predictions(26), None, replace(ASKED, **{name: enough}), FAST).promoted
+    assert gate(predictions(26), requirements=Requirements(**{name: enough})).promoted
 
 
 def test_all_that_stands_against_a_model_is_said_at_once():
-    asked = replace(ASKED, min_sensitivity=0.99, max_size_mb=0.1)
-    decision = apply_gate(predictions(40), predictions(40, seed=1), asked, FAST)
+    asked = Requirements(min_sensitivity=0.99, max_size_mb=0.1)
+    decision = gate(predictions(40), predictions(40, seed=1), requirements=asked)
     assert len(decision.reasons) == 3
 
 
 def test_calibration_is_judged_by_the_calibrated_probabilities():
-    raw = apply_gate(predictions(40), None, ASKED, FAST)
+    raw = gate(predictions(40))
     # At 0.9 and 0.1 the labels are right in 90 % of the records: softer is worse.
-    soft = apply_gate(predictions(40), None, ASKED, FAST, temperature=4.0)
+    soft = gate(predictions(40), temperature=4.0)
     assert soft.figures["calibration_error"] > raw.figures["calibration_error"] + 0.1
     assert soft.figures["f1"] == raw.figures["f1"]

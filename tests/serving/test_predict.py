@@ -17,8 +17,9 @@ from ecg_mlflow.errors import DataNotFoundError, ModelError, TrackingError
 from ecg_mlflow.pipeline import Pipeline
 from ecg_mlflow.pipeline.spec import stages_to_json
 from ecg_mlflow.serving import predict as predicting
+from ecg_mlflow.serving.classifier import RawEcgClassifier
 from ecg_mlflow.serving.manifest import Manifest
-from ecg_mlflow.serving.predict import expand, find_source, predict_files
+from ecg_mlflow.serving.predict import expand, predict_files
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
 
@@ -142,40 +143,15 @@ def test_batches_make_one_table(saved, client, tmp_path, monkeypatch):
 def test_an_old_table_stays_when_it_breaks_off(saved, client, tmp_path, monkeypatch):
     output = tmp_path / "answers.csv"
     output.write_text("old")
-    monkeypatch.setattr(predicting, "BATCH", 2)
-    answers, calls = predicting._answers, []
 
-    def stopped(*arguments):
-        calls.append(arguments)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return answers(*arguments)
+    def stopped(*arguments, **more):
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(predicting, "_answers", stopped)
+    monkeypatch.setattr(RawEcgClassifier, "predict", stopped)
     with pytest.raises(KeyboardInterrupt):
         predict_files(str(saved.folder), [str(saved.records)], output, client=client)
     assert output.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["answers.csv"]
-
-
-@pytest.mark.parametrize(
-    ("uri", "why"),
-    [
-        ("models:/nobody@champion", "no model is registered as 'nobody' .* there is .*af-small"),
-        ("models:/nobody/1", "no model is registered as 'nobody'"),
-        ("models:/af-small@best", r"no alias 'best'; it has champion \(version 1\)"),
-        ("models:/af-small/7", r"no version 7; it has \[1\]"),
-    ],
-)
-def test_models_that_are_not_there(client, registered, uri, why):
-    with pytest.raises(ModelError, match=why):
-        find_source(uri, client)
-
-
-def test_a_name_without_aliases(client):
-    client.create_registered_model("af-new")
-    with pytest.raises(ModelError, match="it has none: name a version, as in models:/af-new/1"):
-        find_source("models:/af-new@champion", client)
 
 
 @pytest.mark.parametrize("uri", ["models:/m-00000000000000000000000000000000", "/no/such/folder"])

@@ -19,7 +19,6 @@ from ecg_mlflow.tracking.client import (
     absolute_uri,
     connect,
     environment,
-    local_folder,
     store_errors,
 )
 
@@ -128,23 +127,24 @@ def test_database_in_memory_is_refused():
         connect("sqlite:///:memory:")
 
 
-def test_not_a_database(tmp_path):
-    path = tmp_path / "notes.txt"
-    path.write_text("these are not the tables you look for")
-    with pytest.raises(TrackingError, match="not a sqlite database"):
-        connect(f"sqlite:///{path}")
-    assert path.read_text() == "these are not the tables you look for"
-
-
-def test_folder_in_place_of_a_file(tmp_path):
-    with pytest.raises(TrackingError, match="is a folder"):
-        connect(f"sqlite:///{tmp_path}")
-
-
-def test_no_permission_to_write(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anything
-    with pytest.raises(TrackingError, match="no permission"):
-        connect(f"sqlite:///{tmp_path}/new/mlflow.db")
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("notes.txt", "file is not a database"),
+        ("", "Is a directory"),
+        ("notes.txt/new/mlflow.db", "Not a directory"),
+        # As root, who may write anything else.
+        ("/proc/new/mlflow.db", "No such file"),
+    ],
+)
+def test_what_can_be_no_sqlite_store_is_refused_and_left_as_it_is(tmp_path, path, why):
+    notes = tmp_path / "notes.txt"
+    notes.write_text(text := "these are not the tables you look for " * 9)
+    uri = f"sqlite:///{tmp_path / path}"
+    with pytest.raises(TrackingError, match=f"open the tracking store {uri}: .*{why}.* another"):
+        connect(uri)
+    assert [one.name for one in tmp_path.iterdir()] == ["notes.txt"]
+    assert notes.read_text() == text
 
 
 def test_store_of_another_schema(tmp_path, store_uri):
@@ -198,17 +198,3 @@ def test_importing_loads_neither_tensorflow_nor_matplotlib():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=1000
     )
     assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize(
-    ("uri", "folder"),
-    [
-        ("sqlite:////home/me/mlflow.db", "/home/me"),
-        ("sqlite:///mlflow.db", None),
-        ("file:///home/me/mlruns", "/home/me/mlruns"),
-        ("http://localhost:5000", None),
-        ("postgresql://me@there/db", None),
-    ],
-)
-def test_a_store_that_is_a_file_has_a_folder(uri, folder):
-    assert local_folder(uri) == (folder and Path(folder))

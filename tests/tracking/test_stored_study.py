@@ -13,7 +13,7 @@ import pytest
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.stats.predictions import Predictions
-from ecg_mlflow.tracking.artifacts import parse_table, read_table, read_tables, read_texts
+from ecg_mlflow.tracking.artifacts import parse_table, read_artifacts, read_tables
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo, log_datasets
 from ecg_mlflow.tracking.recordings_source import RecordingsSource
 from ecg_mlflow.tracking.run_log import RunLog
@@ -42,7 +42,15 @@ def open_study(client, experiment):
         tags = {PLAN_TAG: "p", CORPUS_TAG: corpus}
         study = Study.open(client, experiment, name, tags=tags)
         study.params({"study": f"{name} design"})
-        runs = [{"identity": identity} for identity in planned]
+        runs = [
+            {
+                "identity": identity,
+                "key": f"{place}-r0",
+                "config": {"layout": identity},
+                "repetition": 0,
+            }
+            for place, identity in enumerate(planned)
+        ]
         client.log_text(study.run_id, json.dumps({"runs": runs}), "design/plan.json")
         opened.append(study)
         return study
@@ -135,11 +143,9 @@ def test_a_study_knows_its_request_and_its_code(client, open_study, tmp_path):
     client.log_text(study.run_id, "{}", "design/plan.json")
     found = read_study(client, study.run_id)
     assert found.request == {"data": "demo"}
-    copied = found.fetch_code(tmp_path / "code")
-    assert {path.relative_to(tmp_path / "code").as_posix() for path in copied} == {
-        *("grid.py", "nets/deep/helper.py")
-    }
-    assert next(path for path in copied if path.name == "grid.py").read_text() == "import helper"
+    code = found.fetch_code(tmp_path)
+    assert (code / "grid.py").read_text() == "import helper"
+    assert (code / "nets/deep/helper.py").is_file()
 
 
 # --- Runs of other studies ------------------------------------------------------------------------
@@ -158,8 +164,10 @@ def test_what_a_study_has_taken_over_is_found_by_its_plan(client, open_study, ea
     own = train(study, "own", corpus=corpus)
     found = read_study(client, study.run_id)
     assert [child.run_id for child in found.finished] == [own, run_id]
-    assert found.finished[1].study_id != study.run_id
-    assert found.finished[1].options["layout"] == "cnacna"
+    taken_over = found.finished[1]
+    assert taken_over.study_id != study.run_id
+    assert (taken_over.config, taken_over.options) == (1, {"layout": "e"}), "by this study's plan"
+    assert taken_over.configuration["identity"] == "e", "and the rest as it was logged"
 
 
 def test_what_a_study_says_that_it_has_taken_over_counts(client, open_study, earlier):
@@ -233,12 +241,15 @@ def test_a_study_whose_plan_was_deleted(client, open_study):
 # --- Tables ---------------------------------------------------------------------------------------
 
 
-def test_predictions_are_read_as_they_were_written(client, open_study):
-    study = open_study(unique("study"))
-    run_id = train(study, "a")
+def uri_of(client, run_id):
+    return client.get_run(run_id).info.artifact_uri
+
+
+def test_predictions_are_read_as_they_were_written(client, run_id):
     with RunLog(client, run_id) as log:
         log.table("predictions/best.csv", COLUMNS)
-    table = read_table(client, run_id, "predictions/best.csv")
+    key = uri_of(client, run_id), "predictions/best.csv"
+    table = read_tables(client, [key])[key]
     assert table["record"] == ["001", "002"]
     assert table["label"] == ["A", "NA"]
     assert table["windows"].tolist() == [3.0, 4.0]
@@ -246,37 +257,25 @@ def test_predictions_are_read_as_they_were_written(client, open_study):
     assert Predictions.from_columns(table, "A").targets.tolist() == [0, 1]
 
 
-def test_what_is_not_there_is_none_and_no_file_stays(client, open_study, tmp_path, monkeypatch):
+def test_what_is_not_there_is_none_and_no_file_stays(client, study, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    study = open_study(unique("study"))
-    with_both, with_none = train(study, "a"), train(study, "b", repetition=1)
+    with_both, with_none = (study.create_child(name, {}) for name in "ab")
     with RunLog(client, with_both) as log:
         log.table("predictions/best.csv", COLUMNS)
         log.text("notes.txt", "ä")
-    keys = [
-        (run, path) for run in (with_both, with_none) for path in ("predictions/best.csv", "x/y")
-    ]
+    places = uri_of(client, with_both), uri_of(client, with_none)
+    keys = [(place, path) for place in places for path in ("predictions/best.csv", "predictions")]
     tables = read_tables(client, keys * 2)
     assert [tables[key] is not None for key in keys] == [True, False, False, False]
-    texts = read_texts(client, [(with_both, "notes.txt"), (with_none, "notes.txt")])
-    assert list(texts.values()) == ["ä", None]
+    texts = read_artifacts(client, [(place, "notes.txt") for place in places])
+    assert list(texts.values()) == ["ä".encode(), None]
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_is_no_text(client, open_study):
-    study = open_study(unique("study"))
-    assert read_texts(client, [(study.run_id, "design")])[study.run_id, "design"] is None
-
-
-def test_tables_of_a_run_that_is_not_there(client):
-    with pytest.raises(TrackingError, match="read artifacts of run nowhere"):
-        read_table(client, "nowhere", "predictions/best.csv")
-
-
 def test_columns_of_a_table():
-    table = parse_table('record,patient,sex,p_A\n1,2,f,0.5\n"a,""b""",,m,nan\n')
+    table = parse_table(b'record,patient,sex,p_A\n1,2,f,0.5\n"a,""b""",,m,nan\n')
     assert table["record"] == ["1", 'a,"b"']
     assert table["patient"] == ["2", ""]
     assert table["sex"] == ["f", "m"]
     assert np.isnan(table["p_A"]).tolist() == [False, True]
-    assert parse_table("record,p_A\n")["record"] == []
+    assert parse_table(b"record,p_A\n")["record"] == []

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.tracking.artifacts import fetch_files
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.stored_run import StoredRun
-from ecg_mlflow.tracking.trace import TRACE, RunTrace, log_trace, read_traces
+from ecg_mlflow.tracking.trace import RunTrace, log_trace, read_traces
 
 LOSSES = np.array([0.7, 0.5, 0.1 + 0.2, 0.25], np.float32)
 TESTS = [(1, {"test_f1": 0.1 + 0.2}), (3, {"test_f1": 0.75, "test_f1_tilde": 0.5})]
@@ -28,14 +27,8 @@ def log_metrics(client, run_id, losses=LOSSES, tests=TESTS):
             log.metrics(metrics, iteration)
 
 
-def there_and_back(trace, folder):
-    path = folder / TRACE
-    path.write_bytes(trace.to_bytes())
-    return RunTrace.read(path)
-
-
-def test_a_trace_comes_back_as_it_was(tmp_path):
-    found = there_and_back(RunTrace.of([LOSSES[:1], LOSSES[1:]], TESTS), tmp_path)
+def test_a_trace_comes_back_as_it_was():
+    found = RunTrace.from_bytes(RunTrace.of([LOSSES[:1], LOSSES[1:]], TESTS).to_bytes())
     assert found.losses.dtype == np.float32
     assert found.losses.tolist() == LOSSES.tolist()
     assert found.iterations.tolist() == [1, 3]
@@ -59,23 +52,24 @@ def test_what_was_found_at_one_iteration_is_one_test():
     }
 
 
-def test_a_run_that_ends_before_its_first_iteration_has_an_empty_trace(tmp_path):
-    trace = there_and_back(RunTrace.of([], []), tmp_path)
+def test_a_run_that_ends_before_its_first_iteration_has_an_empty_trace():
+    trace = RunTrace.from_bytes(RunTrace.of([], []).to_bytes())
     assert (len(trace.losses), len(trace.iterations), dict(trace.metrics)) == (0, 0, {})
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"loss,0.5\n", "cut", "other"])
-def test_a_damaged_trace_says_what_to_do(tmp_path, damage):
-    path = tmp_path / TRACE
+def test_a_damaged_trace_says_what_to_do(client, run_id, damage, tmp_path):
     whole = RunTrace.of([LOSSES], TESTS).to_bytes()
     other = io.BytesIO()
     np.savez(other, weights=LOSSES)
+    path = tmp_path / "trace.npz"
     path.write_bytes({"cut": whole[:-30], "other": other.getvalue()}.get(damage, damage))
-    with pytest.raises(TrackingError, match=r"trace\.npz can't be read .* delete it"):
-        RunTrace.read(path)
+    client.log_artifact(run_id, str(path))
+    with pytest.raises(TrackingError, match=rf"npz of run {run_id} can't be read .* delete it"):
+        read_traces(client, [study_run(client, run_id)], ["loss"])
 
 
-def test_a_trace_is_read_from_the_artifacts(client, run_id, tmp_path):
+def test_a_trace_is_read_from_the_artifacts(client, run_id):
     log_metrics(client, run_id)
     with RunLog(client, run_id) as log:
         log_trace(log, RunTrace.of([LOSSES + 1], TESTS))
@@ -83,8 +77,6 @@ def test_a_trace_is_read_from_the_artifacts(client, run_id, tmp_path):
     (trace,) = read_traces(client, [study_run(client, run_id)], ["loss", "test_f1"])
     assert trace.losses.tolist() == (LOSSES + 2).tolist()
     assert list(trace.metrics) == ["test_f1"]
-    (copy,) = fetch_files(client, run_id, "", ".npz", tmp_path)
-    assert copy.name == TRACE
 
 
 def test_a_run_without_a_trace_is_read_from_its_metrics(client, run_id):

@@ -233,7 +233,8 @@ def test_the_best_evaluation_is_the_first_of_the_highest_and_what_the_run_ends_w
     history = desk.history(run)
     assert history["validation_f1"] == [(1, 1), (3, 1), (5, 0)]
     assert dict(history["best_validation_f1"]) == {1: 1, 3: 1, 5: 1}
-    trace = RunTrace.read(Path(desk.work.client.download_artifacts(run.run_id, TRACE)))
+    path = desk.work.client.download_artifacts(run.run_id, TRACE)
+    trace = RunTrace.from_bytes(Path(path).read_bytes())
     assert trace.metrics["best_validation_f1"].tolist() == [1, 1, 1]
     # The test records are scored with the last weights, then with the best.
     _, chosen = weights["test"]

@@ -4,8 +4,8 @@ A job is a key and some bytes; its function is named by an import path and calle
 ``function(payload, report)``. While it runs it may call `stop_requested`, and `received` for
 messages from the driver. The package is independent of the jobs' content.
 
-`Executor` (base)
-    The protocol that every executor follows, and the reports that it yields.
+`Executor` (pool)
+    The base class of every executor; `base` has the reports that it yields.
 `InProcessExecutor` (thread)
     One job at a time in a thread of this process, for debugging and for small studies.
 `ProcessExecutor` (processes)
@@ -19,7 +19,6 @@ messages from the driver. The package is independent of the jobs' content.
 
 from ecg_mlflow.executors.base import (
     Event,
-    Executor,
     ExecutorError,
     Job,
     Outcome,
@@ -37,6 +36,7 @@ from ecg_mlflow.executors.devices import (
     plan_slots,
 )
 from ecg_mlflow.executors.messages import describe_error, received
+from ecg_mlflow.executors.pool import Executor
 from ecg_mlflow.executors.processes import ProcessExecutor
 from ecg_mlflow.executors.stopping import Terminated, shielded, stop_requested
 from ecg_mlflow.executors.thread import InProcessExecutor

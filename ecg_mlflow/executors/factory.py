@@ -96,7 +96,7 @@ def _ray_executor(
             address=share.address,
             num_cpus=share.cpus,
             num_gpus=share.gpus,
-            folders={} if corpus is None else {corpus.name: corpus},
+            folder=corpus,
             place="ecg_mlflow.records:packed_path",
             env=env,
             grace=GRACE,

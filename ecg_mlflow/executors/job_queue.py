@@ -22,7 +22,7 @@ class SlotState:
     busy
         Whether a job runs there, or its worker is ending.
     alone
-        Whether its current or last job is an exclusive one.
+        Whether the job that runs or ends there is an exclusive one.
     warm
         Whether an idle worker waits there.
     """
@@ -31,21 +31,6 @@ class SlotState:
     busy: bool = False
     alone: bool = False
     warm: bool = False
-
-
-@dataclass(frozen=True)
-class StartJob:
-    """Start `job`, which was removed from the queue, in the slot of this number."""
-
-    job: Job
-    slot: int
-
-
-@dataclass(frozen=True)
-class EndIdle:
-    """End the idle worker in the slot of this number to free its memory."""
-
-    slot: int
 
 
 class JobQueue:
@@ -70,7 +55,7 @@ class JobQueue:
     def __init__(self, fresh: bool = True) -> None:
         self._fresh = fresh
         self._jobs: dict[str, Job] = {}
-        self._kept: dict[str, str] = {}  # the keys of exclusive jobs, and their devices
+        self._reserved: dict[str, str] = {}  # devices by the keys of exclusive jobs
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -81,76 +66,76 @@ class JobQueue:
 
     def remove(self, key: str) -> bool:
         """Remove a job; return whether it was in the queue."""
-        self._kept.pop(key, None)
+        self._reserved.pop(key, None)
         return self._jobs.pop(key, None) is not None
 
     def clear(self) -> list[str]:
         """Remove all jobs, and return their keys."""
-        keys = list(self._jobs)
-        for key in keys:
-            self.remove(key)
-        return keys
+        return [key for key in list(self._jobs) if self.remove(key)]
 
     def count_free(self, slots: Sequence[SlotState]) -> int:
         """Return how many more non-exclusive jobs would start if they were added now."""
-        closed = self._closed(slots)
-        free = sum(not slot.busy and slot.device not in closed for slot in slots)
-        return max(0, free - sum(not job.exclusive for job in self._jobs.values()))
+        n_waiting = sum(not job.exclusive for job in self._jobs.values())
+        return max(0, len(self._open_slots(slots)) - n_waiting)
 
-    def next_step(self, slots: Sequence[SlotState]) -> StartJob | EndIdle | None:
-        """Return what to do now. Call it again with the new states until it returns None."""
+    def next_step(self, slots: Sequence[SlotState]) -> tuple[int, Job | None] | None:
+        """Return what to do now. Call it again with the new states until it returns None.
+
+        Returns
+        -------
+        A slot, and the job to start there, which leaves the queue; or None in place of the job: end
+        the idle worker there to free its memory.
+        """
         for job in self._jobs.values():
-            if job.exclusive:
-                if not self._keep_a_device(job, slots):
-                    return None
-                step = self._clear_or_start(job, slots)
-            else:
-                step = self._start_anywhere(job, slots)
-                if step is None:
+            if not job.exclusive:
+                if not (free := self._open_slots(slots)):
                     return None  # later jobs must wait too
-            if step:
+                return self._start(job, free[0])
+            if not self._reserve(job, slots):
+                return None
+            if step := self._clear_or_start(job, slots):
                 return step
         return None
 
     def _closed(self, slots: Sequence[SlotState]) -> set[str]:
         """Return the devices that are reserved for an exclusive job or run one."""
-        closed = {*self._kept.values(), *(slot.device for slot in slots if slot.alone)}
+        closed = {*self._reserved.values(), *(slot.device for slot in slots if slot.alone)}
         return closed | {UNKNOWN} if closed else closed
 
-    def _start_anywhere(self, job: Job, slots: Sequence[SlotState]) -> StartJob | None:
+    def _open_slots(self, slots: Sequence[SlotState]) -> list[int]:
         closed = self._closed(slots)
-        for index, slot in enumerate(slots):
-            if not slot.busy and slot.device not in closed:
-                return self._start(job, index)
-        return None
+        return [i for i, slot in enumerate(slots) if not slot.busy and slot.device not in closed]
 
-    def _keep_a_device(self, job: Job, slots: Sequence[SlotState]) -> bool:
+    def _reserve(self, job: Job, slots: Sequence[SlotState]) -> bool:
         """Reserve a device for an exclusive job if one is available; return whether it has one."""
-        if job.key not in self._kept:
+        if job.key not in self._reserved:
             n_busy = dict.fromkeys((slot.device for slot in slots), 0)
             for slot in slots:
                 n_busy[slot.device] += slot.busy
             if len(n_busy) > 1:
                 n_busy.pop(UNKNOWN, None)
-            closed = self._closed(slots)
-            if not (open_ones := [device for device in n_busy if device not in closed]):
+            if not (available := n_busy.keys() - self._closed(slots)):
                 return False
-            self._kept[job.key] = min(open_ones, key=n_busy.__getitem__)
+            self._reserved[job.key] = min(
+                (device for device in n_busy if device in available), key=n_busy.__getitem__
+            )
         return True
 
-    def _clear_or_start(self, job: Job, slots: Sequence[SlotState]) -> StartJob | EndIdle | None:
-        device = self._kept[job.key]
+    def _clear_or_start(
+        self, job: Job, slots: Sequence[SlotState]
+    ) -> tuple[int, Job | None] | None:
+        device = self._reserved[job.key]
         there = [index for index, slot in enumerate(slots) if slot.device == device]
         if not there:  # its workers have died, and the device of the next ones is unknown
-            del self._kept[job.key]
+            del self._reserved[job.key]
             return None
         if any(slot.busy for slot in slots if slot.device in (device, UNKNOWN)):
             return None
         warm = [index for index in there if slots[index].warm]
-        for index in warm if self._fresh else warm[1:]:
-            return EndIdle(index)
+        if to_end := warm if self._fresh else warm[1:]:
+            return to_end[0], None
         return self._start(job, (warm or there)[0])
 
-    def _start(self, job: Job, slot: int) -> StartJob:
+    def _start(self, job: Job, slot: int) -> tuple[int, Job]:
         self.remove(job.key)
-        return StartJob(job, slot)
+        return slot, job

@@ -1,7 +1,8 @@
-"""Call a job function, and encode the messages to and from it, for every executor.
+"""Execute a job function in a worker, and encode what it and the driver send each other.
 
-The driver sends a job pickled dicts, small enough to be delivered without waiting. Each executor
-brings them to the job's thread in its own way; jobs call `received`.
+A worker sends pickled reports (`Event`, `Outcome`). The driver sends a job pickled dicts, small
+enough to be delivered without waiting; each executor brings them to the job's thread in its own
+way, and jobs call `received`.
 """
 
 from __future__ import annotations
@@ -13,40 +14,18 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from ecg_mlflow.executors.base import ExecutorError, Job, Outcome, OutcomeState
-from ecg_mlflow.executors.stopping import Terminated, ThreadStop, stop_requested
-
-JobFunction = Callable[[bytes, Callable[[dict[str, Any]], None]], Any]
+from ecg_mlflow.executors.base import Event, ExecutorError, Job, Outcome, OutcomeState
+from ecg_mlflow.executors.stopping import StopFlag, Terminated, stop_requested
 
 MESSAGE_LIMIT = 16_000  # bytes; a connection writes so many in one piece
 
 _HERE = threading.local()
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-
-
-@dataclass(frozen=True)
-class WorkerMessage:
-    """What a worker sends to the driver: pickled `report` data, or a job's `CallResult`."""
-
-    key: str
-    content: bytes | CallResult
-
-
-@dataclass(frozen=True)
-class CallResult:
-    """The end of a call. `value` is a pickle; None if the function raised."""
-
-    value: bytes | None = None
-    error: str | None = None
-    reason: str | None = None
-    error_type: str | None = None
-    interrupted: bool = False
 
 
 def check_import_path(function: str) -> str:
@@ -64,37 +43,68 @@ def check_import_path(function: str) -> str:
     return function
 
 
-def call(function: str, payload: bytes, report: Callable[[dict[str, Any]], None]) -> CallResult:
-    """Import `function`, call it and catch what it raises.
+def load_function(path: str) -> Callable[..., Any]:
+    """Import the function that an import path names."""
+    module, _, name = path.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
 
-    SystemExit and KeyboardInterrupt propagate, since the job requests the end of the process.
+
+def execute(
+    function: str,
+    job: Job,
+    take: Callable[[], list[bytes]],
+    send: Callable[[bytes], None],
+    stop: StopFlag,
+) -> None:
+    """Execute a job in this thread, and send its reports, the outcome last.
+
+    SystemExit and KeyboardInterrupt propagate: the job requests the end of the process.
+
+    Parameters
+    ----------
+    function
+        The job function's import path.
+    job
+        The job.
+    take
+        Returns new messages of the driver, without waiting.
+    send
+        Sends one pickled report.
+    stop
+        Tells the job to stop; it governs this thread.
     """
+
+    def report(data: dict[str, Any]) -> None:
+        send(_encode(Event(job.key, data), data, "report()", "the driver"))
+        stop.check()
+
+    _HERE.take = take
     try:
-        value = _load(function)(payload, report)
+        outcome = _encode_value(job.key, load_function(function)(job.payload, report))
     except Terminated as error:
-        return CallResult(interrupted=True) if stop_requested() else _failure(error)
+        asked = stop_requested()
+        outcome = Outcome(job.key, OutcomeState.CANCELLED) if asked else _failure(job.key, error)
     except Exception as error:  # noqa: BLE001 - whatever a job raises becomes its outcome
-        return _failure(error)
-    return encode_result(value)
+        outcome = _failure(job.key, error)
+    finally:
+        del _HERE.take
+    if stop.told:  # the job may have returned a value or failed after that
+        outcome = replace(outcome, state=OutcomeState.CANCELLED)
+    send(pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL))
 
 
-def _load(function: str) -> JobFunction:
-    module, _, name = function.partition(":")
-    loaded: JobFunction = getattr(importlib.import_module(module), name)
-    return loaded
-
-
-def _failure(error: BaseException) -> CallResult:
+def _failure(key: str, error: BaseException) -> Outcome:
     own_frame = error.__traceback__
-    told = describe_error(error, own_frame.tb_next if own_frame else None)
-    return CallResult(error=told["error"], reason=told["reason"], error_type=told["error_type"])
+    described = describe_error(error, own_frame.tb_next if own_frame else None)
+    return Outcome(key, OutcomeState.FAILED, **described)
 
 
-def describe_error(error: BaseException, trace: TracebackType | None) -> dict[str, str]:
+def describe_error(error: BaseException, trace: TracebackType | None) -> dict[str, Any]:
     """Return ``error``, ``reason`` and ``error_type`` of an exception, as in `Outcome`."""
     return {
         "error": "".join(traceback.format_exception(type(error), error, trace)),
-        "reason": _one_line("".join(traceback.format_exception_only(error))),
+        "reason": one_line("".join(traceback.format_exception_only(error))),
         "error_type": type_name(error),
     }
 
@@ -106,39 +116,56 @@ def type_name(value: object) -> str:
     return prefix + kind.__qualname__
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def one_line(text: object) -> str:
+    """Return a text with its line breaks replaced by spaces."""
+    return " ".join(str(text).split())
 
 
-def encode_result(value: object) -> CallResult:
-    """Pickle a job's result, or return the error if it can't be pickled."""
+def _encode_value(key: str, value: object) -> Outcome:
     try:
-        return CallResult(value=pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+        return Outcome(key, OutcomeState.DONE, pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
     except Exception as error:  # noqa: BLE001 - __reduce__ is user code and raises anything
         reason = (
             f"the job's result, a {type_name(value)}, can't be sent to the driver "
-            f"({_one_line(str(error))}): return numbers, text, arrays, or lists and dicts of them"
+            f"({one_line(error)}): return numbers, text, arrays, or lists and dicts of them"
         )
-        return CallResult(error=reason, reason=reason, error_type=type_name(error))
+        return Outcome(key, OutcomeState.FAILED, None, reason, reason, type_name(error))
 
 
-def encode_report(data: dict[str, Any]) -> bytes:
-    """Pickle a job's report.
+def decode_outcome(outcome: Outcome, cancelled: bool) -> Outcome:
+    """Complete a worker's outcome in the driver: its value, and who has interrupted the job.
 
-    Raises
-    ------
-    TypeError
-        If `data` is not a dict, or can't be pickled and unpickled; the job then fails.
+    Parameters
+    ----------
+    outcome
+        As the worker sent it: CANCELLED if the job was interrupted, by whomever.
+    cancelled
+        Whether the driver told the job to stop.
     """
-    return encode_dict(data, "report()", "the driver")
+    if outcome.value is not None:
+        try:
+            outcome = replace(outcome, value=pickle.loads(outcome.value))
+        except Exception as error:  # noqa: BLE001 - unpickling runs any code
+            reason = f"the job's result can't be unpickled in the driver: {one_line(error)}"
+            is_done = outcome.state is OutcomeState.DONE
+            state = OutcomeState.FAILED if is_done else outcome.state
+            outcome = Outcome(outcome.key, state, None, reason, reason, type_name(error))
+    if outcome.state is not OutcomeState.CANCELLED:
+        return outcome
+    if cancelled:
+        return replace(outcome, reason=outcome.reason or "stopped as asked")
+    reason = "stopped by a SIGTERM that the driver did not send"
+    error_text = outcome.error or reason
+    state, code = OutcomeState.DIED, -signal.SIGTERM
+    return replace(outcome, state=state, error=error_text, reason=reason, exitcode=code)
 
 
-def encode_dict(data: dict[str, Any], function: str, receiver: str) -> bytes:
-    """Pickle the argument of `function` for `receiver`; a TypeError names both."""
+def _encode(message: object, data: dict[str, Any], function: str, receiver: str) -> bytes:
+    """Pickle a message with the argument of `function`; a TypeError names who can't get it."""
     if not isinstance(data, dict):
         raise TypeError(f"{function} takes a dict, not a {type_name(data)}")
     try:
-        encoded = pickle.dumps(data, pickle.HIGHEST_PROTOCOL)
+        encoded = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
         pickle.loads(encoded)  # raises here instead of at the receiver
     except Exception as error:
         raise TypeError(
@@ -146,40 +173,6 @@ def encode_dict(data: dict[str, Any], function: str, receiver: str) -> bytes:
             "numbers, text, arrays, and lists and dicts of them"
         ) from error
     return encoded
-
-
-def to_outcome(key: str, result: CallResult, cancelled: bool) -> Outcome:
-    """Turn a result into an outcome; `cancelled` if the driver told the job to stop."""
-    value = None
-    if result.value is not None:
-        try:
-            value = pickle.loads(result.value)
-        except Exception as error:  # noqa: BLE001 - unpickling runs any code
-            reason = f"the job's result can't be unpickled in the driver: {_one_line(str(error))}"
-            result = replace(result, error=reason, reason=reason, error_type=type_name(error))
-    if not result.interrupted:
-        state = OutcomeState.FAILED if result.error else OutcomeState.DONE
-        return Outcome(key, state, value, result.error, result.reason, result.error_type)
-    if cancelled:
-        reason = result.reason or "stopped as asked"
-        return Outcome(key, OutcomeState.CANCELLED, value, result.error, reason, result.error_type)
-    reason = "stopped by a SIGTERM that the driver did not send"
-    return Outcome(
-        key, OutcomeState.DIED, value, result.error or reason, reason, exitcode=-signal.SIGTERM
-    )
-
-
-def exit_outcome(key: str, error: BaseException) -> Outcome:
-    """Return the outcome of a job that requested the end of the process."""
-    code = error.code if isinstance(error, SystemExit) else 1
-    exitcode = code if isinstance(code, int) else int(code is not None)
-    return Outcome(
-        key,
-        OutcomeState.DIED,
-        error="".join(traceback.format_exception(error)),
-        reason=f"the job raised {error!r}, which ends a process, with exit code {exitcode}",
-        exitcode=exitcode,
-    )
 
 
 def encode_message(data: dict[str, Any]) -> bytes:
@@ -191,7 +184,7 @@ def encode_message(data: dict[str, Any]) -> bytes:
         If `data` is not a dict, can't be pickled and unpickled, or is too large.
     """
     try:
-        message = encode_dict(data, "send()", "the job")
+        message = _encode(data, data, "send()", "the job")
     except TypeError as error:
         raise ExecutorError(str(error)) from error
     if len(message) > MESSAGE_LIMIT:
@@ -205,20 +198,6 @@ def encode_message(data: dict[str, Any]) -> bytes:
 def take_all(inbox: deque[bytes]) -> list[bytes]:
     """Empty a deque to which another thread may be adding."""
     return [inbox.popleft() for _ in range(len(inbox))]
-
-
-@contextmanager
-def reading(take: Callable[[], list[bytes]]) -> Iterator[None]:
-    """Let `received` get its messages from `take` in this thread.
-
-    `take` returns new messages without waiting. In other threads of the job `received` returns an
-    empty list, since only one thread may read a connection.
-    """
-    _HERE.take = take
-    try:
-        yield
-    finally:
-        del _HERE.take
 
 
 def received() -> list[dict[str, Any]]:
@@ -238,51 +217,33 @@ def received() -> list[dict[str, Any]]:
 
 
 class JobThread(threading.Thread):
-    """A thread that executes one job.
-
-    Parameters
-    ----------
-    function
-        The job function's import path.
-    job
-        The job.
-    take
-        Returns the messages to the job, without waiting.
-    send
-        Called with each of the job's messages, and at last with its `CallResult` or, if the job
-        requested the end of the process, its outcome.
-
-    Attributes
-    ----------
-    stop
-        Tells the job to stop.
-    """
+    """A thread that executes one job; for the parameters see `execute`."""
 
     def __init__(
         self,
         function: str,
         job: Job,
         take: Callable[[], list[bytes]],
-        send: Callable[[WorkerMessage | Outcome], None],
+        send: Callable[[bytes], None],
     ) -> None:
         # A daemon thread, so that the process can exit despite an abandoned job.
         super().__init__(name=f"job {job.key}", daemon=True)
-        self.job = job
-        self.stop = ThreadStop()
+        self.stop = StopFlag()
         self._function = function
+        self._job = job
         self._take = take
         self._send = send
 
     def run(self) -> None:
-        """Execute the job."""
+        """Execute the job. If it requests the end of the process, its outcome is DIED."""
         try:
-            with self.stop.governing_this_thread(), reading(self._take):
-                result = call(self._function, self.job.payload, self._report)
+            with self.stop.governing_this_thread():
+                execute(self._function, self._job, self._take, self._send, self.stop)
         except BaseException as error:  # noqa: BLE001 - without an outcome the driver would wait on
-            self._send(exit_outcome(self.job.key, error))
-        else:
-            self._send(WorkerMessage(self.job.key, replace(result, interrupted=self.stop.told)))
-
-    def _report(self, data: dict[str, Any]) -> None:
-        self._send(WorkerMessage(self.job.key, encode_report(data)))
-        self.stop.check()
+            code = error.code if isinstance(error, SystemExit) else 1
+            exitcode = code if isinstance(code, int) else int(code is not None)
+            reason = f"the job raised {error!r}, which ends a process, with exit code {exitcode}"
+            text = "".join(traceback.format_exception(error))
+            state = OutcomeState.DIED
+            outcome = Outcome(self._job.key, state, None, text, reason, None, exitcode)
+            self._send(pickle.dumps(outcome))

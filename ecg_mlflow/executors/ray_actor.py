@@ -9,95 +9,130 @@ import faulthandler
 import os
 import tempfile
 import threading
-from collections.abc import Iterable
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from ecg_mlflow.executors.base import Job, Outcome
+from ecg_mlflow.executors.base import Job
 from ecg_mlflow.executors.devices import DEVICE_VARIABLE, REMOVED_VARIABLES
-from ecg_mlflow.executors.folders import FolderFile, find_missing, write_folder
-from ecg_mlflow.executors.messages import CallResult, JobThread, WorkerMessage
+from ecg_mlflow.executors.messages import JobThread, load_function, take_all
+from ecg_mlflow.files import locked, move_folder, scratch_folder
 
+CHUNK = 64 * 2**20  # bytes of a file that travel together
 _OUTBOX_LIMIT = 64 * 2**20  # bytes; beyond them `report` waits for the driver
 _GATHER = 0.02  # seconds to wait for more reports, so that they are sent together
 
 
 @dataclass(frozen=True)
-class Introduction:
-    """Process, host, node and device of an actor, and the folders that its node lacks."""
+class ActorInfo:
+    """Process, host, node and device of an actor, and whether its node lacks the folder."""
 
     pid: int
     host: str
     node: str
     device: str
-    missing: tuple[str, ...]
+    lacks_folder: bool
+
+
+@dataclass(frozen=True)
+class FolderFile:
+    """A file's relative path in its folder, and references to its chunks, in order."""
+
+    name: str
+    chunks: tuple[Any, ...]
 
 
 class JobActor:
-    """Executes one job at a time in a thread, and answers other calls in further threads.
+    """Executes one job at a time in a thread, and answers calls in other threads.
+
+    Calls of `begin`, `deliver` and `stop` must run in the order in which they were sent.
 
     Parameters
     ----------
     function
         The job function's import path.
     place
-        Import path of the function that returns a folder's path on this machine.
+        Import path and argument of the function that returns where on this node the folder belongs
+        that jobs need; None if they need none.
     """
 
-    def __init__(self, function: str, place: str | None) -> None:
+    def __init__(self, function: str, place: tuple[str, str] | None) -> None:
         for name in REMOVED_VARIABLES:
             os.environ.pop(name, None)
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ[DEVICE_VARIABLE] = f"gpu:{gpus}" if gpus else "cpu"
         self._function = function
         self._place = place
-        self._outbox = _Outbox()
-        self._inbox = _Inbox()
-        self._job: JobThread | None = None
-        self._stopped_before: str | None = None
+        self._outbox: list[bytes] = []
+        self._size = 0
+        self._changed = threading.Condition()
+        self._inbox: deque[bytes] = deque()
+        self._job: tuple[str, JobThread] | None = None
 
     def stay(self) -> None:
         """Never return; the failure of this call tells the caller that the process ended."""
         threading.Event().wait()
 
-    def introduce(self, folders: Iterable[str]) -> Introduction:
-        """Return this actor's description, with the `folders`, by hash, that its node lacks."""
-        missing = find_missing(self._place, folders) if self._place else ()
+    def describe(self) -> ActorInfo:
+        """Describe this actor.
+
+        A folder that exists is trusted, since it was renamed to the hash of its content only when
+        it was complete.
+        """
         import ray
 
+        lacks_folder = self._place is not None and not self._folder().is_dir()
         node = ray.get_runtime_context().get_node_id()
         device = os.environ[DEVICE_VARIABLE]
-        return Introduction(os.getpid(), os.uname().nodename, node, device, missing)
+        return ActorInfo(os.getpid(), os.uname().nodename, node, device, lacks_folder)
 
-    def receive(self, content_hash: str, files: list[FolderFile]) -> None:
-        """Write a folder, unless another worker of this node has done so meanwhile."""
+    def receive(self, files: list[FolderFile]) -> None:
+        """Write the folder, unless another worker of this node has done so meanwhile."""
         import ray
 
+        write_folder(self._folder(), files, ray.get)
+
+    def _folder(self) -> Path:
         assert self._place is not None
-        write_folder(self._place, content_hash, files, ray.get)
+        function, content_hash = self._place
+        return Path(load_function(function)(content_hash))
 
-    def begin(self, job: Job, first_bundle: int) -> None:
-        """Start a job, to which the bundles of messages from this number on are addressed."""
-        self._inbox.forget_before(first_bundle)
-        self._job = JobThread(self._function, job, self._inbox.take, self._outbox.put)
-        if self._stopped_before == job.key:
-            self._job.stop.request()
-        self._stopped_before = None
-        self._job.start()
+    def begin(self, job: Job) -> None:
+        """Start a job, to which the messages from now on are addressed."""
+        inbox = self._inbox = deque[bytes]()
+        thread = JobThread(self._function, job, lambda: take_all(inbox), self._put)
+        self._job = job.key, thread
+        thread.start()
 
-    def next_messages(self) -> list[WorkerMessage | Outcome]:
-        """Wait for messages without a limit, and return them."""
-        return self._outbox.take()
-
-    def deliver(self, number: int, messages: list[bytes]) -> None:
-        """Take a bundle of messages to the current job, or to the one that begins next."""
-        self._inbox.put(number, messages)
+    def deliver(self, messages: list[bytes]) -> None:
+        """Give messages to the current job."""
+        self._inbox.extend(messages)
 
     def stop(self, key: str) -> None:
-        """Tell a job to stop, the current one or the one that begins next."""
-        if self._job and self._job.job.key == key:
-            self._job.stop.request()
-        else:
-            self._stopped_before = key
+        """Tell the current job to stop, if it has this key."""
+        if self._job and self._job[0] == key:
+            self._job[1].stop.request()
+
+    def next_reports(self) -> list[bytes]:
+        """Wait for reports without a limit, and return all that are there a moment later."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._outbox)
+        time.sleep(_GATHER)
+        with self._changed:
+            reports, self._outbox, self._size = self._outbox, [], 0
+            self._changed.notify_all()
+        return reports
+
+    def _put(self, report: bytes) -> None:
+        """Add a report, after waiting while the driver has too many to fetch."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._size < _OUTBOX_LIMIT)
+            self._outbox.append(report)
+            self._size += len(report)
+            self._changed.notify_all()
 
     def stacks(self) -> str:
         """Return the stacks of all threads."""
@@ -107,67 +142,47 @@ class JobActor:
             return file.read()
 
 
-class _Inbox:
-    """Bundles of messages from the driver, numbered in the order in which it has sent them.
+def read_folder(folder: Path, store: Callable[[bytes], Any]) -> list[FolderFile]:
+    """Put the files of `folder` into a store, in chunks of bounded size.
 
-    The numbers run on from job to job. Calls of an actor that answers several at once may
-    overtake each other: the numbers keep the order, and each job's messages from the next one's.
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is missing.
+    OSError
+        If a file can't be read.
     """
-
-    def __init__(self) -> None:
-        self._bundles: dict[int, list[bytes]] = {}
-        self._next = 0
-        self._lock = threading.Lock()
-
-    def put(self, number: int, messages: list[bytes]) -> None:
-        """Add a bundle, unless it is to a job that is over."""
-        with self._lock:
-            if number >= self._next:
-                self._bundles[number] = messages
-
-    def forget_before(self, number: int) -> None:
-        """Drop what an earlier job did not read, now and when it comes."""
-        with self._lock:
-            self._next = number
-            self._bundles = {n: self._bundles[n] for n in self._bundles if n >= number}
-
-    def take(self) -> list[bytes]:
-        """Return the messages that are here, up to the first bundle that has yet to come."""
-        messages: list[bytes] = []
-        with self._lock:
-            while bundle := self._bundles.pop(self._next, None):
-                messages += bundle
-                self._next += 1
-        return messages
+    if not folder.is_dir():  # otherwise an empty folder would be copied and trusted
+        raise FileNotFoundError(f"the folder {folder} is missing")
+    return [
+        FolderFile(path.relative_to(folder).as_posix(), tuple(map(store, _chunks(path))))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]
 
 
-class _Outbox:
-    """Messages that wait for the driver to fetch them."""
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
 
-    def __init__(self) -> None:
-        self._messages: list[WorkerMessage | Outcome] = []
-        self._size = 0
-        self._changed = threading.Condition()
 
-    def put(self, message: WorkerMessage | Outcome) -> None:
-        """Add a message, after waiting for room if there is none."""
-        content = None if isinstance(message, Outcome) else message.content
-        data = content.value if isinstance(content, CallResult) else content
-        with self._changed:
-            self._changed.wait_for(lambda: self._size < _OUTBOX_LIMIT)
-            self._messages.append(message)
-            self._size += len(data or b"")
-            self._changed.notify_all()
+def write_folder(folder: Path, files: Iterable[FolderFile], fetch: Callable[[Any], bytes]) -> None:
+    """Write a folder aside, sync it and rename it, unless it exists by now.
 
-    def take(self) -> list[WorkerMessage | Outcome]:
-        """Wait for a message and take all that are there a moment later."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._messages)
-            self._changed.wait_for(self._has_ended, _GATHER)
-            messages, self._messages, self._size = self._messages, [], 0
-            self._changed.notify_all()
-        return messages
-
-    def _has_ended(self) -> bool:
-        last = self._messages[-1]
-        return isinstance(last, Outcome) or isinstance(last.content, CallResult)
+    Raises
+    ------
+    OSError
+        If it can't be written.
+    """
+    with locked(folder):
+        if folder.is_dir():
+            return
+        with scratch_folder(folder.parent, folder.name) as scratch:
+            for file in files:
+                path = scratch / file.name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("wb") as stream:
+                    for chunk in file.chunks:
+                        stream.write(fetch(chunk))
+            move_folder(scratch, folder)

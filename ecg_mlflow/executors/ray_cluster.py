@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import ray
-from ray.exceptions import RayError, RayTaskError
 
 from ecg_mlflow.errors import DeviceError
-from ecg_mlflow.executors.base import ExecutorError, Outcome, Started, check_hang_timeout
+from ecg_mlflow.executors.base import ExecutorError
 from ecg_mlflow.executors.devices import (
     GPU_ENV,
     NO_GPU_ENV,
@@ -23,36 +22,33 @@ from ecg_mlflow.executors.devices import (
     count_cores,
     thread_env,
 )
-from ecg_mlflow.executors.folders import FolderFile, read_folder
 from ecg_mlflow.executors.job_queue import UNKNOWN
-from ecg_mlflow.executors.messages import WorkerMessage, check_import_path
-from ecg_mlflow.executors.pool import Pool
-from ecg_mlflow.executors.ray_actor import JobActor
-from ecg_mlflow.executors.ray_worker import RayWorker, refusal
+from ecg_mlflow.executors.messages import check_import_path
+from ecg_mlflow.executors.pool import Pool, check_hang_timeout
+from ecg_mlflow.executors.ray_actor import FolderFile, read_folder
+from ecg_mlflow.executors.ray_worker import RayWorker
 
 _CONNECT_TIMEOUT = 10.0  # seconds for a cluster to be reached
-_END = 10.0  # seconds to wait for actors that were killed
-_CALLS = 8  # at once in one actor: two that wait, and some to spare for short ones
 
 
 class RayExecutor(Pool[RayWorker]):
-    """Executes jobs in one Ray actor per slot, which stays for the next job.
+    """Executes jobs in one Ray actor per slot, which is reused for the next job.
 
     1. An actor is started for its slot's first job, with its share of a node's cores and GPUs
        and with an environment that is complete before its process starts. `Started` is reported
        when the job begins; before that it may wait for as long as others use the cluster.
-    2. The folders that its node lacks are copied there before its first job.
-    3. Reports are fetched by one call at a time, which returns when there is something to tell.
+    2. The folder is copied to a node that lacks it, before the first job there.
+    3. Reports are fetched by one call at a time, which returns when there are any.
     4. `cancel` sets a flag, and `Terminated` is raised at the job's next ``report``, or where it
        leaves a shielded block, as in the in-process executor. After its grace the actor is
        killed.
-    5. An actor that ends, by itself, with its node or for want of a sign of life, makes its job
+    5. An actor that ends, by itself, with its node or without a sign of life, makes its job
        DIED. The slot's next job gets a new actor, perhaps on another node.
     6. When this process dies, Ray kills its actors, without a grace.
 
-    What a job reported in the last moments before its process crashed may be lost, and there is
-    no exit code. An exclusive job is alone among the jobs of this executor on its node's GPU, or
-    on its node where there are no GPUs, and runs in a worker that was there already.
+    Reports of the last moments before a process crashes may be lost, and there is no exit code. An
+    exclusive job is alone among the jobs of this executor on its node's GPU, or on its node without
+    GPUs, and reuses an idle worker.
 
     Parameters
     ----------
@@ -61,19 +57,18 @@ class RayExecutor(Pool[RayWorker]):
     n_workers
         How many jobs run at once.
     address
-        Of a Ray cluster; None for what RAY_ADDRESS says, or else a new one on this machine, which
+        Address of a Ray cluster; None for RAY_ADDRESS, or else a new cluster on this machine, which
         ends with the executor. Ignored if this process is connected to Ray already.
     num_cpus, num_gpus
         A worker's share of a node. GPUs are whole ones or a fraction of one. Workers compute with
         as many threads as they have whole CPUs, at least one.
-    folders
-        Folders that a node needs before a job runs there: paths on this machine by content
-        hash.
+    folder
+        Folder that a node needs before a job runs there; its name is the hash of its content.
     place
-        Import path of the function that returns a folder's path on a node, called there as
-        ``place(content_hash)``. It is needed with `folders`.
+        Import path of the function that returns the folder's path on a node, called there as
+        ``place(content_hash)``. It is needed with `folder`.
     env
-        Environment variables that the workers get beside the usual ones.
+        Further environment variables of the workers.
     grace
         Seconds to flush, for a cancelled job and at the end of a ``with`` block.
     hang_timeout
@@ -88,8 +83,6 @@ class RayExecutor(Pool[RayWorker]):
         If the cluster's current nodes have too few resources for the workers.
     """
 
-    _starts_at_once = False  # an actor may wait for its share of the cluster
-
     def __init__(
         self,
         function: str,
@@ -98,29 +91,28 @@ class RayExecutor(Pool[RayWorker]):
         address: str | None = None,
         num_cpus: float = 1.0,
         num_gpus: float = 0.0,
-        folders: Mapping[str, Path] | None = None,
+        folder: Path | None = None,
         place: str | None = None,
         env: Mapping[str, str] | None = None,
         grace: float = 30.0,
         hang_timeout: float | None = None,
     ) -> None:
-        self._function = check_import_path(function)
         self._hang_timeout = check_hang_timeout(hang_timeout)
         check_share(n_workers, num_cpus, num_gpus)
         super().__init__(n_workers, grace=grace, fresh=False)
-        self._folders = dict(folders or {})
-        self._place = check_import_path(place) if place is not None else None
-        _check_folders(self._folders, self._place)
-        self._files: dict[str, list[FolderFile]] = {}
-        self._share = {"num_cpus": num_cpus, "num_gpus": num_gpus}
+        self._folder = folder
+        self._files: list[FolderFile] = []
+        self._arguments = (check_import_path(function), _check_place(folder, place))
         own = {**thread_env(max(1, int(num_cpus))), **(GPU_ENV if num_gpus else NO_GPU_ENV)}
-        self._env = {**build_travelling_env(Slot(0, "cpu", own), os.environ), **(env or {})}
+        own_env = {**build_travelling_env(Slot(0, "cpu", own), os.environ), **(env or {})}
+        share = {"num_cpus": num_cpus, "num_gpus": num_gpus}
+        self._options = {**share, "runtime_env": {"env_vars": own_env}}
         self._has_whole_gpus = num_gpus >= 1
         self._owns_ray = connect_to_ray(address)
         try:
             check_room(n_workers, num_cpus, num_gpus)
         except BaseException:
-            self._disconnect()
+            self._release()
             raise
 
     def _device(self, slot: int) -> str:
@@ -129,120 +121,47 @@ class RayExecutor(Pool[RayWorker]):
         worker = self._workers[slot]
         return worker.device if worker else UNKNOWN
 
-    def _stop(self, worker: RayWorker, grace: float) -> None:
-        if worker.job and not worker.is_ready:  # it has not been sent to the actor
-            self._withdraw_job(worker)
-        elif worker.job:
-            worker.stop(grace)
-
-    def _is_ending(self) -> bool:
-        return any(worker.job for worker in self._present())
-
-    def _end_all(self) -> None:
-        workers = self._present()
-        for worker in workers:
-            worker.stopping = True
-            worker.kill("was killed at the shutdown")
-        if ends := [worker.end for worker in workers]:
-            ray.wait(ends, num_returns=len(ends), timeout=_END)
-        for worker in workers:
-            self._retire(worker)
+    def _release(self) -> None:
         self._files.clear()
-        self._disconnect()
-
-    def _disconnect(self) -> None:
         if self._owns_ray:
             self._owns_ray = False
             ray.shutdown()
 
-    def _attend(self, timeout: float) -> None:
+    def _wait(self, timeout: float) -> None:
         workers = self._present()
         calls = [worker.call for worker in workers if worker.call is not None]
-        waited_for = [*calls, *(worker.end for worker in workers)]
-        limits = [worker.seconds_left for worker in workers if worker.seconds_left is not None]
-        if not waited_for:
-            return
-        ray.wait(waited_for, timeout=min([timeout, *limits]))
-        there, _ = ray.wait(waited_for, num_returns=len(waited_for), timeout=0)
-        ready = set(there)
-        for worker in workers:
-            if not self._is_current(worker):
-                continue
-            if worker.call in ready:
-                self._listen_to(worker)
-            if worker.is_lost or worker.end in ready:
-                self._retire(worker)
-            else:
-                worker.enforce_limits()
-        self._assign()
-        self._move_jobs_to_idle_workers()
+        if refs := [*calls, *(worker.end for worker in workers)]:
+            ray.wait(refs, timeout=timeout)
 
-    def _listen_to(self, worker: RayWorker) -> None:
-        try:
-            for answer in worker.answers():
-                if isinstance(answer, WorkerMessage):
-                    self._note(worker, answer)
-                elif isinstance(answer, Outcome):  # its job requested the end of the process
-                    self._ready.append(answer)
-                    worker.finish()
-                    worker.kill("was asked to end by its job")
-                elif worker.job:
-                    self._ready.append(Started(worker.job.key, worker.slot, worker.pid))
-        except (RayTaskError, OSError) as error:
-            if worker.job:
-                self._ready.append(refusal(worker.job, worker, error))
-                worker.finish()
-            worker.kill("could not be made ready")
-        except RayError as error:
-            worker.lose(error)
-
-    def _retire_ended(self) -> None:
-        idle = {worker.end: worker for worker in self._present() if worker.is_idle}
-        if idle:
-            for end in ray.wait(list(idle), num_returns=len(idle), timeout=0)[0]:
-                self._retire(idle[end])
-
-    def _end_idle(self, worker: RayWorker) -> None:
-        worker.kill("made room for an exclusive job")
-
-    def _move_jobs_to_idle_workers(self) -> None:
-        """Give idle workers the jobs of workers that are still starting.
-
-        A starting worker may wait for the share of a node that an idle one holds, above all after
-        another node was lost.
-        """
+    def _assign(self) -> None:
+        super()._assign()
+        # A starting worker may wait for the share of a node that an idle one holds, above all
+        # after another node was lost: the idle one takes its job.
         ready = [worker for worker in self._present() if worker.is_ready and worker.is_idle]
         for starting in self._present():
-            if ready and not starting.introduction and (job := starting.job):
-                starting.withdraw()
+            if ready and not starting.info and (job := starting.job):
+                starting.finish()
                 ready.pop(0).start(job, self._pending[job.key])
 
     def _spawn(self, slot: int) -> RayWorker:
-        actor = (
-            ray.remote(JobActor)
-            .options(
-                **self._share,
-                max_restarts=0,
-                max_concurrency=_CALLS,
-                runtime_env={"env_vars": self._env},
-            )
-            .remote(self._function, self._place)
-        )
-        return RayWorker(slot, actor, list(self._folders), self._load, self._hang_timeout)
+        return RayWorker(slot, self._options, self._arguments, self._load, self._hang_timeout)
 
-    def _load(self, content_hash: str) -> list[FolderFile]:
-        """Put a folder into Ray's store, once, when the first node asks for it."""
-        if content_hash not in self._files:
-            self._files[content_hash] = read_folder(self._folders[content_hash], ray.put)
-        return self._files[content_hash]
+    def _load(self) -> list[FolderFile]:
+        """Put the folder into Ray's store, once, when the first node needs it."""
+        if self._folder and not self._files:
+            self._files = read_folder(self._folder, ray.put)
+        return self._files
 
 
-def _check_folders(folders: Mapping[str, Path], place: str | None) -> None:
-    if folders and place is None:
-        raise ExecutorError("folders without place=, which says where on a node they belong")
-    for content_hash, folder in folders.items():
-        if not Path(folder).is_dir():
-            raise ExecutorError(f"folder {content_hash} is to be at {folder}, where there is none")
+def _check_place(folder: Path | None, place: str | None) -> tuple[str, str] | None:
+    """Return the import path and the argument of the function that places the folder."""
+    if folder is None:
+        return None
+    if place is None:
+        raise ExecutorError("folder without place=, which returns its path on a node")
+    if not Path(folder).is_dir():
+        raise ExecutorError(f"the folder {folder} does not exist")
+    return check_import_path(place), folder.name
 
 
 def check_share(n_workers: int, num_cpus: float, num_gpus: float) -> None:

@@ -3,78 +3,84 @@
 from __future__ import annotations
 
 import os
+import pickle
+import threading
 import time
 from collections import deque
-from queue import Empty, SimpleQueue
+from collections.abc import Iterator
 
-from ecg_mlflow.executors.base import Job, Outcome, OutcomeState
-from ecg_mlflow.executors.messages import JobThread, WorkerMessage, check_import_path, take_all
-from ecg_mlflow.executors.pool import Pool
+from ecg_mlflow.executors.base import Job, Outcome, OutcomeState, Report
+from ecg_mlflow.executors.messages import JobThread, check_import_path, take_all
+from ecg_mlflow.executors.pool import Pool, Worker
 
 
-class ThreadWorker:
-    """A thread that executes one job.
+class ThreadWorker(Worker):
+    """Executes each job in a new thread of this process.
 
     Parameters
     ----------
-    slot
-        Number of the slot whose job it executes.
     function
         The job function's import path.
-    spoken
-        Queue for its messages, each with the worker.
+    changed
+        Set after each of its reports.
     """
 
-    is_idle = False
-
-    def __init__(
-        self,
-        slot: int,
-        function: str,
-        spoken: SimpleQueue[tuple[ThreadWorker, WorkerMessage | Outcome]],
-    ) -> None:
-        self.slot = slot
-        self.job: Job | None = None
-        self.alone = False
-        self.stopping = False
+    def __init__(self, function: str, changed: threading.Event) -> None:
+        super().__init__(0)
         self._function = function
-        self._spoken = spoken
+        self._changed = changed
+        self._outbox: deque[bytes] = deque()
         self._thread: JobThread | None = None
-        self._grace = 0.0
 
     @property
     def pid(self) -> int:
         """The id of this process."""
         return os.getpid()
 
-    def start(self, job: Job, inbox: deque[bytes]) -> None:
-        """Take a job in hand."""
-        self.job = job
-        self.alone = job.exclusive
-        self._thread = JobThread(
-            self._function,
-            job,
-            lambda: take_all(inbox),
-            lambda said: self._spoken.put((self, said)),
-        )
+    @property
+    def deadline(self) -> float | None:
+        """None: nothing can end a thread."""
+        return None
+
+    def _begin(self, job: Job) -> None:
+        self.has_begun = True
+        inbox = self._inbox
+        self._thread = JobThread(self._function, job, lambda: take_all(inbox), self._put)
         self._thread.start()
+
+    def _put(self, report: bytes) -> None:
+        self._outbox.append(report)
+        self._changed.set()
 
     def forward_inbox(self) -> None:
         """Do nothing: the job's thread reads the inbox itself."""
 
-    def stop(self, grace: float) -> None:
-        """Tell the job to stop. Nothing can end a thread: `grace` is only named in the outcome."""
-        self.stopping = True
-        self._grace = grace
-        if self._thread:
-            self._thread.stop.request()
+    def reports(self) -> Iterator[Report]:
+        """Yield the reports that have arrived."""
+        for report in take_all(self._outbox):
+            yield pickle.loads(report)
 
     def finish(self) -> None:
-        """Note that the job has its outcome."""
-        self.job = None
+        """Record that its job has its outcome; the next job gets a new thread."""
+        super().finish()
+        self.stopping, self._stop_by = False, None
+
+    def has_ended(self) -> bool:
+        """Whether it is gone: never."""
+        return False
 
     def close(self) -> None:
         """Do nothing: the thread has ended, or can't be ended."""
+
+    def kill(self, because: str) -> None:
+        """Do nothing: nothing can end a thread."""
+
+    def _request_stop(self) -> None:
+        if self._thread:
+            self._thread.stop.request()
+
+    def _kill(self) -> None:
+        """Do nothing."""
 
     def death(self, job: Job) -> Outcome:
         """Return the outcome of a job that still runs after it was told to stop."""
@@ -88,11 +94,10 @@ class ThreadWorker:
 class InProcessExecutor(Pool[ThreadWorker]):
     """Executes jobs one after the other in a thread of this process.
 
-    A thread cannot be interrupted or killed from outside, so what processes give is given only
-    in part: a job that is cancelled gets `Terminated` when it next calls ``report`` or leaves a
-    shielded block, and one that never does so within the grace of `shutdown` is abandoned,
-    running on. A crash takes the driver with it. Jobs share this process's environment and
-    imports, and with one slot each of them is alone on its device.
+    A thread can't be interrupted or killed from outside: a cancelled job gets `Terminated` at its
+    next ``report`` or when it leaves a shielded block, and one that never does so within the grace
+    of `shutdown` is abandoned and runs on. A crash ends the driver, too. Jobs share this process's
+    environment and imports, and with one slot each of them is alone on its device.
 
     Parameters
     ----------
@@ -103,47 +108,25 @@ class InProcessExecutor(Pool[ThreadWorker]):
     """
 
     def __init__(self, function: str, *, grace: float = 30.0) -> None:
-        super().__init__(1, grace=grace)
+        super().__init__(1, grace=grace, fresh=False)
         self._function = check_import_path(function)
-        self._spoken: SimpleQueue[tuple[ThreadWorker, WorkerMessage | Outcome]] = SimpleQueue()
-        self._given_up_at = 0.0
+        self._changed = threading.Event()
+        self._abandon_at = float("inf")
 
     def shutdown(self, grace: float) -> None:
         """Cancel every job; abandon one that still runs after `grace` seconds."""
-        self._given_up_at = time.monotonic() + grace
+        self._abandon_at = time.monotonic() + grace
         super().shutdown(grace)
 
     def _spawn(self, slot: int) -> ThreadWorker:
-        return ThreadWorker(slot, self._function, self._spoken)
+        return ThreadWorker(self._function, self._changed)
 
     def _device(self, slot: int) -> str:
         return "this process"
 
     def _is_ending(self) -> bool:
-        return bool(self._present()) and time.monotonic() < self._given_up_at
+        return super()._is_ending() and time.monotonic() < self._abandon_at
 
-    def _end_all(self) -> None:
-        for worker in self._present():
-            self._retire(worker)
-
-    def _attend(self, timeout: float) -> None:
-        if self._closed:
-            timeout = min(timeout, max(0.0, self._given_up_at - time.monotonic()))
-        try:
-            said = self._spoken.get(timeout=timeout) if timeout > 0 else self._spoken.get_nowait()
-            while True:
-                self._listen_to(*said)
-                said = self._spoken.get_nowait()
-        except Empty:
-            self._assign()
-
-    def _listen_to(self, worker: ThreadWorker, said: WorkerMessage | Outcome) -> None:
-        if not self._is_current(worker):
-            return  # it was abandoned
-        if isinstance(said, Outcome):  # its job asked for the end of the process
-            self._ready.append(said)
-            worker.finish()
-        else:
-            self._note(worker, said)
-        if worker.job is None:
-            self._retire(worker)
+    def _wait(self, timeout: float) -> None:
+        self._changed.wait(min(timeout, max(0.0, self._abandon_at - time.monotonic())))
+        self._changed.clear()

@@ -189,9 +189,8 @@ class Dispatcher:
             60 * self._request.checkpoint_minutes,
         )
         self._jobs[key] = {one.run.key: one for one in group}
-        cost = sum(one.run.config.seconds for one in group)
         payload = pickle_for_worker(job, self._code)
-        executor.submit(Job(key, payload, cost, exclusive=group[0].exclusive))
+        executor.submit(Job(key, payload, exclusive=group[0].exclusive))
 
     def score_job(self, key: str, run: PlannedRun) -> Job:
         """Make the job that scores the test records of a finished run."""

@@ -78,7 +78,7 @@ def test_an_exception_fails_the_job_and_not_the_next(bench):
     assert outcome.error_type == "jobs.OwnError"
     assert outcome.reason == "jobs.OwnError: lead II is off"
     assert 'raise OwnError(f"lead' in outcome.error
-    assert "calls.py" not in outcome.error
+    assert "messages.py" not in outcome.error
     assert bench.run(executor, "echo on").value == "on"
 
 

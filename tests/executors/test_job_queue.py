@@ -1,7 +1,7 @@
 """Which job starts where, decided on made-up slots."""
 
 from ecg_mlflow.executors import Job
-from ecg_mlflow.executors.job_queue import UNKNOWN, EndIdle, JobQueue, SlotState
+from ecg_mlflow.executors.job_queue import UNKNOWN, JobQueue, SlotState
 
 BUSY = {"busy": True}
 ALONE = {"busy": True, "alone": True}
@@ -25,13 +25,10 @@ def steps(queue, **slots):
     ]
     done = []
     while step := queue.next_step(states):
-        device = states[step.slot].device
-        if isinstance(step, EndIdle):
-            done.append(f"end {names[step.slot]}")
-            states[step.slot] = SlotState(device, busy=True)
-        else:
-            done.append(f"{step.job.key} on {names[step.slot]}")
-            states[step.slot] = SlotState(device, busy=True, alone=step.job.exclusive)
+        slot, job = step
+        done.append(f"{job.key} on {names[slot]}" if job else f"end {names[slot]}")
+        alone = job is not None and job.exclusive
+        states[slot] = SlotState(states[slot].device, busy=True, alone=alone)
     return done, queue.count_free(states)
 
 

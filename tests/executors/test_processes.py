@@ -10,7 +10,6 @@ import sys
 import tempfile
 import threading
 import time
-from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,6 @@ from ecg_mlflow.executors import (
     Slot,
     Started,
 )
-from ecg_mlflow.executors import worker as worker_module
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -149,8 +147,7 @@ def test_a_worker_that_dies_idle_is_replaced(processes):
     executor = processes.open()
     pid = processes.run(executor, "pid").value
     os.kill(pid, signal.SIGKILL)
-    (worker,) = executor._workers
-    assert wait([worker.sentinel], 100)
+    assert ends(pid)
     outcome = processes.run(executor, "pid")
     assert outcome.state is OutcomeState.DONE
     assert outcome.value != pid
@@ -494,17 +491,6 @@ def test_no_slots_is_an_error():
         ProcessExecutor("jobs:do", [])
 
 
-def test_without_a_sentinel_ends_are_found_by_polling(processes, monkeypatch):
-    monkeypatch.setattr(worker_module, "_open_sentinel", lambda pid: None)
-    executor = processes.open()
-    assert processes.run(executor, "leave_hard 3").exitcode == 3
-    assert processes.run(executor, "echo on").value == "on"
-    executor.submit(Job("a", b"tick"))
-    processes.wait_for(executor, is_event)
-    executor.shutdown(60)
-    assert processes.drain(executor)[-1].state is OutcomeState.CANCELLED
-
-
 DRIVER = """
 import os, sys, time
 from ecg_mlflow.executors import *
@@ -578,8 +564,8 @@ def test_a_killed_driver_leaves_no_process(tmp_path, holder):
 @needs_proc
 def test_without_a_grace_workers_die_with_their_driver_whatever_they_do(tmp_path):
     file = tmp_path / "flushed"
-    with a_driver(f"tick {file}", "hold_lock", orphan_grace=0) as driver:
-        pids = read_pids(driver, 2, ["'i'", "'holding'"])
+    with a_driver(f"tick {file}", "stubborn", orphan_grace=0) as driver:
+        pids = read_pids(driver, 2, ["'i'", "'stubborn'"])
         driver.kill()
         driver.wait()
         assert all(ends(pid) for pid in pids)

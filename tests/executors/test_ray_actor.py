@@ -1,14 +1,15 @@
-"""The actor's part, without Ray: what only the order of calls brings out."""
+"""The actor's part, without Ray."""
 
 import os
 import pickle
+import threading
 import time
 
 import pytest
 
-from ecg_mlflow.executors import Job, Outcome, ray_actor
-from ecg_mlflow.executors.messages import CallResult, encode_message
-from ecg_mlflow.executors.ray_actor import JobActor
+from ecg_mlflow.executors import Job, Outcome, OutcomeState, ray_actor
+from ecg_mlflow.executors.messages import encode_message
+from ecg_mlflow.executors.ray_actor import JobActor, read_folder, write_folder
 
 
 @pytest.fixture
@@ -19,86 +20,131 @@ def actor(monkeypatch):
     return JobActor("jobs:do", None)
 
 
-def answer_of(actor):
-    """Fetch messages until the last one."""
+def outcome_of(actor):
+    """Fetch reports until the last one."""
     while True:
-        last = actor.next_messages()[-1]
-        if isinstance(last, Outcome) or isinstance(last.content, CallResult):
+        last = pickle.loads(actor.next_reports()[-1])
+        if isinstance(last, Outcome):
             return last
 
 
-def test_a_stop_that_overtakes_its_job_is_kept_for_it(actor):
+def test_a_stop_is_for_the_current_job_alone(actor):
+    actor.begin(Job("a", b"tick"))
+    actor.stop("b")
     actor.stop("a")
-    actor.begin(Job("a", b"tick"), 0)
-    assert answer_of(actor).content.interrupted
-    actor.stop("a")  # too late, and of no account for another try
-    actor.begin(Job("a", b"poll_without_a_shield"), 0)
-    assert answer_of(actor).content.value is not None
-    actor.begin(Job("b", b"count 3"), 0)
-    assert not answer_of(actor).content.interrupted
+    assert outcome_of(actor).state is OutcomeState.CANCELLED
+    actor.stop("a")  # too late, and not for its next try
+    actor.begin(Job("a", b"poll_without_a_shield"))
+    assert outcome_of(actor).state is OutcomeState.DONE
 
 
-def deliver(actor, number, *values, **rest):
-    actor.deliver(number, [encode_message({"i": i, **rest}) for i in values])
-
-
-def what_it_read(actor):
-    return [data["i"] for data in pickle.loads(answer_of(actor).content.value)]
-
-
-def test_messages_that_overtake_their_job_or_each_other_are_read_in_order(actor):
-    deliver(actor, 1, 2)
-    deliver(actor, 2, 3, last=True)
-    actor.begin(Job("a", b"read"), 0)
-    time.sleep(0.1)
-    deliver(actor, 0, 0, 1)
-    assert what_it_read(actor) == [0, 1, 2, 3]
-    actor.begin(Job("b", b"read"), 3)
-    deliver(actor, 3, 4, last=True)
-    assert what_it_read(actor) == [4]
-
-
-def test_messages_that_are_late_are_not_read_by_another_try(actor):
-    actor.begin(Job("a", b"echo"), 0)
-    answer_of(actor)
-    deliver(actor, 1, 1)
-    deliver(actor, 3, 3, last=True)  # to the next one, before it has begun
-    actor.begin(Job("a", b"read"), 3)
-    deliver(actor, 0, 0)
-    deliver(actor, 2, 2)
-    assert what_it_read(actor) == [3]
+def test_messages_are_for_the_current_job_alone(actor):
+    actor.begin(Job("a", b"echo"))
+    actor.deliver([encode_message({"i": 0})])
+    outcome_of(actor)
+    actor.deliver([encode_message({"i": 1})])
+    actor.begin(Job("a", b"read"))
+    messages = [{"i": 2}, {"i": 3, "last": True}]
+    for message in messages:
+        actor.deliver([encode_message(message)])
+    assert pickle.loads(outcome_of(actor).value) == messages
 
 
 def test_quick_reports_travel_together(actor, monkeypatch):
     monkeypatch.setattr(ray_actor, "_GATHER", 1)
-    actor.begin(Job("a", b"tick"), 0)  # every 10 ms
-    assert sum(len(actor.next_messages()) for _ in range(2)) > 10
+    actor.begin(Job("a", b"tick"))  # every 10 ms
+    assert sum(len(actor.next_reports()) for _ in range(2)) > 10
     actor.stop("a")
-    answer_of(actor)
-
-
-def test_the_end_of_a_job_waits_for_nothing(actor, monkeypatch):
-    monkeypatch.setattr(ray_actor, "_GATHER", 3600)
-    actor.begin(Job("a", b"count 3"), 0)
-    assert answer_of(actor).content.value is not None
+    outcome_of(actor)
 
 
 def test_a_job_waits_when_the_driver_does_not_fetch(actor, monkeypatch):
     monkeypatch.setattr(ray_actor, "_OUTBOX_LIMIT", 1_000_000)
-    actor.begin(Job("a", b"flood"), 0)
-    while len(actor._outbox._messages) < 4:  # of 300 kB
+    actor.begin(Job("a", b"flood"))
+    while len(actor._outbox) < 4:  # of 300 kB
         time.sleep(0.01)
     time.sleep(0.5)
-    assert len(actor._outbox._messages) == 4
+    assert len(actor._outbox) == 4
     actor.stop("a")
-    assert answer_of(actor).content.interrupted
+    assert outcome_of(actor).state is OutcomeState.CANCELLED
 
 
 def test_it_says_where_its_threads_are(actor):
-    actor.begin(Job("a", b"sleep"), 0)
+    actor.begin(Job("a", b"sleep"))
     while "in sleep" not in actor.stacks():
         time.sleep(0.01)
 
 
 def test_the_parents_run_is_forgotten(actor):
     assert "MLFLOW_RUN_ID" not in os.environ
+
+
+# --- Folders that travel, with a list as the store between --------------------------------------
+
+
+@pytest.fixture
+def here(tmp_path):
+    folder = tmp_path / "here"
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "a.bin").write_bytes(bytes(range(25)))
+    (folder / "empty").touch()
+    (folder / "deep" / "er" / "b").write_bytes(b"b")
+    return folder
+
+
+def contents(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_folder_arrives_whole_in_chunks_of_bounded_size(here, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_actor, "CHUNK", 10)
+    store = []
+    files = read_folder(here, lambda chunk: store.append(chunk) or len(store) - 1)
+    assert [len(chunk) for chunk in store] == [10, 10, 5, 1]
+    write_folder(tmp_path / "h", files, store.__getitem__)
+    assert contents(tmp_path / "h") == contents(here)
+
+
+def test_a_folder_that_is_there_is_trusted(here, tmp_path):
+    (tmp_path / "h").mkdir()
+    (tmp_path / "h" / "mine").touch()
+    write_folder(tmp_path / "h", read_folder(here, bytes), bytes)
+    assert [path.name for path in (tmp_path / "h").iterdir()] == ["mine"]
+
+
+def test_a_transfer_that_fails_leaves_no_folder_and_the_next_one_starts_anew(here, tmp_path):
+    def fail(chunk):
+        raise OSError("the disk is full")
+
+    files = read_folder(here, bytes)
+    with pytest.raises(OSError, match="the disk is full"):
+        write_folder(tmp_path / "h", files, fail)
+    assert not (tmp_path / "h").exists()
+    left = tmp_path / ".h.0123.part"  # of a worker that was killed
+    left.mkdir()
+    write_folder(tmp_path / "h", files, bytes)
+    assert contents(tmp_path / "h") == contents(here)
+    assert not left.exists()
+
+
+def test_a_folder_that_is_gone_does_not_travel_as_an_empty_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is missing"):
+        read_folder(tmp_path / "gone", bytes)
+
+
+def test_two_workers_of_a_node_write_a_folder_once(here, tmp_path):
+    fetched = []
+    files = read_folder(here, bytes)
+    gate = threading.Barrier(4)
+
+    def receive():
+        gate.wait()
+        write_folder(tmp_path / "h", files, lambda chunk: fetched.append(chunk) or chunk)
+
+    threads = [threading.Thread(target=receive) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(fetched) == 2  # the files that are not empty
+    assert contents(tmp_path / "h") == contents(here)

@@ -22,7 +22,7 @@ from ecg_mlflow.executors import (
     Outcome,
     OutcomeState,
     Started,
-    folders,
+    ray_actor,
 )
 from ecg_mlflow.executors.ray_cluster import RayExecutor
 
@@ -269,40 +269,41 @@ def test_a_lost_node_is_told_and_its_job_can_run_on_the_other(on_ray, two_nodes)
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(folders, "CHUNK", 1000)
-    (tmp_path / "pack" / "deep").mkdir(parents=True)
-    (tmp_path / "pack" / "signals").write_bytes(os.urandom(5500))
-    (tmp_path / "pack" / "deep" / "labels").write_bytes(b"AF")
-    return tmp_path / "pack"
+    monkeypatch.setattr(ray_actor, "CHUNK", 1000)
+    folder = tmp_path / f"hash-{tmp_path.name}"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "signals").write_bytes(os.urandom(5500))
+    (folder / "deep" / "labels").write_bytes(b"AF")
+    return folder
 
 
-def test_folders_reach_every_node_that_lacks_them(on_ray, two_nodes, folder):
+def test_a_folder_reaches_every_node_that_lacks_it(on_ray, two_nodes, folder):
     expected = {"signals": (folder / "signals").read_bytes(), "deep/labels": b"AF"}
-    there = two_nodes.caches[0] / "folders" / "hash-1"
+    there = two_nodes.caches[0] / "folders" / folder.name
     there.mkdir(parents=True)
     (there / "signals").write_bytes(b"as it was")
-    executor = on_ray.open(2, num_gpus=1, folders={"hash-1": folder}, place="jobs:place")
-    jobs = [Job(f"{i}", b"read_files hash-1") for i in range(2)]
+    executor = on_ray.open(2, num_gpus=1, folder=folder, place="jobs:place")
+    jobs = [Job(f"{i}", f"read_files {folder.name}".encode()) for i in range(2)]
     found = first_events(on_ray, executor, *jobs)
     files = {data["node"]: data["files"] for data in found.values()}
     assert files == {"0": {"signals": b"as it was"}, "1": expected}
     assert {path.name for path in (two_nodes.caches[1] / "folders").iterdir()} <= {
-        "hash-1",
-        ".hash-1.lock",
+        folder.name,
+        f".{folder.name}.lock",
     }
 
 
 @nightly
 def test_a_folder_that_cannot_be_placed_fails_the_job_and_says_why(on_ray, folder):
-    executor = on_ray.open(folders={"hash-2": folder}, place="jobs:no_place")
+    executor = on_ray.open(folder=folder, place="jobs:no_place")
     outcome = on_ray.run(executor, "pid")
     assert outcome.state is OutcomeState.FAILED
-    assert "could not be made ready: jobs.OwnError: no room for hash-2" in outcome.reason
+    assert f"could not be made ready: jobs.OwnError: no room for {folder.name}" in outcome.reason
     assert "could not be made ready" in on_ray.run(executor, "pid").reason
 
 
 def test_a_folder_that_is_gone_fails_the_job_and_says_so(on_ray, folder):
-    executor = on_ray.open(folders={"hash-3": folder}, place="jobs:place")
+    executor = on_ray.open(folder=folder, place="jobs:place")
     folder.rename(folder.with_name("moved"))
     outcome = on_ray.run(executor, "pid")
     assert outcome.state is OutcomeState.FAILED
@@ -334,9 +335,9 @@ def test_more_than_the_cluster_could_ever_hold_is_an_error(on_ray, n_workers, op
         (1, {"num_gpus": 1.5}, "num_gpus=1.5: write whole GPUs, or a fraction of one"),
         (1, {"num_gpus": -1}, "num_gpus=-1"),
         (1, {"hang_timeout": -1}, "hang_timeout=-1"),
-        (1, {"folders": {"h": "/no/such/folder"}, "place": "jobs:place"}, "where there is none"),
-        (1, {"folders": {"h": HERE}}, "folders without place="),
-        (1, {"folders": {"h": HERE}, "place": "jobs"}, "'jobs' does not name a"),
+        (1, {"folder": HERE / "none", "place": "jobs:place"}, "none does not exist"),
+        (1, {"folder": HERE}, "folder without place="),
+        (1, {"folder": HERE, "place": "jobs"}, "'jobs' does not name a"),
     ],
 )
 def test_what_makes_no_sense_is_an_error_before_anything_starts(n_workers, options, said):

@@ -1,6 +1,6 @@
-"""Where a run's numbers come from, as tags: its process, its machine, the versions installed there.
+"""Describe where a run's numbers come from, as tags: its process, machine and package versions.
 
-Nothing but the standard library is loaded: MLflow asks for these tags in each of its processes.
+This module loads the standard library alone: MLflow asks for these tags in each of its processes.
 """
 
 from __future__ import annotations
@@ -165,14 +165,10 @@ MACHINE_TAGS = DEVICE_TAGS | {HOST_TAG, *_SLURM, _POD_TAG, _NAMESPACE_TAG}
 
 #: A driver that has fallen asleep answers in a second; one that hangs must not hold up a run.
 _TIMEOUT_S = 3.0
-_QUERY = "--query-gpu=index,uuid,name,memory.total"
 _GPU_LINE = re.compile(r"^GPU (?P<index>\d+): (?P<name>.*) \(UUID: (?P<uuid>GPU-[^)]+)\)")
 _MIG_LINE = re.compile(r"^\s+MIG (?P<profile>\S+)\s.*\(UUID: (?P<uuid>MIG-[^)]+)\)")
 _CPU_INFO = Path("/proc/cpuinfo")
 _MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
-
-#: Name and memory of one device.
-Device = tuple[str, str]
 
 
 def machine_tags(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -207,19 +203,17 @@ def worker_tags(place: str) -> dict[str, str]:
     return {**found, DEVICE_TAG: place, DEVICE_NAME_TAG: found[DEVICE_TAG]}
 
 
-def device(environ: Mapping[str, str] = os.environ) -> Device:
+def device(environ: Mapping[str, str] = os.environ) -> tuple[str, str]:
     """Return name and memory of what this process could train on.
 
     Several equal GPUs are ``2 x NVIDIA A100-SXM4-40GB``, with the memory of each.
     """
-    mask = environ.get("CUDA_VISIBLE_DEVICES")
     try:
-        gpus = _gpus(mask)
+        counts = Counter(_named_gpus(environ.get("CUDA_VISIBLE_DEVICES")))
     except (OSError, subprocess.SubprocessError) as error:
         return f"unknown: nvidia-smi failed ({type(error).__name__})", ""
-    if not gpus:
+    if not counts:
         return f"cpu: {_cpu_name()}", _memory()
-    counts = Counter(gpus)
     names = [f"{n} x {name}" if n > 1 else name for (name, _), n in counts.items()]
     return ", ".join(names), ", ".join(memory for _, memory in counts)
 
@@ -237,112 +231,98 @@ def cluster_tags(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 @cache
-def _gpus(mask: str | None) -> tuple[Device, ...]:
-    """Ask ``nvidia-smi`` once; without that program, or with all GPUs hidden, there are none.
+def _named_gpus(mask: str | None) -> tuple[tuple[str, str], ...]:
+    """Return name and memory of the visible GPUs, without instances that no mask names."""
+    gpus = [gpu for gpu in visible_gpus(mask) if gpu.index or mask]
+    table = ask_nvidia_smi("--query-gpu=uuid,memory.total", "--format=csv,noheader") if gpus else ""
+    memory = dict(line.split(", ", 1) for line in table.splitlines())
+    return tuple((gpu.name, memory.get(gpu.uuid, gpu.memory)) for gpu in gpus)
+
+
+def ask_nvidia_smi(*arguments: str, timeout_s: float | None = None) -> str:
+    """Return the output of ``nvidia-smi``, nothing where the program is missing.
 
     Raises
     ------
     OSError, subprocess.SubprocessError
-        The program is there, but fails or hangs.
+        The program fails or hangs.
     """
-    if mask is not None and not mask.strip():
-        return ()
     try:
-        table = ask_nvidia_smi(_QUERY, "--format=csv,noheader")
-        listing = ask_nvidia_smi("-L") if mask and "MIG-" in mask else ""
+        return subprocess.run(
+            ["nvidia-smi", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s or _TIMEOUT_S,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            # Commas separate the table's cells, so they must not be decimal points.
+            env={**os.environ, "LC_ALL": "C"},
+        ).stdout
     except FileNotFoundError:
-        return ()
-    return tuple(visible_gpus(table, listing, mask))
-
-
-def ask_nvidia_smi(*arguments: str, timeout_s: float = _TIMEOUT_S) -> str:
-    """Return what ``nvidia-smi`` prints.
-
-    Raises
-    ------
-    OSError, subprocess.SubprocessError
-        The program is not there, fails or hangs.
-    """
-    # The C locale: a number's decimal point and the table's commas must not be one sign.
-    return subprocess.run(
-        ["nvidia-smi", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=True,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, "LC_ALL": "C"},
-    ).stdout
-
-
-def visible_gpus(table: str, listing: str, mask: str | None) -> list[Device]:
-    """Read what ``nvidia-smi`` says, and keep what CUDA_VISIBLE_DEVICES leaves.
-
-    Parameters
-    ----------
-    table
-        Of index, UUID, name and total memory, comma-separated, one GPU a line.
-    listing
-        What ``nvidia-smi -L`` prints; needed for MIG instances only.
-    mask
-        CUDA_VISIBLE_DEVICES: indices, or UUIDs of GPUs (their beginnings do) and MIG instances;
-        what follows a name that is not there doesn't count, as CUDA has it. None leaves all.
-    """
-    rows = [[cell.strip() for cell in line.split(",")] for line in table.splitlines()]
-    rows = [row for row in rows if len(row) == 4]
-    if mask is None:
-        return [(name, memory) for _, _, name, memory in rows]
-    instances = {gpu.uuid: (gpu.name, gpu.memory) for gpu in listed_gpus(listing)}
-    found: list[Device] = []
-    for wanted in (part.strip() for part in mask.split(",")):
-        gpus = [
-            (name, memory)
-            for index, uuid, name, memory in rows
-            if wanted == index or (wanted.startswith("GPU-") and uuid.startswith(wanted))
-        ]
-        if not gpus and wanted in instances:
-            gpus = [instances[wanted]]
-        if not gpus:
-            break
-        found += gpus[:1]
-    return found
+        return ""
 
 
 @dataclass(frozen=True)
-class ListedGpu:
-    """A GPU, or an instance of one, as ``nvidia-smi -L`` lists it.
+class Gpu:
+    """A GPU, or an instance of one (MIG), as ``nvidia-smi -L`` lists it.
 
     Attributes
     ----------
     index
-        Its number; None for an instance, which has none of its own.
+        Its number; empty for an instance.
     uuid
         Begins with ``GPU-`` or ``MIG-``.
     name
         Its model; for an instance with its profile, such as ``NVIDIA A100 MIG 1g.5gb``.
     """
 
-    index: str | None
+    index: str
     uuid: str
     name: str
 
     @property
     def memory(self) -> str:
-        """An instance's memory, which its profile names; '' where it names none."""
+        """An instance's memory, as its profile states it; otherwise empty."""
         found = re.search(r" MIG \S*?(\d+)gb", self.name)
         return f"{found[1]} GB" if found else ""
 
 
-def listed_gpus(listing: str) -> list[ListedGpu]:
-    """Read what ``nvidia-smi -L`` prints."""
-    found: list[ListedGpu] = []
-    name = ""
-    for line in listing.splitlines():
+def visible_gpus(mask: str | None, timeout_s: float | None = None) -> list[Gpu]:
+    """Return the GPUs and instances of this machine that CUDA_VISIBLE_DEVICES leaves.
+
+    Parameters
+    ----------
+    mask
+        CUDA_VISIBLE_DEVICES: indices, or UUIDs of instances and (also abbreviated) of GPUs. As in
+        CUDA, what follows an unknown name doesn't count. None leaves all.
+    timeout_s
+        Seconds for ``nvidia-smi``.
+
+    Raises
+    ------
+    OSError, subprocess.SubprocessError
+        ``nvidia-smi`` fails or hangs.
+    """
+    if mask is not None and not mask.strip():
+        return []
+    gpus: list[Gpu] = []
+    model = ""
+    for line in ask_nvidia_smi("-L", timeout_s=timeout_s).splitlines():
         if match := _GPU_LINE.match(line):
-            name = match["name"]
-            found.append(ListedGpu(match["index"], match["uuid"], name))
+            model = match["name"]
+            gpus.append(Gpu(match["index"], match["uuid"], model))
         elif match := _MIG_LINE.match(line):
-            found.append(ListedGpu(None, match["uuid"], f"{name} MIG {match['profile']}"))
+            gpus.append(Gpu("", match["uuid"], f"{model} MIG {match['profile']}"))
+    if mask is None:
+        return gpus
+    found: list[Gpu] = []
+    for name in (part.strip() for part in mask.split(",")):
+        for gpu in gpus:
+            if name in (gpu.index, gpu.uuid) or (name[:4] == "GPU-" and gpu.uuid.startswith(name)):
+                found.append(gpu)
+                break
+        else:
+            break
     return found
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from ecg_mlflow import provenance
-from ecg_mlflow import provenance as module
 from ecg_mlflow.errors import ModelError
 from ecg_mlflow.provenance import (
     MACHINE_TAGS,
@@ -26,98 +25,84 @@ from ecg_mlflow.provenance import (
     pinned,
     seconds_since,
     version_tags,
-    visible_gpus,
     worker_tags,
 )
 
-TABLE = """\
-0, GPU-aaaa1111-0000, NVIDIA A100-SXM4-40GB, 40960 MiB
-1, GPU-bbbb2222-0000, NVIDIA A100-SXM4-40GB, 40960 MiB
-2, GPU-cccc3333-0000, NVIDIA H100 80GB HBM3, 81559 MiB
-"""
 LISTING = """\
 GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaaa1111-0000)
   MIG 3g.20gb     Device  0: (UUID: MIG-11111111-aaaa)
   MIG 1g.5gb      Device  1: (UUID: MIG-22222222-aaaa)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-bbbb2222-0000)
 GPU 2: NVIDIA H100 80GB HBM3 (UUID: GPU-cccc3333-0000)
 """
-A100 = ("NVIDIA A100-SXM4-40GB", "40960 MiB")
-H100 = ("NVIDIA H100 80GB HBM3", "81559 MiB")
-
-
-@pytest.fixture(autouse=True)
-def _asked_anew():
-    module._gpus.cache_clear()
-    yield
-    module._gpus.cache_clear()
+MEMORY = """\
+GPU-aaaa1111-0000, 40960 MiB
+GPU-bbbb2222-0000, 40960 MiB
+GPU-cccc3333-0000, 81559 MiB
+"""
+ANSWER = f"print({LISTING!r} if sys.argv[1] == '-L' else {MEMORY!r}, end='')"
+A100, H100 = "NVIDIA A100-SXM4-40GB", "NVIDIA H100 80GB HBM3"
 
 
 @pytest.fixture
 def nvidia_smi(tmp_path, monkeypatch):
     """Put a program of that name on the path, which notes that it was called."""
 
-    def install(body: str) -> Path:
+    def install(body: str = ANSWER) -> Path:
         calls = tmp_path / "calls"
         program = tmp_path / "nvidia-smi"
-        program.write_text(f"#!{sys.executable}\nopen({str(calls)!r}, 'a').write('x')\n{body}\n")
+        note = f"open({str(calls)!r}, 'a').write('x')"
+        program.write_text(f"#!{sys.executable}\nimport sys, time\n{note}\n{body}\n")
         program.chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path))
         return calls
 
-    return install
+    provenance._named_gpus.cache_clear()
+    yield install
+    provenance._named_gpus.cache_clear()
 
 
 @pytest.mark.parametrize(
-    ("mask", "gpus"),
+    ("mask", "device", "memory"),
     [
-        (None, [A100, A100, H100]),
-        ("0,1,2", [A100, A100, H100]),
-        ("2", [H100]),
-        ("GPU-cccc3333-0000", [H100]),
-        ("GPU-cccc", [H100]),
-        ("2,0", [H100, A100]),
-        ("0,-1,2", [A100]),
-        ("-1", []),
-        ("7", []),
-        ("NoDevFiles", []),
-        ("MIG-22222222-aaaa", [("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "5 GB")]),
+        (None, f"2 x {A100}, {H100}", "40960 MiB, 81559 MiB"),
+        ("0,1,2", f"2 x {A100}, {H100}", "40960 MiB, 81559 MiB"),
+        ("2", H100, "81559 MiB"),
+        ("GPU-cccc3333-0000", H100, "81559 MiB"),
+        ("GPU-cccc", H100, "81559 MiB"),
+        ("2,0", f"{H100}, {A100}", "81559 MiB, 40960 MiB"),
+        ("0,-1,2", A100, "40960 MiB"),
+        ("-1", "cpu: ", " GiB RAM"),
+        ("7", "cpu: ", " GiB RAM"),
+        ("NoDevFiles", "cpu: ", " GiB RAM"),
+        ("MIG-22222222-aaaa", f"{A100} MIG 1g.5gb", "5 GB"),
     ],
 )
-def test_visible_gpus(mask, gpus):
-    assert visible_gpus(TABLE, LISTING, mask) == gpus
-
-
-def test_gpus_are_counted_by_name(nvidia_smi):
-    nvidia_smi(f"print({TABLE!r}, end='')")
-    tags = machine_tags({})
-    assert tags["ecg_mlflow.device"] == "2 x NVIDIA A100-SXM4-40GB, NVIDIA H100 80GB HBM3"
-    assert tags["ecg_mlflow.device_memory"] == "40960 MiB, 81559 MiB"
+def test_the_device_is_what_cuda_may_use(nvidia_smi, mask, device, memory):
+    nvidia_smi()
+    tags = machine_tags({} if mask is None else {"CUDA_VISIBLE_DEVICES": mask})
     assert tags["ecg_mlflow.host"] == socket.gethostname()
+    assert tags["ecg_mlflow.device"].startswith(device)
+    assert tags["ecg_mlflow.device_memory"].endswith(memory)
 
 
-def test_the_program_is_asked_once(nvidia_smi):
-    calls = nvidia_smi(f"print({TABLE!r}, end='')")
+def test_the_program_is_asked_once_and_not_for_hidden_gpus(nvidia_smi):
+    calls = nvidia_smi()
+    assert machine_tags({"CUDA_VISIBLE_DEVICES": ""})["ecg_mlflow.device"].startswith("cpu: ")
+    assert not calls.exists()
     for _ in range(3):
         machine_tags({"CUDA_VISIBLE_DEVICES": "2"})
-    assert calls.read_text() == "x"
+    assert calls.read_text() == "xx"  # for names, and for memory
 
 
-def test_hidden_gpus_are_not_asked_for(nvidia_smi):
-    calls = nvidia_smi(f"print({TABLE!r}, end='')")
-    tags = machine_tags({"CUDA_VISIBLE_DEVICES": ""})
-    assert tags["ecg_mlflow.device"].startswith("cpu: ")
-    assert tags["ecg_mlflow.device_memory"].endswith(" GiB RAM")
-    assert not calls.exists()
-
-
-def test_without_the_program_it_is_the_processor(tmp_path, monkeypatch):
+def test_without_the_program_it_is_the_processor(nvidia_smi, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert machine_tags({})["ecg_mlflow.device"].startswith("cpu: ")
 
 
-@pytest.mark.parametrize("body", ["import sys; sys.exit(9)", "import time; time.sleep(60)"])
+@pytest.mark.parametrize("body", ["sys.exit(9)", "time.sleep(60)"])
 def test_a_program_that_fails_or_hangs_is_no_error(nvidia_smi, body, monkeypatch):
-    monkeypatch.setattr(module, "_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(provenance, "_TIMEOUT_S", 0.5)
     nvidia_smi(body)
     tags = machine_tags({})
     assert tags["ecg_mlflow.device"].startswith("unknown: nvidia-smi failed (")
@@ -126,11 +111,11 @@ def test_a_program_that_fails_or_hangs_is_no_error(nvidia_smi, body, monkeypatch
 
 def test_memory_is_at_most_the_containers(tmp_path, monkeypatch):
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr(module, "_MEMORY_LIMIT", limit)
+    monkeypatch.setattr(provenance, "_MEMORY_LIMIT", limit)
     limit.write_text(f"{3 * 2**29}\n")
-    assert module._memory.__wrapped__() == "1.5 GiB RAM"
+    assert provenance._memory.__wrapped__() == "1.5 GiB RAM"
     limit.write_text("max\n")
-    assert module._memory.__wrapped__() != "1.5 GiB RAM"
+    assert provenance._memory.__wrapped__() != "1.5 GiB RAM"
 
 
 def test_slurm_ids():
@@ -146,31 +131,22 @@ def test_slurm_ids():
 def test_kubernetes_pod(tmp_path, monkeypatch):
     file = tmp_path / "namespace"
     file.write_text("research\n")
-    monkeypatch.setattr(module, "_NAMESPACE_FILE", file)
+    monkeypatch.setattr(provenance, "_NAMESPACE_FILE", file)
     inside = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "HOSTNAME": "train-x7f"}
     pod, namespace = "ecg_mlflow.kubernetes_pod", "ecg_mlflow.kubernetes_namespace"
     assert cluster_tags(inside) == {pod: "train-x7f", namespace: "research"}
     named = {**inside, "POD_NAME": "train-0", "POD_NAMESPACE": "ecg"}
     assert cluster_tags(named) == {pod: "train-0", namespace: "ecg"}
-
-
-def test_outside_of_clusters_there_are_no_ids():
     assert cluster_tags({"HOSTNAME": "laptop"}) == {}
 
 
 def test_a_worker_says_its_place_and_the_devices_name(nvidia_smi, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
-    nvidia_smi(f"print({TABLE!r}, end='')")
+    nvidia_smi()
     tags = worker_tags("gpu:2")
-    assert tags["ecg_mlflow.device"] == "gpu:2"
-    assert tags["ecg_mlflow.device_name"] == "NVIDIA H100 80GB HBM3"
-    assert tags["ecg_mlflow.device_memory"] == "81559 MiB"
-
-
-def test_all_tags_are_those_of_a_machine(nvidia_smi):
-    nvidia_smi(f"print({TABLE!r}, end='')")
+    assert (tags["ecg_mlflow.device"], tags["ecg_mlflow.device_name"]) == ("gpu:2", H100)
     environ = {"SLURM_JOB_ID": "1", "KUBERNETES_SERVICE_HOST": "h", "POD_NAME": "p"}
-    assert machine_tags(environ).keys() | worker_tags("cpu").keys() <= MACHINE_TAGS
+    assert machine_tags(environ).keys() | tags.keys() <= MACHINE_TAGS
 
 
 # --- Processes ---
@@ -204,15 +180,11 @@ def test_a_run_without_a_mark_has_none(lacking):
 def test_a_process_of_this_machine_is_alive_until_it_ends(sleeper):
     mark = mark_of(sleeper.pid)
     assert mark.is_alive(silent_s=float("inf"))
+    assert not replace(mark, birth="1").is_alive(silent_s=0), "another one with its number"
     sleeper.kill()
     os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
     assert not mark.is_alive(silent_s=0), "a zombie does nothing any more"
     sleeper.wait()
-    assert not mark.is_alive(silent_s=0)
-
-
-def test_another_process_with_the_same_number_is_another_process(sleeper):
-    mark = replace(mark_of(sleeper.pid), birth="1")
     assert not mark.is_alive(silent_s=0)
 
 

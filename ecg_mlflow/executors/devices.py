@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ecg_mlflow.errors import DeviceError
-from ecg_mlflow.provenance import ask_nvidia_smi, listed_gpus
+from ecg_mlflow.provenance import visible_gpus
 
 DEVICE_VARIABLE = "ECG_MLFLOW_DEVICE"
 """Variable with the slot's device, ``"cpu"`` or ``"gpu:0"``, in every worker's environment."""
@@ -244,18 +244,11 @@ def find_gpus(environ: Mapping[str, str] = os.environ, timeout: float = 20.0) ->
         If the program exists, but fails or hangs.
     """
     try:
-        listing = ask_nvidia_smi("-L", timeout_s=timeout)
-    except FileNotFoundError:
-        return []
+        gpus = visible_gpus(environ.get("CUDA_VISIBLE_DEVICES"), timeout)
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stdout", None) or getattr(error, "stderr", None) or ""
         raise DeviceError(
             f"nvidia-smi -L, which lists the GPUs, failed: {error} {said}".strip()
             + ". Repair the driver, or leave gpus out to run on the CPU"
         ) from error
-    devices = [(gpu.index, gpu.uuid) if gpu.index else (gpu.uuid,) for gpu in listed_gpus(listing)]
-    mask = environ.get("CUDA_VISIBLE_DEVICES")
-    if mask is not None:
-        named = {name.strip() for name in mask.split(",")}
-        devices = [device for device in devices if named.intersection(device)]
-    return [name for device in devices for name in device]
+    return [name for gpu in gpus for name in (gpu.index, gpu.uuid) if name]

@@ -13,7 +13,7 @@ from ecg_mlflow.search.objective import Objective
 from ecg_mlflow.search.sampler import GridSampler, Trial
 from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.resume import KnownRuns
-from ecg_mlflow.study.search_history import TrialEnd, read_history, trial_tags
+from ecg_mlflow.study.search_history import TrialEnd, trial_tags
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.trials import SelectionRule
 from ecg_mlflow.training.schedule import Schedule
@@ -30,7 +30,7 @@ class Config:
     config: ConfigAlias
     epochs: int = 9
     seconds: float = 1.0
-    test_every: str | int | tuple[str | int, ...] = "epoch"
+    test_every: str = "epoch"
     iterations_per_epoch: int = ITERATIONS_PER_EPOCH
 
     @property
@@ -43,8 +43,7 @@ class Config:
 
     @property
     def tests(self):
-        rules = self.test_every if isinstance(self.test_every, tuple) else (self.test_every,)
-        return Schedule.parse((*rules, "last"), self.iterations_per_epoch)
+        return Schedule.parse((self.test_every, "last"), self.iterations_per_epoch)
 
 
 class Planner:
@@ -64,14 +63,12 @@ class Planner:
 
 
 class ListSampler:
-    """Asks for the configurations of a list one by one, and keeps what it is told."""
+    """Asks for the configurations of a list one by one."""
 
     is_exhaustive = False
 
     def __init__(self, configs):
-        self.configs = list(configs)
-        self.n_asked = 0
-        self.told, self.grids = {}, []
+        self.configs, self.n_asked = list(configs), 0
 
     @property
     def n_trials(self):
@@ -84,28 +81,17 @@ class ListSampler:
         return Trial(self.n_asked - 1, self.configs.pop(0))
 
     def tell(self, number, state, values=(), note=""):
-        assert number not in self.told
-        self.told[number] = (state.value, list(values), note)
+        pass
 
     def update(self, grid):
-        self.grids.append(grid)
         self.configs = list(grid)
 
 
-class ToldGridSampler(GridSampler):
-    """A grid sampler that keeps what it is told."""
-
-    def __init__(self, grid):
-        super().__init__(grid)
-        self.told = {}
-
-    def tell(self, number, state, values=(), note=""):
-        super().tell(number, state, values, note)
-        self.told[number] = (state.value, list(values), note)
-
-
 class Table:
-    """A scheduler, and a hand that plays the dispatcher's part."""
+    """A scheduler, and a hand that plays the dispatcher's part.
+
+    Keeps what the sampler was told of each trial, what it was asked and told in order, and notes.
+    """
 
     def __init__(
         self,
@@ -118,43 +104,56 @@ class Table:
         pruner=None,
         adaptive=False,
         objectives=(F1,),
-        grid_update=None,
-        read_tests=lambda entry: (),
         chosen=None,
         refused=(),
+        grid_update=None,
+        read_tests=lambda entry: (),
         **config,
     ):
         grid = grid if isinstance(grid, Grid) else Grid(grid)
-        self.sampler = sampler or (ToldGridSampler(grid) if exhaustive else ListSampler(grid))
         planner = Planner(repetitions, refused, **config)
-        configs = [planner.plan(i, c) for i, c in enumerate(grid.unique()[0])]
+        configs = [Config(i, one, **config) for i, one in enumerate(grid.unique()[0])]
         plan = SimpleNamespace(
-            configs=configs if chosen is None else [configs[i] for i in chosen],
+            configs=[one for i, one in enumerate(configs) if chosen is None or i in chosen],
             planner=planner,
             research=SimpleNamespace(repetitions=repetitions),
         )
-        self.notes = []
-        self.known_runs = known_runs or KnownRuns()
+        self.told, self.events, self.notes = {}, [], []
         self.scheduler = TrialScheduler(
             plan,
-            self.sampler,
-            self.known_runs,
+            self._recorded(sampler or (GridSampler(grid) if exhaustive else ListSampler(grid))),
+            known_runs or KnownRuns(),
             SelectionRule(objectives, pruner, adaptive),
-            history=None if exhaustive else read_history(self.known_runs.runs),
             grid_update=grid_update,
             read_tests=read_tests,
             note=self.notes.append,
         )
+        self.open = self.scheduler.open
 
-    def open(self):
-        return self.scheduler.open()
+    def _recorded(self, sampler):
+        ask, tell = sampler.ask, sampler.tell
+
+        def record_ask():
+            if (trial := ask()) is not None:
+                self.events.append(f"ask {trial.number}")
+            return trial
+
+        def record_tell(number, state, values=(), note=""):
+            assert number not in self.told
+            tell(number, state, values, note)
+            self.told[number] = (state.value, list(values), note)
+            self.events.append(f"tell {number} {state.value} {[*values]}")
+
+        sampler.ask, sampler.tell = record_ask, record_tell
+        return sampler
 
     def next_keys(self):
         """Return the keys of the next runs, which are then in a worker's hand."""
-        decisions = self.scheduler.next_runs()
-        for decision in decisions:
-            self.scheduler.handed_out(decision.run)
-        return [decision.run.key for decision in decisions]
+        return [self.hand_out(one.run.key) for one in self.scheduler.next_runs()]
+
+    def hand_out(self, key):
+        self.scheduler.handed_out(self.run(key))
+        return key
 
     def run(self, key):
         """Return a run by its key."""

@@ -38,7 +38,6 @@ from ecg_mlflow.executors import ProcessExecutor
 from ecg_mlflow.search.optuna_sampler import OptunaSampler
 from ecg_mlflow.study.child_runs import ChildRuns
 from ecg_mlflow.study.search_history import TRIAL_END_TAG, read_history
-from ecg_mlflow.study.status import StudyStatus
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.worker.score import score
 from ecg_mlflow.study.worker.training_run import TrainingRun
@@ -252,9 +251,9 @@ def test_what_was_pruned_stays_so_and_the_test_records_are_scored_once(lab, expe
     assert not lab.running()
     search.die_later(random.Random(f"{SEED} pruned {sampler}"))
     # While the finalists are scored.
-    search.die(Fault("worker", score), Fault("driver", StudyStatus.scored, 1))
+    search.die(Fault("worker", score), Fault("driver", TrialScheduler.scored, 1))
     search.die(
-        Fault("worker", score, after=True), Fault("driver", StudyStatus.scored, 1, after=True)
+        Fault("worker", score, after=True), Fault("driver", TrialScheduler.scored, 1, after=True)
     )
     children = search.finish()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from ecg_mlflow.errors import CheckpointError
 from ecg_mlflow.files import checkpoint_path, discard_checkpoint
@@ -14,9 +15,8 @@ from ecg_mlflow.study.descriptions import (
     run_name,
     run_params,
 )
-from ecg_mlflow.study.jobs import RunJob, ScoreJob
+from ecg_mlflow.study.jobs import RunJob
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
-from ecg_mlflow.study.run_queue import OpenRun
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo, log_datasets
 from ecg_mlflow.tracking.run_log import RunLog
@@ -24,6 +24,46 @@ from ecg_mlflow.tracking.runs import EndStatus
 from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, CORPUS_TAG, IDENTITY_TAG, PRUNED_TAG
 from ecg_mlflow.tracking.study_run import CONFIGURATION_TAG, Study
 from ecg_mlflow.training import load_checkpoint
+
+
+@dataclass
+class OpenRun:
+    """A planned run that has not ended yet, and what has happened to it.
+
+    Attributes
+    ----------
+    run
+        The plan of it.
+    run_id
+        The child run; empty until it is opened.
+    attempt
+        How often it was started or continued.
+    saved
+        The iteration of its last checkpoint that this driver has heard of.
+    deaths
+        How often processes died under it since it has last got further.
+    alone
+        It is to be tried without others in its process.
+    exclusive
+        ... and without other processes on its device: memory may have been at its end.
+    is_open
+        This driver has created the child run, or continues it.
+    is_trained
+        It has finished, and its test records are to be scored.
+    pruned
+        Why others are preferred, once its process was told to give it up.
+    """
+
+    run: PlannedRun
+    run_id: str = ""
+    attempt: int = 0
+    saved: int = 0
+    deaths: int = 0
+    alone: bool = False
+    exclusive: bool = False
+    is_open: bool = False
+    is_trained: bool = False
+    pruned: str | None = None
 
 
 class ChildRuns:
@@ -58,31 +98,28 @@ class ChildRuns:
                 self._study.tag_child(self._run_ids[run.key], tags)
                 return
 
-    def open(self, one: OpenRun, more_tags: Mapping[str, str]) -> None:
+    def open(self, one: OpenRun, trial_tags: Mapping[str, str]) -> None:
         """Create the child run, or reopen the one that was created before."""
-        run = one.run
+        run, study = one.run, self._study
         one.attempt += 1
-        tags = {
-            IDENTITY_TAG: run.identity,
-            ATTEMPT_TAG: one.attempt,
-            CORPUS_TAG: self._plan.corpus.digest[:16],
-            CONFIGURATION_TAG: configuration_name(run),
-            **more_tags,
-        }
-        if one.run_id is None:
-            one.run_id = self._study.create_child(
-                run_name(run), run_params(run), {**tags, **more_tags}
-            )
-        else:
-            self._study.tag_child(one.run_id, {ATTEMPT_TAG: one.attempt, **more_tags})
+        tags = {ATTEMPT_TAG: one.attempt, **trial_tags}
+        if one.run_id:
+            study.tag_child(one.run_id, tags)
             if one.is_open:
                 return
-            self._study.reopen_child(one.run_id, run_params(run))
+            study.reopen_child(one.run_id, run_params(run))
+        else:
+            tags |= {
+                IDENTITY_TAG: run.identity,
+                CORPUS_TAG: self._plan.corpus.digest[:16],
+                CONFIGURATION_TAG: configuration_name(run),
+            }
+            one.run_id = study.create_child(run_name(run), run_params(run), tags)
         self._run_ids[run.key] = one.run_id
         one.is_open = True
         # Again for a resumed run: its first driver may have died before it came here.
         # Here and not in the workers, which would race for the first entry in MLflow's table.
-        log_datasets(self._study.client, one.run_id, self._describe_data(run))
+        log_datasets(study.client, one.run_id, self._describe_data(run))
         self.write(one.run_id, "configuration.json", json.dumps(full_configuration(run), indent=2))
 
     def _describe_data(self, run: PlannedRun) -> dict[str, DatasetInfo]:
@@ -91,29 +128,22 @@ class ChildRuns:
             self._datasets[index] = dataset_infos(self._plan.corpus, run.config)
         return self._datasets[index]
 
-    def job(self, one: OpenRun) -> RunJob:
-        """Return what a worker needs to know of a run."""
-        config = one.run.config
-        assert one.run_id is not None
+    def job(self, run: PlannedRun) -> RunJob:
+        """Return what a worker needs to know of a run that has a child."""
+        config = run.config
         return RunJob(
-            one.run.key,
-            one.run_id,
-            one.run.identity,
+            run.key,
+            self._run_ids[run.key],
+            run.identity,
             config.settings,
             config.data.sides,
             config.data.input_shape,
-            one.run.repetition,
+            run.repetition,
             config.n_iterations,
             config.tests,
-            self._describe_data(one.run),
+            self._describe_data(run),
             self._scores_test,
         )
-
-    def score_job(self, run: PlannedRun) -> ScoreJob:
-        """Return what a worker needs to score the test records of a finished run."""
-        one = OpenRun(run, self._run_ids[run.key])
-        uri, corpus = self._study.client.tracking_uri, self._plan.corpus.path
-        return ScoreJob(uri, corpus, self.job(one))
 
     def end_pruned(self, run_id: str, reason: str) -> None:
         """End a run that is given up, with all that it has logged.

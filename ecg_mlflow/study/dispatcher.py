@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 
 from ecg_mlflow.errors import StorageFullError, TrackingError
 from ecg_mlflow.executors import Event, Executor, Job, Outcome, OutcomeState, count_oom_kills
 from ecg_mlflow.files import checkpoint_path, discard_checkpoint
 from ecg_mlflow.grids.code_transfer import pickle_for_worker
 from ecg_mlflow.grids.user_code import UserCode
-from ecg_mlflow.study.child_runs import ChildRuns
-from ecg_mlflow.study.jobs import REPORT, Ended, Noted, RunEnd, RunReport, Saved, TrainJob
-from ecg_mlflow.study.listeners import StudyListener
-from ecg_mlflow.study.plan import PlannedRun, StudyPlan
+from ecg_mlflow.study.child_runs import ChildRuns, OpenRun
+from ecg_mlflow.study.jobs import (
+    REPORT,
+    Ended,
+    Evaluated,
+    Noted,
+    RunEnd,
+    RunReport,
+    Saved,
+    ScoreJob,
+    TrainJob,
+)
+from ecg_mlflow.study.plan import StudyPlan
+from ecg_mlflow.study.progress import StudyProgress
 from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.resume import ResumeAction, RunDecision
-from ecg_mlflow.study.run_queue import OpenRun, RunQueue
 from ecg_mlflow.study.signals import StopRequest
+from ecg_mlflow.study.status import StudyStatus
 from ecg_mlflow.study.trial_scheduler import TrialScheduler, Withdrawal
+from ecg_mlflow.study.trials import OpenTrial, is_scored
 from ecg_mlflow.tracking.runs import EndStatus
 from ecg_mlflow.tracking.stored_run import DIED_TAG, PRUNED_TAG, REPLACED_TAG
 from ecg_mlflow.tracking.study_run import Study
@@ -41,15 +52,20 @@ class Dispatcher:
     plan, study
         The study and its parent run.
     scheduler
-        Chooses the next runs and those to give up; the last of the listeners.
-    listeners
-        Are called for every event of a run.
+        Chooses the next runs and those to give up; is told of every event.
+    status, progress
+        Show the study in the parent run and in the terminal.
     request
         How runs are trained: how many share a process, how often they are saved.
     code
         The user's files, which workers get.
     scores_test
         Runs score the test records at their end.
+
+    Attributes
+    ----------
+    n_unscored
+        How many finished runs could not be scored on the test records.
     """
 
     def __init__(
@@ -57,7 +73,8 @@ class Dispatcher:
         plan: StudyPlan,
         study: Study,
         scheduler: TrialScheduler,
-        listeners: Sequence[StudyListener],
+        status: StudyStatus,
+        progress: StudyProgress,
         request: StudyRequest,
         *,
         code: UserCode | None = None,
@@ -66,48 +83,51 @@ class Dispatcher:
         self._plan = plan
         self._study = study
         self._scheduler = scheduler
-        self._listeners = (*listeners, scheduler)
+        self._status = status
+        self._progress = progress
         self._request = request
         self._children = ChildRuns(plan, study, scores_test=scores_test)
         self._code = code or UserCode()
-        self._waiting = RunQueue(request.branches)
+        self._waiting: dict[str, OpenRun] = {}
         self._jobs: dict[str, dict[str, OpenRun]] = {}
         self._n_submitted = 0
         self._settling = False
         self._n_oom_kills = count_oom_kills()
+        self.n_unscored = 0
 
     def take(self, decision: RunDecision) -> None:
-        """Queue a run to be trained, or pass on that it has ended before."""
-        entry, action = decision.stored, decision.action
-        if action in (
-            ResumeAction.SKIP,
-            ResumeAction.REUSE,
-            ResumeAction.LEAVE,
-            ResumeAction.PRUNED,
-        ):
-            assert entry is not None
-            self._children.note(decision.run, entry.run_id, is_own=action is not ResumeAction.REUSE)
-            if action is ResumeAction.SKIP:
-                if entry.status != EndStatus.FINISHED:
-                    self._study.finish_child(entry.run_id, EndStatus.FINISHED)
-                discard_checkpoint(entry.run_id)
-            elif action is ResumeAction.PRUNED and (
-                entry.status == "RUNNING"
-                or not entry.is_pruned
-                or checkpoint_path(entry.run_id).exists()
-            ):
-                # The driver died between the decision and its execution, and another may have
-                # ended the run since, without what its checkpoint holds.
-                self._children.end_pruned(
-                    entry.run_id, "its configuration was pruned in another session"
-                )
-            for listener in self._listeners:
-                listener.known(decision)
+        """Queue a run to be trained, or take note that it has ended before."""
+        run, action, stored = decision.run, decision.action, decision.stored
+        if action in (ResumeAction.START, ResumeAction.REPLACE, ResumeAction.CONTINUE):
+            run_id = stored.run_id if stored and action is ResumeAction.CONTINUE else ""
+            self._waiting[run.key] = OpenRun(run, run_id, stored.attempt if stored else 0)
             return
-        waiting = OpenRun(decision.run, attempt=entry.attempt if entry else 0)
-        if entry is not None and action is ResumeAction.CONTINUE:
-            waiting.run_id = entry.run_id
-        self._waiting.append(waiting)
+        assert stored is not None
+        self._children.note(run, stored.run_id, is_own=action is not ResumeAction.REUSE)
+        if action is ResumeAction.SKIP:
+            if stored.status != EndStatus.FINISHED:
+                self._study.finish_child(stored.run_id, EndStatus.FINISHED)
+            discard_checkpoint(stored.run_id)
+        elif action is ResumeAction.LEAVE:
+            self._progress.ended(run, "FAILED: failed before; retry_failed=true would try it again")
+        elif action is ResumeAction.PRUNED and (
+            stored.status == "RUNNING"
+            or not stored.is_pruned
+            or checkpoint_path(stored.run_id).exists()
+        ):
+            # The driver died between the decision and its execution, and another may have
+            # ended the run since, without what its checkpoint holds.
+            self._children.end_pruned(
+                stored.run_id, "its configuration was pruned in another session"
+            )
+
+    def score(self, trials: Iterable[OpenTrial]) -> None:
+        """Queue finished runs of these trials to be scored on the test records, once."""
+        for trial in trials:
+            for repetition, metrics in sorted(trial.metrics.items()):
+                if not is_scored(metrics):
+                    run = trial.runs[repetition]
+                    self._waiting[run.key] = OpenRun(run, alone=True, is_trained=True)
 
     # --- The loop ------------------------------------------------------------------------------
 
@@ -130,13 +150,19 @@ class Dispatcher:
                 self._submit(executor)
             stop.check()
             # After the next runs were handed out: no worker waits for the store.
-            self.refresh()
+            self._study.beat()
+            self._refresh()
 
-    def refresh(self) -> None:
-        """Bring up to date what is shown of the study, and show that it is alive."""
-        self._study.beat()
-        for listener in self._listeners:
-            listener.refresh()
+    def settle(self, executor: Executor) -> None:
+        """Take note of how the runs ended that the executor has stopped."""
+        self._waiting.clear()
+        self._settling = True
+        self._attend(executor, timeout=0.0)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        self._status.refresh()
+        self._progress.refresh()
 
     def _ask(self, executor: Executor) -> None:
         """Ask the scheduler for more runs where more could start than wait."""
@@ -151,14 +177,6 @@ class Dispatcher:
     def _store_ends(self) -> None:
         for trial, end in self._scheduler.ends():
             self._children.tag_first(trial.runs, end.tags())
-
-    def settle(self, executor: Executor) -> None:
-        """Take note of how the runs ended that the executor has stopped."""
-        self._waiting.clear()
-        self._settling = True
-        self._attend(executor, timeout=0.0)
-        for listener in self._listeners:
-            listener.refresh()
 
     def _attend(self, executor: Executor, timeout: float) -> None:
         for report in executor.events(timeout):
@@ -175,43 +193,62 @@ class Dispatcher:
     # --- Handing out ---------------------------------------------------------------------------
 
     def _submit(self, executor: Executor) -> None:
-        group = self._waiting.take_group(executor.n_slots)
+        group = self._next_group(executor.n_slots)
+        first = group[0]
         for one in group:
-            self._children.open(one, self._scheduler.trial_tags(one.run))
-            for listener in self._listeners:
-                listener.handed_out(one.run)
+            if not one.is_trained:
+                self._children.open(one, self._scheduler.trial_tags(one.run))
+                self._scheduler.handed_out(one.run)
         self._n_submitted += 1
         key = f"{'+'.join(one.run.key for one in group)} #{self._n_submitted}"
-        job = TrainJob(
-            self._study.client.tracking_uri,
-            self._plan.corpus.path,
-            tuple(self._children.job(one) for one in group),
-            60 * self._request.checkpoint_minutes,
-        )
         self._jobs[key] = {one.run.key: one for one in group}
+        uri, corpus = self._study.client.tracking_uri, self._plan.corpus.path
+        runs = tuple(self._children.job(one.run) for one in group)
+        job = (
+            ScoreJob(uri, corpus, runs[0])
+            if first.is_trained
+            else TrainJob(uri, corpus, runs, 60 * self._request.checkpoint_minutes)
+        )
         payload = pickle_for_worker(job, self._code)
-        executor.submit(Job(key, payload, exclusive=group[0].exclusive))
+        executor.submit(Job(key, payload, exclusive=first.exclusive))
 
-    def score_job(self, key: str, run: PlannedRun) -> Job:
-        """Make the job that scores the test records of a finished run."""
-        return Job(key, pickle_for_worker(self._children.score_job(run), self._code))
+    def _next_group(self, n_slots: int) -> list[OpenRun]:
+        """Take the next run, and those behind it that can share its stream of batches.
+
+        No more than leaves each of the slots its share.
+        """
+        first, *others = self._waiting.values()
+        share = -(-len(self._waiting) // n_slots)
+        most = 1 if first.alone else min(self._request.branches, share)
+        fitting = [
+            one
+            for one in others
+            if not one.alone
+            and one.run.repetition == first.run.repetition
+            and one.run.config.stream == first.run.config.stream
+        ]
+        group = [first, *fitting[: most - 1]]
+        for one in group:
+            del self._waiting[one.run.key]
+        return group
+
+    def _queue_first(self, one: OpenRun) -> None:
+        self._waiting = {one.run.key: one, **self._waiting}
 
     # --- Giving up -----------------------------------------------------------------------------
 
     def _withdraw(self, executor: Executor, withdrawal: Withdrawal) -> None:
         """Give up a run: at once where it waits, by a message where it is trained."""
         run, reason = withdrawal.run, withdrawal.reason
-        waiting = self._waiting.take(run.key)
-        if waiting is not None:
-            if waiting.run_id is not None:
+        if (waiting := self._waiting.pop(run.key, None)) is not None:
+            if waiting.run_id:
                 self._children.end_pruned(waiting.run_id, reason)
             if withdrawal.is_pruned:
-                self._tell_pruned(run, reason)
+                self._progress.ended(run, reason)
             return
         for key, runs in self._jobs.items():
             if run.key in runs:
                 one = runs[run.key]
-                assert one.run_id is not None
                 one.pruned = reason
                 # First in the store: whatever happens now, the run is not resumed.
                 self._study.tag_child(one.run_id, {PRUNED_TAG: reason})
@@ -220,7 +257,7 @@ class Dispatcher:
     # --- Watching ------------------------------------------------------------------------------
 
     def _take_report(self, runs: dict[str, OpenRun], report: RunReport) -> None:
-        """Note what a worker reports of one of its runs, and tell the listeners."""
+        """Note what a worker reports of one of its runs."""
         one = runs[report.run]
         if isinstance(report, Ended):
             del runs[report.run]
@@ -230,25 +267,25 @@ class Dispatcher:
             if report.iteration > one.saved:
                 one.deaths = 0
             one.saved = report.iteration
-        for listener in self._listeners:
-            listener.reported(one.run, report)
+        self._progress.reported(one.run, report)
+        if isinstance(report, Evaluated):
+            self._scheduler.tested(one.run, report.tests)
 
     def _end_run(self, one: OpenRun, report: Ended) -> None:
-        """Decide what becomes of a run that has ended in its worker."""
-        assert one.run_id is not None
+        """Decide what becomes of a run that has ended in its worker, or with it."""
         if report.end is RunEnd.DONE:
             self._study.finish_child(one.run_id, EndStatus.FINISHED)
             discard_checkpoint(one.run_id)
-            for listener in self._listeners:
-                listener.finished(one.run, report.metrics)
+            self._scheduler.finished(one.run, report.metrics)
+            self._progress.finished(one.run, report.metrics)
         elif one.pruned is not None:
             self._children.end_pruned(one.run_id, one.pruned)
-            self._tell_pruned(one.run, one.pruned)
+            self._progress.ended(one.run, one.pruned)
         elif report.end is RunEnd.LOST:
             self._replace(one, report.reason)
-        elif report.end in (RunEnd.OUT_OF_MEMORY, RunEnd.BUSY):
-            exclusive = report.end is RunEnd.OUT_OF_MEMORY
-            self._try_again(one, report.reason, report.error, exclusive=exclusive)
+        elif report.end in (RunEnd.OUT_OF_MEMORY, RunEnd.BUSY, RunEnd.DIED):
+            one.exclusive |= report.end is RunEnd.OUT_OF_MEMORY
+            self._try_again(one, report)
         else:
             self._fail(one, report.reason, report.error)
             discard_checkpoint(one.run_id)
@@ -256,32 +293,41 @@ class Dispatcher:
     def _end_job(self, outcome: Outcome) -> None:
         """Decide what becomes of the runs that were still open when their job ended."""
         runs = self._jobs.pop(outcome.key)
-        memory = self._was_out_of_memory(outcome)
+        died = outcome.state is OutcomeState.DIED
         reason = outcome.reason or "its process ended the job without a word on this run"
-        error = outcome.error or reason
+        machine_error = None if died else MACHINE_ERRORS.get(outcome.error_type or "")
+        end = RunEnd.DIED if died else RunEnd.FAILED
+        if self._was_out_of_memory(outcome):
+            end = RunEnd.OUT_OF_MEMORY
         for one in runs.values():
-            assert one.run_id is not None
-            kind = MACHINE_ERRORS.get(outcome.error_type or "")
-            if outcome.state is OutcomeState.CANCELLED or (kind and self._settling):
+            if one.is_trained:
+                self._end_scoring(one, outcome)
+            elif outcome.state is OutcomeState.CANCELLED or (machine_error and self._settling):
                 self._study.finish_child(one.run_id, EndStatus.KILLED, reason)
                 self._note(one, "stopped")
-            elif one.pruned is not None:
-                self._children.end_pruned(one.run_id, one.pruned)
-                self._tell_pruned(one.run, one.pruned)
-            elif outcome.state is OutcomeState.DIED:
-                self._try_again(one, reason, error, exclusive=memory)
-            elif kind:
-                raise kind(reason)
-            elif len(runs) > 1:
+            elif one.pruned is None and machine_error:
+                raise machine_error(reason)
+            elif one.pruned is None and not died and len(runs) > 1:
                 # Whose error it was shows when each of them is tried alone.
                 one.alone = True
-                self._waiting.appendleft(one)
+                self._queue_first(one)
             else:
-                self._fail(one, reason, error)
-                discard_checkpoint(one.run_id)
+                self._end_run(one, Ended(one.run.key, end, reason, outcome.error or reason))
+
+    def _end_scoring(self, one: OpenRun, outcome: Outcome) -> None:
+        one.deaths += outcome.state is OutcomeState.DIED
+        if outcome.state is OutcomeState.DONE and outcome.value is not None:
+            self._scheduler.scored(one.run, outcome.value)
+        elif outcome.state is OutcomeState.DIED and one.deaths < MOST_DEATHS:
+            self._waiting[one.run.key] = one
+        elif not self._settling:
+            self.n_unscored += 1
+            self._note(one, f"its test records could not be scored: {outcome.reason}")
 
     def _was_out_of_memory(self, outcome: Outcome) -> bool:
         """Say whether a process died for want of memory, or may have."""
+        if outcome.state is not OutcomeState.DIED:
+            return False
         if "OutOfMemory" in (outcome.error or ""):  # Ray's own guard of a node's memory
             return True
         if outcome.exitcode != -signal.SIGKILL:
@@ -289,51 +335,37 @@ class Dispatcher:
         before, self._n_oom_kills = self._n_oom_kills, count_oom_kills()
         return before is None or self._n_oom_kills is None or self._n_oom_kills > before
 
-    def _try_again(self, one: OpenRun, reason: str, error: str, *, exclusive: bool) -> None:
+    def _try_again(self, one: OpenRun, end: Ended) -> None:
         """Resume a run from its last checkpoint, unless its processes die again and again."""
         one.deaths += 1
         one.alone = True
-        one.exclusive = one.exclusive or exclusive
-        if one.deaths >= MOST_DEATHS:
-            assert one.run_id is not None
-            self._study.tag_child(one.run_id, {DIED_TAG: one.deaths})
-            self._children.deliver_rest(one.run_id)
-            self._fail(one, f"{one.deaths} processes died under it; the last: {reason}", error)
-            return  # with its checkpoint: it can be resumed when the reason is gone
-        self._note(one, f"{reason}; it goes on from iteration {one.saved}")
-        self._waiting.appendleft(one)
+        if one.deaths < MOST_DEATHS:
+            self._note(one, f"{end.reason}; it goes on from iteration {one.saved}")
+            self._queue_first(one)
+            return
+        self._study.tag_child(one.run_id, {DIED_TAG: one.deaths})
+        self._children.deliver_rest(one.run_id)
+        # Its checkpoint stays: it can be resumed when the reason is gone.
+        reason = f"{one.deaths} processes died under it; the last: {end.reason}"
+        self._fail(one, reason, end.error)
 
     def _replace(self, one: OpenRun, reason: str) -> None:
         """Begin a run anew, in a new child: the old one's curves can't be continued."""
         old = one.run_id
-        assert old is not None
-        one.run_id, one.saved = None, 0
+        one.run_id, one.saved = "", 0
         self._children.open(one, self._scheduler.trial_tags(one.run))
         self._study.tag_child(old, {REPLACED_TAG: one.run_id})
         self._study.finish_child(old, EndStatus.KILLED, f"replaced by {one.run_id}: {reason}")
         discard_checkpoint(old)
         one.attempt -= 1  # counted again when it is handed out
         self._note(one, f"begins anew: {reason}")
-        self._waiting.appendleft(one)
+        self._queue_first(one)
 
     def _fail(self, one: OpenRun, reason: str, error: str) -> None:
-        assert one.run_id is not None
         self._children.write(one.run_id, "error.txt", error)
         self._study.finish_child(one.run_id, EndStatus.FAILED, reason)
-        for listener in self._listeners:
-            listener.failed(one.run, reason)
-
-    # --- Calling the listeners -----------------------------------------------------------------
-
-    def scored(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
-        """Tell the listeners what a finished run has reached on the test records."""
-        for listener in self._listeners:
-            listener.scored(run, metrics)
-
-    def _tell_pruned(self, run: PlannedRun, reason: str) -> None:
-        for listener in self._listeners:
-            listener.pruned(run, reason)
+        self._scheduler.failed(one.run)
+        self._progress.ended(one.run, f"FAILED: {reason}")
 
     def _note(self, one: OpenRun, text: str) -> None:
-        for listener in self._listeners:
-            listener.reported(one.run, Noted(one.run.key, text))
+        self._progress.reported(one.run, Noted(one.run.key, text))

@@ -24,7 +24,6 @@ from ecg_mlflow.grids.canonical import VERSION
 from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.study.descriptions import dataset_infos, describe_study
 from ecg_mlflow.study.dispatcher import Dispatcher
-from ecg_mlflow.study.finalists import finalists, is_scored, score_finalists
 from ecg_mlflow.study.plan import StudyPlan
 from ecg_mlflow.study.progress import StudyProgress
 from ecg_mlflow.study.request import StudyRequest, design_of
@@ -35,6 +34,7 @@ from ecg_mlflow.study.search_results import conclude_search, make_scheduler
 from ecg_mlflow.study.signals import StopRequest, stop_on_signals
 from ecg_mlflow.study.status import StudyStatus
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
+from ecg_mlflow.study.trials import finalists, is_scored
 from ecg_mlflow.tracking.dataset_inputs import log_datasets
 from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.runs import EndStatus
@@ -202,40 +202,37 @@ def _run(
     for entry in superfluous(decisions, known_runs.runs):
         end_abandoned(study.client, entry, "no planned run goes on with it")
     mean_seconds = plan.seconds / len(plan.runs)
-    with StudyProgress(search.rule.first, lambda: scheduler.n_runs, mean_seconds) as progress:
-        describe_study(study, plan, search, options.code, scheduler.n_runs)
+    with StudyProgress(scheduler, mean_seconds) as progress:
+        describe_study(study, plan, search, options.code, scheduler.counts.n_runs)
         log_datasets(study.client, study.run_id, dataset_infos(plan.corpus, plan.configs[0]))
-        status = StudyStatus(plan, search, study, lambda: scheduler.n_runs)
+        status = StudyStatus(plan, search, study, scheduler)
         dispatcher = Dispatcher(
             plan,
             study,
             scheduler,
-            [status, progress],
+            status,
+            progress,
             options.request,
             code=options.code,
             scores_test=not search.holds_test_back(plan),
         )
         for decision in decisions:
             dispatcher.take(decision)
-        n_unscored = _train(plan, options, scheduler, dispatcher, stop)
+        _train(plan, options, scheduler, dispatcher, stop)
         status.refresh()
         if search.selects:
             conclude_search(study, plan, scheduler, search, Path(options.request.grid))
-        result = StudyResult(
-            study.run_id,
-            status.n_finished,
-            status.n_failed,
-            status.leaderboard(),
-            status.n_pruned,
-        )
+        counts, n_unscored = scheduler.counts, dispatcher.n_unscored
         failures = [
-            *([f"{result.failed} of {scheduler.n_runs} runs failed"] if result.failed else []),
+            *([f"{counts.failed} of {counts.n_runs} runs failed"] if counts.failed else []),
             *([f"{n_unscored} runs could not be scored on the test records"] if n_unscored else []),
         ]
         study.close(
             EndStatus.FAILED if failures else EndStatus.FINISHED, "; ".join(failures) or None
         )
-    return result
+    return StudyResult(
+        study.run_id, counts.finished, counts.failed, status.leaderboard(), counts.pruned
+    )
 
 
 def _train(
@@ -244,8 +241,8 @@ def _train(
     scheduler: TrialScheduler,
     dispatcher: Dispatcher,
     stop: StopRequest,
-) -> int:
-    """Run all that is queued, then score a search's finalists; return how many could not be."""
+) -> None:
+    """Run all that is queued, then score a search's finalists."""
     executor: Executor = make_executor(
         "ecg_mlflow.study.worker.main:work",
         options.where,
@@ -255,10 +252,10 @@ def _train(
     try:
         with executor:
             dispatcher.run(executor, stop)
-            if not options.search.holds_test_back(plan):
-                return 0
-            best = finalists(scheduler, options.search)
-            return score_finalists(best, dispatcher, executor, stop)
+            if options.search.holds_test_back(plan):
+                rule, n = options.search.rule, options.search.finalists
+                dispatcher.score(finalists(scheduler.trials.values(), rule.objectives, n))
+                dispatcher.run(executor, stop)
     except BaseException:
         dispatcher.settle(executor)
         raise

@@ -158,6 +158,8 @@ class RunEnd(Enum):
     """The checkpoint to resume from is missing or damaged."""
     BUSY = "busy"
     """Another process has the run."""
+    DIED = "died"
+    """Its process did; the driver says so."""
 
 
 @dataclass(frozen=True)

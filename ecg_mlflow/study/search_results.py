@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -12,14 +11,14 @@ from tqdm import tqdm
 
 from ecg_mlflow.errors import GridError
 from ecg_mlflow.search.sampler import TrialState
-from ecg_mlflow.study.finalists import finalists
 from ecg_mlflow.study.grid_update import GridUpdate
 from ecg_mlflow.study.plan import StudyPlan
+from ecg_mlflow.study.research import Research
 from ecg_mlflow.study.resume import KnownRuns
 from ecg_mlflow.study.search_config import SearchConfig
-from ecg_mlflow.study.search_history import SearchHistory, read_history
+from ecg_mlflow.study.search_history import read_history
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
-from ecg_mlflow.study.trials import OpenTrial, Tests
+from ecg_mlflow.study.trials import OpenTrial, Tests, finalists
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.leaderboard import as_columns
 from ecg_mlflow.tracking.run_log import csv_text
@@ -60,32 +59,29 @@ def make_scheduler(
     SearchError
         If the sampler does not work here.
     """
-    research = plan.research
-    history = read_history(known_runs.runs) if plan.sampled else SearchHistory()
-    grid_update = None
+
+    def read_tests(entry: StoredRun) -> Tests:
+        metric = search.rule.first.metric
+        with store_errors(f"read {metric} of run {entry.run_id}"):
+            history = client.get_metric_history(entry.run_id, metric)
+        return [(one.step, {metric: one.value}) for one in history]
+
+    research, grid_update = plan.research, None
     if research.update_grid is not None:
         grid_update = GridUpdate(research.update_grid, Schedule.parse(research.update_every))
     return TrialScheduler(
         plan,
-        search.make_sampler(plan, history.options),
+        search.make_sampler(plan, read_history(known_runs.runs).options),
         known_runs,
         search.rule,
-        history=history,
         grid_update=grid_update,
-        read_tests=partial(_read_tests, client, search.rule.first.metric),
+        read_tests=read_tests,
         note=lambda text: tqdm.write(f"note: {text}", file=sys.stderr),
     )
 
 
-def _read_tests(client: MlflowClient, metric: str, entry: StoredRun) -> Tests:
-    """Read the evaluations of a run from the store."""
-    with store_errors(f"read {metric} of run {entry.run_id}"):
-        history = client.get_metric_history(entry.run_id, metric)
-    return [(one.step, {metric: one.value}) for one in history]
-
-
 def conclude_search(
-    study: Study, plan: StudyPlan, trials: TrialScheduler, search: SearchConfig, grid_file: Path
+    study: Study, plan: StudyPlan, scheduler: TrialScheduler, search: SearchConfig, grid_file: Path
 ) -> None:
     """Write what a search has come to into the parent run.
 
@@ -99,61 +95,48 @@ def conclude_search(
     from ecg_mlflow.search.plots import figures
 
     client, run_id, objectives = study.client, study.run_id, search.rule.objectives
-    complete = [
-        (trial.options(), trial.values(objectives))
-        for trial in sorted(trials.trials.values(), key=lambda one: one.number)
-        if trial.state is TrialState.COMPLETE
-    ]
-    drawn = figures(complete, objectives)
-    best = finalists(trials, search)
+    trials = sorted(scheduler.trials.values(), key=lambda one: one.number)
+    complete = [one for one in trials if one.state is TrialState.COMPLETE]
+    drawn = figures([(one.options(), one.values(objectives)) for one in complete], objectives)
+    table = csv_text(as_columns(scheduler.rows()))
     with store_errors(f"write the results of the search into run {run_id}"):
-        client.log_text(run_id, csv_text(as_columns(trials.rows())), f"{ARTIFACTS}/trials.csv")
+        client.log_text(run_id, table, f"{ARTIFACTS}/trials.csv")
         for name, figure in drawn.items():
             whole = {"bbox_inches": "tight", "dpi": 120}  # values' names stick out
             client.log_figure(run_id, figure, f"{ARTIFACTS}/{name}.png", save_kwargs=whole)
-        if best and (text := _best(plan, best[0], search, study, grid_file)) is not None:
-            client.log_text(run_id, text, f"{ARTIFACTS}/best.py")
+        for best in finalists(complete, objectives, 1)[:1]:
+            values = zip(objectives, best.values(objectives), strict=True)
+            reached = ", ".join(f"{one.metric} {value:.4f}" for one, value in values)
+            why = f"{reached}, the mean of {len(best.metrics)} runs, in study {run_id}"
+            text = best_grid_file(grid_file.read_text(), plan.research, best, why)
+            if text is not None:
+                client.log_text(run_id, text, f"{ARTIFACTS}/best.py")
         with TemporaryDirectory() as folder:
             journal = Path(folder, f"{run_id}.journal")
-            trials.write_journal(journal)
+            scheduler.sampler.write_journal(journal)
             if journal.exists():
                 client.log_artifact(run_id, str(journal), ARTIFACTS)
 
 
-def _best(
-    plan: StudyPlan, trial: OpenTrial, search: SearchConfig, study: Study, grid_file: Path
-) -> str | None:
-    """Write the best configuration's grid file; None where the grid file's own lacks it."""
-    try:
-        plan.research.grid.only(trial.options())
-    except GridError:  # update_grid has brought values that the grid file does not begin with
-        return None
-    objectives = search.rule.objectives
-    reached = ", ".join(
-        f"{one.metric} {value:.4f}"
-        for one, value in zip(objectives, trial.values(objectives), strict=True)
-    )
-    why = f"{reached}, the mean of {len(trial.metrics)} runs, in study {study.run_id}"
-    return best_grid_file(grid_file.read_text(), trial, str(plan.research.name), why)
-
-
-def best_grid_file(source: str, trial: OpenTrial, study: str, why: str) -> str:
-    """Write a grid file for a trial's configuration.
+def best_grid_file(source: str, research: Research, trial: OpenTrial, why: str) -> str | None:
+    """Write a grid file for a trial's configuration; None where the grid file's own lacks it.
 
     The options' values may be anything that a grid file can say, functions too, so it is the
     study's own file, followed by a choice among its options.
 
     Parameters
     ----------
-    source
-        Text of the study's grid file.
+    source, research
+        The study's grid file, as text and as loaded.
     trial
         The best one.
-    study
-        Name of the study.
     why
         What it has reached, in words.
     """
     options = trial.options()
-    text = _BEST_GRID.format(options=options, name=f"{study} best", why=why.replace("\n", " "))
+    try:
+        research.grid.only(options)
+    except GridError:  # update_grid has brought values that the grid file does not begin with
+        return None
+    text = _BEST_GRID.format(options=options, name=f"{research.name} best", why=why)
     return source.rstrip() + text

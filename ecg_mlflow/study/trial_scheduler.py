@@ -1,8 +1,8 @@
 """Decide which runs of a study are next, which trials are given up, and what the sampler is told.
 
-The scheduler acts on nothing: the dispatcher tells it what happens to runs, and carries out what it
-answers. All it knows stands in the store, in the study's child runs, so a driver that takes over
-comes to the same decisions.
+The scheduler is the one state of a study while it runs. It acts on nothing: the dispatcher tells it
+what happens to runs, and carries out what it answers. All it knows stands in the store, in the
+study's child runs, so a driver that takes over comes to the same decisions.
 """
 
 from __future__ import annotations
@@ -10,31 +10,28 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from ecg_mlflow.errors import EcgMlflowError
 from ecg_mlflow.search.sampler import Sampler, Trial, TrialState
+from ecg_mlflow.study.descriptions import Counts
 from ecg_mlflow.study.grid_update import GridUpdate
-from ecg_mlflow.study.jobs import Evaluated, RunReport
-from ecg_mlflow.study.listeners import StudyListener
-from ecg_mlflow.study.plan import ConfigPlan, PlannedRun, StudyPlan
+from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.study.resume import KnownRuns, ResumeAction, RunDecision
-from ecg_mlflow.study.search_history import SearchHistory, TrialEnd, trial_tags
+from ecg_mlflow.study.search_history import SearchHistory, TrialEnd, read_history, trial_tags
 from ecg_mlflow.study.trials import (
     OpenTrial,
     SelectionRule,
     Tests,
     is_contender,
     judge_at_rung,
-    open_trial,
+    rungs_of,
 )
 from ecg_mlflow.tracking.stored_run import StoredRun
 
 
-@dataclass(frozen=True)
-class Withdrawal:
+class Withdrawal(NamedTuple):
     """A run that is not to be trained, or not any further.
 
     Attributes
@@ -50,7 +47,7 @@ class Withdrawal:
     is_pruned: bool = True
 
 
-class TrialScheduler(StudyListener):
+class TrialScheduler:
     """All trials of a study.
 
     Parameters
@@ -58,19 +55,26 @@ class TrialScheduler(StudyListener):
     plan
         The study.
     sampler
-        Chooses the configurations; knows those of `history`.
+        Chooses the configurations; knows those that the store has.
     known_runs
-        What the ledger has of them.
+        What the store has of them.
     rule
         How they are compared.
-    history
-        The trials of earlier sessions, if the sampler is not exhaustive.
     grid_update
         The grid file's function that changes the grid, if it has one.
     read_tests
         Returns the evaluations of a run that has ended before.
     note
         Tells the user something.
+
+    Attributes
+    ----------
+    trials
+        By number.
+    reused
+        Runs of other studies that were taken over.
+    n_scored
+        How many runs were scored on the test records in this session.
     """
 
     def __init__(
@@ -80,17 +84,19 @@ class TrialScheduler(StudyListener):
         known_runs: KnownRuns,
         rule: SelectionRule,
         *,
-        history: SearchHistory | None = None,
         grid_update: GridUpdate | None = None,
         read_tests: Callable[[StoredRun], Tests] = lambda entry: (),
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.trials: dict[int, OpenTrial] = {}
+        self.reused: list[StoredRun] = []
+        self.n_scored = 0
         self.rule = rule
+        self.sampler = sampler
         self._plan = plan
-        self._sampler = sampler
+        self._is_search = not sampler.is_exhaustive
         self._known_runs = known_runs
-        self._history = history or SearchHistory()
+        self._history = read_history(known_runs.runs) if self._is_search else SearchHistory()
         self._grid_update = grid_update
         self._read_tests = read_tests
         self._say = note
@@ -115,80 +121,50 @@ class TrialScheduler(StudyListener):
         What is to be done about their runs; those to be trained in the order of their start: the
         first pass over a grid ends early, and within it the longest runs start first.
         """
-        if self._sampler.is_exhaustive:
-            self._list_trials()
-        else:
+        if self._is_search:
             self._replay()
+        else:
+            self._list_trials()
         self._go_on()
         self._is_open = True
-        decisions, self._decisions = self._decisions, []
-        if self._sampler.is_exhaustive:
-            decisions.sort(key=_first_pass)
+        decisions = _drained(self._decisions)
+        if not self._is_search:
+            decisions.sort(key=lambda one: (one.run.repetition, -one.run.config.seconds))
         return decisions
 
     def next_runs(self) -> list[RunDecision]:
         """Return the next runs for free workers; none if there are none for now."""
-        while not self._decisions:
-            trial = None if self._sampler.is_exhaustive else self._sampler.ask()
-            if trial is None:
-                return []
+        while not self._decisions and self._is_search and (trial := self.sampler.ask()):
             self._enter(trial)
             self._go_on()
-        decisions, self._decisions = self._decisions, []
-        return decisions
+        return _drained(self._decisions)
 
     def withdrawals(self) -> list[Withdrawal]:
         """Return what has been given up since the last call."""
-        withdrawals, self._withdrawals = self._withdrawals, []
-        return withdrawals
-
-    def trial_tags(self, run: PlannedRun) -> dict[str, str]:
-        """Return the tags by which the child of a run is known to be of its trial, in a search."""
-        return {} if self._sampler.is_exhaustive else trial_tags(run, self._n_asked)
+        return _drained(self._withdrawals)
 
     def ends(self) -> list[tuple[OpenTrial, TrialEnd]]:
         """Return which trials have ended since the last call, for the store.
 
         They are to be stored before the next runs are asked for: what is chosen depends on them.
         """
-        ends, self._ends = self._ends, []
-        return ends
+        return _drained(self._ends)
 
-    def handed_out(self, run: PlannedRun) -> None:
-        """Record that a worker has a run."""
-        self._by_run[run.key].under_way.add(run.repetition)
-
-    def reported(self, run: PlannedRun, report: RunReport) -> None:
-        """Record evaluations of a run."""
-        if isinstance(report, Evaluated):
-            self.tested(run, report.tests)
-
-    def tested(self, run: PlannedRun, tests: Tests) -> None:
-        """Record evaluations of a run; its trial may be pruned for them."""
-        trial = self._by_run[run.key]
-        trial.note_tests(run.repetition, tests, self.rule.first.metric)
-        self._judge(trial)
-        self._go_on()
-
-    def finished(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
-        """Record the metrics of a finished run."""
-        self._by_run[run.key].metrics[run.repetition] = metrics
-        self._go_on()
-
-    def failed(self, run: PlannedRun, reason: str = "") -> None:
-        """Record that a run has failed for good."""
-        trial = self._by_run[run.key]
-        trial.failed.add(run.repetition)
-        trial.under_way.discard(run.repetition)
-        trial.curves.pop(run.repetition, None)
-        self._judge(trial)
-        self._go_on()
+    def trial_tags(self, run: PlannedRun) -> dict[str, str]:
+        """Return the tags by which the child of a run is known to be of its trial, in a search."""
+        return trial_tags(run, self._n_asked) if self._is_search else {}
 
     @property
-    def n_runs(self) -> int:
-        """How many runs the study is going to have, as far as is known now."""
+    def counts(self) -> Counts:
+        """How many runs the study is going to have, as far as is known now, and their ends."""
+        trials = self.trials.values()
         per_trial = 1 if self.rule.adaptive else self._plan.research.repetitions
-        return self._n_coming * per_trial + sum(trial.n_runs for trial in self.trials.values())
+        return Counts(
+            self._n_coming * per_trial + sum(trial.n_runs for trial in trials),
+            sum(len(trial.metrics) for trial in trials),
+            sum(len(trial.failed) for trial in trials),
+            sum(trial.n_pruned for trial in trials),
+        )
 
     def rows(self, n_ended: int | None = None) -> list[dict[str, Any]]:
         """Describe the trials that have ended, in the order of their ends.
@@ -205,20 +181,53 @@ class TrialScheduler(StudyListener):
         """
         return [trial.row() for trial in self._ended[:n_ended]]
 
-    def write_journal(self, path: Path) -> None:
-        """Write the sampler's search as an Optuna journal, if there is any."""
-        self._sampler.write_journal(path)
+    # --- What the dispatcher tells -------------------------------------------------------------
+
+    def handed_out(self, run: PlannedRun) -> None:
+        """Record that a worker has a run."""
+        self._by_run[run.key].under_way.add(run.repetition)
+
+    def tested(self, run: PlannedRun, tests: Tests) -> None:
+        """Record evaluations of a run; its trial may be pruned for them."""
+        trial = self._by_run[run.key]
+        trial.note_tests(run.repetition, tests, self.rule.first.metric)
+        self._judge(trial)
+        self._go_on()
+
+    def finished(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
+        """Record the metrics of a finished run."""
+        self._by_run[run.key].metrics[run.repetition] = metrics
+        self._go_on()
+
+    def scored(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
+        """Add what a finished run has reached on the test records."""
+        reached = self._by_run[run.key].metrics
+        reached[run.repetition] = {**reached[run.repetition], **metrics}
+        self.n_scored += 1
+
+    def failed(self, run: PlannedRun) -> None:
+        """Record that a run has failed for good."""
+        trial = self._by_run[run.key]
+        trial.failed.add(run.repetition)
+        trial.under_way.discard(run.repetition)
+        trial.curves.pop(run.repetition, None)
+        self._judge(trial)
+        self._go_on()
 
     # --- Trials come ---------------------------------------------------------------------------
 
     @property
     def _n_coming(self) -> int:
         """How many trials the sampler is still going to choose."""
-        return 0 if self._sampler.is_exhaustive else self._sampler.n_trials - self._n_asked
+        return self.sampler.n_trials - self._n_asked if self._is_search else 0
+
+    @property
+    def _running(self) -> list[OpenTrial]:
+        return [trial for trial in self.trials.values() if trial.is_running]
 
     def _list_trials(self) -> None:
         """Enter all trials that the sampler lists."""
-        while (asked := self._sampler.ask()) is not None:
+        while (asked := self.sampler.ask()) is not None:
             # The user may have chosen a part of the grid; what the grid file has made of it
             # since is whole.
             if self._n_updates or asked.config.digest in self._known:
@@ -233,35 +242,43 @@ class TrialScheduler(StudyListener):
         ends = deque(self._history.ends)
         while True:
             while ends and ends[0].n_asked <= self._n_asked:
-                self._end_again(ends.popleft())
-            if self._n_asked == self._history.n_asked or (asked := self._sampler.ask()) is None:
+                end = ends.popleft()
+                trial = self.trials.get(end.number)
+                if trial is not None and trial.is_running:
+                    self._admit_ended(trial, end.state)
+                    self._close(trial, end)
+                    self._go_on()
+            if self._n_asked == self._history.n_asked or (asked := self.sampler.ask()) is None:
                 break
             self._enter(asked)
             self._go_on()
-        for trial in [one for one in self.trials.values() if one.is_running and not one.granted]:
-            self._begin(trial)
-
-    def _end_again(self, end: TrialEnd) -> None:
-        trial = self.trials.get(end.number)
-        if trial is not None and trial.is_running:
-            self._admit_ended(trial, end.state)
-            self._close(trial, end)
-            self._go_on()
+        for trial in self._running:
+            if not trial.granted:
+                self._begin(trial)
 
     def _enter(self, asked: Trial) -> None:
-        """Plan a trial; begin it, unless it is one of `history`, which wait for their ends."""
+        """Plan a trial; begin it, unless it is of an earlier session: those wait for their ends."""
         self._n_asked += 1
+        number = asked.number
         try:
-            config = self._plan_config(asked)
+            known = self._known.get(asked.config.digest)
+            config = (
+                replace(known, index=number)
+                if known is not None
+                else self._plan.planner.plan(number, asked.config)
+            )
         except EcgMlflowError as error:
-            self._say(f"trial {asked.number} can't be trained: {error}")
-            self._sampler.tell(asked.number, TrialState.FAILED, note=str(error))
+            self._say(f"trial {number} can't be trained: {error}")
+            self.sampler.tell(number, TrialState.FAILED, note=str(error))
             return
-        runs = self._plan.planner.runs(config)
-        trial = open_trial(asked.number, config, runs, self.rule.pruner)
-        self.trials[trial.number] = trial
-        self._by_run |= {run.key: trial for run in runs}
-        if asked.number not in self._history.numbers:
+        trial = OpenTrial(number, config, self._plan.planner.runs(config))
+        if (pruner := self.rule.pruner) is not None:
+            epochs = config.settings.epochs
+            trial.rungs = rungs_of(config, pruner.rungs(number, epochs))
+            trial.bracket = pruner.bracket(number, epochs)
+        self.trials[number] = trial
+        self._by_run |= {run.key: trial for run in trial.runs}
+        if number not in self._history.numbers:
             self._begin(trial)
 
     def _begin(self, trial: OpenTrial) -> None:
@@ -275,11 +292,12 @@ class TrialScheduler(StudyListener):
             trial.is_known = any(one.stored for one in decisions)
             self._grant(trial, 1 if self.rule.adaptive else len(trial.runs))
 
-    def _plan_config(self, trial: Trial) -> ConfigPlan:
-        known = self._known.get(trial.config.digest)
-        if known is not None:
-            return replace(known, index=trial.number)
-        return self._plan.planner.plan(trial.number, trial.config)
+    def _grant(self, trial: OpenTrial, n_repetitions: int) -> None:
+        """Let a trial have so many repetitions."""
+        for run in trial.runs[trial.granted : n_repetitions]:
+            self._admit(trial, self._known_runs.decide(run))
+        trial.granted = n_repetitions
+        trial.awaits_decision = False
 
     def _admit_ended(self, trial: OpenTrial, state: TrialState) -> None:
         """Record the existing runs of a trial that ended in an earlier session."""
@@ -289,30 +307,26 @@ class TrialScheduler(StudyListener):
                 self._admit(trial, replace(one, action=ResumeAction.PRUNED) if pruned else one)
         trial.granted = len(trial.runs)
 
-    def _grant(self, trial: OpenTrial, n_repetitions: int) -> None:
-        """Let a trial have so many repetitions."""
-        for run in trial.runs[trial.granted : n_repetitions]:
-            self._admit(trial, self._known_runs.decide(run))
-        trial.granted = n_repetitions
-        trial.awaits_decision = False
-
     def _admit(self, trial: OpenTrial, decision: RunDecision) -> None:
         """Record what the store knows of a run, and pass it to the dispatcher."""
         self._decisions.append(decision)
-        repetition, entry = decision.run.repetition, decision.stored
-        if entry is None:
+        action, stored, repetition = decision.action, decision.stored, decision.run.repetition
+        if stored is None:
             return
-        trial.ended_ms = max(trial.ended_ms, entry.ended_ms)
-        if decision.action in (ResumeAction.SKIP, ResumeAction.REUSE):
-            trial.metrics[repetition] = entry.metrics
-        elif decision.action is ResumeAction.LEAVE:
-            trial.failed.add(repetition)
-        elif decision.action is ResumeAction.PRUNED:
+        trial.ended_ms = max(trial.ended_ms, stored.ended_ms)
+        if action is ResumeAction.REUSE:
+            self.reused.append(stored)
+        if action in (ResumeAction.SKIP, ResumeAction.REUSE):
+            trial.metrics[repetition] = stored.metrics
+        elif action is ResumeAction.PRUNED:
             trial.withdrawn.add(repetition)
+        elif action is ResumeAction.LEAVE:
+            trial.failed.add(repetition)
+            return
         else:
             return
-        if trial.rungs and decision.action is not ResumeAction.LEAVE:
-            trial.note_tests(repetition, self._read_tests(entry), self.rule.first.metric)
+        if trial.rungs:
+            trial.note_tests(repetition, self._read_tests(stored), self.rule.first.metric)
 
     # --- Trials go -----------------------------------------------------------------------------
 
@@ -321,14 +335,14 @@ class TrialScheduler(StudyListener):
         changed = True
         while changed:
             changed = False
-            for trial in [one for one in self.trials.values() if one.is_running]:
+            for trial in self._running:
                 if trial.n_ended < trial.granted or trial.awaits_decision or not trial.granted:
                     continue
                 if self.rule.adaptive and trial.metrics and trial.granted < len(trial.runs):
                     trial.awaits_decision = True
                 else:
                     self._complete(trial)
-            for trial in [one for one in self.trials.values() if one.awaits_decision]:
+            for trial in [one for one in self._running if one.awaits_decision]:
                 if not self._may_decide(trial):
                     continue
                 changed = True
@@ -343,20 +357,14 @@ class TrialScheduler(StudyListener):
         In a grid every configuration gets there. In a search the later trials are not known yet, so
         each is compared with those before it.
         """
-        return not self._sampler.is_exhaustive or all(
-            other.awaits_decision or other.granted > trial.granted
-            for other in self.trials.values()
-            if other.is_running
+        return self._is_search or all(
+            other.awaits_decision or other.granted > trial.granted for other in self._running
         )
 
     def _complete(self, trial: OpenTrial) -> None:
         values = trial.values(self.rule.objectives)
-        missing = [
-            one.metric
-            for one, value in zip(self.rule.objectives, values, strict=True)
-            if not math.isfinite(value)
-        ]
-        trial.awaits_decision = False
+        reached = zip(self.rule.objectives, values, strict=True)
+        missing = [one.metric for one, value in reached if not math.isfinite(value)]
         if not trial.metrics:
             self._end(trial, TrialState.FAILED, f"all {len(trial.failed)} runs failed")
         elif missing:
@@ -378,7 +386,6 @@ class TrialScheduler(StudyListener):
             if run.repetition not in trial.metrics and run.repetition not in trial.failed:
                 trial.withdrawn.add(run.repetition)
                 self._withdrawals.append(Withdrawal(run, reason))
-        trial.awaits_decision = False
         self._end(trial, TrialState.PRUNED, reason, [value])
 
     def _end(
@@ -387,14 +394,14 @@ class TrialScheduler(StudyListener):
         """End a trial, and have that stored where the sampler chooses by it."""
         end = TrialEnd(trial.number, self._n_asked, self._order, state, values, note)
         self._order += 1
-        if not self._sampler.is_exhaustive:
+        if self._is_search:
             self._ends.append((trial, end))
         self._close(trial, end)
 
     def _close(self, trial: OpenTrial, end: TrialEnd) -> None:
-        trial.state = end.state
+        trial.state, trial.awaits_decision = end.state, False
         self._ended.append(trial)
-        self._sampler.tell(end.number, end.state, end.values, end.note)
+        self.sampler.tell(end.number, end.state, end.values, end.note)
 
     # --- The grid changes ----------------------------------------------------------------------
 
@@ -408,8 +415,7 @@ class TrialScheduler(StudyListener):
         while self._n_looked_at < len(self._ended):
             if not self._is_open:
                 rest = self._ended[self._n_looked_at :]
-                rest.sort(key=lambda one: one.ended_ms)
-                self._ended[self._n_looked_at :] = rest
+                self._ended[self._n_looked_at :] = sorted(rest, key=lambda one: one.ended_ms)
             self._n_looked_at += 1
             self._update_grid(self._n_looked_at)
             self._settle()
@@ -418,32 +424,33 @@ class TrialScheduler(StudyListener):
         """Let the grid file change the grid, if it is time to after so many trials."""
         if self._grid_update is None:
             return
-        nothing_left = self._n_coming <= 0 and not any(t.is_running for t in self.trials.values())
-        last = nothing_left and n_ended == len(self._ended)
+        last = self._n_coming <= 0 and not self._running and n_ended == len(self._ended)
         grid = self._grid_update.next_grid(n_ended, last, lambda: self.rows(n_ended))
         if grid is None:
             return
         self._n_updates += 1
         self._say(f"after {n_ended} configurations the grid file has changed the grid")
-        if self._sampler.is_exhaustive:
+        if not self._is_search:
             self._drop_all_but({config.digest for config in grid.unique()[0]})
-            self._sampler.update(grid)
+        self.sampler.update(grid)
+        if not self._is_search:
             self._list_trials()
-        else:
-            self._sampler.update(grid)
 
     def _drop_all_but(self, digests: Container[str]) -> None:
         """Forget the trials that have not begun and are no longer in the grid."""
         reason = "no longer in the grid: the grid file has changed it"
-        for trial in list(self.trials.values()):
-            if trial.has_begun or not trial.is_running or trial.config.config.digest in digests:
+        for trial in self._running:
+            if trial.has_begun or trial.config.config.digest in digests:
                 continue
             del self.trials[trial.number]
             keys = {run.key for run in trial.runs}
             self._decisions = [one for one in self._decisions if one.run.key not in keys]
             self._withdrawals += [Withdrawal(run, reason, False) for run in trial.runs]
-            self._sampler.tell(trial.number, TrialState.FAILED, note=reason)
+            self.sampler.tell(trial.number, TrialState.FAILED, note=reason)
 
 
-def _first_pass(decision: RunDecision) -> tuple[int, float]:
-    return decision.run.repetition, -decision.run.config.seconds
+def _drained(answers: list[Any]) -> list[Any]:
+    """Return what a list holds, and empty it."""
+    found = [*answers]
+    answers.clear()
+    return found

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from ecg_mlflow.search.objective import Objective, mean
+from ecg_mlflow.records.splits import TEST
+from ecg_mlflow.search.objective import Objective, mean, pareto_front
 from ecg_mlflow.search.pruners import Pruner, is_among_best
 from ecg_mlflow.search.sampler import TrialState
 from ecg_mlflow.study.plan import ConfigPlan, PlannedRun
@@ -52,6 +53,10 @@ class OpenTrial:
         As its sampler counts.
     config, runs
         What it trains: a run per repetition.
+    rungs
+        Ages, in epochs, at which it is judged; each is one at which it is evaluated.
+    bracket
+        The group that it is compared with.
     state
         How far it has come.
     granted
@@ -59,10 +64,6 @@ class OpenTrial:
         not been taken up yet.
     awaits_decision
         These have ended, and it is to be decided whether it gets another.
-    rungs
-        Ages, in epochs, at which it is judged; each is one at which it is evaluated.
-    bracket
-        The group that it is compared with.
     under_way
         Repetitions that a worker has, or has had.
     curves
@@ -71,32 +72,32 @@ class OpenTrial:
         By repetition, what the finished ones have reached.
     failed
         Repetitions that have failed.
+    withdrawn
+        Repetitions that were given up, unless they came to their end before they heard of it.
     judged
         By rung, how many repetitions had reached it when it was judged there last.
     ended_ms
         When the last of its runs ended, as far as that was before this session.
     is_known
         The store has a run of it from before this session.
-    withdrawn
-        Repetitions that were given up, unless they came to their end before they heard of it.
     """
 
     number: int
     config: ConfigPlan
     runs: tuple[PlannedRun, ...]
+    rungs: tuple[float, ...] = ()
+    bracket: int = 0
     state: TrialState = TrialState.RUNNING
     granted: int = 0
     awaits_decision: bool = False
-    rungs: tuple[float, ...] = ()
-    bracket: int = 0
     under_way: set[int] = field(default_factory=set)
     curves: dict[int, dict[float, float]] = field(default_factory=dict)
     metrics: dict[int, Mapping[str, float]] = field(default_factory=dict)
     failed: set[int] = field(default_factory=set)
+    withdrawn: set[int] = field(default_factory=set)
     judged: dict[float, int] = field(default_factory=dict)
     ended_ms: int = 0
     is_known: bool = False
-    withdrawn: set[int] = field(default_factory=set)
 
     @property
     def is_running(self) -> bool:
@@ -114,13 +115,14 @@ class OpenTrial:
         return len(self.metrics) + len(self.failed)
 
     @property
+    def n_pruned(self) -> int:
+        """How many repetitions were given up before their end."""
+        return len(self.withdrawn - self.metrics.keys())
+
+    @property
     def n_runs(self) -> int:
         """How many runs it has, as far as is known now."""
-        return (
-            self.granted
-            if self.is_running
-            else self.n_ended + len(self.withdrawn - self.metrics.keys())
-        )
+        return self.granted if self.is_running else self.n_ended + self.n_pruned
 
     def note_tests(self, repetition: int, tests: Tests, metric: str) -> None:
         """Record evaluations of one repetition."""
@@ -129,25 +131,16 @@ class OpenTrial:
             age = (iteration + 1) / self.config.iterations_per_epoch
             curve[age] = metrics.get(metric, math.nan)
 
-    def value_at(self, age: float, n_repetitions: int) -> float | None:
-        """Return the mean of the objective at an age over the first so many repetitions.
+    def values_at(self, age: float) -> list[float]:
+        """Return the objective at an age, of the repetitions that have reached it, in their order.
 
         Of a repetition that was not evaluated at this very age, the last value before it counts.
-
-        Returns
-        -------
-        None while fewer repetitions have reached it.
         """
-        found = []
-        for _, curve in sorted(self.curves.items()):
-            before = [one for one in curve if one <= age]
-            if before and max(curve) >= age:
-                found.append(curve[max(before)])
-        return mean(found[:n_repetitions]) if len(found) >= n_repetitions else None
-
-    def n_reached(self, age: float) -> int:
-        """Return how many repetitions have reached an age."""
-        return sum(bool(curve) and max(curve) >= age for curve in self.curves.values())
+        return [
+            curve[max(one for one in curve if one <= age)]
+            for _, curve in sorted(self.curves.items())
+            if curve and min(curve) <= age <= max(curve)
+        ]
 
     def due_rung(self) -> float | None:
         """Return the highest age at which it can be judged anew, if any.
@@ -155,40 +148,25 @@ class OpenTrial:
         All repetitions that are under way must have reached it: the mean over the fastest of them
         would change a moment later.
         """
+        ages = [max(self.curves.get(one, ()), default=0.0) for one in self.under_way]
         for age in reversed(self.rungs):
-            n = self.n_reached(age)
-            slowest = [
-                max(self.curves.get(repetition, {0.0: 0.0}), default=0.0)
-                for repetition in self.under_way
-            ]
-            if n > self.judged.get(age, 0) and all(one >= age for one in slowest):
+            is_new = len(self.values_at(age)) > self.judged.get(age, 0)
+            if is_new and age <= min(ages, default=math.inf):
                 return age
         return None
 
     def values(self, objectives: Sequence[Objective], first: int | None = None) -> list[float]:
-        """Return the mean of each objective over the repetitions that have finished.
-
-        Parameters
-        ----------
-        objectives
-            Of the study.
-        first
-            Only over the first so many repetitions.
-        """
-        counted = [
-            metrics
-            for repetition, metrics in self.metrics.items()
-            if first is None or repetition < first
-        ]
+        """Return the mean of each objective over the finished repetitions, or the first so many."""
+        counted = [m for one, m in self.metrics.items() if first is None or one < first]
         return [mean(m.get(one.metric, math.nan) for m in counted) for one in objectives]
 
     def options(self) -> dict[str, str | float]:
         """Return what its configuration shows: numbers as numbers, all else by its alias."""
         cells: dict[str, str | float] = {}
         for name, alias in self.config.config.alias().items():
-            value = self.config.config.config()[name]
-            plain = isinstance(value, int | float) and not isinstance(value, bool)
-            cells[name] = value if plain and str(value) == alias else alias  # type: ignore[assignment]
+            value = self.config.config[name]
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            cells[name] = value if is_number and str(value) == alias else alias  # type: ignore[assignment]
         return cells
 
     def row(self) -> dict[str, Any]:
@@ -203,23 +181,8 @@ class OpenTrial:
         }
 
 
-def open_trial(
-    number: int, config: ConfigPlan, runs: tuple[PlannedRun, ...], pruner: Pruner | None
-) -> OpenTrial:
-    """Begin a trial, with the rungs that a pruner sets and the evaluations allow.
-
-    A rung is moved to the first evaluation at its age or after, for only there is a value.
-    """
-    trial = OpenTrial(number, config, runs)
-    if pruner is not None:
-        epochs = config.settings.epochs
-        trial.rungs = rungs_of(config, pruner.rungs(number, epochs))
-        trial.bracket = pruner.bracket(number, epochs)
-    return trial
-
-
 def rungs_of(config: ConfigPlan, ages: Iterable[float]) -> tuple[float, ...]:
-    """Move ages to the evaluations of a configuration; its end is none, nothing being left."""
+    """Move ages to the first evaluation at or after each; the end is none, nothing being left."""
     tests = config.tests.iterations(config.n_iterations)
     evaluated = [(test + 1) / config.iterations_per_epoch for test in tests][:-1]
     moved = (next((one for one in evaluated if one >= age), None) for age in ages)
@@ -233,33 +196,21 @@ def judge_at_rung(
 
     Compared are means over equally many repetitions. Against the first repetitions of those that
     got no second one a mean of two would look bad: they were chosen for being good, by luck too.
-
-    Parameters
-    ----------
-    trial
-        Is noted as judged there, and at the rungs before.
-    age
-        One of its rungs, in epochs.
-    trials
-        All of the study; those that were given up count with what they had reached.
-    rule
-        How they are compared.
+    The trial is noted as judged at this rung and those before.
 
     Returns
     -------
     Why it is given up and its value there; None where it goes on.
     """
-    n_reached = trial.n_reached(age)
-    trial.judged |= {rung: n_reached for rung in trial.rungs if rung <= age}
-    objective, value = rule.first, trial.value_at(age, n_reached)
     assert rule.pruner is not None
-    assert value is not None
+    objective, reached = rule.first, trial.values_at(age)
+    n, value = len(reached), mean(reached)
+    trial.judged |= {rung: n for rung in trial.rungs if rung <= age}
     others = [
-        objective.merit(found)
+        objective.merit(mean(found[:n]))
         for other in trials
-        if other is not trial
-        and other.bracket == trial.bracket
-        and (found := other.value_at(age, n_reached)) is not None
+        if other is not trial and other.bracket == trial.bracket
+        if len(found := other.values_at(age)) >= n
     ]
     merit = objective.merit(value)
     if rule.pruner.keeps(merit, others):
@@ -282,9 +233,28 @@ def is_contender(trial: OpenTrial, trials: Iterable[OpenTrial], objective: Objec
     def merit(one: OpenTrial) -> float:
         return objective.merit(one.values([objective], level)[0])
 
-    others = [
-        merit(other)
-        for other in trials
-        if other is not trial and other.n_ended >= level and other.metrics
-    ]
-    return is_among_best(merit(trial), others, CONTENDERS)
+    others = [one for one in trials if one is not trial and one.n_ended >= level and one.metrics]
+    return is_among_best(merit(trial), [*map(merit, others)], CONTENDERS)
+
+
+def finalists(
+    trials: Iterable[OpenTrial], objectives: Sequence[Objective], n: int
+) -> list[OpenTrial]:
+    """Return the trials that a study ends with, the best first.
+
+    They have all their repetitions. With several objectives the whole Pareto front comes first.
+    """
+    done = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    most = max((len(trial.metrics) for trial in done), default=0)
+    done = [trial for trial in done if len(trial.metrics) == most]
+    values = [trial.values(objectives) for trial in done]
+    front = pareto_front(values, objectives) if len(objectives) > 1 else []
+    order = sorted(
+        range(len(done)), key=lambda i: (i not in front, -objectives[0].merit(values[i][0]))
+    )
+    return [done[place] for place in order[: max(n, len(front))]]
+
+
+def is_scored(metrics: Mapping[str, float]) -> bool:
+    """Say whether a run has been scored on the test records."""
+    return any(name.startswith(f"{TEST}_") for name in metrics)

@@ -1,4 +1,4 @@
-"""What the dispatcher decides, with an executor, a scheduler and a listener that pretend."""
+"""What the dispatcher decides, with an executor, a scheduler and a display that pretend."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from ecg_mlflow.files import checkpoint_path
 from ecg_mlflow.study import child_runs as children
 from ecg_mlflow.study import dispatcher as dispatch
 from ecg_mlflow.study.dispatcher import MOST_DEATHS, Dispatcher
-from ecg_mlflow.study.jobs import REPORT, Ended, Evaluated, Noted, RunEnd, Saved
-from ecg_mlflow.study.listeners import StudyListener
+from ecg_mlflow.study.jobs import REPORT, Ended, Evaluated, Noted, RunEnd, Saved, ScoreJob
 from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.resume import ResumeAction, RunDecision
 from ecg_mlflow.study.trial_scheduler import Withdrawal
@@ -29,10 +28,8 @@ class Executor:
     """Hands submitted jobs to a script that says what is reported of them."""
 
     def __init__(self, script, n_slots=1):
-        self.script = script
-        self.n_slots = n_slots
-        self.jobs = []
-        self.letters = []
+        self.script, self.n_slots = script, n_slots
+        self.jobs, self.exclusive, self.messages = [], [], []
         self.on_send = lambda: None
         self.reports = deque()
 
@@ -42,11 +39,13 @@ class Executor:
 
     def send(self, key, data):
         self.on_send()
-        self.letters.append((key, data))
+        self.messages.append((key, data))
 
     def submit(self, job):
-        runs = [one.key for one in cloudpickle.loads(job.payload).runs]
-        self.jobs.append((runs, job.exclusive))
+        work = cloudpickle.loads(job.payload)
+        runs = [one.key for one in ([work.run] if isinstance(work, ScoreJob) else work.runs)]
+        self.jobs.append(runs)
+        self.exclusive.append(job.exclusive)
         self.reports.extend(self.script(job.key, runs, len(self.jobs)))
 
     def events(self, timeout):
@@ -65,6 +64,7 @@ class Study:
         self.ends: list[tuple[str, str]] = []
         self.retry = RetryPolicy(limit_s=0.0)
         self.reopened: list[str] = []
+        self.beat = lambda: None
 
     def get_run(self, run_id):
         return SimpleNamespace(data=SimpleNamespace(tags=self.tags.get(run_id, {})))
@@ -76,7 +76,6 @@ class Study:
 
     def reopen_child(self, run_id, params):
         self.reopened.append(run_id)
-        self.tags.setdefault(run_id, {})
 
     def tag_child(self, run_id, tags):
         self.tags.setdefault(run_id, {}).update(tags)
@@ -84,20 +83,26 @@ class Study:
     def finish_child(self, run_id, status, reason=None):
         self.ends.append((run_id, str(status)))
 
-    def beat(self):
-        pass
 
-
-class Scheduler(StudyListener):
+class Scheduler:
     """Hands out decisions one by one, and keeps what it is told."""
 
     def __init__(self, decisions):
         self.decisions = deque(decisions)
-        self.told: list[tuple[str, object]] = []
-        self.given_up: dict[str, list[Withdrawal]] = {}
-        self._new: list[Withdrawal] = []
-        self.ends_of: dict[str, list[tuple]] = {}
-        self.new_ends: list[tuple] = []
+        self.told: list[tuple[str, str]] = []
+        #: What to give up, and which trials end, once a run was evaluated.
+        self.given_up, self.ended = {}, {}
+        self._new, self._new_ends = [], []
+        for name in ("handed_out", "finished", "failed", "scored"):
+            setattr(self, name, self._record(name))
+
+    def _record(self, what):
+        return lambda run, *values: self.told.append((what, run.key, *values))
+
+    def tested(self, run, tests):
+        self.told.append(("tested", run.key))
+        self._new += self.given_up.pop(run.key, [])
+        self._new_ends += self.ended.pop(run.key, [])
 
     def next_runs(self):
         return [self.decisions.popleft()] if self.decisions else []
@@ -107,56 +112,35 @@ class Scheduler(StudyListener):
         return new
 
     def ends(self):
-        ends, self.new_ends = self.new_ends, []
+        ends, self._new_ends = self._new_ends, []
         return ends
 
     def trial_tags(self, run):
         return {"trial": run.key}
 
-    def handed_out(self, run):
-        self.told.append(("handed out", run.key))
 
-    def reported(self, run, report):
-        if isinstance(report, Evaluated):
-            self.told.append(("tested", run.key))
-            self._new += self.given_up.pop(run.key, [])
-            self.new_ends += self.ends_of.pop(run.key, [])
-
-    def finished(self, run, metrics):
-        self.told.append(("finished", metrics))
-
-    def failed(self, run, reason):
-        self.told.append(("failed", run.key))
-
-
-class Books(StudyListener):
-    """Keeps how runs have ended, and what was said of them."""
+class Display:
+    """Keeps what is shown of runs."""
 
     def __init__(self):
-        self.done, self.failures, self.notes, self.taken = [], {}, [], []
-        self.given_up = {}
+        self.done, self.ends, self.notes = [], {}, []
+        self.refresh = lambda: None
 
     def finished(self, run, metrics):
         self.done.append(run.key)
 
-    def failed(self, run, reason):
-        self.failures[run.key] = reason
-
-    def pruned(self, run, reason):
-        self.given_up[run.key] = reason
-
-    def known(self, decision):
-        self.taken.append(decision.run.key)
+    def ended(self, run, what):
+        self.ends[run.key] = what
 
     def reported(self, run, report):
         if isinstance(report, Noted):
             self.notes.append(report.text)
 
 
-def planned(index, repetition=0, seconds=1.0, stream="s"):
+def planned(index, repetition=0, stream="s"):
     config = SimpleNamespace(
         index=index,
-        seconds=seconds,
+        seconds=1.0,
         stream=stream,
         settings=None,
         data=SimpleNamespace(sides={}, input_shape=(1, 1)),
@@ -168,26 +152,60 @@ def planned(index, repetition=0, seconds=1.0, stream="s"):
     return SimpleNamespace(key=key, config=config, repetition=repetition, identity=key)
 
 
-def known(run_id, status="KILLED", attempt=1, **more):
-    return stored_run(run_id, status, attempt=attempt, **more)
+def decided(run, action, run_id, status="KILLED", attempt=1, **more):
+    return RunDecision(
+        run, ResumeAction[action], stored_run(run_id, status, attempt=attempt, **more)
+    )
 
 
 def ended(key, run, end, reason="why", error="trace"):
     return Event(key, {REPORT: Ended(run, end, reason, error)})
 
 
-def done(key, run):
-    return Event(key, {REPORT: Ended(run, RunEnd.DONE)})
+def over(key, state=OutcomeState.DONE, **more):
+    return Outcome(key, state, **more)
+
+
+def died(key, code=-signal.SIGSEGV):
+    return over(key, OutcomeState.DIED, reason="it died", error="log", exitcode=code)
 
 
 def all_done(key, runs, n):
-    return [*(done(key, run) for run in runs), Outcome(key, OutcomeState.DONE)]
+    return [*(ended(key, run, RunEnd.DONE) for run in runs), over(key)]
+
+
+def at_first(*events):
+    """Return a script of what comes of the first job; all others are done.
+
+    Each event is made from the job's key and its runs.
+    """
+
+    def script(key, runs, n):
+        return [event(key, runs) for event in events] if n == 1 else all_done(key, runs, n)
+
+    return script
+
+
+def ends(end, reason="why"):
+    return lambda key, runs: ended(key, runs[0], end, reason)
+
+
+def process(state=OutcomeState.DONE, **more):
+    return lambda key, runs: over(key, state, **more)
+
+
+def process_dies(code=-signal.SIGSEGV):
+    return lambda key, runs: died(key, code)
+
+
+def is_evaluated(key, runs):
+    return Event(key, {REPORT: Evaluated(runs[0], [(0, {"f1": 0.5})])})
 
 
 @pytest.fixture
 def bench(monkeypatch):
     """Run planned runs, or decisions, by a script; return what came of it."""
-    for name in ("run_name", "run_params", "dataset_infos", "full_configuration"):
+    for name in ("run_params", "dataset_infos", "full_configuration"):
         monkeypatch.setattr(children, name, lambda *args: {})
     monkeypatch.setattr(children, "run_name", lambda run: run.key)
     monkeypatch.setattr(children, "log_datasets", lambda *args: None)
@@ -201,36 +219,40 @@ def bench(monkeypatch):
         stop=lambda: None,
         settle=False,
         given_up=None,
-        ends=None,
+        ended_trials=None,
         at_once=False,
         tags=None,
+        score=None,
     ):
         decisions = [
             one if isinstance(one, RunDecision) else RunDecision(one, ResumeAction.START)
             for one in runs
         ]
-        corpus = SimpleNamespace(path=None, digest="c" * 64)
-        study, books, executor = Study(), Books(), Executor(script, n_slots)
+        study, display, executor = Study(), Display(), Executor(script, n_slots)
         study.tags.update(tags or {})
+        scheduler = Scheduler([] if at_once else decisions)
+        scheduler.given_up, scheduler.ended = given_up or {}, ended_trials or {}
+        found = SimpleNamespace(
+            study=study, display=display, executor=executor, scheduler=scheduler, marked=[]
+        )
         executor.on_send = lambda: found.marked.append(
             [run_id for run_id, one in study.tags.items() if "ecg_mlflow.pruned" in one]
         )
-        scheduler = Scheduler([] if at_once else decisions)
-        scheduler.given_up, scheduler.ends_of = given_up or {}, ends or {}
-        found = SimpleNamespace(
-            study=study, books=books, executor=executor, scheduler=scheduler, marked=[]
-        )
-        dispatcher = Dispatcher(
-            SimpleNamespace(corpus=corpus),
+        found.dispatcher = dispatcher = Dispatcher(
+            SimpleNamespace(corpus=SimpleNamespace(path=None, digest="c" * 64)),
             study,
             scheduler,
-            [books],
+            SimpleNamespace(refresh=lambda: None),
+            display,
             StudyRequest("x.py", branches=branches),
         )
         for decision in decisions if at_once else []:
             dispatcher.take(decision)
+        if score is not None:
+            dispatcher.score(score)
         if settle:
-            dispatcher.take(scheduler.next_runs()[0])
+            if not at_once:
+                dispatcher.take(scheduler.next_runs()[0])
             dispatcher._submit(executor)
             dispatcher.settle(executor)
         else:
@@ -240,11 +262,23 @@ def bench(monkeypatch):
     return go
 
 
-def test_branches_share_a_job(bench):
-    found = bench([planned(i) for i in range(5)], branches=2)
-    assert [keys for keys, _ in found.executor.jobs] == [
-        ["00-r0", "01-r0"], ["02-r0", "03-r0"], ["04-r0"]
-    ]  # fmt: skip
+# --- Handing out ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("runs", "options", "groups"),
+    [
+        ([planned(i) for i in range(3)], {"branches": 1}, [[0], [1], [2]]),
+        ([planned(i) for i in range(5)], {"branches": 2}, [[0, 1], [2, 3], [4]]),
+        ([planned(i) for i in range(5)], {"branches": 4, "n_slots": 2}, [[0, 1, 2], [3], [4]]),
+        ([planned(i, stream="xyxy"[i]) for i in range(4)], {"branches": 4}, [[0, 2], [1, 3]]),
+        ([planned(i, repetition=i // 2) for i in range(4)], {"branches": 4}, [[0, 1], [2, 3]]),
+    ],
+    ids=["alone", "two", "every slot has its share", "streams", "repetitions"],
+)
+def test_branches_share_a_job(bench, runs, options, groups):
+    found = bench(runs, at_once=True, **options)
+    assert found.executor.jobs == [[runs[i].key for i in group] for group in groups]
 
 
 def test_a_run_is_opened_with_the_tags_by_which_it_is_found_again(bench):
@@ -260,43 +294,66 @@ def test_a_run_is_opened_with_the_tags_by_which_it_is_found_again(bench):
 
 
 def test_a_run_to_continue_is_gone_on_with_in_its_child(bench):
-    found = bench([RunDecision(planned(0), ResumeAction.CONTINUE, known("old", attempt=2))])
+    found = bench([decided(planned(0), "CONTINUE", "old", attempt=2)])
     assert found.study.reopened == ["old"]
     assert found.study.tags == {"old": {"ecg_mlflow.attempt": 3, "trial": "00-r0"}}
     assert found.study.ends == [("old", "FINISHED")]
 
 
 def test_a_failed_run_that_is_tried_again_has_a_new_child(bench):
-    found = bench([RunDecision(planned(0), ResumeAction.REPLACE, known("old", "FAILED", 2))])
+    found = bench([decided(planned(0), "REPLACE", "old", "FAILED", 2)])
     assert found.study.reopened == []
     assert found.study.tags["00-r0 child 0"]["ecg_mlflow.attempt"] == 3
 
 
-def test_what_is_finished_is_entered_and_closed_where_only_that_was_missing(bench):
-    decisions = [
-        RunDecision(planned(0), ResumeAction.SKIP, known("a", "FINISHED")),
-        RunDecision(planned(1), ResumeAction.SKIP, known("b", "RUNNING")),
-        RunDecision(planned(2), ResumeAction.REUSE, known("c", "FINISHED")),
-        RunDecision(planned(3), ResumeAction.LEAVE, known("d", "FAILED")),
-    ]
-    found = bench(decisions)
+def test_what_is_finished_is_closed_where_only_that_was_missing(bench):
+    found = bench(
+        [
+            decided(planned(0), "SKIP", "a", "FINISHED"),
+            decided(planned(1), "SKIP", "b", "RUNNING"),
+            decided(planned(2), "REUSE", "c", "FINISHED"),
+            decided(planned(3), "LEAVE", "d", "FAILED"),
+        ]
+    )
     assert found.executor.jobs == []
-    assert found.books.taken == [f"0{i}-r0" for i in range(4)]
     assert found.study.ends == [("b", "FINISHED")]
+    assert found.display.ends.keys() == {"03-r0"}
+    assert "retry_failed=true" in found.display.ends["03-r0"]
 
 
-def died(key, code=-signal.SIGSEGV):
-    return Outcome(key, OutcomeState.DIED, reason="it died", error="log", exitcode=code)
+def test_a_stop_is_heard_before_a_run_is_opened(bench):
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench([planned(0)], stop=stop)
+
+
+def test_the_scheduler_is_told_of_everything(bench):
+    def script(key, runs, n):
+        if n == 1:
+            return [is_evaluated(key, runs), *all_done(key, runs, n)]
+        return [ended(key, runs[0], RunEnd.FAILED, "bad"), over(key)]
+
+    found = bench([planned(0), planned(1)], script)
+    assert found.scheduler.told == [
+        ("handed_out", "00-r0"),
+        ("tested", "00-r0"),
+        ("finished", "00-r0", {}),
+        ("handed_out", "01-r0"),
+        ("failed", "01-r0"),
+    ]
+
+
+# --- Deaths and errors ---------------------------------------------------------------------------
 
 
 def test_a_run_whose_process_died_goes_on_in_the_same_child(bench):
-    def script(key, runs, n):
-        return [died(key)] if n == 1 else all_done(key, runs, n)
-
-    found = bench([planned(0)], script)
-    assert [exclusive for _, exclusive in found.executor.jobs] == [False, False]
+    found = bench([planned(0)], at_first(process_dies()))
+    assert found.executor.exclusive == [False, False]
     assert found.study.ends == [("00-r0 child 0", "FINISHED")]
     assert found.study.tags["00-r0 child 0"]["ecg_mlflow.attempt"] == 2
+    assert found.display.notes == ["it died; it goes on from iteration 0"]
 
 
 def test_three_deaths_fail_the_run_and_not_the_study(bench):
@@ -304,10 +361,11 @@ def test_three_deaths_fail_the_run_and_not_the_study(bench):
         return [died(key)] if runs == ["00-r0"] else all_done(key, runs, n)
 
     found = bench([planned(0), planned(1)], script)
-    assert [keys for keys, _ in found.executor.jobs] == [["00-r0"]] * MOST_DEATHS + [["01-r0"]]
-    assert found.books.failures == {"00-r0": "3 processes died under it; the last: it died"}
+    assert found.executor.jobs == [["00-r0"]] * MOST_DEATHS + [["01-r0"]]
+    reason = "FAILED: 3 processes died under it; the last: it died"
+    assert found.display.ends == {"00-r0": reason}
     assert found.study.tags["00-r0 child 0"]["ecg_mlflow.died"] == 3
-    assert found.books.done == ["01-r0"]
+    assert found.display.done == ["01-r0"]
 
 
 def test_deaths_count_anew_when_the_run_has_got_further(bench):
@@ -316,7 +374,7 @@ def test_deaths_count_anew_when_the_run_has_got_further(bench):
             return all_done(key, runs, n)
         return [Event(key, {REPORT: Saved(runs[0], n)}), died(key)]
 
-    assert bench([planned(0)], script).books.done == ["00-r0"]
+    assert bench([planned(0)], script).display.done == ["00-r0"]
 
     def stuck(key, runs, n):
         return [Event(key, {REPORT: Saved(runs[0], 7)}), died(key)]
@@ -332,288 +390,237 @@ def test_after_a_kill_for_want_of_memory_a_run_is_tried_alone(
 ):
     counter = iter(counts)
     monkeypatch.setattr(dispatch, "count_oom_kills", lambda: next(counter))
-
-    def script(key, runs, n):
-        return [died(key, -signal.SIGKILL)] if n == 1 else all_done(key, runs, n)
-
-    found = bench([planned(0)], script)
-    assert [flag for _, flag in found.executor.jobs] == [False, exclusive]
+    found = bench([planned(0)], at_first(process_dies(-signal.SIGKILL)))
+    assert found.executor.exclusive == [False, exclusive]
 
 
-def test_out_of_memory_in_a_run_is_tried_alone_on_the_device(bench):
-    def script(key, runs, n):
-        if n > 1:
-            return all_done(key, runs, n)
-        rest = [done(key, run) for run in runs[1:]]
-        end = ended(key, runs[0], RunEnd.OUT_OF_MEMORY)
-        return [end, *rest, Outcome(key, OutcomeState.DONE)]
-
-    found = bench([planned(i) for i in range(3)], script, branches=3)
-    assert found.executor.jobs[1] == (["00-r0"], True)
-    assert sorted(found.books.done) == ["00-r0", "01-r0", "02-r0"]
-
-
-def test_a_run_that_was_short_of_memory_keeps_the_device_to_itself_whatever_ends_it_later(bench):
+def test_out_of_memory_in_a_run_is_tried_alone_on_the_device_whatever_ends_it_later(bench):
     def script(key, runs, n):
         if n == 1:
-            return [ended(key, runs[0], RunEnd.OUT_OF_MEMORY), Outcome(key, OutcomeState.DONE)]
+            rest = [ended(key, run, RunEnd.DONE) for run in runs[1:]]
+            return [ended(key, runs[0], RunEnd.OUT_OF_MEMORY), *rest, over(key)]
         return [died(key)] if n == 2 else all_done(key, runs, n)
 
-    found = bench([planned(0)], script)
-    assert [exclusive for _, exclusive in found.executor.jobs] == [False, True, True]
-    assert found.books.done == ["00-r0"]
+    found = bench([planned(i) for i in range(3)], script, branches=3, at_once=True)
+    assert found.executor.jobs[1:] == [["00-r0"], ["00-r0"]]
+    assert found.executor.exclusive == [False, True, True]
+    assert sorted(found.display.done) == ["00-r0", "01-r0", "02-r0"]
 
 
 @pytest.mark.parametrize("how", ["died", RunEnd.OUT_OF_MEMORY, RunEnd.BUSY, RunEnd.LOST])
 def test_a_run_that_is_tried_again_comes_before_those_that_wait(bench, how):
-    def script(key, runs, n):
-        if n > 1:
-            return all_done(key, runs, n)
-        if how == "died":
-            return [died(key)]
-        return [ended(key, runs[0], how), Outcome(key, OutcomeState.DONE)]
-
+    script = at_first(process_dies()) if how == "died" else at_first(ends(how), process())
     found = bench([planned(i) for i in range(3)], script, at_once=True)
-    assert [keys for keys, _ in found.executor.jobs] == [
-        ["00-r0"], ["00-r0"], ["01-r0"], ["02-r0"]
-    ]  # fmt: skip
+    assert found.executor.jobs == [["00-r0"], ["00-r0"], ["01-r0"], ["02-r0"]]
 
 
 @pytest.mark.parametrize("state", [OutcomeState.DIED, OutcomeState.FAILED])
-def test_branches_that_are_tried_each_alone_come_before_those_that_wait(bench, state):
-    def script(key, runs, n):
-        return [Outcome(key, state, reason="it ended")] if n == 1 else all_done(key, runs, n)
-
+def test_branches_are_tried_each_alone_and_before_those_that_wait(bench, state):
+    script = at_first(process(state, reason="it ended"))
     found = bench([planned(i) for i in range(4)], script, branches=2, at_once=True)
-    first, *again, last = [keys for keys, _ in found.executor.jobs]
+    first, *again, last = found.executor.jobs
     assert first == ["00-r0", "01-r0"]
     assert sorted(again) == [["00-r0"], ["01-r0"]]
     assert last == ["02-r0", "03-r0"]
 
 
-def test_the_branches_of_a_process_that_died_are_tried_each_alone(bench):
-    def script(key, runs, n):
-        return [died(key)] if n == 1 else all_done(key, runs, n)
-
-    found = bench([planned(i) for i in range(3)], script, branches=3)
-    assert sorted(keys for keys, _ in found.executor.jobs[1:]) == [["00-r0"], ["01-r0"], ["02-r0"]]
-
-
 def test_an_error_of_several_branches_is_looked_for_in_each_alone(bench):
     def script(key, runs, n):
         if "01-r0" in runs:
-            reason = {"reason": "a bad op", "error": "trace", "error_type": "ValueError"}
-            return [Outcome(key, OutcomeState.FAILED, **reason)]
+            return [over(key, OutcomeState.FAILED, reason="a bad op", error_type="ValueError")]
         return all_done(key, runs, n)
 
-    found = bench([planned(i) for i in range(3)], script, branches=3)
-    assert found.books.failures == {"01-r0": "a bad op"}
-    assert sorted(found.books.done) == ["00-r0", "02-r0"]
+    found = bench([planned(i) for i in range(3)], script, branches=3, at_once=True)
+    assert found.display.ends == {"01-r0": "FAILED: a bad op"}
+    assert sorted(found.display.done) == ["00-r0", "02-r0"]
 
 
 def test_an_error_of_a_run_s_own_fails_it_at_once(bench):
-    def script(key, runs, n):
-        return [ended(key, runs[0], RunEnd.FAILED, "bad"), Outcome(key, OutcomeState.DONE)]
-
-    found = bench([planned(0)], script)
+    found = bench([planned(0)], at_first(ends(RunEnd.FAILED, "bad"), process()))
     assert len(found.executor.jobs) == 1
-    assert found.books.failures == {"00-r0": "bad"}
+    assert found.display.ends == {"00-r0": "FAILED: bad"}
     assert found.study.ends == [("00-r0 child 0", "FAILED")]
     assert "ecg_mlflow.died" not in found.study.tags["00-r0 child 0"]
 
 
-def test_a_run_whose_checkpoint_is_lost_begins_anew_in_another_child(bench):
-    def script(key, runs, n):
-        if n > 1:
-            return all_done(key, runs, n)
-        return [ended(key, runs[0], RunEnd.LOST, "damaged"), Outcome(key, OutcomeState.DONE)]
+def test_a_job_that_ends_without_a_word_on_its_run_fails_it(bench):
+    found = bench([planned(0)], at_first(process()))
+    assert "without a word" in found.display.ends["00-r0"]
 
-    found = bench([RunDecision(planned(0), ResumeAction.CONTINUE, known("old", attempt=4))], script)
+
+def test_a_run_whose_checkpoint_is_lost_begins_anew_in_another_child(bench):
+    script = at_first(ends(RunEnd.LOST, "damaged"), process())
+    found = bench([decided(planned(0), "CONTINUE", "old", attempt=4)], script)
     assert found.study.ends == [("old", "KILLED"), ("00-r0 child 1", "FINISHED")]
     assert found.study.tags["old"]["ecg_mlflow.replaced"] == "00-r0 child 1"
     assert found.study.tags["00-r0 child 1"]["ecg_mlflow.attempt"] == 6
 
 
 @pytest.mark.parametrize("kind", [StorageFullError, TrackingError])
-def test_what_is_wrong_with_the_machine_ends_the_study(bench, kind):
-    def script(key, runs, n):
-        error_type = f"{kind.__module__}.{kind.__name__}"
-        return [Outcome(key, OutcomeState.FAILED, reason="no room", error_type=error_type)]
-
+def test_what_is_wrong_with_the_machine_ends_the_study_unless_it_is_stopping(bench, kind):
+    error_type = f"{kind.__module__}.{kind.__name__}"
+    script = at_first(process(OutcomeState.FAILED, reason="no room", error_type=error_type))
     with pytest.raises(kind, match="no room"):
         bench([planned(0), planned(1)], script)
-
-
-@pytest.mark.parametrize("kind", [StorageFullError, TrackingError])
-def test_it_does_not_come_between_a_stop_and_its_end(bench, kind):
-    def script(key, runs, n):
-        error_type = f"{kind.__module__}.{kind.__name__}"
-        return [Outcome(key, OutcomeState.FAILED, reason="no room", error_type=error_type)]
-
     found = bench([planned(0)], script, settle=True)
     assert found.study.ends == [("00-r0 child 0", "KILLED")]
 
 
-def test_a_job_that_ends_without_a_word_on_its_run_fails_it(bench):
-    found = bench([planned(0)], lambda key, runs, n: [Outcome(key, OutcomeState.DONE)])
-    assert "without a word" in found.books.failures["00-r0"]
-
-
-def test_a_stop_is_heard_before_a_run_is_opened(bench):
-    def stop():
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        bench([planned(0)], stop=stop)
-
-
 # --- Giving up -----------------------------------------------------------------------------------
 
-
-def came_to(key, run):
-    return Event(key, {REPORT: Evaluated(run, [(0, {"f1": 0.5})])})
+GIVEN_UP = at_first(is_evaluated, ends(RunEnd.PRUNED, "worse"), process())
 
 
-def pruned(key, run):
-    return ended(key, run, RunEnd.PRUNED, "worse")
+def is_evaluated_and_done(key, runs, n):
+    return [is_evaluated(key, runs), *all_done(key, runs, n)]
+
+
+def worse(*runs):
+    """Say that these are given up when the first run of all was evaluated."""
+    return {"00-r0": [Withdrawal(run, "worse") for run in runs]}
 
 
 def test_a_run_under_way_is_marked_in_the_store_before_its_worker_is_told(bench):
-    def script(key, runs, n):
-        return [came_to(key, runs[0]), pruned(key, runs[0]), Outcome(key, OutcomeState.DONE)]
-
     run = planned(0)
-    found = bench([run], script, given_up={"00-r0": [Withdrawal(run, "worse")]})
-    assert found.executor.letters == [("00-r0 #1", {"prune": "00-r0", "reason": "worse"})]
+    found = bench([run], GIVEN_UP, given_up=worse(run))
+    assert found.executor.messages == [("00-r0 #1", {"prune": "00-r0", "reason": "worse"})]
     assert found.marked == [["00-r0 child 0"]]
     assert found.study.tags["00-r0 child 0"]["ecg_mlflow.pruned"] == "worse"
     assert found.study.ends == [("00-r0 child 0", "KILLED")]
-    assert found.books.given_up == {"00-r0": "worse"}
-    assert found.books.failures == {}
+    assert found.display.ends == {"00-r0": "worse"}
+    assert "failed" not in {what for what, *_ in found.scheduler.told}
 
 
 def test_the_end_of_a_trial_is_stored_in_its_own_child_and_before_anything_that_follows(bench):
-    taken_over = RunDecision(planned(0), ResumeAction.REUSE, known("other study's"))
-    first, second = planned(0, repetition=1), planned(0, repetition=2)
+    first, second = planned(0), planned(0, repetition=2)
+    taken_over = decided(planned(0, repetition=1), "REUSE", "other study's")
     trial = SimpleNamespace(runs=(taken_over.run, first, second))
     of_other = SimpleNamespace(runs=(taken_over.run,))
     end = SimpleNamespace(tags=lambda: {"end": "pruned"})
-
-    def script(key, runs, n):
-        return [came_to(key, runs[0]), pruned(key, runs[0]), Outcome(key, OutcomeState.DONE)]
-
+    starts = [RunDecision(run, ResumeAction.START) for run in (first, second)]
     found = bench(
-        [
-            taken_over,
-            RunDecision(first, ResumeAction.START),
-            RunDecision(second, ResumeAction.START),
-        ],
-        script,
-        given_up={"00-r1": [Withdrawal(first, "worse"), Withdrawal(second, "worse")]},
-        ends={"00-r1": [(trial, end), (of_other, end)]},
+        [taken_over, *starts],
+        GIVEN_UP,
+        given_up=worse(first, second),
+        ended_trials={"00-r0": [(trial, end), (of_other, end)]},
         at_once=True,
     )
-    assert list(found.study.tags) == ["00-r1 child 0"]
-    stored = list(found.study.tags["00-r1 child 0"])
+    assert list(found.study.tags) == ["00-r0 child 0"]
+    stored = list(found.study.tags["00-r0 child 0"])
     assert stored.index("trial") < stored.index("end") < stored.index("ecg_mlflow.pruned")
 
 
 def test_all_repetitions_of_a_trial_are_given_up_the_waiting_ones_unopened(bench):
     first, second = planned(0), planned(0, repetition=1)
-
-    def script(key, runs, n):
-        return [came_to(key, runs[0]), pruned(key, runs[0]), Outcome(key, OutcomeState.DONE)]
-
-    given_up = {"00-r0": [Withdrawal(first, "worse"), Withdrawal(second, "worse")]}
-    found = bench([first, second], script, given_up=given_up, at_once=True)
-    assert [keys for keys, _ in found.executor.jobs] == [["00-r0"]]
+    found = bench([first, second], GIVEN_UP, given_up=worse(first, second), at_once=True)
+    assert found.executor.jobs == [["00-r0"]]
     assert set(found.study.tags) == {"00-r0 child 0"}
-    assert found.books.given_up == {"00-r0": "worse", "00-r1": "worse"}
+    assert found.display.ends == {"00-r0": "worse", "00-r1": "worse"}
 
 
 def test_a_waiting_run_that_is_in_the_store_already_ends_there(bench):
-    first = planned(0)
-    old = RunDecision(planned(0, repetition=1), ResumeAction.CONTINUE, known("old"))
-
-    def script(key, runs, n):
-        return [came_to(key, runs[0]), *all_done(key, runs, n)]
-
-    found = bench(
-        [RunDecision(first, ResumeAction.START), old],
-        script,
-        given_up={"00-r0": [Withdrawal(old.run, "worse")]},
-        at_once=True,
-    )
+    old = decided(planned(0, repetition=1), "CONTINUE", "old")
+    decisions = [RunDecision(planned(0), ResumeAction.START), old]
+    found = bench(decisions, is_evaluated_and_done, given_up=worse(old.run), at_once=True)
     assert ("old", "KILLED") in found.study.ends
     assert found.study.tags["old"]["ecg_mlflow.pruned"] == "worse"
 
 
 def test_a_run_whose_process_dies_after_it_was_given_up_is_not_tried_again(bench):
-    def script(key, runs, n):
-        return [came_to(key, runs[0]), died(key)]
-
     run = planned(0)
-    found = bench([run], script, given_up={"00-r0": [Withdrawal(run, "worse")]})
+    found = bench([run], at_first(is_evaluated, process_dies()), given_up=worse(run))
     assert len(found.executor.jobs) == 1
     assert found.study.ends == [("00-r0 child 0", "KILLED")]
-    assert found.books.given_up == {"00-r0": "worse"}
+    assert found.display.ends == {"00-r0": "worse"}
 
 
 def test_a_run_that_ends_before_it_hears_of_it_is_finished(bench):
-    def script(key, runs, n):
-        return [came_to(key, runs[0]), *all_done(key, runs, n)]
-
     run = planned(0)
-    found = bench([run], script, given_up={"00-r0": [Withdrawal(run, "worse")]})
+    found = bench([run], is_evaluated_and_done, given_up=worse(run))
     assert found.study.ends == [("00-r0 child 0", "FINISHED")]
-    assert found.books.done == ["00-r0"]
+    assert found.display.done == ["00-r0"]
 
 
 def test_a_run_that_has_left_the_grid_is_dropped_without_a_word(bench):
     first, second = planned(0), planned(1)
-
-    def script(key, runs, n):
-        return [came_to(key, runs[0]), *all_done(key, runs, n)]
-
     given_up = {"00-r0": [Withdrawal(second, "no longer in the grid", is_pruned=False)]}
-    found = bench([first, second], script, given_up=given_up, at_once=True)
-    assert found.books.given_up == {}
-    assert found.books.done == ["00-r0"]
+    found = bench([first, second], is_evaluated_and_done, given_up=given_up, at_once=True)
+    assert found.display.ends == {}
+    assert found.display.done == ["00-r0"]
 
 
 def test_a_pruned_run_that_another_driver_left_running_is_ended(bench):
-    decision = RunDecision(planned(0), ResumeAction.PRUNED, known("old", "RUNNING"))
+    decision = decided(planned(0), "PRUNED", "old", "RUNNING")
     found = bench([decision])
     assert found.study.ends == [("old", "KILLED")]
     assert "pruned in another session" in found.study.tags["old"]["ecg_mlflow.pruned"]
     found = bench([decision], tags={"old": {"ecg_mlflow.pruned": "worse"}})
     assert found.study.tags["old"]["ecg_mlflow.pruned"] == "worse"
     assert found.executor.jobs == []
-    assert found.books.taken == ["00-r0"]
 
 
 def test_a_pruned_run_that_was_reaped_still_delivers_what_its_checkpoint_holds(bench):
-    entry = known("old", "KILLED", is_pruned=True)
-    found = bench([RunDecision(planned(0), ResumeAction.PRUNED, entry)])
-    assert found.study.ends == []
+    decision = decided(planned(0), "PRUNED", "old", is_pruned=True)
+    assert bench([decision]).study.ends == []
     path = checkpoint_path("old")
     save_checkpoint(path, Checkpoint({"pending": []}, {}))
-    found = bench([RunDecision(planned(0), ResumeAction.PRUNED, entry)])
-    assert found.study.ends == [("old", "KILLED")]
+    assert bench([decision]).study.ends == [("old", "KILLED")]
     assert not path.exists()
 
 
-def test_the_scheduler_is_told_of_everything(bench):
-    def script(key, runs, n):
-        if runs == ["00-r0"]:
-            return [came_to(key, runs[0]), *all_done(key, runs, n)]
-        return [ended(key, runs[0], RunEnd.FAILED, "bad"), Outcome(key, OutcomeState.DONE)]
+# --- The test records ----------------------------------------------------------------------------
 
-    found = bench([planned(0), planned(1)], script)
-    assert found.scheduler.told == [
-        ("handed out", "00-r0"),
-        ("tested", "00-r0"),
-        ("finished", {}),
-        ("handed out", "01-r0"),
-        ("failed", "01-r0"),
-    ]
+
+@pytest.fixture
+def final(bench):
+    """Score two finished runs of a trial, and leave a third one, which is scored."""
+
+    def go(script, **options):
+        runs = [planned(0, repetition) for repetition in range(3)]
+        metrics = {0: {"f1": 0.5}, 1: {"f1": 0.5}, 2: {"f1": 0.5, "test_f1": 0.5}}
+        return bench(
+            [decided(run, "SKIP", run.key, "FINISHED") for run in runs],
+            script,
+            score=[SimpleNamespace(runs=runs, metrics=metrics)],
+            at_once=True,
+            branches=3,
+            **options,
+        )
+
+    return go
+
+
+def scores(key, runs, n):
+    return [over(key, value={"test_f1": 0.5})]
+
+
+def test_each_run_of_a_finalist_is_scored_once(final):
+    found = final(scores)
+    assert found.executor.jobs == [["00-r0"], ["00-r1"]]
+    assert found.scheduler.told == [("scored", f"00-r{i}", {"test_f1": 0.5}) for i in range(2)]
+    assert found.dispatcher.n_unscored == 0
+    assert (found.study.tags, found.study.ends) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("state", "n_times", "n_jobs", "n_unscored"),
+    [
+        (OutcomeState.DIED, 1, 3, 0),
+        (OutcomeState.DIED, 99, 2 * MOST_DEATHS, 2),
+        (OutcomeState.FAILED, 99, 2, 2),
+    ],
+)
+def test_a_death_is_tried_again_and_an_error_is_told(final, state, n_times, n_jobs, n_unscored):
+    def script(key, runs, n):
+        return [over(key, state, reason="no model")] if n <= n_times else scores(key, runs, n)
+
+    found = final(script)
+    assert (len(found.executor.jobs), found.dispatcher.n_unscored) == (n_jobs, n_unscored)
+    said = "its test records could not be scored: no model"
+    assert found.display.notes == [said] * n_unscored
+    assert found.study.ends == []
+
+
+def test_scoring_that_is_stopped_leaves_its_run_as_it_is(final):
+    found = final(lambda key, runs, n: [over(key, OutcomeState.CANCELLED)], settle=True)
+    assert (found.study.ends, found.dispatcher.n_unscored) == ([], 0)

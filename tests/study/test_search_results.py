@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 from ecg_mlflow.study.grid_file import load_grid_file
 from ecg_mlflow.study.search_results import best_grid_file
 
@@ -27,16 +30,12 @@ research = Research(
 '''
 
 
-class Trial:
-    """What the best trial shows of itself."""
-
-    def options(self):
-        return {"size": 2, "way": "b", "lr": 0.001234}
-
-
 def test_it_is_the_study_s_file_with_one_configuration(tmp_path):
     path = tmp_path / "best.py"
-    path.write_text(best_grid_file(SOURCE, Trial(), "ways", "f1 0.9000\nin study x"))
+    path.write_text(SOURCE)
+    whole = replace(load_grid_file(path).research, name="ways")
+    trial = SimpleNamespace(options=lambda: {"size": 2, "way": "b", "lr": 0.001234})
+    path.write_text(best_grid_file(SOURCE, whole, trial, "f1 0.9000 in study x"))
     research = load_grid_file(path).research
     (config,) = research.grid
     assert config.alias() == {"size": "2", "way": "b", "lr": "0.001234"}
@@ -45,3 +44,5 @@ def test_it_is_the_study_s_file_with_one_configuration(tmp_path):
     assert research.name == "ways best"
     assert research.update_grid is None
     assert "# f1 0.9000 in study x" in path.read_text()
+    beyond = SimpleNamespace(options=lambda: {"size": 3, "way": "b", "lr": 0.001234})
+    assert best_grid_file(SOURCE, whole, beyond, "") is None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import pytest
-from boards import ListSampler, Table, ToldGridSampler, asked, entry, told
+from boards import F1, Table, asked, entry, told
 
 from ecg_mlflow.grids import Grid, Option
 from ecg_mlflow.search.objective import Objective
 from ecg_mlflow.search.pruners import Hyperband, Median, SuccessiveHalving
 from ecg_mlflow.search.sampler import TrialState
+from ecg_mlflow.study.descriptions import Counts
 from ecg_mlflow.study.grid_update import GridUpdate
 from ecg_mlflow.study.resume import KnownRuns, ResumeAction
 from ecg_mlflow.training.schedule import Schedule
@@ -23,8 +24,12 @@ def layouts(n):
     return Option("layout", [f"c{i}" for i in range(n)])
 
 
+def keys(decisions):
+    return [one.run.key for one in decisions]
+
+
 def actions(decisions):
-    return [(decision.run.key, decision.action) for decision in decisions]
+    return [(one.run.key, one.action) for one in decisions]
 
 
 # --- What is next --------------------------------------------------------------------------------
@@ -34,93 +39,88 @@ def test_a_grid_is_listed_at_once_repetitions_outermost_and_the_longest_first():
     table = Table(layouts(3), exhaustive=True, repetitions=2)
     for config, seconds in zip(table.scheduler._known.values(), (1.0, 9.0, 5.0), strict=True):
         object.__setattr__(config, "seconds", seconds)
-    assert [one.run.key for one in table.open()] == [
-        "01-r0", "02-r0", "00-r0", "01-r1", "02-r1", "00-r1"
-    ]  # fmt: skip
+    assert keys(table.open()) == ["01-r0", "02-r0", "00-r0", "01-r1", "02-r1", "00-r1"]
     assert table.next_keys() == []
-    assert table.scheduler.n_runs == 6
+    assert table.scheduler.counts == Counts(6)
 
 
 def test_a_part_of_a_grid_keeps_its_numbers():
     table = Table(layouts(4), exhaustive=True, chosen=[1, 3])
-    assert [one.run.key for one in table.open()] == ["01-r0", "03-r0"]
-    assert table.scheduler.n_runs == 2
+    assert keys(table.open()) == ["01-r0", "03-r0"]
+    assert table.scheduler.counts.n_runs == 2
 
 
 def test_a_sampler_is_asked_when_runs_are_wanted_and_not_before():
     table = Table(layouts(3), repetitions=2)
     assert table.open() == []
-    assert table.sampler.n_asked == 0
-    assert table.next_keys() == ["00-r0", "00-r1"]
-    assert table.next_keys() == ["01-r0", "01-r1"]
-    assert table.scheduler.n_runs == 6
-    assert table.next_keys() == ["02-r0", "02-r1"]
-    assert table.next_keys() == []
+    assert table.events == []
+    assert [table.next_keys() for _ in range(2)] == [["00-r0", "00-r1"], ["01-r0", "01-r1"]]
+    assert table.scheduler.counts.n_runs == 6
+    assert [table.next_keys() for _ in range(2)] == [["02-r0", "02-r1"], []]
 
 
 def test_a_trial_that_cannot_be_trained_is_told_and_the_next_one_asked_for():
-    table = Table(layouts(1))
-    table.sampler.configs += list(layouts(2))[1:]
-    table.scheduler._plan.planner.refused = ["layout_c1"]
-    table.scheduler._known.clear()
+    table = Table(layouts(3), refused=["layout_c1"], chosen=[0])
     table.open()
-    assert table.next_keys() == ["00-r0"]
-    assert table.next_keys() == []
-    assert table.sampler.told == {1: ("failed", [], "it can't be")}
+    assert [table.next_keys() for _ in range(3)] == [["00-r0"], ["02-r0"], []]
+    assert table.told == {1: ("failed", [], "it can't be")}
     assert table.notes == ["trial 1 can't be trained: it can't be"]
 
 
 # --- What is told --------------------------------------------------------------------------------
 
-
-def test_the_value_of_a_trial_is_the_mean_over_its_repetitions():
-    table = Table(layouts(1), repetitions=3)
-    table.open()
-    for key, f1 in zip(table.next_keys(), (0.5, 0.6, 1.0), strict=True):
-        assert table.sampler.told == {}
-        table.finish(key, f1)
-    assert table.sampler.told == {0: ("complete", [pytest.approx(0.7)], "")}
+BOTH = (F1, Objective("loss", False))
 
 
-def test_a_repetition_that_failed_is_left_out_of_the_mean():
-    table = Table(layouts(1), repetitions=2)
-    table.open()
-    first, second = table.next_keys()
-    table.fail(first)
-    table.finish(second, 0.25)
-    assert table.sampler.told == {0: ("complete", [0.25], "")}
+@pytest.mark.parametrize(
+    ("reached", "objectives", "expected"),
+    [
+        ([{"f1": 0.5}, {"f1": 0.6}, {"f1": 1.0}], (F1,), ("complete", [0.7], "")),
+        ([None, {"f1": 0.25}], (F1,), ("complete", [0.25], "")),
+        ([None, None], (F1,), ("failed", [], "all 2 runs failed")),
+        ([{"accuracy": 1.0}], (F1,), ("failed", [], "its runs have no value of f1")),
+        ([{"f1": 0.5, "loss": 2}, {"f1": 0.7, "loss": 4}], BOTH, ("complete", [0.6, 3.0], "")),
+    ],
+)
+@pytest.mark.parametrize("exhaustive", [False, True])
+def test_the_value_of_a_trial_is_the_mean_over_its_finished_repetitions(
+    reached, objectives, expected, exhaustive
+):
+    table = Table(
+        layouts(1), repetitions=len(reached), objectives=objectives, exhaustive=exhaustive
+    )
+    for key, metrics in zip(keys(table.open()) or table.next_keys(), reached, strict=True):
+        assert table.told == {}
+        if metrics is None:
+            table.fail(key)
+        else:
+            table.scheduler.finished(table.run(key), metrics)
+    state, values, note = expected
+    assert table.told == {0: (state, pytest.approx(values), note)}
+    n_failed = reached.count(None)
+    assert table.scheduler.counts == Counts(len(reached), len(reached) - n_failed, n_failed)
 
 
-def test_a_trial_fails_with_all_its_repetitions_or_without_the_objective():
-    table = Table(layouts(2), repetitions=2)
-    table.open()
-    for key in table.next_keys():
-        table.fail(key)
-    for key in table.next_keys():
-        table.scheduler.finished(table.run(key), {"accuracy": 1.0})
-    assert table.sampler.told == {
-        0: ("failed", [], "all 2 runs failed"),
-        1: ("failed", [], "its runs have no value of f1"),
-    }
-
-
-def test_several_objectives_are_told_in_their_order():
-    objectives = (Objective("f1", True), Objective("loss", False))
-    table = Table(layouts(1), repetitions=2, objectives=objectives)
-    table.open()
-    first, second = table.next_keys()
-    table.finish(first, 0.5, loss=2.0)
-    table.finish(second, 0.7, loss=4.0)
-    assert table.sampler.told == {0: ("complete", [pytest.approx(0.6), 3.0], "")}
+def test_a_score_on_the_test_records_is_added_to_what_a_run_has_reached():
+    table = Table(layouts(1), exhaustive=True)
+    table.finish(*keys(table.open()), 0.5)
+    table.scheduler.scored(table.run("00-r0"), {"test_f1": 0.25})
+    assert table.scheduler.trials[0].metrics == {0: {"f1": 0.5, "test_f1": 0.25}}
+    assert table.scheduler.n_scored == 1
 
 
 # --- Pruning -------------------------------------------------------------------------------------
 
 
-def test_trials_are_compared_at_equal_epochs_and_all_repetitions_are_given_up():
-    table = Table(layouts(3), repetitions=2, pruner=ASHA)
+def under_way(n, **options):
+    """Return a table with the runs of so many trials under way, and their keys by trial."""
+    table = Table(layouts(n), **options)
     table.open()
-    good, bad = table.next_keys(), table.next_keys()
+    return table, *(table.next_keys() for _ in range(n))
+
+
+def test_trials_are_compared_at_equal_epochs_and_all_repetitions_are_given_up():
+    table, good, bad = under_way(2, repetitions=2, pruner=ASHA)
     for key in good:
         table.test(key, 1, 0.8)
         table.test(key, 2, 0.9)
@@ -128,16 +128,21 @@ def test_trials_are_compared_at_equal_epochs_and_all_repetitions_are_given_up():
     assert table.given_up() == []
     table.test(bad[1], 1, 0.70)
     assert table.given_up() == bad
-    state, (value,), note = table.sampler.told[1]
-    assert (state, value) == ("pruned", pytest.approx(0.775))
-    assert note == "pruned at epoch 1: f1 0.7750 there, where 1 of 1 others were better"
-    assert table.scheduler.n_runs == 6
+    assert table.told == {
+        1: (
+            "pruned",
+            [pytest.approx(0.775)],
+            "pruned at epoch 1: f1 0.7750 there, where 1 of 1 others were better",
+        )
+    }
+    assert table.scheduler.counts == Counts(4, pruned=2)
+    table.finish(bad[0], 0.2)  # before it heard of it
+    assert table.scheduler.counts == Counts(4, finished=1, pruned=1)
+    assert len(table.told) == 1
 
 
 def test_nobody_is_judged_by_the_faster_of_two_repetitions():
-    table = Table(layouts(2), repetitions=2, pruner=ASHA)
-    table.open()
-    good, late = table.next_keys(), table.next_keys()
+    table, good, late = under_way(2, repetitions=2, pruner=ASHA)
     for key in good:
         table.test(key, 1, 0.8)
     table.test(late[0], 1, 0.1)
@@ -148,26 +153,21 @@ def test_nobody_is_judged_by_the_faster_of_two_repetitions():
 
 def test_with_the_second_repetition_a_trial_is_judged_again_among_those_that_have_one():
     table = Table(layouts(3), exhaustive=True, repetitions=2, pruner=ASHA)
-    (a0, b0, c0, a1, b1, _) = (one.run.key for one in table.open())
+    (a0, b0, c0, a1, b1, _) = keys(table.open())
     for key, f1 in ((a0, 0.5), (b0, 0.6), (c0, 0.7)):
-        table.scheduler.handed_out(table.run(key))
-        table.test(key, 1, f1)
+        table.test(table.hand_out(key), 1, f1)
         table.finish(key, f1)
     # Less than each of the three first repetitions, but nobody else has a second one yet.
-    table.scheduler.handed_out(table.run(a1))
-    table.test(a1, 1, 0.3)
+    table.test(table.hand_out(a1), 1, 0.3)
     assert table.given_up() == []
     # b was better than a with the first repetition; the mean of both is not.
-    table.scheduler.handed_out(table.run(b1))
-    table.test(b1, 1, 0.1)
+    table.test(table.hand_out(b1), 1, 0.1)
     assert table.given_up() == [b1]
-    assert table.sampler.told[1][2].endswith("where 1 of 1 others were better")
+    assert table.told[1][2].endswith("where 1 of 1 others were better")
 
 
 def test_who_has_failed_is_waited_for_no_longer_and_does_not_count():
-    table = Table(layouts(3), repetitions=2, pruner=ASHA)
-    table.open()
-    good, late, torn = table.next_keys(), table.next_keys(), table.next_keys()
+    table, good, late, torn = under_way(3, repetitions=2, pruner=ASHA)
     for key in good:
         table.test(key, 1, 0.5)
     table.test(late[0], 1, 0.1)
@@ -180,9 +180,7 @@ def test_who_has_failed_is_waited_for_no_longer_and_does_not_count():
 
 
 def test_who_has_come_further_is_judged_by_where_it_stands():
-    table = Table(layouts(2), pruner=ASHA)
-    table.open()
-    (first,), (second,) = table.next_keys(), table.next_keys()
+    table, (first,), (second,) = under_way(2, pruner=ASHA)
     table.test(first, 1, 0.5)
     table.test(first, 3, 0.6)
     # A run that is gone on with tells all its evaluations at once.
@@ -190,75 +188,48 @@ def test_who_has_come_further_is_judged_by_where_it_stands():
     assert table.given_up() == []
 
 
+@pytest.mark.parametrize(
+    ("values", "given_up", "options"),
+    [
+        ([0.0, 0.0, math.nan], [2], {}),  # ties go on
+        ([0.2, 0.3], [1], {"objectives": (Objective("f1", maximize=False),)}),
+        ([0.5, 0.1, 0.9, 0.6, 0.4], [4], {"pruner": Median(min_epochs=1, min_trials=3)}),
+    ],
+    ids=["nan", "less is better", "the median waits for enough others"],
+)
+def test_who_is_given_up_at_the_first_rung(values, given_up, options):
+    table, *trials = under_way(len(values), **{"pruner": ASHA, **options})
+    for (key,), value in zip(trials, values, strict=True):
+        table.test(key, 1, value)
+    assert table.given_up() == [trials[i][0] for i in given_up]
+
+
 def test_a_trial_is_judged_at_the_first_evaluation_after_a_rung():
     pruner = SuccessiveHalving(eta=2, min_epochs=1)  # rungs 1, 2, 4, 8
-    table = Table(layouts(2), pruner=pruner, test_every="3 epochs")
-    table.open()
-    (first,), (second,) = table.next_keys(), table.next_keys()
+    table, (first,), (second,) = under_way(2, pruner=pruner, test_every="3 epochs")
     assert table.scheduler.trials[0].rungs == (3.0, 6.0)
     table.test(first, 3, 0.9)
     table.test(second, 3, 0.1)
     assert table.given_up() == [second]
 
 
-def test_a_nan_is_worse_than_anything_and_ties_go_on():
-    table = Table(layouts(3), pruner=ASHA)
-    table.open()
-    (a,), (b,), (c,) = (table.next_keys() for _ in range(3))
-    table.test(a, 1, 0.0)
-    table.test(b, 1, 0.0)
-    assert table.given_up() == []
-    table.test(c, 1, math.nan)
-    assert table.given_up() == [c]
-
-
-def test_of_a_loss_less_is_better():
-    loss = Objective("f1", maximize=False)
-    table = Table(layouts(2), pruner=ASHA, objectives=(loss,))
-    table.open()
-    (a,), (b,) = table.next_keys(), table.next_keys()
-    table.test(a, 1, 0.2)
-    table.test(b, 1, 0.3)
-    assert table.given_up() == [b]
-
-
 def test_brackets_are_compared_among_themselves():
-    pruner = Hyperband(eta=3, min_epochs=1)
-    table = Table(layouts(20), pruner=pruner)
-    table.open()
-    keys = [table.next_keys()[0] for _ in range(20)]
-    brackets = {key: table.scheduler.trials[int(key[:2])].bracket for key in keys}
-    assert set(brackets.values()) == {0, 1, 2}
-    best: dict[int, str] = {}
-    for key in keys:
+    table, *runs = under_way(20, pruner=Hyperband(eta=3, min_epochs=1))
+    trials = table.scheduler.trials
+    for number, (key,) in enumerate(runs):
         for epoch in range(1, 9):
-            if table.scheduler.trials[int(key[:2])].is_running:
-                table.test(key, epoch, 1 / (1 + int(key[:2])))
-        best.setdefault(brackets[key], key)
-    # Of each bracket with rungs, the first to come is the best and survives.
-    survivors = {key for key in keys if table.scheduler.trials[int(key[:2])].is_running}
-    assert {best[0], best[1]} <= survivors
-    assert {key for key in keys if brackets[key] == 2} <= survivors, "it has no rung before the end"
-
-
-def test_the_median_waits_for_enough_others():
-    table = Table(layouts(5), pruner=Median(min_epochs=1, min_trials=3))
-    table.open()
-    keys = [table.next_keys()[0] for _ in range(5)]
-    for key, f1 in zip(keys, (0.5, 0.1, 0.9, 0.6, 0.4), strict=True):
-        table.test(key, 1, f1)
-    assert table.given_up() == [keys[4]]
-
-
-def test_what_ends_before_it_hears_of_it_is_finished_all_the_same():
-    table = Table(layouts(2), pruner=ASHA, repetitions=2)
-    table.open()
-    good, bad = table.next_keys(), table.next_keys()
-    for key in (*good, *bad):
-        table.test(key, 1, 0.9 if key in good else 0.1)
-    table.finish(bad[0], 0.2)
-    assert table.sampler.told == {1: table.sampler.told[1]}
-    assert table.scheduler.trials[1].n_runs == 2
+            if trials[number].is_running:
+                table.test(key, epoch, 1 / (1 + number))
+    by_bracket = {
+        bracket: [one.is_running for one in trials.values() if one.bracket == bracket]
+        for bracket in {one.bracket for one in trials.values()}
+    }
+    assert by_bracket.keys() == {0, 1, 2}
+    # Of each bracket with rungs, the first to come is the best; the last has none before the end.
+    assert by_bracket[0][0]
+    assert by_bracket[1][0]
+    assert all(by_bracket[2])
+    assert not all(by_bracket[0])
 
 
 # --- Repetitions for those in contention ---------------------------------------------------------
@@ -266,54 +237,53 @@ def test_what_ends_before_it_hears_of_it_is_finished_all_the_same():
 
 def test_a_grid_repeats_the_best_third_after_a_first_pass():
     table = Table(layouts(9), exhaustive=True, repetitions=3, adaptive=True)
-    first = [one.run.key for one in table.open()]
+    first = keys(table.open())
     assert len(first) == 9
     for i, key in enumerate(first):
         assert table.next_keys() == []
         table.finish(key, i / 10)
-    second = table.next_keys()
-    assert second == ["06-r1", "07-r1", "08-r1"]
-    assert {table.sampler.told[i][0] for i in range(6)} == {"complete"}
-    assert table.scheduler.n_runs == 12
+    assert table.next_keys() == ["06-r1", "07-r1", "08-r1"]
+    assert {table.told[i][0] for i in range(6)} == {"complete"}
+    assert table.scheduler.counts.n_runs == 12
     table.finish("06-r1", 1.0)  # mean 0.8, and the others 0.4
     table.finish("07-r1", 0.1)
     table.finish("08-r1", 0.0)
     assert table.next_keys() == ["06-r2"]
     table.finish("06-r2", 0.0)
-    assert table.sampler.told[6] == ("complete", [pytest.approx((0.6 + 1.0 + 0.0) / 3)], "")
-    assert len(table.sampler.told) == 9
+    assert table.told[6] == ("complete", [pytest.approx((0.6 + 1.0 + 0.0) / 3)], "")
+    assert len(table.told) == 9
 
 
 def test_a_search_repeats_who_is_among_the_best_third_so_far():
     table = Table(layouts(4), repetitions=2, adaptive=True)
     table.open()
-    assert table.next_keys() == ["00-r0"]
-    table.finish("00-r0", 0.5)
-    assert table.next_keys() == ["00-r1"]
-    table.finish("00-r1", 0.1)
-    assert table.sampler.told[0] == ("complete", [pytest.approx(0.3)], "")
-    assert table.next_keys() == ["01-r0"]
-    table.finish("01-r0", 0.4)  # less than the first one's first repetition
-    assert table.sampler.told[1] == ("complete", [0.4], "")
-    assert table.next_keys() == ["02-r0"]
-    table.finish("02-r0", 0.6)
+    # The second trial reaches less than the first one's first repetition, whatever its second.
+    for key, f1 in (("00-r0", 0.5), ("00-r1", 0.1), ("01-r0", 0.4), ("02-r0", 0.6)):
+        assert table.next_keys() == [key]
+        table.finish(key, f1)
+    assert table.told == {
+        0: ("complete", [pytest.approx(0.3)], ""),
+        1: ("complete", [0.4], ""),
+    }
     assert table.next_keys() == ["02-r1"]
 
 
-# --- What the ledger has -------------------------------------------------------------------------
+# --- What the store has --------------------------------------------------------------------------
 
 
 def test_what_is_finished_is_told_and_not_trained():
-    known_runs = KnownRuns(
-        [entry("layout_c0 r0", metrics={"f1": 0.5})],
-        {"layout_c1 r0": entry("layout_c1 r0", metrics={"f1": 0.75})},
-    )
+    reused = entry("layout_c1 r0", metrics={"f1": 0.75})
+    known_runs = KnownRuns([entry("layout_c0 r0", metrics={"f1": 0.5})], {"layout_c1 r0": reused})
     table = Table(layouts(3), known_runs=known_runs)
     assert table.open() == []
-    assert actions(table.scheduler.next_runs()) == [("00-r0", ResumeAction.SKIP)]
-    assert actions(table.scheduler.next_runs()) == [("01-r0", ResumeAction.REUSE)]
-    assert table.sampler.told == {0: ("complete", [0.5], ""), 1: ("complete", [0.75], "")}
-    assert actions(table.scheduler.next_runs()) == [("02-r0", ResumeAction.START)]
+    assert [actions(table.scheduler.next_runs()) for _ in range(3)] == [
+        [("00-r0", ResumeAction.SKIP)],
+        [("01-r0", ResumeAction.REUSE)],
+        [("02-r0", ResumeAction.START)],
+    ]
+    assert table.told == {0: ("complete", [0.5], ""), 1: ("complete", [0.75], "")}
+    assert table.scheduler.counts == Counts(3, finished=2)
+    assert table.scheduler.reused == [reused]
 
 
 def test_trials_of_an_earlier_session_are_told_again_as_they_were_then():
@@ -330,40 +300,20 @@ def test_trials_of_an_earlier_session_are_told_again_as_they_were_then():
             entry("layout_c3 r0", "KILLED", tags=asked(3, configs[3])),
         ]
     )
-    events = []
-    sampler = Recorder(configs, events)
-    table = Table(layouts(5), known_runs=known_runs, sampler=sampler)
+    table = Table(layouts(5), known_runs=known_runs)
     assert actions(table.open()) == [
         ("00-r0", ResumeAction.SKIP),
         ("02-r0", ResumeAction.START),  # had not been started when the driver died
         ("01-r0", ResumeAction.SKIP),
         ("03-r0", ResumeAction.CONTINUE),
     ]
-    assert events == [
+    assert table.events == [
         *("ask 0", "ask 1", "tell 0 complete [0.4]", "ask 2", "ask 3"),
         "tell 1 complete [0.7]",  # its end was seen, and not stored any more
     ]
     (stored,) = table.scheduler.ends()
     assert (stored[1].number, stored[1].n_asked, stored[1].order) == (1, 4, 1)
     assert table.next_keys() == ["04-r0"]
-
-
-class Recorder(ListSampler):
-    """Keeps the order of what it is asked and told."""
-
-    def __init__(self, configs, events):
-        super().__init__(configs)
-        self.events = events
-
-    def ask(self):
-        trial = super().ask()
-        if trial is not None:
-            self.events.append(f"ask {trial.number}")
-        return trial
-
-    def tell(self, number, state, values=(), note=""):
-        super().tell(number, state, values, note)
-        self.events.append(f"tell {number} {state.value} {[*values]}")
 
 
 def test_runs_that_were_taken_over_are_so_again_between_the_same_choices():
@@ -376,10 +326,9 @@ def test_runs_that_were_taken_over_are_so_again_between_the_same_choices():
         ],
         {f"layout_c{i} r0": entry(f"layout_c{i} r0", metrics={"f1": i / 10}) for i in (1, 2)},
     )
-    events = []
-    table = Table(layouts(4), known_runs=known_runs, sampler=Recorder(configs, events))
+    table = Table(layouts(4), known_runs=known_runs)
     table.open()
-    assert events == [
+    assert table.events == [
         *("ask 0", "ask 1", "tell 1 complete [0.1]", "ask 2", "tell 2 complete [0.2]"),
         *("tell 0 failed []", "ask 3"),
     ]
@@ -388,36 +337,31 @@ def test_runs_that_were_taken_over_are_so_again_between_the_same_choices():
 @pytest.mark.parametrize("told_before", [True, False])
 def test_a_pruned_trial_stays_so_where_its_driver_died_in_the_middle_of_it(told_before):
     (config,) = layouts(1)
-    known = told(0, config, PRUNED, [0.25], n_asked=1, order=0)
+    tags = asked(0, config)
+    known = told(0, config, PRUNED, [0.25], n_asked=1, order=0) if told_before else tags
     known_runs = KnownRuns(
         [
-            entry(
-                "layout_c0 r0",
-                "KILLED",
-                is_pruned=not told_before,
-                tags=known if told_before else asked(0, config),
-            ),
-            entry("layout_c0 r1", "RUNNING", tags=asked(0, config)),
+            entry("layout_c0 r0", "KILLED", is_pruned=not told_before, tags=known),
+            entry("layout_c0 r1", "RUNNING", tags=tags),
         ]
     )
     table = Table(layouts(1), known_runs=known_runs, repetitions=3, pruner=ASHA)
     assert actions(table.open()) == [("00-r0", ResumeAction.PRUNED), ("00-r1", ResumeAction.PRUNED)]
     assert table.next_keys() == []
-    assert table.sampler.told[0][:2] == ("pruned", [0.25] if told_before else [])
+    assert table.told[0][:2] == ("pruned", [0.25] if told_before else [])
+    assert table.scheduler.counts == Counts(2, pruned=2)
 
 
 def test_the_curves_of_finished_runs_count_when_others_are_judged():
-    known_runs = KnownRuns([entry("layout_c0 r0", metrics={"f1": 0.9})])
     table = Table(
         layouts(2),
         exhaustive=True,
-        known_runs=known_runs,
+        known_runs=KnownRuns([entry("layout_c0 r0", metrics={"f1": 0.9})]),
         pruner=ASHA,
         read_tests=lambda one: [(9, {"f1": 0.8}), (89, {"f1": 0.9})],
     )
     table.open()
-    table.scheduler.handed_out(table.run("01-r0"))
-    table.test("01-r0", 1, 0.7)
+    table.test(table.hand_out("01-r0"), 1, 0.7)
     assert table.given_up() == ["01-r0"]
 
 
@@ -428,15 +372,17 @@ def test_a_failed_run_that_is_tried_again_changes_nothing_that_was_told():
     table = Table(layouts(1), known_runs=known_runs)
     assert actions(table.open()) == [("00-r0", ResumeAction.REPLACE)]
     table.finish("00-r0", 0.5)
-    assert table.sampler.told == {0: ("failed", [], "")}
+    assert table.told == {0: ("failed", [], "")}
     assert table.scheduler.ends() == []
 
 
 # --- The grid changes ----------------------------------------------------------------------------
 
 
-def grid_update(function, rule="last"):
-    return GridUpdate(function, Schedule.parse(rule))
+def changing(n, function, rule="last", **options):
+    """Return a table over a grid that the grid file changes."""
+    update = GridUpdate(function, Schedule.parse(rule))
+    return Table(layouts(n), grid_update=update, **{"exhaustive": True, **options})
 
 
 def test_a_grid_can_grow_when_all_of_it_is_done():
@@ -446,9 +392,9 @@ def test_a_grid_can_grow_when_all_of_it_is_done():
         seen.append(list(results["f1"]))
         return Grid(layouts(4)) if len(results) == 2 else None
 
-    table = Table(layouts(2), exhaustive=True, grid_update=grid_update(once_more))
-    for i, decision in enumerate(table.open()):
-        table.finish(decision.run.key, float(i))
+    table = changing(2, once_more)
+    for i, key in enumerate(keys(table.open())):
+        table.finish(key, float(i))
     assert seen == [[0.0, 1.0]]
     assert table.next_keys() == ["02-r0", "03-r0"]
     table.finish("02-r0", 2.0)
@@ -459,31 +405,25 @@ def test_a_grid_can_grow_when_all_of_it_is_done():
 
 
 def test_what_has_not_begun_and_has_left_the_grid_is_dropped():
-    table = Table(
-        layouts(5),
-        exhaustive=True,
-        repetitions=2,
-        grid_update=grid_update(lambda results: Grid(Option("layout", ["c0", "c4"])), 0),
-    )
+    smaller = Grid(Option("layout", ["c0", "c4"]))
+    table = changing(5, lambda results: smaller, 0, repetitions=2)
     table.open()
     for key in ("00-r0", "00-r1", "01-r0"):
-        table.scheduler.handed_out(table.run(key))
+        table.hand_out(key)
     table.finish("00-r0", 0.5)
     table.finish("00-r1", 0.5)
     assert table.given_up() == ["02-r0", "02-r1", "03-r0", "03-r1"]
     assert sorted(table.scheduler.trials) == [0, 1, 4], "what has begun goes on"
-    assert table.scheduler.n_runs == 6
+    assert table.scheduler.counts == Counts(6, finished=2)
     assert table.notes == ["after 1 configurations the grid file has changed the grid"]
 
 
 def test_the_results_tell_options_state_and_means():
     seen = {}
+    table = changing(1, lambda results: seen.update(results.to_dict("list")))
     grid = Option("layout", ["c0"]) * Option("lr", [0.1, 0.2])
-
-    def look(results):
-        seen.update(results.to_dict("list"))
-
-    table = Table(grid, exhaustive=True, repetitions=2, grid_update=grid_update(look))
+    update = table.scheduler._grid_update
+    table = Table(grid, exhaustive=True, repetitions=2, grid_update=update)
     for decision in table.open():
         key = decision.run.key
         table.finish(key, 0.5 + decision.run.repetition / 10) if key[1] == "0" else table.fail(key)
@@ -491,8 +431,7 @@ def test_the_results_tell_options_state_and_means():
     assert seen["lr"] == [0.1, 0.2]
     assert seen["layout"] == ["c0", "c0"]
     assert seen["runs"] == [2, 0]
-    assert seen["f1"][0] == pytest.approx(0.55)
-    assert math.isnan(seen["f1"][1])
+    assert seen["f1"] == [pytest.approx(0.55), pytest.approx(math.nan, nan_ok=True)]
 
 
 def test_a_study_that_is_gone_on_with_changes_its_grid_as_it_did_before():
@@ -502,24 +441,13 @@ def test_a_study_that_is_gone_on_with_changes_its_grid_as_it_did_before():
         calls.append(list(results["layout"]))
         return Grid(layouts(4)) if len(results) == 2 else None
 
-    # The second ended before the first.
+    ended = {0: 20, 1: 10, 2: 30}  # the second ended before the first
     known_runs = KnownRuns(
-        [
-            entry("layout_c0 r0", metrics={"f1": 0.1}, ended_ms=20),
-            entry("layout_c1 r0", metrics={"f1": 0.2}, ended_ms=10),
-            entry("layout_c2 r0", metrics={"f1": 0.3}, ended_ms=30),
-        ]
+        [entry(f"layout_c{i} r0", metrics={"f1": 0.1}, ended_ms=ms) for i, ms in ended.items()]
     )
-    table = Table(
-        layouts(2),
-        exhaustive=True,
-        known_runs=known_runs,
-        grid_update=grid_update(second_half, "%2"),
-    )
+    table = changing(2, second_half, "%2", known_runs=known_runs)
     assert actions(table.open()) == [
-        ("00-r0", ResumeAction.SKIP),
-        ("01-r0", ResumeAction.SKIP),
-        ("02-r0", ResumeAction.SKIP),
+        *((f"0{i}-r0", ResumeAction.SKIP) for i in range(3)),
         ("03-r0", ResumeAction.START),
     ]
     assert calls == [["c1", "c0"]]
@@ -530,19 +458,14 @@ def test_the_last_is_the_one_after_which_nothing_is_left_also_when_gone_on_with(
     known_runs = KnownRuns(
         [entry(f"layout_c{i} r0", metrics={"f1": 0.5}, ended_ms=i) for i in range(3)]
     )
-    look = grid_update(lambda results: calls.append(len(results)))
-    Table(layouts(3), exhaustive=True, known_runs=known_runs, grid_update=look).open()
+    changing(3, lambda results: calls.append(len(results)), known_runs=known_runs).open()
     assert calls == [3]
 
 
 def test_what_was_begun_in_an_earlier_session_is_not_dropped():
+    smaller = Grid(Option("layout", ["c0"]))
     known_runs = KnownRuns([entry("layout_c2 r0", "KILLED")])
-    table = Table(
-        layouts(4),
-        exhaustive=True,
-        known_runs=known_runs,
-        grid_update=grid_update(lambda results: Grid(Option("layout", ["c0"])), 0),
-    )
+    table = changing(4, lambda results: smaller, 0, known_runs=known_runs)
     table.open()
     table.finish("00-r0", 0.5)
     assert table.given_up() == ["01-r0", "03-r0"]
@@ -550,17 +473,8 @@ def test_what_was_begun_in_an_earlier_session_is_not_dropped():
 
 def test_a_sampler_goes_on_with_the_new_grid():
     new = Grid(Option("layout", ["x", "y"]))
-    table = Table(layouts(3), grid_update=grid_update(lambda results: new, 0))
+    table = changing(3, lambda results: new, 0, exhaustive=False)
     table.open()
     table.finish(table.next_keys()[0], 0.5)
-    assert table.sampler.grids == [new]
     assert table.next_keys() == ["01-r0"]
     assert table.scheduler.trials[1].options() == {"layout": "x"}
-
-
-def test_the_grid_sampler_is_told_of_everything():
-    table = Table(layouts(2), exhaustive=True)
-    assert isinstance(table.sampler, ToldGridSampler)
-    for decision in table.open():
-        table.finish(decision.run.key, 1.0)
-    assert set(table.sampler.told) == {0, 1}

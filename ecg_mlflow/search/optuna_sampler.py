@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import optuna
@@ -32,7 +32,7 @@ from optuna.trial import TrialState as OptunaState
 
 from ecg_mlflow.errors import SearchError
 from ecg_mlflow.grids import ConfigAlias, Grid
-from ecg_mlflow.search.sampler import Trial, TrialState, ended
+from ecg_mlflow.search.sampler import Trial, TrialState
 from ecg_mlflow.search.space import Space, configuration
 
 N_STARTUP = 10
@@ -46,6 +46,18 @@ _TO_OPTUNA = {
 }
 
 MakeSampler: TypeAlias = "Callable[[int, int], BaseSampler]"
+
+
+class _Asked(NamedTuple):
+    """A trial that was handed out: what it tries, its Optuna study and its place in that."""
+
+    config: ConfigAlias
+    study: optuna.Study
+    place: int
+
+    def told(self) -> FrozenTrial:
+        """Return what Optuna knows of it."""
+        return self.study.get_trials(deepcopy=False)[self.place]
 
 
 class OptunaSampler:
@@ -104,9 +116,7 @@ class OptunaSampler:
         self._is_stateless = is_stateless or sampler is None
         self._storage = InMemoryStorage()
         self._studies: list[optuna.Study] = []
-        self._trials: list[Trial] = []
-        self._places: list[tuple[optuna.Study, int]] = []
-        """By number, the trial's study and its number there."""
+        self._asked: list[_Asked] = []
         self._numbers: dict[str, int] = {}
         """By the digest of its configuration, the number of each trial, known ones included."""
         self.update(grid)
@@ -114,7 +124,7 @@ class OptunaSampler:
     @property
     def n_trials(self) -> int:
         """How many trials there will be: as many as allowed, or as there are configurations."""
-        n_asked, n_configs = len(self._trials), self._space.n_configs
+        n_asked, n_configs = len(self._asked), self._space.n_configs
         ends = [] if self._limit is None else [self._limit]
         if n_configs is not None:
             ends.append(n_asked + n_configs - self._n_tried_here)
@@ -128,17 +138,25 @@ class OptunaSampler:
         SearchError
             If the grid lacks the known one.
         """
-        number = len(self._trials)
+        number = len(self._asked)
         options = self._known.get(number)
         if options is None and number >= self.n_trials:
             return None
+        config: ConfigAlias | None = None
+        notes: dict[str, Any] = {}
         with quiet():
-            chosen = None
             if options is None or not self._is_stateless:
-                chosen = self._suggested(number) or self._drawn(number)
+                config, notes = self._suggested(number) or self._drawn(number)
             if options is not None:
-                chosen = self._recorded(number, options), chosen[1] if chosen else {}
-            return None if chosen is None else self._hand_out(number, *chosen)
+                config = self._recorded(number, options)
+            if config is None:
+                return None
+            self._add(config, OptunaState.RUNNING, {"number": number}, system_attrs=notes)
+        study = self._studies[-1]
+        self._asked.append(_Asked(config, study, len(study.get_trials(deepcopy=False)) - 1))
+        self._numbers[config.digest] = number
+        self._n_tried_here += 1
+        return Trial(number, config)
 
     def tell(
         self, number: int, state: TrialState, values: Sequence[float] = (), note: str = ""
@@ -148,25 +166,23 @@ class OptunaSampler:
         A COMPLETE one with a value that is not finite has failed. A PRUNED one counts with TPE as
         worse than all that are complete, and with the other samplers for nothing.
         """
-        trial = ended(self._trials, number, state)
-        n = len(self._directions)
-        assert state is not TrialState.COMPLETE or len(values) == n, f"trial {number}: {values}"
-        if state is TrialState.COMPLETE and not all(map(math.isfinite, values)):
-            state, note = TrialState.FAILED, note or f"not finite: {[*map(float, values)]}"
-        study, index = self._places[number]
-        trial_id = self._optuna_trial(number)._trial_id
+        asked, reached = self._asked[number], [*map(float, values)]
+        are_finite = all(map(math.isfinite, reached))
+        if state is TrialState.COMPLETE and not are_finite:
+            state, note = TrialState.FAILED, note or f"not finite: {reached}"
+        trial_id = asked.told()._trial_id
         with quiet():
-            if state is TrialState.PRUNED and n == len(values) == 1 and math.isfinite(values[0]):
+            is_single = len(self._directions) == len(reached) == 1
+            if state is TrialState.PRUNED and is_single and are_finite:
                 # TPE ranks pruned trials by how far they came, and then by value. How far this one
                 # came is not known here, so all have come to step 0. With several objectives Optuna
                 # has no values of pruned trials; they are ranked last.
-                self._storage.set_trial_intermediate_value(trial_id, 0, float(values[0]))
+                self._storage.set_trial_intermediate_value(trial_id, 0, reached[0])
             if note:
                 self._storage.set_trial_user_attr(trial_id, "note", note)
-            reached = [*map(float, values)] if state is TrialState.COMPLETE else None
-            study.tell(index, reached, _TO_OPTUNA[state])
-            self._trials[number] = Trial(number, trial.config, state)
-            if study is not self._studies[-1]:
+            is_complete = state is TrialState.COMPLETE
+            asked.study.tell(asked.place, reached if is_complete else None, _TO_OPTUNA[state])
+            if asked.study is not self._studies[-1]:
                 self._copy(number)
 
     def update(self, grid: Grid) -> None:
@@ -178,31 +194,35 @@ class OptunaSampler:
             If a range leaves the search without an end, because no number of trials was given.
         """
         if self._limit is None and not grid.is_finite:
-            ranges = [one for product in grid.products for one in product if one.range is not None]
+            option = next(one for product in grid.products for one in product if one.range)
             raise SearchError(
-                f"the search would never end, for option {ranges[0].name!r} is "
-                f"{ranges[0].range!r}, which has no last value: say how many configurations to "
-                "try with trials=N"
+                f"the search would never end, for option {option.name!r} is {option.range!r}, "
+                "which has no last value: say how many configurations to try with trials=N"
             )
         self._space = Space(grid)
         for number, options in self._known.items():
             if (config := configuration(grid, options)) is not None:
                 self._numbers.setdefault(config.digest, number)
         with quiet():
-            self._studies.append(_new_study(self._storage, len(self._studies), self._directions))
-            for trial in self._trials:
-                self._copy(trial.number)
-        tried = (self._space.encode(trial.config) for trial in self._trials)
-        self._n_tried_here = sum(params is not None for params in tried)
+            self._studies.append(self._new_study(self._storage, len(self._studies)))
+            for number in range(len(self._asked)):
+                self._copy(number)
+        self._n_tried_here = sum(self._space.encode(one.config) is not None for one in self._asked)
 
     def write_journal(self, path: Path) -> None:
         """Write the search as Optuna's journal, one study for each grid, without suggestions."""
         with quiet():
             storage = JournalStorage(JournalFileBackend(str(path)))
             for generation, study in enumerate(self._studies):
-                copy = _new_study(storage, generation, self._directions)
                 trials = study.get_trials(deepcopy=False)
+                copy = self._new_study(storage, generation)
                 copy.add_trials([trial for trial in trials if trial.user_attrs])
+
+    def _new_study(
+        self, storage: InMemoryStorage | JournalStorage, generation: int
+    ) -> optuna.Study:
+        name = f"search-{generation}" if generation else "search"
+        return optuna.create_study(storage=storage, study_name=name, directions=self._directions)
 
     def _suggested(self, number: int) -> tuple[ConfigAlias, dict[str, Any]] | None:
         """Return what the sampler suggests, with its notes; None without anything new."""
@@ -215,17 +235,17 @@ class OptunaSampler:
                 return config, notes
         return None
 
-    def _drawn(self, number: int) -> tuple[ConfigAlias, dict[str, Any]] | None:
+    def _drawn(self, number: int) -> tuple[ConfigAlias | None, dict[str, Any]]:
         """Return any configuration that was not asked before; None where there is none."""
         earlier = {digest for digest, other in self._numbers.items() if other < number}
         config = self._draw(number, earlier)
         if config is not None and self._numbers.get(config.digest, number) != number:
-            config = self._draw(number, set(self._numbers))  # that is a later trial's, as is known
-        if config is None:
-            return None
+            config = self._draw(number, {*self._numbers})  # that is a later trial's, as is known
+        if config is None or self._is_stateless:
+            return config, {}
         # So the sampler takes note of it as of one of its own, which genetic samplers need to
         # count their generations.
-        return config, {} if self._is_stateless else self._suggestion(number, _N_ATTEMPTS)[1]
+        return config, self._suggestion(number, _N_ATTEMPTS)[1]
 
     def _draw(self, number: int, tried: set[str]) -> ConfigAlias | None:
         return self._space.untried(tried, np.random.default_rng([self._seed, number]))
@@ -257,18 +277,9 @@ class OptunaSampler:
         study.tell(trial, state=OptunaState.FAIL)
         return config, {} if self._is_stateless else dict(notes)
 
-    def _hand_out(self, number: int, config: ConfigAlias, notes: dict[str, Any]) -> Trial:
-        self._add(config, OptunaState.RUNNING, {"number": number}, system_attrs=notes)
-        n_there = len(self._studies[-1].get_trials(deepcopy=False))
-        self._places.append((self._studies[-1], n_there - 1))
-        self._trials.append(Trial(number, config))
-        self._numbers[config.digest] = number
-        self._n_tried_here += 1
-        return self._trials[-1]
-
     def _copy(self, number: int) -> None:
         """Let the current study know of a trial that an earlier grid's has brought to an end."""
-        told, config = self._optuna_trial(number), self._trials[number].config
+        config, told = self._asked[number].config, self._asked[number].told()
         if told.state in _LEARNT_FROM and self._space.encode(config) is not None:
             values, steps = told.values, told.intermediate_values
             attrs = {"copy_of": number}
@@ -282,26 +293,12 @@ class OptunaSampler:
         assert params is not None, f"{config} is not of the grid {self._space.grid!r}"
         fixed = FixedTrial(params)
         self._space.suggest(fixed)  # which notes the distributions
+        distributions = fixed.distributions
         self._studies[-1].add_trial(
             create_trial(
-                params=params,
-                distributions=fixed.distributions,
-                state=state,
-                user_attrs=attrs,
-                **more,
+                params=params, distributions=distributions, state=state, user_attrs=attrs, **more
             )
         )
-
-    def _optuna_trial(self, number: int) -> FrozenTrial:
-        study, index = self._places[number]
-        return study.get_trials(deepcopy=False)[index]
-
-
-def _new_study(
-    storage: InMemoryStorage | JournalStorage, generation: int, directions: list[StudyDirection]
-) -> optuna.Study:
-    name = f"search-{generation}" if generation else "search"
-    return optuna.create_study(storage=storage, study_name=name, directions=directions)
 
 
 @contextmanager

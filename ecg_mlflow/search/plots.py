@@ -6,10 +6,8 @@ spelt as suits the sampler, and a plain grid has none.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ecg_mlflow.search.objective import Objective
@@ -17,7 +15,6 @@ from ecg_mlflow.search.objective import Objective
 if TYPE_CHECKING:
     import optuna
     from matplotlib.figure import Figure
-    from optuna.distributions import BaseDistribution
 
 Options: TypeAlias = "Mapping[str, str | float]"
 
@@ -62,7 +59,7 @@ def figures(
             suffix = f"_{objective.metric.replace('/', '_')}" if len(objectives) > 1 else ""
             shown: dict[str, Any] = {"target_name": objective.metric}
             if len(objectives) > 1:
-                shown["target"] = partial(_value, i)
+                shown["target"] = lambda trial, i=i: trial.values[i]
             drawn[f"optimisation_history{suffix}"] = draw("optimization_history", study, **shown)
             reached = {values[i] for _, values in trials}
             if len(reached) > 1 and study.trials[0].params:
@@ -77,10 +74,6 @@ def figures(
             names = [objective.metric for objective in objectives]
             drawn["pareto_front"] = draw("pareto_front", study, target_names=names)
         return drawn
-
-
-def _value(i: int, trial: optuna.trial.FrozenTrial) -> float:
-    return float(trial.values[i])
 
 
 @contextmanager
@@ -117,56 +110,38 @@ def _study(
 ) -> optuna.Study:
     """Make a study of complete trials, with the options that vary as its parameters."""
     import optuna
-    from optuna.study import StudyDirection
+    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
     from optuna.trial import create_trial
 
-    names = dict.fromkeys(name for options, _ in trials for name in options)
-    columns = {name: _column(options.get(name) for options, _ in trials) for name in names}
-    varied = {name: column for name, column in columns.items() if len(set(column)) > 1}
-    spaces = {name: _space(column) for name, column in varied.items()}
-    ways = (StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE)
-    study = optuna.create_study(directions=[ways[one.maximize] for one in objectives])
-    for place, (_, values) in enumerate(trials):
-        study.add_trial(
-            create_trial(
-                params={name: column[place] for name, column in varied.items()},
-                distributions=spaces,
-                values=list(values),
-            )
-        )
+    params: list[dict[str, Any]] = [{} for _ in trials]
+    distributions: dict[str, BaseDistribution] = {}
+    for name in dict.fromkeys(name for options, _ in trials for name in options):
+        column: list[Any] = [options.get(name, _ABSENT) for options, _ in trials]
+        if len(set(column)) == 1:
+            continue
+        if any(isinstance(cell, str) for cell in column):
+            words = _words(column)
+            column = [words[cell] for cell in column]
+            distributions[name] = CategoricalDistribution(tuple(dict.fromkeys(words.values())))
+        else:
+            low, high = min(column), max(column)
+            is_log = low > 0 and high / low >= _WIDE
+            distributions[name] = FloatDistribution(low, high, log=is_log)
+        for mine, cell in zip(params, column, strict=True):
+            mine[name] = cell
+    study = optuna.create_study(directions=[one.direction for one in objectives])  # type: ignore[misc]
+    for mine, (_, values) in zip(params, trials, strict=True):
+        study.add_trial(create_trial(params=mine, distributions=distributions, values=[*values]))
     return study
 
 
-def _column(cells: Iterable[str | float | None]) -> list[Any]:
-    """Return numbers as they are where all are numbers, and short words otherwise."""
-    found = list(cells)
-    if all(isinstance(cell, int | float) for cell in found):
-        return found
-    words = {cell: _ABSENT if cell is None else str(cell) for cell in found}
-    short = {cell: _shortened(word) for cell, word in words.items()}
-    if len(set(short.values())) < len(set(words.values())):
-        short = words  # they differ in what was left out
-    return [short[cell] for cell in found]
-
-
-def _magnitude(word: str) -> float:
-    """Return what words are ordered by: numbers by their size, others as they came, behind."""
-    try:
-        return float(word)
-    except ValueError:
-        return math.inf
-
-
-def _shortened(word: str) -> str:
+def _words(column: Sequence[str | float]) -> dict[str | float, str]:
+    """Spell the cells of a column, short where they stay apart: numbers first, by their size."""
+    ordered = sorted({*column}, key=lambda cell: (isinstance(cell, str), cell))
     half = _LONGEST // 2
-    return word if len(word) <= _LONGEST else f"{word[: half - 1]}…{word[-half:]}"
-
-
-def _space(column: Sequence[Any]) -> BaseDistribution:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
-
-    if any(isinstance(cell, str) for cell in column):
-        words = sorted(dict.fromkeys(column), key=_magnitude)
-        return CategoricalDistribution(tuple(words))
-    low, high = float(min(column)), float(max(column))
-    return FloatDistribution(low, high, log=low > 0 and high / low >= _WIDE)
+    whole = {cell: str(cell) for cell in ordered}
+    short = {
+        cell: word if len(word) <= _LONGEST else f"{word[: half - 1]}…{word[-half:]}"
+        for cell, word in whole.items()
+    }
+    return short if len({*short.values()}) == len({*whole.values()}) else whole

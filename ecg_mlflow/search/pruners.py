@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from statistics import median
@@ -63,16 +64,12 @@ class SuccessiveHalving(Pruner):
     eta: int = 3
     min_epochs: int = 0
 
-    def __post_init__(self) -> None:
-        _check(self, eta=2, min_epochs=0)
-
     def rungs(self, number: int, epochs: int) -> list[int]:
         """Return ``min_epochs * eta**k``, as far as they lie before the end."""
-        first = self.min_epochs or max(1, epochs // self.eta**3)
-        ages = itertools.takewhile(
-            lambda age: age < epochs, (first * self.eta**k for k in itertools.count())
-        )
-        return [*ages]
+        ages = [self.min_epochs or max(1, epochs // self.eta**3)]
+        while ages[-1] < epochs:
+            ages.append(ages[-1] * self.eta)
+        return ages[:-1]
 
     def keeps(self, merit: float, others: Sequence[float]) -> bool:
         """Say whether it is among the best 1/eta; the first that comes is."""
@@ -98,11 +95,7 @@ class Hyperband(SuccessiveHalving):
         n = len(super().rungs(number, epochs)) + 1
         shares = [math.ceil(n * self.eta ** (n - 1 - s) / (n - s)) for s in range(n)]
         place = int(digest(["bracket", number])[:8], 16) % sum(shares)
-        for bracket, share in enumerate(shares):
-            if place < share:
-                return bracket
-            place -= share
-        raise AssertionError("the shares add up to less than their sum")
+        return bisect(list(itertools.accumulate(shares)), place)
 
 
 @dataclass(frozen=True)
@@ -123,9 +116,6 @@ class Median(Pruner):
     min_epochs: int = 0
     min_trials: int = 4
 
-    def __post_init__(self) -> None:
-        _check(self, min_epochs=0, min_trials=1)
-
     def rungs(self, number: int, epochs: int) -> list[int]:
         """Return every epoch from the first judged to the last but one."""
         return list(range(self.min_epochs or max(1, epochs // 10), epochs))
@@ -142,6 +132,8 @@ PRUNERS: dict[str, type[Pruner]] = {
     "hyperband": Hyperband,
     "median": Median,
 }
+#: Least values of arguments, where 0 makes no sense.
+_LEAST = {"eta": 2, "min_trials": 1}
 
 
 def make_pruner(text: str) -> Pruner | None:
@@ -167,6 +159,8 @@ def make_pruner(text: str) -> Pruner | None:
                 f"= and a whole number, as in {name}:{known[0]}=4"
             )
         arguments[key] = int(value)
+        if arguments[key] < (least := _LEAST.get(key, 0)):
+            raise SearchError(f"pruner argument {key}={value} must be at least {least}")
     return PRUNERS[name](**arguments)
 
 
@@ -176,11 +170,3 @@ def is_among_best(merit: float, others: Sequence[float], eta: int) -> bool:
         return False
     n_kept = max(1, (len(others) + 1) // eta)
     return sum(other > merit for other in others) < n_kept
-
-
-def _check(pruner: object, **least: int) -> None:
-    for name, lowest in least.items():
-        if getattr(pruner, name) < lowest:
-            raise SearchError(
-                f"pruner argument {name}={getattr(pruner, name)} must be at least {lowest}"
-            )

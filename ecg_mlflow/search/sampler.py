@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ecg_mlflow.grids import ConfigAlias, Grid
 
@@ -25,23 +24,11 @@ class TrialState(Enum):
     """It has no values: its runs failed."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A configuration that a sampler has chosen, once.
-
-    Attributes
-    ----------
-    number
-        Its place in the order of the asking, from 0.
-    config
-        What is to be tried.
-    state
-        What the sampler was told of it.
-    """
+class Trial(NamedTuple):
+    """A configuration that a sampler has chosen, once, and its place in the order of the asking."""
 
     number: int
     config: ConfigAlias
-    state: TrialState = TrialState.RUNNING
 
 
 class Sampler(Protocol):
@@ -65,7 +52,7 @@ class Sampler(Protocol):
     def tell(
         self, number: int, state: TrialState, values: Sequence[float] = (), note: str = ""
     ) -> None:
-        """Record the outcome of a trial.
+        """Record the outcome of a trial, once.
 
         Parameters
         ----------
@@ -104,39 +91,30 @@ class GridSampler:
     is_exhaustive = True
 
     def __init__(self, grid: Grid) -> None:
-        self._trials: list[Trial] = []
-        self._waiting = deque(grid.unique()[0])
+        self._asked: set[ConfigAlias] = set()
+        self.update(grid)
 
     @property
     def n_trials(self) -> int:
         """How many have been asked, and how many are left."""
-        return len(self._trials) + len(self._waiting)
+        return len(self._asked) + len(self._waiting)
 
     def ask(self) -> Trial | None:
         """Return the next configuration of the grid."""
         if not self._waiting:
             return None
-        self._trials.append(Trial(len(self._trials), self._waiting.popleft()))
-        return self._trials[-1]
+        trial = Trial(len(self._asked), self._waiting.popleft())
+        self._asked.add(trial.config)
+        return trial
 
     def tell(
         self, number: int, state: TrialState, values: Sequence[float] = (), note: str = ""
     ) -> None:
-        """Check that there is such a trial, and that it was under way."""
-        self._trials[number] = ended(self._trials, number, state)
+        """Learn nothing."""
 
     def update(self, grid: Grid) -> None:
         """Drop what has not been asked; ask for what is new in this grid."""
-        asked = {trial.config for trial in self._trials}
-        self._waiting = deque(config for config in grid.unique()[0] if config not in asked)
+        self._waiting = deque(one for one in grid.unique()[0] if one not in self._asked)
 
     def write_journal(self, path: Path) -> None:
         """Write nothing: a grid is no search."""
-
-
-def ended(trials: Sequence[Trial], number: int, state: TrialState) -> Trial:
-    """Return a trial with the state that it is told, after checking that it may be told this."""
-    assert 0 <= number < len(trials), f"trial {number} was not asked for"
-    assert state is not TrialState.RUNNING, f"trial {number} is told that it is under way"
-    assert trials[number].state is TrialState.RUNNING, f"trial {number} was told before"
-    return replace(trials[number], state=state)

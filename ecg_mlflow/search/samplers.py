@@ -8,15 +8,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 import optuna
-from optuna.distributions import FloatDistribution
 from optuna.samplers import BaseSampler, TPESampler
-from optuna.study import StudyDirection
-from optuna.trial import create_trial
 
 from ecg_mlflow.errors import SearchError
-from ecg_mlflow.grids import Grid
-from ecg_mlflow.search.optuna_sampler import N_STARTUP, MakeSampler, OptunaSampler, quiet
-from ecg_mlflow.search.sampler import GridSampler, Sampler
+from ecg_mlflow.grids import Grid, Option, Uniform
+from ecg_mlflow.search.optuna_sampler import N_STARTUP, MakeSampler, OptunaSampler
+from ecg_mlflow.search.sampler import GridSampler, Sampler, TrialState
 
 _OURS = ("grid", "random", "tpe")
 #: Choose by the trials alone. The others count their samples or generations in Optuna's study.
@@ -25,8 +22,6 @@ _REFUSED = {
     "grid": "write sampler=grid for this package's own, which lists the configurations of the grid",
     "bruteforce": "it tries everything, which sampler=grid does, whose runs all start at once",
     "partialfixed": "it needs another sampler: give options one value in the grid to fix them",
-    "base": "it is what samplers are made of",
-    "basega": "it is what genetic samplers are made of",
 }
 
 
@@ -73,9 +68,9 @@ def make_sampler(
     GridError
         If ``grid`` is to list a grid that has a range.
     """
-    short = _short(name)
     if name.lower() == "grid":
         return GridSampler(grid)
+    short = _short(name)
     make = _maker(name, short)
     if make is not None:
         _try(name, make, directions)
@@ -101,12 +96,9 @@ def _maker(name: str, short: str) -> MakeSampler | None:
         raise SearchError(
             f"there is no sampler {name!r}: choose one of {', '.join(known_samplers())}{hint}"
         )
-    if short == "random":
-        return None
-    if short == "tpe":
-        return _tpe
     make: Callable[..., BaseSampler] = known[short]
-    return lambda seed, _: make(seed=seed)
+    ours: dict[str, MakeSampler | None] = {"random": None, "tpe": _tpe}
+    return ours.get(short, lambda seed, _: make(seed=seed))
 
 
 def _tpe(seed: int, attempt: int) -> BaseSampler:
@@ -132,21 +124,12 @@ def _try(name: str, make: MakeSampler, directions: Sequence[str]) -> None:
     Optuna's samplers load what packages they need, and check how many objectives there are, only
     when they are to suggest something.
     """
+    toy = Grid(Option("x", Uniform(0, 1)) * Option("y", Uniform(0, 1)))
     try:
-        with quiet():
-            senses = [StudyDirection[direction.upper()] for direction in directions]
-            study = optuna.create_study(directions=senses, sampler=make(0, 0))
-            unit = FloatDistribution(0, 1)
-            for x in range(N_STARTUP + 1):
-                params = {"x": x / N_STARTUP, "y": 1 - x / N_STARTUP}
-                values = [float(x)] * len(directions)
-                study.add_trial(
-                    create_trial(
-                        params=params, distributions=dict.fromkeys("xy", unit), values=values
-                    )
-                )
-            trial = study.ask(dict.fromkeys("xy", unit))
-            study.tell(trial, [0.0] * len(directions))
+        n = N_STARTUP + 1
+        sampler = OptunaSampler(toy, n_trials=n, directions=directions, sampler=make, seed=0)
+        while (trial := sampler.ask()) is not None:
+            sampler.tell(trial.number, TrialState.COMPLETE, [trial.number] * len(directions))
     except ImportError as error:
         raise SearchError(
             f"sampler={name} needs a package that is not installed here: {error}. Install it with "
@@ -165,6 +148,7 @@ def _optuna_samplers() -> dict[str, type[BaseSampler]]:
         for name in optuna.samplers.__all__
         if inspect.isclass(found := getattr(optuna.samplers, name))
         and issubclass(found, BaseSampler)
+        and not inspect.isabstract(found)
     }
 
 

@@ -1,8 +1,8 @@
 """Describe a grid as parameters that a sampler chooses, so that it chooses what the grid has.
 
-A first parameter, ``product``, chooses one of the products that the grid is a sum of, where there
-are several. It is followed by a parameter for each option that has more than one value there.
-Options with one value follow from the product, which is how the pairs that ``Option.product``
+A first parameter, ``product``, chooses one of the products that the grid is a sum of, by its place,
+where there are several. It is followed by a parameter for each option that has more than one value
+there. Options with one value follow from the product, which is how the pairs that `Option.product`
 makes stay pairs.
 
 Optuna wants a parameter of one name to have one set of values in the whole study. So options of
@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping
 from functools import cached_property
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -25,10 +24,10 @@ from ecg_mlflow.errors import GridError
 from ecg_mlflow.grids import KV, ConfigAlias, Grid, IntUniform, LogUniform, Option, Range
 from ecg_mlflow.grids.canonical import digest
 
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
+
 Choice: TypeAlias = "str | float | int"
-Params: TypeAlias = "dict[str, Choice]"
-_Domain: TypeAlias = "Mapping[str, KV] | Range"
-"""The values of an option by alias, or its range."""
 
 _RANGE_COUNTS_AS = 10
 """Values that a range is taken to have when products are weighed against each other."""
@@ -38,106 +37,61 @@ _N_DRAWS = 1000
 """Draws after which a grid that is not listed is taken to hold little or nothing new."""
 
 
-class AskedTrial(Protocol):
-    """What is needed of Optuna's trial."""
-
-    def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:
-        """Choose one of these."""
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """Choose a number."""
-
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int:
-        """Choose a whole number."""
-
-
-@dataclass(frozen=True)
-class Dimension:
-    """One parameter of a space.
+class _Axis(NamedTuple):
+    """An option of a product, and the parameter that chooses among its values.
 
     Attributes
     ----------
-    name
-        What it is called.
+    option
+        Its name.
+    range, values
+        What it takes: a range, or values by alias.
+    parameter
+        Name of the parameter; empty where there is one value only.
     choices
-        The aliases that it chooses from; empty for a range.
-    range
-        The range that it draws from, if it does.
+        The aliases in the order in which the parameter has them; empty for a range.
     """
 
-    name: str
+    option: str
+    range: Range | None
+    values: Mapping[str, KV]
+    parameter: str = ""
     choices: tuple[str, ...] = ()
-    range: Range | None = None
 
-    def ask(self, trial: AskedTrial) -> Choice:
+    def suggest(self, trial: BaseTrial) -> KV:
         """Let a trial choose."""
-        span = self.range
+        span, name = self.range, self.parameter
         if isinstance(span, IntUniform):
             # Optuna warns of an upper bound that the steps do not meet.
-            return trial.suggest_int(self.name, span.low, span.last, step=span.step, log=span.log)
-        if span is not None:
-            log = isinstance(span, LogUniform)
-            return trial.suggest_float(self.name, span.low, span.high, log=log)
-        return trial.suggest_categorical(self.name, self.choices)
-
-
-@dataclass(frozen=True)
-class _Product:
-    """One product of a grid: what it is called, its options' values, and who chooses them."""
-
-    label: str
-    domains: Mapping[str, _Domain]
-    dimensions: Mapping[str, Dimension]
-
-    @property
-    def weight(self) -> int:
-        """Number of configurations, for ranges as if they had some few values."""
-        return math.prod(
-            _RANGE_COUNTS_AS if isinstance(domain, Range) else len(domain)
-            for domain in self.domains.values()
-        )
-
-    def suggest(self, trial: AskedTrial) -> ConfigAlias:
-        asked = {name: dimension.ask(trial) for name, dimension in self.dimensions.items()}
-        return ConfigAlias(
-            {name: _value(domain, asked.get(name)) for name, domain in self.domains.items()}
-        )
-
-    def draw(self, rng: np.random.Generator) -> ConfigAlias:
-        return ConfigAlias({name: _drawn(domain, rng) for name, domain in self.domains.items()})
-
-    def params(self, config: Mapping[str, object]) -> Params | None:
-        """Return what the parameters choose for a configuration; None if it is not from here."""
-        if config.keys() != self.domains.keys():
-            return None
-        found = {name: _choice(domain, config[name]) for name, domain in self.domains.items()}
-        if None in found.values():
-            return None
-        return {
-            dimension.name: choice
-            for name, dimension in self.dimensions.items()
-            if (choice := found[name]) is not None
-        }
-
-    def examples(self) -> list[ConfigAlias]:
-        """List few configurations, in the grid's order, that show every value in some place."""
-        columns = [
-            domain.ends() if isinstance(domain, Range) else tuple(domain.values())
-            for domain in self.domains.values()
-        ]
-        n = max(map(len, columns), default=1)
-        places = sorted({tuple(i % len(column) for column in columns) for i in range(n)})
-        return [
-            ConfigAlias(
-                {
-                    name: column[i]
-                    for name, column, i in zip(self.domains, columns, row, strict=True)
-                }
+            return span.kv(
+                trial.suggest_int(name, span.low, span.last, step=span.step, log=span.log)
             )
-            for row in places
-        ]
+        if span is not None:
+            is_log = isinstance(span, LogUniform)
+            return span.kv(trial.suggest_float(name, span.low, span.high, log=is_log))
+        if not name:
+            return next(iter(self.values.values()))
+        return self.values[trial.suggest_categorical(name, self.choices)]
+
+    def choice(self, value: object) -> Choice | None:
+        """Return the choice that stands for a value; None if there is no such value."""
+        identity = digest(value)
+        if self.range is None:
+            return next((alias for alias, kv in self.values.items() if kv.digest == identity), None)
+        kv = self.range.exactly(value)
+        # A number between two that a range gives is in its bounds, but none of its values.
+        if kv is None or not isinstance(kv.value, float | int):
+            return None
+        return kv.value if self.range.kv(kv.value).digest == identity else None
+
+    def draw(self, rng: np.random.Generator) -> KV:
+        if self.range is not None:
+            return self.range.at(rng.random())
+        kvs = [*self.values.values()]
+        return kvs[int(rng.integers(len(kvs)))] if len(kvs) > 1 else kvs[0]
+
+    def examples(self) -> tuple[KV, ...]:
+        return self.range.ends() if self.range is not None else (*self.values.values(),)
 
 
 class Space:
@@ -152,17 +106,32 @@ class Space:
     ----------
     grid
         The grid.
-    dimensions
-        All parameters: the product's, if there is one, then the options' in order of appearance.
     """
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
-        self._choice, self._products = _products(grid)
-        self._by_label = {product.label: product for product in self._products}
-        varied = (one for product in self._products for one in product.dimensions.values())
-        self.dimensions = (*([self._choice] if self._choice else []), *dict.fromkeys(varied))
-        weights = [product.weight for product in self._products]
+        products = dict.fromkeys(grid.products)
+        taken = set(grid.names)
+        self._product = _free("product", taken) if len(products) > 1 else ""
+        #: By an option's name and values, the parameter.
+        parameters: dict[tuple[str, object], tuple[str, tuple[str, ...]]] = {}
+
+        def axis(option: Option) -> _Axis:
+            values = {kv.alias: kv for kv in option.values}
+            if len(values) == 1:
+                return _Axis(option.name, None, values)
+            key = option.name, option.range or frozenset(values)
+            if key not in parameters:
+                is_new = all(name != option.name for name, _ in parameters)
+                name = option.name if is_new else _free(option.name, taken)
+                parameters[key] = name, (*values,)
+            return _Axis(option.name, option.range, values, *parameters[key])
+
+        self._products = [[axis(option) for option in product] for product in products]
+        weights = [
+            math.prod(_RANGE_COUNTS_AS if one.range else len(one.values) for one in axes)
+            for axes in self._products
+        ]
         self._n = sum(weights) if grid.is_finite else None
         self._shares = [weight / sum(weights) for weight in weights]
 
@@ -175,25 +144,32 @@ class Space:
     def _distinct(self) -> list[ConfigAlias]:
         return self.grid.unique()[0]
 
-    def suggest(self, trial: AskedTrial) -> ConfigAlias:
+    def suggest(self, trial: BaseTrial) -> ConfigAlias:
         """Ask a trial for one parameter after the other; return the configuration they make.
 
         Numbers are rounded as their range does.
         """
-        product = self._products[0]
-        if self._choice is not None:
-            product = self._by_label[str(self._choice.ask(trial))]
-        return product.suggest(trial)
+        places = [str(i) for i in range(len(self._products))]
+        place = trial.suggest_categorical(self._product, places) if self._product else 0
+        return ConfigAlias({one.option: one.suggest(trial) for one in self._products[int(place)]})
 
-    def encode(self, config: ConfigAlias) -> Params | None:
+    def encode(self, config: ConfigAlias) -> dict[str, Choice] | None:
         """Return parameters that stand for a configuration; None where the grid does not have it.
 
         It may come from another grid; what counts are its values, whatever their aliases.
         """
-        for product in self._products:
-            params = product.params(config)
-            if params is not None:
-                return {self._choice.name: product.label, **params} if self._choice else params
+        for place, axes in enumerate(self._products):
+            if config.keys() != {one.option for one in axes}:
+                continue
+            choices = [one.choice(config[one.option]) for one in axes]
+            params: dict[str, Choice] = {self._product: str(place)} if self._product else {}
+            for one, choice in zip(axes, choices, strict=True):
+                if choice is None:
+                    break
+                if one.parameter:
+                    params[one.parameter] = choice
+            else:
+                return params
         return None
 
     def draw(self, rng: np.random.Generator) -> ConfigAlias:
@@ -202,7 +178,8 @@ class Space:
         A product is as likely as it has configurations, where a range counts as ten values. Within
         a range, numbers are as likely as the range says.
         """
-        return self._products[int(rng.choice(len(self._products), p=self._shares))].draw(rng)
+        axes = self._products[int(rng.choice(len(self._products), p=self._shares))]
+        return ConfigAlias({one.option: one.draw(rng) for one in axes})
 
     def untried(self, tried: Container[str], rng: np.random.Generator) -> ConfigAlias | None:
         """Draw among the configurations that have not been tried.
@@ -241,8 +218,14 @@ class Space:
             longest of its options has values. One that two products have may show in either's
             place.
         """
-        shown = (config for product in self._products for config in product.examples())
-        return list(dict.fromkeys(shown))
+        shown: dict[ConfigAlias, None] = {}
+        for axes in self._products:
+            columns = [one.examples() for one in axes]
+            n = max(map(len, columns), default=1)
+            for places in sorted({tuple(i % len(kvs) for kvs in columns) for i in range(n)}):
+                cells = zip(axes, columns, places, strict=True)
+                shown[ConfigAlias({one.option: kvs[i] for one, kvs, i in cells})] = None
+        return [*shown]
 
 
 def configuration(grid: Grid, options: Mapping[str, str]) -> ConfigAlias | None:
@@ -258,80 +241,9 @@ def configuration(grid: Grid, options: Mapping[str, str]) -> ConfigAlias | None:
         return None
 
 
-def _products(grid: Grid) -> tuple[Dimension | None, list[_Product]]:
-    """Return the products of a grid, without repeated ones, and the parameter that chooses one."""
-    products = list(dict.fromkeys(grid.products))
-    names, labels = set(grid.names), set[str]()
-    called = _free("product (grid)" if "product" in names else "product", names)
-    known: dict[tuple[str, frozenset[str] | Range], Dimension] = {}
-    found = [
-        _product(_free(_label(product), labels), product, names, known) for product in products
-    ]
-    choices = tuple(one.label for one in found)
-    return Dimension(called, choices) if len(products) > 1 else None, found
-
-
-def _product(
-    label: str,
-    product: Sequence[Option],
-    names: set[str],
-    known: dict[tuple[str, frozenset[str] | Range], Dimension],
-) -> _Product:
-    """Describe a product; `names` are taken, and `known` the parameters of earlier ones."""
-    domains: dict[str, _Domain] = {}
-    dimensions: dict[str, Dimension] = {}
-    for option in product:
-        by_alias = {kv.alias: kv for kv in option.values}
-        domains[option.name] = option.range or by_alias
-        if len(by_alias) == 1:
-            continue
-        key = (option.name, option.range or frozenset(by_alias))
-        if key not in known:
-            varied_before = any(name == option.name for name, _ in known)
-            name = _free(option.name, names) if varied_before else option.name
-            known[key] = Dimension(name, tuple(by_alias), option.range)
-        dimensions[option.name] = known[key]
-    return _Product(label, domains, dimensions)
-
-
-def _label(product: Sequence[Option]) -> str:
-    """Name a product by the values that it fixes, or else by what it varies."""
-    fixed = [
-        f"{option.name}={option.values[0].alias}" for option in product if len(option.values) == 1
-    ]
-    return ", ".join(fixed) or " * ".join(option.name for option in product) or "no options"
-
-
 def _free(name: str, taken: set[str]) -> str:
     """Take a name: this one, or if it is taken, the first with a number that is not."""
     numbered = (f"{name} ({i})" for i in itertools.count(2))
     free = next(one for one in itertools.chain([name], numbered) if one not in taken)
     taken.add(free)
     return free
-
-
-def _value(domain: _Domain, choice: Choice | None) -> KV:
-    """Return the value that was chosen; None where there is only one."""
-    if isinstance(domain, Range):
-        assert isinstance(choice, float | int)
-        return domain.kv(choice)
-    return next(iter(domain.values())) if choice is None else domain[str(choice)]
-
-
-def _choice(domain: _Domain, value: object) -> Choice | None:
-    """Return the choice that stands for a value; None if the domain has no such value."""
-    identity = digest(value)
-    if not isinstance(domain, Range):
-        return next((alias for alias, kv in domain.items() if kv.digest == identity), None)
-    kv = domain.exactly(value)
-    # A number between two that a range gives is in its bounds, but none of its values.
-    if kv is None or not isinstance(kv.value, float | int):
-        return None
-    return kv.value if domain.kv(kv.value).digest == identity else None
-
-
-def _drawn(domain: _Domain, rng: np.random.Generator) -> KV:
-    if isinstance(domain, Range):
-        return domain.at(rng.random())
-    kvs = list(domain.values())
-    return kvs[int(rng.integers(len(kvs)))] if len(kvs) > 1 else kvs[0]

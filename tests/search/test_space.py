@@ -14,7 +14,7 @@ from optuna.trial import FixedTrial
 
 from ecg_mlflow.grids import KV, ConfigAlias, Grid, IntUniform, LogUniform, Option, Uniform
 from ecg_mlflow.search import space as space_module
-from ecg_mlflow.search.space import Dimension, Space
+from ecg_mlflow.search.space import Space
 
 LR = LogUniform(1e-4, 1e-2)
 a, b, c = Option("a", [1, 2]), Option("b", [3, 4, 5]), Option("c", [6])
@@ -117,9 +117,6 @@ def test_only_the_grids_configurations_are_chosen(grid, seed):
         assert space.suggest(FixedTrial(trial.params)) == suggested
         for config in [space.draw(rng), space.untried(set(), rng)]:
             assert belongs(config, grid)
-    dimensions = {dimension.name: dimension for dimension in space.dimensions}
-    assert len(dimensions) == len(space.dimensions)
-    assert domains.keys() <= dimensions.keys()
 
 
 @settings(max_examples=100, deadline=None)
@@ -160,9 +157,9 @@ def test_examples_show_every_value_of_every_product(grid):
 def test_a_configuration_leads_back_to_parameters(grid, seed):
     space = Space(grid)
     config = space.draw(np.random.default_rng(seed))
-    trial = Recorded(space.encode(config))
+    trial = FixedTrial(space.encode(config))
     assert space.suggest(trial) == config
-    assert trial.asked == [*trial.params], "no parameter too many, in their order"
+    assert [*trial.distributions] == [*trial.params], "no parameter too many, in their order"
     renamed = ConfigAlias({name: KV(config[name], "other") for name in reversed(list(config))})
     assert space.encode(renamed) == space.encode(config), "it is known by its values"
     assert space.encode(ConfigAlias({**config.config(), "momentum": 0.9})) is None
@@ -170,14 +167,6 @@ def test_a_configuration_leads_back_to_parameters(grid, seed):
         assert space.encode(ConfigAlias({**config.config(), name: -7.5})) is None
         less = ConfigAlias({key: value for key, value in config.items() if key != name})
         assert space.encode(less) is None or belongs(less, grid)
-
-
-class Recorded(FixedTrial):
-    """Keeps what it is asked for."""
-
-    @property
-    def asked(self):
-        return [*self.distributions]
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
@@ -204,62 +193,56 @@ def test_optuna_can_search_it(sampler, grid, seed):
         study.tell(trial, rng.random())
 
 
+def parameters(grid):
+    """Return what parameters a space has, and what those of lists choose from."""
+    space, found = Space(Grid(grid)), {}
+    for config in space.examples():
+        for name, choice in space.encode(config).items():
+            found.setdefault(name, []).append(choice)
+    return {name: [*dict.fromkeys(choices)] for name, choices in found.items()}
+
+
 def test_products_come_first_and_fixed_options_follow_from_them():
     grid = c * a + Option("x", ["u", "v"]) @ Option("y", [1, 2]) * lr + b
-    assert Space(grid).dimensions == (
-        Dimension("product", ("c=6", "x=u, y=1", "x=v, y=2", "b")),
-        Dimension("a", ("1", "2")),
-        Dimension("lr", range=LR),
-        Dimension("b", ("3", "4", "5")),
-    )
-    config = Space(grid).suggest(FixedTrial({"product": "x=v, y=2", "lr": 0.00123456}))
+    assert parameters(grid) == {
+        "product": ["0", "1", "2", "3"],
+        "a": ["1", "2"],
+        "lr": [1e-4, 1e-2],
+        "b": ["3", "4", "5"],
+    }
+    config = Space(grid).suggest(FixedTrial({"product": "2", "lr": 0.00123456}))
     assert config.config() == {"x": "v", "y": 2, "lr": 0.001235}
 
 
-def test_one_product_needs_no_parameter():
-    assert [one.name for one in Space(Grid(a * c * lr)).dimensions] == ["a", "lr"]
-    assert Space(a * b + a * b).dimensions == Space(Grid(a * b)).dimensions
-    assert Space(Grid()).dimensions == ()
-
-
-def test_products_are_told_apart():
-    assert Space(c * a + c * b + c * lr + a + a * b).dimensions[0].choices == (
-        "c=6",
-        "c=6 (2)",
-        "c=6 (3)",
-        "a",
-        "a * b",
-    )
-    assert Space(Grid() + a).dimensions[0].choices == ("no options", "a")
-
-
-def test_products_with_the_same_values_share_a_parameter():
-    grid = c * lr + a * lr + Option("lr", [1, 2]) + a * Option("lr", [2, 1]) + b * Option("lr", [1])
-    assert [one.name for one in Space(grid).dimensions] == ["product", "lr", "a", "lr (2)", "b"]
-    assert Space(grid).dimensions[3].choices == ("1", "2")
-
-
-def test_parameters_have_names_that_no_option_has():
-    both = Option("product", [1, 2])
-    other = Option("product", LR)
-    assert [one.name for one in Space(both + other).dimensions] == [
-        "product (grid)",
-        "product",
-        "product (2)",
-    ]
-    taken = Option("product (2)", [1, 2]) * Option("product (grid)", [1, 2])
-    assert [one.name for one in Space(both + other + taken).dimensions] == [
-        "product (grid) (2)",
-        "product",
-        "product (3)",
-        "product (2)",
-        "product (grid)",
-    ]
+@pytest.mark.parametrize(
+    ("grid", "names"),
+    [
+        (a * c * lr, ["a", "lr"]),
+        (a * b + a * b, ["a", "b"]),
+        (Grid(), []),
+        # Products with the same values share a parameter.
+        (
+            c * lr
+            + a * lr
+            + Option("lr", [1, 2])
+            + a * Option("lr", [2, 1])
+            + c * Option("lr", [1]),
+            ["product", "lr", "a", "lr (2)"],
+        ),
+        # Parameters have names that no option has.
+        (
+            Option("product", [1, 2]) + Option("product", LR) + Option("product (3)", [1, 2]),
+            ["product (2)", "product", "product (4)", "product (3)"],
+        ),
+    ],
+)
+def test_names_of_parameters(grid, names):
+    assert [*parameters(grid)] == names
 
 
 def test_a_value_that_is_listed_twice_is_one_choice():
     space = Space(Option("a", [1, 1]) * Option("b", [1, 2, 1]))
-    assert space.dimensions == (Dimension("b", ("1", "2")),)
+    assert space.encode(ConfigAlias({"a": 1, "b": 2})) == {"b": "2"}
     assert space.n_configs == 2
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tarfile
 import uuid
 import warnings
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gallery import empty_store, made_once
+from gallery import made_once, new_store
 from studies import Workplace
 
 from ecg_mlflow.records.wfdb_header import import_wfdb
@@ -150,9 +149,7 @@ def write_beats(folder: Path, write_record: WriteRecord, n_records: int = 20) ->
 @pytest.fixture(scope="session")
 def tracking_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """URI of one sqlite store for all studies of this process."""
-    path = tmp_path_factory.mktemp("studies") / "mlflow.db"
-    shutil.copy(empty_store(tmp_path_factory), path)
-    return f"sqlite:///{path}"
+    return new_store(tmp_path_factory, tmp_path_factory.mktemp("studies"))
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,9 +32,11 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
         return folder
 
 
-def empty_store(factory: pytest.TempPathFactory) -> Path:
-    """Return a sqlite file with MLflow's tables, which takes seconds to make; one for all tests."""
-    folder = made_once(
-        factory, "empty", lambda folder: connect(f"sqlite:///{folder / 'mlflow.db'}")
-    )
-    return folder / "mlflow.db"
+def new_store(factory: pytest.TempPathFactory, folder: Path) -> str:
+    """Make a sqlite store in a folder; return its URI.
+
+    It is a copy: MLflow takes seconds to make the tables.
+    """
+    empty = made_once(factory, "empty", lambda folder: connect(f"sqlite:///{folder / 'mlflow.db'}"))
+    shutil.copy(empty / "mlflow.db", folder)
+    return f"sqlite:///{folder / 'mlflow.db'}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -37,6 +37,12 @@ FIELDS = {
     "test_every": "'1 epoch'",
     "optimizer": "Optimizer('adam', learning_rate=1e-2)",
     "demo": "DemoBudget(records=24)",
+}
+#: ... and these, of a study that trains in NumPy, which needs no TensorFlow.
+NUMPY_NET = {
+    "before": "from numpy_net import NumpyNet, unhurried\n",
+    "model": "NumpyNet",
+    "model_arguments": "",
 }
 IMPORTS = (
     "from ecg_mlflow import C, DemoBudget, Grid, KV, Loss, Optimizer, Option, Pipeline, Research\n"
@@ -162,14 +168,5 @@ def reason(run: Run) -> str:
 
 def worker_pids() -> list[int]:
     """List this process's worker processes."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-                command = (folder / "cmdline").read_bytes().split(b"\0")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if parent == os.getpid() and worker_main.__name__.encode() in command:
-                found.append(int(folder.name))
-    return found
+    children = psutil.Process().children()
+    return [one.pid for one in children if worker_main.__name__ in one.cmdline()]

@@ -11,32 +11,28 @@ import random
 import signal
 import time
 from collections import Counter
-from contextlib import suppress
 
 import pytest
 from chaos import (
+    FEW,
+    FINISHED,
     KERAS_GRID,
     N_RUNS,
+    SEED,
     Fault,
+    Lab,
     assert_same,
     commands,
-    first_repetition,
-    opened_lab,
     undisturbed,
 )
-from gallery import empty_store
+from gallery import new_store
 from mlflow import MlflowClient
-from waiting import wait_for
 
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.runs import reopen_run
 from ecg_mlflow.training import save_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-
-#: Of the random moments; another one for another try.
-SEED = int(os.environ.get("CHAOS_SEED", "0"))
-FINISHED = {"status": "FINISHED"}
 
 
 def deaths(branches):
@@ -73,29 +69,26 @@ WORKERS_DEATHS = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def expected(tmp_path_factory, beats):
-    found = undisturbed(tmp_path_factory, beats)
-    assert len(found) == N_RUNS
-    return found
-
-
-@pytest.fixture(scope="module")
-def expected_once(expected):
-    return first_repetition(expected)
+    return undisturbed(tmp_path_factory, beats, *FEW)
 
 
 @pytest.fixture
 def lab(tmp_path, tmp_path_factory, beats):
-    with opened_lab(tmp_path, beats, empty=empty_store(tmp_path_factory)) as lab:
+    with Lab(tmp_path, beats, new_store(tmp_path_factory, tmp_path)) as lab:
         yield lab
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("branches", [1, 3])
-def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(lab, expected, branches):
+def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(
+    lab, tmp_path_factory, beats, branches
+):
+    expected = undisturbed(tmp_path_factory, beats)
+    assert len(expected) == N_RUNS
     # Three runs that share a process take no longer than one.
-    lab.environment["UNHURRIED_S"] = str(0.001 * branches)
+    lab.environment["UNHURRIED_S"] = str(0.004 * branches)
     chance = random.Random(SEED + branches)
     more = ("--branches", str(branches))
     kills = Counter()
@@ -127,10 +120,10 @@ def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(lab, e
         if lab.statuses(parent)["FINISHED"] > N_RUNS - 3:
             break  # what is left may end before this session does
         driver = go_on(death)
-        pid = chance.choice(driver.wait_for(lab.workers))
+        worker = chance.choice(driver.wait_for(lab.workers))
         time.sleep(chance.uniform(0, 6))
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        if worker.is_running():
+            worker.kill()
         driver.wait_for(lambda name=death.name: name in lab.happened())
         time.sleep(chance.uniform(0, 2))
         driver.kill()
@@ -142,125 +135,105 @@ def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(lab, e
     assert driver.wait() == 0, driver.said
     assert "Traceback" not in driver.said
     assert_same(lab, parent, expected)
-    wait_for(lambda: not lab.processes())
 
 
 def test_a_study_of_keras_whose_processes_are_killed_ends_the_same(
     tmp_path, tmp_path_factory, beats
 ):
-    few = ("--configs", "0", "--workers", "1")
-    expected = undisturbed(tmp_path_factory, beats, *few, grid=KERAS_GRID)
-    empty = empty_store(tmp_path_factory)
-    with opened_lab(tmp_path, beats, empty=empty, grid=KERAS_GRID) as lab:
+    one = ("--configs", "0", "--reps", "1")
+    expected = undisturbed(tmp_path_factory, beats, *one, grid=KERAS_GRID)
+    with Lab(tmp_path, beats, new_store(tmp_path_factory, tmp_path), KERAS_GRID) as lab:
         faults = [
-            Fault("worker", save_checkpoint, 3, after=True),
+            Fault("worker", save_checkpoint, 2, after=True),
             Fault("driver", MlflowClient.set_terminated, 1, only=FINISHED),
         ]
-        driver = lab.run(*few, faults=faults)
+        driver = lab.run(*one, "--workers", "1", faults=faults)
         assert driver.wait() == -signal.SIGKILL, driver.said
         assert lab.happened() == {fault.name for fault in faults}
-        resumed = lab.run("--resume", driver.parent, "--workers", "1")
-        assert resumed.wait() == 0, resumed.said
+        lab.finish(driver.parent)
         assert_same(lab, driver.parent, expected)
 
 
-def test_workers_end_with_their_driver_and_reaping_tells_how_to_go_on(lab, expected_once):
-    # The first runs must not be over after the two commands below, however slow the machine is.
-    lab.environment["UNHURRIED_S"] = "0.05"
-    driver = lab.run("--reps", "1")
-    parent = driver.wait_for(lambda: driver.parent)
-    driver.wait_for(lambda: lab.is_training(parent))
+def test_a_study_goes_on_exactly_after_the_death_of_its_driver_and_after_ctrl_c(lab, expected):
+    # A run takes 24 s: none is over before the commands below are, however slow the machine is.
+    lab.environment["UNHURRIED_S"] = "0.03"
+    driver = lab.run_until_it_trains(*FEW)
+    parent = driver.parent
 
     # While it runs it is neither reaped, nor can it be run twice.
-    status, said = lab.call("reap")
-    assert (status, said.strip()) == (0, "nothing to do: no study is without its driver")
-    status, said = lab.call("run", "--resume", parent)
-    assert status == 1
-    assert f"ecg-mlflow: error: study {parent} is being run by process {driver.process.pid}" in said
-    assert "Traceback" not in said
+    reap, second = lab.start("reap"), lab.run("--resume", parent)
+    assert (reap.wait(), second.wait()) == (0, 1)
+    assert reap.said.strip() == "nothing to do: no study is without its driver"
+    error = f"ecg-mlflow: error: study {parent} is being run by process {driver.process.pid}"
+    assert error in second.said
+    assert "Traceback" not in second.said
     assert driver.process.poll() is None
 
     assert lab.workers()
     driver.kill()
-    wait_for(lambda: not lab.processes())
+    lab.wait_until_all_have_ended()
     assert lab.running() != []
-    saved = lab.left_over()
+    saved, n_losses = lab.left_over(), lab.n_losses(parent)
     assert saved
 
     status, said = lab.call("reap")
     assert status == 0
     assert commands(said) == [["run", "--resume", parent]]
     assert lab.running() == []
-    assert lab.client.get_run(parent).info.status == "KILLED"
+    assert lab.status(parent) == "KILLED"
     assert lab.statuses(parent)["KILLED"] >= 1
     assert lab.left_over() == saved, "what the study goes on from is still there"
-    lab.environment["UNHURRIED_S"] = "0"
-    resumed = lab.run("--resume", parent)
-    assert resumed.wait() == 0, resumed.said
-    assert_same(lab, parent, expected_once)
 
-
-@pytest.mark.nightly
-def test_the_start_of_another_study_ends_what_a_dead_driver_has_left(lab):
-    driver = lab.run("--reps", "1")
-    parent = driver.wait_for(lambda: driver.parent)
-    driver.wait_for(lambda: lab.is_training(parent))
-    driver.kill()
-    wait_for(lambda: not lab.workers())
-    lab.environment["UNHURRIED_S"] = "0"
-    other = lab.run("--configs", "0", "--reps", "1", "--epochs", "1", "--experiment", "other")
-    assert other.wait() == 0, other.said
-    assert other.parent != parent
-    assert lab.running() == []
-    assert lab.client.get_run(parent).info.status == "KILLED"
-    assert set(lab.statuses(parent)) <= {"KILLED", "FINISHED"}
-    assert parent in other.said
-    assert commands(other.said) == [["run", "--resume", parent]]
-
-
-@pytest.mark.nightly
-def test_a_second_driver_that_comes_at_the_same_moment_is_turned_away(lab, expected_once):
-    driver = lab.run("--reps", "1")
-    parent = driver.wait_for(lambda: driver.parent)
-    driver.wait_for(lambda: lab.is_training(parent))
-    driver.kill()
-    lab.environment["UNHURRIED_S"] = "0"
-    both = [lab.run("--resume", parent) for _ in range(2)]
-    statuses = [one.wait() for one in both]
-    assert sorted(statuses) == [0, 1], [one.said for one in both]
-    (loser,) = [one for one in both if one.process.returncode == 1]
-    assert f"error: study {parent} is being run by " in loser.said
-    assert_same(lab, parent, expected_once)
-
-
-def test_ctrl_c_saves_every_run_and_the_study_goes_on_exactly(lab, expected_once):
-    driver = lab.run("--reps", "1")
-    parent = driver.wait_for(lambda: driver.parent)
-    driver.wait_for(lambda: lab.is_training(parent))
+    driver = lab.run("--resume", parent)
+    driver.wait_for(lambda: lab.n_losses(parent) > n_losses)
     driver.process.send_signal(signal.SIGINT)
     assert driver.wait() == 130
-    assert driver.resumes_by == ["run", "--resume", parent]
+    assert commands(driver.said) == [["run", "--resume", parent]]
     assert "Traceback" not in driver.said
     assert not lab.processes()
     assert lab.running() == []
-    assert lab.client.get_run(parent).info.status == "KILLED"
+    assert lab.status(parent) == "KILLED"
     killed = [run for run in lab.children(parent) if run.info.status == "KILLED"]
     assert killed
     for run in killed:
         assert f"{run.info.run_id}.npz" in lab.left_over(), "it has trained, and was saved"
 
-    lab.environment["UNHURRIED_S"] = "0"
-    resumed = lab.run(*driver.resumes_by[1:])
-    assert resumed.wait() == 0, resumed.said
-    assert_same(lab, parent, expected_once)
+    lab.finish(parent)
+    assert_same(lab, parent, expected)
 
 
 @pytest.mark.nightly
-def test_a_second_ctrl_c_ends_it_at_once_and_it_can_be_gone_on_with(lab, expected_once):
+def test_another_study_ends_what_a_dead_driver_left_and_of_two_that_resume_it_one_does(
+    lab, expected
+):
+    lab.environment["UNHURRIED_S"] = "0.01"
+    driver = lab.run_until_it_trains(*FEW)
+    parent = driver.parent
+    driver.kill()
+    lab.wait_until_all_have_ended()
+    lab.environment["UNHURRIED_S"] = "0"
+    other = lab.run("--configs", "0", "--reps", "1", "--epochs", "1", "--experiment", "other")
+    assert other.wait() == 0, other.said
+    assert other.parent != parent
+    assert lab.running() == []
+    assert lab.status(parent) == "KILLED"
+    assert set(lab.statuses(parent)) <= {"KILLED", "FINISHED"}
+    assert parent in other.said
+    assert commands(other.said) == [["run", "--resume", parent]]
+
+    both = [lab.run("--resume", parent) for _ in range(2)]
+    statuses = [one.wait() for one in both]
+    assert sorted(statuses) == [0, 1], [one.said for one in both]
+    assert f"error: study {parent} is being run by " in both[statuses.index(1)].said
+    assert_same(lab, parent, expected)
+
+
+@pytest.mark.nightly
+def test_a_second_ctrl_c_ends_it_at_once_and_it_can_be_gone_on_with(lab, expected):
     # An iteration takes 40 s now, longer than a worker is given, and a worker can't stop before
     # it has done its own.
     lab.environment["UNHURRIED_S"] = "4"
-    driver = lab.run("--reps", "1")
+    driver = lab.run(*FEW)
     parent = driver.wait_for(lambda: driver.parent)
     driver.wait_for(lambda: lab.workers() and lab.left_over())
     time.sleep(5)
@@ -269,13 +242,11 @@ def test_a_second_ctrl_c_ends_it_at_once_and_it_can_be_gone_on_with(lab, expecte
     assert driver.process.poll() is None, "it waits for the workers"
     driver.process.send_signal(signal.SIGINT)
     assert driver.wait(20) == 130, "it waits no longer"
-    assert driver.resumes_by == ["run", "--resume", parent]
+    assert commands(driver.said) == [["run", "--resume", parent]]
     assert "Traceback" not in driver.said
-    wait_for(lambda: not lab.processes())
+    lab.wait_until_all_have_ended()
     assert lab.running() == []
 
-    lab.environment["UNHURRIED_S"] = "0"
-    resumed = lab.run(*driver.resumes_by[1:])
-    assert resumed.wait() == 0, resumed.said
-    assert len(lab.children(parent)) == len(expected_once)
-    assert_same(lab, parent, expected_once)
+    lab.finish(parent)
+    assert len(lab.children(parent)) == len(expected)
+    assert_same(lab, parent, expected)

@@ -5,24 +5,27 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ray_nodes import TwoNodes
-from studies import PARENT_TAG, Workplace, grid_text
+from studies import NETWORKS, NUMPY_NET, PARENT_TAG, Workplace, grid_text
+from waiting import wait_for
+
+from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, IDENTITY_TAG, REPLACED_TAG
 
 pytest.importorskip("ray")
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
-#: Each window sleeps a little where the environment says so: it changes nothing that is computed.
-#: The step stands in a package beside the grid file, which no node has in its path.
+#: The network and a step stand in modules and a package beside the grid file, which no node has in
+#: its path. The step sleeps in each window where the environment says so.
 BESIDE = {
-    "steps_of_test/__init__.py": "from .unhurried import unhurried",
-    "steps_of_test/unhurried.py": """
+    "numpy_net.py": (NETWORKS / "numpy_net.py").read_text(),
+    "steps_of_test/__init__.py": "from .slow import unhurried",
+    "steps_of_test/slow.py": """
 from . import sleeping
 
 def unhurried(signal, fs):
@@ -43,9 +46,11 @@ def seconds():
 """,
 }
 GRID = grid_text(
-    before="from steps_of_test import unhurried",
-    grid="Option('layout', ['cna', 'cac']) * Option('input_filters', [2, 3])",
-    model_arguments="{'blocks': [1], 'filters': [4]}",
+    **{
+        **NUMPY_NET,
+        "before": "from numpy_net import NumpyNet\nfrom steps_of_test import unhurried",
+    },
+    grid="Option('hidden', [2, 3, 4])",
     train="root.random_split_signals(128, 2).apply(unhurried)",
     epochs="60",
     test_every="'5 epochs'",
@@ -79,21 +84,9 @@ def log_of(work: Workplace, experiment: str) -> str:
     return (work.folder / f"{experiment}.log").read_text()
 
 
-def wait_until_two_are_saved(work: Workplace, experiment: str, driver) -> None:
-    """Wait until two runs have losses in the store, which only comes after a checkpoint."""
-    end = time.monotonic() + 300
-    while time.monotonic() < end:
-        assert driver.poll() is None, log_of(work, experiment)
-        _, children = work.runs(experiment)
-        if sum("loss" in child.data.metrics for child in children) >= 2:
-            return
-        time.sleep(0.2)
-    raise AssertionError(f"no two runs have come so far: {log_of(work, experiment)}")
-
-
 def by_identity(work: Workplace, experiment: str, status: str = "FINISHED"):
     children = [run for run in work.runs(experiment)[1] if run.info.status == status]
-    found = {run.data.tags["ecg_mlflow.identity"]: run for run in children}
+    found = {run.data.tags[IDENTITY_TAG]: run for run in children}
     assert len(found) == len(children), "each identity is there once"
     return found
 
@@ -116,7 +109,13 @@ def test_a_study_that_loses_a_node_ends_with_all_runs_finished_once(
         env["ECG_MLFLOW_CHECKPOINTS"] = str(tmp_path / "checkpoints")
     address = ("--executor", "ray", "--ray-address", nodes.cluster.address)
     driver = start(workplace, experiment, *address, "--gpus-per-worker", "1", **env)
-    wait_until_two_are_saved(workplace, experiment, driver)
+
+    def two_are_saved() -> bool:
+        """Say whether two runs have losses in the store, which only come after a checkpoint."""
+        assert driver.poll() is None, log_of(workplace, experiment)
+        return sum("loss" in run.data.metrics for run in workplace.runs(experiment)[1]) >= 2
+
+    wait_for(two_are_saved)
     nodes.remove_second()
     assert driver.wait(1000) == 0, log_of(workplace, experiment)
 
@@ -129,13 +128,13 @@ def test_a_study_that_loses_a_node_ends_with_all_runs_finished_once(
     states = Counter(run.info.status for run in children)
     if shared:
         assert "it goes on from iteration" in said
-        assert states == {"FINISHED": 4}
-        assert sorted(run.data.tags["ecg_mlflow.attempt"] for run in children) == list("1112")
+        assert states == {"FINISHED": 3}
+        assert sorted(run.data.tags[ATTEMPT_TAG] for run in children) == list("112")
     else:
         assert "begins anew" in said
-        assert states == {"FINISHED": 4, "KILLED": 1}
+        assert states == {"FINISHED": 3, "KILLED": 1}
         (lost,) = by_identity(workplace, experiment, "KILLED").values()
-        assert lost.data.tags["ecg_mlflow.replaced"] in {r.info.run_id for r in found.values()}
+        assert lost.data.tags[REPLACED_TAG] in {r.info.run_id for r in found.values()}
     assert {run.data.tags["ecg_mlflow.device"] for run in found.values()} == {"gpu:0"}
     # The corpus came to each node by its content's hash, and nothing else is needed from here.
     digests = [{f.name for f in (cache / "corpora").iterdir()} for cache in nodes.caches]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
 import signal
 import time
 
@@ -11,18 +9,18 @@ import mlflow
 import numpy as np
 import pytest
 from chaos import (
+    FEW,
+    FINISHED,
     GRID,
     KERAS_GRID,
     Fault,
+    Lab,
     assert_same,
     commands,
-    first_repetition,
-    opened_lab,
     undisturbed,
 )
 from mlflow import MlflowClient
 from servers import MlflowServer, Postgres
-from waiting import wait_for
 
 pytestmark = [
     pytest.mark.server,
@@ -34,9 +32,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
 ]
 
-FINISHED = {"status": "FINISHED"}
 AWAY_S = 3.0
-SEED = int(os.environ.get("CHAOS_SEED", "0"))
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +55,12 @@ def grid(request):
 
 @pytest.fixture
 def expected(tmp_path_factory, beats, grid):
-    return first_repetition(undisturbed(tmp_path_factory, beats, grid=grid))
+    return undisturbed(tmp_path_factory, beats, *FEW, grid=grid)
 
 
 @pytest.fixture
 def lab(server, tmp_path, beats, grid):
-    with opened_lab(tmp_path, beats, uri=server.uri, grid=grid) as lab:
+    with Lab(tmp_path, beats, server.uri, grid) as lab:
         yield lab
 
 
@@ -95,20 +91,23 @@ def outages(server):
     ],
     indirect=["grid"],
 )
-def test_a_study_ends_by_itself_while_its_server_is_killed_again_and_again(
-    lab, server, grid, every, expected, monkeypatch
+def test_a_study_ends_by_itself_though_its_server_is_killed_and_its_database_restarts(
+    lab, server, postgres, grid, every, expected, monkeypatch
 ):
     started = server.n_starts
     moments = outages(server)[::every]
     with server.kept_up(AWAY_S):
-        driver = lab.run("--reps", "1", faults=moments)
-        status = driver.wait()
-        assert status == 0, driver.said
+        driver = lab.run(*FEW, faults=moments)
+        driver.wait_for(lambda: lab.left_over() and lab.happened())
+        postgres.stop()
+        time.sleep(AWAY_S)
+        postgres.start()
+        assert driver.wait() == 0, driver.said
         server.wait_until_up()
     assert {moment.name for moment in moments} == lab.happened()
     assert server.n_starts - started > len(moments) // 2
     words = driver.said.count("the store is away, waiting for it")
-    assert len(moments) // 2 <= words <= 2 * len(moments), (
+    assert len(moments) // 2 <= words <= 2 * len(moments) + 2, (
         "once for each time that the driver waits"
     )
     assert "Traceback" not in driver.said
@@ -129,61 +128,24 @@ def check_models_load(lab, parent, monkeypatch):
         assert predicted.sum(axis=1) == pytest.approx([1, 1])
 
 
-def test_a_study_outlives_restarts_of_the_database(lab, postgres, expected):
-    chance = random.Random(SEED)
-    driver = lab.run("--reps", "1")
-    parent = driver.wait_for(lambda: driver.parent)
-    driver.wait_for(lambda: lab.is_training(parent))
-    for _ in range(2):
-        time.sleep(chance.uniform(0, 3))
-        assert driver.process.poll() is None
-        postgres.stop()
-        time.sleep(AWAY_S)
-        postgres.start()
-    assert driver.wait() == 0, driver.said
-    assert "Traceback" not in driver.said
-    assert_same(lab, parent, expected)
-    assert all(run.data.tags["ecg_mlflow.attempt"] == "1" for run in lab.children(parent))
-
-
 @pytest.mark.nightly
-def test_a_study_whose_driver_dies_while_the_server_is_away_is_gone_on_with(lab, server, expected):
-    driver = lab.run("--reps", "1")
-    parent = driver.wait_for(lambda: driver.parent)
-    driver.wait_for(lambda: lab.is_training(parent))
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_study_that_is_ended_while_the_server_is_away_is_gone_on_with(
+    lab, server, expected, number
+):
+    lab.environment["UNHURRIED_S"] = "0.01"
+    driver = lab.run_until_it_trains(*FEW)
+    parent = driver.parent
     server.kill()
     time.sleep(AWAY_S)
     assert driver.process.poll() is None
-    driver.kill()
-    wait_for(lambda: not lab.processes())
-    server.start()
-    server.wait_until_up()
-    status, said = lab.call("reap")
-    assert status == 0, said
-    assert commands(said) == [["run", "--resume", parent]]
-    lab.environment["UNHURRIED_S"] = "0"
-    resumed = lab.run("--resume", parent)
-    assert resumed.wait() == 0, resumed.said
-    assert_same(lab, parent, expected)
-
-
-@pytest.mark.nightly
-def test_ctrl_c_while_the_server_is_away_ends_the_study_and_tells_how_to_go_on(
-    lab, server, expected
-):
-    driver = lab.run("--reps", "1")
-    parent = driver.wait_for(lambda: driver.parent)
-    driver.wait_for(lambda: lab.is_training(parent))
-    server.kill()
-    time.sleep(AWAY_S)
-    driver.process.send_signal(signal.SIGINT)
-    assert driver.wait() == 130, driver.said
-    assert driver.resumes_by == ["run", "--resume", parent]
+    driver.process.send_signal(number)
+    assert driver.wait() == {signal.SIGKILL: -9, signal.SIGINT: 130}[number], driver.said
     assert "Traceback" not in driver.said
-    wait_for(lambda: not lab.processes())
+    lab.wait_until_all_have_ended()
     server.start()
     server.wait_until_up()
-    lab.environment["UNHURRIED_S"] = "0"
-    resumed = lab.run(*driver.resumes_by[1:])
-    assert resumed.wait() == 0, resumed.said
+    said = driver.said if number == signal.SIGINT else lab.call("reap")[1]
+    assert commands(said) == [["run", "--resume", parent]]
+    lab.finish(parent)
     assert_same(lab, parent, expected)

@@ -7,8 +7,7 @@ for each that has happened: each happens once, in whichever process gets there f
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.machinery
+import importlib
 import json
 import os
 import signal
@@ -17,11 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def _role() -> str:
-    return "worker" if os.environ["FAULTS_WORKER"] in sys.orig_argv else "driver"
-
-
-def _happen(fault: dict) -> bool:
+def happen(fault: dict) -> bool:
     """Let a fault happen, unless it has; say whether the answer is lost."""
     try:
         Path(os.environ["FAULTS_DONE"], fault["name"]).touch(exist_ok=False)
@@ -34,14 +29,11 @@ def _happen(fault: dict) -> bool:
     return True
 
 
-def _lost_answer() -> Exception:
-    """Return what MLflow raises when a connection breaks."""
-    from mlflow.exceptions import MlflowException
-
-    return MlflowException("API request to the server failed with exception: killed too soon")
-
-
-def _surround(fault: dict, owner: object, name: str) -> None:
+def surround(fault: dict) -> None:
+    *path, name = fault["call"].split(".")
+    owner = importlib.import_module(fault["module"])
+    for part in path:
+        owner = getattr(owner, part)
     original = getattr(owner, name)
     calls = 0
 
@@ -52,52 +44,20 @@ def _surround(fault: dict, owner: object, name: str) -> None:
         if fault["after"]:  # of those calls that went well
             result = original(*args, **options)
         calls += 1
-        if calls == fault["number"] and _happen(fault) and fault["after"]:
-            raise _lost_answer()
+        if calls == fault["number"] and happen(fault) and fault["after"]:
+            from mlflow.exceptions import MlflowException
+
+            # What MLflow raises when a connection breaks.
+            raise MlflowException("API request to the server failed with exception: killed")
         return result if fault["after"] else original(*args, **options)
 
     setattr(owner, name, with_fault)
+    for module in list(sys.modules.values()):  # that have imported a function by its name
+        if vars(module).get(name) is original:
+            setattr(module, name, with_fault)
 
 
-def _apply(module: object, faults: list[dict]) -> None:
-    for fault in faults:
-        *path, name = fault["call"].split(".")
-        owner = module
-        for part in path:
-            owner = getattr(owner, part)
-        _surround(fault, owner, name)
-
-
-class _Loader(importlib.abc.Loader):
-    def __init__(self, loader: importlib.abc.Loader, faults: list[dict]) -> None:
-        self._loader = loader
-        self._faults = faults
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> object:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: object) -> None:
-        self._loader.exec_module(module)
-        _apply(module, self._faults)
-
-
-class _Finder(importlib.abc.MetaPathFinder):
-    def __init__(self, faults: list[dict]) -> None:
-        self._faults = faults
-
-    def find_spec(self, name: str, path: object, target: object = None) -> object:
-        faults = [one for one in self._faults if one["module"] == name]
-        if not faults:
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
-        if spec is not None:
-            spec.loader = _Loader(spec.loader, faults)
-        return spec
-
-
-_mine = [one for one in json.loads(os.environ["FAULTS"]) if one["role"] == _role()]
-_loaded = [one for one in _mine if one["module"] in sys.modules]
-for _one in _loaded:
-    _apply(sys.modules[_one["module"]], [_one])
-if _waiting := [one for one in _mine if one not in _loaded]:
-    sys.meta_path.insert(0, _Finder(_waiting))
+role = "worker" if os.environ["FAULTS_WORKER"] in sys.orig_argv else "driver"
+for one in json.loads(os.environ["FAULTS"]):
+    if one["role"] == role:
+        surround(one)

@@ -5,39 +5,38 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from studies import NETWORKS, grid_text, reason
+from studies import NETWORKS, NUMPY_NET, grid_text, reason
 
 from ecg_mlflow.files import checkpoint_root
 from ecg_mlflow.provenance import ProcessMark, _birth
 from ecg_mlflow.study.launch import link_project_run
+from ecg_mlflow.tracking.run_log import COMPLETE_TAG
 from ecg_mlflow.tracking.stored_run import (
     ATTEMPT_TAG,
     IDENTITY_TAG,
     IDENTITY_VERSION_TAG,
     PLAN_TAG,
+    REPLACED_TAG,
 )
 from ecg_mlflow.tracking.stored_study import read_study
 
-# Of NumPy 2, in Keras's way of saving a model.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
-NET = "{'blocks': [1], 'filters': [2], 'input_filters': 2}"
-NUMPY = {"before": "from numpy_net import NumpyNet", "model": "NumpyNet", "model_arguments": ""}
-SMALL = grid_text(grid="Option('hidden', [2, 3])", **NUMPY)
-GROWN = grid_text(grid="Option('hidden', [3, 4, 2])", **NUMPY)
+SMALL = grid_text(**NUMPY_NET, grid="Option('hidden', [2, 3])")
+GROWN = grid_text(**NUMPY_NET, grid="Option('hidden', [3, 4, 2])")
 #: The second configuration fails as long as a file named `broken` lies beside the grid file.
 FRAGILE = grid_text(
     before="""
-def net(input_shape, n_classes, layout):
-    from pathlib import Path
-    if layout == "ca" and Path(BROKEN).exists():
-        raise ValueError("no such net today")
-    return ResNet(input_shape, n_classes, blocks=[1], filters=[2], input_filters=2, layout=layout)
-net.describe = lambda *args, **options: ResNet.describe(
-    (128, 1), 2, blocks=[1], filters=[2], input_filters=2, layout=options["layout"])
+from pathlib import Path
+from numpy_net import NumpyNet
+
+class Net(NumpyNet):
+    @staticmethod
+    def step_factory(settings, input_shape, seed):
+        if settings.arguments["hidden"] == 3 and Path(BROKEN).exists():
+            raise ValueError("no such net today")
+        return NumpyNet.step_factory(settings, input_shape, seed)
 """,
-    grid="Option('layout', ['c', 'ca'])",
-    model="net",
+    grid="Option('hidden', [2, 3])",
+    model="Net",
     model_arguments="",
 )
 
@@ -46,19 +45,28 @@ def run(work, experiment, *more, grid=SMALL):
     return work.run(work.write_grid(grid), "--workers", "0", *more, experiment=experiment)
 
 
-def test_a_finished_study_that_is_resumed_runs_nothing(workplace, experiment, capsys):
+def test_a_study_that_is_resumed_runs_only_what_is_new(workplace, experiment, capsys):
     assert run(workplace, experiment) == 0
     parent, before = workplace.runs(experiment)
-    capsys.readouterr()
-    assert run(workplace, experiment, "--resume", parent.info.run_id) == 0
+    resume = ("--resume", parent.info.run_id)
+    assert run(workplace, experiment, *resume, "--epochs", "9") == 1, "it is another study"
+    assert "not one of them is among the 2 that are planned now" in capsys.readouterr().err
+    assert run(workplace, experiment, *resume) == 0
     said = capsys.readouterr()
     assert "of 2 runs: 2 finished" in said.err
     assert "2 runs finished, 0 failed" in said.out
     again, after = workplace.runs(experiment)
     assert again.info.run_id == parent.info.run_id
     assert again.info.status == "FINISHED"
-    assert [r.info.run_id for r in after] == [r.info.run_id for r in before]
-    assert [r.info.end_time for r in after] == [r.info.end_time for r in before]
+    assert [run.info for run in after] == [run.info for run in before]
+
+    assert run(workplace, experiment, *resume, grid=GROWN) == 0
+    assert "of 3 runs: 2 finished, 1 to begin" in capsys.readouterr().err
+    parent, after = workplace.runs(experiment)
+    assert len(after) == 3
+    assert {r.info.run_id for r in before} < {r.info.run_id for r in after}
+    assert len(workplace.text(parent, "leaderboard.csv").splitlines()) == 1 + 3
+    assert parent.data.metrics["runs_done"] == 3
 
 
 def test_a_resumed_study_remembers_what_it_began_with(workplace, experiment, capsys):
@@ -66,30 +74,6 @@ def test_a_resumed_study_remembers_what_it_began_with(workplace, experiment, cap
     parent, _ = workplace.runs(experiment)
     assert workplace.resume(parent, "--workers", "0") == 0
     assert "of 1 runs: 1 finished" in capsys.readouterr().err
-
-
-def test_a_grid_that_has_grown_runs_only_what_is_new(workplace, experiment, capsys):
-    assert run(workplace, experiment) == 0
-    parent, before = workplace.runs(experiment)
-    assert run(workplace, experiment, "--resume", parent.info.run_id, grid=GROWN) == 0
-    assert "of 3 runs: 2 finished, 1 to begin" in capsys.readouterr().err
-    parent, after = workplace.runs(experiment)
-    assert len(after) == 3
-    assert {r.info.run_id for r in before} < {r.info.run_id for r in after}
-    table = workplace.text(parent, "leaderboard.csv").splitlines()
-    assert len(table) == 1 + 3
-    assert parent.data.metrics["runs_done"] == 3
-
-
-def test_another_study_is_not_gone_on_with(workplace, experiment, capsys):
-    assert run(workplace, experiment) == 0
-    parent, before = workplace.runs(experiment)
-    status = run(workplace, experiment, "--resume", parent.info.run_id, "--epochs", "9")
-    assert status == 1
-    assert "not one of them is among the 2 that are planned now" in capsys.readouterr().err
-    again, after = workplace.runs(experiment)
-    assert again.info.status == "FINISHED"
-    assert len(after) == len(before)
 
 
 @pytest.mark.parametrize("run_id", ["0" * 32, "a run of another kind"])
@@ -101,31 +85,23 @@ def test_what_is_no_study_is_an_error(workplace, run_id, capsys):
     assert f"run {run_id} is no study of ecg_mlflow" in said or "find the study 0000" in said
 
 
-def test_a_study_that_another_process_runs_is_left_alone(workplace, experiment, capsys):
-    assert run(workplace, experiment) == 0
-    parent, _ = workplace.runs(experiment)
-    other = replace(ProcessMark.own(), pid=1, birth=_birth(1))
-    for key, value in other.tags().items():
-        workplace.client.set_tag(parent.info.run_id, key, value)
-    assert run(workplace, experiment, "--resume", parent.info.run_id) == 1
-    assert "is being run by process 1 on" in capsys.readouterr().err
-
-
-def test_a_running_study_that_mlflow_run_was_told_to_go_on_in_is_not_ended(
-    workplace, experiment, monkeypatch
+def test_a_study_that_another_process_runs_is_left_alone(
+    workplace, experiment, capsys, monkeypatch
 ):
     assert run(workplace, experiment) == 0
-    parent, _ = workplace.runs(experiment)
+    run_id = workplace.runs(experiment)[0].info.run_id
     other = replace(ProcessMark.own(), pid=1, birth=_birth(1))
     for key, value in other.tags().items():
-        workplace.client.set_tag(parent.info.run_id, key, value)
-    workplace.client.update_run(parent.info.run_id, status="RUNNING")
-    before = workplace.client.get_run(parent.info.run_id).data.tags
-    monkeypatch.setenv("MLFLOW_RUN_ID", parent.info.run_id)
-    assert run(workplace, experiment) == 1
-    after = workplace.client.get_run(parent.info.run_id)
-    assert after.info.status == "RUNNING"
-    assert after.data.tags == before
+        workplace.client.set_tag(run_id, key, value)
+    workplace.client.update_run(run_id, status="RUNNING")
+    before = workplace.client.get_run(run_id).data.tags
+    for by_mlflow in (False, True):
+        if by_mlflow:
+            monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+        assert run(workplace, experiment, *(() if by_mlflow else ("--resume", run_id))) == 1
+        assert "is being run by process 1 on" in capsys.readouterr().err
+        after = workplace.client.get_run(run_id)
+        assert (after.info.status, after.data.tags) == ("RUNNING", before)
 
 
 def test_failed_runs_are_tried_again_when_asked_for(workplace, experiment, capsys):
@@ -190,11 +166,11 @@ def scaled(signal, fs):
     "resume_late.py": "LATE = 1.0",
 }
 STEPS = grid_text(
+    **{**NUMPY_NET, "before": f"{NUMPY_NET['before']}from resume_steps.scaling import scaled"},
     grid="Option('hidden', [2])",
     seed="29",
     train="root.apply(scaled).random_split_signals(128, 2)",
     test="root.apply(scaled).split_signals(128, step=64)",
-    **{**NUMPY, "before": f"{NUMPY['before']}\nfrom resume_steps.scaling import scaled"},
 )
 
 
@@ -221,9 +197,8 @@ def test_what_stands_beside_the_grid_file_is_trained_anew_where_it_has_changed(
     assert third == second, "in this process as in another one"
 
 
-@pytest.mark.parametrize("by_mlflow", [False, True])
 def test_a_study_of_the_first_identities_says_why_it_is_not_resumed(
-    workplace, experiment, capsys, monkeypatch, by_mlflow
+    workplace, experiment, capsys, monkeypatch
 ):
     assert run(workplace, experiment) == 0
     parent, _ = workplace.runs(experiment)
@@ -231,15 +206,16 @@ def test_a_study_of_the_first_identities_says_why_it_is_not_resumed(
     assert parent.data.tags[IDENTITY_VERSION_TAG] == "2"
     workplace.client.delete_tag(run_id, IDENTITY_VERSION_TAG)
     before = workplace.client.get_run(run_id)
-    if by_mlflow:
-        monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
-    assert run(workplace, experiment, *(() if by_mlflow else ("--resume", run_id))) == 1
-    said = capsys.readouterr().err
-    assert f"study {run_id} can't be resumed: it was begun by ecg_mlflow 0.1.0" in said
-    assert "identities of version 1, and this ecg_mlflow makes those of version 2" in said
-    assert "run the grid file anew, without resume" in said
-    after = workplace.client.get_run(run_id)
-    assert (after.info.status, after.data.tags) == ("FINISHED", before.data.tags)
+    for by_mlflow in (False, True):
+        if by_mlflow:
+            monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+        assert run(workplace, experiment, *(() if by_mlflow else ("--resume", run_id))) == 1
+        said = capsys.readouterr().err
+        assert f"study {run_id} can't be resumed: it was begun by ecg_mlflow 0.1.0" in said
+        assert "identities of version 1, and this ecg_mlflow makes those of version 2" in said
+        assert "run the grid file anew, without resume" in said
+        after = workplace.client.get_run(run_id)
+        assert (after.info.status, after.data.tags) == ("FINISHED", before.data.tags)
     assert len(read_study(workplace.client, run_id).runs) == 2
 
 
@@ -257,14 +233,14 @@ def test_a_run_whose_checkpoint_is_gone_is_replaced(workplace, experiment, capsy
     assert run(workplace, experiment, "--configs", "0") == 0
     parent, (child,) = workplace.runs(experiment)
     # As if its process had died on another machine, which kept the checkpoint.
-    workplace.client.delete_tag(child.info.run_id, "ecg_mlflow.complete")
+    workplace.client.delete_tag(child.info.run_id, COMPLETE_TAG)
     workplace.client.set_terminated(child.info.run_id, "KILLED")
     assert workplace.resume(parent, "--workers", "0") == 0
     assert "begins anew: " in capsys.readouterr().err
     _, children = workplace.runs(experiment)
     old, new = sorted(children, key=lambda r: r.info.start_time)
     assert old.info.status == "KILLED"
-    assert old.data.tags["ecg_mlflow.replaced"] == new.info.run_id
+    assert old.data.tags[REPLACED_TAG] == new.info.run_id
     assert new.info.status == "FINISHED"
     assert workplace.losses(new) == workplace.losses(old)
     assert list(checkpoint_root().glob("*.npz")) == []
@@ -272,13 +248,13 @@ def test_a_run_whose_checkpoint_is_gone_is_replaced(workplace, experiment, capsy
 
 def test_branches_give_the_same_losses(workplace, experiment):
     grid = grid_text(
-        grid="Option('layout', ['c', 'ca', 'cn']) * Option('n_epochs', [2, 3])",
-        model_arguments=NET,
+        **NUMPY_NET,
+        grid="Option.product(Option('hidden', [2, 3, 4]), Option('n_epochs', [2, 3, 2]))",
         epochs="C('n_epochs')",
     )
     alone, together = f"{experiment} alone", f"{experiment} together"
     assert run(workplace, alone, grid=grid) == 0
-    assert run(workplace, together, "--branches", "4", grid=grid) == 0
+    assert run(workplace, together, "--branches", "2", grid=grid) == 0
     pairs = zip(workplace.runs(alone)[1], workplace.runs(together)[1], strict=True)
     for one, other in pairs:
         assert one.info.run_name == other.info.run_name

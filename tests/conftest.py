@@ -15,7 +15,7 @@ import pytest
 from gallery import made_once, new_store
 from studies import Workplace
 
-from ecg_mlflow.records.wfdb_header import import_wfdb
+from ecg_mlflow.records.wfdb_reader import import_wfdb
 
 WriteRecord = Callable[..., Path]
 

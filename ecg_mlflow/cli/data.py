@@ -38,7 +38,7 @@ def data_command(words: tuple[str, ...], labels: str | None, output: Path | None
     """
     from ecg_mlflow.files import write_output
     from ecg_mlflow.records import load_corpus
-    from ecg_mlflow.records.locating import located
+    from ecg_mlflow.records.catalogue import located
     from ecg_mlflow.reports.data_page import data_page, records_table
     from ecg_mlflow.reports.data_summary import CorpusSummary, summary_text
 
@@ -91,7 +91,7 @@ def show_command(
     RECORD is the path of a header (.hea) or an EDF file, with or without its ending; with --data
     it is the record's name. What data and labels may be is in `ecg-mlflow data --help`.
     """
-    from ecg_mlflow.records.locating import located
+    from ecg_mlflow.records.catalogue import located
     from ecg_mlflow.reports.show import View, show_record
 
     folders = base_folders()

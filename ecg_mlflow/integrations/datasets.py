@@ -136,7 +136,7 @@ class WfdbSource(DatasetSource):
             It is not of that form.
         """
         if "data" not in source_dict and "uri" in source_dict:
-            from ecg_mlflow.records.locating import asked_for
+            from ecg_mlflow.records.catalogue import asked_for
 
             return cls(asked_for(str(source_dict["uri"])))
         source = cls("")
@@ -146,7 +146,7 @@ class WfdbSource(DatasetSource):
     @classmethod
     def of_corpus(cls, corpus: "Corpus") -> "WfdbSource":
         """Return the source of a whole corpus that `ecg_mlflow.load_corpus` has opened."""
-        from ecg_mlflow.records.locating import asked_for
+        from ecg_mlflow.records.catalogue import asked_for
 
         return cls(asked_for(corpus.source), corpus.provenance.labels, corpus.digest)
 

@@ -8,7 +8,6 @@ description.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from ecg_mlflow.errors import CorpusError
 from ecg_mlflow.files import cache_root
-from ecg_mlflow.records.index import INDEX_NAME, SIGNALS_NAME, Index, content_digest, read_index
+from ecg_mlflow.records.index import INDEX_NAME, SIGNALS_NAME, content_digest, read_index
 from ecg_mlflow.records.record import BadRecord, Record, to_millivolts
 
 
@@ -108,6 +107,7 @@ class Provenance:
     labels: str | None = None
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Corpus:
     """A labelled collection of records, packed, immutable and read-only.
 
@@ -123,12 +123,10 @@ class Corpus:
         Name and label of each record, sorted by name.
     patients
         Patient of each record, '' if unknown; None if the labels name no patient at all.
-    fs
-        Sampling frequencies in Hz, float64, shape ``(n_records,)``.
-    n_samples
-        Samples per lead, int64, shape ``(n_records,)``.
     leads
         Each record's lead names.
+    fs
+        Sampling frequencies in Hz, float64, shape ``(n_records,)``.
     digest
         SHA-256 of the content: ids, labels, patients if any, fs, leads, gains, baselines and
         samples.
@@ -138,19 +136,16 @@ class Corpus:
         The samples.
     """
 
-    def __init__(self, path: Path, index: Index, signals: Signals, provenance: Provenance) -> None:
-        self.path = path
-        self.provenance = provenance
-        self.ids = index.ids
-        self.labels = index.labels
-        self.patients = index.patients
-        self.fs = index.fs
-        self.n_samples = index.n_samples
-        self.leads = index.leads
-        self.digest = index.digest
-        self.copies = index.copies
-        self.signals = signals
-        self._index = index
+    path: Path
+    ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    patients: tuple[str, ...] | None
+    leads: tuple[tuple[str, ...], ...]
+    fs: NDArray[np.float64]
+    digest: str
+    copies: tuple[tuple[str, ...], ...]
+    signals: Signals
+    provenance: Provenance = Provenance()
 
     @classmethod
     def open(cls, path: str | Path, provenance: Provenance | None = None) -> Corpus:
@@ -171,27 +166,25 @@ class Corpus:
         """
         global _last_opened
         path = Path(path)
-        index = read_index(path / INDEX_NAME)
+        fields, signals = read_index(path / INDEX_NAME)
         file = path / SIGNALS_NAME
-        expected = index.n_values * index.dtype.itemsize
-        try:
-            size = file.stat().st_size
-            if size != expected:
-                raise CorpusError(
-                    f"the packed corpus {path} is damaged: {SIGNALS_NAME} has {size} bytes, "
-                    f"its index says {expected}. Delete the folder and run again."
-                )
-            data = np.memmap(file, dtype=index.dtype, mode="r").view(np.ndarray)
-        except FileNotFoundError as error:
+        dtype = np.dtype(fields.pop("dtype"))
+        expected = int((signals["n_samples"] * signals["n_leads"]).sum()) * dtype.itemsize
+        size = file.stat().st_size if file.exists() else 0
+        if size != expected:
             raise CorpusError(
-                f"the packed corpus {path} is damaged: {SIGNALS_NAME} is missing. "
-                "Delete the folder and run again."
-            ) from error
-        signals = Signals(
-            data, index.offset, index.n_samples, index.n_leads, index.gain, index.baseline
-        )
-        _last_opened = index.digest
-        return cls(path, index, signals, provenance or Provenance())
+                f"the packed corpus {path} is damaged: {SIGNALS_NAME} has {size} bytes, its index "
+                f"says {expected}. Delete the folder and run again."
+            )
+        data = np.memmap(file, dtype=dtype, mode="r").view(np.ndarray)
+        _last_opened = fields["digest"]
+        provenance = provenance or Provenance()
+        return cls(path, **fields, signals=Signals(data, **signals), provenance=provenance)
+
+    @property
+    def n_samples(self) -> NDArray[np.int64]:
+        """Samples per lead, int64, shape ``(n_records,)``."""
+        return self.signals.n_samples
 
     @property
     def source(self) -> str:
@@ -230,7 +223,7 @@ class Corpus:
             self.labels[i],
         )
 
-    def verify(self, on_progress: Callable[[int, int], None] | None = None) -> None:
+    def verify(self) -> None:
         """Read every sample and compare the digest.
 
         Raises
@@ -238,12 +231,9 @@ class Corpus:
         CorpusError
             If the content differs from what was packed.
         """
-        hashes = []
-        for i in range(len(self)):
-            hashes.append(hashlib.sha256(self.signals.samples(i).tobytes()).digest())
-            if on_progress:
-                on_progress(i + 1, len(self))
-        if content_digest(self._index, hashes) != self.digest:
+        every = range(len(self))
+        hashes = [hashlib.sha256(self.signals.samples(i).tobytes()).digest() for i in every]
+        if content_digest(self, hashes) != self.digest:
             raise CorpusError(
                 f"the packed corpus {self.path} is damaged: its samples differ from those that "
                 "were packed. Delete the folder and run again."

@@ -1,63 +1,54 @@
-"""Download the training set of the PhysioNet/Computing in Cardiology Challenge 2017, once.
-
-8,528 single-lead recordings of 9 to 61 s at 300 Hz; open access. Cite Clifford et al., "AF
-classification from a short single lead ECG recording", CinC 2017,
-doi:10.22489/CinC.2017.065-469, and Goldberger et al., Circulation 101(23), 2000.
-
-The Challenge revised the labels after the archive was made; their third version,
-`REFERENCE-v3.csv`, is published beside the archive and is used here.
-"""
+"""Download a published archive of records, once; see `ecg_mlflow.records.catalogue.Archive`."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import shutil
+import time
 import zipfile
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
+import requests
+
 from ecg_mlflow.errors import DownloadError, StorageFullError
-from ecg_mlflow.files import locked, move_folder, scratch_folder
+from ecg_mlflow.files import full_disk_errors, locked, move_folder, scratch_folder
+from ecg_mlflow.records.catalogue import Archive
+from ecg_mlflow.records.labels import DEFAULT_NAME
 from ecg_mlflow.records.record import Progress
-from ecg_mlflow.records.transfer import fetch_file, fetch_text
 
-TRAINING_ZIP_URL = "https://physionet.org/files/challenge-2017/1.0.0/training2017.zip"
-REVISED_LABELS = "REFERENCE-v3.csv"
 CHECKSUMS = "SHA256SUMS.txt"  # PhysioNet's name for the list beside the files
-
-_LABELS = "REFERENCE.csv"
 _LABELS_OF_ZIP = "REFERENCE-zip.csv"
+_CHUNK_BYTES = 1 << 14  # a connection that breaks loses the chunk in transit
+_TIMEOUT_S = (10.0, 60.0)  # to connect, and between two pieces of the response
+_PAUSE_S = 2.0
 
 
-def fetch_cinc2017(
-    cache_root: str | Path,
-    on_progress: Progress | None = None,
-    *,
-    url: str = TRAINING_ZIP_URL,
-    checksums: Mapping[str, str] | None = None,
+def fetch_archive(
+    name: str, archive: Archive, cache_root: Path, on_progress: Progress | None = None
 ) -> Path:
-    """Return the folder of the Challenge's training records; download it if it is missing.
+    """Return the folder of an archive's records; download it if it is missing.
 
     Steps: (1) an existing folder is used as it is, since only complete folders get this name;
-    (2) checksums are read from the server's `SHA256SUMS.txt`; (3) the revised labels and the
-    archive are downloaded, from where an earlier call stopped, and checked; (4) the archive is
-    unpacked into a scratch folder, the revised labels become `REFERENCE.csv` (the archive's own
-    `REFERENCE-zip.csv`), and the folder is renamed to its final name. A lock lets one process at a
-    time do this.
+    (2) checksums are read from the server's `SHA256SUMS.txt`; (3) the labels and the archive are
+    downloaded, from where an earlier call stopped, and checked; (4) the archive is unpacked into a
+    scratch folder, the labels become `REFERENCE.csv` (the archive's own `REFERENCE-zip.csv`), and
+    the folder is renamed to its final name. A lock lets one process at a time do this.
 
     Parameters
     ----------
+    name
+        Name of the folder in the cache.
+    archive
+        Where the files are.
     cache_root
-        The records are put into its folder `cinc2017`.
+        The cache.
     on_progress
         Called with the bytes of the archive received so far and in total (0 if the server does
         not tell the total).
-    url
-        Address of the zip, for a mirror; the other files are expected beside it.
-    checksums
-        SHA-256 in hexadecimal by file name, instead of the server's list.
 
     Returns
     -------
@@ -68,53 +59,47 @@ def fetch_cinc2017(
     DownloadError
         If the download fails; the message says why and how to download by hand.
     """
-    root = Path(cache_root)
-    target = root / "cinc2017"
+    target = cache_root / name
+    labels_url = urljoin(archive.url, archive.labels)
+    by_hand = (
+        f"By hand: download {archive.url} in a browser, unpack it, save {labels_url} as "
+        f"{DEFAULT_NAME} in the same folder, and pass -P data=<the folder of the .hea files>"
+    )
     try:
         if not target.exists():
             with locked(target):
                 if not target.exists():
-                    _fetch(root / "downloads", target, on_progress, url, checksums)
+                    _fetch(archive, cache_root / "downloads", target, on_progress)
         folder = _records_folder(target)
         if folder is None:
             raise DownloadError(f"{target} holds no .hea file; delete it and run again")
         return folder
     except DownloadError as error:
-        raise DownloadError(f"{error}. {_by_hand(url)}") from error
+        raise DownloadError(f"{error}. {by_hand}") from error
     except StorageFullError:
         raise
     except OSError as error:
-        raise DownloadError(f"can't write to {root}: {error}. {_by_hand(url)}") from error
+        raise DownloadError(f"can't write to {cache_root}: {error}. {by_hand}") from error
 
 
-def _fetch(
-    downloads: Path,
-    target: Path,
-    on_progress: Progress | None,
-    url: str,
-    checksums: Mapping[str, str] | None,
-) -> None:
-    labels_url, list_url = urljoin(url, REVISED_LABELS), urljoin(url, CHECKSUMS)
-    archive, labels = downloads / _name(url), downloads / REVISED_LABELS
-    known = _published(list_url) if checksums is None else checksums
-    missing = [name for name in (archive.name, labels.name) if name not in known]
-    if missing:
-        where = list_url if checksums is None else "the checksums given"
-        raise DownloadError(f"{where}: no checksum for {', '.join(missing)}")
-    fetch_file(labels_url, labels, known[labels.name])
-    fetch_file(url, archive, known[archive.name], on_progress)
-    _unpack(archive, labels, target)
+def _fetch(archive: Archive, downloads: Path, target: Path, on_progress: Progress | None) -> None:
+    # The checksums detect damage in transit; only the server's certificate protects from forgery.
+    list_url = urljoin(archive.url, CHECKSUMS)
+    try:
+        answer = requests.get(list_url, timeout=_TIMEOUT_S)
+    except requests.RequestException as error:
+        raise DownloadError(f"{list_url}: {_cause(error)}") from error
+    _check_status(answer)
+    found = re.findall(r"(?m)^([0-9a-fA-F]{64})\s+\*?(?:\./)?(\S+)\s*$", answer.text)
+    known = {name: checksum for checksum, name in found}
+    zip_name = Path(urlsplit(archive.url).path).name
+    if missing := [name for name in (zip_name, archive.labels) if name not in known]:
+        raise DownloadError(f"{list_url}: no checksum for {', '.join(missing)}")
+    labels, records = downloads / archive.labels, downloads / zip_name
+    fetch_file(urljoin(archive.url, archive.labels), labels, known[archive.labels])
+    fetch_file(archive.url, records, known[zip_name], on_progress)
+    _unpack(records, labels, target)
     shutil.rmtree(downloads)
-
-
-def _published(list_url: str) -> dict[str, str]:
-    """Return the SHA-256 by file name from the server's list.
-
-    The checksums detect damage in transit; only the server's certificate protects against forgery.
-    """
-    lines = fetch_text(list_url).splitlines()
-    found = (re.fullmatch(r"([0-9a-fA-F]{64})\s+\*?(?:\./)?(\S+)\s*", line) for line in lines)
-    return {entry[2]: entry[1] for entry in found if entry}
 
 
 def _unpack(archive: Path, labels: Path, target: Path) -> None:
@@ -124,20 +109,13 @@ def _unpack(archive: Path, labels: Path, target: Path) -> None:
             scratch_folder(target.parent, target.name) as aside,
             zipfile.ZipFile(archive) as file,
         ):
-            needed = sum(entry.file_size for entry in file.infolist())
-            free = shutil.disk_usage(aside).free
-            if free < needed:
-                raise DownloadError(
-                    f"no space: {archive.name} unpacks to {needed} bytes, {free} are free on the "
-                    f"disk of {target.parent}; the archive is kept in {archive}"
-                )
             file.extractall(aside)
             folder = _records_folder(aside)
             if folder is None:
                 raise zipfile.BadZipFile("it holds no .hea file")
-            if (folder / _LABELS).exists():
-                (folder / _LABELS).rename(folder / _LABELS_OF_ZIP)
-            shutil.copyfile(labels, folder / _LABELS)
+            if (folder / DEFAULT_NAME).exists():
+                (folder / DEFAULT_NAME).rename(folder / _LABELS_OF_ZIP)
+            shutil.copyfile(labels, folder / DEFAULT_NAME)
             move_folder(aside, target)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         archive.unlink()
@@ -150,12 +128,112 @@ def _records_folder(folder: Path) -> Path | None:
     return headers[0].parent if headers else None
 
 
-def _name(url: str) -> str:
-    return Path(urlsplit(url).path).name
+def fetch_file(
+    url: str, target: Path, sha256: str, on_progress: Progress | None = None, attempts: int = 5
+) -> Path:
+    """Download a file with a known SHA-256; continue an earlier incomplete download.
+
+    The bytes go to ``<name>.<start of the checksum>.part`` beside the target, so that only a
+    download of the same content is continued. An existing right target is used as it is.
+
+    Parameters
+    ----------
+    url
+        Address of the file.
+    target
+        Path of the file; it appears only when it is complete and right.
+    sha256
+        Hexadecimal.
+    on_progress
+        Called with the bytes received so far and in total (0 if the server doesn't tell).
+    attempts
+        Number of successive connections without new bytes after which this gives up.
+
+    Raises
+    ------
+    DownloadError
+        If the server can't be reached or answers with an error, the connection keeps breaking,
+        or the checksum is wrong.
+    StorageFullError
+        If the disk is full.
+    """
+    expected = sha256.lower()
+    if target.exists() and _sha256(target) == expected:
+        return target
+    part = target.with_name(f"{target.name}.{expected[:8]}.part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    failures = 0
+    while True:
+        before = _size(part)
+        try:
+            with full_disk_errors(target.parent):
+                _continue(url, part, on_progress)
+            break
+        except requests.RequestException as error:
+            failures = 0 if _size(part) > before else failures + 1
+            if failures >= attempts:
+                raise DownloadError(
+                    f"{url}: {_cause(error)}; {_size(part)} bytes are kept in {part}, where the "
+                    "next call continues"
+                ) from error
+            time.sleep(_PAUSE_S)
+    found = _sha256(part)
+    if found != expected:
+        part.unlink()
+        raise DownloadError(
+            f"{url}: the checksum is wrong: sha256 {found} was received, {expected} was expected. "
+            "The connection damaged the file, or the server has another version of it; the "
+            "download was deleted"
+        )
+    part.replace(target)
+    return target
 
 
-def _by_hand(url: str) -> str:
-    return (
-        f"By hand: download {url} in a browser, unpack it, save {urljoin(url, REVISED_LABELS)} as "
-        f"{_LABELS} in the same folder, and pass -P data=<the folder that holds the .hea files>"
-    )
+def _continue(url: str, part: Path, on_progress: Progress | None) -> None:
+    """Append the missing bytes to `part`, or start again if the server can't continue."""
+    here = _size(part)
+    headers = {"Accept-Encoding": "identity"}  # a range counts the bytes of the file as it is
+    if here:
+        headers["Range"] = f"bytes={here}-"
+    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as answer:
+        if answer.status_code == requests.codes.requested_range_not_satisfiable:
+            return  # all bytes are here, or more: the checksum tells
+        _check_status(answer)
+        continued = answer.status_code == requests.codes.partial_content
+        if not continued:
+            here = 0
+        length = answer.headers.get("Content-Length")
+        total = here + int(length) if length is not None else 0
+        with part.open("ab" if continued else "wb") as file:
+            for chunk in answer.iter_content(_CHUNK_BYTES):
+                file.write(chunk)
+                here += len(chunk)
+                if on_progress is not None:
+                    on_progress(here, total)
+            file.flush()
+            os.fsync(file.fileno())
+    if total and here != total:
+        raise requests.ConnectionError(f"{here} of {total} bytes were received")
+
+
+def _check_status(answer: requests.Response) -> None:
+    if not answer.ok:
+        raise DownloadError(
+            f"{answer.url}: the server answers {answer.status_code} {answer.reason}"
+        )
+
+
+def _cause(error: requests.RequestException) -> str:
+    """Return the cause of an error in plain words; requests' own messages nest several layers."""
+    if isinstance(error, requests.Timeout):
+        return "the server does not answer in time"
+    return f"the server can't be reached or the connection broke off: {error}"
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

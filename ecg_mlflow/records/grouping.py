@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.errors import SplitError
 from ecg_mlflow.records.label_sets import split_label
 
 if TYPE_CHECKING:
@@ -120,10 +119,6 @@ def _borders(sizes: Sequence[int], lacking: Sequence[int]) -> list[int]:
     return [len(sizes) - int(np.abs(ends[::-1] - border).argmin()) for border in wanted]
 
 
-#: How many patients an error lists, and how many records of each on each side.
-SHOWN_PATIENTS, SHOWN_RECORDS = 10, 3
-
-
 def rows_by_patient(rows: Iterable[int], patients: Sequence[str] | None) -> dict[str, list[int]]:
     """Return the rows of each known patient.
 
@@ -157,49 +152,3 @@ def patients_note(parts: Parts, patients: Sequence[str] | None) -> str | None:
         total = sum(len(rows) for _, rows in parts.items())
         note += f"; {nameless} of {total} records have no patient and are divided one by one"
     return note
-
-
-def check_patients(
-    parts: Parts, ids: Sequence[str], by_patient: Mapping[str, Sequence[int]], advice: str
-) -> None:
-    """Check that the records of each patient are in one part.
-
-    Parameters
-    ----------
-    parts
-        The records of each part.
-    ids
-        Ids of the whole corpus.
-    by_patient
-        The rows of each patient.
-    advice
-        A split that the user can write instead.
-
-    Raises
-    ------
-    SplitError
-        If a patient has records in two parts; the message names patients and records.
-    """
-    part_of = {int(row): name for name, rows in parts.items() for row in rows}
-    torn = []
-    for patient, rows in by_patient.items():
-        sides: dict[str, list[str]] = defaultdict(list)
-        for row in rows:
-            sides[part_of[row]].append(ids[row])
-        if len(sides) > 1:
-            torn.append(f"{patient} with " + " and ".join(map(_side, sides.items())))
-    if torn:
-        more = len(torn) - SHOWN_PATIENTS
-        raise SplitError(
-            f"the records of {len(torn)} patient{'s' if len(torn) > 1 else ''} are in two parts "
-            f"of the split: {'; '.join(torn[:SHOWN_PATIENTS])}"
-            + (f"; and {more} more patients" if more > 0 else "")
-            + f". List whole patients, or divide at random, which keeps them together: {advice}"
-        )
-
-
-def _side(side: tuple[str, list[str]]) -> str:
-    name, records = side
-    more = len(records) - SHOWN_RECORDS
-    listed = ", ".join(records[:SHOWN_RECORDS]) + (f" and {more} more" if more > 0 else "")
-    return f"{listed} ({name})"

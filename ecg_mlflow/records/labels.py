@@ -1,4 +1,8 @@
-"""Read the records' labels, patients and further columns from CSV files."""
+"""Read the records' labels, patients and groups from CSV files, or from their headers.
+
+The comments ``#Dx: 164889003,59118001``, ``#Age`` and ``#Sex`` of WFDB headers have the form of
+CinC 2020 and 2021 (https://physionet.org/content/challenge-2021/1.0.3/), with or without a blank.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,15 @@ from ecg_mlflow.records.record import BadRecord
 
 DEFAULT_NAME = "REFERENCE.csv"
 _DEFAULT_PATTERN = "REFERENCE*.csv"
+_RECORD, _LABEL, _PATIENT = "record", "label", "patient"
+#: Other data sets' names for the patient column. Ignoring it would divide patients' records.
+_LIKE_PATIENT = {"patients", "patientid", "patientname", "patientnumber", "subject", "subjectid"}
+
+
+_DIAGNOSES = "dx"
+#: Comments that describe groups of records, with the names of their columns.
+_GROUPS = {"age": "Age", "sex": "Sex"}
+_UNKNOWN = frozenset({"", "unknown", "nan", "n/a", "none"})
 
 
 @dataclass(frozen=True)
@@ -60,49 +73,78 @@ def read_labels(paths: str | Path | Sequence[Path]) -> Labels:
     """
     files = (Path(paths),) if isinstance(paths, str | Path) else tuple(paths)
     content = hashlib.sha256()
-    found = _Found()
+    by_id: dict[str, str] = {}
+    patients: dict[str, str] = {}
+    #: Where a record got its label or patient, by record and column.
+    places: dict[tuple[str, str], str] = {}
+    problems: list[BadRecord] = []
+    ambiguous: set[str] = set()
     for file in files:
         data = _bytes_of(file)
         content.update(hashlib.sha256(data).digest())
-        rows = _rows(file, data)
-        columns = Columns.of_header(rows[0][1], f"{file}:{rows[0][0]}") if rows else None
-        for line, row in rows[1:] if columns else rows:
-            found.add(row, columns or Columns(), f"{file}:{line}")
-    for record in found.ambiguous:
-        del found.by_id[record]
-        found.patients.pop(record, None)
-    problems = tuple(found.problems)
-    return Labels(found.by_id, found.patients, content.hexdigest(), files, problems)
+        lines = _rows(file, data)
+        names = _columns(lines[0][1], f"{file}:{lines[0][0]}") if lines else None
+        for number, row in lines[1:] if names else lines:
+            where = f"{file}:{number}"
+            cells = dict(zip(names or (_RECORD, _LABEL), row, strict=False))
+            record = cells.get(_RECORD, "")
+            if fault := _fault(cells, len(row), names):
+                reason = f"malformed line in the label file: {fault}"
+                problems.append(BadRecord(record, where, reason))
+                continue
+            for column, known in ((_LABEL, by_id), (_PATIENT, patients)):
+                value = cells.get(column, "")
+                if value and (first := known.setdefault(record, value)) != value:
+                    ambiguous.add(record)
+                    before = f"{first!r} in {places[record, column]}"
+                    reason = f"two {column}s: {value!r} here, {before}"
+                    problems.append(BadRecord(record, where, reason))
+                    break
+                if value:
+                    places.setdefault((record, column), where)
+    for record in ambiguous:
+        del by_id[record]
+        patients.pop(record, None)
+    return Labels(by_id, patients, content.hexdigest(), files, tuple(problems))
 
 
-class _Found:
-    """The labels, patients and problems of the lines read so far."""
+def _columns(row: list[str], where: str) -> list[str] | None:
+    """Read the columns from the first line of a file; None if it is not a header.
 
-    def __init__(self) -> None:
-        self.by_id: dict[str, str] = {}
-        self.patients: dict[str, str] = {}
-        self.ambiguous: set[str] = set()
-        self.problems: list[BadRecord] = []
-        self._line_of_label: dict[str, str] = {}
-        self._line_of_patient: dict[str, str] = {}
+    Raises
+    ------
+    DataNotFoundError
+        If a name occurs twice, or a column seems to hold patients under another name.
+    """
+    names = [cell.casefold() for cell in row]
+    if not {_RECORD, _LABEL} <= set(names):
+        return None
+    for name in (_RECORD, _LABEL, _PATIENT):
+        if names.count(name) > 1:
+            raise DataNotFoundError(
+                f"{where}: the header of the label file has the column {name!r} "
+                f"{names.count(name)} times: {','.join(row)}. Keep one of them."
+            )
+    for cell in row if _PATIENT not in names else ():
+        if "".join(filter(str.isalpha, cell.casefold())) in _LIKE_PATIENT:
+            raise DataNotFoundError(
+                f"{where}: the header of the label file has the column {cell!r}, but patients "
+                f"are read from a column {_PATIENT!r} only. Rename it, so that the records of one "
+                "patient stay in one part of a split, or remove it."
+            )
+    return names
 
-    def add(self, row: list[str], columns: Columns, where: str) -> None:
-        """Add a line, or note what is wrong with it."""
-        record, label, patient = columns.read(row)
-        if fault := columns.fault(row):
-            reason = f"malformed line in the label file: {fault}"
-        elif (known := self.by_id.setdefault(record, label)) != label:
-            self.ambiguous.add(record)
-            reason = f"two labels: {label!r} here, {known!r} in {self._line_of_label[record]}"
-        elif patient and (known := self.patients.setdefault(record, patient)) != patient:
-            self.ambiguous.add(record)
-            reason = f"two patients: {patient!r} here, {known!r} in {self._line_of_patient[record]}"
-        else:
-            self._line_of_label.setdefault(record, where)
-            if patient:
-                self._line_of_patient.setdefault(record, where)
-            return
-        self.problems.append(BadRecord(record, where, reason))
+
+def _fault(cells: dict[str, str], n_columns: int, names: list[str] | None) -> str | None:
+    """Return why a line can't be used, or None."""
+    if names is None and n_columns != 2:
+        hint = f"; a header such as {_RECORD},{_LABEL},{_PATIENT} allows more"
+        return f"{n_columns} columns, not record,label" + (hint if n_columns > 2 else "")
+    if names is not None and n_columns != len(names):
+        return f"{n_columns} columns, but the header has {len(names)}"
+    if not cells[_RECORD]:
+        return "an empty record name"
+    return None if cells[_LABEL] else "an empty label"
 
 
 def read_groups(paths: Sequence[Path]) -> dict[str, dict[str, str]]:
@@ -124,7 +166,7 @@ def read_groups(paths: Sequence[Path]) -> dict[str, dict[str, str]]:
     """
     found: dict[str, dict[str, str]] = {}
     for path in paths:
-        rows = [[cell.strip() for cell in row] for _, row in _rows(path, _bytes_of(path))]
+        rows = [row for _, row in _rows(path, _bytes_of(path))]
         names = [cell.casefold() for cell in rows[0]] if rows else []
         if _RECORD not in names:
             continue
@@ -137,28 +179,33 @@ def read_groups(paths: Sequence[Path]) -> dict[str, dict[str, str]]:
     return found
 
 
-def find_label_files(folders: Iterable[Path], root: Path) -> tuple[Path, ...]:
-    """Find the label file beside the records, or above them in `root`.
+def find_label_files(headers: Iterable[Path], root: Path) -> tuple[Path, ...] | None:
+    """Find the label files beside the records, or above them in `root`.
 
     Parameters
     ----------
-    folders
-        Folders that hold the records.
+    headers
+        The records' headers.
     root
         The folder that the user gave; its label file is used for folders without one.
 
     Returns
     -------
-    tuple of Path
-        ``REFERENCE.csv``, else the only ``REFERENCE*.csv``, of each folder.
+    tuple of Path or None
+        ``REFERENCE.csv``, else the only ``REFERENCE*.csv``, of each folder; None if no folder has
+        one and the headers name diagnoses.
 
     Raises
     ------
     DataNotFoundError
         If a folder has no label file, or several and none is called ``REFERENCE.csv``.
     """
-    found = {folder: _label_file_of(folder, root) for folder in folders}
+    headers = tuple(headers)
+    folders = dict.fromkeys(path.parent for path in headers)
+    found = {folder: _label_file(folder) or _label_file(root) for folder in folders}
     without = [folder for folder, file in found.items() if file is None]
+    if without == list(folders) and have_diagnoses(headers):
+        return None
     if without:
         places = list(dict.fromkeys((without[0], root)))
         raise DataNotFoundError(
@@ -167,16 +214,6 @@ def find_label_files(folders: Iterable[Path], root: Path) -> tuple[Path, ...]:
             "labels=<file>, or use the diagnoses in the headers' #Dx lines with labels=headers."
         )
     return tuple(dict.fromkeys(file for file in found.values() if file is not None))
-
-
-def has_label_file(folders: Iterable[Path], root: Path) -> bool:
-    """Return whether any of these folders has a label file; see `find_label_files`."""
-    return any(_label_file_of(folder, root) is not None for folder in folders)
-
-
-def _label_file_of(folder: Path, root: Path) -> Path | None:
-    places = dict.fromkeys((folder, root))
-    return next((file for place in places if (file := _label_file(place))), None)
 
 
 def _label_file(folder: Path) -> Path | None:
@@ -208,80 +245,60 @@ def _rows(file: Path, data: bytes) -> list[tuple[int, list[str]]]:
             "Give a CSV of record,label."
         ) from error
     reader = csv.reader(text.splitlines())
-    return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
+    return [(number, row) for number, row in rows if any(row)]
 
 
-_RECORD, _LABEL, _PATIENT = "record", "label", "patient"
-#: Other data sets' names for the patient column. Ignoring it would divide patients' records.
-_LIKE_PATIENT = {"patients", "patientid", "patientname", "patientnumber", "subject", "subjectid"}
+def read_comments(path: Path) -> tuple[str, ...]:
+    """Return a WFDB header's comments without their ``#``; none if it can't be read.
 
-
-@dataclass(frozen=True)
-class Columns:
-    """The columns of a label file; by default those of a file without a header.
-
-    Attributes
-    ----------
-    names
-        All of them, in order.
-    from_header
-        Whether they come from a header.
+    Reading the record reports what is wrong with such a header.
     """
+    if path.suffix != ".hea":
+        return ()
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return ()
+    lines = (line.strip() for line in data.decode("utf-8", errors="replace").splitlines())
+    return tuple(line.strip(" \t#") for line in lines if line.startswith("#"))
 
-    names: tuple[str, ...] = (_RECORD, _LABEL)
-    from_header: bool = False
 
-    @classmethod
-    def of_header(cls, row: list[str], where: str) -> Columns | None:
-        """Read the columns from the first line of a file; None if it is not a header.
+def diagnoses(comments: Iterable[str]) -> str | None:
+    """Return a record's diagnoses joined by commas, each once, in the order given; or None."""
+    given = _fields(comments).get(_DIAGNOSES, "").split(",")
+    known = dict.fromkeys(one.strip() for one in given if one.strip().casefold() not in _UNKNOWN)
+    return ",".join(known) or None
 
-        Parameters
-        ----------
-        row
-            The line's cells. A header has the names ``record`` and ``label``, in any case.
-        where
-            ``file:line``, for errors.
 
-        Raises
-        ------
-        DataNotFoundError
-            If a name occurs twice, or a column seems to hold patients under another name.
-        """
-        names = tuple(cell.strip().casefold() for cell in row)
-        if not {_RECORD, _LABEL} <= set(names):
-            return None
-        twice = [name for name in (_RECORD, _LABEL, _PATIENT) if names.count(name) > 1]
-        if twice:
-            raise DataNotFoundError(
-                f"{where}: the header of the label file has the column {twice[0]!r} "
-                f"{names.count(twice[0])} times: {','.join(row)}. Keep one of them."
-            )
-        alike = [
-            cell.strip()
-            for cell, name in zip(row, names, strict=True)
-            if "".join(filter(str.isalpha, name)) in _LIKE_PATIENT
-        ]
-        if alike and _PATIENT not in names:
-            raise DataNotFoundError(
-                f"{where}: the header of the label file has the column {alike[0]!r}, but patients "
-                f"are read from a column {_PATIENT!r} only. Rename it, so that the records of one "
-                "patient stay in one part of a split, or remove it."
-            )
-        return cls(names, from_header=True)
+def have_diagnoses(headers: Iterable[Path]) -> bool:
+    """Return whether any header names diagnoses; the first that does ends the search."""
+    return any(diagnoses(read_comments(path)) for path in headers)
 
-    def read(self, row: list[str]) -> tuple[str, str, str]:
-        """Return a line's record, label and patient, '' for a missing one."""
-        cells = dict(zip(self.names, map(str.strip, row), strict=False))
-        return cells.get(_RECORD, ""), cells.get(_LABEL, ""), cells.get(_PATIENT, "")
 
-    def fault(self, row: list[str]) -> str | None:
-        """Return why a line can't be used, or None."""
-        if len(row) != len(self.names):
-            if self.from_header:
-                return f"{len(row)} columns, but the header has {len(self.names)}"
-            hint = f"; a header such as {_RECORD},{_LABEL},{_PATIENT} allows more"
-            return f"{len(row)} columns, not record,label" + (hint if len(row) > 2 else "")
-        record, label, _ = self.read(row)
-        if record and label:
-            return None
-        return f"an empty {'label' if record else 'record name'}"
+def read_header_groups(headers: Iterable[Path]) -> dict[str, dict[str, str]]:
+    """Read age and sex, for metrics by groups of records.
+
+    Returns
+    -------
+    The values by record for ``Age`` and ``Sex``, in the form of `labels.read_groups`; missing and
+    unknown values are left out.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for path in headers:
+        fields = _fields(read_comments(path))
+        for name, column in _GROUPS.items():
+            value = fields.get(name, "")
+            if value.casefold() not in _UNKNOWN:
+                found.setdefault(column, {})[path.stem] = value
+    return found
+
+
+def _fields(comments: Iterable[str]) -> dict[str, str]:
+    """Read ``name: value`` comments; if a name occurs twice, the first one counts."""
+    fields: dict[str, str] = {}
+    for comment in comments:
+        name, colon, value = comment.partition(":")
+        if colon:
+            fields.setdefault(name.strip().casefold(), value.strip())
+    return fields

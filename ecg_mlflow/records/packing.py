@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecg_mlflow.files import move_folder, scratch_folder
-from ecg_mlflow.records.corpus import Corpus, Provenance
-from ecg_mlflow.records.index import INDEX_NAME, SIGNALS_NAME, Index, index_bytes, make_index
+from ecg_mlflow.records.corpus import Corpus, Provenance, Signals
+from ecg_mlflow.records.index import INDEX_NAME, SIGNALS_NAME, content_digest, index_bytes
 from ecg_mlflow.records.record import DigitalRecord, to_millivolts
 
 _STAGED_NAME = "staged.bin"
@@ -50,8 +51,8 @@ def pack(
         If the same content was packed before and has been damaged since.
     """
     with scratch_folder(into, name) as scratch:
-        index = _write(records, scratch, patients or {})
-        target = into / index.digest
+        digest = _write(records, scratch, patients or {})
+        target = into / digest
         if not target.exists():
             try:
                 move_folder(scratch, target)
@@ -64,7 +65,8 @@ def pack(
 
 def _write(
     records: Iterable[tuple[DigitalRecord, str]], folder: Path, patients: Mapping[str, str]
-) -> Index:
+) -> str:
+    """Write a corpus's files and return its digest."""
     kept: list[DigitalRecord] = []
     labels: list[str] = []
     hashes: list[bytes] = []
@@ -73,43 +75,77 @@ def _write(
         for record, label in records:
             if kept and record.id <= kept[-1].id:
                 raise ValueError(f"record {record.id!r} comes after {kept[-1].id!r}: sort by name")
-            samples = record.samples
-            hashes.append(hashlib.sha256(data := samples.tobytes()).digest())
+            hashes.append(hashlib.sha256(data := record.samples.tobytes()).digest())
             file.write(data)
             kept.append(_without_samples(record))
             labels.append(label)
     if not kept:
         raise ValueError("no records to pack")
     dtypes = {record.samples.dtype for record in kept}
-    dtype = np.dtype(np.int16) if dtypes == {np.dtype(np.int16)} else np.dtype(np.float32)
     if len(dtypes) > 1:
-        hashes = _rewrite_in_millivolts(staged, folder / SIGNALS_NAME, kept)
+        kept, hashes = _rewrite_in_millivolts(staged, folder / SIGNALS_NAME, kept)
         staged.unlink()
     else:
         staged.rename(folder / SIGNALS_NAME)
-    patient_of = [patients.get(record.id, "") for record in kept]
-    index = make_index(kept, labels, dtype, hashes, patient_of)
-    (folder / INDEX_NAME).write_bytes(index_bytes(index))
-    return index
+    patient_of = tuple(patients.get(record.id, "") for record in kept)
+    corpus = Corpus(
+        path=folder,
+        ids=tuple(record.id for record in kept),
+        labels=tuple(labels),
+        patients=patient_of if any(patient_of) else None,
+        leads=tuple(record.leads for record in kept),
+        fs=np.array([record.fs for record in kept], np.float64),
+        digest="",
+        copies=_copies(kept, hashes),
+        signals=_signals(kept),
+    )
+    digest = content_digest(corpus, hashes)
+    (folder / INDEX_NAME).write_bytes(index_bytes(replace(corpus, digest=digest)))
+    return digest
 
 
-def _rewrite_in_millivolts(staged: Path, file: Path, records: list[DigitalRecord]) -> list[bytes]:
-    """Convert staged int16 or float32 records to mV; return their samples' hashes."""
-    hashes = []
+def _rewrite_in_millivolts(
+    staged: Path, file: Path, records: list[DigitalRecord]
+) -> tuple[list[DigitalRecord], list[bytes]]:
+    """Convert the samples in a file to mV; return the converted records and samples' hashes."""
+    converted, hashes = [], []
     with staged.open("rb") as source, file.open("wb") as target:
         for record in records:
-            shape, dtype = record.samples.shape, record.samples.dtype
-            data = source.read(shape[0] * shape[1] * dtype.itemsize)
-            samples: NDArray[Any] = np.frombuffer(data, dtype).reshape(shape)
-            converted = to_millivolts(samples, record.gain, record.baseline).tobytes()
-            hashes.append(hashlib.sha256(converted).digest())
-            target.write(converted)
-    return hashes
+            stored: NDArray[Any] = np.frombuffer(
+                source.read(record.samples.nbytes), record.samples.dtype
+            )
+            stored = stored.reshape(record.samples.shape)
+            samples = to_millivolts(stored, record.gain, record.baseline)
+            hashes.append(hashlib.sha256(data := samples.tobytes()).digest())
+            target.write(data)
+            in_mv = DigitalRecord.from_millivolts(record.id, samples, record.fs, record.leads)
+            converted.append(_without_samples(in_mv))
+    return converted, hashes
 
 
 def _without_samples(record: DigitalRecord) -> DigitalRecord:
     """Replace the samples by an array of the same shape and type that needs no memory."""
-    hollow: NDArray[Any] = np.broadcast_to(np.zeros((), record.samples.dtype), record.samples.shape)
-    if record.digital is not None:
-        return replace(record, digital=hollow)
-    return replace(record, physical=hollow)
+    shape = record.samples.shape
+    hollow = cast("NDArray[np.int16]", np.broadcast_to(record.samples[:1].copy(), shape))
+    return replace(record, samples=hollow)
+
+
+def _signals(records: list[DigitalRecord]) -> Signals:
+    """Describe the records' samples without holding them."""
+    n_samples = np.array([len(record.samples) for record in records], np.int64)
+    n_leads = np.array([len(record.leads) for record in records], np.int64)
+    gain = np.ones((len(records), n_leads.max()), np.float32)
+    baseline = np.zeros_like(gain)
+    for i, record in enumerate(records):
+        gain[i, : n_leads[i]] = record.gain
+        baseline[i, : n_leads[i]] = record.baseline
+    nothing = np.zeros(0, records[0].samples.dtype)
+    return Signals(nothing, np.zeros(0, np.int64), n_samples, n_leads, gain, baseline)
+
+
+def _copies(records: list[DigitalRecord], hashes: list[bytes]) -> tuple[tuple[str, ...], ...]:
+    groups: dict[tuple[object, ...], list[str]] = defaultdict(list)
+    for record, samples in zip(records, hashes, strict=True):
+        scale = record.gain.tobytes() + record.baseline.tobytes()
+        groups[len(record.leads), samples, scale].append(record.id)
+    return tuple(tuple(names) for names in groups.values() if len(names) > 1)

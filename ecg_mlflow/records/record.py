@@ -16,6 +16,7 @@ from ecg_mlflow.errors import BadRecordsError, RecordError
 Progress = Callable[[int, int], None]
 
 LISTED_AT_MOST = 50
+_MICRO = str.maketrans("µμ", "uu")  # two characters that look alike
 _PER_MILLIVOLT = {"mv": 1.0, "uv": 1e3, "nv": 1e6, "v": 1e-3}
 
 
@@ -46,10 +47,7 @@ class Record:
 
 @dataclass(frozen=True, eq=False)
 class DigitalRecord:
-    """One recording as stored in its files.
-
-    Either `digital` is set, with ``mV = (digital - baseline) / gain``, or, for samples that need
-    more than 16 bits, `physical` with gain 1 and baseline 0.
+    """One recording as stored in its files: ``mV = (samples - baseline) / gain``.
 
     Attributes
     ----------
@@ -59,16 +57,13 @@ class DigitalRecord:
         Sampling frequency in Hz.
     leads
         One name per lead.
-    digital
-        Samples of the converter, shape ``(n_samples, n_leads)``, int16, or None.
-    physical
-        Samples in mV, shape ``(n_samples, n_leads)``, float32, or None.
+    samples
+        Shape ``(n_samples, n_leads)``: int16 as the converter gave them; or float32 in mV, with
+        gain 1 and baseline 0, if they need more than 16 bits.
     gain
         Units of the converter per mV, shape ``(n_leads,)``, float32.
     baseline
         The converter's value at 0 mV, shape ``(n_leads,)``, float32.
-    units
-        Physical unit of each lead in the header; gain and baseline refer to mV.
     files
         Every file that was read, the header first.
     comments
@@ -78,12 +73,10 @@ class DigitalRecord:
     id: str
     fs: float
     leads: tuple[str, ...]
-    digital: NDArray[np.int16] | None
-    physical: NDArray[np.float32] | None
+    samples: NDArray[np.int16] | NDArray[np.float32]
     gain: NDArray[np.float32]
     baseline: NDArray[np.float32]
-    units: tuple[str, ...]
-    files: tuple[Path, ...]
+    files: tuple[Path, ...] = ()
     comments: tuple[str, ...] = ()
 
     @classmethod
@@ -92,15 +85,7 @@ class DigitalRecord:
     ) -> DigitalRecord:
         """Make a record without files of a signal in mV, ``(n_samples, n_leads)`` float32."""
         ones = np.ones(len(leads), np.float32)
-        units = ("mV",) * len(leads)
-        return cls(name, fs, leads, None, signal, ones, np.zeros_like(ones), units, ())
-
-    @property
-    def samples(self) -> NDArray[np.int16] | NDArray[np.float32]:
-        """The samples as they are stored, shape ``(n_samples, n_leads)``."""
-        stored = self.digital if self.digital is not None else self.physical
-        assert stored is not None
-        return stored
+        return cls(name, fs, leads, signal, ones, np.zeros_like(ones))
 
     def millivolts(self) -> NDArray[np.float32]:
         """Return the signal in mV, shape ``(n_samples, n_leads)``, float32."""
@@ -140,7 +125,7 @@ def units_per_millivolt(lead: str, unit: str) -> float:
         If the unit is not a voltage.
     """
     try:
-        return _PER_MILLIVOLT[unit.lower()]
+        return _PER_MILLIVOLT[unit.translate(_MICRO).lower()]
     except KeyError:
         raise RecordError(
             f"unit is not a voltage: lead {lead!r} is in {unit!r}; allowed are V, mV, uV, nV"

@@ -5,34 +5,35 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
-from ecg_mlflow.errors import BadRecordsError
+from ecg_mlflow.errors import BadRecordsError, RecordError
 from ecg_mlflow.files import cache_root, locked, write_whole
+from ecg_mlflow.records.catalogue import HEADERS, absolute, locate
 from ecg_mlflow.records.corpus import Corpus, Provenance, corpora_folder, packed_path
-from ecg_mlflow.records.edf_reader import is_edf, require_edfio
-from ecg_mlflow.records.header_comments import (
-    have_diagnoses,
-    labels_digest,
-    read_header_groups,
-)
+from ecg_mlflow.records.formats import FORMATS, read_digital
 from ecg_mlflow.records.labels import (
+    Labels,
+    diagnoses,
     find_label_files,
-    has_label_file,
     read_groups,
+    read_header_groups,
     read_labels,
 )
-from ecg_mlflow.records.locating import HEADERS, Found, absolute, find_headers, locate
+from ecg_mlflow.records.locating import Found, find_headers
 from ecg_mlflow.records.packing import pack
-from ecg_mlflow.records.reading import Reading
-from ecg_mlflow.records.record import BadRecord, Progress, bad_records_error
+from ecg_mlflow.records.record import BadRecord, DigitalRecord, Progress, bad_records_error
 
 #: Raise it when a change of the code gives another corpus for the same files; older notes are
 #: then replaced.
 _NOTE_FORM = 2
+_RECORD_NAME = re.compile(r"[-\w]+")
 
 
 def load_corpus(
@@ -74,13 +75,15 @@ def load_corpus(
     folder, source = locate(data, on_progress)
     found = find_headers(folder)
     given = None if labels is None else str(labels if labels == HEADERS else absolute(labels))
-    inputs = _Inputs(str(absolute(folder)), found, _label_files(found, labels), given)
-    note = cache_root() / "sources" / f"{inputs.key}.json"
-    if corpus := _reopen(note, inputs, source):
+    inputs = _Inputs(source, found, _label_files(found, given), given)
+    asked = [HEADERS] if inputs.label_files is None else map(str, inputs.label_files)
+    key = hashlib.sha256("\0".join([str(absolute(folder)), *asked]).encode()).hexdigest()
+    note = cache_root() / "sources" / f"{key}.json"
+    if corpus := inputs.reopen(note):
         return corpus
     with locked(note):
         # Another process may have packed it while this one waited.
-        return _reopen(note, inputs, source) or _build(note, inputs, source, on_progress)
+        return inputs.reopen(note) or inputs.build(note, on_progress)
 
 
 def load_groups(data: str, labels: str | Path | None = None) -> dict[str, dict[str, str]]:
@@ -109,95 +112,152 @@ def load_groups(data: str, labels: str | Path | None = None) -> dict[str, dict[s
 
 def _label_files(found: Found, labels: str | Path | None) -> tuple[Path, ...] | None:
     """Return the label files, or None if the labels come from the records' headers."""
-    if labels == HEADERS:
-        return None
-    if labels is not None:
-        return (absolute(labels),)
-    folders = tuple(dict.fromkeys(path.parent for path in found.headers))
-    if not has_label_file(folders, found.root) and have_diagnoses(found.headers):
-        return None
-    return find_label_files(folders, found.root)
+    if labels is None:
+        return find_label_files(found.headers, found.root)
+    return None if labels == HEADERS else (absolute(labels),)
 
 
 @dataclass(frozen=True)
 class _Inputs:
-    """The input of a corpus: the folder or glob, and the files found there."""
+    """The files of a corpus; the note of a packed one has their sizes and times."""
 
-    asked: str
+    source: str
     found: Found
     label_files: tuple[Path, ...] | None
     #: The place of the labels that the user gave, if any.
-    labels: str | None = None
+    labels: str | None
 
-    @property
-    def key(self) -> str:
-        """Digest of the folder and label files, which names the note."""
-        files = [HEADERS] if self.label_files is None else map(str, self.label_files)
-        return hashlib.sha256("\0".join([self.asked, *files]).encode()).hexdigest()
+    def build(self, note: Path, on_progress: Progress | None) -> Corpus:
+        """Read and pack the records, and write the note."""
+        before = self._stamps(())
+        labels = None if self.label_files is None else read_labels(self.label_files)
+        reading = _Reading(self.found.headers, labels, on_progress)
+        records = reading.good()
+        first = next(records, None)
+        if first is None:
+            raise BadRecordsError(f"no record can be used: {bad_records_error(reading.bad)}")
+        patients = {} if labels is None else labels.patients
+        corpus = pack(chain([first], records), corpora_folder(), note.stem, patients=patients)
+        # The times before reading win: a file that changed meanwhile makes the note outdated.
+        stamps = self._stamps(reading.files) | before
+        content = {
+            "form": _NOTE_FORM,
+            "digest": corpus.digest,
+            "labels_sha256": labels.sha256 if labels else _labels_digest(corpus),
+            "bad": [asdict(record) for record in reading.bad],
+            "files": list(map(str, reading.files)),
+            "stamps": _digest(stamps),
+        }
+        write_whole(note, json.dumps(content).encode())
+        return self._open(content)
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Notes for the user about the search."""
-        return () if self.found.note is None else (self.found.note,)
+    def reopen(self, note: Path) -> Corpus | None:
+        """Open the corpus that was packed before, if all of its files are unchanged."""
+        try:
+            content = json.loads(note.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        if content.get("form") != _NOTE_FORM or not packed_path(content["digest"]).exists():
+            return None
+        unchanged = content["stamps"] == _digest(self._stamps(content["files"]))
+        return self._open(content) if unchanged else None
 
-    def stamps(self, signal_files: Iterable[str | Path]) -> dict[str, str]:
+    def _open(self, content: dict[str, Any]) -> Corpus:
+        provenance = Provenance(
+            self.source,
+            content["labels_sha256"],
+            tuple(BadRecord(**record) for record in content["bad"]),
+            () if self.found.note is None else (self.found.note,),
+            self.labels,
+        )
+        return Corpus.open(packed_path(content["digest"]), provenance)
+
+    def _stamps(self, signal_files: Iterable[str | Path]) -> dict[str, str]:
         """Return size and time of every file found and of `signal_files`, by path."""
         paths = (*self.found.headers, *(self.label_files or ()), *signal_files)
         return {path: _stamp(path) for path in dict.fromkeys(map(str, paths))}
 
 
-def _build(note: Path, inputs: _Inputs, source: str, on_progress: Progress | None) -> Corpus:
-    before = inputs.stamps(())
-    labels = None if inputs.label_files is None else read_labels(inputs.label_files)
-    if any(is_edf(path) for path in inputs.found.headers):
-        require_edfio()
-    reading = Reading(inputs.found.headers, labels, on_progress)
-    records = reading.good()
-    first = next(records, None)
-    if first is None:
-        raise BadRecordsError(f"no record can be used: {bad_records_error(reading.bad)}")
-    patients = {} if labels is None else labels.patients
-    corpus = pack(chain([first], records), corpora_folder(), note.stem, patients=patients)
-    # The times before reading win: a file that changed meanwhile makes the note outdated at once.
-    stamps = inputs.stamps(reading.files) | before
-    content = {
-        "form": _NOTE_FORM,
-        "digest": corpus.digest,
-        "labels_sha256": labels.sha256 if labels else labels_digest(reading.in_headers),
-        "bad": [asdict(record) for record in reading.bad],
-        "files": list(map(str, reading.files)),
-        "stamps": _digest(stamps),
-    }
-    write_whole(note, json.dumps(content).encode())
-    return Corpus.open(corpus.path, _provenance(content, inputs, source))
+class _Reading:
+    """One pass over all records.
+
+    Parameters
+    ----------
+    headers
+        Sorted by record name.
+    labels
+        The content of the label files; None uses the diagnoses in each record's header.
+    on_progress
+        Called with (records done, records in total).
+
+    Attributes
+    ----------
+    bad
+        Every fault of every record, complete when `good` is exhausted.
+    files
+        Every file of the records, likewise.
+    """
+
+    def __init__(
+        self, headers: tuple[Path, ...], labels: Labels | None, on_progress: Progress | None
+    ) -> None:
+        self._by_id: dict[str, list[Path]] = defaultdict(list)
+        for header in headers:
+            self._by_id[header.stem].append(header)
+        self._labels = labels
+        self._at_fault = {problem.id for problem in labels.problems} if labels else set()
+        self._on_progress = on_progress
+        self.bad: list[BadRecord] = []
+        self.files: list[Path] = []
+
+    def good(self) -> Iterator[tuple[DigitalRecord, str]]:
+        """Yield the usable records with their labels, by name; complete the attributes."""
+        for problem in self._labels.problems if self._labels else ():
+            # A line without a valid record name may belong to any record.
+            if problem.id in self._by_id or not _RECORD_NAME.fullmatch(problem.id):
+                self.bad.append(problem)
+        single = [paths[0] for paths in self._by_id.values() if len(paths) == 1]
+        for paths in self._by_id.values():
+            # A name that several records share is ambiguous in the label file.
+            for path in paths if len(paths) > 1 else ():
+                others = ", ".join(str(other) for other in paths if other != path)
+                self.bad.append(BadRecord(path.stem, str(path), f"one id twice: also {others}"))
+        for done, path in enumerate(single, start=1):
+            record = self._read(path)
+            label = self._label_of(path, record)
+            if record and label is not None:
+                yield record, label
+            if self._on_progress:
+                self._on_progress(done, len(single))
+
+    def _read(self, path: Path) -> DigitalRecord | None:
+        try:
+            record = read_digital(path)
+        except RecordError as error:
+            self.bad.append(BadRecord(path.stem, str(path), str(error)))
+            self.files.extend(FORMATS[path.suffix.lower()].files(path))
+            return None
+        self.files.extend(record.files)
+        return record
+
+    def _label_of(self, path: Path, record: DigitalRecord | None) -> str | None:
+        """Return a record's label; None without one, which is a fault unless it has another."""
+        if self._labels is not None:
+            label = self._labels.by_id.get(path.stem)
+            known = path.stem in self._at_fault
+            where = f"not in {', '.join(file.name for file in self._labels.paths)}"
+        else:
+            label, known = diagnoses(record.comments) if record else None, record is None
+            where = "no #Dx in its header"
+        if label is None and not known:
+            self.bad.append(BadRecord(path.stem, str(path), f"no label: {where}"))
+        return label
 
 
-def _reopen(note: Path, inputs: _Inputs, source: str) -> Corpus | None:
-    """Open the corpus that was packed before, if all of its files are unchanged."""
-    try:
-        content = json.loads(note.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    if content.get("form") != _NOTE_FORM:
-        return None
-    if content["stamps"] != _digest(inputs.stamps(content["files"])):
-        return None
-    path = packed_path(content["digest"])
-    if not path.exists():
-        return None
-    return Corpus.open(path, _provenance(content, inputs, source))
-
-
-def _provenance(content: dict[str, object], inputs: _Inputs, source: str) -> Provenance:
-    bad = content["bad"]
-    assert isinstance(bad, list)
-    return Provenance(
-        source,
-        str(content["labels_sha256"]),
-        tuple(BadRecord(**record) for record in bad),
-        inputs.notes,
-        inputs.labels,
-    )
+def _labels_digest(corpus: Corpus) -> str:
+    """Return the hex SHA-256 of the lines ``record<tab>label``, sorted by record name."""
+    lines = map("{}\t{}\n".format, corpus.ids, corpus.labels)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _stamp(path: str) -> str:

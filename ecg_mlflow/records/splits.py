@@ -7,18 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import SplitError
 from ecg_mlflow.grids.canonical import counts_as
-from ecg_mlflow.records.grouping import check_patients, divide_groups, groups_of, rows_by_patient
+from ecg_mlflow.records.grouping import divide_groups, groups_of, rows_by_patient
 from ecg_mlflow.records.label_sets import SEPARATOR
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-#: How many names an error lists.
-SHOWN = 10
 
 
 @counts_as("Split", version=1)
@@ -60,12 +59,10 @@ class Split:
             raise SplitError(f"stratified={self.stratified!r} must be True or False")
         if self.seed is not None and not (_is(self.seed, Integral) and self.seed >= 0):
             raise SplitError(f"the split's seed={self.seed!r} must be a whole number of at least 0")
-        if self.records is not None:
+        if self.records is None:
+            self.shares()
+        else:
             self._check_records(self.records)
-            return
-        shares = self.shares().values()
-        if not all(share > 0 for share in shares) or abs(sum(shares) - 1) > 1e-9:
-            raise self._unreadable()
 
     def __str__(self) -> str:
         # A parameter of the study's run, which a later version must log with the same text.
@@ -75,12 +72,6 @@ class Split:
         how = "the first test" if self.seed is None else f"by chance, seed {self.seed}"
         shares = ", ".join(f"{name} {share:g}" for name, share in self.shares().items())
         return f"{shares}; {'each class by itself, ' if self.stratified else ''}{how}"
-
-    def _unreadable(self) -> SplitError:
-        return SplitError(
-            f"split={self.fractions!r} must be the training fraction, (train, test) or (train, "
-            "validation, test), all above 0 and adding up to 1"
-        )
 
     def _check_records(self, records: Mapping[str, Sequence[str]]) -> None:
         if self.stratified or self.seed is not None:
@@ -103,16 +94,20 @@ class Split:
 
     def shares(self) -> dict[str, float]:
         """Return the fraction of each part."""
-        given = self.fractions
+        given: Any = self.fractions
         if _is(given, Real):
-            given = (float(given), 1 - float(given))  # type: ignore[arg-type]
+            given = (float(given), 1 - float(given))
         names = {2: (TRAIN, TEST), 3: (TRAIN, VALIDATION, TEST)}
         if (
             not isinstance(given, list | tuple)
             or len(given) not in names
-            or not all(_is(share, Real) for share in given)
+            or not all(_is(share, Real) and share > 0 for share in given)
+            or abs(sum(given) - 1) > 1e-9
         ):
-            raise self._unreadable()
+            raise SplitError(
+                f"split={self.fractions!r} must be the training fraction, (train, test) or (train, "
+                "validation, test), all above 0 and adding up to 1"
+            )
         return dict(zip(names[len(given)], given, strict=True))
 
     def by_chance(self) -> str:
@@ -172,22 +167,22 @@ def split_records(
         copies of one recording are in different parts; a random division avoids the latter.
     """
     by_patient = rows_by_patient(rows, patients)
+    place = {ids[row]: int(row) for row in rows}
+    equal = [[place[name] for name in group if name in place] for group in copies]
     several = any(SEPARATOR in labels[row] for row in rows)
     if split.stratified and several and split.seed is None:
         raise SplitError(
             "records with several labels can't be divided class by class in order: divide them "
             f"at random, {split.by_chance()}"
         )
+    strata = labels if split.stratified else [""] * len(ids)
     if split.records is not None:
-        places = _listed_parts(split.records, ids, rows)
+        places = _listed_parts(split.records, place)
     elif split.seed is not None and (by_patient or (split.stratified and several)):
-        place = {ids[row]: int(row) for row in rows}
-        equal = [[place[name] for name in group if name in place] for group in copies]
         groups = groups_of(rows.tolist(), [*by_patient.values(), *equal])
-        strata = labels if split.stratified else [""] * len(ids)
         places = divide_groups(groups, strata, split.seed, partial(_counts, split.shares()))
     else:
-        places = _fraction_parts(split, ids, labels, copies, rows)
+        places = _fraction_parts(split, strata, equal, rows)
     parts = Parts(
         *(np.array(sorted(places[name]), dtype=np.int64) for name in (TRAIN, VALIDATION, TEST))
     )
@@ -199,9 +194,31 @@ def split_records(
             message += f", because the records of each of their {len(by_patient)} patients stay "
             message += "together. Try another seed or other fractions"
         raise SplitError(message)
-    check_patients(parts, ids, by_patient, split.by_chance())
-    _check_copies(parts, ids, copies, split.by_chance())
+    _check_whole(parts, ids, by_patient, "records of one patient", split)
+    _check_whole(
+        parts, ids, {ids[rows[0]]: rows for rows in equal if rows}, "copies of one recording", split
+    )
     return parts
+
+
+def _check_whole(
+    parts: Parts, ids: Sequence[str], groups: Mapping[str, Sequence[int]], what: str, split: Split
+) -> None:
+    """Raise a SplitError if records that belong together are in two parts."""
+    part_of = {int(row): name for name, rows in parts.items() for row in rows}
+    torn = []
+    for group, rows in groups.items():
+        sides: dict[str, list[str]] = defaultdict(list)
+        for row in rows:
+            sides[part_of[row]].append(ids[row])
+        if len(sides) > 1:
+            told = (f"{_few(names, shown=3)} ({part})" for part, names in sides.items())
+            torn.append(f"{group}: {' and '.join(told)}")
+    if torn:
+        raise SplitError(
+            f"{what} are in two parts of the split: {_few(torn, '; ')}. Keep them in one part, "
+            f"or divide at random, which does so: {split.by_chance()}"
+        )
 
 
 def spread(n_records: int, limit: int | None) -> npt.NDArray[np.int64]:
@@ -212,9 +229,8 @@ def spread(n_records: int, limit: int | None) -> npt.NDArray[np.int64]:
 
 
 def _listed_parts(
-    records: Mapping[str, Sequence[str]], ids: Sequence[str], rows: npt.NDArray[np.int64]
+    records: Mapping[str, Sequence[str]], place: Mapping[str, int]
 ) -> dict[str, list[int]]:
-    place = {ids[row]: int(row) for row in rows}
     missing = [name for part in records.values() for name in part if name not in place]
     if missing:
         raise SplitError(
@@ -222,38 +238,38 @@ def _listed_parts(
             f"{_few(missing)}"
         )
     parts: dict[str, list[int]] = defaultdict(list)
-    for name, listed in records.items():
-        parts[name] = [place[record] for record in listed]
+    for part, names in records.items():
+        parts[part] = [place[name] for name in names]
     taken = set(parts[TEST]) | set(parts[VALIDATION])
-    parts[TRAIN] = [int(row) for row in rows if int(row) not in taken]
+    parts[TRAIN] = [row for row in place.values() if row not in taken]
     return parts
 
 
 def _fraction_parts(
     split: Split,
-    ids: Sequence[str],
-    labels: Sequence[str],
-    copies: Sequence[Sequence[str]],
+    strata: Sequence[str],
+    equal: Sequence[Sequence[int]],
     rows: npt.NDArray[np.int64],
 ) -> dict[str, list[int]]:
-    strata: dict[str, list[int]] = defaultdict(list)
+    members: dict[str, list[int]] = defaultdict(list)
     for row in rows:
-        strata[labels[row] if split.stratified else ""].append(int(row))
+        members[strata[row]].append(int(row))
+    first_copy = {row: group[0] for group in equal for row in group}
+    moved: dict[int, str] = {}
     parts: dict[str, list[int]] = defaultdict(list)
-    first_copy = {name: group[0] for group in copies for name in group}
-    moved: dict[str, str] = {}
-    for label in sorted(strata):
-        order = strata[label]
+    for stratum in sorted(members):
+        order = members[stratum]
         if split.seed is not None:
             rng = np.random.default_rng([split.seed, len(order)])
             order = rng.permutation(order).tolist()
         start = 0
-        for name, count in _counts(split.shares(), len(order)).items():
-            part, start = order[start : start + count], start + count
-            for row in part:
-                # Copies go where the first of their group went, also from another stratum.
-                group = first_copy.get(ids[row]) if split.seed is not None else None
-                parts[moved.setdefault(group, name) if group else name].append(row)
+        for part, count in _counts(split.shares(), len(order)).items():
+            for row in order[start : start + count]:
+                # At random, copies go where the first of their group went, also from another
+                # stratum.
+                group = first_copy.get(row, row) if split.seed is not None else row
+                parts[moved.setdefault(group, part)].append(row)
+            start += count
     return parts
 
 
@@ -265,28 +281,12 @@ def _counts(shares: Mapping[str, float], n_records: int) -> dict[str, int]:
     return {TEST: n_test, VALIDATION: n_validation, TRAIN: n_train}
 
 
-def _check_copies(
-    parts: Parts, ids: Sequence[str], copies: Sequence[Sequence[str]], advice: str
-) -> None:
-    part_of = {ids[row]: name for name, rows in parts.items() for row in rows}
-    torn = []
-    for group in copies:
-        found = {name: part_of[name] for name in group if name in part_of}
-        if len(set(found.values())) > 1:
-            torn.append(_few([f"{name} ({part})" for name, part in found.items()], " = "))
-    if torn:
-        raise SplitError(
-            f"the same recording is in two parts of the split under different names: "
-            f"{_few(torn, '; ')}. Leave all but one out, or divide at random, which keeps copies "
-            f"together: {advice}"
-        )
-
-
 def _is(value: object, kind: type) -> bool:
     """Return whether a value is such a number; True and False are not."""
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
-def _few(names: Sequence[str], between: str = ", ") -> str:
-    shown = between.join(names[:SHOWN])
-    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+def _few(names: Sequence[str], between: str = ", ", shown: int = 10) -> str:
+    """Join the first names, and count the others."""
+    more = len(names) - shown
+    return between.join(names[:shown]) + (f" and {more} more" if more > 0 else "")

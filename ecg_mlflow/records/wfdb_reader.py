@@ -1,148 +1,275 @@
-"""Read one WFDB record with the wfdb package; errors name the fault of a bad record."""
+"""Read one WFDB record with the wfdb package; errors name the fault of a bad record.
+
+Header and signal formats: https://physionet.org/physiotools/wag/header-5.htm and signal-5.htm.
+Checksums and initial values are ignored: those of the CinC 2017 Challenge are known to be wrong.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import math
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ecg_mlflow.errors import RecordError
 from ecg_mlflow.records.record import DigitalRecord, units_per_millivolt
-from ecg_mlflow.records.wfdb_header import (
-    WFDB_ERRORS,
-    Header,
-    as_wfdb_reads_it,
-    checked,
-    error_text,
-    import_wfdb,
-    is_segmented,
-    lead_names,
-    rdheader,
-    record_files,
-)
 
-_INVALID_SAMPLE = {
-    **dict.fromkeys(("80", "508"), -(2**7)),
-    **dict.fromkeys(("310", "311"), -(2**9)),
-    "212": -(2**11),
-    **dict.fromkeys(("16", "61", "160", "516"), -(2**15)),
-    **dict.fromkeys(("24", "524"), -(2**23)),
-    "32": -(2**31),
-}
+# Exceptions that wfdb raises for broken headers and signal files; RuntimeError comes from
+# soundfile, MemoryError from an absurd length in a header.
+_WFDB_ERRORS = (
+    *(ValueError, LookupError, TypeError, AttributeError, OSError),
+    *(RuntimeError, ArithmeticError, MemoryError),
+)
 _INT16 = np.iinfo(np.int16)
 # float32 represents integers exactly up to here.
 _EXACT_IN_FLOAT32 = 2**24
 
 
-def read_wfdb_digital(path: str | Path, *, keep_invalid: bool = False) -> DigitalRecord:
+@functools.cache
+def import_wfdb() -> ModuleType:
+    """Import wfdb at first use: with pandas it takes half a second."""
+    with warnings.catch_warnings():
+        # wfdb 4.3 builds its tables with pandas calls that pandas 3 deprecates.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import wfdb
+    return wfdb  # type: ignore[no-any-return, unused-ignore]
+
+
+def read_wfdb(path: Path) -> DigitalRecord:
     """Read a record as stored in its files.
 
     Leads with several samples per frame are read at their own, higher sampling frequency. A gain
-    of 0, or a missing one, means 200 units per mV, as WFDB defines.
+    of 0, or a missing one, means 200 units per mV, as WFDB defines. Samples that WFDB marks as
+    invalid, and gaps between segments, become NaN in mV. Segments are joined in mV.
 
     Parameters
     ----------
     path
         The ``.hea`` file.
-    keep_invalid
-        Whether samples that WFDB marks as invalid become NaN in mV; otherwise they are an error.
 
     Raises
     ------
     RecordError
         If the header is broken or names another record, a signal file is missing, truncated
-        or unreadable, the record has no samples or invalid ones, its leads have different
-        sampling frequencies, or a lead isn't a voltage.
+        or unreadable, the record has no samples, its leads have different sampling frequencies,
+        its segments have different leads, or a lead isn't a voltage.
     """
-    path = Path(path)
-    with as_wfdb_reads_it(path) as name:
-        segmented = is_segmented(path)
-        try:
-            if segmented:
-                read = import_wfdb().rdrecord(name, physical=True, return_res=64)
-            else:
-                read = import_wfdb().rdrecord(
-                    name, physical=False, smooth_frames=False, return_res=32
-                )
-        except WFDB_ERRORS as error:
-            # A fault in the header explains the cause better than wfdb's exception.
-            checked(path, rdheader(name))
-            raise RecordError(f"unreadable signal file: {error_text(error)}") from error
-        if segmented:
-            files = record_files(path, rdheader(name))
-            return _from_segments(path, read, files, keep_invalid=keep_invalid)
-        return _from_signals(path, read, keep_invalid=keep_invalid)
+    segmented = _is_segmented(_header_lines(_header_text(path)))
+    record = _join_segments(path) if segmented else _read_signals(path)
+    return replace(record, files=wfdb_files(path))
 
 
-def _from_signals(path: Path, read: Any, *, keep_invalid: bool) -> DigitalRecord:
-    """Check and convert a record of one segment that wfdb read."""
-    header = checked(path, read)
+def wfdb_files(path: Path) -> tuple[Path, ...]:
+    """Return a header and the files that it names, those of its segments included.
+
+    They may be missing; what is wrong with the header is of no concern here.
+    """
+    try:
+        lines = _header_lines(_header_text(path))
+    except RecordError:
+        return (path,)
+    names = dict.fromkeys(line.split()[0] for line in lines[1:])
+    if not _is_segmented(lines):
+        return (path, *(path.parent / name for name in names if name != "~"))
+    segments = [path.parent / f"{name}.hea" for name in names if name not in ("~", path.stem)]
+    return tuple(dict.fromkeys([path, *(file for each in segments for file in wfdb_files(each))]))
+
+
+def _read_signals(path: Path, *, in_millivolts: bool = False) -> DigitalRecord:
+    """Read, check and convert a record of one segment; invalid samples become NaN."""
+    read = _as_wfdb_reads_it(path, _rdrecord)
+    leads = _lead_names(read)
     digital = np.stack(read.e_d_signal, axis=1)
-    invalid = np.array([_INVALID_SAMPLE.get(fmt, _INT16.min - 1) for fmt in read.fmt])
-    missing = digital == invalid
-    if not keep_invalid:
-        _refuse_invalid(missing, header.leads)
-    per_mv = np.array([units_per_millivolt(lead, unit) for lead, unit in _lead_units(header)])
+    marks = import_wfdb().io._signal.INVALID_SAMPLE_VALUE
+    missing = digital == [marks.get(fmt) or _INT16.min - 1 for fmt in read.fmt]
+    per_mv = np.array(list(map(units_per_millivolt, leads, read.units)))
     gain, baseline = np.asarray(read.adc_gain) * per_mv, np.asarray(read.baseline, np.float64)
+    fs = float(read.fs * (read.samps_per_frame[0] or 1))
     as_stored = (
-        not missing.any()
+        not in_millivolts
+        and not missing.any()
         and digital.min() >= _INT16.min
         and digital.max() <= _INT16.max
         and np.abs(baseline).max() <= _EXACT_IN_FLOAT32
     )
-    physical = None if as_stored else ((digital - baseline) / gain).astype(np.float32)
-    if physical is not None:
-        physical[missing] = np.nan
-    return DigitalRecord(
-        id=header.id,
-        fs=header.fs,
-        leads=header.leads,
-        digital=digital.astype(np.int16) if as_stored else None,
-        physical=physical,
-        gain=(gain if as_stored else np.ones_like(gain)).astype(np.float32),
-        baseline=(baseline if as_stored else np.zeros_like(baseline)).astype(np.float32),
-        units=header.units,
-        files=header.files,
-        comments=tuple(read.comments or ()),
-    )
-
-
-def _from_segments(
-    path: Path, read: Any, files: tuple[Path, ...], *, keep_invalid: bool
-) -> DigitalRecord:
-    """Check and convert segments that wfdb joined in physical units: gains may differ."""
-    header = Header(
-        path.stem, float(read.fs), read.sig_len, lead_names(read), tuple(read.units), files
-    )
-    if not keep_invalid:
-        _refuse_invalid(np.isnan(read.p_signal), header.leads)
-    per_mv = np.array([units_per_millivolt(lead, unit) for lead, unit in _lead_units(header)])
-    ones = np.ones(len(per_mv), np.float32)
-    return DigitalRecord(
-        id=header.id,
-        fs=header.fs,
-        leads=header.leads,
-        digital=None,
-        physical=(read.p_signal / per_mv).astype(np.float32),
-        gain=ones,
-        baseline=np.zeros_like(ones),
-        units=header.units,
-        files=files,
-        comments=tuple(read.comments or ()),
-    )
-
-
-def _refuse_invalid(invalid: NDArray[np.bool_], leads: tuple[str, ...]) -> None:
-    if invalid.any():
-        first, lead = np.argwhere(invalid)[0]
-        raise RecordError(
-            f"NaN among the samples: {int(invalid.any(axis=1).sum())} of {len(invalid)} samples, "
-            f"the first is number {first} of lead {leads[lead]!r}"
+    if as_stored:
+        record = DigitalRecord(
+            path.stem,
+            fs,
+            leads,
+            digital.astype(np.int16),
+            gain.astype(np.float32),
+            baseline.astype(np.float32),
         )
+    else:
+        signal = ((digital - baseline) / gain).astype(np.float32)
+        signal[missing] = np.nan
+        record = DigitalRecord.from_millivolts(path.stem, signal, fs, leads)
+    return replace(record, comments=tuple(read.comments or ()))
 
 
-def _lead_units(header: Header) -> Iterator[tuple[str, str]]:
-    return zip(header.leads, header.units, strict=True)
+def _join_segments(path: Path) -> DigitalRecord:
+    """Join the segments that a header lists, in mV; gaps and leads that a segment lacks are NaN."""
+    read = _as_wfdb_reads_it(path, _rdheader)
+    parts: dict[str, DigitalRecord] = {}
+    leads: tuple[str, ...] = ()
+    fs, per_frame = read.fs, 1
+    for name, length in zip(read.seg_name, read.seg_len, strict=True):
+        header = path.parent / f"{name}.hea"
+        if name != "~" and not length:  # the layout lists the leads of all segments
+            leads = _lead_names(_as_wfdb_reads_it(header, _rdheader))
+        elif name != "~":
+            part = _read_signals(header, in_millivolts=True)
+            if not parts:
+                leads, fs, per_frame = leads or part.leads, part.fs, round(part.fs / read.fs)
+            n_samples = length * per_frame
+            if (len(part.samples), part.fs) != (n_samples, fs) or not {*part.leads} <= {*leads}:
+                raise RecordError(
+                    f"segment unlike its record: {name} has {len(part.samples)} samples at "
+                    f"{part.fs:g} Hz of leads {', '.join(part.leads)}; expected are {n_samples} "
+                    f"at {fs:g} Hz of {', '.join(leads)}"
+                )
+            parts[name] = part
+    signal = np.full((sum(read.seg_len) * per_frame, len(leads)), np.nan, np.float32)
+    if not signal.size:
+        raise RecordError("no samples: the record's segments have none")
+    for name, end in zip(read.seg_name, np.cumsum(read.seg_len) * per_frame, strict=True):
+        if name in parts:
+            part = parts[name]
+            same = part.leads == leads
+            columns = slice(None) if same else [leads.index(lead) for lead in part.leads]
+            signal[end - len(part.samples) : end, columns] = part.samples
+    joined = DigitalRecord.from_millivolts(path.stem, signal, float(fs), leads)
+    return replace(joined, comments=tuple(read.comments or ()))
+
+
+def _as_wfdb_reads_it(path: Path, read: Callable[[Path], Any]) -> Any:
+    """Read a header, or a copy of it that wfdb can read.
+
+    wfdb 4.3 raises for a date after the time that isn't day/month/year, and drops characters that
+    aren't ASCII, so it would read µV as V. The copy has neither, and lies beside links to the
+    signal files.
+    """
+    text = _header_text(path)
+    plain = text.replace("µ", "u").replace("μ", "u")
+    record_line = _header_lines(text)[0]
+    undated = plain.replace(record_line, " ".join(record_line.split()[:4]), 1)
+    if plain == text:
+        try:
+            return read(path)
+        except RecordError:
+            if undated == text:
+                raise
+    with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as folder:
+        copy = Path(folder, path.name)
+        copy.write_text(undated, encoding="ascii", errors="replace")
+        for file in wfdb_files(path)[1:]:
+            if file.is_file():
+                copy.with_name(file.name).symlink_to(file.resolve())
+        return read(copy)
+
+
+def _rdheader(path: Path) -> Any:
+    """Call ``wfdb.rdheader`` and turn its exceptions into a RecordError."""
+    try:
+        read = import_wfdb().rdheader(str(path.with_suffix("")))
+    except _WFDB_ERRORS as error:
+        raise RecordError(f"broken header: {_text_of(error)}") from error
+    _check_record_line(path, read)
+    return read
+
+
+def _rdrecord(path: Path) -> Any:
+    """Call ``wfdb.rdrecord`` and check its header against the signal files."""
+    name = str(path.with_suffix(""))
+    try:
+        read = import_wfdb().rdrecord(name, physical=False, smooth_frames=False, return_res=32)
+    except _WFDB_ERRORS as error:
+        # A fault in the header explains the cause better than wfdb's exception.
+        _check_signal_files(path, _rdheader(path))
+        raise RecordError(f"unreadable signal file: {_text_of(error)}") from error
+    _check_record_line(path, read)
+    _check_signal_files(path, read)
+    return read
+
+
+def _check_record_line(path: Path, read: Any) -> None:
+    if read.record_name != path.stem:
+        raise RecordError(f"header of another record: it names {read.record_name!r}")
+    if not read.fs > 0:
+        raise RecordError(f"broken header: a sampling frequency of {read.fs} Hz")
+
+
+def _check_signal_files(path: Path, read: Any) -> None:
+    """Raise a RecordError if the header that wfdb read disagrees with itself or the files."""
+    names = list(getattr(read, "file_name", None) or ())  # a segment must not have segments
+    sizes = {}
+    for name in names:
+        file = path.parent / name
+        if not file.is_file():
+            raise RecordError(f"missing signal file: {name}")
+        sizes[name] = file.stat().st_size
+        if not sizes[name]:
+            raise RecordError(f"no samples: {name} is empty")
+    if read.n_sig != len(names) or not names:
+        raise RecordError(
+            f"broken header: it declares {read.n_sig} leads and describes {len(names)}"
+        )
+    per_frame = [number or 1 for number in read.samps_per_frame]
+    if len(set(per_frame)) > 1:
+        rates = ", ".join(f"{read.fs * number:g} Hz" for number in sorted(set(per_frame)))
+        raise RecordError(f"leads of different sampling frequencies: {rates}")
+    if read.sig_len == 0:
+        raise RecordError("no samples: the record's length is 0")
+    for name, size in sizes.items():
+        first = names.index(name)
+        width = import_wfdb().io._signal.BYTES_PER_SAMPLE.get(read.fmt[first])
+        if width and read.sig_len is not None:
+            n_samples = read.sig_len * per_frame[0] * names.count(name)
+            expected = (read.byte_offset[first] or 0) + math.ceil(n_samples * width)
+            if size < expected:
+                raise RecordError(
+                    f"truncated signal file: {name} has {size} bytes, the header requires "
+                    f"{expected}"
+                )
+
+
+def _lead_names(read: Any) -> tuple[str, ...]:
+    """Return the leads' names; an unnamed lead gets its number from 1."""
+    return tuple(name or f"lead {i + 1}" for i, name in enumerate(read.sig_name))
+
+
+def _text_of(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _is_segmented(lines: list[str]) -> bool:
+    """Return whether a record is a list of segments: its header starts with ``name/2``."""
+    return "/" in lines[0].split()[0]
+
+
+def _header_text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"unreadable header: {path.name}: {error.strerror}") from error
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _header_lines(text: str) -> list[str]:
+    """Return a header's lines without comments; there is at least one."""
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if not lines:
+        raise RecordError("broken header: it is empty")
+    return lines

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import DataNotFoundError
+from ecg_mlflow.records.catalogue import HEADERS, located
 from ecg_mlflow.records.labels import read_groups
-from ecg_mlflow.records.locating import HEADERS, located
 from ecg_mlflow.records.sources import load_groups
 from ecg_mlflow.reports.figures import draw_ecg, subgroup_plot
 from ecg_mlflow.reports.html import Picture, Table, render_page

@@ -13,10 +13,10 @@ import numpy as np
 from ecg_mlflow.errors import DataNotFoundError, RecordError
 from ecg_mlflow.files import write_output
 from ecg_mlflow.records import DigitalRecord, Record, read_digital
-from ecg_mlflow.records.header_comments import diagnoses, read_header_groups
+from ecg_mlflow.records.catalogue import HEADERS, absolute, locate
 from ecg_mlflow.records.label_sets import split_label
-from ecg_mlflow.records.labels import find_label_files, has_label_file, read_labels
-from ecg_mlflow.records.locating import HEADERS, absolute, find_headers, locate
+from ecg_mlflow.records.labels import diagnoses, find_label_files, read_header_groups, read_labels
+from ecg_mlflow.records.locating import find_headers
 from ecg_mlflow.records.quality import lead_faults
 from ecg_mlflow.records.snomed import in_words
 from ecg_mlflow.reports.figures import png
@@ -153,7 +153,7 @@ def describe_record(path: Path, record: DigitalRecord, label: str | None) -> lis
 
 
 def _gains(record: DigitalRecord) -> str:
-    if record.digital is None:
+    if record.samples.dtype == np.float32:
         return "none: samples are kept in mV"
     values = [f"{gain:g}" for gain in record.gain.tolist()]
     if len(set(values)) == 1:
@@ -168,11 +168,10 @@ def _label(path: Path, root: Path, labels: str | None, record: DigitalRecord) ->
     if labels is not None:
         return read_labels(absolute(labels)).by_id.get(record.id)
     try:
-        if has_label_file((path.parent,), root):
-            return read_labels(find_label_files((path.parent,), root)).by_id.get(record.id)
-    except DataNotFoundError:  # ambiguous, or no text: the record is shown all the same
+        files = find_label_files([path], root)
+        return read_labels(files).by_id.get(record.id) if files else diagnoses(record.comments)
+    except DataNotFoundError:  # none, ambiguous, or no text: the record is shown all the same
         return None
-    return diagnoses(record.comments)
 
 
 def _part(record: Record, view: View) -> Record:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import CorpusError
 from ecg_mlflow.records import Corpus, load_corpus, packed_path
-from ecg_mlflow.records.locating import asked_for, located
+from ecg_mlflow.records.catalogue import asked_for, located
 from ecg_mlflow.records.splits import TEST
 
 #: Hex digits of a recording's digest: enough to tell any two apart that are not the same.

@@ -154,11 +154,9 @@ def _chosen(record: DigitalRecord, columns: Sequence[int], leads: tuple[str, ...
     return replace(
         record,
         leads=leads,
-        digital=None if record.digital is None else samples,
-        physical=samples if record.digital is None else None,
+        samples=samples,
         gain=np.where(absent, np.float32(1), record.gain[columns]),
         baseline=np.where(absent, np.float32(0), record.baseline[columns]),
-        units=tuple(record.units[column] for column in columns),
     )
 
 
@@ -176,15 +174,7 @@ def _with_frequency(
         return record, ()
     ratio = Fraction(target / fs).limit_denominator(_RATIO)
     resampled = _resampled(record.millivolts(), ratio)
-    ones = np.ones(len(record.leads), np.float32)
-    record = replace(
-        record,
-        fs=target,
-        digital=None,
-        physical=resampled,
-        gain=ones,
-        baseline=np.zeros_like(ones),
-    )
+    record = DigitalRecord.from_millivolts(record.id, resampled, target, record.leads)
     return record, (f"resampled from {fs:g} to {target:g} Hz",)
 
 

@@ -17,8 +17,8 @@ from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.models.build import weight_seed
 from ecg_mlflow.records import Corpus, list_bad_records
+from ecg_mlflow.records.catalogue import asked_for
 from ecg_mlflow.records.label_sets import split_label
-from ecg_mlflow.records.locating import asked_for
 from ecg_mlflow.reports.text_tables import aligned
 from ecg_mlflow.study.plan import ConfigPlan, PlannedRun, StudyPlan
 from ecg_mlflow.study.research import RESERVED

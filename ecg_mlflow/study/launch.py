@@ -16,7 +16,7 @@ from ecg_mlflow.errors import DeviceError, EcgMlflowError, ResumeError, Tracking
 from ecg_mlflow.executors import Slot, count_cores, find_gpus, plan_slots
 from ecg_mlflow.executors.factory import RayShare
 from ecg_mlflow.records import Corpus, load_corpus
-from ecg_mlflow.records.locating import DEMO_RECORDS, is_demo, located
+from ecg_mlflow.records.catalogue import DEMO_RECORDS, is_demo, located
 from ecg_mlflow.reports.text_tables import result_table
 from ecg_mlflow.study.descriptions import plan_table
 from ecg_mlflow.study.driver import StudyOptions, StudyResult, run_study

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ecg_mlflow.records.locating import located
+from ecg_mlflow.records.catalogue import located
 from ecg_mlflow.study.research import Rules
 
 

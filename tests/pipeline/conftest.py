@@ -38,12 +38,9 @@ def make_corpus(tmp_path: Path) -> MakeCorpus:
                 id=f"R{i:03}",
                 fs=float(fs if isinstance(fs, int | float) else fs[i]),
                 leads=tuple(names),
-                digital=signal if digital else None,
-                physical=None if digital else signal,
+                samples=signal,
                 gain=np.full(n_leads, gain if digital else 1, np.float32),
                 baseline=np.full(n_leads, baseline if digital else 0, np.float32),
-                units=("mV",) * n_leads,
-                files=(),
             )
             records.append((record, labels[i] if labels else "NA"[i % 2]))
         return pack(records, tmp_path / "corpora", "made-up")

@@ -19,19 +19,15 @@ def as_records(corpus) -> list[DigitalRecord]:
     found = []
     for i in range(len(corpus)):
         samples = corpus.signals.samples(i)
-        digital = samples if samples.dtype == np.int16 else None
         n_leads = len(corpus.leads[i])
         found.append(
             DigitalRecord(
                 corpus.ids[i],
                 float(corpus.fs[i]),
                 corpus.leads[i],
-                digital,
-                None if digital is not None else samples,
+                samples,
                 corpus.signals.gain[i, :n_leads],
                 corpus.signals.baseline[i, :n_leads],
-                ("mV",) * n_leads,
-                (),
             )
         )
     return found

@@ -1,25 +1,145 @@
+import errno
+import hashlib
 import io
-import shutil
+import os
 import threading
 import zipfile
-from collections import namedtuple
+from pathlib import Path
 
 import pytest
 
-from ecg_mlflow.errors import DownloadError
-from ecg_mlflow.records import transfer
-from ecg_mlflow.records.download import TRAINING_ZIP_URL, fetch_cinc2017
+from ecg_mlflow.errors import DownloadError, EcgMlflowError, StorageFullError
+from ecg_mlflow.records import download
+from ecg_mlflow.records.catalogue import ARCHIVES, Archive
+from ecg_mlflow.records.download import fetch_archive, fetch_file
 from ecg_mlflow.records.synthetic import write_demo
 
 pytestmark = pytest.mark.server
 
+CONTENT = bytes(range(256)) * 8192  # 2 MiB, several pieces
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
 REVISED = "D00001,A\nD00002,N\nD00003,~\n"
 BY_HAND = r"By hand: download .*training2017\.zip in a browser, unpack it, save .*REFERENCE-v3\.csv"
 
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
-    monkeypatch.setattr(transfer.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(download, "_PAUSE_S", 0.0)
+
+
+@pytest.fixture
+def server(file_server, archive):
+    file_server.publish("data.zip", CONTENT)
+    file_server.publish("REFERENCE-v3.csv", REVISED.encode())
+    file_server.publish("training2017.zip", archive)
+    return file_server
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "downloads" / "data.zip"
+
+
+@pytest.fixture
+def fetch(server, target):
+    def call(sha256=SHA256, **options):
+        return fetch_file(f"{server.base}/data.zip", target, sha256, **options).read_bytes()
+
+    return call
+
+
+def left_over(folder):
+    """Everything but lock files."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+
+
+def part_of(target, sha256=SHA256):
+    return target.with_name(f"data.zip.{sha256[:8]}.part")
+
+
+@pytest.mark.parametrize("tell_length", [True, False])
+def test_a_file_comes_with_progress(fetch, server, target, tell_length):
+    server.tell_length = tell_length
+    seen = []
+    assert fetch(on_progress=lambda *progress: seen.append(progress)) == CONTENT
+    assert left_over(target.parent) == ["data.zip"]
+    assert [here for here, _ in seen] == sorted(here for here, _ in seen)
+    assert len(seen) > 3
+    assert seen[-1] == (len(CONTENT), len(CONTENT) if tell_length else 0)
+
+
+def test_a_right_file_is_not_fetched_again(fetch, server, target):
+    assert fetch() == fetch(sha256=SHA256.upper()) == CONTENT
+    target.write_bytes(b"spoiled")
+    assert fetch() == CONTENT
+    assert server.requests_for("data.zip") == [None, None]
+
+
+def test_a_broken_connection_is_resumed_where_it_broke(fetch, server):
+    server.cuts = [300_000] * 6  # progress between breaks resets the patience
+    assert fetch(attempts=1) == CONTENT
+    first, *ranges = server.requests_for("data.zip")
+    starts = [int(asked.removeprefix("bytes=").removesuffix("-")) for asked in ranges]
+    assert first is None
+    assert len(starts) == 6
+    assert 0 < starts[0] <= 300_000
+    assert starts == sorted(set(starts))
+
+
+def test_the_next_call_continues_after_an_interruption(fetch, server, target):
+    def interrupt(done, total):
+        if done > 1_000_000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(on_progress=interrupt)
+    assert not target.exists()
+    kept = part_of(target).stat().st_size
+    assert kept > 1_000_000
+    assert fetch() == CONTENT
+    assert server.requests_for("data.zip") == [None, f"bytes={kept}-"]
+
+
+def test_a_connection_that_keeps_breaking_is_given_up_and_the_part_kept(fetch, server, target):
+    server.cuts = [500_000, 0, 0, 0]
+    with pytest.raises(DownloadError, match=r"broke off.* bytes are kept in .*data\.zip.*\.part"):
+        fetch(attempts=3)
+    assert part_of(target).stat().st_size > 0
+    assert fetch() == CONTENT
+
+
+@pytest.mark.parametrize("change", ["another content", "no ranges", "all bytes are here"])
+def test_parts_that_can_not_be_continued(fetch, server, target, change):
+    server.cuts, sha256, content = [500_000, 0], SHA256, CONTENT
+    with pytest.raises(DownloadError):
+        fetch(attempts=1)
+    if change == "another content":
+        content = CONTENT[::-1]
+        sha256 = server.publish("data.zip", content)
+    elif change == "no ranges":
+        server.ranges = False
+    else:
+        part_of(target).write_bytes(CONTENT)
+    assert fetch(sha256) == content
+
+
+def test_a_wrong_checksum_deletes_what_came(fetch, target):
+    expected = f"sha256 {SHA256} was received, {'0' * 64} was expected"
+    with pytest.raises(DownloadError, match=expected):
+        fetch(sha256="0" * 64)
+    assert left_over(target.parent) == []
+
+
+def test_a_disk_that_fills_up_keeps_the_part(fetch, target, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StorageFullError, match="no space left on the disk of"):
+            fetch()
+    assert left_over(target.parent) == [part_of(target).name]
+    assert fetch() == CONTENT
 
 
 @pytest.fixture(scope="module")
@@ -33,170 +153,122 @@ def archive(tmp_path_factory):
     return content.getvalue()
 
 
-@pytest.fixture
-def server(file_server, archive):
-    file_server.publish("REFERENCE-v3.csv", REVISED.encode())
-    file_server.publish("training2017.zip", archive)
-    return file_server
+def described(base):
+    return Archive("the Challenge", f"{base}/training2017.zip", "REFERENCE-v3.csv")
 
 
 @pytest.fixture
-def fetch(server, tmp_path):
+def fetch_records(server, tmp_path):
     def call(**options):
-        return fetch_cinc2017(tmp_path, url=server.url("training2017.zip"), **options)
+        return fetch_archive("cinc2017", described(server.base), tmp_path, **options)
 
     return call
 
 
-def left_over(folder):
-    """Everything but lock files."""
-    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+def test_the_challenge_comes_from_physionet():
+    assert ARCHIVES["cinc2017"].url.startswith("https://physionet.org/files/challenge-2017/1.0.0/")
 
 
-def test_the_default_is_physionets_archive():
-    assert TRAINING_ZIP_URL.startswith("https://physionet.org/files/challenge-2017/1.0.0/")
-
-
-def test_records_come_with_the_revised_labels(fetch, tmp_path):
-    folder = fetch()
+def test_records_come_once_with_the_revised_labels(fetch_records, server, tmp_path, archive):
+    seen = []
+    threads = [
+        threading.Thread(
+            target=lambda: fetch_records(on_progress=lambda *progress: seen.append(progress))
+        )
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    folder = fetch_records()
     assert folder == tmp_path / "cinc2017" / "training2017"
     assert len(list(folder.glob("*.hea"))) == len(list(folder.glob("*.mat"))) == 3
     assert (folder / "REFERENCE.csv").read_text() == REVISED
     assert (folder / "REFERENCE-zip.csv").read_text() != REVISED
     assert left_over(tmp_path) == ["cinc2017"]
-
-
-def test_the_second_call_sends_no_request(fetch, server):
-    first = fetch()
-    asked = len(server.asked)
-    assert fetch() == first
-    assert len(server.asked) == asked
-
-
-def test_progress_is_the_archives(fetch, archive):
-    seen = []
-    fetch(on_progress=lambda done, total: seen.append((done, total)))
+    assert len(server.requests_for("training2017.zip")) == 1
     assert seen[-1] == (len(archive), len(archive))
-    assert {total for _, total in seen} == {len(archive)}
 
 
-def test_a_cut_connection_is_resumed(fetch, server, archive):
-    server.cuts = [len(archive) // 2]
-    assert (fetch() / "D00003.mat").exists()
-    first, second = server.requests_for("training2017.zip")
-    assert first is None
-    assert second.startswith("bytes=")
-
-
-def test_a_later_call_goes_on_where_an_earlier_one_gave_up(fetch, server, archive, tmp_path):
+def test_a_later_call_continues_where_an_earlier_one_gave_up(
+    fetch_records, server, archive, tmp_path
+):
     server.cuts = [len(archive) // 2, 0, 0, 0, 0, 0]
     with pytest.raises(DownloadError, match="are kept in"):
-        fetch()
+        fetch_records()
     assert not (tmp_path / "cinc2017").exists()
     server.cuts = []
-    fetch()
+    fetch_records()
     assert server.requests_for("training2017.zip")[-1].startswith("bytes=")
 
 
-def test_a_wrong_checksum(fetch, server, tmp_path):
-    known = {"training2017.zip": "0" * 64, "REFERENCE-v3.csv": "1" * 64}
-    with pytest.raises(DownloadError, match=rf"checksum is wrong.*{BY_HAND}"):
-        fetch(checksums=known)
-    assert left_over(tmp_path) == ["downloads"]
-    assert (fetch() / "D00001.hea").exists()
-
-
-def test_bytes_damaged_on_the_way_are_noticed(fetch, server, archive):
-    server.files["training2017.zip"] = archive[:-1] + b"?"
-    with pytest.raises(DownloadError, match="checksum is wrong"):
-        fetch()
-
-
-def test_given_checksums_replace_the_servers_list(fetch, server):
-    lines = server.files.pop("SHA256SUMS.txt").decode().splitlines()
-    known = {name: checksum for checksum, name in (line.split() for line in lines)}
-    assert (fetch(checksums=known) / "D00001.hea").exists()
-    assert not server.requests_for("SHA256SUMS.txt")
-
-
-def test_a_list_without_the_archive(fetch, server):
-    server.files["SHA256SUMS.txt"] = b"no checksums here\n"
-    with pytest.raises(
-        DownloadError, match=r"SHA256SUMS\.txt: no checksum for training2017\.zip, REFERENCE-v3"
-    ):
-        fetch()
-
-
-@pytest.mark.parametrize("name", ["SHA256SUMS.txt", "REFERENCE-v3.csv", "training2017.zip"])
-def test_a_file_that_the_server_does_not_have(fetch, server, name, tmp_path):
-    server.status[name] = 404
-    with pytest.raises(DownloadError, match=rf"{name}: the server answers 404.*{BY_HAND}"):
-        fetch()
-    assert not (tmp_path / "cinc2017").exists()
-
-
-def test_an_unreachable_host(tmp_path, monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with pytest.raises(DownloadError, match=rf"can't be reached.*{BY_HAND}"):
-        fetch_cinc2017(tmp_path, url="http://127.0.0.1:9/training2017.zip")
-
-
-def damaged(archive):
+def flipped(archive):
     """The same zip with one byte of a record's compressed data turned over."""
     middle = len(archive) // 2
     return archive[:middle] + bytes([archive[middle] ^ 0xFF]) + archive[middle + 1 :]
 
 
-@pytest.mark.parametrize("harm", [damaged, lambda archive: archive[: len(archive) // 2]])
-def test_a_damaged_zip_is_deleted(fetch, server, archive, harm, tmp_path):
-    server.publish("training2017.zip", harm(archive))
-    with pytest.raises(DownloadError, match=rf"can't be unpacked and was deleted.*{BY_HAND}"):
-        fetch()
-    assert left_over(tmp_path) == ["downloads"]
-    assert left_over(tmp_path / "downloads") == ["REFERENCE-v3.csv"]
-    server.publish("training2017.zip", archive)
-    assert (fetch() / "D00001.hea").exists()
-
-
-def test_a_zip_without_records(fetch, server, tmp_path):
+def without_records(archive):
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as file:
         file.writestr("training2017/README.txt", "nothing here")
-    server.publish("training2017.zip", content.getvalue())
-    with pytest.raises(DownloadError, match=r"training2017\.zip can't be .*holds no \.hea file"):
-        fetch()
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (flipped, r"can't be unpacked and was deleted"),
+        (lambda archive: archive[: len(archive) // 2], r"can't be unpacked and was deleted"),
+        (without_records, r"can't be .*holds no \.hea file"),
+    ],
+)
+def test_a_damaged_zip_is_deleted(fetch_records, server, archive, damage, message, tmp_path):
+    server.publish("training2017.zip", damage(archive))
+    with pytest.raises(DownloadError, match=rf"{message}.*{BY_HAND}"):
+        fetch_records()
+    assert left_over(tmp_path) == ["downloads"]
+    assert left_over(tmp_path / "downloads") == ["REFERENCE-v3.csv"]
+    server.publish("training2017.zip", archive)
+    assert (fetch_records() / "D00001.hea").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "content", "message"),
+    [
+        ("SHA256SUMS.txt", 404, None, "SHA256SUMS.txt: the server answers 404 Not Found"),
+        ("REFERENCE-v3.csv", 404, None, "REFERENCE-v3.csv: the server answers 404"),
+        ("training2017.zip", 503, None, "training2017.zip: the server answers 503"),
+        ("training2017.zip", None, b"damaged on the way", "checksum is wrong"),
+        ("SHA256SUMS.txt", None, b"-", r"no checksum for training2017\.zip, REFERENCE-v3\.csv"),
+    ],
+)
+def test_a_server_that_fails(fetch_records, server, tmp_path, name, status, content, message):
+    if status:
+        server.status[name] = status
+    else:
+        server.files[name] = content
+    with pytest.raises(DownloadError, match=rf"{message}.*{BY_HAND}"):
+        fetch_records()
     assert not (tmp_path / "cinc2017").exists()
 
 
-def test_no_space_to_unpack(fetch, server, monkeypatch, tmp_path):
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(transfer, "_check_space", lambda part, needed: None)
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 1000))
-        with pytest.raises(DownloadError, match=rf"no space: .* 1000 are free.*{BY_HAND}"):
-            fetch()
-    assert not (tmp_path / "cinc2017").exists()
-    fetch()
-    assert len(server.requests_for("training2017.zip")) == 1
+def test_an_unreachable_server(tmp_path, file_server):
+    with pytest.raises(DownloadError, match=rf"can't be reached.*{BY_HAND}") as caught:
+        fetch_archive("cinc2017", described("http://127.0.0.1:9"), tmp_path)
+    assert isinstance(caught.value, EcgMlflowError)
+    assert isinstance(caught.value, OSError)
+    with pytest.raises(DownloadError, match="can't be reached"):
+        fetch_file("http://127.0.0.1:9/data.zip", tmp_path / "data.zip", SHA256, attempts=2)
 
 
-def test_a_cache_that_is_no_folder(server, tmp_path):
-    (tmp_path / "cache").write_text("a file")
-    with pytest.raises(DownloadError, match=rf"can't write to .*cache.*{BY_HAND}"):
-        fetch_cinc2017(tmp_path / "cache", url=server.url("training2017.zip"))
-
-
-def test_a_folder_that_lost_its_records(fetch, tmp_path):
+def test_places_that_can_not_be_used(server, tmp_path):
+    (tmp_path / "file").write_text("a file")
     (tmp_path / "cinc2017").mkdir()
-    with pytest.raises(DownloadError, match=r"cinc2017 holds no \.hea file; delete it"):
-        fetch()
-
-
-def test_two_at_once_download_once(fetch, server):
-    threads = [threading.Thread(target=fetch) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(server.requests_for("training2017.zip")) == 1
+    for cache, message in (
+        (tmp_path / "file", "can't write to .*file"),
+        (tmp_path, r"cinc2017 holds no \.hea file; delete it"),
+    ):
+        with pytest.raises(DownloadError, match=rf"{message}.*{BY_HAND}"):
+            fetch_archive("cinc2017", described(server.base), Path(cache))

@@ -1,68 +1,77 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
 
 from ecg_mlflow.errors import SplitError
+from ecg_mlflow.records.grouping import divide_groups, groups_of, patients_note
 from ecg_mlflow.records.splits import Split, split_records, spread
 
-IDS = [f"A{i:02d}" for i in range(20)]
-LABELS = ["N", "A", "N", "N"] * 5
+THREE = (0.7, 0.1, 0.2)
+#: Twelve recordings of five patients and two of unknown ones, in the order of their names.
+PATIENTS = ["P1", "P1", "P1", "P2", "P2", "", "P3", "P3", "P3", "P4", "P5", ""]
+LABELS = ["N", "N", "A", "N", "N", "N", "A", "A", "A", "N", "A", "A"]
+TWENTY = ["N", "A", "N", "N"] * 5
 
 
-def parts_of(split, rows=None, copies=(), ids=IDS, labels=LABELS, patients=None):
+def names(*rows):
+    return [f"A{row:02d}" for row in rows]
+
+
+def divide(split, labels=TWENTY, patients=None, copies=(), rows=None):
+    """Divide records A00, A01, ...; return the positions in each part, by its name."""
+    ids = names(*range(len(labels)))
     rows = np.arange(len(ids)) if rows is None else np.asarray(rows)
-    parts = split_records(split, ids, labels, copies, rows, patients=patients)
-    return {name: [ids[row] for row in part] for name, part in parts.items()}
+    parts = split_records(split, ids, labels, [names(*group) for group in copies], rows, patients)
+    return {name: part.tolist() for name, part in parts.items()}
 
 
-def test_the_first_fifth_of_the_sorted_records_tests():
-    assert parts_of(Split(0.8)) == {"train": IDS[4:], "test": IDS[:4]}
+def error_of(*args, **kwargs):
+    with pytest.raises(SplitError) as caught:
+        divide(*args, **kwargs)
+    return str(caught.value)
 
 
-def test_two_fractions_say_the_same_as_one():
-    assert parts_of(Split((0.8, 0.2))) == parts_of(Split(0.8))
-
-
-def test_with_three_fractions_validation_comes_between():
-    parts = parts_of(Split((0.5, 0.3, 0.2)))
-    assert parts == {"test": IDS[:4], "validation": IDS[4:10], "train": IDS[10:]}
-
-
-@pytest.mark.parametrize("stratified", [False, True])
-def test_every_record_stands_in_one_part(stratified):
-    for seed in (None, 0, 7):
-        parts = parts_of(Split((0.5, 0.3, 0.2), seed=seed, stratified=stratified))
-        assert sorted(name for part in parts.values() for name in part) == IDS, seed
-
-
-def test_only_the_given_rows_are_divided():
-    assert parts_of(Split(0.5), rows=[1, 5, 6, 9]) == {
-        "test": ["A01", "A05"],
-        "train": ["A06", "A09"],
-    }
-
-
-def test_a_stratified_split_divides_each_class_by_itself():
-    parts = parts_of(Split(0.8, stratified=True))
-    assert [LABELS[IDS.index(name)] for name in parts["test"]].count("A") == 1
-    assert len(parts["test"]) == 4
-
-
-def test_chance_depends_on_the_seed_alone():
-    assert parts_of(Split(0.8, seed=1)) == parts_of(Split(0.8, seed=1))
-    assert parts_of(Split(0.8, seed=1)) != parts_of(Split(0.8, seed=2))
+@pytest.mark.parametrize(
+    ("split", "rows", "expected"),
+    [
+        (Split(0.8), None, {"test": range(4), "train": range(4, 20)}),
+        (Split((0.8, 0.2)), None, {"test": range(4), "train": range(4, 20)}),
+        (
+            Split((0.5, 0.3, 0.2)),
+            None,
+            {"test": range(4), "validation": range(4, 10), "train": range(10, 20)},
+        ),
+        (Split(0.5), [1, 5, 6, 9], {"test": [1, 5], "train": [6, 9]}),
+        (
+            Split(0.8, stratified=True),
+            None,
+            {"test": [0, 1, 2, 3], "train": range(4, 20)},
+        ),
+        (
+            Split(records={"test": ["A03", "A01"], "validation": ["A00"]}),
+            None,
+            {"test": [1, 3], "validation": [0], "train": [2, *range(4, 20)]},
+        ),
+    ],
+)
+def test_records_in_order_or_by_name(split, rows, expected):
+    assert divide(split, rows=rows) == {name: [*part] for name, part in expected.items()}
 
 
 @pytest.mark.parametrize("patients", [None, [""] * 20])
 @pytest.mark.parametrize(
     ("split", "copies", "test", "validation"),
     [
-        (Split((0.7, 0.1, 0.2), seed=1), (), [3, 8, 12, 14], [10, 11]),
-        (Split((0.7, 0.1, 0.2), stratified=True, seed=1), (), [0, 4, 5, 11], [6, 19]),
+        (Split(THREE, seed=1), (), [3, 8, 12, 14], [10, 11]),
+        (Split(THREE, stratified=True, seed=1), (), [0, 4, 5, 11], [6, 19]),
         (
             Split((0.5, 0.2, 0.3), stratified=True, seed=3),
-            [("A00", "A09", "A17"), ("A03", "A04")],
+            [(0, 9, 17), (3, 4)],
             [0, 1, 3, 4, 6, 9, 10, 17],
             [2, 15, 18],
         ),
@@ -72,65 +81,130 @@ def test_without_patients_chance_divides_as_it_always_did(
     split, copies, test, validation, patients
 ):
     # The parts go into every run's identity: other ones would orphan the runs of earlier studies.
-    parts = parts_of(split, copies=copies, patients=patients)
-    assert parts["test"] == [IDS[row] for row in test]
-    assert parts["validation"] == [IDS[row] for row in validation]
+    parts = divide(split, copies=copies, patients=patients)
+    assert (parts["test"], parts["validation"]) == (test, validation)
+    assert sorted(row for part in parts.values() for row in part) == list(range(20))
 
 
-def test_listed_records_are_taken_by_name():
-    split = Split(records={"test": ["A03", "A01"], "validation": ["A00"]})
-    parts = parts_of(split)
-    assert parts["test"] == ["A01", "A03"]
-    assert parts["validation"] == ["A00"]
-    assert parts["train"] == ["A02", *IDS[4:]]
-
-
+@pytest.mark.parametrize("whose", [None, "patients"])
 @pytest.mark.parametrize("stratified", [False, True])
-def test_chance_keeps_copies_together(stratified):
-    copies = [("A00", "A09", "A17"), ("A03", "A04")]
+def test_chance_depends_on_the_seed_and_keeps_patients_and_copies_together(whose, stratified):
+    patients, copies = PATIENTS if whose else None, [(0, 10), (5, 11)]
+    bonds = [*copies, *([(0, 1, 2), (3, 4), (6, 7, 8)] if whose else [])]
+    found = []
     for seed in range(20):
-        parts = parts_of(Split(0.5, seed=seed, stratified=stratified), copies=copies)
-        for group in copies:
-            assert sum(bool(set(group) & set(part)) for part in parts.values()) == 1, seed
+        split = Split(0.6, stratified, seed)
+        parts = divide(split, LABELS, patients, copies)
+        assert parts == divide(split, LABELS, patients, copies)
+        assert sorted(parts["train"] + parts["test"]) == list(range(12))
+        for bond in bonds:
+            assert sum(not set(bond).isdisjoint(part) for part in parts.values()) == 1, seed
+        found.append(parts["test"])
+    assert len({*map(tuple, found)}) > 2
 
 
-def test_copies_on_two_sides_are_named():
-    with pytest.raises(SplitError) as error:
-        parts_of(Split(0.8), copies=[("A01", "A07"), ("A08", "A09")])
-    assert "A01 (test) = A07 (train)" in str(error.value)
-    assert "A08" not in str(error.value)
-    assert "split=Split(0.8, seed=0)" in str(error.value)
+def test_records_that_were_left_out_bind_nobody():
+    rows = [row for row in range(12) if row != 10]
+    split = Split(0.6, seed=3)
+    bound = divide(split, LABELS, PATIENTS, [(0, 10)], rows)
+    assert bound == divide(split, LABELS, PATIENTS, rows=rows)
+    assert divide(Split(0.5), copies=[(1, 7)], rows=[1, 2])["test"] == [1]
+    assert divide(Split(0.5), LABELS, PATIENTS, rows=[2, 3]) == {"test": [2], "train": [3]}
 
 
-def test_the_advice_keeps_the_users_fractions():
-    split = Split((0.5, 0.3, 0.2), stratified=True)
-    with pytest.raises(SplitError) as error:
-        parts_of(split, copies=[("A00", "A19")])
-    assert "split=Split((0.5, 0.3, 0.2), stratified=True, seed=0)" in str(error.value)
+def test_patients_of_one_record_each_are_divided_as_records_without_patients():
+    for split in (Split(THREE, seed=4), Split(THREE, seed=4, stratified=True)):
+        alone = divide(split, patients=[f"P{i}" for i in range(20)])
+        assert alone == divide(split, patients=[""] * 20)
 
 
-def test_a_copy_that_was_left_out_does_not_count():
-    assert parts_of(Split(0.5), rows=[1, 2], copies=[("A01", "A07")])["test"] == ["A01"]
+def test_each_class_is_shared_out_though_patients_have_several():
+    # One record in twenty is A, and only in patients who otherwise have N.
+    patients = [f"P{i // 5:03d}" for i in range(1000)]
+    labels = ["A" if i % 20 == 0 else "N" for i in range(1000)]
+    for seed in range(20):
+        parts = divide(Split(THREE, stratified=True, seed=seed), labels, patients)
+        counts = {name: Counter(labels[row] for row in rows) for name, rows in parts.items()}
+        assert [counts[name]["A"] for name in ("train", "validation", "test")] == [35, 5, 10]
+        assert abs(counts["test"]["N"] - 190) <= 4
+        assert abs(counts["validation"]["N"] - 95) <= 4
 
 
-def test_copies_that_listed_parts_tear_are_named_too():
-    split = Split(records={"test": ["A01"]})
-    with pytest.raises(SplitError, match=r"A01 \(test\) = A02 \(train\)"):
-        parts_of(split, copies=[("A01", "A02")])
+@pytest.mark.parametrize(
+    ("split", "patients", "copies", "said", "unsaid"),
+    [
+        (
+            Split(0.8),
+            None,
+            [(1, 7), (8, 9)],
+            ["copies of one recording are in two parts", "A01 (test) and A07 (train)",
+             "split=Split(0.8, seed=0)"],
+            "A08",
+        ),
+        (
+            Split((0.5, 0.3, 0.2), stratified=True),
+            None,
+            [(0, 19)],
+            ["split=Split((0.5, 0.3, 0.2), stratified=True, seed=0)"],
+            "seed=None",
+        ),
+        (Split(records={"test": ["A01"]}), None, [(1, 2)], ["A01 (test) and A02 (train)"], "A03"),
+        (
+            Split(0.8),
+            ["P1"] * 3 + ["P2"] * 4 + [""] * 13,
+            (),
+            ["records of one patient are in two parts", "split=Split(0.8, seed=0)",
+             "P2: A03 (test) and A04, A05, A06 (train)"],
+            "P1",
+        ),
+        (
+            Split(records={"test": ["A00", "A03", "A04"], "validation": ["A02"]}),
+            PATIENTS,
+            (),
+            ["P1: A00 (test) and A01 (train) and A02 (validation)"],
+            "P2",
+        ),
+        (
+            Split(0.5),
+            [f"P{i % 15:02d}" for i in range(150)],
+            (),
+            ["A00, A15, A30 and 2 more (test)", "P09", "and 5 more"],
+            "P10",
+        ),
+    ],
+)  # fmt: skip
+def test_records_that_belong_together_in_two_parts_are_named(split, patients, copies, said, unsaid):
+    text = error_of(split, ["N", "A"] * (len(patients or TWENTY) // 2), patients, copies)
+    assert all(words in text for words in said), text
+    assert unsaid not in text
+
+
+def test_whole_patients_may_be_divided_in_order_or_by_name():
+    parts = divide(Split(0.8), ["N"] * 10, ["P1"] * 2 + ["P2"] * 8)
+    assert parts == {"test": [0, 1], "train": list(range(2, 10))}
+    split = Split(records={"test": ["A03", "A04", "A05"], "validation": ["A10"]})
+    parts = divide(split, LABELS, PATIENTS)
+    assert (parts["test"], parts["validation"]) == ([3, 4, 5], [10])
+    made = split_records(split, names(*range(12)), LABELS, (), np.arange(12), PATIENTS)
+    assert patients_note(made, PATIENTS) == (
+        "all records of a patient are in one part of the split; patients: train 3, "
+        "validation 1, test 1; 2 of 12 records have no patient and are divided one by one"
+    )
+    everyone = [patient or "P6" for patient in PATIENTS[:6]] + ["P7"] * 6
+    assert "have no patient" not in str(patients_note(made, everyone))
+    assert patients_note(made, None) is patients_note(made, [""] * 12) is None
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"fractions": 1.0}, "adding up to 1"),
-        ({"fractions": 0}, "adding up to 1"),
-        ({"fractions": (0.5, 0.6)}, "adding up to 1"),
-        ({"fractions": (0.5, 0.5, 0.0)}, "all above 0"),
-        ({"fractions": (1.0,)}, "must be the training fraction"),
-        ({"fractions": "0.8"}, "must be the training fraction"),
-        ({"fractions": ("a", "b")}, "must be the training fraction"),
-        ({"fractions": float("nan")}, "adding up to 1"),
-        ({"fractions": True}, "must be the training fraction"),
+        *[
+            ({"fractions": fractions}, "must be the training fraction.* above 0 and adding up to 1")
+            for fractions in (
+                *(1.0, 0, (0.5, 0.6), (0.5, 0.5, 0.0), (1.0,), "0.8", ("a", "b")),
+                *(float("nan"), True, (True, 0.0)),
+            )
+        ],
         ({"seed": -1}, "seed=-1"),
         ({"seed": 0.5}, "seed=0.5"),
         ({"stratified": "N"}, "stratified='N'"),
@@ -148,17 +222,18 @@ def test_rules_that_make_no_sense(arguments, message):
         Split(**arguments)
 
 
-def test_listed_records_have_to_exist():
-    split = Split(records={"test": [f"X{i}" for i in range(12)]})
-    with pytest.raises(SplitError, match=r"X0, X1, .*X9 and 2 more"):
-        parts_of(split)
-
-
-def test_no_part_stays_empty():
-    with pytest.raises(SplitError, match="2 records leave nothing for test"):
-        parts_of(Split(0.9), rows=[0, 1])
-    with pytest.raises(SplitError, match="leave nothing for train"):
-        parts_of(Split(records={"test": ["A00"]}), rows=[0])
+def test_divisions_that_are_not_possible():
+    assert "2 records leave nothing for test" in error_of(Split(0.9), rows=[0, 1])
+    text = error_of(Split(records={"test": ["A00"]}), rows=[0])
+    assert "leave nothing for train" in text
+    text = error_of(Split(THREE, seed=0), TWENTY, ["P1"] * 10 + ["P2"] * 10)
+    assert "20 records leave nothing for" in text
+    assert "their 2 patients" in text
+    text = error_of(Split(records={"test": [f"X{i}" for i in range(12)]}))
+    assert "X0, X1, " in text
+    assert "X9 and 2 more" in text
+    text = error_of(Split(0.5, stratified=True), ["A,B", "A"])
+    assert "split=Split(0.5, stratified=True, seed=0)" in text
 
 
 @pytest.mark.parametrize(
@@ -169,7 +244,7 @@ def test_no_part_stays_empty():
             Split((0.6, 0.2, 0.2), seed=3, stratified=True),
             "train 0.6, validation 0.2, test 0.2; each class by itself, by chance, seed 3",
         ),
-        (Split(records={"test": IDS}), "by name: 20 test"),
+        (Split(records={"test": names(*range(20))}), "by name: 20 test"),
     ],
 )
 def test_a_split_says_what_it_does(split, text):
@@ -178,5 +253,115 @@ def test_a_split_says_what_it_does(split, text):
 
 def test_a_limit_spreads_over_all_records():
     assert spread(10, 4).tolist() == [0, 2, 5, 7]
-    assert spread(10, None).tolist() == list(range(10))
-    assert spread(10, 99).tolist() == list(range(10))
+    assert spread(10, None).tolist() == spread(10, 99).tolist() == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("bonds", "groups"),
+    [
+        ([], [[1], [2], [5], [6], [9]]),
+        ([[1, 6]], [[1, 6], [2], [5], [9]]),
+        ([[6, 9], [1, 5], [5, 6]], [[1, 5, 6, 9], [2]]),
+        ([[9, 6, 5, 2, 1]], [[1, 2, 5, 6, 9]]),
+        ([[2], []], [[1], [2], [5], [6], [9]]),
+    ],
+)
+def test_bonds_that_share_a_row_join(bonds, groups):
+    assert groups_of([1, 2, 5, 6, 9], bonds) == groups
+
+
+def quarter(n_records):
+    return {"test": n_records // 4, "train": n_records - n_records // 4}
+
+
+@pytest.mark.parametrize(
+    ("groups", "strata", "tests"),
+    [
+        # The border lies after 2 of 8 records; the first group ends after 5 or after 3.
+        ([5, 3], ["N"] * 8, [{}, {"N": 3}]),
+        # Of two equally near ends the later leaves no part empty.
+        ([2, 2], ["N"] * 4, [{"N": 2}]),
+        # A frequent class makes up for what a rare one has brought: four patients have an A, one
+        # of them nine N, the others one each; 36 more N alone.
+        (
+            [10, 2, 2, 2, *[1] * 36],
+            ["A" if row in (0, 10, 12, 14) else "N" for row in range(52)],
+            [{"A": 1, "N": 12}],
+        ),
+        # A class that came with others needs no turn of its own.
+        ([4] * 4, ["A", "N", "N", "N"] * 4, [{"A": 1, "N": 3}]),
+        # A record counts for each of its labels.
+        (
+            [1] * 100,
+            ["AF"] * 32 + ["AF,RBBB"] * 8 + ["RBBB"] * 8 + ["no"] * 52,
+            [{"AF": 10, "RBBB": 4, "no": 13}],
+        ),
+    ],
+)
+def test_a_quarter_of_groups(groups, strata, tests):
+    rows = iter(range(len(strata)))
+    groups = [[next(rows) for _ in range(size)] for size in groups]
+    for seed in range(10):
+        parts = divide_groups(groups, strata, seed, quarter)
+        found = Counter(one for row in parts["test"] for one in strata[row].split(","))
+        assert found in tests, seed
+        assert sorted(row for part in parts.values() for row in part) == list(range(len(strata)))
+
+
+def test_what_one_part_has_too_much_the_others_lack_alike():
+    # Four patients with an A: one of them has twenty N; eight more N alone.
+    groups = [list(range(21)), [21], [22], [23], *([row] for row in range(24, 32))]
+    strata = ["A" if row in (0, 21, 22, 23) else "N" for row in range(32)]
+    for seed in range(10):
+        parts = divide_groups(
+            groups, strata, seed, lambda n: {"a": n // 4, "b": n // 4, "c": n - n // 4 * 2}
+        )
+        counts = {name: sum(strata[row] == "N" for row in parts[name]) for name in "abc"}
+        # Of 28, 7 in a, 7 in b and 14 in c were wanted.
+        assert counts in (
+            {"a": 20, "b": 3, "c": 5},
+            {"a": 3, "b": 20, "c": 5},
+            {"a": 4, "b": 4, "c": 20},
+        ), seed
+
+
+@settings(deadline=None)
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 8), st.sampled_from("NAO")), min_size=1, max_size=30),
+    mixed=st.booleans(),
+    twins=st.lists(st.tuples(st.integers(0, 59), st.integers(0, 59)), max_size=3),
+    shares=st.sampled_from([0.8, 0.5, (0.6, 0.4), THREE, (0.4, 0.3, 0.3)]),
+    stratified=st.booleans(),
+    seed=st.integers(0, 100),
+)
+def test_patients_and_copies_stay_together_and_fractions_hold(
+    sizes, mixed, twins, shares, stratified, seed
+):
+    patients = [f"P{i}" for i, (size, _) in enumerate(sizes) for _ in range(size)]
+    labels = [label for size, label in sizes for _ in range(size)]
+    copies = [pair for pair in twins if max(pair) < len(labels) and pair[0] != pair[1]]
+    if mixed:  # patients with several labels, and some unknown ones
+        labels = labels[::2] + labels[1::2]
+        patients = ["" if patient.endswith("3") else patient for patient in patients]
+    split = Split(shares, stratified, seed)
+    try:
+        parts = divide(split, labels, patients, copies)
+    except SplitError as error:  # few patients may leave a part empty
+        if "leave nothing for" not in str(error):
+            raise
+        reject()
+    part_of = {row: name for name, rows in parts.items() for row in rows}
+    assert sorted(part_of) == list(range(len(labels)))
+    assert all(part_of[first] == part_of[second] for first, second in copies)
+    whole = {(patient, part_of[row]) for row, patient in enumerate(patients) if patient}
+    assert len(whole) == len({patient for patient, _ in whole})
+    if mixed or copies:
+        return
+    # Patients of one label each: a part differs from its fraction by one patient at most.
+    for label in sorted(set(labels)) if stratified else ["any"]:
+        total = [row for row in range(len(labels)) if label in ("any", labels[row])]
+        largest = max(Counter(patients[row] for row in total).values())
+        for name, share in split.shares().items():
+            found = len(set(parts[name]) & set(total))
+            # Half a record is what rounding to whole records takes.
+            assert abs(found - share * len(total)) <= largest + 0.5

@@ -95,12 +95,9 @@ def make_record() -> MakeRecord:
             name,
             float(fs),
             leads,
-            samples if digital else None,
-            None if digital else samples,
+            samples,
             np.full(len(leads), 1000 if digital else 1, np.float32),
             np.zeros(len(leads), np.float32),
-            ("mV",) * len(leads),
-            (),
         )
 
     return make

@@ -26,7 +26,7 @@ def header(tmp_path, write_record):
 
 def equal(one, other) -> bool:
     return (
-        (one.id, one.fs, one.leads, one.units) == (other.id, other.fs, other.leads, other.units)
+        (one.id, one.fs, one.leads) == (other.id, other.fs, other.leads)
         and np.array_equal(one.samples, other.samples)
         and one.samples.dtype == other.samples.dtype
         and np.array_equal(one.gain, other.gain)

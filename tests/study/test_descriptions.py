@@ -113,8 +113,7 @@ def test_data_sets_are_described_by_side(plan, beats):
     ],
 )
 def test_data_sets_are_named_after_their_source(plan, source, name):
-    corpus = plan.corpus
-    corpus.provenance = replace(corpus.provenance, source=source)
+    corpus = replace(plan.corpus, provenance=replace(plan.corpus.provenance, source=source))
     assert dataset_infos(corpus, plan.configs[0])["test"].name == name
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ecg_mlflow.records.locating import located
+from ecg_mlflow.records.catalogue import located
 from ecg_mlflow.study.request import StudyRequest, design_of
 
 

@@ -95,8 +95,7 @@ def test_real_windows_are_scored_once(tmp_path):
 
     def record(i: int) -> tuple[DigitalRecord, str]:
         level = np.full((10 + 7 * i, 1), i, np.float32)
-        one = np.ones(1, np.float32)
-        return DigitalRecord(f"R{i:02}", 300.0, ("I",), None, level, one, one * 0, ("mV",), ()), "N"
+        return DigitalRecord.from_millivolts(f"R{i:02}", level, 300.0, ("I",)), "N"
 
     corpus = pack((record(i) for i in range(13)), tmp_path, "levels")
     stages = Pipeline().split_signals(10, 10).stages()

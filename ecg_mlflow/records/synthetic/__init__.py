@@ -5,6 +5,6 @@
 demo corpora.
 """
 
-from ecg_mlflow.records.synthetic.corpora import write_demo, write_demo12
+from ecg_mlflow.records.synthetic.corpora import write_demo
 
-__all__ = ["write_demo", "write_demo12"]
+__all__ = ["write_demo"]

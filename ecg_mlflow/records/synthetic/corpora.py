@@ -14,22 +14,19 @@ about the corpus's shares.
 from __future__ import annotations
 
 import os
-import struct
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from math import inf
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
+from scipy.io import savemat
 
 from ecg_mlflow.errors import RecordError
 from ecg_mlflow.files import move_folder, scratch_folder
 from ecg_mlflow.records.snomed import CODES
 from ecg_mlflow.records.synthetic.noise import UNREADABLE
 from ecg_mlflow.records.synthetic.recording import UNITS_PER_MV, Recording, make_recording
-
-Kind = TypeVar("Kind")
 
 DEMO_BLOCK = {"N": 14, "O": 6, "A": 4, "~": 1}
 DEMO12_BLOCK = {
@@ -65,11 +62,12 @@ _OTHER = {
     ("AFL",): 0.02,
 }
 _DEMO12_FS = 500.0
+_MAT_HEADER_BYTES = 24
 _MOST_RECORDS = 99_999  # as many as five digits name
 _KINDS, _RECORD, _PATIENT = range(3)  # independent streams of randomness
 
 
-def spread_evenly(block: Mapping[Kind, int], n_records: int, seed: int) -> list[Kind]:
+def spread_evenly(block: Mapping[Any, int], n_records: int, seed: int) -> list[Any]:
     """Draw the kinds of records in blocks, and spread each kind evenly within a block.
 
     The kind of a record does not depend on `n_records`.
@@ -83,7 +81,7 @@ def spread_evenly(block: Mapping[Kind, int], n_records: int, seed: int) -> list[
     seed
         A whole number >= 0.
     """
-    kinds: list[Kind] = []
+    kinds: list[Any] = []
     for number in range(-(-n_records // sum(block.values()))):
         rng = _stream(seed, _KINDS, number)
         places = [
@@ -116,55 +114,21 @@ def demo12_recording(number: int, diagnoses: Collection[str], seed: int) -> Reco
 
 
 def write_demo(
-    folder: str | os.PathLike[str], n_records: int, seed: int, fs: float = 300, n_leads: int = 1
+    folder: str | os.PathLike[str],
+    n_records: int,
+    seed: int,
+    fs: float = 300,
+    n_leads: int = 1,
+    *,
+    kind: str = "demo",
 ) -> Path:
     """Write a corpus of made-up ECGs as WFDB records.
 
-    Each record is a header `D00001.hea` and a MATLAB-v4 signal file `D00001.mat` (int16, 1000
-    units per mV), 9 to 61 s long and mostly 30 s; `REFERENCE.csv` has their classes. A record
-    depends only on seed, number, fs and n_leads, not on how many there are. The folder appears
-    whole or not at all. Two processes must not write the same folder at once.
-
-    Parameters
-    ----------
-    folder
-        Must not exist, or be empty.
-    n_records
-        1 to 99,999.
-    seed
-        A whole number >= 0.
-    fs
-        Sampling frequency in Hz, 100 to 2,000.
-    n_leads
-        1 to 12: the first of I, II, III, aVR, aVL, aVF, V1 to V6; a single one is called ECG.
-
-    Returns
-    -------
-    The folder.
-
-    Raises
-    ------
-    RecordError
-        If an argument is out of range, or the folder holds something already.
-    """
-    _check_arguments(n_records, seed, fs, n_leads)
-    lines = []
-    with _corpus_folder(folder) as aside:
-        for number, label in enumerate(spread_evenly(DEMO_BLOCK, n_records, seed), start=1):
-            name, recording = f"D{number:05d}", demo_recording(number, label, seed, fs, n_leads)
-            # The comment keeps a made-up record from passing for a patient's.
-            _write_record(aside, name, recording, fs, f"# synthetic ECG: {recording.rhythm}\n")
-            lines.append(f"{name},{label}\n")
-        (aside / "REFERENCE.csv").write_bytes("".join(lines).encode())
-    return Path(folder)
-
-
-def write_demo12(folder: str | os.PathLike[str], n_records: int, seed: int) -> Path:
-    """Write a corpus of made-up twelve-lead ECGs as WFDB records.
-
-    Each record is a header `E00001.hea` with the comments `#Age`, `#Sex` and `#Dx` (SNOMED codes),
-    and a MATLAB-v4 signal file `E00001.mat` (int16, 1000 units per mV), 10 s long at 500 Hz. A
-    record depends only on seed and number. The folder appears whole or not at all. Two processes
+    Each record of `demo` is a header `D00001.hea` and a MATLAB-v4 signal file `D00001.mat` (int16,
+    1000 units per mV), 9 to 61 s long and mostly 30 s; `REFERENCE.csv` has their classes. Each of
+    `demo12` is `E00001.hea` with the comments `#Age`, `#Sex` and `#Dx` (SNOMED codes), and
+    `E00001.mat`, 10 s of twelve leads at 500 Hz. A record depends only on seed, number, kind, fs
+    and n_leads, not on how many there are. The folder appears whole or not at all. Two processes
     must not write the same folder at once.
 
     Parameters
@@ -175,6 +139,13 @@ def write_demo12(folder: str | os.PathLike[str], n_records: int, seed: int) -> P
         1 to 99,999.
     seed
         A whole number >= 0.
+    fs
+        Sampling frequency of `demo` in Hz, 100 to 2,000.
+    n_leads
+        1 to 12, of `demo`: the first of I, II, III, aVR, aVL, aVF, V1 to V6; a single one is called
+        ECG.
+    kind
+        "demo" or "demo12".
 
     Returns
     -------
@@ -185,24 +156,43 @@ def write_demo12(folder: str | os.PathLike[str], n_records: int, seed: int) -> P
     RecordError
         If an argument is out of range, or the folder holds something already.
     """
-    _check_arguments(n_records, seed)
-    with _corpus_folder(folder) as aside:
-        for number, diagnoses in enumerate(spread_evenly(DEMO12_BLOCK, n_records, seed), start=1):
-            recording = demo12_recording(number, diagnoses, seed)
-            rng = _stream(seed, _PATIENT, number)
-            comments = (
-                f"{_patient(rng, diagnoses)}#Dx: {','.join(CODES[one] for one in diagnoses)}\n"
-                f"# synthetic ECG; {recording.rhythm}\n"
-            )
-            _write_record(aside, f"E{number:05d}", recording, _DEMO12_FS, comments)
-    return Path(folder)
+    place = Path(folder)
+    _check_arguments(n_records, seed, fs, n_leads)
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise RecordError(
+            f"demo corpus: {place} holds something already; give a new or an empty folder"
+        )
+    with scratch_folder(place.parent, place.name) as aside:
+        if kind == "demo":
+            labels = spread_evenly(DEMO_BLOCK, n_records, seed)
+            for number, label in enumerate(labels, start=1):
+                recording = demo_recording(number, label, seed, fs, n_leads)
+                # The comment keeps a made-up record from passing for a patient's.
+                comments = f"# synthetic ECG: {recording.rhythm}\n"
+                _write_record(aside, f"D{number:05d}", recording, comments)
+            lines = [f"D{number:05d},{label}\n" for number, label in enumerate(labels, start=1)]
+            (aside / "REFERENCE.csv").write_bytes("".join(lines).encode())
+        else:
+            kinds = spread_evenly(DEMO12_BLOCK, n_records, seed)
+            for number, diagnoses in enumerate(kinds, start=1):
+                recording = demo12_recording(number, diagnoses, seed)
+                comments = _patient(_stream(seed, _PATIENT, number), diagnoses)
+                comments += f"# synthetic ECG; {recording.rhythm}\n"
+                _write_record(aside, f"E{number:05d}", recording, comments)
+        if place.exists():
+            place.rmdir()
+        move_folder(aside, place)
+    return place
 
 
 def _patient(rng: np.random.Generator, diagnoses: Collection[str]) -> str:
-    """Comments with an adult's age and sex; those with a block or fibrillation are older."""
+    """Comments with diagnoses, sex and an adult's age; a block or fibrillation means older."""
     older = {"AF", "IAVB", "RBBB", "LBBB"} & set(diagnoses)
     age = rng.normal(71.0 if older else 56.0, 11.0 if older else 16.0)
-    return f"#Age: {int(np.clip(age, 19, 89))}\n#Sex: {rng.choice(('Male', 'Female'))}\n"
+    return (
+        f"#Age: {int(np.clip(age, 19, 89))}\n#Sex: {rng.choice(('Male', 'Female'))}\n"
+        f"#Dx: {','.join(CODES[one] for one in diagnoses)}\n"
+    )
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:
@@ -210,7 +200,7 @@ def _stream(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-def _check_arguments(n_records: int, seed: int, fs: float = 300, n_leads: int = 1) -> None:
+def _check_arguments(n_records: int, seed: int, fs: float, n_leads: int) -> None:
     for name, value, least, most, allowed in (
         ("n_records", n_records, 1, _MOST_RECORDS, f"1 to {_MOST_RECORDS}"),
         ("seed", seed, 0, inf, "a whole number >= 0"),
@@ -221,35 +211,16 @@ def _check_arguments(n_records: int, seed: int, fs: float = 300, n_leads: int = 
             raise RecordError(f"demo corpus: {name} is {value!r}; allowed is {allowed}")
 
 
-@contextmanager
-def _corpus_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a folder to write in, which takes the target's place when the block ends well."""
-    place = Path(target)
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise RecordError(
-            f"demo corpus: {place} holds something already; give a new or an empty folder"
-        )
-    with scratch_folder(place.parent, place.name) as aside:
-        yield aside
-        if place.exists():
-            place.rmdir()
-        move_folder(aside, place)
-
-
-def _write_record(folder: Path, name: str, recording: Recording, fs: float, comments: str) -> None:
+def _write_record(folder: Path, name: str, recording: Recording, comments: str) -> None:
     """Write a WFDB header and a MATLAB-v4 file with one int16 matrix `val`, as the Challenges do.
 
-    The matrix has the shape `(n_leads, n_samples)`, and MATLAB stores it by columns: that is the
-    order of an array of shape `(n_samples, n_leads)` that is stored by rows.
+    The matrix has the shape `(n_leads, n_samples)`.
     """
-    samples = recording.samples.astype("<i2")
-    n_samples, n_leads = samples.shape
-    # 30 is "little-endian, int16, full matrix"; 4 is the length of the name with its zero.
-    start = struct.pack("<5i4s", 30, n_leads, n_samples, 0, 4, b"val\0")
-    (folder / f"{name}.mat").write_bytes(start + samples.tobytes())
-    header = f"{name} {n_leads} {fs:g} {n_samples}\n"
+    samples = recording.samples
+    savemat(folder / f"{name}.mat", {"val": samples.T}, format="4")
+    header = f"{name} {samples.shape[1]} {recording.fs:g} {len(samples)}\n"
     for lead, column in zip(recording.leads, samples.T, strict=True):
         checksum = np.sum(column, dtype=np.int64).astype(np.int16)  # WFDB's, modulo 2**16
-        form = f"{name}.mat 16+{len(start)} {UNITS_PER_MV}/mV 16 0"
+        form = f"{name}.mat 16+{_MAT_HEADER_BYTES} {UNITS_PER_MV}/mV 16 0"
         header += f"{form} {column[0]} {checksum} 0 {lead}\n"
     (folder / f"{name}.hea").write_bytes((header + comments).encode())

@@ -42,12 +42,15 @@ class Recording:
         int16, shape `(n_samples, n_leads)`, `UNITS_PER_MV` units per mV, zero at 0 mV.
     leads
         Their names.
+    fs
+        Sampling frequency in Hz.
     rhythm
         What a cardiologist would write on the strip.
     """
 
     samples: NDArray[np.int16]
     leads: tuple[str, ...]
+    fs: float
     rhythm: str
 
 
@@ -92,6 +95,7 @@ def make_recording(
     digital = np.rint(UNITS_PER_MV * mv).astype(np.int16)
     return Recording(
         samples=standard_leads(digital, n_leads),
+        fs=fs,
         leads=("ECG",) if n_leads == 1 else STANDARD_LEADS[:n_leads],
         rhythm=", ".join(words for name, words in _IN_WORDS.items() if name in diagnoses),
     )

@@ -12,8 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ecg_mlflow.errors import RecordError
-from ecg_mlflow.records import SNOMED, load_corpus, read_digital
-from ecg_mlflow.records.synthetic import corpora, write_demo, write_demo12
+from ecg_mlflow.records import SNOMED, read_digital
+from ecg_mlflow.records.synthetic import corpora, write_demo
 from ecg_mlflow.records.synthetic.corpora import (
     DEMO12_BLOCK,
     DEMO_BLOCK,
@@ -22,7 +22,7 @@ from ecg_mlflow.records.synthetic.corpora import (
     spread_evenly,
 )
 from ecg_mlflow.records.synthetic.recording import STANDARD_LEADS
-from ecg_mlflow.records.wfdb_header import import_wfdb
+from ecg_mlflow.records.wfdb_reader import import_wfdb
 
 LABELS = spread_evenly(DEMO_BLOCK, 12, seed=0)
 DIAGNOSES = spread_evenly(DEMO12_BLOCK, 50, seed=0)
@@ -42,7 +42,7 @@ def demo(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def demo12(tmp_path_factory):
-    return write_demo12(tmp_path_factory.mktemp("demo12") / "corpus", 4, seed=0)
+    return write_demo(tmp_path_factory.mktemp("demo12") / "corpus", 4, seed=0, kind="demo12")
 
 
 def files(folder):
@@ -66,7 +66,7 @@ def test_files_are_those_of_the_challenge_of_2017(demo):
     reference = "".join(f"{n},{label}\n" for n, label in zip(names, LABELS, strict=True))
     assert (demo / "REFERENCE.csv").read_text() == reference
     first, signal, made_up = (demo / "D00003.hea").read_text().splitlines()
-    samples = read_digital(demo / "D00003.hea").digital
+    samples = read_digital(demo / "D00003.hea").samples
     assert first == f"D00003 1 300 {len(samples)}"
     assert signal == signal_lines("D00003", samples, ["ECG"])[0]
     assert made_up == "# synthetic ECG: atrial fibrillation"
@@ -77,7 +77,7 @@ def test_files_are_those_of_the_challenge_of_2021(demo12):
     assert set(files(demo12)) == names
     first, *leads, age, sex, dx, made_up = (demo12 / "E00004.hea").read_text().splitlines()
     assert first == "E00004 12 500 5000"
-    samples = read_digital(demo12 / "E00004.hea").digital
+    samples = read_digital(demo12 / "E00004.hea").samples
     assert np.abs(samples.sum(axis=0, dtype=int)).max() > 32767, "one checksum is modulo 65536"
     assert leads == signal_lines("E00004", samples, STANDARD_LEADS)
     assert 19 <= int(age.removeprefix("#Age: ")) <= 89
@@ -102,23 +102,13 @@ def test_other_software_reads_what_was_made(demo, tmp_path):
         np.testing.assert_array_equal(value.T, made.samples)
 
 
-def test_loaded_by_its_word_with_labels_from_headers():
-    corpus = load_corpus("demo12:6:3")
-    assert corpus.source == "demo12: 6 made-up records of 12 leads, seed 3"
-    assert (corpus.bad, corpus.copies, set(corpus.fs.tolist())) == ((), (), {500.0})
-    assert [
-        tuple(SNOMED[code] for code in label.split(",")) for label in corpus.labels
-    ] == spread_evenly(DEMO12_BLOCK, 6, seed=3)
-    assert load_corpus("demo12:6:3").digest == corpus.digest != load_corpus("demo12:6:4").digest
-
-
 def test_a_record_depends_on_seed_and_number_alone(demo, demo12, tmp_path):
     code = (
-        "import sys; from ecg_mlflow.records.synthetic import write_demo, write_demo12; "
-        "write_demo(sys.argv[1] + '/1', 3, 0); write_demo12(sys.argv[1] + '/12', 2, 0)"
+        "import sys; from ecg_mlflow.records.synthetic import write_demo; "
+        "[write_demo(sys.argv[1] + k, 2, 0, kind=k[1:]) for k in ('/demo', '/demo12')]"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
-    for fewer, more in ((tmp_path / "1", demo), (tmp_path / "12", demo12)):
+    for fewer, more in ((tmp_path / "demo", demo), (tmp_path / "demo12", demo12)):
         for name, content in files(fewer).items():
             assert files(more)[name].startswith(content)
     for make, label in ((demo_recording, "N"), (demo12_recording, ("NSR",))):
@@ -207,30 +197,29 @@ def test_simple_figures_do_not_tell_fibrillation():
 
 
 @pytest.mark.parametrize(
-    ("write", "changes", "message"),
+    ("changes", "message"),
     [
-        (write_demo, {"n_records": 0}, "n_records is 0; allowed is 1 to 99999"),
-        (write_demo, {"n_records": 100_000}, "n_records is 100000"),
-        (write_demo, {"seed": -1}, "seed is -1; allowed is a whole number >= 0"),
-        (write_demo, {"fs": 50}, "fs is 50; allowed is 100 to 2000 Hz"),
-        (write_demo, {"n_leads": 13}, "n_leads is 13; allowed is 1 to 12"),
-        (write_demo12, {"n_records": 0}, "n_records is 0; allowed is 1 to 99999"),
-        (write_demo12, {"seed": -1}, "seed is -1"),
+        ({"n_records": 0}, "n_records is 0; allowed is 1 to 99999"),
+        ({"n_records": 100_000}, "n_records is 100000"),
+        ({"seed": -1}, "seed is -1; allowed is a whole number >= 0"),
+        ({"fs": 50}, "fs is 50; allowed is 100 to 2000 Hz"),
+        ({"n_leads": 13}, "n_leads is 13; allowed is 1 to 12"),
+        ({"kind": "demo12", "seed": -1}, "seed is -1"),
     ],
 )
-def test_arguments_out_of_range(tmp_path, write, changes, message):
+def test_arguments_out_of_range(tmp_path, changes, message):
     with pytest.raises(RecordError, match=message):
-        write(tmp_path / "corpus", **({"n_records": 3, "seed": 0} | changes))
+        write_demo(tmp_path / "corpus", **({"n_records": 3, "seed": 0} | changes))
     assert files(tmp_path) == {}
 
 
-@pytest.mark.parametrize("write", [write_demo, write_demo12])
-def test_an_empty_folder_is_filled_and_a_full_one_left_alone(tmp_path, write):
-    folder = write(tmp_path, 1, 0)
+@pytest.mark.parametrize("kind", ["demo", "demo12"])
+def test_an_empty_folder_is_filled_and_a_full_one_left_alone(tmp_path, kind):
+    folder = write_demo(tmp_path, 1, 0, kind=kind)
     written = files(folder)
     assert len(written) >= 2
     with pytest.raises(RecordError, match="holds something already"):
-        write(folder, 2, 1)
+        write_demo(folder, 2, 1, kind=kind)
     assert files(folder) == written
 
 

@@ -1,0 +1,81 @@
+"""Read a recording of any format; `FORMATS` lists the formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ecg_mlflow.errors import RecordError
+from ecg_mlflow.records.edf_reader import read_edf
+from ecg_mlflow.records.record import DigitalRecord, Record
+from ecg_mlflow.records.wfdb_reader import read_wfdb, wfdb_files
+
+
+def _itself(path: Path) -> tuple[Path, ...]:
+    return (path,)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format of recordings.
+
+    Attributes
+    ----------
+    read
+        Reads the recording of a path. Samples that the format marks as invalid become NaN in mV.
+        It raises RecordError for a bad file, and ExtraMissingError without its package.
+    files
+        Returns the files of a recording, also of one that can't be read; by default the path.
+    """
+
+    read: Callable[[Path], DigitalRecord]
+    files: Callable[[Path], tuple[Path, ...]] = _itself
+
+
+#: By the ending of their files. Of one recording in several formats, the first is read.
+FORMATS = {".hea": Format(read_wfdb, wfdb_files), ".edf": Format(read_edf)}
+
+
+def format_of(path: Path) -> Format | None:
+    """Return the format of a recording by the ending of its name; None for another file."""
+    return FORMATS.get(path.suffix) or FORMATS.get(path.suffix.lower())
+
+
+def read_digital(path: str | Path, *, keep_invalid: bool = False) -> DigitalRecord:
+    """Read a record as stored in its files.
+
+    Parameters
+    ----------
+    path
+        The ``.hea`` file of a WFDB record (see `wfdb_reader.read_wfdb`), or an ``.edf`` file (see
+        `edf_reader.read_edf`).
+    keep_invalid
+        Whether invalid samples become NaN in mV; otherwise they are an error.
+
+    Raises
+    ------
+    RecordError
+        If the record can't be used; the message says why.
+    ExtraMissingError
+        If it is an EDF file and the package edfio is not installed.
+    """
+    path = Path(path)
+    record = (format_of(path) or FORMATS[".hea"]).read(path)
+    if record.samples.dtype == np.float32 and not keep_invalid:
+        invalid = np.isnan(record.samples)
+        if invalid.any():
+            first, lead = np.argwhere(invalid)[0]
+            raise RecordError(
+                f"NaN among the samples: {invalid.any(axis=1).sum()} of {len(invalid)} samples are "
+                f"invalid or missing, the first is number {first} of lead {record.leads[lead]!r}"
+            )
+    return record
+
+
+def read_record(path: str | Path, label: str | None = None) -> Record:
+    """Read a record in mV; see `read_digital` for what it raises."""
+    digital = read_digital(path)
+    return Record(digital.id, digital.millivolts(), digital.fs, digital.leads, label)

@@ -233,10 +233,8 @@ def _classic(name: str, n_layers: int, blocks: Sequence[int]) -> SpecBuilder:
         layout="cnacna",
         input_filters=64,
     )
-    vars(describe)["__name__"] = name
-    vars(describe)["__doc__"] = (
-        f"Residual network of {n_layers} layers (He et al. 2016, table 1); see `ResNetSpec`."
-    )
+    doc = f"Residual network of {n_layers} layers (He et al. 2016, table 1); see `ResNetSpec`."
+    vars(describe).update(__module__=__name__, __name__=name, __doc__=doc)
     return counts_as(name, version=1)(SpecBuilder(describe))
 
 

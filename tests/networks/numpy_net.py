@@ -41,13 +41,8 @@ class NumpyStep:
     def __init__(
         self, spec: NumpyNetSpec, seed: int, rate: float, *, dropout: float, momentum: float
     ) -> None:
-        rng = np.random.default_rng(seed)
-        shapes = (
-            (spec.n_inputs, spec.hidden),
-            (spec.hidden,),
-            (spec.hidden, spec.n_classes),
-            (spec.n_classes,),
-        )
+        rng, n_hidden, n_classes = np.random.default_rng(seed), spec.hidden, spec.n_classes
+        shapes = ((spec.n_inputs, n_hidden), (n_hidden,), (n_hidden, n_classes), (n_classes,))
         self._spec, self._seed, self._rate = spec, seed, rate
         self._dropout, self._momentum = dropout, momentum
         scale = spec.n_inputs**-0.5
@@ -76,9 +71,8 @@ class NumpyStep:
             slope = (p - targets) / np.float32(len(x))
             back = ((slope @ second.T) * kept * (1 - hidden**2)).astype(np.float32)
             gradients = (x.T @ back, back.sum(axis=0), dropped.T @ slope, slope.sum(axis=0))
-            for weight, moment, gradient in zip(
-                self._weights, self._moments, gradients, strict=True
-            ):
+            updates = zip(self._weights, self._moments, gradients, strict=True)
+            for weight, moment, gradient in updates:
                 moment *= np.float32(self._momentum)
                 moment -= np.float32(self._rate) * gradient
                 weight += moment
@@ -147,13 +141,7 @@ class NumpyNet:
     """Builder of the network for a grid file: ``model=NumpyNet``."""
 
     def __init__(
-        self,
-        input_shape: tuple[int, int],
-        n_classes: int,
-        *,
-        hidden: int = 4,
-        dropout: float = 0.25,
-        momentum: float = 0.9,
+        self, input_shape: Any, n_classes: int, *, hidden=4, dropout=0.25, momentum=0.9
     ) -> None:
         raise AssertionError("the model is built by its step factory")
 
@@ -168,9 +156,8 @@ class NumpyNet:
         arguments = {"dropout": 0.25, "momentum": 0.9, **settings.arguments}
         spec = NumpyNet.describe(input_shape, len(settings.classes), **arguments)
         rate = settings.optimizer.arguments.get("learning_rate", 1e-2)
-        return NumpyStep(
-            spec, seed, rate, dropout=arguments["dropout"], momentum=arguments["momentum"]
-        )
+        chance = {name: arguments[name] for name in ("dropout", "momentum")}
+        return NumpyStep(spec, seed, rate, **chance)
 
 
 def unhurried(signal: np.ndarray, fs: float) -> np.ndarray:

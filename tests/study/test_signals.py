@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from waiting import wait_for
@@ -13,39 +13,37 @@ from ecg_mlflow.study import signals
 from ecg_mlflow.study.signals import sigterm_as_interrupt, stop_on_signals
 
 
-def test_the_first_signal_is_answered_where_the_driver_asks():
+def send(*numbers):
+    for number in numbers:
+        os.kill(os.getpid(), number)
+
+
+def test_signals_are_answered_where_the_driver_asks():
+    """Those of one kind in quick succession are one request."""
     with stop_on_signals() as stop:
-        os.kill(os.getpid(), signal.SIGTERM)
+        send(signal.SIGTERM, signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt, match="stopped by SIGTERM"):
             stop.check()
 
 
-def test_ctrl_c_and_the_sigterm_that_mlflow_sends_after_it_are_one_wish():
+def test_ctrl_c_and_the_sigterm_that_mlflow_sends_after_it_are_one_request(monkeypatch):
+    monkeypatch.setattr(signals, "ONE_REQUEST_S", 0.0)
     with stop_on_signals():
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def test_signals_of_one_kind_in_quick_succession_are_one_wish():
-    with stop_on_signals() as stop:
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(KeyboardInterrupt, match="stopped by SIGTERM"):
-            stop.check()
+        send(signal.SIGINT, signal.SIGTERM)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_second_signal_of_a_kind_is_obeyed_at_once(number, monkeypatch):
     monkeypatch.setattr(signals, "ONE_REQUEST_S", 0.0)
     with stop_on_signals():
-        os.kill(os.getpid(), number)
+        send(number)
         with pytest.raises(KeyboardInterrupt, match=f"second {number.name}"):
-            os.kill(os.getpid(), number)
+            send(number)
 
 
 def test_sigterm_interrupts_at_once_while_a_study_is_planned():
     with sigterm_as_interrupt(), pytest.raises(KeyboardInterrupt, match="SIGTERM"):
-        os.kill(os.getpid(), signal.SIGTERM)
+        send(signal.SIGTERM)
 
 
 @pytest.mark.parametrize("enter", [stop_on_signals, sigterm_as_interrupt])
@@ -57,19 +55,12 @@ def test_handlers_are_put_back(enter):
 
 
 def test_another_thread_may_run_a_study_too():
-    errors = []
-
     def run():
-        try:
-            with stop_on_signals() as stop:
-                stop.check()
-        except ValueError as error:
-            errors.append(error)
+        with stop_on_signals() as stop:
+            stop.check()
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    assert not errors
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(run).result()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")

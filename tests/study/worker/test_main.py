@@ -297,15 +297,6 @@ def test_a_run_that_was_killed_anywhere_goes_on_exactly(desk, whole, kind, wante
     assert sorted(model.name for model in desk.models(broken)) == ["best", "last"]
 
 
-def test_a_run_of_keras_that_was_killed_goes_on_exactly(keras_desk):
-    whole, broken = keras_desk.run_job(GOOD), keras_desk.run_job(GOOD)
-    keras_desk.train(whole)
-    with pytest.raises(Killed):
-        keras_desk.train(broken, report=killed_at([], Saved, iteration=4))
-    keras_desk.train(broken)
-    assert keras_desk.history(broken) == keras_desk.history(whole)
-
-
 @pytest.mark.parametrize("moment", ["before it was delivered", "before it was told"])
 def test_a_failure_is_told_after_a_death_without_another_training(desk, moment, monkeypatch):
     whole, run = desk.run_job(DIVERGES), desk.run_job(DIVERGES)
@@ -464,24 +455,19 @@ def test_other_versions_are_told(desk, monkeypatch):
     assert re.fullmatch(r"goes on under other versions, .*: keras [\d.]+ to 9.9", note)
 
 
-def test_branches_equal_runs_alone(keras_desk):
-    alone = [keras_desk.run_job(GOOD), keras_desk.run_job(GOOD_TOO)]
+def test_branches_equal_runs_alone_and_one_that_fails_leaves_the_others(keras_desk):
+    indices = (GOOD, DIVERGES, GOOD_TOO)
+    alone, together = ([keras_desk.run_job(i) for i in indices] for _ in range(2))
     for run in alone:
         keras_desk.train(run)
-    together = [keras_desk.run_job(GOOD), keras_desk.run_job(GOOD_TOO)]
+    with pytest.raises(Killed):  # and goes on exactly
+        keras_desk.train(together[0], report=killed_at([], Saved, iteration=4))
     keras_desk.reports.clear()
     keras_desk.train(*together)
     for one, other in zip(alone, together, strict=True):
         assert keras_desk.history(one) == keras_desk.history(other)
-        assert keras_desk.ended(other).end is RunEnd.DONE
-
-
-def test_a_branch_that_fails_leaves_the_others_running(desk):
-    good, bad = desk.run_job(GOOD), desk.run_job(DIVERGES)
-    desk.train(bad, good)
-    assert desk.ended(bad).end is RunEnd.FAILED
-    assert desk.ended(good).end is RunEnd.DONE
-    assert len(desk.history(good)["loss"]) == 6
+    ends = [keras_desk.ended(run).end for run in together]
+    assert ends == [RunEnd.DONE, RunEnd.FAILED, RunEnd.DONE]
 
 
 def test_branches_that_stand_at_different_places_go_on_together(desk):

@@ -28,7 +28,15 @@ def standing(
     records = UNKNOWN if half is None else Interval(mean - half, mean + half)
     repetitions = Interval(mean - half / 2, mean + half / 2) if each and half else UNKNOWN
     estimate = Estimate(mean, math.nan, repetitions, records, tuple(each) or (mean,))
-    return Standing(name, parameters, ms_per_record, {metric: estimate}, 1.0, in_group)
+    return Standing(
+        name,
+        (),
+        parameters,
+        ms_per_record,
+        estimates={metric: estimate},
+        p_value=1.0,
+        in_group=in_group,
+    )
 
 
 def comparison_of(*standings: Standing, metric: str = "f1", level: float = 0.95) -> Comparison:

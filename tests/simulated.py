@@ -51,6 +51,21 @@ def truth(shift: float = 3.2, bias: float = -2.1, own: float = 1.0, share: float
     }
 
 
+def predictions_of(targets, probabilities, classes="AN", positive="A", **options) -> Predictions:
+    """Predictions of records that are called r000, r001, ..."""
+    names = tuple(f"r{i:03d}" for i in range(len(targets)))
+    given = np.asarray(targets), np.asarray(probabilities, np.float64)
+    return Predictions(names, *given, tuple(classes), positive, **options)
+
+
+def table(wrong=(), n: int = 400, sure: float = 0.9) -> Predictions:
+    """Classify A and N in turn, err in these records, and be so sure of every answer."""
+    targets = np.arange(n) % 2
+    predicted = np.where(np.isin(np.arange(n), list(wrong)), 1 - targets, targets)
+    p = np.where(predicted == 0, sure, 1 - sure)
+    return predictions_of(targets, np.stack([p, 1 - p], axis=1))
+
+
 def four_classes(rng, n: int = 300, groups=None) -> Predictions:
     """One model of the Challenge's classes, with equal scores among its answers."""
     targets = rng.integers(0, 4, n)

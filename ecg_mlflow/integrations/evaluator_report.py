@@ -30,20 +30,20 @@ def metrics_with_intervals(predictions: Predictions, config: EvaluatorConfig) ->
         ``positive_records``, and ``threshold`` where there is one. What these records don't define
         is left out.
     """
-    from ecg_mlflow.stats.bootstrap import resample_weights, resampled_metrics
     from ecg_mlflow.stats.calibration import reliability
-    from ecg_mlflow.stats.intervals import records_interval
+    from ecg_mlflow.stats.intervals import metric_intervals
 
-    weights = resample_weights(
-        len(predictions), config.resamples, config.seed, groups=predictions.groups
+    intervals = metric_intervals(
+        predictions,
+        predictions.metrics,
+        level=config.level,
+        n_resamples=config.resamples,
+        seed=config.seed,
     )
-    resampled = resampled_metrics(predictions, weights, list(predictions.metrics))
     found: dict[str, float] = {}
-    for name, value in predictions.metrics.items():
-        interval = records_interval(
-            [predictions], name, value=value, resampled=resampled[name], level=config.level
-        )
-        found |= {name: value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    for name, one in intervals.items():
+        value = predictions.metrics[name]
+        found |= {name: value, f"{name}_low": one.low, f"{name}_high": one.high}
     found["calibration_error"] = reliability(predictions).error
     found["records"] = float(len(predictions))
     found["positive_records"] = float(predictions.is_positive.sum())

@@ -93,18 +93,20 @@ def _row(rank: int, one: Standing) -> dict[str, object]:
 
 
 def _pair_rows(comparison: Comparison) -> list[dict[str, object]]:
-    pairs = combinations((one.name for one in comparison.standings), 2)
-    return [
-        {
-            "first": pair.first,
-            "second": pair.second,
-            f"{comparison.decisive}_difference": pair.difference,
-            "low": pair.interval.low,
-            "high": pair.interval.high,
-            "p_value": pair.p_value,
-        }
-        for pair in (comparison.pair(*names) for names in pairs)
-    ]
+    pairs, rows = comparison.pairs, []
+    for (i, first), (j, second) in combinations(enumerate(comparison.standings), 2):
+        interval = pairs.interval(i, j)
+        rows.append(
+            {
+                "first": first.name,
+                "second": second.name,
+                f"{comparison.decisive}_difference": float(pairs.differences[i, j]),
+                "low": interval.low,
+                "high": interval.high,
+                "p_value": float(pairs.p_values[i, j]),
+            }
+        )
+    return rows
 
 
 def _page_table(comparison: Comparison, rows: Sequence[dict[str, object]]) -> Table:

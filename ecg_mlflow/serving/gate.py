@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from ecg_mlflow.reports.options import ComparisonOptions
 from ecg_mlflow.reports.study_corpus import DataLocation
-from ecg_mlflow.stats.bootstrap import resample_weights, resampled_metrics
 from ecg_mlflow.stats.calibration import reliability, with_temperature
 from ecg_mlflow.stats.gain import gain_test
-from ecg_mlflow.stats.intervals import records_interval
+from ecg_mlflow.stats.intervals import metric_intervals
 from ecg_mlflow.stats.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -158,14 +157,9 @@ def _figures(
     challenger: Predictions, options: ComparisonOptions, temperature: float
 ) -> dict[str, float]:
     names = dict.fromkeys([options.metric, "sensitivity", "specificity", "precision"])
-    groups = challenger.groups
-    weights = resample_weights(len(challenger), options.resamples, options.seed, groups=groups)
-    resampled = resampled_metrics(challenger, weights, list(names))
     figures: dict[str, float] = {}
-    for name in names:
-        value = challenger.metrics.get(name, float("nan"))
-        interval = records_interval([challenger], name, value, resampled[name], options.level)
-        figures[name] = value
+    for name, interval in metric_intervals(challenger, names, **options.bootstrap).items():
+        figures[name] = challenger.metrics.get(name, float("nan"))
         figures[f"{name}_low"], figures[f"{name}_high"] = interval.low, interval.high
     calibrated = with_temperature(challenger, temperature)
     return {**figures, "calibration_error": reliability(calibrated).error}

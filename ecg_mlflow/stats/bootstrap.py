@@ -95,10 +95,9 @@ def resampled_metrics(
     for block, columns in blocks(weights):
         part = weighted_metrics(predictions, columns, names)
         if missing := [name for name in names if name not in part]:
-            known = sorted({*predictions.metrics, "precision", "roc_auc", "average_precision"})
             raise PredictionsError(
                 f"{', '.join(missing)}: no metric of these predictions; they have "
-                f"{', '.join(known)}"
+                f"{', '.join(sorted(predictions.metrics))}"
             )
         for name in names:
             found[name][block] = part[name]
@@ -145,10 +144,7 @@ def with_original(weights: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 def defined_mean(values: Floats) -> Floats:
     """Return the mean along the first axis of what is not NaN; NaN where nothing is."""
-    is_defined = ~np.isnan(values)
-    with np.errstate(invalid="ignore"):
-        mean = np.where(is_defined, values, 0).sum(axis=0) / is_defined.sum(axis=0)
-    return np.asarray(mean)
+    return np.ma.filled(np.ma.masked_invalid(values).mean(axis=0), np.nan)
 
 
 def _draw(n: int, n_resamples: int, rng: np.random.Generator) -> npt.NDArray[np.int32]:

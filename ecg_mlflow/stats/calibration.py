@@ -5,6 +5,7 @@ Both are chosen on validation records; test records only show how good they are.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,9 +46,8 @@ def fit_temperature(predictions: Predictions) -> float:
     from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
-        return float(
-            loss_terms(with_temperature(predictions, float(np.exp(log_temperature)))).mean()
-        )
+        calibrated = with_temperature(predictions, float(np.exp(log_temperature)))
+        return float(loss_terms(calibrated).mean())
 
     bounds = tuple(np.log(_TEMPERATURES))
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
@@ -132,24 +132,16 @@ def _between(values: Floats) -> Floats:
 def _merit(rule: str, hits: npt.NDArray[Any], alarms: npt.NDArray[Any]) -> Floats:
     """Return what a rule maximises, for each threshold; at the first all records are positive."""
     sensitivity, specificity = hits / hits[0], 1 - alarms / alarms[0]
-    if rule == "f1":
-        return np.asarray(2 * hits / (hits[0] + hits + alarms))
-    if rule == "youden":
-        return np.asarray(sensitivity + specificity)
-    name, _, text = rule.partition("=")
-    aimed, other = {
-        "sensitivity": (sensitivity, specificity),
-        "specificity": (specificity, sensitivity),
-    }.get(name, (None, None))
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if aimed is None or other is None or not 0 < share <= 1:
-        raise PredictionsError(
-            f"threshold={rule!r} is no rule; there are {', '.join(RULES)}, or none"
-        )
-    return np.where(aimed >= share - _ROUNDING, other, -np.inf)
+    plain = {"f1": 2 * hits / (hits[0] + hits + alarms), "youden": sensitivity + specificity}
+    if rule in plain:
+        return np.asarray(plain[rule])
+    name, _, share = rule.partition("=")
+    aims = {"sensitivity": (sensitivity, specificity), "specificity": (specificity, sensitivity)}
+    with suppress(KeyError, ValueError):
+        aimed, other = aims[name]
+        if 0 < float(share) <= 1:
+            return np.where(aimed >= float(share) - _ROUNDING, other, -np.inf)
+    raise PredictionsError(f"threshold={rule!r} is no rule; there are {', '.join(RULES)}, or none")
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +16,7 @@ from ecg_mlflow.stats.bootstrap import (
     resampled_metrics,
     with_original,
 )
-from ecg_mlflow.stats.intervals import (
-    UNKNOWN,
-    Interval,
-    check_level,
-    records_interval,
-    t_interval,
-)
+from ecg_mlflow.stats.intervals import Interval, records_interval, t_interval
 from ecg_mlflow.stats.metrics import higher_is_better
 from ecg_mlflow.stats.pairs import PairTable, SeedSpread, compare_pairs
 from ecg_mlflow.stats.predictions import (
@@ -82,13 +77,13 @@ class Estimate:
     each: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class Standing:
+@dataclass(frozen=True, kw_only=True)
+class Standing(Candidate):
     """A candidate's place in a comparison.
 
     Attributes
     ----------
-    name, parameters, ms_per_record
+    name, repetitions, parameters, ms_per_record
         See `Candidate`.
     estimates
         By metric.
@@ -98,35 +93,9 @@ class Standing:
         Whether it is not significantly different from the leader.
     """
 
-    name: str
-    parameters: float | None
-    ms_per_record: float | None
     estimates: Mapping[str, Estimate]
     p_value: float
     in_group: bool
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two candidates: the first one's decisive metric less the second one's.
-
-    Attributes
-    ----------
-    first, second
-        Names.
-    difference
-        Of the means over repetitions.
-    interval
-        Simultaneous for all pairs of the comparison.
-    p_value
-        Adjusted for all pairs.
-    """
-
-    first: str
-    second: str
-    difference: float
-    interval: Interval
-    p_value: float
 
 
 @dataclass(frozen=True)
@@ -175,14 +144,12 @@ class Comparison:
     @property
     def smallest(self) -> Standing | None:
         """The one in the group with the fewest parameters; None where no one's are known."""
-        known = [(one.parameters, one) for one in self.group if one.parameters is not None]
-        return min(known, key=lambda found: found[0])[1] if known else None
+        return self._least("parameters")
 
     @property
     def fastest(self) -> Standing | None:
         """The one in the group with the least time per record; None where no one's is known."""
-        known = [(one.ms_per_record, one) for one in self.group if one.ms_per_record is not None]
-        return min(known, key=lambda found: found[0])[1] if known else None
+        return self._least("ms_per_record")
 
     def marks(self, standing: Standing) -> tuple[str, ...]:
         """Tell whether a candidate is the smallest or the fastest of a group of several."""
@@ -191,28 +158,9 @@ class Comparison:
         named = {"smallest": self.smallest, "fastest": self.fastest}
         return tuple(word for word, one in named.items() if one is standing)
 
-    def __getitem__(self, name: str) -> Standing:
-        return self.standings[self._row(name)]
-
-    def pair(self, first: str, second: str) -> Pair:
-        """Return the comparison of two candidates.
-
-        Raises
-        ------
-        PredictionsError
-            If one of them isn't there.
-        """
-        at = self._row(first), self._row(second)
-        difference = float(self.pairs.differences[at])
-        half = self.pairs.critical * float(self.pairs.errors[at])
-        interval = Interval(difference - half, difference + half)
-        return Pair(first, second, difference, interval, float(self.pairs.p_values[at]))
-
-    def _row(self, name: str) -> int:
-        names = [one.name for one in self.standings]
-        if name not in names:
-            raise PredictionsError(f"{name!r} is none of the candidates: {', '.join(names)}")
-        return names.index(name)
+    def _least(self, name: str) -> Standing | None:
+        known = [one for one in self.group if getattr(one, name) is not None]
+        return min(known, key=attrgetter(name), default=None)
 
 
 def compare(
@@ -245,23 +193,21 @@ def compare(
         If the predictions are of other records, two candidates have one name, or there is no such
         metric.
     """
-    check_level(level)
     _check(candidates)
     everyone = [one for candidate in candidates for one in candidate.repetitions]
     names = tuple(dict.fromkeys([decisive, *metrics]))
     groups = shared_groups(everyone)
     weights = with_original(resample_weights(len(everyone[0]), n_resamples, seed, groups))
-    estimates, means, spreads = [], [], []
+    estimates, decisive_values = [], []
     for candidate in candidates:
         each = [resampled_metrics(one, weights, names) for one in candidate.repetitions]
         stacked = {name: np.stack([one[name] for one in each]) for name in names}
         estimates.append({name: _estimate(candidate, name, stacked[name], level) for name in names})
-        means.append(defined_mean(stacked[decisive]))
-        spreads.append(_squares(stacked[decisive]))
-    resampled = np.stack(means)
+        decisive_values.append(stacked[decisive])
+    resampled = np.stack([defined_mean(values) for values in decisive_values])
     best_first = np.where(higher_is_better(decisive), -1, 1) * resampled[:, 0]
     order = np.argsort(best_first, kind="stable")
-    spread = _pooled(spreads)
+    spread = _seed_spread(decisive_values)
     pairs = compare_pairs(
         resampled[order, 0],
         resampled[order, 1:],
@@ -273,17 +219,15 @@ def compare(
     )
     standings = tuple(
         Standing(
-            candidates[row].name,
-            candidates[row].parameters,
-            candidates[row].ms_per_record,
-            estimates[row],
-            float(p_value),
-            bool(p_value >= 1 - level),
+            **vars(candidates[row]),
+            estimates=estimates[row],
+            p_value=float(p_value),
+            in_group=bool(p_value >= 1 - level),
         )
         for row, p_value in zip(order, pairs.p_values[0], strict=True)
     )
-    notes = _notes(candidates, spread)
-    return Comparison(decisive, names, level, len(everyone[0]), standings, pairs, spread, notes)
+    notes, n = _notes(candidates, spread), len(everyone[0])
+    return Comparison(decisive, names, level, n, standings, pairs, spread, notes)
 
 
 def winner(comparison: Comparison, rule: str = "lower_bound") -> Standing:
@@ -309,7 +253,7 @@ def winner(comparison: Comparison, rule: str = "lower_bound") -> Standing:
         return max(comparison.standings, key=lambda one: _worst_case(one, comparison.decisive))
     if rule != "smallest":
         raise PredictionsError(f"rule={rule!r} is none of lower_bound, mean, smallest")
-    if comparison.smallest is None:
+    if not comparison.smallest:
         raise PredictionsError(
             "rule='smallest' needs parameter counts, and none of the best has one; take the rule "
             "'lower_bound' or 'mean'"
@@ -336,45 +280,42 @@ def _estimate(candidate: Candidate, name: str, values: Floats, level: float) -> 
     """Return the estimate of ``(n_repetitions, 1 + n_resamples)`` values."""
     each, mean = values[:, 0], defined_mean(values)
     known = each[~np.isnan(each)]
-    several = len(known) > 1
     return Estimate(
         mean=float(mean[0]),
-        sd=float(known.std(ddof=1)) if several else float("nan"),
-        over_repetitions=t_interval(known.tolist(), level) if several else UNKNOWN,
+        sd=float(known.std(ddof=1)) if len(known) > 1 else float("nan"),
+        over_repetitions=t_interval(known, level),
         over_records=records_interval(candidate.repetitions, name, float(mean[0]), mean[1:], level),
         each=tuple(each.tolist()),
     )
 
 
-def _squares(values: Floats) -> tuple[float, float, int]:
-    """Return sums of squares between repetitions, as seen and due to the records, and freedom."""
-    known = values[~np.isnan(values[:, 0])]
-    freedom = max(len(known) - 1, 0)
-    if not freedom:
-        return 0.0, 0.0, 0
-    deviations = known[:, 1:] - known[:, :1]
-    deviations = deviations[:, ~np.isnan(deviations).any(axis=0)]
-    between = deviations.var(axis=0, ddof=1).mean() if deviations.size else 0.0
-    return float(known[:, 0].var(ddof=1)) * freedom, float(between) * freedom, freedom
-
-
-def _pooled(spreads: Sequence[tuple[float, float, int]]) -> SeedSpread:
-    total, by_records, freedom = np.sum(np.array(spreads), axis=0)
-    if not freedom:
-        return SeedSpread()
-    return SeedSpread(float(total / freedom), float(by_records / freedom), int(freedom))
+def _seed_spread(values: Sequence[Floats]) -> SeedSpread:
+    """Pool ``(n_repetitions, 1 + n_resamples)`` values of each candidate."""
+    total = by_records = 0.0
+    freedom = 0
+    for each in values:
+        known = each[~np.isnan(each[:, 0])]
+        if len(known) < 2:
+            continue
+        deviations = known[:, 1:] - known[:, :1]
+        deviations = deviations[:, ~np.isnan(deviations).any(axis=0)]
+        freedom += len(known) - 1
+        total += float(known[:, 0].var(ddof=1)) * (len(known) - 1)
+        if deviations.size:
+            by_records += float(deviations.var(axis=0, ddof=1).mean()) * (len(known) - 1)
+    return SeedSpread(total / freedom, by_records / freedom, freedom) if freedom else SeedSpread()
 
 
 def _notes(candidates: Sequence[Candidate], spread: SeedSpread) -> tuple[str, ...]:
-    if not spread.freedom:
-        return (
-            "one repetition each: intervals and tests say how results vary with the records, not "
-            "with the seed of the training",
-        )
     single = sum(len(one.repetitions) == 1 for one in candidates)
-    if single:
-        return (
-            f"{single} of {len(candidates)} candidates have one repetition; how they vary with the "
-            "seed is estimated from the others",
+    if not spread.freedom:
+        note = (
+            "one repetition each: intervals and tests say how results vary with the records, not "
+            "with the seed of the training"
         )
-    return ()
+    else:
+        note = (
+            f"{single} of {len(candidates)} candidates have one repetition; how they vary with the "
+            "seed is estimated from the others"
+        )
+    return (note,) if single or not spread.freedom else ()

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.stats.bootstrap import blocks, defined_mean, with_original
-from ecg_mlflow.stats.intervals import check_level
 from ecg_mlflow.stats.predictions import Predictions
 from ecg_mlflow.stats.ranks import Ranks, ranks
 
@@ -107,7 +106,6 @@ def _mean_curve(
     level: float,
     curve_of: Callable[[Ranks, Floats], Floats],
 ) -> Curve:
-    check_level(level)
     for one in repetitions:
         if not 0 < one.is_positive.sum() < len(one):
             raise PredictionsError(

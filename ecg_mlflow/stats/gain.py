@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.stats.bootstrap import resample_weights, resampled_metrics, with_original
-from ecg_mlflow.stats.intervals import Interval, as_normal, as_student, check_level
+from ecg_mlflow.stats.intervals import Interval, as_normal, as_student
 from ecg_mlflow.stats.metrics import higher_is_better
 from ecg_mlflow.stats.predictions import (
     Predictions,
@@ -106,7 +106,6 @@ def gain_test(
     standard errors. The one added to both counts keeps the level exact with few resamples (Davison
     and Hinkley, 1997, section 4.2.3).
     """
-    check_level(level)
     rivals = [challenger, *(one for one in candidates if not _same(one, challenger))]
     check_paired([champion, *rivals])
     gains, resampled = _gains(champion, rivals, metric, n_resamples, seed)

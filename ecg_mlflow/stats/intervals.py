@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.errors import PredictionsError
+from ecg_mlflow.stats.bootstrap import resample_weights, resampled_metrics
 from ecg_mlflow.stats.metrics import class_suffix
 from ecg_mlflow.stats.predictions import Predictions, degrees_of_freedom
 
@@ -44,7 +44,6 @@ def percentile_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
 
     NaN are left out; with nothing else there is no interval, NaN to NaN.
     """
-    check_level(level)
     given = np.asarray(values, dtype=np.float64)
     known = given[~np.isnan(given)]
     if not len(known):
@@ -53,22 +52,19 @@ def percentile_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     return Interval(float(low), float(high))
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+def t_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     """Return Student's interval of the mean of independent repetitions.
 
-    Raises
-    ------
-    PredictionsError
-        If there are fewer than two.
+    Fewer than two have no interval, NaN to NaN.
     """
     from scipy.special import stdtrit
 
-    check_level(level)
-    n = len(values)
+    given = np.asarray(values, dtype=np.float64)
+    n = len(given)
     if n < 2:
-        raise PredictionsError(f"an interval over repetitions needs at least two; given are {n}")
-    half = float(stdtrit(n - 1, (1 + level) / 2) * np.std(values, ddof=1) / np.sqrt(n))
-    mean = float(np.mean(values))
+        return UNKNOWN
+    half = float(stdtrit(n - 1, (1 + level) / 2) * given.std(ddof=1) / np.sqrt(n))
+    mean = float(given.mean())
     return Interval(mean - half, mean + half)
 
 
@@ -77,7 +73,6 @@ def wilson_interval(part: float, whole: float, level: float = 0.95) -> Interval:
 
     Source: Wilson, JASA 22 (1927) 209-212, doi:10.1080/01621459.1927.10502953.
     """
-    check_level(level)
     if not whole:
         return UNKNOWN
     z = NormalDist().inv_cdf((1 + level) / 2)
@@ -126,43 +121,49 @@ def records_interval(
     """
     from scipy.special import expit, logit, stdtrit
 
-    check_level(level)
     known = resampled[~np.isnan(resampled)]
     if np.isnan(value) or len(known) < 2:
         return UNKNOWN
     if name in UNBOUNDED:
         return percentile_interval(known, level)
     if np.ptp(known) < _ROUNDING:
-        return _interval_of_share(repetitions[0], name, value, level) or Interval(value, value)
+        return _interval_of_share(repetitions[0], name, value, level)
     error = known.std(ddof=1) / (value * (1 - value))
     half = stdtrit(degrees_of_freedom(repetitions), (1 + level) / 2) * error
     return Interval(float(expit(logit(value) - half)), float(expit(logit(value) + half)))
 
 
-def _interval_of_share(
-    predictions: Predictions, name: str, value: float, level: float
-) -> Interval | None:
-    share = _share(predictions, name, value)
-    if share is None:
-        return None
-    part, whole = share
-    if predictions.groups is not None:  # records of one patient tell less than as many patients
-        fewer = len(np.unique(predictions.groups)) / len(predictions)
-        part, whole = part * fewer, whole * fewer
-    found = wilson_interval(part, whole, level)
-    if name.startswith("f1"):
-        return Interval(2 * found.low / (1 + found.low), 2 * found.high / (1 + found.high))
-    return found
+def metric_intervals(
+    predictions: Predictions,
+    names: Iterable[str],
+    *,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Return the bootstrap intervals over records of one model's metrics, by name.
+
+    Raises
+    ------
+    PredictionsError
+        If there is no such metric.
+    """
+    weights = resample_weights(len(predictions), n_resamples, seed, predictions.groups)
+    resampled = resampled_metrics(predictions, weights, list(names))
+    return {
+        name: records_interval(
+            [predictions], name, predictions.metrics.get(name, math.nan), values, level
+        )
+        for name, values in resampled.items()
+    }
 
 
-def _share(predictions: Predictions, name: str, value: float) -> tuple[float, float] | None:
-    """Return the two counts whose ratio the metric is, or grows with; None for others."""
+def _interval_of_share(predictions: Predictions, name: str, value: float, level: float) -> Interval:
+    """Return Wilson's interval of the share that a metric is, or grows with; else the value."""
     labels = {f"f1_{class_suffix(one)}": i for i, one in enumerate(predictions.classes)}
     place = labels.get(name, predictions.place)
-    truth, predicted = (
-        predictions.truth_by_class[:, place],
-        predictions.predicted_by_class[:, place],
-    )
+    truth = predictions.truth_by_class[:, place]
+    predicted = predictions.predicted_by_class[:, place]
     masks = {
         "accuracy": (predictions.is_correct, np.ones_like(truth)),
         "sensitivity": (truth & predicted, truth),
@@ -174,9 +175,15 @@ def _share(predictions: Predictions, name: str, value: float) -> tuple[float, fl
         **dict.fromkeys(("f1", *labels), (truth & predicted, truth | predicted)),
     }
     if name not in masks:
-        return None
-    part, whole = masks[name]
-    return float(part.sum()), float(whole.sum())
+        return Interval(value, value)
+    part, whole = (float(mask.sum()) for mask in masks[name])
+    if predictions.groups is not None:  # records of one patient tell less than as many patients
+        fewer = len(np.unique(predictions.groups)) / len(predictions)
+        part, whole = part * fewer, whole * fewer
+    found = wilson_interval(part, whole, level)
+    if name.startswith("f1"):
+        return Interval(2 * found.low / (1 + found.low), 2 * found.high / (1 + found.high))
+    return found
 
 
 def as_normal(ratio: npt.ArrayLike, freedom: int) -> npt.NDArray[np.float64]:
@@ -195,9 +202,3 @@ def as_student(normal: npt.ArrayLike, freedom: int) -> npt.NDArray[np.float64]:
     from scipy.special import ndtr, stdtrit
 
     return np.asarray(-stdtrit(freedom, ndtr(-np.asarray(normal))))
-
-
-def check_level(level: float) -> None:
-    """Raise a `PredictionsError` unless `level` lies between 0 and 1."""
-    if not 0 < level < 1:
-        raise PredictionsError(f"level={level}: a confidence lies between 0 and 1, such as 0.95")

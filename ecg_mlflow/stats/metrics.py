@@ -70,17 +70,17 @@ def weighted_metrics(
         ``(n_weightings,)`` by name, NaN where a weighting doesn't define the metric; no entry for
         a name that is unknown.
     """
+    kinds = {
+        _means: {"log_loss", "brier"},
+        _ranked: {"roc_auc", "average_precision"},
+        _macro_ranked: {"roc_auc_macro", "average_precision_macro"},
+    }
+    wanted = None if names is None else set(names)
     found: dict[str, Floats] = {}
-    left = None if names is None else set(names)
-    for produced, compute in (
-        ({"log_loss", "brier"}, _means),
-        ({"roc_auc", "average_precision"}, _ranked),
-        ({"roc_auc_macro", "average_precision_macro"}, _macro_ranked),
-    ):
-        if left is None or left & produced:
+    for compute, produced in kinds.items():
+        if wanted is None or wanted & produced:
             found |= compute(scored, columns)
-        left = None if left is None else left - produced
-    if left is None or left:
+    if wanted is None or wanted - set().union(*kinds.values()):
         found |= _counted(scored, columns)
     return found if names is None else {name: found[name] for name in names if name in found}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.stats.intervals import as_normal, as_student
+from ecg_mlflow.stats.intervals import Interval, as_normal, as_student
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,6 +32,12 @@ class PairTable:
     errors: Floats
     p_values: Floats
     critical: float
+
+    def interval(self, row: int, column: int) -> Interval:
+        """Return a difference's interval, simultaneous for all pairs."""
+        difference = float(self.differences[row, column])
+        half = self.critical * float(self.errors[row, column])
+        return Interval(difference - half, difference + half)
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ def compare_pairs(
     deviations = resampled - values[:, None]
     # A resample that doesn't define the metric of some candidate tells nothing of that one.
     deviations = np.where(np.isnan(deviations), 0.0, deviations)
-    errors = np.sqrt(_difference_variances(deviations) + _seed_variances(spread, repetitions))
+    errors = np.sqrt(_variances(deviations, spread, repetitions))
     rng = np.random.default_rng([seed, n])
     deviations += spread.draw(rng, n_resamples, repetitions.astype(np.float64))
     inverse = np.divide(1.0, errors, out=np.zeros_like(errors), where=errors > 1e-12)
@@ -135,22 +141,17 @@ def compare_pairs(
     return PairTable(differences, errors, p_values, critical)
 
 
-def _difference_variances(deviations: Floats) -> Floats:
-    """Return ``(n, n)`` variances of the rows' differences."""
+def _variances(
+    deviations: Floats, spread: SeedSpread, repetitions: npt.NDArray[np.integer]
+) -> Floats:
+    """Return ``(n, n)`` variances of the rows' differences, with what the seed adds."""
     n = len(deviations)
     covariance = np.cov(deviations).reshape(n, n)
-    own = np.diag(covariance)
+    own, seed = np.diag(covariance), spread.variance / repetitions
     variances = own[:, None] + own - 2 * covariance
     # Equal rows: what is left of their variance is rounding.
-    rounding = 1e-12 * (own[:, None] + own)
-    return np.asarray(np.where(variances > rounding, variances, 0.0))
-
-
-def _seed_variances(spread: SeedSpread, repetitions: npt.NDArray[np.integer]) -> Floats:
-    each = spread.variance / repetitions
-    found = each[:, None] + each
-    np.fill_diagonal(found, 0.0)
-    return np.asarray(found)
+    variances = np.where(variances > 1e-12 * (own[:, None] + own), variances, 0.0)
+    return np.asarray(variances + (seed[:, None] + seed) * ~np.eye(n, dtype=bool))
 
 
 def _largest(

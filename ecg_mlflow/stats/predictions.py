@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.records.label_sets import split_label
 from ecg_mlflow.stats.metrics import metrics_of
-from ecg_mlflow.stats.scores import ScoredRecords, Targets, read_targets
+from ecg_mlflow.stats.scores import ScoredRecords, Targets
 
 #: Column of a table of predictions that holds a class's probability.
 PROBABILITY = "p_{}"
@@ -92,8 +92,8 @@ class Predictions(ScoredRecords):
             If a column is missing, or a label is none of the classes.
         """
         head = PROBABILITY.format("")
-        names = [name.removeprefix(head) for name in columns if str(name).startswith(head)]
-        order = tuple(names if classes is None else classes)
+        there = (name.removeprefix(head) for name in columns if str(name).startswith(head))
+        order = tuple(there if classes is None else classes)
         wanted = ["record", "label", *(PROBABILITY.format(name) for name in order or ["<class>"])]
         if missing := [name for name in wanted if name not in columns]:
             raise PredictionsError(
@@ -102,20 +102,23 @@ class Predictions(ScoredRecords):
             )
         # pandas reads the empty cell of a record of no class as NaN.
         labels = ["" if label != label else str(label) for label in columns["label"]]
-        found = {one for label in labels for one in split_label(label)} - {""}
+        found = [[one for one in split_label(label) if one] for label in labels]
         if not multilabel:
-            found = set(labels)
-        if unknown := sorted(found - set(order)):
+            found = [[label] for label in labels]
+        if unknown := sorted({one for each in found for one in each} - set(order)):
             raise PredictionsError(f"labels {unknown} are none of the classes {list(order)}")
+        targets = np.array([[name in each for name in order] for each in found], np.bool_)
         groups = None
         if "patient" in columns:
-            groups = _group_numbers([str(one) for one in columns["patient"]])
+            # A record without a patient is a group of its own.
+            names = [str(one) for one in columns["patient"]]
+            keys = [n if n not in ("", "nan") else f"\0{row}" for row, n in enumerate(names)]
+            numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+            groups = np.array([numbers[key] for key in keys], np.int64)
         return cls(
             tuple(str(one) for one in columns["record"]),
-            read_targets(labels, order, multilabel=multilabel),
-            np.stack(
-                [np.asarray(columns[PROBABILITY.format(name)], np.float64) for name in order], 1
-            ),
+            targets if multilabel else targets.argmax(axis=1),
+            np.stack([np.asarray(columns[one], np.float64) for one in wanted[2:]], axis=1),
             order,
             positive,
             threshold,
@@ -190,14 +193,10 @@ def columns_by_class(
 def check_paired(predictions: Sequence[Predictions]) -> None:
     """Raise a `PredictionsError` unless all are of the same records, labels and classes."""
     first = predictions[0]
+    wanted = first.records, first.classes, first.positive
     for one in predictions[1:]:
-        same = (
-            one.records == first.records
-            and one.classes == first.classes
-            and one.positive == first.positive
-            and np.array_equal(one.targets, first.targets)
-        )
-        if not same:
+        is_other = (one.records, one.classes, one.positive) != wanted
+        if is_other or not np.array_equal(one.targets, first.targets):
             raise PredictionsError(
                 "predictions can be compared only where they are of the same records with the "
                 "same labels, in the same order"
@@ -218,13 +217,3 @@ def degrees_of_freedom(predictions: Sequence[Predictions]) -> int:
     unit = np.arange(len(first)) if groups is None else groups
     sides = (unit[first.is_positive], unit[~first.is_positive])
     return max(min(len(np.unique(side)) for side in sides) - 1, 1)
-
-
-def _group_numbers(names: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Number the groups; an empty name is a group of its own."""
-    known: dict[str, int] = {}
-    numbers = []
-    for row, name in enumerate(names):
-        key = name if name and name != "nan" else f"\0{row}"
-        numbers.append(known.setdefault(key, len(known)))
-    return np.array(numbers, dtype=np.int64)

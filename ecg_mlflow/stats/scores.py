@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.records.label_sets import join_labels, split_label
+from ecg_mlflow.records.label_sets import join_labels
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -168,22 +168,3 @@ def label_texts(targets: Targets, classes: Sequence[str]) -> list[str]:
     if not is_multilabel(targets):
         return [classes[i] for i in targets]
     return [join_labels(compress(classes, row)) for row in targets]
-
-
-def read_targets(labels: Sequence[str], classes: Sequence[str], *, multilabel: bool) -> Targets:
-    """Read what `label_texts` has written.
-
-    Raises
-    ------
-    KeyError
-        With the label that is none of the classes.
-    """
-    place = {name: i for i, name in enumerate(classes)}
-    if not multilabel:
-        return np.array([place[label] for label in labels], dtype=np.int64)
-    targets = np.zeros((len(labels), len(classes)), np.bool_)
-    for row, label in enumerate(labels):
-        for one in split_label(label):
-            if one:
-                targets[row, place[one]] = True
-    return targets

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import PredictionsError
-from ecg_mlflow.stats.bootstrap import resample_weights, resampled_metrics
-from ecg_mlflow.stats.intervals import Interval, records_interval
+from ecg_mlflow.stats.intervals import UNKNOWN, Interval, metric_intervals
 from ecg_mlflow.stats.predictions import Predictions
 
 Value = str | float | None
@@ -23,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 MOST_NUMBERS = 6
 #: Words beyond the most frequent ones are put together.
 MOST_WORDS = 12
-UNKNOWN, OTHERS = "unknown", "other"
+NOT_KNOWN, OTHERS = "unknown", "other"
 #: Without a positive record they are 0 whatever the model does right.
 _OF_POSITIVES = frozenset({"f1", "precision"})
 
@@ -58,34 +57,20 @@ class Subgroup:
         column: str,
         group: str,
         metrics: Sequence[str],
-        *,
-        level: float = 0.95,
-        n_resamples: int = 2000,
-        seed: int = 0,
+        **bootstrap: Any,
     ) -> Subgroup:
         """Compute the metrics of records that are one group; see `subgroups`."""
         n_positive = int(predictions.is_positive.sum())
-        weights = resample_weights(len(predictions), n_resamples, seed, predictions.groups)
-        resampled = resampled_metrics(predictions, weights, metrics)
-        known = predictions.metrics
-        found = {
-            name: known.get(name, math.nan) if n_positive or name not in _OF_POSITIVES else math.nan
-            for name in metrics
-        }
-        intervals = {
-            name: records_interval([predictions], name, value, resampled[name], level)
-            for name, value in found.items()
-        }
+        intervals = metric_intervals(predictions, metrics, **bootstrap)
+        found = {name: predictions.metrics.get(name, math.nan) for name in metrics}
+        for name in _OF_POSITIVES & found.keys() if not n_positive else ():
+            found[name], intervals[name] = math.nan, UNKNOWN
         return cls(column, group, len(predictions), n_positive, found, intervals)
 
     def cells(self) -> dict[str, object]:
         """Return the row of a table; a metric's bounds follow it."""
-        found: dict[str, object] = {
-            "column": self.column,
-            "group": self.group,
-            "records": self.n_records,
-            "positive": self.n_positive,
-        }
+        found: dict[str, object] = {"column": self.column, "group": self.group}
+        found |= {"records": self.n_records, "positive": self.n_positive}
         for name, value in self.metrics.items():
             interval = self.intervals[name]
             found |= {name: value, f"{name}_low": interval.low, f"{name}_high": interval.high}
@@ -141,33 +126,23 @@ def subgroups(
 
 def _groups(values: Sequence[Value]) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
     """Yield each group's name and rows."""
-    known = np.array([not _is_missing(one) for one in values], bool)
+    # A number that is NaN is written "nan" too.
+    texts = ["" if one is None else str(one).strip() for one in values]
+    known = np.array([text.lower() not in ("", "nan") for text in texts], bool)
     rows = np.flatnonzero(known)
     cells = [values[row] for row in rows.tolist()]
-    numbers = _numbers(cells)
-    if numbers is None:
-        labels, order = _by_word([str(one) for one in cells])
-    else:
-        labels, order = _by_number(numbers)
-    for label in order:
-        yield label, rows[np.array(labels) == label]
-    if not known.all():
-        yield UNKNOWN, np.flatnonzero(~known)
-
-
-def _is_missing(value: Value) -> bool:
-    if value is None or (isinstance(value, str) and value.strip().lower() in ("", "nan")):
-        return True
-    return not isinstance(value, str) and math.isnan(value)
-
-
-def _numbers(cells: Sequence[Value]) -> Floats | None:
-    """Return all cells as finite numbers; None if one is not."""
     try:
         numbers = np.array([float(one) for one in cells if one is not None], np.float64)
     except ValueError:
-        return None
-    return numbers if np.isfinite(numbers).all() else None
+        numbers = np.array([math.inf])
+    if np.isfinite(numbers).all():
+        labels, order = _by_number(numbers)
+    else:
+        labels, order = _by_word([str(one) for one in cells])
+    for label in order:
+        yield label, rows[np.array(labels) == label]
+    if not known.all():
+        yield NOT_KNOWN, np.flatnonzero(~known)
 
 
 def _by_word(words: list[str]) -> tuple[list[str], list[str]]:

@@ -8,12 +8,7 @@ from simulated import four_classes
 
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.stats import bootstrap
-from ecg_mlflow.stats.bootstrap import (
-    blocks,
-    resample_weights,
-    resampled_metrics,
-    with_original,
-)
+from ecg_mlflow.stats.bootstrap import blocks, resample_weights, resampled_metrics, with_original
 
 
 def test_each_resample_draws_as_many_records_as_there_are():
@@ -24,63 +19,38 @@ def test_each_resample_draws_as_many_records_as_there_are():
     assert weights.mean(axis=0) == pytest.approx(np.ones(50), abs=0.1)
     covariance = np.cov(weights, rowvar=False)
     assert np.diag(covariance).mean() == pytest.approx(1 - 1 / 50, abs=0.02)
-    off = covariance[~np.eye(50, dtype=bool)].mean()
-    assert off == pytest.approx(-1 / 50, abs=0.001)
-
-
-def test_the_seed_decides_the_resamples():
-    np.testing.assert_array_equal(resample_weights(9, 20, 3), resample_weights(9, 20, 3))
-    assert (resample_weights(9, 20, 3) != resample_weights(9, 20, 4)).any()
+    assert covariance[~np.eye(50, dtype=bool)].mean() == pytest.approx(-1 / 50, abs=0.001)
+    np.testing.assert_array_equal(resample_weights(50, 3000, 1), weights)
+    assert (resample_weights(50, 3000, 2) != weights).any()
 
 
 def test_records_of_a_patient_are_drawn_together():
-    groups = np.array([7, 3, 7, 7, 9])
-    weights = resample_weights(5, 500, groups=groups)
-    assert (weights[:, 0] == weights[:, 2]).all()
-    assert (weights[:, 0] == weights[:, 3]).all()
+    weights = resample_weights(5, 500, groups=np.array([7, 3, 7, 7, 9]))
+    assert (weights[:, [0]] == weights[:, [2, 3]]).all()
     # Three patients are drawn, however many records they have.
     assert (weights[:, [0, 1, 4]].sum(axis=1) == 3).all()
     assert len(np.unique(weights.sum(axis=1))) > 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"n": 0}, "at least 1"),
-        ({"n": 3, "n_resamples": 0}, "at least 1"),
-        ({"n": 3, "groups": np.zeros(2, int)}, "3 records need as many groups"),
-    ],
-)
-def test_what_can_not_be_drawn_is_an_error(arguments, message):
-    with pytest.raises(PredictionsError, match=message):
-        resample_weights(**arguments)
+def test_what_can_not_be_drawn_is_an_error():
+    for n, n_resamples in ((0, 1), (3, 0)):
+        with pytest.raises(PredictionsError, match="at least 1"):
+            resample_weights(n, n_resamples)
+    with pytest.raises(PredictionsError, match="3 records need as many groups"):
+        resample_weights(3, groups=np.zeros(2, int))
 
 
-def test_resampled_metrics_are_those_of_the_table_written_out():
+def test_resampled_metrics_are_those_of_the_table_written_out(monkeypatch):
     one = four_classes(np.random.default_rng(0), 80, groups=np.arange(80) // 3)
-    weights = resample_weights(80, 25, seed=5, groups=one.groups)
-    names = list(one.metrics)
-    found = resampled_metrics(one, weights, names)
-    for row, counts in enumerate(weights):
+    weights, names = resample_weights(80, 25, seed=5, groups=one.groups), list(one.metrics)
+    found = resampled_metrics(one, with_original(weights), names)
+    for row, counts in enumerate(with_original(weights).astype(int)):
         written_out = one.take(np.repeat(np.arange(80), counts)).metrics
         assert {name: found[name][row] for name in names} == pytest.approx(written_out, abs=1e-12)
-
-
-def test_blocks_change_nothing(monkeypatch):
-    one = four_classes(np.random.default_rng(0), 80)
-    weights = resample_weights(80, 50)
-    whole = resampled_metrics(one, weights, ["f1", "roc_auc", "log_loss"])
     monkeypatch.setattr(bootstrap, "_BLOCK", 80 * 7)
-    assert [columns.shape[1] for _, columns in blocks(weights)] == [7] * 7 + [1]
-    in_blocks = resampled_metrics(one, weights, ["f1", "roc_auc", "log_loss"])
-    for name, values in whole.items():
-        np.testing.assert_allclose(in_blocks[name], values, rtol=1e-13)
-
-
-def test_the_original_stands_first():
-    one = four_classes(np.random.default_rng(0), 80)
-    found = resampled_metrics(one, with_original(resample_weights(80, 5)), list(one.metrics))
-    assert {name: values[0] for name, values in found.items()} == pytest.approx(one.metrics)
+    assert [columns.shape[1] for _, columns in blocks(weights)] == [7, 7, 7, 4]
+    for name, values in resampled_metrics(one, weights, names).items():
+        np.testing.assert_allclose(values, found[name][1:], rtol=1e-13)
 
 
 def test_unknown_metrics_and_other_records_are_errors():

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
-from simulated import answers, difficulties, equal_models, truth
+from simulated import answers, difficulties, equal_models, predictions_of, truth
 from sklearn.metrics import f1_score
 
 from ecg_mlflow.errors import PredictionsError
@@ -19,8 +19,7 @@ from ecg_mlflow.stats.predictions import Predictions
 
 
 def certain(targets: np.ndarray, predicted: np.ndarray) -> Predictions:
-    names = tuple(map(str, range(len(targets))))
-    return Predictions(names, targets, np.eye(2)[predicted], ("NO", "A"), "A")
+    return predictions_of(targets, np.eye(2)[predicted], ("NO", "A"))
 
 
 def test_the_p_value_is_that_of_tables_written_out():
@@ -60,13 +59,10 @@ def test_a_few_records_count_as_in_the_sign_test(better):
     assert found.p_value == pytest.approx(0.5**better, abs=0.05)
 
 
-def test_the_same_answers_are_no_gain():
+def test_the_same_answers_are_no_gain_and_what_does_not_vary_is_no_evidence():
     one, other = equal_models(np.random.default_rng(0), 2, 100)
     found = gain_test(one, one, candidates=[one, other])
     assert (found.gain, found.p_value) == (0, 1)
-
-
-def test_what_does_not_vary_is_no_evidence():
     targets = np.arange(40) % 2
     found = gain_test(certain(targets, targets), certain(targets, 1 - targets), "accuracy")
     assert (found.gain, found.p_value) == (1, 1)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from simulated import four_classes
+from simulated import four_classes, predictions_of
 from sklearn import metrics as sk
 
 from ecg_mlflow.stats.bootstrap import resample_weights
@@ -15,24 +15,17 @@ from ecg_mlflow.stats.predictions import Predictions
 from ecg_mlflow.stats.ranks import ranks, sums_by
 
 
-def scored(targets, probabilities, classes, positive="A", **options) -> Predictions:
-    names = tuple(f"R{i:03}" for i in range(len(targets)))
-    return Predictions(
-        names, np.asarray(targets), np.asarray(probabilities), tuple(classes), positive, **options
-    )
-
-
 def random_records(n: int, classes) -> Predictions:
     rng = np.random.default_rng(0)
     targets = rng.integers(0, len(classes), n)
-    return scored(targets, rng.dirichlet(np.ones(len(classes)), n), classes)
+    return predictions_of(targets, rng.dirichlet(np.ones(len(classes)), n), classes)
 
 
 def several_classes(n: int) -> Predictions:
     rng = np.random.default_rng(0)
     targets = rng.random((n, 3)) < [0.3, 0.2, 0.4]
     scores = 1 / (1 + np.exp(-(2.5 * targets - 1 + rng.normal(size=(n, 3)))))
-    return scored(targets, scores, ("AF", "RBBB", "PVC"), "RBBB")
+    return predictions_of(targets, scores, ("AF", "RBBB", "PVC"), "RBBB")
 
 
 def columns_of(*weights) -> np.ndarray:
@@ -90,7 +83,7 @@ def test_metrics_of_several_classes_a_record_are_those_of_scikit_learn():
 def test_several_classes_by_hand():
     targets = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 1]], bool)
     scores = np.array([[0.9, 0.4, 0.1], [0.6, 0.7, 0.1], [0.2, 0.1, 0.3], [0.1, 0.8, 0.9]])
-    one = scored(targets, scores, ("AF", "RBBB", "PVC"), "AF")
+    one = predictions_of(targets, scores, ("AF", "RBBB", "PVC"), "AF")
     found = one.metrics
     # AF: both found. RBBB: one found, one missed, one false alarm. PVC: found.
     assert (found["f1_AF"], found["f1_RBBB"], found["f1_PVC"]) == (1, 0.5, 1)
@@ -98,14 +91,16 @@ def test_several_classes_by_hand():
     assert found["f1_micro"] == pytest.approx(2 * 4 / (2 * 4 + 2))
     assert found["accuracy"] == 0.5  # the third is of no class, and predicted to be of none
     assert one.is_correct.tolist() == [False, False, True, True]
-    nowhere = scored(targets[:, [0, 2]] & [True, False], scores[:, [0, 2]], ("AF", "PVC"), "AF")
+    nowhere = predictions_of(
+        targets[:, [0, 2]] & [True, False], scores[:, [0, 2]], ("AF", "PVC"), "AF"
+    )
     assert "roc_auc" in nowhere.metrics
     assert not {"f1_micro", "roc_auc_macro", "average_precision_macro"} <= set(nowhere.metrics)
 
 
 def test_a_class_that_occurs_nowhere_has_no_metric():
     targets = np.array([[1, 0], [0, 0]], bool)
-    found = scored(targets, np.array([[0.9, 0.1], [0.2, 0.3]]), ("AF", "PVC"), "AF").metrics
+    found = predictions_of(targets, np.array([[0.9, 0.1], [0.2, 0.3]]), ("AF", "PVC"), "AF").metrics
     assert found["f1_AF"] == 1
     assert not {"f1_PVC", "f1_macro", "roc_auc_macro"} & set(found)
 
@@ -114,7 +109,7 @@ def test_the_confusion_matrix_has_true_classes_in_its_rows():
     one = random_records(100, "ABCD")
     predicted = one.probabilities.argmax(axis=1)
     np.testing.assert_array_equal(one.confusion, sk.confusion_matrix(one.targets, predicted))
-    assert scored([0, 0], np.eye(3)[[2, 2]], "ABC").confusion[0, 2] == 2
+    assert predictions_of([0, 0], np.eye(3)[[2, 2]], "ABC").confusion[0, 2] == 2
 
 
 def test_the_score_of_the_challenge_worked_by_hand():
@@ -128,7 +123,7 @@ def test_the_score_of_the_challenge_worked_by_hand():
     for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
         classes = np.array(list("NAO~"))[order]
         place = np.argsort(order)
-        one = scored(place[truth], np.eye(4)[place[predicted]], classes)
+        one = predictions_of(place[truth], np.eye(4)[place[predicted]], classes)
         assert one.take(np.repeat(np.arange(len(truth)), counts)).metrics["cinc2017"] == (
             pytest.approx(expected)
         )
@@ -145,27 +140,21 @@ def test_the_score_of_the_challenge_is_given_for_its_classes_only():
 
 def test_metrics_that_the_records_do_not_define_are_left_out():
     # No record is of A, and none is predicted as A.
-    found = scored([0, 0], [[0.9, 0.1], [0.8, 0.2]], ("NO", "A")).metrics
+    found = predictions_of([0, 0], [[0.9, 0.1], [0.8, 0.2]], ("NO", "A")).metrics
     assert set(found) == {"accuracy", "specificity", "log_loss", "brier", "f1_NO"}
     assert found["accuracy"] == found["specificity"] == found["f1_NO"] == 1
-
-
-def test_a_class_that_is_never_predicted_has_f1_zero():
-    found = scored([0, 1], [[0.9, 0.1], [0.8, 0.2]], ("NO", "A")).metrics
+    # A class that is never predicted has F1 zero.
+    found = predictions_of([0, 1], [[0.9, 0.1], [0.8, 0.2]], ("NO", "A")).metrics
     assert found["f1"] == found["sensitivity"] == 0
     assert "precision" not in found
-
-
-def test_a_class_without_a_chance_costs_much_but_not_infinitely():
-    found = scored([1], [[1.0, 0.0]], ("NO", "A")).metrics
+    # One without a chance costs much but not infinitely.
+    found = predictions_of([1], [[1.0, 0.0]], ("NO", "A")).metrics
     assert found["log_loss"] == pytest.approx(708.4, abs=0.1)
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"), [("A", "A"), ("~", "noisy"), ("AF/AFL", "AF_AFL"), ("1 AVB", "1 AVB")]
-)
-def test_class_names_are_spelled_as_mlflow_allows(name, expected):
-    assert class_suffix(name) == expected
+def test_class_names_are_spelled_as_mlflow_allows():
+    names = {"A": "A", "~": "noisy", "AF/AFL": "AF_AFL", "1 AVB": "1 AVB"}
+    assert {name: class_suffix(name) for name in names} == names
 
 
 @pytest.mark.parametrize("kind", ["threshold", "no threshold", "ties", "several classes"])
@@ -188,7 +177,7 @@ def test_weighted_metrics_are_those_of_the_table_written_out(kind):
 
 
 def test_what_a_weighting_does_not_define_is_nan():
-    one = scored([1, 0, 0], [[0.2, 0.8], [0.4, 0.6], [0.9, 0.1]], ("NO", "A"))
+    one = predictions_of([1, 0, 0], [[0.2, 0.8], [0.4, 0.6], [0.9, 0.1]], ("NO", "A"))
     columns = columns_of([0, 1, 2], [3, 0, 0], [0, 0, 3], [1, 1, 1])
     found = weighted_metrics(one, columns, ["f1", "sensitivity", "specificity", "roc_auc"])
     nan = np.nan
@@ -199,7 +188,7 @@ def test_what_a_weighting_does_not_define_is_nan():
 
 
 def test_models_without_positive_records_have_no_ranked_metric():
-    one = scored([0], [[0.9, 0.1]], ("NO", "A"))
+    one = predictions_of([0], [[0.9, 0.1]], ("NO", "A"))
     found = weighted_metrics(one, columns_of([1]), ["roc_auc", "average_precision", "no_metric"])
     assert set(found) == {"roc_auc", "average_precision"}
     assert np.isnan(found["roc_auc"]).all()

@@ -55,26 +55,17 @@ def test_what_candidates_share_is_no_difference():
     assert found.p_values[0, 1] < 0.01
 
 
-def test_the_same_candidate_twice_and_one_that_is_not_defined():
+def test_undefined_values_tell_nothing_and_one_candidate_has_no_pairs():
     resampled = normal_resamples([0.9, 0.8], 0.01, 500)[[0, 0, 1]]
     resampled[2] = np.nan
     found = compared([0.9, 0.9, np.nan], resampled)
-    assert found.p_values[0, 1] == 1
-    assert found.errors[0, 1] == 0
+    assert (found.p_values[0, 1], found.errors[0, 1]) == (1, 0)  # the same one twice
     assert np.isnan(found.p_values[2]).all()
-
-
-def test_a_resample_without_a_value_is_no_difference():
-    values = [0.9, 0.8]
-    resampled = normal_resamples(values, 0.02, 5000)
-    whole = compared(values, resampled).p_values[0, 1]
+    resampled = normal_resamples([0.9, 0.8], 0.02, 5000)
+    whole = compared([0.9, 0.8], resampled).p_values[0, 1]
     resampled[0, :50] = np.nan
-    assert compared(values, resampled).p_values[0, 1] == pytest.approx(whole, abs=0.01)
-
-
-def test_one_candidate_has_no_pairs():
-    found = compared([0.9], normal_resamples([0.9], 0.01, 100))
-    assert found.p_values.tolist() == [[1]]
+    assert compared([0.9, 0.8], resampled).p_values[0, 1] == pytest.approx(whole, abs=0.01)
+    assert compared([0.9], normal_resamples([0.9], 0.01, 100)).p_values.tolist() == [[1]]
 
 
 def test_the_seed_s_changes_are_students():
@@ -97,21 +88,16 @@ def test_what_the_records_do_is_not_counted_twice():
     np.testing.assert_array_equal(none, np.zeros((2, 5)))
 
 
-def test_seeds_make_differences_less_sure():
+def test_of_the_seed_only_what_the_records_do_not_show_makes_differences_less_sure():
     values = [0.9, 0.86]
     resampled = normal_resamples(values, 0.01, 5000)
     sure = compared(values, resampled, repetitions=3)
-    found = compared(values, resampled, SeedSpread(0.0012, 0.0, 20), repetitions=3)
-    assert found.errors[0, 1] == pytest.approx((2 * (0.0001 + 0.0004)) ** 0.5, rel=0.03)
-    assert found.errors[0, 0] == 0
-    assert found.p_values[0, 1] > 0.05 > sure.p_values[0, 1]
-
-
-def test_of_the_seed_only_what_the_records_do_not_show_is_added():
-    values = [0.9, 0.86]
-    resampled = normal_resamples(values, 0.01, 5000)
     # Of a variance of 0.0020 between repetitions, 0.0008 is due to these records: 0.0012 is left.
-    found = compared(values, resampled, SeedSpread(0.0020, 0.0008, 20), repetitions=3)
-    assert found.errors[0, 1] == pytest.approx((2 * (0.0001 + 0.0004)) ** 0.5, rel=0.03)
-    shown = compared(values, resampled, SeedSpread(0.0020, 0.0020, 20), repetitions=3)
-    assert shown.errors[0, 1] == pytest.approx((2 * 0.0001) ** 0.5, rel=0.03)
+    for total, by_records, left in ((12, 0, 12), (20, 8, 12), (20, 20, 0)):
+        spread = SeedSpread(total / 10_000, by_records / 10_000, 20)
+        found = compared(values, resampled, spread, repetitions=3)
+        expected = (2 * (0.0001 + left / 30_000)) ** 0.5
+        assert found.errors[0, 1] == pytest.approx(expected, rel=0.03)
+        assert found.errors[0, 0] == 0
+        if left:
+            assert found.p_values[0, 1] > 0.05 > sure.p_values[0, 1]

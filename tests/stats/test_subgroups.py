@@ -43,15 +43,8 @@ def test_numbers_are_cut_at_their_quartiles(model):
     assert len(rows) == 4
     assert sum(row.n_records for row in rows) == 400
     assert all(70 <= row.n_records <= 130 for row in rows)
-    assert rows[0].group.startswith("<")
-    assert rows[-1].group.startswith(">")
     cut = int(rows[0].group.removeprefix("<"))
     assert rows[0].n_records == (ages < cut).sum()
-
-
-def test_a_few_numbers_are_groups_in_their_order(model):
-    rows = table(model, [str(10 * (i % 3)) for i in range(400)])
-    assert [row.group for row in rows] == ["0", "10", "20"]
 
 
 @pytest.mark.parametrize(
@@ -61,24 +54,22 @@ def test_a_few_numbers_are_groups_in_their_order(model):
         ([0] * 350 + list(range(1, 51)), {"<1": 350, ">=1": 50}),
         (
             [10**6 + i for i in range(400)],
-            {
-                "<1000100": 100,
-                "1000100-1000199": 100,
-                "1000200-1000299": 100,
-                ">=1000300": 100,
-            },
+            {"<1000100": 100, "1000100-1000199": 100, "1000200-1000299": 100, ">=1000300": 100},
         ),
         (
             [i / 8 for i in range(400)],
             {"<12.5": 100, "12.5-25": 100, "25-37.5": 100, ">=37.5": 100},
         ),
+        ([str(10 * (i % 4)) for i in range(400)], {"0": 100, "10": 100, "20": 100, "30": 100}),
         ([None] * 400, {"unknown": 400}),
+        ([None, "", "x", float("nan")] * 100, {"x": 100, "unknown": 300}),
         (["inf"] * 100 + ["3"] * 300, {"3": 300, "inf": 100}),
     ],
-    ids=["many equal", "mostly one", "large", "fractions", "nothing known", "words"],
+    ids=["many equal", "mostly one", "large", "fractions", "few", "unknown", "some", "words"],
 )
 def test_groups_are_called_by_what_is_in_them(model, values, expected):
-    assert {row.group: row.n_records for row in table(model, values)} == expected
+    found = {row.group: row.n_records for row in table(model, values)}
+    assert list(found.items()) == list(expected.items())
 
 
 def test_the_rarest_of_many_words_are_together(model):
@@ -86,15 +77,6 @@ def test_the_rarest_of_many_words_are_together(model):
     assert len(rows) == 12
     assert rows[-1].group == "other"
     assert sum(row.n_records for row in rows) == 400
-
-
-def test_what_is_not_known_comes_last(model):
-    rows = table(model, [None, "", "x", "y"] * 100)
-    assert [(row.group, row.n_records) for row in rows] == [
-        ("x", 100),
-        ("y", 100),
-        ("unknown", 200),
-    ]
 
 
 def test_a_group_without_positive_records_has_no_f1(model):
@@ -113,5 +95,5 @@ def test_a_group_without_positive_records_has_no_f1(model):
 
 
 def test_as_many_values_as_records(model):
-    with pytest.raises(PredictionsError):
+    with pytest.raises(PredictionsError, match="column has 399 values for 400 records"):
         table(model, ["x"] * 399)

@@ -42,7 +42,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(np|npt|numpy|pd|pandas|keras|tf|tensorflow|mlflow|optuna|matplotlib|ray)\..*"),
     (r"py:.*", r"(collections|pathlib|types|typing|datetime|contextlib|os)\..*"),
     (r"py:class", r"[A-Z]\w*"),
-    (r"py:class", r"ecg_mlflow\.grids\.grid\.Operand"),
+    (r"py:class", r"ecg_mlflow\.grids\.grid\.Design"),
     (r"py:.*", r"ecg_mlflow\.(grids\.canonical|provenance|study\.settings)\..*"),
     (r"py:.*", r"_frozen_importlib.*"),
     (r"py:class", r"ecg_mlflow\.records\.(index|synthetic)\..*"),

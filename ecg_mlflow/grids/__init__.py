@@ -1,10 +1,9 @@
 """Describe experimental designs: options, grids of them, and placeholders for their values."""
 
-from ecg_mlflow.grids.config import ConfigAlias
 from ecg_mlflow.grids.grid import Grid, Option
-from ecg_mlflow.grids.kv import KV
 from ecg_mlflow.grids.placeholder import C, references, resolve
-from ecg_mlflow.grids.ranges import IntUniform, LogUniform, Range, Uniform
+from ecg_mlflow.grids.ranges import IntUniform, LogUniform, Uniform
+from ecg_mlflow.grids.values import KV, ConfigAlias, Range
 
 __all__ = [
     "KV",

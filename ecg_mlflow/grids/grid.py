@@ -7,31 +7,57 @@ product; within a product the last option varies fastest.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Set
+import math
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from typing import TypeAlias, overload
 
 from ecg_mlflow.errors import GridError
-from ecg_mlflow.grids.base import Range
 from ecg_mlflow.grids.canonical import counts_as
-from ecg_mlflow.grids.configurations import Configurations, Product, size
-from ecg_mlflow.grids.kv import KV
 from ecg_mlflow.grids.selection import narrowed
+from ecg_mlflow.grids.values import KV, ConfigAlias, Range
+
+Product: TypeAlias = "tuple[Option, ...]"
 
 
-class Operand(Configurations):
-    """Base of options and grids, either of which ``+``, ``*`` and ``@`` combine."""
+class Design:
+    """A sum of products of options, which is a sequence of configurations: an option or a grid.
 
-    def __add__(self, other: Operand) -> Grid:
-        _check_operand(self, "+", other)
-        return Grid(self.products + other.products)
+    Each configuration is made when it is asked for. ``+``, ``*`` and ``@`` combine designs.
+    """
 
-    def __mul__(self, other: Operand) -> Grid:
-        _check_operand(self, "*", other)
-        return Grid(left + right for left in self.products for right in other.products)
+    @property
+    def products(self) -> tuple[Product, ...]:
+        """The products whose sum this is."""
+        raise NotImplementedError
 
-    def __matmul__(self, other: Operand) -> Grid:
-        _check_operand(self, "@", other)
-        return Option.product(self, other)
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all options, in order of first appearance."""
+        return tuple(dict.fromkeys(option.name for product in self.products for option in product))
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the configurations can be counted and listed: every option is a list."""
+        return all(option.range is None for product in self.products for option in product)
+
+    def gen_configs(self) -> Iterator[ConfigAlias]:
+        """Yield the configurations in order; every call starts at the first one."""
+        return iter(self)
+
+    def unique(self) -> tuple[list[ConfigAlias], list[tuple[ConfigAlias, ConfigAlias]]]:
+        """Separate the configurations with new values from those that repeat an earlier one.
+
+        Returns
+        -------
+        kept : list of ConfigAlias
+            The first of each set of equal configurations, in order.
+        duplicates : list of (ConfigAlias, ConfigAlias)
+            Pairs of the kept configuration and one that repeats it.
+        """
+        first: dict[ConfigAlias, ConfigAlias] = {}
+        pairs = [(first.setdefault(config, config), config) for config in self]
+        return list(first), [(kept, config) for kept, config in pairs if kept is not config]
 
     def only(self, config: Mapping[str, object]) -> Grid:
         """Return the part of the design that has the given values.
@@ -54,13 +80,55 @@ class Operand(Configurations):
             If an option name, an alias or a number does not occur, or if no configuration is
             left.
         """
-        products = narrowed(self.products, config)
-        return Grid([Option(name, domain) for name, domain in product] for product in products)
+        given = config.alias() if isinstance(config, ConfigAlias) else config
+        products = narrowed(self.products, given)
+        return Grid([Option(*part) for part in product.items()] for product in products)
+
+    def _n_configs(self) -> int:
+        for option in itertools.chain(*self.products):
+            if option.range is not None:
+                raise GridError(
+                    f"option {option.name!r} is {option.range!r}, a range, so the grid can't be "
+                    "run as a whole: choose a sampler (sampler=tpe, sampler=random), or list values"
+                )
+        return sum(math.prod(len(one.values) for one in product) for product in self.products)
+
+    def __len__(self) -> int:
+        return self._n_configs()
+
+    def __iter__(self) -> Iterator[ConfigAlias]:
+        self._n_configs()  # raises for a range before the first configuration is asked for
+        return (
+            ConfigAlias({option.name: kv for option, kv in zip(product, kvs, strict=True)})
+            for product in self.products
+            for kvs in itertools.product(*(option.values for option in product))
+        )
+
+    @overload
+    def __getitem__(self, index: int) -> ConfigAlias: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[ConfigAlias]: ...
+
+    def __getitem__(self, index: int | slice) -> ConfigAlias | list[ConfigAlias]:
+        return list(self)[index]
+
+    def __add__(self, other: Design) -> Grid:
+        _check_design(self, "+", other)
+        return Grid(self.products + other.products)
+
+    def __mul__(self, other: Design) -> Grid:
+        _check_design(self, "*", other)
+        return Grid(left + right for left in self.products for right in other.products)
+
+    def __matmul__(self, other: Design) -> Grid:
+        _check_design(self, "@", other)
+        return Option.product(self, other)
 
 
 @counts_as("Option", version=1)
 @dataclass(frozen=True, init=False, repr=False)
-class Option(Operand):
+class Option(Design):
     """A named parameter with the values that it takes, or the range that it is drawn from.
 
     Parameters
@@ -93,19 +161,16 @@ class Option(Operand):
     def __init__(self, name: str, values: Iterable[object] | Range) -> None:
         if not isinstance(name, str) or not name:
             raise GridError(f"an option's name must be a non-empty string, not {name!r}")
-        object.__setattr__(self, "name", name)
-        object.__setattr__(self, "range", values if isinstance(values, Range) else None)
+        vars(self).update(name=name, values=(), range=None)
         if isinstance(values, Range):
-            object.__setattr__(self, "values", ())
+            vars(self)["range"] = values
             return
         if isinstance(values, str | bytes | KV | Mapping | Set) or not isinstance(values, Iterable):
             raise GridError(
                 f"option {name!r} takes a list of values, not {values!r} of type "
                 f"{type(values).__name__}: write Option({name!r}, [value, ...])"
             )
-        object.__setattr__(
-            self, "values", tuple(_kv(name, i, value) for i, value in enumerate(values))
-        )
+        vars(self)["values"] = tuple(_kv(name, i, value) for i, value in enumerate(values))
         if not self.values:
             raise GridError(
                 f"option {name!r} has no values, so the grid has no configurations: give at least "
@@ -114,7 +179,7 @@ class Option(Operand):
         _check_aliases([self])
 
     @staticmethod
-    def product(*options: Operand) -> Grid:
+    def product(*options: Design) -> Grid:
         """Pair options value by value: the first values of all, then the second, and so on.
 
         Parameters
@@ -136,13 +201,11 @@ class Option(Operand):
             raise GridError("Option.product pairs options, and none was given")
         columns = [_column(option) for option in options]
         if len({len(column) for column in columns}) > 1:
-            lengths = " and ".join(
-                f"{_label(option)} has {len(column)} value{'s' * (len(column) != 1)}"
-                for option, column in zip(options, columns, strict=True)
-            )
+            pairs = zip(options, columns, strict=True)
+            lengths = ", ".join(f"{' with '.join(one.names)} {len(kvs)}" for one, kvs in pairs)
             raise GridError(
-                f"Option.product pairs values one by one, so all options need the same number, but "
-                f"{lengths}: make them equal, or use * for every combination"
+                "Option.product pairs values one by one, so all options need the same number, and "
+                f"they have {lengths}: make them equal, or use * for every combination"
             )
         return Grid(tuple(itertools.chain(*row)) for row in zip(*columns, strict=True))
 
@@ -161,7 +224,7 @@ class Option(Operand):
 
 @counts_as("Grid", version=1)
 @dataclass(frozen=True, init=False, repr=False)
-class Grid(Operand):
+class Grid(Design):
     """A set of configurations: a sum of products of options.
 
     ``Grid()`` has one configuration without options, for a study that varies nothing. It is the
@@ -181,9 +244,9 @@ class Grid(Operand):
 
     _products: tuple[Product, ...]
 
-    def __init__(self, products: Operand | Iterable[Iterable[Option]] = ((),)) -> None:
-        given = products.products if isinstance(products, Operand) else products
-        object.__setattr__(self, "_products", tuple(map(_product, given)))
+    def __init__(self, products: Design | Iterable[Iterable[Option]] = ((),)) -> None:
+        given = products.products if isinstance(products, Design) else products
+        vars(self)["_products"] = tuple(map(_product, given))
         if not self._products:
             raise GridError(
                 "a grid without products has no configurations; Grid() has one, without options"
@@ -215,42 +278,42 @@ def _kv(name: str, position: int, value: object) -> KV:
 
 def _product(options: Iterable[Option]) -> Product:
     """Check that these options can be crossed, and return them as a product."""
-    if isinstance(options, Operand) or not isinstance(options, Iterable):
+    if isinstance(options, Design) or not isinstance(options, Iterable):
         raise GridError(
             f"Grid takes products, which are lists of options, not {options!r}: combine options "
             "and grids with * (every combination) or + (alternatives)"
         )
     product = tuple(options)
+    names: set[str] = set()
     for option in product:
         if not isinstance(option, Option):
             raise GridError(
                 f"a product consists of options, not {option!r} of type {type(option).__name__}: "
                 "write Option(name, values)"
             )
-    names = [option.name for option in product]
-    for name in names:
-        if names.count(name) > 1:
+        if option.name in names:
             raise GridError(
-                f"option {name!r} occurs twice in one product: give one of the two another name, "
-                "put all values into one option, or use + for alternatives"
+                f"option {option.name!r} occurs twice in one product: give one of the two another "
+                "name, put all values into one option, or use + for alternatives"
             )
+        names.add(option.name)
     return product
 
 
-def _column(operand: Operand) -> list[Product]:
+def _column(operand: Design) -> list[Product]:
     """Split an operand of `Option.product` into products of single values."""
-    if isinstance(operand, Operand) and not operand.is_finite:
+    if not isinstance(operand, Design):
+        raise GridError(
+            f"Option.product pairs options, not {operand!r} of type {type(operand).__name__}"
+        )
+    if not operand.is_finite:
         raise GridError(
             f"Option.product pairs values, and {operand!r} has a range, which has no list of "
             "values: write * for every combination"
         )
     if isinstance(operand, Option):
         return [(Option(operand.name, [kv]),) for kv in operand.values]
-    if not isinstance(operand, Grid):
-        raise GridError(
-            f"Option.product pairs options, not {operand!r} of type {type(operand).__name__}"
-        )
-    if any(size(product) > 1 for product in operand.products):
+    if any(len(option.values) > 1 for product in operand.products for option in product):
         raise GridError(
             f"Option.product pairs options, and {operand!r} crosses some. In Python @ binds as "
             "tightly as *, so c * a @ b means (c * a) @ b: write c * (a @ b)"
@@ -258,12 +321,8 @@ def _column(operand: Operand) -> list[Product]:
     return list(operand.products)
 
 
-def _label(operand: Operand) -> str:
-    return " with ".join(map(repr, operand.names))
-
-
-def _check_operand(left: Operand, symbol: str, right: object) -> None:
-    if not isinstance(right, Operand):
+def _check_design(left: Design, symbol: str, right: object) -> None:
+    if not isinstance(right, Design):
         raise GridError(
             f"{left!r} {symbol} {right!r}: the right side is of type {type(right).__name__}, "
             f"and {symbol} combines options and grids only: write Option(name, values)"

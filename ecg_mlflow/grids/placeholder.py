@@ -73,9 +73,16 @@ def references(obj: object) -> frozenset[str]:
     -------
     frozenset of str
     """
-    if isinstance(obj, C):
-        return frozenset({obj.name})
-    return frozenset().union(*map(references, parts(obj)))
+    return frozenset(one.name for one in found_in(obj, C))
+
+
+def found_in(obj: object, kind: type) -> Iterator[Any]:
+    """Yield the instances of a class in an object, searched as by `references`."""
+    if isinstance(obj, kind):
+        yield obj
+    else:
+        for part in parts(obj):
+            yield from found_in(part, kind)
 
 
 def resolve(obj: Any, values: Mapping[str, object]) -> Any:
@@ -99,7 +106,7 @@ def resolve(obj: Any, values: Mapping[str, object]) -> Any:
         If a placeholder's option is not among `values`.
     """
     if isinstance(obj, C):
-        return _lookup(obj, values)
+        return _value(obj, values)
     old = list(parts(obj))
     new = [resolve(part, values) for part in old]
     if all(a is b for a, b in zip(old, new, strict=True)):
@@ -150,7 +157,7 @@ def _init_fields(obj: Any) -> list[str]:
     return [field.name for field in dataclasses.fields(obj) if field.init]
 
 
-def _lookup(placeholder: C, values: Mapping[str, object]) -> object:
+def _value(placeholder: C, values: Mapping[str, object]) -> object:
     if placeholder.name in values:
         return values[placeholder.name]
     options = ", ".join(map(repr, values)) or "none"

@@ -13,11 +13,8 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 
 from ecg_mlflow.errors import GridError
-from ecg_mlflow.grids.base import Range
 from ecg_mlflow.grids.canonical import counts_as
-from ecg_mlflow.grids.kv import KV
-
-__all__ = ["IntUniform", "LogUniform", "Range", "Uniform"]
+from ecg_mlflow.grids.values import KV, Range
 
 _N_DIGITS = 4
 _MAX_INT = 2**53
@@ -40,14 +37,14 @@ class _FloatRange(Range):
         """Return the value for a number drawn in [low, high], rounded within the bounds."""
         size = max(abs(self.low), abs(self.high)) / (self.high - self.low)
         n_digits = min(max(_N_DIGITS, math.ceil(math.log10(size)) + 2), 17)
-        return self._value(min(max(float(f"{x:.{n_digits - 1}e}"), self.low), self.high))
+        rounded = min(max(float(f"{x:.{n_digits - 1}e}"), self.low), self.high)
+        return KV(rounded + 0.0)  # turns -0.0 into 0.0
 
     def exactly(self, x: object) -> KV | None:
         """Return a number, or a string that spells one, as a value; None if it is outside."""
-        number = _number(x)
-        return (
-            None if number is None or not self.low <= number <= self.high else self._value(number)
-        )
+        if (number := _number(x)) is None or not self.low <= number <= self.high:
+            return None
+        return KV(number + 0.0)
 
     def covers(self, other: Range) -> bool:
         """Return whether the other one is a range of real numbers within these bounds."""
@@ -56,10 +53,6 @@ class _FloatRange(Range):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.low!r}, {self.high!r})"
-
-    @staticmethod
-    def _value(x: float) -> KV:
-        return KV(x + 0.0)  # turns -0.0 into 0.0
 
 
 @counts_as("Uniform", version=1)

@@ -82,11 +82,8 @@ def test_only_what_changes_is_copied():
     assert changed == [X]
 
 
-def test_a_configuration_can_give_the_values():
+def test_a_configuration_can_give_the_values_which_are_not_searched():
     assert resolve([X], ConfigAlias({"x": [2, 2]})) == [[2, 2]]
-
-
-def test_a_value_is_not_searched_for_placeholders():
     assert resolve(X, {"x": [C("y")]}) == [C("y")]
 
 
@@ -106,24 +103,20 @@ def test_a_placeholder_without_an_option_is_an_error(options, message):
 @pytest.mark.parametrize(
     "misuse",
     [
-        str,
-        format,
-        bool,
-        int,
-        float,
-        abs,
-        round,
-        range,
-        operator.neg,
-        lambda x: f"{x}",
+        *(str, format, bool, int, float, abs, round, range, list, operator.neg),
         lambda x: f"filters={x:>5}",
-        lambda x: f"{x!s}",
         lambda x: "%s" % x,  # noqa: UP031
-        lambda x: x or 3,
         lambda x: x[0],
-        lambda x: list(x),
         lambda x: np.ones(3) * x,
-        lambda x: np.float64(2) * x,
+        *(
+            functools.partial(lambda operate, swap, x: operate(*((x, 2), (2, x))[swap]), one, swap)
+            for one in (
+                *(operator.add, operator.sub, operator.mul, operator.matmul, operator.truediv),
+                *(operator.floordiv, operator.mod, operator.pow, operator.and_, operator.or_),
+                *(operator.xor, operator.lt, operator.le, operator.gt, operator.ge),
+            )
+            for swap in (False, True)
+        ),
     ],
 )
 def test_computing_with_a_placeholder_fails(misuse):
@@ -131,34 +124,14 @@ def test_computing_with_a_placeholder_fails(misuse):
         misuse(X)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow", "and_", "or_", "xor"],
-)
-@pytest.mark.parametrize("operands", [(X, 2), (2, X), (X, X)])
-def test_arithmetic_fails_on_both_sides(name, operands):
-    with pytest.raises(GridError, match="used in an expression"):
-        getattr(operator, name)(*operands)
-
-
-@pytest.mark.parametrize("name", ["lt", "le", "gt", "ge"])
-def test_order_fails(name):
-    with pytest.raises(GridError, match="used in an expression"):
-        getattr(operator, name)(X, 2)
-
-
-def test_repr_equality_and_hash_work():
+def test_a_placeholder_is_a_value():
     assert repr([X]) == "[C('x')]"
-    assert C("x") == X
+    assert pickle.loads(pickle.dumps(X)) == copy.deepcopy(X) == C("x") == X
     assert C("y") != X
     assert X != "x"
     assert {X: 1}[C("x")] == 1
-
-
-def test_frozen_and_copyable():
     with pytest.raises(AttributeError):
         X.name = "y"
-    assert pickle.loads(pickle.dumps(X)) == copy.deepcopy(X) == X
 
 
 @pytest.mark.parametrize("name", ["", None, 3, C("x")])

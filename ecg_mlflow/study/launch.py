@@ -51,7 +51,8 @@ def run_request(request: StudyRequest) -> int:
             run_id = project_run
             if client is not None:
                 run_id, request = resumed(client, request, project_run)
-                reap_dead_studies(client, run_id)
+                for line in reap_dead_studies(client, run_id):
+                    print(f"note: {line}", file=sys.stderr)
             where = _where(request)
             grid = load_grid_file(find_grid_file(request.grid, request.folders))
             request = replace(request, grid=str(grid.path))

@@ -1,13 +1,12 @@
 """Resume a study: what is done about each planned run, and what is left by dead drivers.
 
-`_decide` is the whole table: a finished run is skipped, an interrupted one continued, a failed one
-left or tried again.
+`KnownRuns.decide` is the whole table: a finished run is skipped, an interrupted one continued, a
+failed one left or tried again.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -91,34 +90,25 @@ class KnownRuns:
         return set(self._by_identity)
 
     def decide(self, run: PlannedRun) -> RunDecision:
-        """Decide what is to be done about a planned run."""
+        """Decide what is to be done about a planned run: this is the whole table."""
         stored = self._by_identity.get(run.identity, [])
-        return _decide(run, stored, self._reusable.get(run.identity), self._retry_failed)
-
-
-def _decide(
-    run: PlannedRun,
-    stored: Sequence[StoredRun],
-    reusable: StoredRun | None,
-    retry_failed: bool,
-) -> RunDecision:
-    for one in stored:
-        if one.is_finished:
-            return RunDecision(run, ResumeAction.SKIP, one)
-    current = [one for one in stored if not one.is_replaced]
-    if current and current[-1].is_pruned:
-        return RunDecision(run, ResumeAction.PRUNED, current[-1])
-    if reusable is not None:
-        return RunDecision(run, ResumeAction.REUSE, reusable)
-    if not current:
-        return RunDecision(run, ResumeAction.START)
-    newest = current[-1]
-    if newest.status != EndStatus.FAILED:
-        return RunDecision(run, ResumeAction.CONTINUE, newest)
-    if not retry_failed:
-        return RunDecision(run, ResumeAction.LEAVE, newest)
-    action = ResumeAction.CONTINUE if newest.has_died else ResumeAction.REPLACE
-    return RunDecision(run, action, newest)
+        reusable = self._reusable.get(run.identity)
+        for one in stored:
+            if one.is_finished:
+                return RunDecision(run, ResumeAction.SKIP, one)
+        newest = next((one for one in reversed(stored) if not one.is_replaced), None)
+        if newest is not None and newest.is_pruned:
+            return RunDecision(run, ResumeAction.PRUNED, newest)
+        if reusable is not None:
+            return RunDecision(run, ResumeAction.REUSE, reusable)
+        if newest is None:
+            return RunDecision(run, ResumeAction.START)
+        if newest.status != EndStatus.FAILED:
+            return RunDecision(run, ResumeAction.CONTINUE, newest)
+        if not self._retry_failed:
+            return RunDecision(run, ResumeAction.LEAVE, newest)
+        action = ResumeAction.CONTINUE if newest.has_died else ResumeAction.REPLACE
+        return RunDecision(run, action, newest)
 
 
 def summary(decisions: Sequence[RunDecision]) -> str | None:
@@ -189,13 +179,10 @@ def resumed(
             "another machine and has died, this is known three minutes after its last sign of life"
         )
     before = json.loads(tags.get(REQUEST_TAG, "{}"))
-    missing = {
-        name: value
-        for name, value in before.items()
-        if name in DESIGN and getattr(request, name) in (None, "")
-    }
+    missing = {name for name in DESIGN if getattr(request, name) in (None, "")}
+    design = {name: value for name, value in before.items() if name in missing}
     search = {name: value for name, value in before.items() if name in SEARCH_OPTIONS}
-    return run_id, replace(request, **missing, search=search | {**request.search})
+    return run_id, replace(request, **design, search=search | {**request.search})
 
 
 # --- Studies whose driver has died ----------------------------------------------------------------
@@ -206,9 +193,8 @@ def _check_version(run_id: str, tags: Mapping[str, str]) -> None:
     made = tags.get(IDENTITY_VERSION_TAG, "1")  # versions before 2 did not say so
     if made == str(VERSION):
         return
-    first = tags.get(VERSIONS_TAG, "").partition(",")[
-        0
-    ]  # another package where ours ran from a folder
+    # The first of the versions is another package's where ours ran from a folder.
+    first = tags.get(VERSIONS_TAG, "").partition(",")[0]
     by = first if first.startswith("ecg_mlflow ") else "an unknown version of ecg_mlflow"
     raise ResumeError(
         f"study {run_id} can't be resumed: it was begun by {by} with run identities of version "
@@ -219,14 +205,43 @@ def _check_version(run_id: str, tags: Mapping[str, str]) -> None:
     )
 
 
-def reap_dead_studies(client: MlflowClient, run_id: str | None) -> None:
-    """End studies whose drivers have died, and print how to resume them."""
-    for parent, name in reap(client, except_for=run_id).items():
-        print(
-            f"note: the driver of study {name} had died; go on with: "
-            f"ecg-mlflow run --resume {parent}",
-            file=sys.stderr,
+def reap_dead_studies(client: MlflowClient, run_id: str | None = None) -> list[str]:
+    """End the runs of studies whose driver has died without ending them; they can be resumed.
+
+    Parameters
+    ----------
+    client
+        The store.
+    run_id
+        A study that is about to be resumed, and is left as it is.
+
+    Returns
+    -------
+    For each study a line that says how to resume it.
+
+    Raises
+    ------
+    TrackingError
+        If the store fails.
+    """
+    with store_errors("look for studies that have died"):
+        running = search_runs(client, None, "attributes.status = 'RUNNING'")
+        runs = [StoredRun.from_mlflow(run) for run in running]
+    said = []
+    for parent in runs:
+        is_study = PLAN_TAG in parent.tags and parent.run_id != run_id
+        if not is_study or living_process(parent.tags):
+            continue
+        reason = "its driver died; the study can be resumed"
+        for run in runs:
+            if run.study_id == parent.run_id:
+                end_abandoned(client, run, reason)
+        end_run(client, parent.run_id, EndStatus.KILLED, reason)
+        said.append(
+            f"ended study {parent.name}, whose driver had died; go on with: "
+            f"ecg-mlflow run --resume {parent.run_id}"
         )
+    return said
 
 
 def reap_all() -> str:
@@ -240,64 +255,19 @@ def reap_all() -> str:
         If the store fails.
     """
     client = connect(base_dir=Path.cwd())
-    studies = reap(client)
-    lines = [
-        f"ended study {name}; go on with: ecg-mlflow run --resume {run_id}"
-        for run_id, name in studies.items()
-    ]
+    said = reap_dead_studies(client)
     removed = [path for path in checkpoint_root().glob("*.npz") if _is_over(client, path.stem)]
     for path in removed:
         discard_checkpoint(path.stem)
     if removed:
-        lines.append(f"removed {len(removed)} checkpoints of runs that have ended")
-    return "\n".join(lines) or "nothing to do: no study is without its driver"
-
-
-def reap(client: MlflowClient, except_for: str | None = None) -> dict[str, str]:
-    """End the runs of studies whose driver has died without ending them; they can be resumed.
-
-    Parameters
-    ----------
-    client
-        The store.
-    except_for
-        A study that is about to be resumed, and is left as it is.
-
-    Returns
-    -------
-    The studies' names by the ids of their parent runs.
-
-    Raises
-    ------
-    TrackingError
-        If the store fails.
-    """
-    ended = {}
-    with store_errors("look for studies that have died"):
-        running = list(search_runs(client, None, "attributes.status = 'RUNNING'"))
-    runs = [StoredRun.from_mlflow(run) for run in running]
-    for parent in runs:
-        if (
-            PLAN_TAG not in parent.tags
-            or parent.run_id == except_for
-            or living_process(parent.tags)
-        ):
-            continue
-        ended[parent.run_id] = parent.name
-        reason = "its driver died; the study can be resumed"
-        for run in runs:
-            if run.study_id == parent.run_id:
-                end_abandoned(client, run, reason)
-        end_run(client, parent.run_id, EndStatus.KILLED, reason)
-    return ended
+        said.append(f"removed {len(removed)} checkpoints of runs that have ended")
+    return "\n".join(said) or "nothing to do: no study is without its driver"
 
 
 def end_abandoned(client: MlflowClient, run: StoredRun, reason: str) -> None:
     """End a run whose process is gone: as finished if it had logged everything."""
-    if run.is_complete:
-        end_run(client, run.run_id, EndStatus.FINISHED, None)
-    else:
-        end_run(client, run.run_id, EndStatus.KILLED, reason)
+    end = (EndStatus.FINISHED, None) if run.is_complete else (EndStatus.KILLED, reason)
+    end_run(client, run.run_id, *end)
 
 
 def _is_over(client: MlflowClient, run_id: str) -> bool:
@@ -311,6 +281,5 @@ def _is_over(client: MlflowClient, run_id: str) -> bool:
         return False
     if run.status == EndStatus.FAILED:
         return not run.has_died
-    if run.status == EndStatus.KILLED:
-        return run.is_pruned
-    return run.status == EndStatus.FINISHED
+    is_pruned = run.status == EndStatus.KILLED and run.is_pruned
+    return run.status == EndStatus.FINISHED or is_pruned

@@ -73,28 +73,17 @@ FEW = ("--configs", "0-2", "--reps", "1")
 
 @dataclass(frozen=True)
 class Fault:
-    """A SIGKILL at a certain call in a driver or a worker, once.
+    """A SIGKILL at a certain call in a driver or a worker, once."""
 
-    Attributes
-    ----------
-    role
-        ``driver`` or ``worker``.
-    call
-        Where: the function or method, patched in the module that defines it.
-    number
-        At which call in the process, from 1.
-    after
-        After the call and not before it, if it went well; the caller doesn't hear its answer.
-    kill
-        The process ``itself``, or the group whose number this file holds.
-    only
-        Count only calls with these keyword arguments.
-    """
-
+    #: ``driver`` or ``worker``.
     role: str
+    #: The function or method, patched in the module that defines it.
     call: Callable[..., Any]
+    #: At which call in the process, from 1, of those with the keyword arguments `only`.
     number: int = 1
+    #: After the call, if it went well, and not before it; the caller doesn't hear its answer.
     after: bool = False
+    #: The process ``itself``, or the group whose number this file holds.
     kill: str = "itself"
     only: dict[str, Any] = field(default_factory=dict)
 
@@ -112,11 +101,9 @@ class Fault:
         return {**asdict(self), **names}
 
 
-@dataclass
-class Driver:
+class Driver(subprocess.Popen[bytes]):
     """A driver process, and what it has said."""
 
-    process: subprocess.Popen[bytes]
     output: Path
 
     @property
@@ -129,10 +116,10 @@ class Driver:
         found = re.search(r"parent run (\w+)", self.said)
         return found and found[1]
 
-    def wait(self, seconds: float = 1000) -> int:
-        """Return the exit status."""
+    def end(self) -> int:
+        """Return the exit status, once there is one."""
         try:
-            return self.process.wait(seconds)
+            return self.wait(1000)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it goes on and on: {self.said}") from None
 
@@ -141,14 +128,14 @@ class Driver:
 
         def met() -> Any:
             found = condition()
-            assert found or self.process.poll() is None, f"it ended too soon: {self.said}"
+            assert found or self.poll() is None, f"it ended too soon: {self.said}"
             return found
 
         return wait_for(met)
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        super().kill()
+        self.wait()
 
 
 def commands(text: str) -> list[list[str]]:
@@ -162,19 +149,6 @@ class Lab:
     """A folder with a cache and a grid file, where studies run as processes.
 
     As a context manager it leaves none of its processes behind.
-
-    Parameters
-    ----------
-    folder
-        For all of it.
-    records
-        What is trained on.
-    uri
-        The store.
-    grid
-        Text of the grid file.
-    environment
-        For all its processes.
     """
 
     def __init__(
@@ -222,7 +196,7 @@ class Lab:
             }
         output = self.folder / f"output-{uuid.uuid4().hex}.txt"
         with output.open("wb") as file:
-            process = subprocess.Popen(
+            driver = Driver(
                 [sys.executable, "-m", "ecg_mlflow", *arguments],
                 env=environment,
                 cwd=self.folder,
@@ -231,7 +205,8 @@ class Lab:
                 stderr=file,
                 start_new_session=True,
             )
-        return Driver(process, output)
+        driver.output = output
+        return driver
 
     def run(self, *more: str, faults: Sequence[Fault] = ()) -> Driver:
         """Start the study, or go on with it if `more` says so; two workers, many checkpoints.
@@ -252,14 +227,14 @@ class Lab:
         """Go on with the study to its end, by one worker and in a hurry."""
         self.environment["UNHURRIED_S"] = "0"
         driver = self.run("--resume", parent, "--workers", "1")
-        assert driver.wait() == 0, driver.said
+        assert driver.end() == 0, driver.said
         assert "Traceback" not in driver.said
         return driver
 
     def call(self, *arguments: str) -> tuple[int, str]:
         """Run a command to its end; return the exit status and what it said."""
         driver = self.start(*arguments)
-        return driver.wait(), driver.said
+        return driver.end(), driver.said
 
     def happened(self) -> set[str]:
         """Return the names of the faults that have happened."""
@@ -308,7 +283,8 @@ class Lab:
 
     def left_over(self) -> list[str]:
         """Return the names of what is left in the checkpoint folder."""
-        return sorted(p.name for p in Path(self.environment["ECG_MLFLOW_CHECKPOINTS"]).glob("*"))
+        folder = Path(self.environment.get("ECG_MLFLOW_CHECKPOINTS", os.devnull))
+        return sorted(path.name for path in folder.glob("*"))
 
     def n_losses(self, parent: str) -> int:
         """Return how many losses the store has of the study."""
@@ -392,26 +368,16 @@ def differences(mine: Portrait, expected: Portrait) -> list[str]:
     for name in sorted(mine.keys() | expected.keys()):
         got, wanted = mine.get(name), expected.get(name)
         if got != wanted:
-            at = 0
-            if isinstance(got, list) and isinstance(wanted, list):
-                pairs = zip(got, wanted, strict=False)
-                at = next((i for i, (a, b) in enumerate(pairs) if a != b), 0)
-                got, wanted = got[at:], wanted[at:]
-            found.append(f"{name}, from {at} on: {str(got)[:300]} for {str(wanted)[:300]}")
+            texts = str(got), str(wanted)
+            at = next((i for i, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), 0)
+            found.append(f"{name}: ...{texts[0][at:][:300]} for ...{texts[1][at:][:300]}")
     return found
 
 
 def assert_same(lab: Lab, parent: str, expected: dict[str, Portrait], *, replaced: int = 0) -> None:
     """Check that a study has ended as an undisturbed one, and left nothing behind.
 
-    Parameters
-    ----------
-    lab, parent
-        The study.
-    expected
-        The undisturbed runs by identity.
-    replaced
-        How many children may have been given up for others.
+    So many of its children may have been replaced by others.
     """
     children = lab.children(parent)
     finished = [run for run in children if run.info.status == "FINISHED"]
@@ -441,7 +407,7 @@ def undisturbed(
     def make(folder: Path) -> None:
         with Lab(folder, records, new_store(factory, folder), grid, UNHURRIED_S="0") as lab:
             driver = lab.run("--workers", "1", *more)
-            assert driver.wait() == 0, driver.said
+            assert driver.end() == 0, driver.said
             assert_clean(lab)
             children = lab.children(driver.parent)
             found = lab.portraits(children)

@@ -1,4 +1,4 @@
-"""Servers for tests, on free ports of this machine: PostgreSQL, and MLflow on it."""
+"""Servers for tests, on free ports of this machine: PostgreSQL, MLflow on it, and of models."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import requests
+from waiting import wait_for
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking.client import connect
 
-UP_S = 600.0
 #: Of a tracking server: the jobs of its own, that nothing here asks for, take five more processes.
 NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
@@ -45,16 +44,21 @@ class Postgres:
         if not found:
             pytest.skip("no PostgreSQL: /usr/lib/postgresql is Debian's package postgresql")
         self._programs = found[-1].parent
-        self._user = _unprivileged() if os.geteuid() == 0 else None
         # Not in pytest's folders, which are closed to other users.
         self.folder = Path(tempfile.mkdtemp(prefix="ecg-mlflow-postgres-"))
-        if self._user is not None:
-            shutil.chown(self.folder, self._user, None)
+        self._user = None
+        if os.geteuid() == 0:
+            users = {one.pw_name for one in pwd.getpwall()}
+            self._user = next((one for one in ("postgres", "nobody") if one in users), None)
+            if self._user is None:
+                pytest.skip("PostgreSQL doesn't run as root, and there's no postgres or nobody")
+            shutil.chown(self.folder, self._user)
         self._port = free_port()
+        self._at = ("-h", "127.0.0.1", "-p", str(self._port))
         self._process: subprocess.Popen[bytes] | None = None
         self._call("initdb", "-D", "data", "-A", "trust", "-U", "mlflow", "--no-sync")
         self.start()
-        self._call("createdb", "-h", "127.0.0.1", "-p", str(self._port), "-U", "mlflow", "mlflow")
+        self._call("createdb", *self._at, "-U", "mlflow", "mlflow")
 
     @property
     def uri(self) -> str:
@@ -63,30 +67,30 @@ class Postgres:
 
     def start(self) -> None:
         """Start it, and wait until it takes connections."""
+        program = str(self._programs / "postgres")
+        options = ("-D", "data", "-k", str(self.folder), "-c", "fsync=off")
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    *(str(self._programs / "postgres"), "-D", "data", "-p", str(self._port)),
-                    *("-h", "127.0.0.1", "-k", str(self.folder), "-c", "fsync=off"),
-                ],
+            self._process = process = subprocess.Popen(
+                [program, *self._at, *options],
                 user=self._user,
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        ready = [str(self._programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self._port)]
-        deadline = time.monotonic() + UP_S
-        while subprocess.run(ready, check=False).returncode:
-            assert self._process.poll() is None, (self.folder / "log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        ready = [str(self._programs / "pg_isready"), "-q", *self._at]
+
+        def is_ready() -> bool:
+            assert process.poll() is None, (self.folder / "log").read_text()
+            return subprocess.run(ready, check=False).returncode == 0
+
+        wait_for(is_ready)
 
     def stop(self) -> None:
         """End it at once, as a crash would."""
         if self._process is not None:
             self._process.send_signal(signal.SIGQUIT)
-            self._process.wait(UP_S)
+            self._process.wait()
             self._process = None
 
     def close(self) -> None:
@@ -94,35 +98,16 @@ class Postgres:
         shutil.rmtree(self.folder)
 
     def _call(self, program: str, *arguments: str) -> None:
-        done = subprocess.run(
-            [str(self._programs / program), *arguments],
-            user=self._user,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            check=False,
+        command = [str(self._programs / program), *arguments]
+        subprocess.run(
+            command, user=self._user, cwd=self.folder, stdout=subprocess.DEVNULL, check=True
         )
-        assert done.returncode == 0, done.stderr
-
-
-def _unprivileged() -> str:
-    for name in ("postgres", "nobody"):
-        with suppress(KeyError):
-            return pwd.getpwnam(name).pw_name
-    pytest.skip("PostgreSQL doesn't run as root, and there is no user postgres or nobody")
 
 
 class MlflowServer:
     """An MLflow tracking server that keeps the artifacts too, and can be killed.
 
-    Attributes
-    ----------
-    uri
-        Where it answers.
-    group_file
-        Holds the number of its process group, for who wants to kill it.
-    n_starts
-        How often it was started.
+    `group_file` holds the number of its process group, for who wants to kill it.
     """
 
     def __init__(self, store_uri: str, folder: Path, workers: int = 1) -> None:
@@ -141,28 +126,20 @@ class MlflowServer:
 
     def start(self) -> None:
         """Start it, and don't wait until it answers."""
-        with self._lock, (self.folder / "server.log").open("ab") as output:
-            self._process = subprocess.Popen(
-                self._command,
-                stdout=output,
-                stderr=output,
-                cwd=self.folder,
-                env={**os.environ, **NO_JOBS},
-                start_new_session=True,
-            )
+        with self._lock:
+            environment = {**os.environ, **NO_JOBS}
+            self._process = _started(self._command, self.folder, environment)
             self.group_file.write_text(str(self._process.pid))
             self.n_starts += 1
 
     def wait_until_up(self) -> None:
-        deadline = time.monotonic() + UP_S
-        while True:
-            try:
+        def is_up() -> bool:
+            with suppress(TrackingError):
                 connect(self.uri, timeout_s=3)
-            except TrackingError:
-                assert time.monotonic() < deadline, (self.folder / "server.log").read_text()
-                time.sleep(0.3)
-            else:
-                return
+                return True
+            return False
+
+        wait_for(is_up)
 
     def kill(self) -> None:
         """End it, and the processes that answer for it, with SIGKILL."""
@@ -209,16 +186,7 @@ def model_server(
 ) -> Iterator[str]:
     """Serve a model as ``mlflow models serve`` does; give the address for recordings.
 
-    Parameters
-    ----------
-    python
-        Interpreter of an environment with the model's requirements.
-    model
-        The model's URI, or its folder.
-    folder
-        Where the server runs, and leaves its log.
-    environment
-        Its environment variables.
+    `python` is the interpreter of an environment with the model's requirements.
     """
     port = free_port()
     command = [
@@ -227,31 +195,27 @@ def model_server(
     ]
     # The server calls uvicorn by its name.
     path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
-    log = folder / "server.log"
-    with log.open("wb") as file:
-        server = subprocess.Popen(
-            command,
-            stdout=file,
-            stderr=file,
-            cwd=folder,
-            env={**environment, "PATH": path},
-            start_new_session=True,
-        )
+    server = _started(command, folder, {**environment, "PATH": path})
+
+    def is_up() -> bool:
+        assert server.poll() is None, (folder / "server.log").read_text()
+        url = f"http://127.0.0.1:{port}/ping"
+        with suppress(requests.RequestException), requests.get(url, timeout=5) as answer:
+            return answer.ok
+        return False
+
     try:
-        deadline = time.monotonic() + UP_S
-        while not _is_up(f"http://127.0.0.1:{port}/ping"):
-            assert server.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.3)
+        wait_for(is_up)
         yield f"http://127.0.0.1:{port}/invocations"
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(timeout=200)
 
 
-def _is_up(url: str) -> bool:
-    try:
-        with requests.get(url, timeout=5) as answer:
-            return answer.ok
-    except requests.RequestException:
-        return False
+def _started(
+    command: list[str], folder: Path, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    with (folder / "server.log").open("ab") as log:
+        return subprocess.Popen(
+            command, stdout=log, stderr=log, cwd=folder, env=environment, start_new_session=True
+        )

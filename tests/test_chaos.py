@@ -104,7 +104,7 @@ def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(
     first, *others = deaths(branches)
     driver, parent = lab.run(*more, faults=first), None
     for faults in (*others, []):
-        assert driver.wait() == -signal.SIGKILL, driver.said
+        assert driver.end() == -signal.SIGKILL, driver.said
         parent = parent or driver.parent
         kills["driver"] += 1
         driver = go_on(*faults)
@@ -132,7 +132,7 @@ def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(
     assert min(kills.values()) >= 3
     assert kills.total() >= 10
     driver = go_on()
-    assert driver.wait() == 0, driver.said
+    assert driver.end() == 0, driver.said
     assert "Traceback" not in driver.said
     assert_same(lab, parent, expected)
 
@@ -148,7 +148,7 @@ def test_a_study_of_keras_whose_processes_are_killed_ends_the_same(
             Fault("driver", MlflowClient.set_terminated, 1, only=FINISHED),
         ]
         driver = lab.run(*one, "--workers", "1", faults=faults)
-        assert driver.wait() == -signal.SIGKILL, driver.said
+        assert driver.end() == -signal.SIGKILL, driver.said
         assert lab.happened() == {fault.name for fault in faults}
         lab.finish(driver.parent)
         assert_same(lab, driver.parent, expected)
@@ -162,12 +162,12 @@ def test_a_study_goes_on_exactly_after_the_death_of_its_driver_and_after_ctrl_c(
 
     # While it runs it is neither reaped, nor can it be run twice.
     reap, second = lab.start("reap"), lab.run("--resume", parent)
-    assert (reap.wait(), second.wait()) == (0, 1)
+    assert (reap.end(), second.end()) == (0, 1)
     assert reap.said.strip() == "nothing to do: no study is without its driver"
-    error = f"ecg-mlflow: error: study {parent} is being run by process {driver.process.pid}"
+    error = f"ecg-mlflow: error: study {parent} is being run by process {driver.pid}"
     assert error in second.said
     assert "Traceback" not in second.said
-    assert driver.process.poll() is None
+    assert driver.poll() is None
 
     assert lab.workers()
     driver.kill()
@@ -186,8 +186,8 @@ def test_a_study_goes_on_exactly_after_the_death_of_its_driver_and_after_ctrl_c(
 
     driver = lab.run("--resume", parent)
     driver.wait_for(lambda: lab.n_losses(parent) > n_losses)
-    driver.process.send_signal(signal.SIGINT)
-    assert driver.wait() == 130
+    driver.send_signal(signal.SIGINT)
+    assert driver.end() == 130
     assert commands(driver.said) == [["run", "--resume", parent]]
     assert "Traceback" not in driver.said
     assert not lab.processes()
@@ -213,7 +213,7 @@ def test_another_study_ends_what_a_dead_driver_left_and_of_two_that_resume_it_on
     lab.wait_until_all_have_ended()
     lab.environment["UNHURRIED_S"] = "0"
     other = lab.run("--configs", "0", "--reps", "1", "--epochs", "1", "--experiment", "other")
-    assert other.wait() == 0, other.said
+    assert other.end() == 0, other.said
     assert other.parent != parent
     assert lab.running() == []
     assert lab.status(parent) == "KILLED"
@@ -222,7 +222,7 @@ def test_another_study_ends_what_a_dead_driver_left_and_of_two_that_resume_it_on
     assert commands(other.said) == [["run", "--resume", parent]]
 
     both = [lab.run("--resume", parent) for _ in range(2)]
-    statuses = [one.wait() for one in both]
+    statuses = [one.end() for one in both]
     assert sorted(statuses) == [0, 1], [one.said for one in both]
     assert f"error: study {parent} is being run by " in both[statuses.index(1)].said
     assert_same(lab, parent, expected)
@@ -237,10 +237,10 @@ def test_a_second_ctrl_c_ends_it_at_once_and_it_can_be_gone_on_with(lab, expecte
     parent = driver.wait_for(lambda: driver.parent)
     driver.wait_for(lambda: lab.workers() and lab.left_over())
     time.sleep(5)
-    driver.process.send_signal(signal.SIGINT)
+    driver.send_signal(signal.SIGINT)
     time.sleep(1)
-    assert driver.process.poll() is None, "it waits for the workers"
-    driver.process.send_signal(signal.SIGINT)
+    assert driver.poll() is None, "it waits for the workers"
+    driver.send_signal(signal.SIGINT)
     assert driver.wait(20) == 130, "it waits no longer"
     assert commands(driver.said) == [["run", "--resume", parent]]
     assert "Traceback" not in driver.said

@@ -114,7 +114,7 @@ def check_message(said, folder):
 def assert_opens_no_run(lab, disk, *more):
     """Check that the study finds out that there is no room in the cache before it begins."""
     driver = lab.run(*more)
-    assert driver.wait() == 1, driver.said
+    assert driver.end() == 1, driver.said
     check_message(driver.said, disk.cache)
     assert driver.parent is None
     lab.wait_until_all_have_ended()
@@ -138,7 +138,7 @@ def test_a_study_needs_room_to_begin_and_goes_on_to_its_end_without(lab, disk, e
     assert_opens_no_run(lab, disk, *FEW)
     disk.make_room()
     driver = fill_while_training(lab, disk)
-    assert driver.wait() == 0, driver.said
+    assert driver.end() == 0, driver.said
     check_message(driver.said, disk.checkpoints)
     disk.make_room()
     assert_same(lab, driver.parent, expected)
@@ -166,7 +166,7 @@ def test_a_worker_that_dies_at_the_end_of_a_run_it_could_not_save_doubles_nothin
     lab, disk, expected, call
 ):
     driver = fill_while_training(lab, disk, faults=[Fault("worker", call)])
-    assert driver.wait() == 0, driver.said
+    assert driver.end() == 0, driver.said
     assert lab.happened()
     disk.make_room()
     # It may have to begin anew: what the store has is ahead of the last checkpoint.
@@ -227,7 +227,7 @@ def test_without_room_for_what_is_prepared_a_study_opens_no_run(
 
     disk.make_room()
     again = lab.run()
-    assert again.wait() == 0, again.said
+    assert again.end() == 0, again.said
     found = lab.portraits(lab.children(again.parent))
     assert found.keys() == prepared.keys()
     for identity, one in found.items():

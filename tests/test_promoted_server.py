@@ -55,45 +55,33 @@ def promoted(shared_workplace, sample_records):
 
 
 @pytest.fixture(scope="module")
-def fresh_folder(tmp_path_factory) -> Iterator[Path]:
-    """Give a folder that is removed however its use ends: an environment takes three gigabytes."""
+def fresh_python(promoted, tmp_path_factory) -> Iterator[Path]:
+    """Make a virtual environment with the model's requirements, and nothing else."""
     folder = tmp_path_factory.mktemp("fresh")
     free = shutil.disk_usage(folder).free / 2**30
     if free < 6:
         pytest.skip(f"an environment of the model's own takes 4 GiB; {free:.1f} are free")
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def fresh_python(promoted, fresh_folder) -> Path:
-    """Make a virtual environment with the model's requirements, and nothing else."""
-    uri = promoted.client.get_model_version_download_uri("real", "1")
-    if uri.startswith("models:/"):
-        uri = promoted.client.get_logged_model(uri.removeprefix("models:/")).artifact_location
-    needed = mlflow.artifacts.download_artifacts(
-        f"{uri}/requirements.txt", dst_path=str(fresh_folder)
-    )
-    subprocess.run([sys.executable, "-m", "venv", str(fresh_folder / "venv")], check=True)
-    python = fresh_folder / "venv" / "bin" / "python"
-    install = [str(python), "-m", "pip", "install", "--quiet", "-r", needed]
-    done = subprocess.run(install, capture_output=True, text=True, check=False)
-    if done.returncode:
+    python = folder / "venv" / "bin" / "python"
+    try:
+        subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
+        needed = mlflow.artifacts.download_artifacts(
+            "models:/real/1/requirements.txt", dst_path=str(folder)
+        )
+        install = [str(python), "-m", "pip", "install", "--quiet", "-r", needed]
+        done = subprocess.run(install, capture_output=True, text=True, check=False)
         if any(sign in done.stderr for sign in ("ConnectionError", "No matching distribution")):
-            pytest.skip(f"the model's requirements can't be installed here: {done.stderr[-500:]}")
-        pytest.fail(done.stderr)
-    return python
+            pytest.skip(f"the model's requirements can't be installed: {done.stderr[-500:]}")
+        assert done.returncode == 0, done.stderr
+        yield python
+    finally:
+        shutil.rmtree(folder)  # three gigabytes
 
 
 def test_the_served_model_says_what_the_study_has_logged(
     promoted, fresh_python, sample_records, tmp_path
 ):
-    missing = subprocess.run(
-        [str(fresh_python), "-c", "import ecg_mlflow"],
-        capture_output=True,
-        cwd=tmp_path,
-        check=False,
-    )
+    imports = [str(fresh_python), "-c", "import ecg_mlflow"]
+    missing = subprocess.run(imports, capture_output=True, cwd=tmp_path, check=False)
     assert missing.returncode, "the environment must not have this package"
     run_id = promoted.client.get_model_version("real", "1").run_id
     logged = read_table(promoted.client, run_id, "predictions/best.csv")
@@ -105,16 +93,11 @@ def test_the_served_model_says_what_the_study_has_logged(
         "HOME": str(tmp_path),
     }
     paths = [str(sample_records / f"{name}.hea") for name in logged["record"]]
+    records = [read_record(path) for path in paths[:20]]
+    signals = [{"signal": r.signal.tolist(), "fs": r.fs, "leads": list(r.leads)} for r in records]
     with model_server(fresh_python, "models:/real@champion", tmp_path, environment) as url:
         by_path = ask(url, [{"record": path} for path in paths])
-        records = [read_record(path) for path in paths[:20]]
-        by_array = ask(
-            url,
-            [
-                {"signal": one.signal.tolist(), "fs": one.fs, "leads": list(one.leads)}
-                for one in records
-            ],
-        )
+        by_array = ask(url, signals)
     assert len(by_path) == len(logged["record"]) > 60
     for name in ("p_A", "p_NO"):
         expected = np.array(logged[name])

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
+from chaos import Lab, assert_same
+from gallery import new_store
 from ray_nodes import TwoNodes
-from studies import NETWORKS, NUMPY_NET, PARENT_TAG, Workplace, grid_text
-from waiting import wait_for
+from studies import NETWORKS, NUMPY_NET, grid_text, write_files
 
-from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, IDENTITY_TAG, REPLACED_TAG
+from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, REPLACED_TAG
 
 pytest.importorskip("ray")
 
@@ -58,11 +52,8 @@ GRID = grid_text(
 
 
 @pytest.fixture
-def nodes(
-    workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[TwoNodes]:
+def nodes(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # or there could be no fake ones
     caches = [tmp_path / "cache-0", tmp_path / "cache-1"]
     made = TwoNodes(*({"ECG_MLFLOW_CACHE": str(cache)} for cache in caches), num_cpus=1)
     made.caches = caches
@@ -70,25 +61,14 @@ def nodes(
     made.cluster.shutdown()
 
 
-def start(work: Workplace, experiment: str, *more: str, **env: str) -> subprocess.Popen[bytes]:
-    grid = work.write_grid(GRID, "design/small.py", **BESIDE)
-    command = [
-        *(sys.executable, "-m", "ecg_mlflow", "run", str(grid), "--data", str(work.records)),
-        *("--experiment", experiment, "--workers", "2", "--checkpoint-minutes", "0.01", *more),
-    ]
-    with (work.folder / f"{experiment}.log").open("wb") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **env})
-
-
-def log_of(work: Workplace, experiment: str) -> str:
-    return (work.folder / f"{experiment}.log").read_text()
-
-
-def by_identity(work: Workplace, experiment: str, status: str = "FINISHED"):
-    children = [run for run in work.runs(experiment)[1] if run.info.status == status]
-    found = {run.data.tags[IDENTITY_TAG]: run for run in children}
-    assert len(found) == len(children), "each identity is there once"
-    return found
+@pytest.fixture
+def lab(tmp_path, tmp_path_factory, beats):
+    (tmp_path / "lab").mkdir()
+    uri = new_store(tmp_path_factory, tmp_path / "lab")
+    with Lab(tmp_path / "lab", beats, uri, GRID, PYTHONPATH="") as lab:
+        write_files(lab.folder, BESIDE)
+        del lab.environment["CUDA_VISIBLE_DEVICES"]  # or there could be no fake ones
+        yield lab
 
 
 @pytest.mark.timeout(2400)
@@ -99,47 +79,41 @@ def by_identity(work: Workplace, experiment: str, status: str = "FINISHED"):
         pytest.param(False, id="lost checkpoints", marks=pytest.mark.nightly),
     ],
 )
-def test_a_study_that_loses_a_node_ends_with_all_runs_finished_once(
-    workplace, experiment, nodes, tmp_path, shared
-):
-    undisturbed = f"{experiment} undisturbed"
-    assert start(workplace, undisturbed).wait(1000) == 0, log_of(workplace, undisturbed)
-    env = {"MLFLOW_TEST_SLEEP_S": "0.004"}
-    if shared:
-        env["ECG_MLFLOW_CHECKPOINTS"] = str(tmp_path / "checkpoints")
+def test_a_study_that_loses_a_node_ends_with_all_runs_finished_once(lab, nodes, shared):
+    if not shared:
+        del lab.environment["ECG_MLFLOW_CHECKPOINTS"]
+    undisturbed = lab.run("--workers", "1")
+    assert undisturbed.end() == 0, undisturbed.said
+    expected = lab.portraits(lab.children(undisturbed.parent))
+    lab.environment["MLFLOW_TEST_SLEEP_S"] = "0.004"
     address = ("--executor", "ray", "--ray-address", nodes.cluster.address)
-    driver = start(workplace, experiment, *address, "--gpus-per-worker", "1", **env)
+    driver = lab.run(*address, "--gpus-per-worker", "1")
 
-    def two_are_saved() -> bool:
+    def two_are_saved():
         """Say whether two runs have losses in the store, which only come after a checkpoint."""
-        assert driver.poll() is None, log_of(workplace, experiment)
-        return sum("loss" in run.data.metrics for run in workplace.runs(experiment)[1]) >= 2
+        runs = lab.children(driver.parent) if driver.parent else []
+        return sum("loss" in run.data.metrics for run in runs) >= 2
 
-    wait_for(two_are_saved)
+    driver.wait_for(two_are_saved)
     nodes.remove_second()
-    assert driver.wait(1000) == 0, log_of(workplace, experiment)
+    assert driver.end() == 0, driver.said
 
-    expected, found = by_identity(workplace, undisturbed), by_identity(workplace, experiment)
-    assert found.keys() == expected.keys()
-    for identity, run in found.items():
-        assert workplace.losses(run) == workplace.losses(expected[identity])
-    said = log_of(workplace, experiment)
-    _, children = workplace.runs(experiment)
-    states = Counter(run.info.status for run in children)
+    assert_same(lab, driver.parent, expected, replaced=0 if shared else 1)
+    children = lab.children(driver.parent)
     if shared:
-        assert "it goes on from iteration" in said
-        assert states == {"FINISHED": 3}
-        assert sorted(run.data.tags[ATTEMPT_TAG] for run in children) == list("112")
+        assert "it goes on from iteration" in driver.said
+        assert sorted(run.data.tags[ATTEMPT_TAG] for run in children) == ["1", "1", "2"]
     else:
-        assert "begins anew" in said
-        assert states == {"FINISHED": 3, "KILLED": 1}
-        (lost,) = by_identity(workplace, experiment, "KILLED").values()
-        assert lost.data.tags[REPLACED_TAG] in {r.info.run_id for r in found.values()}
-    assert {run.data.tags["ecg_mlflow.device"] for run in found.values()} == {"gpu:0"}
+        assert "begins anew" in driver.said
+        (lost,) = (run for run in children if run.info.status == "KILLED")
+        assert lost.data.tags[REPLACED_TAG] in {run.info.run_id for run in children} - {
+            lost.info.run_id
+        }
+    finished = [run for run in children if run.info.status == "FINISHED"]
+    assert {run.data.tags["ecg_mlflow.device"] for run in finished} == {"gpu:0"}
     # The corpus came to each node by its content's hash, and nothing else is needed from here.
     digests = [{f.name for f in (cache / "corpora").iterdir()} for cache in nodes.caches]
     assert digests[0] & digests[1]
-    assert all(PARENT_TAG in run.data.tags for run in children)
 
 
 def test_ray_wants_to_know_how_many_workers(workplace, experiment, capsys):

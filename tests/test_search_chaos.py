@@ -127,7 +127,7 @@ class Search:
     def die(self, *faults):
         """Have a session that ends with a fault."""
         driver = self.go(*faults)
-        assert driver.wait() == -signal.SIGKILL, driver.said
+        assert driver.end() == -signal.SIGKILL, driver.said
         assert {fault.name for fault in faults} <= self.lab.happened()
         self._died(driver)
 

@@ -102,7 +102,7 @@ def test_a_study_ends_by_itself_though_its_server_is_killed_and_its_database_res
         postgres.stop()
         time.sleep(AWAY_S)
         postgres.start()
-        assert driver.wait() == 0, driver.said
+        assert driver.end() == 0, driver.said
         server.wait_until_up()
     assert {moment.name for moment in moments} == lab.happened()
     assert server.n_starts - started > len(moments) // 2
@@ -138,9 +138,9 @@ def test_a_study_that_is_ended_while_the_server_is_away_is_gone_on_with(
     parent = driver.parent
     server.kill()
     time.sleep(AWAY_S)
-    assert driver.process.poll() is None
-    driver.process.send_signal(number)
-    assert driver.wait() == {signal.SIGKILL: -9, signal.SIGINT: 130}[number], driver.said
+    assert driver.poll() is None
+    driver.send_signal(number)
+    assert driver.end() == {signal.SIGKILL: -9, signal.SIGINT: 130}[number], driver.said
     assert "Traceback" not in driver.said
     lab.wait_until_all_have_ended()
     server.start()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
+
+import psutil
 
 
 def wait_for(condition: Callable[[], Any], pause: float = 0.1) -> Any:
@@ -20,10 +21,9 @@ def wait_for(condition: Callable[[], Any], pause: float = 0.1) -> Any:
 def is_alive(pid: int) -> bool:
     """Say whether a process is there and no zombie."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
         return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def ends(pid: int) -> bool:

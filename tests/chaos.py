@@ -31,7 +31,7 @@ import pytest
 from gallery import made_once, new_store
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
-from studies import NETWORKS, NUMPY_NET, PARENT_TAG, grid_text
+from studies import NETWORKS, PARENT_TAG, grid_text, numpy_grid
 from waiting import wait_for
 
 from ecg_mlflow.executors import worker_main
@@ -53,8 +53,7 @@ _FIELDS = {
 }
 N_ITERATIONS = 80
 N_RUNS = 12
-GRID = grid_text(
-    **NUMPY_NET,
+GRID = numpy_grid(
     grid="Option('momentum', [0.5, 0.9]) * Option('hidden', [2, 3, 4])",
     optimizer="Optimizer('sgd', learning_rate=1e-2)",
     **_FIELDS,
@@ -246,18 +245,14 @@ class Lab:
         """List all processes that this lab's commands have started, and that still live."""
         return [
             process
-            for process in psutil.process_iter(["environ", "status"])
+            for process in psutil.process_iter(["environ", "status", "cmdline"])
             if (process.info["environ"] or {}).get(MARK) == self.mark
             and process.info["status"] not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
         ]
 
     def workers(self) -> list[psutil.Process]:
         """List those that are workers."""
-        found = []
-        for process in self.processes():
-            with suppress(psutil.NoSuchProcess):
-                found += [process] if worker_main.__name__ in process.cmdline() else []
-        return found
+        return [one for one in self.processes() if worker_main.__name__ in one.info["cmdline"]]
 
     def wait_until_all_have_ended(self) -> None:
         wait_for(lambda: not self.processes())

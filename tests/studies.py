@@ -38,12 +38,6 @@ FIELDS = {
     "optimizer": "Optimizer('adam', learning_rate=1e-2)",
     "demo": "DemoBudget(records=24)",
 }
-#: ... and these, of a study that trains in NumPy, which needs no TensorFlow.
-NUMPY_NET = {
-    "before": "from numpy_net import NumpyNet, unhurried\n",
-    "model": "NumpyNet",
-    "model_arguments": "",
-}
 IMPORTS = (
     "from ecg_mlflow import C, DemoBudget, Grid, KV, Loss, Optimizer, Option, Pipeline, Research\n"
     "from ecg_mlflow import ResNet, ResNet18, ResNet34, Split\n"
@@ -84,6 +78,12 @@ def grid_text(before: str = "", **fields: str) -> str:
     values = {**FIELDS, **fields}
     listed = "".join(f"    {name}={value},\n" for name, value in values.items() if value)
     return f"{IMPORTS}{before}\nroot = Pipeline().center_flip()\nresearch = Research(\n{listed})\n"
+
+
+def numpy_grid(before: str = "", **fields: str) -> str:
+    """Write a grid file of a study that trains in NumPy, which needs no TensorFlow."""
+    before = f"from numpy_net import NumpyNet, unhurried\n{before}"
+    return grid_text(before, **{"model": "NumpyNet", "model_arguments": "", **fields})
 
 
 def write_files(folder: Path, files: Mapping[str, str]) -> None:

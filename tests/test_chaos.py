@@ -111,6 +111,8 @@ def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(
     happened = [death for faults in (first, *others) for death in faults]
     assert lab.happened() == {death.name for death in happened}
     kills["worker"] += sum(death.role == "worker" for death in happened)
+    # Or too many runs end before the next deaths.
+    lab.environment["UNHURRIED_S"] = str(0.01 * branches)
     time.sleep(chance.uniform(0.3, 4))
     driver.kill()
     kills["driver"] += 1
@@ -131,6 +133,7 @@ def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(
 
     assert min(kills.values()) >= 3
     assert kills.total() >= 10
+    lab.environment["UNHURRIED_S"] = "0"
     driver = go_on()
     assert driver.end() == 0, driver.said
     assert "Traceback" not in driver.said

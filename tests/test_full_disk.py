@@ -10,7 +10,7 @@ import pytest
 from chaos import FEW, GRID, KERAS_GRID, Fault, Lab, assert_same, differences, undisturbed
 from gallery import new_store
 from mlflow import MlflowClient
-from studies import NUMPY_NET, grid_text
+from studies import numpy_grid
 
 from ecg_mlflow import load_corpus
 from ecg_mlflow.cli import main
@@ -25,8 +25,8 @@ nightly = pytest.mark.nightly
 
 SIZE = 4 << 20
 #: Half of its pipeline runs once per record: 20 records of 310 to 500 samples, doubled.
-PREPARING = grid_text(
-    **{**NUMPY_NET, "before": f"{NUMPY_NET['before']}once = Pipeline().resample_signals(500)"},
+PREPARING = numpy_grid(
+    before="once = Pipeline().resample_signals(500)",
     train="once.center_flip().random_split_signals(128, 2)",
     test="once.split_signals(128, step=64)",
     epochs="1",

@@ -6,7 +6,7 @@ import pytest
 from chaos import Lab, assert_same
 from gallery import new_store
 from ray_nodes import TwoNodes
-from studies import NETWORKS, NUMPY_NET, grid_text, write_files
+from studies import NETWORKS, numpy_grid, write_files
 
 from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, REPLACED_TAG
 
@@ -39,11 +39,8 @@ def seconds():
     return float(os.environ.get("MLFLOW_TEST_SLEEP_S", "0"))
 """,
 }
-GRID = grid_text(
-    **{
-        **NUMPY_NET,
-        "before": "from numpy_net import NumpyNet\nfrom steps_of_test import unhurried",
-    },
+GRID = numpy_grid(
+    before="from steps_of_test import unhurried",
     grid="Option('hidden', [2, 3, 4])",
     train="root.random_split_signals(128, 2).apply(unhurried)",
     epochs="60",

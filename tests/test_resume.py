@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from studies import NETWORKS, NUMPY_NET, grid_text, reason
+from studies import NETWORKS, numpy_grid, reason
 
 from ecg_mlflow.files import checkpoint_root
 from ecg_mlflow.provenance import ProcessMark, _birth
@@ -20,13 +20,12 @@ from ecg_mlflow.tracking.stored_run import (
 )
 from ecg_mlflow.tracking.stored_study import read_study
 
-SMALL = grid_text(**NUMPY_NET, grid="Option('hidden', [2, 3])")
-GROWN = grid_text(**NUMPY_NET, grid="Option('hidden', [3, 4, 2])")
+SMALL = numpy_grid(grid="Option('hidden', [2, 3])")
+GROWN = numpy_grid(grid="Option('hidden', [3, 4, 2])")
 #: The second configuration fails as long as a file named `broken` lies beside the grid file.
-FRAGILE = grid_text(
+FRAGILE = numpy_grid(
     before="""
 from pathlib import Path
-from numpy_net import NumpyNet
 
 class Net(NumpyNet):
     @staticmethod
@@ -37,7 +36,6 @@ class Net(NumpyNet):
 """,
     grid="Option('hidden', [2, 3])",
     model="Net",
-    model_arguments="",
 )
 
 
@@ -165,8 +163,8 @@ def scaled(signal, fs):
     "resume_steps/sizes.py": "SIZE = 2.0",
     "resume_late.py": "LATE = 1.0",
 }
-STEPS = grid_text(
-    **{**NUMPY_NET, "before": f"{NUMPY_NET['before']}from resume_steps.scaling import scaled"},
+STEPS = numpy_grid(
+    before="from resume_steps.scaling import scaled",
     grid="Option('hidden', [2])",
     seed="29",
     train="root.apply(scaled).random_split_signals(128, 2)",
@@ -247,8 +245,7 @@ def test_a_run_whose_checkpoint_is_gone_is_replaced(workplace, experiment, capsy
 
 
 def test_branches_give_the_same_losses(workplace, experiment):
-    grid = grid_text(
-        **NUMPY_NET,
+    grid = numpy_grid(
         grid="Option.product(Option('hidden', [2, 3, 4]), Option('n_epochs', [2, 3, 2]))",
         epochs="C('n_epochs')",
     )

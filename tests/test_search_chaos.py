@@ -20,7 +20,7 @@ from gallery import new_store
 from mlflow import MlflowClient
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from studies import NUMPY_NET, PARENT_TAG, grid_text
+from studies import PARENT_TAG, numpy_grid
 
 from ecg_mlflow.executors import ProcessExecutor
 from ecg_mlflow.search.optuna_sampler import OptunaSampler
@@ -36,7 +36,8 @@ from ecg_mlflow.tracking.study_run import Study
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 nightly = pytest.mark.nightly
 
-CLASSIC = """
+GRID = numpy_grid(
+    before="""
 classic = (
     Option.product(Option("hidden", [5, 6]), Option("momentum", [0.6, 0.7]))
     * Option("dropout", [0.25])
@@ -48,9 +49,7 @@ custom = (
     * Option("dropout", [0.25])
     * Option("learning_rate", [0.003, 0.01])
 )
-"""
-GRID = grid_text(
-    **{**NUMPY_NET, "before": f"{NUMPY_NET['before']}{CLASSIC}"},
+""",
     grid="classic + custom",
     train="root.random_split_signals(128, 2).apply(unhurried)",
     epochs="9",

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import re
 
 import pytest
-from studies import NUMPY_NET, grid_text, reason
+from studies import grid_text, numpy_grid, reason
 
 from ecg_mlflow.cli import main
 from ecg_mlflow.tracking.stored_run import IDENTITY_TAG, PRUNED_TAG
 
 # Ten records to train on, five to validate, five to test; two iterations an epoch. A run is
 # given up after the first or the third of eight epochs, and hears of it long before the last one.
-SEARCH = grid_text(
-    **NUMPY_NET,
+SEARCH = numpy_grid(
     train="root.random_split_signals(128, 2).apply(unhurried)",
     grid="Option.product(Option('hidden', [2, 3]), Option('momentum', [0.5, 0.6]))"
     " * Option('rate', [0.01, 0.1]) + Option('hidden', [4]) * Option('momentum', [0.9])"
@@ -32,45 +32,35 @@ RANGE = RANGE.replace("import C,", "import LogUniform, C,")
 def searched(shared_workplace):
     """Search a grid of eight with TPE and ASHA, six trials."""
     with shared_workplace() as work, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UNHURRIED_S", "0.006")
+        patch.setenv("UNHURRIED_S", "0.005")
         grid = work.write_grid(SEARCH, "waves.py")
-        work.status = work.run(
+        assert work.run(
             grid, "--workers", "0", "--sampler", "tpe", "--trials", "6", "--pruner", "asha",
             "--finalists", "2", "--objective", "validation_log_loss", experiment="searched",
-        )  # fmt: skip
+        ) == 0  # fmt: skip
         patch.undo()
+        work.parent, work.children = work.runs("searched")
+        work.n_complete = work.text(work.parent, "search/trials.csv").count(",complete,")
         yield work
 
 
-@pytest.fixture(scope="module")
-def parent(searched):
-    return searched.runs("searched")[0]
+def leaderboard(work, parent):
+    return list(csv.DictReader(work.text(parent, "leaderboard.csv").splitlines()))
 
 
-@pytest.fixture(scope="module")
-def children(searched):
-    return searched.runs("searched")[1]
-
-
-def test_a_search_ends_well_though_runs_were_given_up(searched, parent, children):
-    assert searched.status == 0
-    assert parent.info.status == "FINISHED"
-    statuses = {run.info.status for run in children}
-    assert statuses == {"FINISHED", "KILLED"}
-    assert len({run.data.params["config"] for run in children}) == 6
-
-
-def test_no_configuration_is_tried_twice_and_none_that_there_is_not(children):
-    names = ("hidden", "momentum", "rate")
-    tried = {r.data.params["config"]: tuple(map(r.data.params.get, names)) for r in children}
-    assert len(set(tried.values())) == 6
+def test_a_search_ends_well_and_tries_no_configuration_twice_and_none_that_there_is_not(searched):
+    assert searched.parent.info.status == "FINISHED"
+    assert {run.info.status for run in searched.children} == {"FINISHED", "KILLED"}
+    params = [run.data.params for run in searched.children]
+    tried = {p["config"]: (p["hidden"], p["momentum"], p["rate"]) for p in params}
+    assert len(tried) == len(set(tried.values())) == 6
     assert {one[:2] for one in tried.values()} <= {("2", "0.5"), ("3", "0.6"), ("4", "0.9")}
     small = ["0.001", "0.002", "0.003", "0.004"]
     assert all(rate in (small if n == "4" else ["0.01", "0.1"]) for n, _, rate in tried.values())
 
 
-def test_a_run_that_was_given_up_says_why_and_keeps_its_losses(searched, children):
-    pruned = [run for run in children if run.info.status == "KILLED"]
+def test_a_run_that_was_given_up_says_why_and_keeps_its_losses(searched):
+    pruned = [run for run in searched.children if run.info.status == "KILLED"]
     for run in pruned:
         assert re.match(
             r"pruned at epoch [13]: validation_log_loss \d\.\d{4} there, where", reason(run)
@@ -78,81 +68,67 @@ def test_a_run_that_was_given_up_says_why_and_keeps_its_losses(searched, childre
         assert run.data.tags[PRUNED_TAG] == reason(run)
         assert 2 <= len(searched.losses(run)) < 16
         assert "validation_f1" in run.data.metrics
-    by_config = {run.data.params["config"] for run in pruned}
-    finished = {run.data.params["config"] for run in children if run.info.status == "FINISHED"}
-    assert not by_config & finished, "all repetitions of a configuration are given up"
+    finished = [run for run in searched.children if run.info.status == "FINISHED"]
+    configs = [{run.data.params["config"] for run in runs} for runs in (pruned, finished)]
+    assert not configs[0] & configs[1], "all repetitions of a configuration are given up"
 
 
-def n_complete(searched, parent):
-    return searched.text(parent, "search/trials.csv").count(",complete,")
-
-
-def test_only_the_finalists_are_scored_on_the_test_records(searched, parent, children):
-    rows = searched.text(parent, "leaderboard.csv").splitlines()
-    names = rows[0].split(",")
-    ranked = [dict(zip(names, row.split(","), strict=True)) for row in rows[1:]]
+def test_only_the_finalists_are_scored_on_the_test_records(searched):
+    ranked = leaderboard(searched, searched.parent)
     # Of six, one may be so much better than the others that it alone is not given up.
-    n = min(2, n_complete(searched, parent))
+    n = min(2, searched.n_complete)
     assert n
     assert all(row["test_f1"] not in ("", "nan") for row in ranked[:n])
     assert all(row["test_f1"] in ("", "nan") for row in ranked[n:])
     best = [(row["hidden"], row["rate"]) for row in ranked[:n]]
-    for run in children:
-        scored = [name for name in run.data.metrics if name.startswith("test_")]
-        is_finalist = (run.data.params["hidden"], run.data.params["rate"]) in best
-        assert bool(scored) is is_finalist
-        assert ("predictions/best.csv" in searched.artifacts(run)) is is_finalist
+    for run in searched.children:
+        is_scored = any(name.startswith("test_") for name in run.data.metrics)
+        assert is_scored is ((run.data.params["hidden"], run.data.params["rate"]) in best)
+        assert is_scored is ("predictions/best.csv" in searched.artifacts(run))
 
 
-def test_the_parent_shows_how_the_search_went(searched, parent):
-    names = searched.artifacts(parent)
-    assert {
-        "search/trials.csv",
-        "search/best.py",
-        "search/optimisation_history.png",
-        f"search/{parent.info.run_id}.journal",
-    } <= names
-    trials = searched.text(parent, "search/trials.csv").splitlines()
-    assert len(trials) == 7
-    assert ("search/slices.png" in names) is (n_complete(searched, parent) > 1)
-    assert parent.data.params["sampler"] == "tpe"
-    assert parent.data.params["pruner"] == "asha:eta=3"
-    assert parent.data.params["configurations"] == str(N_CONFIGS)
-    assert parent.data.metrics["runs_waiting"] == 0
-    note = parent.data.tags["mlflow.note.content"]
+def test_the_parent_shows_how_the_search_went(searched):
+    data = searched.parent.data
+    names = searched.artifacts(searched.parent, "search")
+    assert {"search/trials.csv", "search/best.py", "search/optimisation_history.png"} <= names
+    assert f"search/{searched.parent.info.run_id}.journal" in names
+    assert len(searched.text(searched.parent, "search/trials.csv").splitlines()) == 7
+    assert ("search/slices.png" in names) is (searched.n_complete > 1)
+    assert data.params["sampler"] == "tpe"
+    assert data.params["pruner"] == "asha:eta=3"
+    assert data.params["configurations"] == str(N_CONFIGS)
+    assert data.metrics["runs_waiting"] == 0
+    note = data.tags["mlflow.note.content"]
     assert "Chosen by sampler tpe, pruner asha:eta=3" in note
     assert "orderByAsc=true" in note, "of a loss the least is the best"
 
 
-def test_the_best_configuration_is_a_grid_file_that_runs(searched, parent, capsys):
+def test_the_best_configuration_is_a_grid_file_that_runs(searched, capsys):
     path = searched.folder / "best.py"
-    path.write_text(searched.text(parent, "search/best.py"))
+    path.write_text(searched.text(searched.parent, "search/best.py"))
     assert main(["plan", str(path), "--data", str(searched.records)]) == 0
-    first = searched.text(parent, "leaderboard.csv").splitlines()[1].split(",")
+    first = leaderboard(searched, searched.parent)[0]
     out = capsys.readouterr().out
     assert "waves best: 1 configurations x 2 repetitions" in out
-    assert f"NumpyNet {first[1]} {first[2]} {first[3]}" in out
+    assert f"NumpyNet {first['hidden']} {first['momentum']} {first['rate']}" in out
 
 
-def test_a_search_that_is_over_has_nothing_left_to_do(searched, parent, children, capsys):
-    assert searched.resume(parent, "--workers", "0") == 0
-    parent_again, children_again = searched.runs("searched")
-    assert parent_again.info.status == "FINISHED"
-    assert [run.info for run in children_again] == [run.info for run in children]
-    assert [run.data.metrics for run in children_again] == [run.data.metrics for run in children]
+def test_a_search_that_is_over_has_nothing_left_to_do(searched, capsys):
+    assert searched.resume(searched.parent, "--workers", "0") == 0
+    parent, children = searched.runs("searched")
+    assert parent.info.status == "FINISHED"
+    assert [run.info for run in children] == [run.info for run in searched.children]
+    assert [r.data.metrics for r in children] == [r.data.metrics for r in searched.children]
     assert "finished" in capsys.readouterr().err
 
 
-def test_what_is_known_is_told_and_not_trained_again(searched, children, capsys):
-    grid = searched.folder / "waves.py"
-    status = searched.run(
-        grid, "--workers", "0", "--sampler", "random", "--reps", "1", experiment="again"
-    )
-    assert status == 0
+def test_what_is_known_is_told_and_not_trained_again(searched):
+    grid, more = searched.folder / "waves.py", ("--sampler", "random", "--reps", "1")
+    assert searched.run(grid, "--workers", "0", *more, experiment="again") == 0
     again, trained = searched.runs("again")
     finished = {
         run.data.tags[IDENTITY_TAG]
-        for run in children
+        for run in searched.children
         if run.info.status == "FINISHED" and run.data.params["repetition"] == "0"
     }
     assert finished
@@ -162,7 +138,7 @@ def test_what_is_known_is_told_and_not_trained_again(searched, children, capsys)
 
 
 def test_a_grid_can_be_pruned_too_with_repetitions_for_the_best(workplace, experiment, monkeypatch):
-    monkeypatch.setenv("UNHURRIED_S", "0.006")
+    monkeypatch.setenv("UNHURRIED_S", "0.003")
     grid = workplace.write_grid(SEARCH)
     more = ("--pruner", "median:min_trials=2", "--adaptive", "--objective", "validation_log_loss")
     assert workplace.run(grid, *more, "--workers", "0", experiment=experiment) == 0
@@ -177,8 +153,11 @@ def test_a_grid_can_be_pruned_too_with_repetitions_for_the_best(workplace, exper
     assert {run.data.params["config"] for run in repeated} == contenders
 
 
-def test_ranges_are_searched_and_listed_as_numbers(workplace, experiment):
+def test_ranges_need_a_sampler_and_are_listed_as_numbers(workplace, experiment, capsys):
     grid = workplace.write_grid(RANGE)
+    assert workplace.run(grid, experiment=experiment) == 1
+    assert "sampler=tpe" in capsys.readouterr().err
+    assert workplace.runs(experiment) == (None, [])
     more = ("--sampler", "random", "--trials", "5", "--reps", "1", "--workers", "0")
     assert workplace.run(grid, *more, "--epochs", "1", experiment=experiment) == 0
     parent, runs = workplace.runs(experiment)
@@ -187,13 +166,6 @@ def test_ranges_are_searched_and_listed_as_numbers(workplace, experiment):
     for run in runs:
         assert 1e-3 <= float(run.data.params["rate"]) <= 1e-1
         assert len(run.data.params["rate"]) <= 9
-
-
-def test_a_range_in_a_plain_grid_says_to_choose_a_sampler(workplace, experiment, capsys):
-    grid = workplace.write_grid(RANGE)
-    assert workplace.run(grid, experiment=experiment) == 1
-    assert "sampler=tpe" in capsys.readouterr().err
-    assert workplace.runs(experiment) == (None, [])
 
 
 def test_several_objectives_give_a_front(workplace, experiment):
@@ -239,8 +211,8 @@ def update(results):
         return None
     return Option("momentum", [best]) * Option("hidden", [5, 6])
 """
-    text = grid_text(
-        **{**NUMPY_NET, "before": NUMPY_NET["before"] + update},
+    text = numpy_grid(
+        before=update,
         grid="Option('momentum', [0.5, 0.9]) * Option('hidden', [2])",
         update_grid="update",
         epochs="1",

@@ -8,14 +8,13 @@ import signal
 import time
 
 import pytest
-from studies import NETWORKS, NUMPY_NET, grid_text, reason, worker_pids
+from studies import NETWORKS, numpy_grid, reason, worker_pids
 
 from ecg_mlflow.study.jobs import Trained
 from ecg_mlflow.study.progress import StudyProgress
 
 # Twelve training records of twenty; batches of five make three iterations an epoch.
-FAULTY = grid_text(
-    **NUMPY_NET,
+FAULTY = numpy_grid(
     grid="""Option.product(
         Option("learning_rate", [1e-2, 1e30, 2e-2, 3e-2]), Option("n_epochs", [2, 3, 5000, 2])
     )""",
@@ -96,8 +95,7 @@ def test_a_study_that_validates_is_ranked_by_validation_and_tells_of_its_test_re
     assert len(faulty_study.artifacts(good, "plots")) == 2
 
 
-LONG = grid_text(
-    **NUMPY_NET,
+LONG = numpy_grid(
     grid="Option('hidden', [2, 3])",
     train="root.random_split_signals(128, 2).apply(unhurried)",
     epochs="100_000",
@@ -140,11 +138,10 @@ def test_a_signal_stops_the_study_in_order(workplace, experiment, monkeypatch, w
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
-HANGS = grid_text(
+HANGS = numpy_grid(
     before="""
 import time
 from pathlib import Path
-from numpy_net import NumpyNet
 
 class Net(NumpyNet):
     @staticmethod
@@ -156,7 +153,6 @@ class Net(NumpyNet):
 """,
     grid="Option('hidden', [2])",
     model="Net",
-    model_arguments="",
 )
 
 

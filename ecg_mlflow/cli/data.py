@@ -50,7 +50,7 @@ def data_command(words: tuple[str, ...], labels: str | None, output: Path | None
         raise click.UsageError(f"name one data set; given are {' '.join(words)}")
     data, folders = words[0] if words else "demo", base_folders()
     corpus = load_corpus(located(data, folders), labels and located(labels, folders))
-    summary = CorpusSummary.of(corpus)
+    summary = CorpusSummary(corpus)
     print(summary_text(summary))
     if output:
         page, table = output / "summary.html", output / "records.csv"
@@ -92,7 +92,7 @@ def show_command(
     it is the record's name. What data and labels may be is in `ecg-mlflow data --help`.
     """
     from ecg_mlflow.records.catalogue import located
-    from ecg_mlflow.reports.show import View, show_record
+    from ecg_mlflow.reports.show import show_record
 
     folders = base_folders()
     names = tuple(lead.strip() for lead in leads.split(",") if lead.strip())
@@ -100,7 +100,10 @@ def show_command(
         record,
         data=data and located(data, folders),
         labels=labels and located(labels, folders),
-        view=View(start_s, seconds, names, layout),
+        start_s=start_s,
+        seconds=seconds,
+        leads=names,
+        layout=layout,
         out=output,
     )
     print(told)

@@ -21,13 +21,8 @@ if TYPE_CHECKING:
 
 #: Metrics of every comparison, beside the one that decides.
 METRICS = (
-    "f1",
-    "roc_auc",
-    "average_precision",
-    "sensitivity",
-    "specificity",
-    "accuracy",
-    "log_loss",
+    *("f1", "roc_auc", "average_precision", "sensitivity", "specificity", "accuracy"),
+    *("log_loss", "cinc2017"),
 )
 #: Rows of the printed table.
 SHOWN = 30
@@ -85,18 +80,15 @@ def compare_side(results: Results, side: str, options: ComparisonOptions) -> Com
     PredictionsError
         If the metric isn't one of these predictions'.
     """
-    candidates = [one.candidate(side) for one in results.configurations]
-    known = [one for one in candidates if one is not None]
+    known = [one.candidate(side) for one in results.configurations]
     # One model may leave a metric undefined (precision, if it finds no positive record).
-    defined = {
-        name for one in known for repetition in one.repetitions for name in repetition.metrics
-    }
+    defined = {name for one in known for each in one.repetitions for name in each.metrics}
     if options.metric not in defined:
         raise PredictionsError(
             f"metric={options.metric!r} is none of these predictions' metrics: "
             f"{', '.join(sorted(defined))}"
         )
-    metrics = [name for name in (*METRICS, "cinc2017") if name in defined]
+    metrics = [name for name in METRICS if name in defined]
     return compare(known, metrics, options.metric, **options.bootstrap)
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ecg_mlflow.reports.figures import interval_plot, ranking_plot, reliability_plot, size_plot
-from ecg_mlflow.reports.html import Picture, Table, render_page
+from ecg_mlflow.reports.html import Picture, Table, render
 from ecg_mlflow.reports.options import ComparisonOptions
-from ecg_mlflow.reports.report_files import PAGE, page_location, report_folder
-from ecg_mlflow.reports.study_results import Configuration, Results
+from ecg_mlflow.reports.report_files import PAGE, log_report
+from ecg_mlflow.reports.study_results import Results
 from ecg_mlflow.stats.bootstrap import resample_weights
 from ecg_mlflow.stats.calibration import fit_temperature, reliability, with_temperature
 from ecg_mlflow.stats.comparison import Comparison, Standing
@@ -54,22 +54,27 @@ def write_report(
         for name, figure, caption in _figures(results, comparison, options)
     }
     title = "Comparison of " + " and ".join(study.name for study in results.studies)
-    page = render_page(
+    metric = comparison.decisive
+    shown = [
+        *("rank", "configuration", "runs", metric, f"{metric}_sd", f"{metric}_low"),
+        *(f"{metric}_high", "p_value", "parameters", "ms_per_record"),
+        *(name for name in comparison.metrics if name != metric),
+    ]
+    page = render(
         "comparison.html",
-        title,
+        title=title,
         conclusions=conclusions,
         notes=notes,
-        configurations=_page_table(comparison, rows),
+        configurations=Table(rows, shown, [one.in_group for one in comparison.standings]),
         pictures=list(pictures.values()),
     )
-    run_id = results.studies[0].run_id
-    with report_folder(client, run_id, FOLDER, output) as folder:
-        for name, table in (("configurations", rows), ("pairs", _pair_rows(comparison))):
-            (folder / f"{name}.csv").write_text(csv_text(as_columns(table)), "utf-8")
-        for name, picture in pictures.items():
-            (folder / f"{name}.png").write_bytes(picture.data)
-        (folder / PAGE).write_text(page, "utf-8")
-    return page_location(run_id, FOLDER, output)
+    files: dict[str, str | bytes] = {
+        "configurations.csv": csv_text(as_columns(rows)),
+        "pairs.csv": csv_text(as_columns(_pair_rows(comparison))),
+        **{f"{name}.png": picture.data for name, picture in pictures.items()},
+        PAGE: page,
+    }
+    return log_report(client, results.studies[0].run_id, FOLDER, files, output)
 
 
 def _row(rank: int, one: Standing) -> dict[str, object]:
@@ -109,17 +114,6 @@ def _pair_rows(comparison: Comparison) -> list[dict[str, object]]:
     return rows
 
 
-def _page_table(comparison: Comparison, rows: Sequence[dict[str, object]]) -> Table:
-    metric = comparison.decisive
-    columns = [
-        *("rank", "configuration", "runs", metric, f"{metric}_sd", f"{metric}_low"),
-        *(f"{metric}_high", "p_value", "parameters", "ms_per_record"),
-        *(name for name in comparison.metrics if name != metric),
-    ]
-    highlight = [i for i, one in enumerate(comparison.standings) if one.in_group]
-    return Table(rows, columns, highlight)
-
-
 def _figures(
     results: Results, comparison: Comparison, options: ComparisonOptions
 ) -> Iterator[tuple[str, Figure, str]]:
@@ -127,7 +121,7 @@ def _figures(
     metric = comparison.decisive
     title = f"{metric} on {comparison.n_records} test records"
     yield "intervals", interval_plot(comparison, title=title), f"{metric} of each configuration"
-    yield "curves", _curves(results, comparison, options), "ROC and precision-recall curves"
+    yield "curves", _curves(comparison, options), "ROC and precision-recall curves"
     caption = "Calibration of a run of the best configuration"
     yield "calibration", _calibration(results, comparison), caption
     if any(one.parameters for one in comparison.standings):
@@ -135,38 +129,31 @@ def _figures(
         yield "size", size_plot(comparison, title=title), caption
 
 
-def _curves(results: Results, comparison: Comparison, options: ComparisonOptions) -> Figure:
-    first = _configuration(results, comparison.leader).tests[0]
+def _curves(comparison: Comparison, options: ComparisonOptions) -> Figure:
+    first = comparison.leader.repetitions[0]
     weights = resample_weights(len(first), BAND_RESAMPLES, options.seed, first.groups)
+    kinds = ((roc_curve, "roc_auc"), (precision_recall_curve, "average_precision"))
     roc, recall = (
         [
             (
                 one.name,
-                curve_of(_configuration(results, one).tests, weights, level=options.level),
+                curve_of(one.repetitions, weights, level=options.level),
                 f"{one.estimates[area].mean if area in one.estimates else np.nan:.3f}",
             )
             for one in comparison.standings[:CURVES]
         ]
-        for curve_of, area in (
-            (roc_curve, "roc_auc"),
-            (precision_recall_curve, "average_precision"),
-        )
+        for curve_of, area in kinds
     )
     return ranking_plot(roc, recall, float(first.is_positive.mean()), level=options.level)
 
 
 def _calibration(results: Results, comparison: Comparison) -> Figure:
     """Draw the probabilities of the best configuration's first run, as they are and calibrated."""
-    run, level = _configuration(results, comparison.leader).runs[0], comparison.level
-    assert run.test is not None
+    leader, level = comparison.leader.name, comparison.level
+    run = results.configuration(leader).runs[0]
     drawn = {"as trained": reliability(run.test, level=level)}
     if run.validation is not None:
         calibrated = with_temperature(run.test, fit_temperature(run.validation))
         drawn["calibrated on validation records"] = reliability(calibrated, level=level)
-    title = f"{comparison.leader.name}, repetition {run.record.repetition}"
+    title = f"{leader}, repetition {run.record.repetition}"
     return reliability_plot(drawn, title=title, level=level)
-
-
-def _configuration(results: Results, one: Standing) -> Configuration:
-    (found,) = (each for each in results.configurations if each.name == one.name)
-    return found

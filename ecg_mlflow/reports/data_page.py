@@ -10,10 +10,10 @@ import numpy as np
 
 from ecg_mlflow.records.label_sets import split_label
 from ecg_mlflow.records.snomed import abbreviated, in_words
-from ecg_mlflow.reports.data_summary import CorpusSummary
+from ecg_mlflow.reports.data_summary import CorpusSummary, spans_of
 from ecg_mlflow.reports.figures.counts import bar_chart, histogram
 from ecg_mlflow.reports.figures.ecg_paper import draw_record
-from ecg_mlflow.reports.html import Picture, Table, render_page
+from ecg_mlflow.reports.html import Picture, Table, render
 from ecg_mlflow.tracking.run_log import csv_text
 
 #: Classes that an example is drawn of: a page of more is slow to open.
@@ -25,24 +25,31 @@ _EXAMPLE_S = 10.0
 
 def data_page(summary: CorpusSummary) -> str:
     """Return the page: classes, lengths, leads, an example of each class, copies, bad records."""
-    lengths = None
+    corpus, labels, lengths = summary.corpus, None, None
     if np.ptp(summary.seconds) > 0:
         lengths = Picture.of(histogram(summary.seconds, "length in s", title="Lengths"), "Lengths")
+    if summary.several:
+        rows = [
+            {"label": name, "in short": abbreviated(name), "records": n, "share": n / len(corpus)}
+            for name, n in summary.labels.items()
+        ]
+        labels = Table(rows[:MOST_ROWS])
+    frequencies = [{"sampled at": f"{fs:g} Hz", "records": n} for fs, n in summary.fs.items()]
     leads = [{"leads": ", ".join(names), "records": n} for names, n in summary.leads.items()]
-    return render_page(
+    return render(
         "data.html",
-        f"Recordings of {summary.corpus.source}",
+        title=f"Recordings of {corpus.source}",
         summary=summary,
-        facts=_facts(summary),
+        corpus=corpus,
+        spans=spans_of(summary.seconds),
         classes=_classes(summary),
-        labels=_labels(summary),
+        labels=labels,
         lengths=lengths,
-        frequencies=Table(
-            [{"sampled at": f"{k:g} Hz", "records": n} for k, n in summary.fs.items()]
-        ),
+        frequencies=Table(frequencies),
         leads=Table(leads[:MOST_ROWS]),
         examples=[_example(summary, name) for name in list(summary.diagnoses)[:MOST_EXAMPLES]],
         problems=_problems(summary),
+        most_rows=MOST_ROWS,
     )
 
 
@@ -62,36 +69,11 @@ def records_table(summary: CorpusSummary) -> str:
     )
 
 
-def _facts(summary: CorpusSummary) -> list[str]:
-    corpus, seconds = summary.corpus, summary.seconds
-    several = f"; {summary.several:,} records have several" if summary.several else ""
-    return [
-        f"{len(corpus):,} usable records of {seconds.min():.1f} to {seconds.max():.1f} s, median "
-        f"{np.median(seconds):.1f} s, {seconds.sum() / 3600:.1f} hours in all.",
-        f"{len(summary.diagnoses)} classes{several}.",
-        *([f"{len(summary.patients):,} patients."] if summary.patients else []),
-        f"{len(corpus.bad):,} records can't be used, {len(summary.faults):,} have faulty leads, "
-        f"{sum(len(group.records) for group in summary.copies):,} are exact copies of each other.",
-        f"Digest of the content: {corpus.digest}",
-    ]
-
-
 def _classes(summary: CorpusSummary) -> Picture:
     counts = {in_words(name): n for name, n in summary.diagnoses.items()}
     note = f"A record with several counts for each of them; {len(summary.corpus):,} records."
     figure = bar_chart(counts, title="Records of each class", note=note * bool(summary.several))
     return Picture.of(figure, "Records of each class")
-
-
-def _labels(summary: CorpusSummary) -> Table | None:
-    if not summary.several:
-        return None
-    total = len(summary.corpus)
-    rows = [
-        {"label": name, "in short": abbreviated(name), "records": n, "share": n / total}
-        for name, n in summary.labels.items()
-    ]
-    return Table(rows[:MOST_ROWS])
 
 
 def _example(summary: CorpusSummary, name: str) -> Picture:
@@ -126,4 +108,4 @@ def _problems(summary: CorpusSummary) -> Mapping[str, Table]:
         for group in summary.copies
     ]
     named = {"Records that can't be used": bad, "Faulty leads": faults, "Exact copies": copies}
-    return {heading: Table.cut(rows, MOST_ROWS) for heading, rows in named.items()}
+    return {heading: Table(rows) for heading, rows in named.items()}

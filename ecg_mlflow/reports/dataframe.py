@@ -100,14 +100,12 @@ def load_results(
     found = read_study(client, study)
     runs = _chosen(found, status)
     names = _metric_names(found, metrics, final)
-    if final:
-        columns = _run_columns(found, runs, np.ones(len(runs), np.int64))
-        for name in names:
-            values = [run.metrics.get(name, math.nan) for run in runs]
-            columns[name] = np.array(values, _dtype(name))
-        return pd.DataFrame(columns, copy=False)
-    traces = read_traces(client, runs, names)
-    return pd.DataFrame(_curves(found, runs, traces, names, every), copy=False)
+    frame = _run_frame(found, runs)
+    if not final:
+        return _with_curves(frame, read_traces(client, runs, names), names, every)
+    for name in names:
+        frame[name] = np.array([run.metrics.get(name, math.nan) for run in runs], _dtype(name))
+    return frame
 
 
 def _chosen(found: StoredStudy, status: str | Iterable[str] | None) -> list[StoredRun]:
@@ -122,7 +120,8 @@ def _chosen(found: StoredStudy, status: str | Iterable[str] | None) -> list[Stor
 
 def _metric_names(found: StoredStudy, metrics: Iterable[str] | None, final: bool) -> list[str]:
     """Return the names of the metrics that are wanted, the loss first."""
-    known = sorted({name for run in found.runs for name in run.metrics}, key=_loss_first)
+    known = sorted({name for run in found.runs for name in run.metrics})
+    known.sort(key=lambda name: name != LOSS)
     if metrics is None:
         return [name for name in known if final or not name.startswith(_NO_CURVES)]
     wanted = [metrics] if isinstance(metrics, str) else list(dict.fromkeys(metrics))
@@ -135,26 +134,15 @@ def _metric_names(found: StoredStudy, metrics: Iterable[str] | None, final: bool
     return wanted
 
 
-def _loss_first(name: str) -> tuple[bool, str]:
-    return name != LOSS, name
-
-
-def _curves(
-    found: StoredStudy,
-    runs: Sequence[StoredRun],
-    traces: Sequence[RunTrace],
-    names: Sequence[str],
-    every: int,
-) -> dict[str, Any]:
-    """Return the columns of a frame with a row for each iteration."""
+def _with_curves(
+    runs: pd.DataFrame, traces: Sequence[RunTrace], names: Sequence[str], every: int
+) -> pd.DataFrame:
+    """Repeat each run's row for its iterations, and add these and the metrics."""
     rows = [_iterations(trace, every) for trace in traces]
-    lengths = np.array([len(one) for one in rows], np.int64)
-    columns = _run_columns(found, runs, lengths)
-    columns["iteration"] = np.concatenate([np.empty(0, np.int32), *rows])
-    total = int(lengths.sum())
-    for name in names:
-        columns[name] = np.full(total, np.nan, _dtype(name))
-    ends = np.cumsum(lengths)
+    lengths = [len(one) for one in rows]
+    frame = runs.iloc[np.repeat(np.arange(len(runs)), lengths)].reset_index(drop=True)
+    columns = {name: np.full(len(frame), np.nan, _dtype(name)) for name in names}
+    ends = np.cumsum(lengths, dtype=np.int64)
     for trace, iterations, end in zip(traces, rows, ends.tolist(), strict=True):
         begin = end - len(iterations)
         if len(trace.losses):
@@ -163,7 +151,9 @@ def _curves(
         places = begin + np.searchsorted(iterations, trace.iterations)
         for name, values in trace.metrics.items():
             columns[name][places] = values
-    return columns
+    iterations = np.concatenate([np.empty(0, np.int32), *rows])
+    whole: dict[Any, Any] = {**dict(frame.items()), "iteration": iterations, **columns}
+    return pd.DataFrame(whole, copy=False)
 
 
 def _iterations(trace: RunTrace, every: int) -> npt.NDArray[np.int32]:
@@ -179,50 +169,29 @@ def _dtype(metric: str) -> type[np.floating[Any]]:
     return np.float32 if metric == LOSS else np.float64
 
 
-def _run_columns(
-    found: StoredStudy, runs: Sequence[StoredRun], lengths: npt.NDArray[np.int64]
-) -> dict[str, Any]:
+def _run_frame(found: StoredStudy, runs: Sequence[StoredRun]) -> pd.DataFrame:
     """Return the columns that have one value for each run.
 
-    Parameters
-    ----------
-    found
-        The study: its options and their values in the grid's order, numbers in rising order where
-        a sampler chooses them.
-    runs
-        Those that get rows.
-    lengths
-        How many, of shape ``(n_runs,)``.
-
-    Returns
-    -------
-    Each of shape ``(n_rows,)``: options and texts as categoricals, numbers as int32.
+    Options and texts are categoricals: options in the grid's order, numbers in rising order where a
+    sampler chooses them.
     """
     columns: dict[str, Any] = {}
     metrics = {name for run in found.runs for name in run.metrics}
     for name, aliases in _option_values(found).items():
         numbers = _as_numbers(aliases)
         known: Mapping[str, object] = dict(zip(aliases, numbers or aliases, strict=True))
-        categories: Sequence[object] = numbers or aliases
+        categories: Any = numbers or aliases
         if numbers and not found.planned:
             categories = sorted(numbers)
-        values = [known.get(run.options.get(name, "")) for run in runs]
         column = f"option_{name}" if name in COLUMNS or name in metrics else name
-        columns[column] = _categorical(values, categories, lengths)
+        values: Any = [known.get(run.options.get(name, "")) for run in runs]
+        columns[column] = pd.Categorical(values, categories)
     for name in ("config", "repetition"):
-        each = np.array([getattr(run, name) for run in runs], np.int32)
-        columns[name] = np.repeat(each, lengths)
+        columns[name] = np.array([getattr(run, name) for run in runs], np.int32)
     run_ids = [run.run_id for run in runs]
-    columns["run"] = _categorical(run_ids, run_ids, lengths)
-    columns["status"] = _categorical([run.shown_status for run in runs], STATUSES, lengths)
-    return columns
-
-
-def _categorical(values: Sequence[object], categories: Any, lengths: npt.NDArray[np.int64]) -> Any:
-    """Repeat each value so many times; a value that is no category is missing."""
-    places = {category: code for code, category in enumerate(categories)}
-    codes = np.array([places.get(value, -1) for value in values], np.int32)
-    return pd.Categorical.from_codes(np.repeat(codes, lengths), pd.Index(categories))
+    columns["run"] = pd.Categorical(run_ids, run_ids)
+    columns["status"] = pd.Categorical([run.shown_status for run in runs], STATUSES)
+    return pd.DataFrame(columns)
 
 
 def _option_values(found: StoredStudy) -> dict[str, list[str]]:

@@ -15,10 +15,10 @@ from ecg_mlflow.records.catalogue import HEADERS, located
 from ecg_mlflow.records.labels import read_groups
 from ecg_mlflow.records.sources import load_groups
 from ecg_mlflow.reports.figures import draw_ecg, subgroup_plot
-from ecg_mlflow.reports.html import Picture, Table, render_page
+from ecg_mlflow.reports.html import Picture, Table, render
 from ecg_mlflow.reports.importance import Viewer, open_viewer
 from ecg_mlflow.reports.options import ComparisonOptions
-from ecg_mlflow.reports.report_files import PAGE, page_location, report_folder
+from ecg_mlflow.reports.report_files import PAGE, log_report
 from ecg_mlflow.reports.study_corpus import DataLocation, open_study_corpus
 from ecg_mlflow.reports.study_results import read_results
 from ecg_mlflow.reports.winner import choose_run
@@ -71,7 +71,6 @@ def analyse_errors(
     options = options.with_metric(results.usual_metric)
     choice = choose_run(results, options, run_id)
     study, run, test = results.studies[0], choice.run, choice.run.test
-    assert test is not None
     corpus = open_study_corpus(study.plan, study.request, location)
     worst = worst_errors(test, n_worst)
     with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as scratch:
@@ -85,27 +84,24 @@ def analyse_errors(
     group_rows = [one.cells() for one in flat]
     picture = _group_picture(flat, test, options) if flat else None
     summary = f"{choice}: {_summary(test)}"
-    page = render_page(
+    page = render(
         "errors.html",
-        f"Errors of {choice.configuration.name}, repetition {run.record.repetition}",
+        title=f"Errors of {choice.configuration.name}, repetition {run.record.repetition}",
         summary=summary,
         strips=list(strips.values()),
         explained=viewer is not None,
         groups=Table(group_rows) if flat else None,
         groups_picture=picture,
     )
-    with report_folder(client, run.record.run_id, FOLDER, output) as folder:
-        (folder / "records.csv").write_text(csv_text(_records_table(test)), "utf-8")
-        (folder / PAGE).write_text(page, "utf-8")
-        (folder / "strips").mkdir()
-        for file, strip in strips.items():
-            (folder / "strips" / f"{file}.png").write_bytes(strip.data)
-        if picture is not None:
-            (folder / "groups.csv").write_text(csv_text(as_columns(group_rows)), "utf-8")
-            (folder / "groups.png").write_bytes(picture.data)
+    files: dict[str, str | bytes] = {"records.csv": csv_text(_records_table(test)), PAGE: page}
+    files |= {f"strips/{file}.png": strip.data for file, strip in strips.items()}
+    if picture is not None:
+        files["groups.csv"] = csv_text(as_columns(group_rows))
+        files["groups.png"] = picture.data
     lines = [summary, *(f"  {_in_short(test, row)}" for row in worst.tolist())]
     lines += [f"by {column}: {len(found)} groups" for column, found in tables.items()]
-    return "\n".join([*lines, f"report: {page_location(run.record.run_id, FOLDER, output)}"])
+    page_at = log_report(client, run.record.run_id, FOLDER, files, output)
+    return "\n".join([*lines, f"report: {page_at}"])
 
 
 def worst_errors(predictions: Predictions, n: int) -> npt.NDArray[np.int64]:

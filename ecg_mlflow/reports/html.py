@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -21,26 +21,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def render_page(template: str, title: str, **context: Any) -> str:
-    """Return a whole HTML page; all texts are escaped.
+def render(template: str, **context: Any) -> str:
+    """Return a whole page, or a text; in HTML all texts are escaped.
 
     Parameters
     ----------
     template
         Name of a file in ``templates``.
-    title
-        Of the page.
     **context
         What the template names.
     """
     environment = Environment(
         loader=PackageLoader("ecg_mlflow.reports"),
-        autoescape=True,
+        autoescape=template.endswith(".html"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(title=title, **context).lstrip()
+    return environment.get_template(template).render(context).strip()
 
 
 @dataclass(frozen=True)
@@ -73,15 +71,6 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of a table as it is shown."""
-
-    name: str
-    texts: Sequence[str]
-    is_numeric: bool
-
-
-@dataclass(frozen=True)
 class Table:
     """A table.
 
@@ -92,28 +81,21 @@ class Table:
     columns
         Their order, or some of them; by default all, as the rows name them.
     highlight
-        Numbers of the rows that stand out, from 0.
-    n_more
-        How many rows were left out.
+        For each row whether it stands out; by default none does.
     """
 
     rows: Sequence[Mapping[str, Any]]
     columns: Sequence[str] | None = None
-    highlight: Collection[int] = ()
-    n_more: int = 0
-
-    @classmethod
-    def cut(cls, rows: Sequence[Mapping[str, Any]], most: int) -> Table:
-        """Keep the first rows, so many at most."""
-        return cls(rows[:most], n_more=max(len(rows) - most, 0))
+    highlight: Sequence[bool] = ()
 
     @property
-    def shown(self) -> list[Column]:
-        """The columns."""
+    def shown(self) -> list[dict[str, Any]]:
+        """Of each column its name, its texts, and whether it has nothing but numbers."""
         names = self.columns or list(dict.fromkeys(name for row in self.rows for name in row))
         values = {name: [row.get(name) for row in self.rows] for name in names}
         return [
-            Column(name, column_texts(found), _is_numeric(found)) for name, found in values.items()
+            {"name": name, "texts": column_texts(found), "is_numeric": _is_numeric(found)}
+            for name, found in values.items()
         ]
 
 

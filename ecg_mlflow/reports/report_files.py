@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,16 +17,21 @@ if TYPE_CHECKING:
 PAGE = "report.html"
 
 
-@contextmanager
-def report_folder(
-    client: MlflowClient, run_id: str, folder: str, output: Path | None
-) -> Iterator[Path]:
-    """Give an empty folder to write a report into; it is logged when the block ends well.
+def log_report(
+    client: MlflowClient,
+    run_id: str,
+    folder: str,
+    files: Mapping[str, str | bytes],
+    output: Path | None,
+) -> str:
+    """Write a report's files, and return where its page is.
 
     Parameters
     ----------
     client, run_id, folder
         The run, and the folder of its artifacts.
+    files
+        Their contents, by their names.
     output
         A folder on this machine that gets a copy of all; None for none.
 
@@ -37,15 +41,11 @@ def report_folder(
         If the store, or the folder, doesn't take it.
     """
     with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as scratch:
-        yield Path(scratch)
-        if output is not None:
-            for file in sorted(Path(scratch).rglob("*")):
-                if file.is_file():
-                    write_output(output / file.relative_to(scratch), file.read_bytes())
+        for place in [Path(scratch), *([output] if output else [])]:
+            for name, content in files.items():
+                write_output(
+                    place / name, content.encode() if isinstance(content, str) else content
+                )
         with store_errors(f"write {folder} of run {run_id}"):
             client.log_artifacts(run_id, scratch, folder)
-
-
-def page_location(run_id: str, folder: str, output: Path | None) -> str:
-    """Say where the page of a report is."""
     return str(output / PAGE) if output else f"artifact {folder}/{PAGE} of run {run_id}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,32 +25,15 @@ from ecg_mlflow.reports.figures.ecg_paper import draw_record
 _ENDINGS = (".hea", ".edf", ".EDF")
 
 
-@dataclass(frozen=True)
-class View:
-    """The part of a recording that is drawn.
-
-    Attributes
-    ----------
-    start_s, seconds
-        Where it begins and how long it is, in s; None for all the rest.
-    leads
-        Names of leads; empty for all.
-    layout
-        See `draw_record`.
-    """
-
-    start_s: float = 0.0
-    seconds: float | None = None
-    leads: tuple[str, ...] = ()
-    layout: str | None = None
-
-
 def show_record(
     name: str,
     *,
     data: str | None = None,
     labels: str | None = None,
-    view: View | None = None,
+    start_s: float = 0.0,
+    seconds: float | None = None,
+    leads: Sequence[str] = (),
+    layout: str | None = None,
     out: Path | None = None,
 ) -> str:
     """Draw a recording into a PNG file, and describe it.
@@ -63,8 +46,12 @@ def show_record(
         A folder, a glob, or a word such as ``demo12``, as for `load_corpus`.
     labels
         A label file, or ``headers``; by default the file beside the record, or its header.
-    view
-        Which part is drawn.
+    start_s, seconds
+        Where the part that is drawn begins and how long it is, in s; None for all the rest.
+    leads
+        Names of those that are drawn; empty for all.
+    layout
+        See `draw_record`.
     out
         The picture; by default the record's name with ``.png`` in the current folder.
 
@@ -82,9 +69,9 @@ def show_record(
     path, root = find_record(name, data)
     digital = read_digital(path, keep_invalid=True)
     label = _label(path, root, labels, digital)
-    view = view or View()
     whole = Record(digital.id, digital.millivolts(), digital.fs, digital.leads, label)
-    figure = draw_record(_part(whole, view), start_s=view.start_s, layout=view.layout)
+    part = _part(whole, start_s, seconds, leads)
+    figure = draw_record(part, start_s=start_s, layout=layout)
     target = out or Path(f"{digital.id}.png")
     write_output(target, png(figure))
     return "\n".join([*describe_record(path, digital, label), f"picture:  {target}"])
@@ -174,7 +161,7 @@ def _label(path: Path, root: Path, labels: str | None, record: DigitalRecord) ->
         return None
 
 
-def _part(record: Record, view: View) -> Record:
+def _part(record: Record, start_s: float, seconds: float | None, leads: Sequence[str]) -> Record:
     """Cut out the part that is drawn.
 
     Raises
@@ -183,31 +170,24 @@ def _part(record: Record, view: View) -> Record:
         If the record has no such part or lead.
     """
     n_samples = len(record.signal)
-    first = round(view.start_s * record.fs)
-    if view.seconds is not None and not view.seconds > 0:
-        raise RecordError(f"{view.seconds:g} s of record {record.id} show nothing: give more")
+    first = round(start_s * record.fs)
+    if seconds is not None and not seconds > 0:
+        raise RecordError(f"{seconds:g} s of record {record.id} show nothing: give more")
     if first >= n_samples:
         raise RecordError(
             f"record {record.id} is {n_samples / record.fs:.1f} s long; there is nothing to show "
-            f"from {view.start_s:g} s on"
+            f"from {start_s:g} s on"
         )
-    length = n_samples if view.seconds is None else max(1, round(view.seconds * record.fs))
-    columns = _columns(record, view.leads)
+    length = n_samples if seconds is None else max(1, round(seconds * record.fs))
+    places = {lead.casefold(): place for place, lead in enumerate(record.leads)}
+    if missing := [lead for lead in leads if lead.casefold() not in places]:
+        raise RecordError(
+            f"record {record.id} has no lead {', '.join(map(repr, missing))}; its leads are "
+            f"{', '.join(record.leads)}"
+        )
+    columns = [places[lead.casefold()] for lead in leads] or list(range(len(record.leads)))
     return replace(
         record,
         signal=record.signal[first : first + length, columns],
         leads=tuple(record.leads[column] for column in columns),
     )
-
-
-def _columns(record: Record, leads: Sequence[str]) -> list[int]:
-    if not leads:
-        return list(range(len(record.leads)))
-    places = {lead.casefold(): place for place, lead in enumerate(record.leads)}
-    missing = [lead for lead in leads if lead.casefold() not in places]
-    if missing:
-        raise RecordError(
-            f"record {record.id} has no lead {', '.join(map(repr, missing))}; its leads are "
-            f"{', '.join(record.leads)}"
-        )
-    return [places[lead.casefold()] for lead in leads]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,28 +81,14 @@ def open_study_corpus(
     return found
 
 
-@dataclass(frozen=True)
-class SeenRecords:
-    """Which recordings a network was trained on, or its threshold chosen by.
+def seen_digests(plan: Mapping[str, Any], corpus: Corpus) -> list[str]:
+    """Return the digests of all records of a study but its test records, in order.
 
-    Attributes
-    ----------
-    digests
-        Of their signals: they hold for a copy under another name too.
-    shortest_s
-        Duration of the shortest one, in seconds.
+    Its networks were trained on them, or their thresholds chosen by them. Digests hold for a copy
+    under another name too.
     """
-
-    digests: frozenset[str]
-    shortest_s: float
-
-    @classmethod
-    def of_study(cls, plan: Mapping[str, Any], corpus: Corpus) -> SeenRecords:
-        """Find all records of a study but its test records."""
-        names = (name for side, part in plan["split"].items() if side != TEST for name in part)
-        rows = [corpus.index(name) for name in names]
-        durations = corpus.n_samples[rows] / corpus.fs[rows]
-        return cls(frozenset(record_digests(corpus, rows)), float(durations.min()))
+    names = (name for side, part in plan["split"].items() if side != TEST for name in part)
+    return sorted(set(record_digests(corpus, [corpus.index(name) for name in names])))
 
 
 def record_digests(corpus: Corpus, rows: Iterable[int]) -> list[str]:
@@ -113,6 +99,6 @@ def record_digests(corpus: Corpus, rows: Iterable[int]) -> list[str]:
     ]
 
 
-def unseen(corpus: Corpus, rows: npt.NDArray[np.int64], seen: frozenset[str]) -> npt.NDArray[Any]:
+def unseen(corpus: Corpus, rows: npt.NDArray[np.int64], seen: Collection[str]) -> npt.NDArray[Any]:
     """Tell which records a network was not trained on, ``(n_records,)`` bool."""
     return np.array([digest not in seen for digest in record_digests(corpus, rows)], dtype=bool)

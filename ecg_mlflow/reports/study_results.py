@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.records.splits import VALIDATION
+from ecg_mlflow.records.splits import TEST, VALIDATION
 from ecg_mlflow.stats.comparison import Candidate
 from ecg_mlflow.stats.predictions import Predictions
 from ecg_mlflow.stats.scores import objective_of
@@ -28,7 +29,7 @@ BEST, LAST = "best", "last"
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """One finished run.
+    """One finished run that was scored on the test records.
 
     Attributes
     ----------
@@ -37,23 +38,24 @@ class TrainedRun:
     weights
         Which of its weights are compared: ``best`` or ``last``.
     test, validation
-        Their predictions, by the records' names; None where the run has none.
+        Their predictions, by the records' names; None where there are no validation records.
     """
 
     record: StoredRun
     weights: str
-    test: Predictions | None
+    test: Predictions
     validation: Predictions | None
 
     @property
     def is_multilabel(self) -> bool:
         """Whether its records may be of several classes."""
-        return is_multilabel_run(self.record)
+        return self.test.is_multilabel
 
-
-def is_multilabel_run(child: StoredRun) -> bool:
-    """Tell whether a run's records may be of several classes."""
-    return child.params.get("multilabel") == "True"
+    def predictions(self, side: str) -> Predictions:
+        """Return its predictions of the test or of the validation records, which there are."""
+        found = self.validation if side == VALIDATION else self.test
+        assert found is not None
+        return found
 
 
 @dataclass(frozen=True)
@@ -64,36 +66,18 @@ class Configuration:
     ----------
     name
         Its options by their aliases, after its study's name where several are compared.
-    options
-        The aliases.
-    study
-        Its study.
     runs
         In the order of their repetitions.
     """
 
     name: str
-    options: Mapping[str, str]
-    study: StoredStudy
     runs: tuple[TrainedRun, ...]
 
-    @property
-    def tests(self) -> list[Predictions]:
-        """Predictions of the test records by each run that has some."""
-        return [run.test for run in self.runs if run.test is not None]
-
-    def candidate(self, side: str) -> Candidate | None:
-        """Return its predictions of one side's records; None if a run has none of them."""
-        found = [run.validation if side == VALIDATION else run.test for run in self.runs]
-        predictions = tuple(one for one in found if one is not None)
-        if len(predictions) < len(found):
-            return None
-        return Candidate(
-            self.name,
-            predictions,
-            self._median("trainable_parameters"),
-            self._median("system/ms_per_record"),
-        )
+    def candidate(self, side: str) -> Candidate:
+        """Return its predictions of one side's records."""
+        predictions = tuple(run.predictions(side) for run in self.runs)
+        costs = (self._median(name) for name in ("trainable_parameters", "system/ms_per_record"))
+        return Candidate(self.name, predictions, *costs)
 
     def _median(self, metric: str) -> float | None:
         found = [run.record.metrics[metric] for run in self.runs if metric in run.record.metrics]
@@ -127,6 +111,10 @@ class Results:
         """What "best" has meant in these studies."""
         return objective_of(self.configurations[0].runs[0].is_multilabel)
 
+    def configuration(self, name: str) -> Configuration:
+        """Return the one of that name."""
+        return next(one for one in self.configurations if one.name == name)
+
 
 def read_results(client: MlflowClient, names: Sequence[str]) -> Results:
     """Read finished studies.
@@ -145,10 +133,8 @@ def read_results(client: MlflowClient, names: Sequence[str]) -> Results:
     """
     studies = tuple(read_study(client, name) for name in names)
     notes: list[str] = []
-    configurations = [
-        one for study in studies for one in _configurations(client, study, len(studies) > 1, notes)
-    ]
-    kept = _same_test_records(configurations, notes)
+    found = [_configurations(client, study, len(studies) > 1, notes) for study in studies]
+    kept = _same_test_records([each for each in found if each], notes)
     if not kept:
         raise TrackingError(
             "nothing to compare: no finished run of "
@@ -156,7 +142,7 @@ def read_results(client: MlflowClient, names: Sequence[str]) -> Results:
             + " has predictions of test records; has the study ended?"
         )
     validated = all(run.validation is not None for one in kept for run in one.runs)
-    return Results(studies, tuple(kept), VALIDATION if validated else "test", tuple(notes))
+    return Results(studies, tuple(kept), VALIDATION if validated else TEST, tuple(notes))
 
 
 def _configurations(
@@ -176,19 +162,18 @@ def _configurations(
     tables = read_tables(client, wanted)
     groups: dict[tuple[tuple[str, str], ...], list[TrainedRun]] = {}
     for child in study.finished:
+        runs = groups.setdefault(tuple(child.options.items()), [])
         test, validated = (
             _predictions(tables[child.artifact_uri, file], child) for file in files[child.run_id]
         )
-        run = TrainedRun(child, weights[child.run_id], test, validated)
-        groups.setdefault(tuple(child.options.items()), []).append(run)
+        if test is not None:
+            runs.append(TrainedRun(child, weights[child.run_id], test, validated))
     found = []
     for options, runs in groups.items():
         name = ", ".join(f"{key} {value}" for key, value in options) or "(no options)"
-        if several:
-            name = f"{study.name}: {name}"
-        scored = sorted((one for one in runs if one.test), key=lambda one: one.record.repetition)
-        if scored:
-            found.append(Configuration(name, dict(options), study, tuple(scored)))
+        runs.sort(key=lambda run: run.record.repetition)
+        if runs:
+            found.append(Configuration(f"{study.name}: {name}" if several else name, tuple(runs)))
     if len(found) < len(groups):
         notes.append(
             f"{len(groups) - len(found)} configurations of {study.name} have no predictions of the "
@@ -200,27 +185,24 @@ def _configurations(
 def _predictions(table: Mapping[str, Sequence[Any]] | None, child: StoredRun) -> Predictions | None:
     if table is None:
         return None
-    found = Predictions.from_columns(
-        table, child.params["positive"], multilabel=is_multilabel_run(child)
-    )
-    return found.sorted()
+    multilabel = child.params.get("multilabel") == "True"
+    return Predictions.from_columns(table, child.params["positive"], multilabel=multilabel).sorted()
 
 
 def _same_test_records(
-    configurations: Sequence[Configuration], notes: list[str]
+    studies: Sequence[Sequence[Configuration]], notes: list[str]
 ) -> list[Configuration]:
     """Keep the configurations that were tested on what most of the first study was tested on."""
-    digests = Counter(
-        one.runs[0].record.datasets.get("test", "")
-        for one in configurations
-        if one.study is configurations[0].study
-    )
-    if not digests:
+    if not studies:
         return []
-    ((wanted, _),) = digests.most_common(1)
+
+    def digest(run: TrainedRun) -> str:
+        return run.record.datasets.get(TEST, "")
+
+    ((wanted, _),) = Counter(digest(one.runs[0]) for one in studies[0]).most_common(1)
     kept = []
-    for one in configurations:
-        other = {run.record.datasets.get("test", "") for run in one.runs} - {wanted}
+    for one in chain.from_iterable(studies):
+        other = {digest(run) for run in one.runs} - {wanted}
         if other:
             notes.append(
                 f"{one.name} is not compared: its test records are other ones (digest "

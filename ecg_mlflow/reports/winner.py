@@ -59,24 +59,22 @@ def choose_run(results: Results, options: ComparisonOptions, run_id: str | None 
     PredictionsError
         If the metric isn't one of these predictions'.
     """
-    everything = tuple(test for one in results.configurations for test in one.tests)
+    everything = tuple(run.test for one in results.configurations for run in one.runs)
     if run_id is not None:
         # Whoever chooses by hand has seen all test figures in the UI.
         return Choice(*_of_run(results, run_id), "chosen by hand", everything)
-    validated = results.side == VALIDATION
     comparison = compare_side(results, results.side, options)
-    best = winner(comparison, options.rule)
-    (configuration,) = (one for one in results.configurations if one.name == best.name)
+    configuration = results.configuration(winner(comparison, options.rule).name)
     sign = 1 if higher_is_better(options.metric) else -1
 
     def merit(run: TrainedRun) -> float:
-        predictions = run.validation if validated else run.test
-        assert predictions is not None
-        return sign * predictions.metrics.get(options.metric, -float("inf") * sign)
+        value = run.predictions(results.side).metrics.get(options.metric)
+        return -float("inf") if value is None else sign * value
 
     run = max(configuration.runs, key=merit)
     how = f"{RULES[options.rule]} of {options.metric} on {results.side} records"
-    return Choice(configuration, run, how, () if validated else everything)
+    seen = () if results.side == VALIDATION else everything
+    return Choice(configuration, run, how, seen)
 
 
 def _of_run(results: Results, run_id: str) -> tuple[Configuration, TrainedRun]:

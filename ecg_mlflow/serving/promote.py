@@ -128,7 +128,6 @@ def _reproduced(client: MlflowClient, served: ServedModel, corpus: Corpus) -> Ch
         If the answers differ.
     """
     logged = served.choice.run.test
-    assert logged is not None
     rows = np.array([corpus.index(name) for name in logged.records], dtype=np.int64)
     with open_model(client, served.source) as model:
         answers = classify(model.predict, corpus, rows, logged.classes, "the model")

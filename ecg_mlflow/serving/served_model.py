@@ -13,7 +13,7 @@ import numpy as np
 from ecg_mlflow.errors import PromotionError
 from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.records.splits import TEST
-from ecg_mlflow.reports.study_corpus import SeenRecords
+from ecg_mlflow.reports.study_corpus import seen_digests
 from ecg_mlflow.reports.study_results import TrainedRun
 from ecg_mlflow.reports.winner import Choice
 from ecg_mlflow.serving.manifest import Manifest
@@ -86,9 +86,8 @@ def log_served_model(
     trained_on = {
         "study": study.run_id,
         "run": run.record.run_id,
-        "digests": sorted(SeenRecords.of_study(study.plan, corpus).digests),
+        "digests": seen_digests(study.plan, corpus),
     }
-    assert run.test is not None
     example = corpus.record(corpus.index(run.test.records[0]))
     with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as folder:
         network = fetch_network(client, run.record.run_id, run.weights, Path(folder))

@@ -52,7 +52,7 @@ def configuration(name: str, extra: float, parameters: float) -> Configuration:
             configuration={"repetition": repetition},
         )
         runs.append(TrainedRun(child, "best", test, validation))
-    return Configuration(name, {}, STUDY, tuple(runs))
+    return Configuration(name, tuple(runs))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_the_report_is_logged_and_copied(results, tmp_path, monkeypatch):
     table = pd.read_csv(logged / "configurations.csv").set_index("configuration")
     for one in results.configurations:
         row = table.loc[one.name]
-        assert row["f1"] == pytest.approx(np.mean([run.metrics["f1"] for run in one.tests]))
+        assert row["f1"] == pytest.approx(np.mean([run.test.metrics["f1"] for run in one.runs]))
         assert row["f1_repetitions_low"] < row["f1"] < row["f1_repetitions_high"]
         assert row["f1_low"] < row["f1"] < row["f1_high"]
     assert table["as_good_as_the_best"].tolist() == [True, True, False]

@@ -6,6 +6,7 @@ import base64
 import re
 from html.parser import HTMLParser
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from comparisons import comparison_of, standing
 from jinja2 import UndefinedError
 
 from ecg_mlflow.reports.figures import interval_plot
-from ecg_mlflow.reports.html import Picture, Table, column_texts, render_page
+from ecg_mlflow.reports.html import Picture, Table, column_texts, render
 
 EMPTY = {"meta", "img"}
 EVIL = '<script>alert("1")</script> & <b>'
@@ -61,9 +62,9 @@ ROWS = [
 
 
 def comparison_page(picture, table) -> str:
-    return render_page(
+    return render(
         "comparison.html",
-        EVIL,
+        title=EVIL,
         conclusions=[EVIL],
         notes=["mind " + EVIL],
         configurations=table,
@@ -72,9 +73,9 @@ def comparison_page(picture, table) -> str:
 
 
 def errors_page(picture, table) -> str:
-    return render_page(
+    return render(
         "errors.html",
-        EVIL,
+        title=EVIL,
         summary=EVIL,
         strips=[picture],
         explained=True,
@@ -84,19 +85,25 @@ def errors_page(picture, table) -> str:
 
 
 def corpus_page(picture, table) -> str:
-    summary = SimpleNamespace(diagnoses={"A": 1}, seconds=[1.0], n_checked=3, corpus=[0] * 4)
-    return render_page(
+    corpus = MagicMock(bad=[], digest=EVIL)
+    corpus.__len__.return_value = 4
+    summary = SimpleNamespace(
+        diagnoses={"A": 1}, several=0, patients={}, faults={}, copies=[], n_checked=3
+    )
+    return render(
         "data.html",
-        EVIL,
+        title=EVIL,
         summary=summary,
-        facts=[EVIL],
+        corpus=corpus,
+        spans=(1.0, 2.0, 1.5, 1.0),
         classes=picture,
         labels=table,
         lengths=picture,
         frequencies=table,
         leads=table,
         examples=[picture],
-        problems={EVIL: Table.cut([{"name": EVIL}] * 3, 2)},
+        problems={EVIL: Table([{"name": EVIL}] * 3)},
+        most_rows=2,
     )
 
 
@@ -118,16 +125,13 @@ def test_pages_are_well_formed_escaped_and_need_nothing_beside_them(page_of, pic
         assert image["src"].startswith("data:image/png;base64,")
 
 
-def test_notes_stand_out(picture):
+def test_notes_stand_out_and_long_tables_are_cut(picture):
     parsed = Page(comparison_page(picture, Table(ROWS)))
     assert [attrs.get("class") for attrs in parsed.attributes("p")] == [None, "note"]
-
-
-def test_long_tables_are_cut(picture):
     parsed = Page(corpus_page(picture, Table(ROWS)))
     assert parsed.texts("h2")[-1] == EVIL
+    assert parsed.texts("td")[-2:] == [EVIL, EVIL]
     assert "... and 1 more" in parsed.texts("p")
-    assert (Table.cut(ROWS, 5).n_more, len(Table.cut(ROWS, 1).rows)) == (0, 1)
 
 
 def test_pictures_are_the_figures_at_their_size(picture):
@@ -139,24 +143,18 @@ def test_pictures_are_the_figures_at_their_size(picture):
 
 
 def test_tables_align_numbers_and_highlight_rows(picture):
-    parsed = Page(comparison_page(picture, Table(ROWS, highlight={1})))
+    parsed = Page(comparison_page(picture, Table(ROWS, highlight=[False, True])))
     assert parsed.texts("th") == ["name", "f1", "n", "good", "late"]
     kinds = [attrs.get("class") for attrs in parsed.attributes("th")]
     assert kinds == [None, "number", "number", None, "number"]
     assert [attrs.get("class") for attrs in parsed.attributes("td")] == 2 * kinds
     assert parsed.texts("td") == [EVIL, "0.8123", "12", "yes", "–", "b", "–", "–", "–", "0.5000"]
     assert [attrs.get("class") for attrs in parsed.attributes("tr")] == [None, None, "lit"]
-
-
-def test_columns_can_be_chosen_and_rows_missing(picture):
     parsed = Page(comparison_page(picture, Table([{"a": 1, "b": 2}], columns=["b", "c"])))
     assert (parsed.texts("th"), parsed.texts("td")) == (["b", "c"], ["2", "–"])
     assert Page(comparison_page(picture, Table([]))).texts("td") == []
-
-
-def test_what_a_template_names_must_be_given():
     with pytest.raises(UndefinedError, match="conclusions"):
-        render_page("comparison.html", "t")
+        render("comparison.html", title="t")
 
 
 @pytest.mark.parametrize(

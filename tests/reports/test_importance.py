@@ -25,10 +25,7 @@ PIPELINES = {
     "plain": Pipeline().split_signals(1000, step=1000),
     "overlapping": Pipeline().split_signals(1000, step=400),
     "resampled first": Pipeline().resample_signals(125).split_signals(500, step=500),
-    "resampled after centring": Pipeline()
-    .center_flip()
-    .resample_signals(125)
-    .split_signals(500, 250),
+    "centred first": Pipeline().center_flip().resample_signals(125).split_signals(500, 250),
     "longer than the record": Pipeline().split_signals(4000, step=4000),
     "a step for each label": Pipeline().split_signals(1000, step={"A": 500, "N": 500}),
 }
@@ -46,11 +43,7 @@ def test_a_moment_is_found_where_it_was_recorded(name):
 
 
 def test_the_class_is_handed_on():
-    asked = []
-
-    def note(windows: np.ndarray, place: int) -> np.ndarray:
-        asked.append(place)
-        return windows
-
-    Viewer(note, PIPELINES["plain"].stages()).importance(record_with_spike(100), 3)
+    asked, stages = [], PIPELINES["plain"].stages()
+    viewer = Viewer(lambda windows, place: asked.append(place) or windows, stages)
+    viewer.importance(record_with_spike(100), 3)
     assert asked == [3]

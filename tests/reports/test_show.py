@@ -10,7 +10,7 @@ from edfio import Edf, EdfSignal
 from ecg_mlflow.cli import main
 from ecg_mlflow.errors import DataNotFoundError, RecordError
 from ecg_mlflow.records.synthetic.recording import STANDARD_LEADS
-from ecg_mlflow.reports.show import View, find_record, show_record
+from ecg_mlflow.reports.show import find_record, show_record
 
 
 @pytest.fixture
@@ -58,16 +58,13 @@ def test_a_record_is_drawn_and_described(twelve, here):
     assert width == pytest.approx(6 * (6 * 25 + 15 + 5 + 10), abs=6)
 
 
-def test_faults_are_warned_of(twelve):
+def test_faults_are_warned_of(twelve, tmp_path, write_record):
     told = show_record(str(twelve / "E2"))
     assert "label:    unknown" in told
     assert "warning:  lead II is flat" in told
-
-
-def test_invalid_samples_are_blank_and_warned_of(tmp_path, write_record):
     signal = np.random.default_rng(0).normal(0, 0.1, (1000, 1))
     signal[100:350] = -32.768
-    told = show_record(str(write_record(tmp_path / "x", "R1", signal)))
+    told = show_record(str(write_record(tmp_path / "y", "R1", signal)))
     assert "warning:  lead L1 has no numbers (NaN) for 1.0 s" in told
     assert "gain:     none: samples are kept in mV" in told
 
@@ -86,10 +83,10 @@ def test_labels_of_the_file_beside_it_or_another(twelve, tmp_path):
 
 
 def test_a_part_of_it(twelve, here):
-    show_record(str(twelve / "E2"), view=View(start_s=10, seconds=10), out=here / "part.png")
+    show_record(str(twelve / "E2"), start_s=10, seconds=10, out=here / "part.png")
     show_record(str(twelve / "E2"), out=here / "whole.png")
-    one = show_record(str(twelve / "E1"), view=View(leads=("v1",)), out=here / "v1.png")
-    show_record(str(twelve / "E1"), view=View(layout="rows"), out=here / "rows.png")
+    one = show_record(str(twelve / "E1"), leads=("v1",), out=here / "v1.png")
+    show_record(str(twelve / "E1"), layout="rows", out=here / "rows.png")
     assert "leads:    12" in one
     heights = {name: pixels(here / f"{name}.png")[1] for name in ("part", "whole", "v1", "rows")}
     assert heights["whole"] > 2.2 * heights["part"]
@@ -97,27 +94,38 @@ def test_a_part_of_it(twelve, here):
 
 
 @pytest.mark.parametrize(
-    ("view", "message"),
+    ("part", "message"),
     [
-        (View(start_s=6.0), "record E1 is 6.0 s long; there is nothing to show from 6 s on"),
-        (View(leads=("II", "V9")), "record E1 has no lead 'V9'; its leads are I, II"),
-        (View(seconds=0.0), "0 s of record E1 show nothing"),
-        (View(leads=("II",), layout="clinical"), "a twelve-lead page needs each of"),
+        ({"start_s": 6.0}, "record E1 is 6.0 s long; there is nothing to show from 6 s on"),
+        ({"leads": ("II", "V9")}, "record E1 has no lead 'V9'; its leads are I, II"),
+        ({"seconds": 0.0}, "0 s of record E1 show nothing"),
+        ({"leads": ("II",), "layout": "clinical"}, "a twelve-lead page needs each of"),
     ],
 )
-def test_what_a_record_does_not_have(twelve, view, message, here):
+def test_what_a_record_does_not_have(twelve, part, message, here):
     with pytest.raises(RecordError, match=message):
-        show_record(str(twelve / "E1"), view=view)
+        show_record(str(twelve / "E1"), **part)
     assert list(here.iterdir()) == []
 
 
-def test_records_are_found_by_path_or_name(twelve):
+def test_records_are_found_by_path_or_name(twelve, tmp_path, write_record):
     header = twelve / "E1.hea"
     for name in ("E1", "E1.hea", "E1.dat"):
         assert find_record(str(twelve / name)) == (header, twelve)
     assert find_record("E1", str(twelve)) == (header, twelve)
     assert find_record(os.path.relpath(header)) == (header.resolve(), twelve.resolve())
     assert find_record("D00002", "demo:2")[0].name == "D00002.hea"
+    for name, data, message in (
+        ("nowhere/E1", None, "no recording .*nowhere/E1: give the path of a header"),
+        ("E11", str(twelve), "no record 'E11' among the 2 of .*; called alike: E1"),
+        ("quite another", str(twelve), "no record 'quite another' among the 2 of .*; one is E1"),
+    ):
+        with pytest.raises(DataNotFoundError, match=message):
+            find_record(name, data)
+    for folder in ("a", "b"):
+        write_record(tmp_path / "t" / folder, "R1")
+    with pytest.raises(DataNotFoundError, match="several records are called 'R1'"):
+        find_record("R1", str(tmp_path / "t"))
 
 
 def test_an_edf_file(tmp_path):
@@ -126,26 +134,6 @@ def test_an_edf_file(tmp_path):
     Edf([EdfSignal(wave, 250, label="EKG II", physical_dimension="mV")]).write(path)
     for name in (path, path.with_suffix("")):
         assert "leads:    1: II" in show_record(str(name))
-
-
-@pytest.mark.parametrize(
-    ("name", "data", "message"),
-    [
-        ("nowhere/E1", None, "no recording .*nowhere/E1: give the path of a header"),
-        ("E11", "x", "no record 'E11' among the 2 of .*; called alike: E1"),
-        ("quite another", "x", "no record 'quite another' among the 2 of .*; one is E1"),
-    ],
-)
-def test_no_such_record(twelve, name, data, message):
-    with pytest.raises(DataNotFoundError, match=message):
-        find_record(name, data and str(twelve))
-
-
-def test_several_records_of_one_name(tmp_path, write_record):
-    for folder in ("a", "b"):
-        write_record(tmp_path / "t" / folder, "R1")
-    with pytest.raises(DataNotFoundError, match="several records are called 'R1'"):
-        find_record("R1", str(tmp_path / "t"))
 
 
 def test_the_command(twelve, here, capsys):
@@ -162,8 +150,8 @@ def test_the_command(twelve, here, capsys):
 
 def test_data_and_data_summary_are_the_same(small_folder, capsys, here):
     said = []
-    for words in (["data"], ["data", "summary"]):
-        assert main([*words, str(small_folder)]) == 0
+    for words in (["data", str(small_folder)], ["data", "summary", str(small_folder)]):
+        assert main(words) == 0
         said.append(capsys.readouterr().out)
     assert said[0] == said[1]
     assert "labels:   N 3, A 3" in said[0]
@@ -171,6 +159,8 @@ def test_data_and_data_summary_are_the_same(small_folder, capsys, here):
     (here / "summary").symlink_to(small_folder)
     assert main(["data", "summary"]) == 0
     assert "labels:   N 3, A 3" in capsys.readouterr().out
+    assert main(["data", "one", "two"]) == 2
+    assert "name one data set; given are one two" in capsys.readouterr().err
 
 
 def test_data_writes_pages(small_folder, capsys, here):
@@ -178,8 +168,3 @@ def test_data_writes_pages(small_folder, capsys, here):
     assert "written:  report/summary.html, report/records.csv" in capsys.readouterr().out
     assert "An example of each class" in (here / "report/summary.html").read_text()
     assert (here / "report/records.csv").read_text().startswith("record,label,patient,seconds")
-
-
-def test_data_of_two_things_is_wrong_usage(capsys):
-    assert main(["data", "one", "two"]) == 2
-    assert "name one data set; given are one two" in capsys.readouterr().err

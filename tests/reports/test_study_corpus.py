@@ -9,9 +9,9 @@ from ecg_mlflow.errors import CorpusError
 from ecg_mlflow.records import load_corpus, packed_path
 from ecg_mlflow.reports.study_corpus import (
     DataLocation,
-    SeenRecords,
     open_study_corpus,
     record_digests,
+    seen_digests,
     unseen,
 )
 
@@ -32,23 +32,20 @@ def plan_of(corpus):
     }
 
 
-def test_the_packed_corpus_is_enough(folder):
-    plan = plan_of(load_corpus(str(folder)))
-    for file in folder.iterdir():
-        file.unlink()
-    assert open_study_corpus(plan, {"data": str(folder)}).ids == ("r0", "r1", "r2", "r3")
-
-
-def test_without_the_cache_the_recordings_are_read_where_the_study_had_them(folder, monkeypatch):
-    plan = plan_of(load_corpus(str(folder)))
+def test_recordings_are_the_packed_ones_or_where_the_study_had_them_or_where_they_are_now(
+    folder, monkeypatch
+):
+    plan, request = plan_of(load_corpus(str(folder))), {"data": str(folder)}
+    ids = ("r0", "r1", "r2", "r3")
+    moved = folder.rename(folder.parent / "moved")
+    assert open_study_corpus(plan, request).ids == ids
     monkeypatch.setenv("ECG_MLFLOW_CACHE", str(folder.parent / "elsewhere"))
     assert not packed_path(plan["corpus"]["digest"]).exists()
-    assert len(open_study_corpus(plan, {"data": str(folder)})) == 4
-    moved = folder.rename(folder.parent / "moved")
-    monkeypatch.setenv("ECG_MLFLOW_CACHE", str(folder.parent / "another"))
     location = DataLocation("moved", None, (folder.parent,))
-    assert open_study_corpus(plan, {"data": str(folder)}, location).ids[0] == "r0"
-    assert moved.exists()
+    assert open_study_corpus(plan, request, location).ids == ids
+    moved.rename(folder)
+    monkeypatch.setenv("ECG_MLFLOW_CACHE", str(folder.parent / "another"))
+    assert open_study_corpus(plan, request).ids == ids
 
 
 def test_made_up_recordings_are_made_again(monkeypatch, tmp_path):
@@ -67,10 +64,9 @@ def test_other_recordings_are_refused(folder):
 
 def test_what_was_trained_or_validated_on_was_seen(folder, write_record):
     corpus = load_corpus(str(folder))
-    seen = SeenRecords.of_study(plan_of(corpus), corpus)
-    assert len(seen.digests) == 3
-    assert seen.shortest_s == 9
-    assert unseen(corpus, np.arange(4), seen.digests).tolist() == [False, False, False, True]
+    seen = seen_digests(plan_of(corpus), corpus)
+    assert len(seen) == 3
+    assert unseen(corpus, np.arange(4), seen).tolist() == [False, False, False, True]
 
 
 def test_a_copy_under_another_name_and_in_another_form_was_seen_too(folder, tmp_path, write_record):

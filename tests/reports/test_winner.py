@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from simulated import table
 
 from ecg_mlflow.errors import PromotionError
 from ecg_mlflow.reports.options import ComparisonOptions
@@ -20,15 +21,6 @@ STUDY = StoredStudy(None, "study", "0", "waves", "FINISHED", {}, {}, "")
 N_RECORDS = 200
 
 
-def right_but_in(n_wrong: int, sure: float = 0.9) -> Predictions:
-    """Classify as many A as N, err in the first records, and be so sure of every answer."""
-    targets = np.arange(N_RECORDS) % 2
-    predicted = np.where(np.arange(N_RECORDS) < n_wrong, 1 - targets, targets)
-    p = np.where(predicted == 0, sure, 1 - sure)
-    names = tuple(f"r{i:03d}" for i in range(N_RECORDS))
-    return Predictions(names, targets, np.stack([p, 1 - p], axis=1), ("A", "N"), "A")
-
-
 def configuration(
     name: str,
     tested: Sequence[Predictions],
@@ -36,22 +28,16 @@ def configuration(
     parameters: float = 1000.0,
 ) -> Configuration:
     """Make a configuration's repetitions, called name-0, name-1, ..."""
-    metrics = {"trainable_parameters": parameters}
-    runs = tuple(
-        TrainedRun(
-            StoredRun(
-                f"{name}-{i}",
-                "FINISHED",
-                metrics=metrics,
-                configuration={"options": {}, "repetition": i},
-            ),
-            "best",
-            test,
-            None if validated is None else validated[i],
+    rows = []
+    for i, test in enumerate(tested):
+        child = StoredRun(
+            f"{name}-{i}",
+            "FINISHED",
+            metrics={"trainable_parameters": parameters},
+            configuration={"options": {}, "repetition": i},
         )
-        for i, test in enumerate(tested)
-    )
-    return Configuration(name, {"net": name}, STUDY, runs)
+        rows.append(TrainedRun(child, "best", test, validated[i] if validated else None))
+    return Configuration(name, tuple(rows))
 
 
 def study(*configurations: Configuration) -> Results:
@@ -60,7 +46,8 @@ def study(*configurations: Configuration) -> Results:
 
 
 def wrong(*counts: int) -> list[Predictions]:
-    return [right_but_in(count) for count in counts]
+    """Models that err in so many of the first records."""
+    return [table(range(count), N_RECORDS) for count in counts]
 
 
 def chosen(results: Results, metric: str = "accuracy", rule: str = "lower_bound") -> str:
@@ -90,22 +77,18 @@ def test_both_are_chosen_by_validation_records_where_there_are_some(metric):
     assert found.candidates == ()
 
 
-def test_without_validation_records_it_is_picked_from_all_runs_by_their_test_records():
+def test_runs_that_were_picked_with_a_look_at_the_test_records_are_the_candidates():
     good, poor = configuration("good", wrong(12, 8)), configuration("poor", wrong(40, 41, 42))
     found = choose_run(study(good, poor), ComparisonOptions("accuracy", resamples=200))
     assert found.run.record.run_id == "good-1"
-    expected = [run.test for one in (good, poor) for run in one.runs]
-    assert list(found.candidates) == expected
-
-
-def test_who_chooses_by_hand_has_seen_all_test_figures():
-    good = configuration("good", tested=wrong(12, 8), validated=wrong(12, 8))
-    poor = configuration("poor", tested=wrong(40, 41), validated=wrong(40, 41))
-    found = choose_run(study(good, poor), ComparisonOptions("accuracy"), "poor-1")
+    assert list(found.candidates) == [run.test for one in (good, poor) for run in one.runs]
+    # Who chooses by hand has seen all test figures.
+    good, poor = (configuration(f"{n}", wrong(n, 8), wrong(n, 8)) for n in (12, 40))
+    found = choose_run(study(good, poor), ComparisonOptions("accuracy"), "40-1")
     assert (found.configuration, found.run) == (poor, poor.runs[1])
     assert list(found.candidates) == [run.test for one in (good, poor) for run in one.runs]
-    with pytest.raises(PromotionError, match=r"run poor-2 is no run of waves .* good-0, poor-0"):
-        choose_run(study(good, poor), ComparisonOptions("accuracy"), "poor-2")
+    with pytest.raises(PromotionError, match=r"run 40-2 is no run of waves .* 12-0, 40-0"):
+        choose_run(study(good, poor), ComparisonOptions("accuracy"), "40-2")
 
 
 def test_by_size_the_smallest_of_the_group_of_the_best_wins():
@@ -120,15 +103,15 @@ def test_by_size_the_smallest_of_the_group_of_the_best_wins():
 
 def test_of_losses_the_lowest_upper_bound_wins():
     # Never sure: 0.511 nats, always. Very sure and sometimes wrong: 0.49 on the average.
-    careful = configuration("careful", [right_but_in(0, sure=0.6)])
-    bold = configuration("bold", [right_but_in(22, sure=0.98)])
+    careful = configuration("careful", [table((), N_RECORDS, sure=0.6)])
+    bold = configuration("bold", [table(range(22), N_RECORDS, sure=0.98)])
     assert chosen(study(careful, bold), "log_loss", "mean") == "bold-0"
     assert chosen(study(careful, bold), "log_loss", "lower_bound") == "careful-0"
 
 
 def test_a_repetition_that_does_not_define_the_metric_is_not_promoted():
     # Of no record predicted as A there is no precision.
-    never = replace(right_but_in(0), probabilities=np.tile([0.1, 0.9], (N_RECORDS, 1)))
-    good = configuration("good", [never, right_but_in(60), never])
+    never = replace(table((), N_RECORDS), probabilities=np.tile([0.1, 0.9], (N_RECORDS, 1)))
+    good = configuration("good", [never, *wrong(60), never])
     assert chosen(study(good), "precision") == "good-1"
     assert chosen(study(configuration("never", [never]), good), "precision") == "good-1"

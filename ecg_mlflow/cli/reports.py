@@ -82,7 +82,7 @@ def errors_command(
         DataLocation(data, labels, base_folders()),
         run_id=run,
         n_worst=worst,
-        groups=groups,
+        groups_file=groups,
         output=output,
     )
     print(report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ def analyse_errors(
     *,
     run_id: str | None = None,
     n_worst: int = 12,
-    groups: str | None = None,
+    groups_file: str | None = None,
     output: Path | None = None,
 ) -> str:
     """Log the error analysis of a study's winner, or of one of its runs, into that run.
@@ -79,10 +80,9 @@ def analyse_errors(
         f"{rank:02d}_{test.records[row]}": _strip(corpus, test, rank, row, viewer)
         for rank, row in enumerate(worst.tolist(), start=1)
     }
-    tables = _groups(_group_columns(study, location, groups), test, options)
-    flat = [one for found in tables.values() for one in found]
-    group_rows = [one.cells() for one in flat]
-    picture = _group_picture(flat, test, options) if flat else None
+    groups = _groups(_group_columns(study, location, groups_file), test, options)
+    rows = [one.cells() for one in groups]
+    picture = _group_picture(groups, test, options) if groups else None
     summary = f"{choice}: {_summary(test)}"
     page = render(
         "errors.html",
@@ -90,16 +90,16 @@ def analyse_errors(
         summary=summary,
         strips=list(strips.values()),
         explained=viewer is not None,
-        groups=Table(group_rows) if flat else None,
+        groups=Table(rows) if groups else None,
         groups_picture=picture,
     )
     files: dict[str, str | bytes] = {"records.csv": csv_text(_records_table(test)), PAGE: page}
     files |= {f"strips/{file}.png": strip.data for file, strip in strips.items()}
     if picture is not None:
-        files["groups.csv"] = csv_text(as_columns(group_rows))
-        files["groups.png"] = picture.data
+        files |= {"groups.csv": csv_text(as_columns(rows)), "groups.png": picture.data}
+    n_groups = Counter(one.column for one in groups)
     lines = [summary, *(f"  {_in_short(test, row)}" for row in worst.tolist())]
-    lines += [f"by {column}: {len(found)} groups" for column, found in tables.items()]
+    lines += [f"by {column}: {n} groups" for column, n in n_groups.items()]
     page_at = log_report(client, run.record.run_id, FOLDER, files, output)
     return "\n".join([*lines, f"report: {page_at}"])
 
@@ -166,21 +166,21 @@ def _strip(
 
 def _groups(
     columns: Mapping[str, Mapping[str, str]], test: Predictions, options: ComparisonOptions
-) -> dict[str, list[Subgroup]]:
-    """Compute the metrics of each group of records, by column."""
-    cells = {name: [values.get(one) for one in test.records] for name, values in columns.items()}
-    return {
-        name: subgroups(test, column, name, METRICS, **options.bootstrap)
-        for name, column in cells.items()
-        if any(cell is not None for cell in column)
-    }
+) -> list[Subgroup]:
+    """Compute the metrics of each group of records, one column after the other."""
+    found: list[Subgroup] = []
+    for name, values in columns.items():
+        cells = [values.get(record) for record in test.records]
+        if any(cell is not None for cell in cells):
+            found += subgroups(test, cells, name, METRICS, **options.bootstrap)
+    return found
 
 
 def _group_columns(
-    study: StoredStudy, location: DataLocation, groups: str | None
+    study: StoredStudy, location: DataLocation, file: str | None
 ) -> dict[str, dict[str, str]]:
-    if groups is not None:
-        return read_groups([Path(located(groups, location.folders))])
+    if file is not None:
+        return read_groups([Path(located(file, location.folders))])
     data, labels = location.located(study.plan, study.request)
     if labels not in (None, HEADERS):
         return read_groups([Path(labels)])

@@ -107,7 +107,7 @@ def test_a_page_with_an_example_of_each_class(small_folder):
         "Exact copies",
         "Lengths and leads",
         "<p>3 classes.</p>",
-        "<p>2 records can&#39;t be used, 0 have faulty leads, 2 are exact copies of each other.",
+        "<p>1 records can&#39;t be used, 0 have faulty leads, 2 are exact copies of each other.",
     ):
         assert words in page
     assert page.count("<img") == 5  # classes, lengths, and three examples

@@ -88,7 +88,7 @@ def between_runs(folder: Path) -> dict[str, list[float]]:
         request = StudyRequest(__file__, experiment="overhead")
         options = StudyOptions(request, plan_slots(1, None, 1))
         result = run_study(plan, client, options)
-    assert result.finished == N_RUNS
+    assert result.counts.finished == N_RUNS
     experiment = client.get_run(result.run_id).info.experiment_id
     runs = [client.get_run(c.run_id) for c in read_children(client, experiment, result.run_id)]
     setups = [run.data.metrics["system/setup_seconds"] for run in runs][1:]

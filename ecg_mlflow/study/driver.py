@@ -17,23 +17,22 @@ from mlflow import MlflowClient
 from tqdm import tqdm
 
 from ecg_mlflow.errors import ResumeError
-from ecg_mlflow.executors import Executor, Slot
+from ecg_mlflow.executors import Slot
 from ecg_mlflow.executors.factory import RayShare, make_executor
 from ecg_mlflow.files import cache_root, locked
 from ecg_mlflow.grids.canonical import VERSION
 from ecg_mlflow.grids.user_code import UserCode
-from ecg_mlflow.study.descriptions import dataset_infos, describe_study
+from ecg_mlflow.study.descriptions import Counts, dataset_infos, describe_study
 from ecg_mlflow.study.dispatcher import Dispatcher
 from ecg_mlflow.study.plan import StudyPlan
 from ecg_mlflow.study.progress import StudyProgress
 from ecg_mlflow.study.request import StudyRequest, design_of
 from ecg_mlflow.study.resume import KnownRuns, end_abandoned, summary, superfluous
-from ecg_mlflow.study.search_config import GRID, SearchConfig
+from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.study.search_history import known_identities
 from ecg_mlflow.study.search_results import conclude_search, make_scheduler
 from ecg_mlflow.study.signals import StopRequest, stop_on_signals
 from ecg_mlflow.study.status import StudyStatus
-from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.trials import finalists, is_scored
 from ecg_mlflow.tracking.dataset_inputs import log_datasets
 from ecg_mlflow.tracking.retry import RetryPolicy
@@ -76,23 +75,14 @@ class StudyOptions:
     code: UserCode = field(default_factory=UserCode)
     search: SearchConfig = field(default_factory=SearchConfig)
 
-    @property
-    def reuse(self) -> bool:
-        """Whether finished runs of earlier studies are taken over; in a search unless refused."""
-        # What a search asks for and is known already is looked up, so nothing is trained twice.
-        is_search = self.search.sampler != GRID
-        return is_search if self.request.reuse is None else self.request.reuse
-
 
 @dataclass(frozen=True)
 class StudyResult:
     """How a study ended: its runs by end, and the leaderboard."""
 
     run_id: str
-    finished: int
-    failed: int
+    counts: Counts
     leaderboard: list[dict[str, object]]
-    pruned: int = 0
 
 
 def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> StudyResult:
@@ -127,7 +117,9 @@ def _look_up(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> Kn
     if options.run_id is not None:
         parent = client.get_run(options.run_id)
         entries = read_children(client, parent.info.experiment_id, options.run_id)
-    reusable = find_finished(client, plan.corpus.digest[:16]) if options.reuse else {}
+    # What a search asks for and is known already is taken over, so nothing is trained twice.
+    reuse = plan.sampled if options.request.reuse is None else options.request.reuse
+    reusable = find_finished(client, plan.corpus.digest[:16]) if reuse else {}
     if not options.search.holds_test_back(plan):
         # Runs of a search may lack what is wanted here: their score on the test records.
         reusable = {key: one for key, one in reusable.items() if is_scored(one.metrics)}
@@ -194,7 +186,7 @@ def _opened(
 def _run(
     plan: StudyPlan, study: Study, options: StudyOptions, known_runs: KnownRuns, stop: StopRequest
 ) -> StudyResult:
-    search = options.search
+    search, rule = options.search, options.search.rule
     scheduler = make_scheduler(plan, known_runs, search, study.client)
     decisions = scheduler.open()
     if found := summary(decisions):
@@ -218,7 +210,22 @@ def _run(
         )
         for decision in decisions:
             dispatcher.take(decision)
-        _train(plan, options, scheduler, dispatcher, stop)
+        executor = make_executor(
+            "ecg_mlflow.study.worker.main:work",
+            options.where,
+            corpus=plan.corpus.path,
+            hang_s=60 * options.request.hang_minutes,
+        )
+        try:
+            with executor:
+                dispatcher.run(executor, stop)
+                if search.holds_test_back(plan):
+                    best = finalists(scheduler.trials.values(), rule.objectives, search.finalists)
+                    dispatcher.score(best)
+                    dispatcher.run(executor, stop)
+        except BaseException:
+            dispatcher.settle(executor)
+            raise
         status.refresh()
         if search.selects:
             conclude_search(study, plan, scheduler, search, Path(options.request.grid))
@@ -227,38 +234,9 @@ def _run(
             *([f"{counts.failed} of {counts.n_runs} runs failed"] if counts.failed else []),
             *([f"{n_unscored} runs could not be scored on the test records"] if n_unscored else []),
         ]
-        study.close(
-            EndStatus.FAILED if failures else EndStatus.FINISHED, "; ".join(failures) or None
-        )
-    return StudyResult(
-        study.run_id, counts.finished, counts.failed, status.leaderboard(), counts.pruned
-    )
-
-
-def _train(
-    plan: StudyPlan,
-    options: StudyOptions,
-    scheduler: TrialScheduler,
-    dispatcher: Dispatcher,
-    stop: StopRequest,
-) -> None:
-    """Run all that is queued, then score a search's finalists."""
-    executor: Executor = make_executor(
-        "ecg_mlflow.study.worker.main:work",
-        options.where,
-        corpus=plan.corpus.path,
-        hang_s=60 * options.request.hang_minutes,
-    )
-    try:
-        with executor:
-            dispatcher.run(executor, stop)
-            if options.search.holds_test_back(plan):
-                rule, n = options.search.rule, options.search.finalists
-                dispatcher.score(finalists(scheduler.trials.values(), rule.objectives, n))
-                dispatcher.run(executor, stop)
-    except BaseException:
-        dispatcher.settle(executor)
-        raise
+        status_of_study = EndStatus.FAILED if failures else EndStatus.FINISHED
+        study.close(status_of_study, "; ".join(failures) or None)
+    return StudyResult(study.run_id, counts, status.leaderboard())
 
 
 class _Waiting:

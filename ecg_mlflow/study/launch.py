@@ -122,14 +122,15 @@ def _load_corpus(data: str, labels: str | None) -> Corpus:
 
 def _report(result: StudyResult, tracking_uri: str) -> int:
     """Say how a study ended and where to look; return the exit status."""
-    print(result_table(result.leaderboard))
-    pruned = f", {result.pruned} pruned" if result.pruned else ""
+    counts = result.counts
+    pruned = f", {counts.pruned} pruned" if counts.pruned else ""
     print(
-        f"{result.finished} runs finished, {result.failed} failed{pruned}; "
+        f"{result_table(result.leaderboard)}\n"
+        f"{counts.finished} runs finished, {counts.failed} failed{pruned}; "
         f"parent run {result.run_id}\n"
         f"Look at them with: mlflow ui --backend-store-uri {tracking_uri}"
     )
-    return 3 if result.failed else 0
+    return 3 if counts.failed else 0
 
 
 def _where(request: StudyRequest) -> list[Slot] | RayShare:

@@ -10,13 +10,16 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import DivergedError, StorageFullError, TrackingError
 from ecg_mlflow.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from ecg_mlflow.training.step import JointStep
 
 #: Longest time between two fetches of losses, and so the delay until a diverged loss is noticed.
 FETCH_SECONDS = 2.0
@@ -27,19 +30,6 @@ DIVERGED_ADVICE = (
 
 class Paused(Exception):  # noqa: N818 - a request, not an error
     """A training stops after a request and can be continued; branches may raise it."""
-
-
-class Step(Protocol):
-    """The interface of the compiled models for the loop."""
-
-    def train(self, active: Sequence[int], windows: Any, targets: Any) -> list[Any]:
-        """Update these models on one batch; return their losses without waiting for them."""
-
-    def fetch(self, losses: list[Any]) -> npt.NDArray[np.float32]:
-        """Bring losses from the device."""
-
-    def to_device(self, array: npt.NDArray[Any]) -> Any:
-        """Copy an array to the device ahead of the step that needs it."""
 
 
 class Branch(ABC):
@@ -156,6 +146,12 @@ class Branch(ABC):
             self.is_over = True
             self.fail(error)
 
+    def evaluate_now(self) -> None:
+        """Evaluate after the iteration just done."""
+        iteration = self.iteration - 1
+        self.test(iteration)
+        self.tested = iteration
+
     def finish(self) -> None:
         """Record the end of the branch, or that it was withdrawn."""
         self.guard(self.end if self.withdrawn is None else self.withdraw)
@@ -170,7 +166,7 @@ class TrainingLoop:
     Parameters
     ----------
     step
-        The compiled models, in the order of the branches.
+        The compiled models, in the order of the branches: a `JointStep`, or what has its methods.
     branches
         One for each model.
     batches
@@ -181,7 +177,7 @@ class TrainingLoop:
 
     def __init__(
         self,
-        step: Step,
+        step: JointStep,
         branches: Sequence[Branch],
         batches: Iterator[tuple[Any, Any]],
         save_every_s: float = 60.0,
@@ -270,19 +266,13 @@ class TrainingLoop:
         self._count_time(ready)
         for branch in ready:
             if branch.test_is_due and not branch.is_over:
-                branch.guard(partial(self._test, branch))
+                branch.guard(branch.evaluate_now)
         if saving:
             self._save()
         for branch in ready:
             if branch.is_trained and not branch.is_over:
                 branch.finish()
         self._mark = self._fetched = time.perf_counter()
-
-    @staticmethod
-    def _test(branch: Branch) -> None:
-        iteration = branch.iteration - 1
-        branch.test(iteration)
-        branch.tested = iteration
 
     def _hand_over(self) -> None:
         for branch in self._running():

@@ -10,6 +10,7 @@ from studies import grid_text
 
 from ecg_mlflow.errors import DeviceError, TrackingError
 from ecg_mlflow.study import launch
+from ecg_mlflow.study.descriptions import Counts
 from ecg_mlflow.study.driver import StudyResult
 from ecg_mlflow.study.launch import _report, _slots, run_request
 from ecg_mlflow.study.request import StudyRequest
@@ -56,7 +57,7 @@ def test_training_in_this_process_sets_its_threads_and_takes_no_gpu(monkeypatch)
 @pytest.mark.parametrize(("failed", "status"), [(0, 0), (1, 3)])
 def test_a_study_with_failures_ends_with_3(capsys, failed, status):
     row = {"rank": 1, "layout": "c", "runs": 1, "test_f1": 0.9}
-    assert _report(StudyResult("abc", 1, failed, [row]), "sqlite:////tmp/x.db") == status
+    assert _report(StudyResult("abc", Counts(2, 1, failed), [row]), "sqlite:////tmp/x.db") == status
     out = capsys.readouterr().out
     assert f"1 runs finished, {failed} failed; parent run abc" in out
     assert "mlflow ui --backend-store-uri sqlite:////tmp/x.db" in out

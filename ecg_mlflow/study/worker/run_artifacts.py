@@ -25,8 +25,8 @@ from ecg_mlflow.training import Evaluation
 
 if TYPE_CHECKING:
     from ecg_mlflow.records import Corpus
-    from ecg_mlflow.study.step_factory import RunStep
     from ecg_mlflow.study.worker.training_run import TrainingRun
+    from ecg_mlflow.training.step import CompiledStep
 
 #: The metrics drawn beside the losses.
 DRAWN = ("f1", "f1_macro", "accuracy")
@@ -114,7 +114,7 @@ def _log_models(run: TrainingRun, time_ms: int) -> None:
 
 
 @contextmanager
-def other_weights(step: RunStep, weights: Sequence[npt.NDArray[Any]]) -> Iterator[None]:
+def other_weights(step: CompiledStep, weights: Sequence[npt.NDArray[Any]]) -> Iterator[None]:
     """Give a model other weights for a while; a stop in between must not save them as its own."""
     own = step.weights()
     step.set_weights(weights)

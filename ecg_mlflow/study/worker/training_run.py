@@ -19,47 +19,16 @@ from ecg_mlflow.executors import DEVICE_VARIABLE, stop_requested
 from ecg_mlflow.files import checkpoint_path, locked, remove_unfinished
 from ecg_mlflow.models.build import weight_seed
 from ecg_mlflow.pipeline import BatchSource
-from ecg_mlflow.provenance import (
-    HEARTBEAT_S,
-    ProcessMark,
-    heartbeat,
-    package_versions,
-    worker_tags,
-)
-from ecg_mlflow.study.jobs import (
-    REPORT,
-    Ended,
-    Evaluated,
-    Noted,
-    RunEnd,
-    RunJob,
-    RunReport,
-    Saved,
-    Send,
-    StoreAway,
-    Trained,
-    described,
-    is_out_of_memory,
-)
+from ecg_mlflow.provenance import HEARTBEAT_S, ProcessMark, heartbeat, package_versions, worker_tags
+from ecg_mlflow.study import jobs
+from ecg_mlflow.study.jobs import RunEnd, RunJob, RunReport, Send, described
 from ecg_mlflow.study.step_factory import make_step
-from ecg_mlflow.study.worker.run_artifacts import (
-    final_metrics,
-    final_test,
-    log_curves,
-    log_results,
-    prefixed,
-)
+from ecg_mlflow.study.worker import run_artifacts
+from ecg_mlflow.study.worker.run_artifacts import final_metrics, prefixed
 from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.run_log import RunLog, log_tags
-from ecg_mlflow.training import (
-    Branch,
-    Checkpoint,
-    Evaluation,
-    Paused,
-    evaluate,
-    load_checkpoint,
-    save_checkpoint,
-)
+from ecg_mlflow.training import Branch, Evaluation, Paused, evaluate
+from ecg_mlflow.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -229,7 +198,7 @@ class TrainingRun(Branch):
         """Keep, log and report the losses of consecutive iterations."""
         self.losses.append(values)
         self.log.losses(values, first_iteration, times_ms)
-        self.report(Trained(self.job.key, first_iteration + len(values), float(values[-1])))
+        self.report(jobs.Trained(self.job.key, first_iteration + len(values), float(values[-1])))
 
     def test(self, iteration: int) -> None:
         """Evaluate after this iteration, and keep the weights if they are the best so far."""
@@ -243,7 +212,7 @@ class TrainingRun(Branch):
 
     def _report_tests(self, tests: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         named = [(iteration, prefixed(self.job.monitored, found)) for iteration, found in tests]
-        self.report(Evaluated(self.job.key, named))
+        self.report(jobs.Evaluated(self.job.key, named))
 
     def save(self) -> None:
         """Write a checkpoint, and release the metrics that it covers.
@@ -254,7 +223,7 @@ class TrainingRun(Branch):
         self._write(self.step.state())
         if self._is_covered:
             self.log.release()
-            self.report(Saved(self.job.key, self.iteration))
+            self.report(jobs.Saved(self.job.key, self.iteration))
 
     def _write(self, network: Mapping[str, npt.NDArray[Any]]) -> None:
         """Write a checkpoint, and note whether the disk had room for it."""
@@ -282,7 +251,7 @@ class TrainingRun(Branch):
         Once the store has everything, the run is marked as complete and the checkpoint is gone: a
         driver that dies before it closes the run finds it finished.
         """
-        final = final_test(self)
+        final = run_artifacts.final_test(self)
         if self.conclusion is None:
             self.conclusion = {
                 "metrics": final_metrics(self, final),
@@ -290,10 +259,9 @@ class TrainingRun(Branch):
                 "time_ms": time.time_ns() // 1_000_000,
             }
             self.save()
-        self.drop_uncovered_checkpoint()
-        log_results(self, self.conclusion, final)
-        self.log.release()
-        self.log.flush()
+        self._drop_uncovered_checkpoint()
+        run_artifacts.log_results(self, self.conclusion, final)
+        self._deliver_all()
         self.log.complete()
         self._path.unlink(missing_ok=True)
         metrics = {
@@ -302,7 +270,7 @@ class TrainingRun(Branch):
             **self.conclusion["speed"],
             **self.conclusion["metrics"],
         }
-        self.report(Ended(self.job.key, RunEnd.DONE, metrics=metrics))
+        self.report(jobs.Ended(self.job.key, RunEnd.DONE, metrics=metrics))
 
     def _speed(self) -> dict[str, float]:
         # MLflow's own prefix for figures of the machine: the UI shows them apart from the metrics.
@@ -321,7 +289,7 @@ class TrainingRun(Branch):
 
         A run that ran out of memory has not failed: it may be resumed from its checkpoint.
         """
-        if is_out_of_memory(error):
+        if jobs.is_out_of_memory(error):
             self.report_end(RunEnd.OUT_OF_MEMORY, described(error))
             return
         self.failure = described(error)
@@ -338,16 +306,16 @@ class TrainingRun(Branch):
         The driver has tagged it as pruned before it sent the message: nobody resumes it.
         """
         self._deliver_all()
-        log_curves(self)
+        run_artifacts.log_curves(self)
         self._path.unlink(missing_ok=True)
-        self.report(Ended(self.job.key, RunEnd.PRUNED, self.withdrawn or ""))
+        self.report(jobs.Ended(self.job.key, RunEnd.PRUNED, self.withdrawn or ""))
 
     def _deliver_all(self) -> None:
-        self.drop_uncovered_checkpoint()
+        self._drop_uncovered_checkpoint()
         self.log.release()
         self.log.flush()
 
-    def drop_uncovered_checkpoint(self) -> None:
+    def _drop_uncovered_checkpoint(self) -> None:
         """Remove a checkpoint that does not cover all metrics because the disk was full.
 
         To be called before the last metrics go to the store: a process that resumed from that
@@ -369,13 +337,9 @@ class TrainingRun(Branch):
         settings = self.job.settings
         epoch = self.sources[side].epoch(settings.seed, self.job.repetition, 0, shuffle=False)
         began = time.perf_counter()
+        names, multilabel = (settings.classes, settings.positive), settings.multilabel
         evaluation = evaluate(
-            self.step.predict,
-            epoch,
-            settings.classes,
-            settings.positive,
-            self._give_sign,
-            multilabel=settings.multilabel,
+            self.step.predict, epoch, *names, self._give_sign, multilabel=multilabel
         )
         spent_ms = 1e3 * (time.perf_counter() - began)
         # The first evaluation compiles, others may share the machine: the fastest is meant.
@@ -390,18 +354,18 @@ class TrainingRun(Branch):
             self.report(RunReport(self.job.key))
 
     def _wait(self, waited_s: float, error: BaseException) -> None:
-        self.report(StoreAway(self.job.key, waited_s, str(error).partition("\n")[0]))
+        self.report(jobs.StoreAway(self.job.key, waited_s, str(error).partition("\n")[0]))
         if stop_requested():
             raise Paused
 
     def report_end(self, end: RunEnd, error: Mapping[str, str]) -> None:
         """Report that the run has ended by an error, as `described` returns it."""
-        self.report(Ended(self.job.key, end, error["reason"], error["error"]))
+        self.report(jobs.Ended(self.job.key, end, error["reason"], error["error"]))
 
     def _note(self, text: str) -> None:
-        self.report(Noted(self.job.key, text))
+        self.report(jobs.Noted(self.job.key, text))
 
     def report(self, report: RunReport) -> None:
         """Send a report to the driver."""
         self._reported_at = time.monotonic()
-        self._send({REPORT: report})
+        self._send({jobs.REPORT: report})

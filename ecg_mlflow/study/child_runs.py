@@ -129,21 +129,9 @@ class ChildRuns:
         return self._datasets[index]
 
     def job(self, run: PlannedRun) -> RunJob:
-        """Return what a worker needs to know of a run that has a child."""
-        config = run.config
-        return RunJob(
-            run.key,
-            self._run_ids[run.key],
-            run.identity,
-            config.settings,
-            config.data.sides,
-            config.data.input_shape,
-            run.repetition,
-            config.n_iterations,
-            config.tests,
-            self._describe_data(run),
-            self._scores_test,
-        )
+        """Return what a worker needs to know of a run."""
+        run_id = self._run_ids[run.key]
+        return RunJob(run, run_id, self._describe_data(run), self._scores_test)
 
     def end_pruned(self, run_id: str, reason: str) -> None:
         """End a run that is given up, with all that it has logged.

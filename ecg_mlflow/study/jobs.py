@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ecg_mlflow.executors import describe_error
-from ecg_mlflow.pipeline import Selection
 from ecg_mlflow.records.splits import TEST, VALIDATION
+from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.research import Settings
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo
-from ecg_mlflow.training.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -22,20 +21,10 @@ class RunJob:
 
     Attributes
     ----------
-    key
-        Names the run in reports.
+    run
+        The plan of it; a checkpoint of another identity is refused.
     run_id
         The run to fill.
-    identity
-        Of the run, as in the plan: a checkpoint of another identity is refused.
-    settings, sides
-        From the configuration's plan.
-    input_shape
-        ``(length, n_leads)``.
-    repetition
-        Which one.
-    n_iterations, tests
-        How long, and when to evaluate.
     datasets
         Description of each side, for MLflow.
     scores_test
@@ -43,22 +32,20 @@ class RunJob:
         for the configurations that it ends with, once.
     """
 
-    key: str
+    run: PlannedRun
     run_id: str
-    identity: str
-    settings: Settings
-    sides: Mapping[str, Selection]
-    input_shape: tuple[int, int]
-    repetition: int
-    n_iterations: int
-    tests: Schedule
     datasets: Mapping[str, DatasetInfo] = field(default_factory=dict)
     scores_test: bool = True
 
     @property
+    def settings(self) -> Settings:
+        """What decides the training."""
+        return self.run.config.settings
+
+    @property
     def monitored(self) -> str:
         """The side that is scored while training: validation where there is one."""
-        return VALIDATION if VALIDATION in self.sides else TEST
+        return VALIDATION if VALIDATION in self.run.config.data.sides else TEST
 
 
 @dataclass(frozen=True)

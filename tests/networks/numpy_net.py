@@ -11,17 +11,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ecg_mlflow.errors import CheckpointError
 
 
-@dataclass(frozen=True)
-class NumpyNetSpec:
+class NumpyNetSpec(NamedTuple):
     """Sizes of a network, for the plan."""
 
     n_inputs: int

@@ -43,7 +43,7 @@ class Executor:
 
     def submit(self, job):
         work = cloudpickle.loads(job.payload)
-        runs = [one.key for one in ([work.run] if isinstance(work, ScoreJob) else work.runs)]
+        runs = [one.run.key for one in ([work.run] if isinstance(work, ScoreJob) else work.runs)]
         self.jobs.append(runs)
         self.exclusive.append(job.exclusive)
         self.reports.extend(self.script(job.key, runs, len(self.jobs)))

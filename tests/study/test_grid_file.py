@@ -15,19 +15,25 @@ from ecg_mlflow.study.grid_file import find_grid_file, load_grid_file
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@pytest.mark.parametrize("name", ["resnet.py", "resnet", "quickstart"])
-def test_shipped_grids_are_found_by_name(tmp_path, name):
-    assert find_grid_file(name, [tmp_path]) == EXAMPLES / f"{name.removesuffix('.py')}.py"
+@pytest.fixture
+def load(tmp_path):
+    """Write a grid file, and files beside it, and load it."""
+
+    def load(text, name="grid.py", **beside):
+        write_files(tmp_path, {name: text, **beside})
+        return load_grid_file(tmp_path / name)
+
+    return load
 
 
-def test_a_users_own_file_comes_before_a_shipped_one(tmp_path):
+def test_grids_are_found_by_name_and_a_users_own_comes_first(tmp_path):
+    for name in ("resnet.py", "resnet", "quickstart"):
+        shipped = EXAMPLES / f"{name.removesuffix('.py')}.py"
+        assert find_grid_file(name, [tmp_path]) == shipped
     own = tmp_path / "resnet.py"
     own.touch()
     assert find_grid_file("resnet.py", [tmp_path / "elsewhere", tmp_path]) == own
     assert find_grid_file(str(own), []) == own
-
-
-def test_an_unknown_grid_lists_the_examples_and_the_places(tmp_path):
     with pytest.raises(DataNotFoundError) as error:
         find_grid_file("resnett.py", [tmp_path])
     assert str(tmp_path / "resnett.py") in str(error.value)
@@ -35,12 +41,9 @@ def test_an_unknown_grid_lists_the_examples_and_the_places(tmp_path):
     assert "08_promotion.py, quickstart.py, resnet.py" in str(error.value)
 
 
-def test_a_research_is_named_after_its_file_unless_it_has_a_name(tmp_path):
-    path = tmp_path / "my design.py"
-    path.write_text(grid_text())
-    assert load_grid_file(path).research.name == "my design"
-    path.write_text(grid_text(name="'another'"))
-    assert load_grid_file(path).research.name == "another"
+def test_a_research_is_named_after_its_file_unless_it_has_a_name(load):
+    assert load(grid_text(), "my design.py").research.name == "my design"
+    assert load(grid_text(name="'another'")).research.name == "another"
 
 
 @pytest.mark.parametrize(
@@ -54,51 +57,40 @@ def test_a_research_is_named_after_its_file_unless_it_has_a_name(tmp_path):
         ("from ecg_mlflow import Option\nOption('x', [])\n", 2, "option 'x' has no values"),
         ("import json\njson.loads('{')\n", 2, "JSONDecodeError"),
         ("import not_there_at_all\n", 1, "No module named 'not_there_at_all'"),
+        ("import broken_neighbour\n", 1, r"broken_neighbour\.py, line 4"),
     ],
 )
-def test_errors_name_file_and_line(tmp_path, text, line, message):
-    path = tmp_path / "broken.py"
-    path.write_text(text)
+def test_errors_name_file_and_line(tmp_path, load, text, line, message):
     with pytest.raises(ResearchError, match=message) as error:
-        load_grid_file(path)
-    assert str(error.value).startswith(f"{path}:{line}: ")
+        load(text, "broken.py", **{"broken_neighbour.py": "\n\n\n(\n"})
+    assert str(error.value).startswith(f"{tmp_path / 'broken.py'}:{line}: ")
     assert "ecg_mlflow_grid_broken" not in sys.modules
-
-
-def test_a_syntax_error_in_a_neighbour_is_told_by_the_line_that_imports_it(tmp_path, monkeypatch):
-    (tmp_path / "broken_neighbour.py").write_text("\n\n\n(\n")
-    path = tmp_path / "grid.py"
-    path.write_text("import broken_neighbour\n")
-    with pytest.raises(ResearchError, match=r"broken_neighbour\.py, line 4") as error:
-        load_grid_file(path)
-    assert str(error.value).startswith(f"{path}:1: ")
 
 
 @pytest.mark.parametrize(
     ("text", "found"), [("x = 1\n", "it has none"), ("research = 7\n", "it has research = 7")]
 )
-def test_a_file_has_to_define_a_research(tmp_path, text, found):
-    path = tmp_path / "empty.py"
-    path.write_text(text)
+def test_a_file_has_to_define_a_research(load, text, found):
     with pytest.raises(ResearchError, match=rf"must define research = Research\(...\); {found}"):
-        load_grid_file(path)
+        load(text)
 
 
-def test_running_a_file_leaves_nothing_behind(tmp_path):
-    path = tmp_path / "grid.py"
-    path.write_text(grid_text("import own_neighbour"))
+def test_running_a_file_leaves_nothing_behind(tmp_path, load):
     before = list(sys.path)
-    (tmp_path / "own_neighbour.py").write_text("")
-    load_grid_file(path)
+    load(grid_text("import own_neighbour"), **{"own_neighbour.py": ""})
     assert sys.path == before
-    assert sorted(tmp_path.iterdir()) == [path, tmp_path / "own_neighbour.py"]
+    names = [path.name for path in sorted(tmp_path.iterdir())]
+    assert names == ["grid.py", "own_neighbour.py"]
 
 
-def test_a_file_that_was_edited_is_read_anew(tmp_path):
-    path = tmp_path / "grid.py"
-    for seed in ("1", "2"):
-        path.write_text(grid_text(seed=seed))
-        assert load_grid_file(path).research.seed == int(seed)
+def test_files_that_were_edited_are_read_anew_and_folders_have_their_own(tmp_path, load):
+    for seed in (1, 2):
+        assert load(grid_text(seed=f"{seed}")).research.seed == seed
+    beside = grid_text("import own_seeds.one", seed="own_seeds.one.SEED")
+    for place in ("", "first/", "second/"):
+        for seed in (1, 2):
+            files = {f"{place}own_seeds/one.py": f"SEED = {seed}"}
+            assert load(beside, f"{place}grid.py", **files).research.seed == seed
 
 
 def elsewhere(grid, value, program):
@@ -106,27 +98,16 @@ def elsewhere(grid, value, program):
     payload = pickle_for_worker(value, grid.code)
     for file in sorted(grid.path.parent.rglob("*.py")):
         file.rename(file.with_suffix(".gone"))
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"import pickle, sys\nvalue = pickle.load(sys.stdin.buffer)\n{program}",
-        ],
-        input=payload,
-        capture_output=True,
-        cwd="/",
-    )
+    text = f"import pickle, sys\nvalue = pickle.load(sys.stdin.buffer)\n{program}"
+    command = [sys.executable, "-c", text]
+    done = subprocess.run(command, input=payload, capture_output=True, cwd="/")
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode().strip()
 
 
-def test_functions_reach_another_process_without_their_files(tmp_path):
-    (tmp_path / "own_layers.py").write_text("def twice(x):\n    return 2 * x\n")
-    path = tmp_path / "grid.py"
-    path.write_text(
-        grid_text("import own_layers\ndef step(x):\n    return own_layers.twice(x) + 1\n")
-    )
-    grid = load_grid_file(path)
+def test_functions_reach_another_process_without_their_files(load):
+    text = grid_text("import own_layers\ndef step(x):\n    return own_layers.twice(x) + 1\n")
+    grid = load(text, **{"own_layers.py": "def twice(x):\n    return 2 * x\n"})
     assert set(grid.code.modules()) == {"ecg_mlflow_grid_grid", "own_layers"}
     assert elsewhere(grid, grid.module.step, "print(value(20))") == "41"
     # and by reference again afterwards, where the file is at hand
@@ -158,11 +139,9 @@ def block(x):
 }
 
 
-def test_packages_and_imports_inside_functions_work_in_another_process(tmp_path):
-    write_files(tmp_path, PACKAGE)
-    path = tmp_path / "grid.py"
-    path.write_text(grid_text("import own_nets\ndef step(x):\n    return own_nets.block(x)\n"))
-    grid = load_grid_file(path)
+def test_packages_and_imports_inside_functions_work_in_another_process(load):
+    text = grid_text("import own_nets\ndef step(x):\n    return own_nets.block(x)\n")
+    grid = load(text, **PACKAGE)
     assert sorted(grid.code.files) == ["grid.py", *sorted(PACKAGE)]
     assert "own_alone" not in sys.modules, "only the function imports it, when it runs"
     program = """
@@ -181,22 +160,16 @@ except Exception:
     assert grid.module.step(1) == 1112, "and here, where no file is any more either"
 
 
-def test_what_the_grid_file_did_to_a_module_goes_with_it(tmp_path):
-    write_files(
-        tmp_path, {"own_sizes.py": "WIDTH = 1\nNAMES = []\ndef get():\n    return WIDTH, NAMES"}
-    )
-    path = tmp_path / "grid.py"
+def test_what_the_grid_file_did_to_a_module_goes_with_it(load):
     before = (
         "import own_sizes\nown_sizes.WIDTH = 2\nown_sizes.NAMES.append('a')\nget = own_sizes.get"
     )
-    path.write_text(grid_text(before))
-    grid = load_grid_file(path)
+    sizes = "WIDTH = 1\nNAMES = []\ndef get():\n    return WIDTH, NAMES"
+    grid = load(grid_text(before), **{"own_sizes.py": sizes})
     assert elsewhere(grid, grid.module.get, "print(value())") == "(2, ['a'])"
 
 
-def test_a_module_imported_by_a_computed_name_goes_along(tmp_path):
-    write_files(tmp_path, {"own_found/part.py": "ONE = 1", "code.py": "TWO = 2"})
-    path = tmp_path / "grid.py"
+def test_a_module_imported_by_a_computed_name_goes_along(load, monkeypatch):
     before = """
 import importlib, sys
 part = importlib.import_module(".".join(["own_found", "part"]))
@@ -206,28 +179,8 @@ def step():
     import importlib
     return importlib.import_module("own_found.part").ONE + part.ONE + code.TWO
 """
-    path.write_text(grid_text(before))
-    pythons = sys.modules.get("code")
-    grid = load_grid_file(path)
-    said = elsewhere(
-        grid, grid.module.step, "import code\nprint(value(), hasattr(code, 'interact'))"
-    )
-    assert said == "4 True"
-    del sys.modules["code"]
-    if pythons is not None:
-        sys.modules["code"] = pythons
-
-
-def test_neighbours_that_were_edited_are_read_anew(tmp_path):
-    path = tmp_path / "grid.py"
-    path.write_text(grid_text("import own_seeds.one", seed="own_seeds.one.SEED"))
-    for seed in (1, 2):
-        write_files(tmp_path, {"own_seeds/one.py": f"SEED = {seed}"})
-        assert load_grid_file(path).research.seed == seed
-
-
-def test_two_folders_have_their_own_neighbours(tmp_path):
-    text = grid_text("import own_seed", seed="own_seed.SEED")
-    for seed in (1, 2):
-        write_files(tmp_path / str(seed), {"grid.py": text, "own_seed.py": f"SEED = {seed}"})
-        assert load_grid_file(tmp_path / str(seed) / "grid.py").research.seed == seed
+    monkeypatch.setitem(sys.modules, "code", sys)  # to be put back
+    files = {"own_found/part.py": "ONE = 1", "code.py": "TWO = 2"}
+    grid = load(grid_text(before), **files)
+    program = "import code\nprint(value(), hasattr(code, 'interact'))"
+    assert elsewhere(grid, grid.module.step, program) == "4 True"

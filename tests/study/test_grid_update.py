@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ecg_mlflow.errors import GridError, ResearchError
+from ecg_mlflow.errors import ResearchError
 from ecg_mlflow.grids import Grid, Option
 from ecg_mlflow.study.grid_update import GridUpdate
 from ecg_mlflow.training.schedule import Schedule
@@ -31,25 +31,17 @@ def test_it_gets_the_results_as_a_table():
     assert seen[0].to_dict("records") == ROWS
 
 
-def broken(results):
-    return results["test_f2"]
-
-
-def refused(results):
-    return Option("layout", [])
-
-
 @pytest.mark.parametrize(
     ("function", "says"),
     [
-        (broken, "update_grid failed on the results of 1 configurations with KeyError: 'test_f2'"),
-        (refused, "update_grid: option 'layout' has no values"),
+        (
+            lambda results: results["test_f2"],
+            "update_grid failed on the results of 1 configurations with KeyError: 'test_f2'",
+        ),
+        (lambda results: Option("layout", []), "update_grid: option 'layout' has no values"),
         (lambda results: ["c"], r"must return a grid, an option, or None .* not \['c'\]"),
     ],
 )
 def test_what_goes_wrong_in_it_says_so(function, says):
-    with pytest.raises(ResearchError, match=says) as caught:
+    with pytest.raises(ResearchError, match=says):
         ask(function)
-    assert caught.value.__cause__ is None or isinstance(
-        caught.value.__cause__, KeyError | GridError
-    )

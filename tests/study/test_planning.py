@@ -216,13 +216,10 @@ def test_all_bad_records_stand_in_one_error(records):
 
 
 def test_one_id_twice_is_a_bad_record(records):
-    (records / "a").mkdir()
-    (records / "b").mkdir()
-    for path in list(records.glob("S*")):
-        shutil.copy(path, records / "a")
-        if path.stem == "S03":
-            shutil.copy(path, records / "b")
-        path.unlink()
+    for name, ids in (("a", "S*"), ("b", "S03*")):
+        (records / name).mkdir()
+        for path in records.glob(ids):
+            shutil.copy(path, records / name)
     with pytest.raises(BadRecordsError, match="S03"):
         plan(load_corpus(str(records / "*" / "*.hea"), records / "REFERENCE.csv"))
 
@@ -248,9 +245,8 @@ def test_copies_on_two_sides_of_the_split(records):
 
 
 def test_identities_tell_trainings_apart(corpus):
-    base = plan(corpus, repetitions=2)
+    base, same = (plan(corpus, repetitions=2) for _ in range(2))
     assert len({run.identity for run in base.runs}) == 4
-    same = plan(corpus, repetitions=2)
     assert [run.identity for run in same.runs] == [run.identity for run in base.runs]
     assert same.digest == base.digest
     for changes in (

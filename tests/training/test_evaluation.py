@@ -86,28 +86,3 @@ def test_broken_weights_are_told_so():
     batch = make_batch([0, 1], [2, 1], np.zeros((3, 2)), [0, 1])
     with pytest.raises(DivergedError, match=r"NaN for 1 of 3 windows.*weights have diverged; a sm"):
         evaluate(broken, [batch], ("A", "NO"), "A")
-
-
-def test_real_windows_are_scored_once(tmp_path):
-    from ecg_mlflow.pipeline import BatchSource, Pipeline, WindowMaker, prepare, select
-    from ecg_mlflow.records import DigitalRecord
-    from ecg_mlflow.records.packing import pack
-
-    def record(i: int) -> tuple[DigitalRecord, str]:
-        level = np.full((10 + 7 * i, 1), i, np.float32)
-        return DigitalRecord.from_millivolts(f"R{i:02}", level, 300.0, ("I",)), "N"
-
-    corpus = pack((record(i) for i in range(13)), tmp_path, "levels")
-    stages = Pipeline().split_signals(10, 10).stages()
-    rows = select(corpus, stages).rows
-    prepared = prepare(corpus, stages, rows)
-    maker = WindowMaker(stages, prepared, rows, corpus.labels, training=False)
-    source = BatchSource(maker, rows, np.eye(2, dtype=np.float32)[[0] * 13], batch_size=4)
-
-    def level(windows: np.ndarray) -> np.ndarray:
-        return np.concatenate([windows[:, 0], 1 - windows[:, 0]], axis=1)
-
-    found = evaluate(level, source.epoch(0, 0, 0, shuffle=False), ("A", "NO"), "A")
-    assert found.rows.tolist() == list(range(13))
-    assert found.probabilities[:, 0].tolist() == list(range(13))
-    assert found.counts.tolist() == [1 + 7 * i // 10 for i in range(13)]

@@ -84,16 +84,10 @@ def test_last_fires_where_a_run_stops_early_and_no_other_rule_does():
 def test_testing_every_20_epochs_does_not_drift():
     # The old workflow took 6822 // 32 + 1 = 214 iterations for an epoch of 213: see
     # "%4280", whose 15th test came 300 iterations after the end of epoch 300.
-    iterations_per_epoch = 6822 // 32
-    epochs_done = [
-        (iteration + 1) / iterations_per_epoch
-        for iteration in Schedule.parse("20 epochs", iterations_per_epoch).iterations(
-            300 * iterations_per_epoch
-        )
-    ]
-    assert epochs_done == list(range(20, 301, 20))
-    assert (6822 // 32 + 1) * 300 == 64_200
-    assert Schedule.parse("%4280").iterations(64_200)[-1] + 1 == 300 * iterations_per_epoch + 300
+    n = 6822 // 32
+    found = Schedule.parse("20 epochs", n).iterations(300 * n)
+    assert [(iteration + 1) / n for iteration in found] == list(range(20, 301, 20))
+    assert Schedule.parse("%4280").iterations((n + 1) * 300)[-1] + 1 == 300 * n + 300
 
 
 def test_epochs_need_a_length():

@@ -187,14 +187,6 @@ def test_models_of_ones_own_train_as_in_keras(build, batches: Batches):
     assert_close_weights(ours, stock)
 
 
-def test_the_loss_contains_what_regularisers_add(batches: Batches):
-    model = regularised()
-    logits = model(batches[0][0], training=True)
-    plain = float(Loss().build()(batches[0][1], logits))
-    (first,) = train(regularised(), batches[:1])
-    assert first > plain + 0.05
-
-
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -212,33 +204,14 @@ def test_other_optimizers_train_as_in_keras(optimizer, batches: Batches):
     assert_close_weights(ours, stock)
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "fused"),
-    [
-        (Optimizer("adam", beta_1=0.5), True),
-        (Optimizer("adam", use_ema=True), False),
-        (Optimizer("adam", amsgrad=True), False),
-        (Optimizer("adam", weight_decay=0.1), False),
-        (Optimizer("adam", clipnorm=1.0), False),
-        (Optimizer("adam", global_clipnorm=1.0), False),
-        (Optimizer("adam", clipvalue=1.0), False),
-        (Optimizer("adamw"), False),
-        (Optimizer("nadam"), False),
-    ],
-    ids=str,
-)
-def test_only_plain_adam_is_fused(optimizer, fused):
-    assert _is_plain_adam(optimizer.build(), nested().trainable_variables) == fused
-
-
-def test_learning_rate_schedules_are_followed(batches: Batches):
-    class Decaying:
-        @staticmethod
-        def build() -> keras.optimizers.Optimizer:
-            return keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.3))
-
-    losses = train(nested(), batches[:10], Decaying)
-    np.testing.assert_allclose(losses, train_in_keras(nested(), batches[:10], Decaying), atol=1e-4)
+def test_only_plain_adam_is_fused():
+    variables = nested().trainable_variables
+    assert _is_plain_adam(Optimizer("adam", beta_1=0.5).build(), variables)
+    for name in ("use_ema", "amsgrad", "weight_decay", "clipnorm", "global_clipnorm", "clipvalue"):
+        value = True if name in ("use_ema", "amsgrad") else 0.1
+        assert not _is_plain_adam(Optimizer("adam", {name: value}).build(), variables), name
+    for name in ("adamw", "nadam"):
+        assert not _is_plain_adam(Optimizer(name).build(), variables)
 
 
 def with_dropout() -> keras.Model:

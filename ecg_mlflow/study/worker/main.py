@@ -54,7 +54,7 @@ def _train(job: TrainJob, send: Send, resources: ExitStack) -> None:
     client = runs[0].retry.call(_client, job.tracking_uri)
     corpus = _corpus(job)
     first = job.runs[0]
-    sources = batch_sources(corpus, first.settings, first.sides)
+    sources = batch_sources(corpus, first.settings, first.run.config.data.sides)
     opened = []
     for run in runs:
         try:
@@ -83,7 +83,7 @@ def _train_together(runs: Sequence[TrainingRun], source: BatchSource, save_every
     job, begin = runs[0].job, min(run.iteration for run in runs)
     with map_ahead(
         lambda batch: (step.to_device(batch.windows), step.to_device(batch.targets)),
-        source.stream(job.settings.seed, job.repetition, begin),
+        source.stream(job.settings.seed, job.run.repetition, begin),
     ) as batches:
         loop = TrainingLoop(step, runs, batches, save_every_s)
         for run in runs:
@@ -107,7 +107,7 @@ def _should_stop(runs: Sequence[TrainingRun]) -> bool:
     """Return whether the job is to stop; withdraw the runs that the driver has given up."""
     for message in received():
         for run in runs:
-            if run.job.key == message["prune"]:
+            if run.key == message["prune"]:
                 run.withdrawn = message["reason"]
     return stop_requested()
 

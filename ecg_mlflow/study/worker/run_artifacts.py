@@ -89,7 +89,9 @@ def log_results(run: TrainingRun, conclusion: Mapping[str, Any], final: FinalTes
 def _log_models(run: TrainingRun, time_ms: int) -> None:
     """Log the last and the best weights as models."""
     job, settings, step = run.job, run.job.settings, run.step
-    network = NetworkInfo(job.input_shape, settings.classes, settings.loss.activation)
+    network = NetworkInfo(
+        job.run.config.data.input_shape, settings.classes, settings.loss.activation
+    )
     states = (
         ("last", step.weights(), run.last, run.n_iterations - 1),
         ("best", run.best_weights, run.best, run.best_iteration),

@@ -38,16 +38,16 @@ def score(job: RunJob, client: MlflowClient, corpus: Corpus, send: Send) -> dict
     logged = retrying.get_run(job.run_id).data.metrics
     if there := {name: one for name, one in logged.items() if name.startswith(f"{TEST}_")}:
         return there  # the process that scored it died before it could say so
-    run.step = make_step(job.settings, job.input_shape, seed=0)
+    run.step = make_step(job.settings, job.run.config.data.input_shape, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         run.step.load_weights(fetch_network(retrying, job.run_id, "best", Path(folder)))
-    run.sources = batch_sources(corpus, job.settings, {TEST: job.sides[TEST]})
+    run.sources = batch_sources(corpus, job.settings, {TEST: job.run.config.data.sides[TEST]})
     evaluation = run.evaluate(TEST)
     metrics = prefixed(TEST, evaluation.metrics)
     title = f"best weights, {TEST} records"
     with RunLog(client, job.run_id, retry=run.retry) as log:
         log.table("predictions/best.csv", evaluation_columns(evaluation, corpus))
         log.figure("plots/confusion_matrix_test.png", confusion_plot(evaluation, title=title))
-        log.metrics(metrics, job.n_iterations - 1, time.time_ns() // 1_000_000)
+        log.metrics(metrics, job.run.config.n_iterations - 1, time.time_ns() // 1_000_000)
         log.flush()
     return metrics

@@ -83,8 +83,9 @@ class TrainingRun(Branch):
     best: Evaluation
 
     def __init__(self, job: RunJob, send: Send) -> None:
-        super().__init__(job.n_iterations, job.tests)
+        super().__init__(job.run.config.n_iterations, job.run.config.tests)
         self.job = job
+        self.key = job.run.key
         self.retry = RetryPolicy(on_wait=self._wait)
         self.setup_seconds = 0.0
         self.losses: list[npt.NDArray[np.float32]] = []
@@ -158,8 +159,8 @@ class TrainingRun(Branch):
             self._deliver_failure(self.failure)
             return False
         self.corpus, self.sources = corpus, sources
-        seed = weight_seed(job.settings.seed, job.repetition)
-        self.step = make_step(job.settings, job.input_shape, seed)
+        seed = weight_seed(job.settings.seed, job.run.repetition)
+        self.step = make_step(job.settings, job.run.config.data.input_shape, seed)
         if checkpoint is None:
             self.log.metrics({"trainable_parameters": self.step.n_parameters}, 0)
         else:
@@ -171,7 +172,7 @@ class TrainingRun(Branch):
     def _resume(self, checkpoint: Checkpoint) -> None:
         """Take over everything that a checkpoint has but for the network's state."""
         job, state = self.job, checkpoint.state
-        if state["identity"] != job.identity:
+        if state["identity"] != job.run.identity:
             raise CheckpointError("the checkpoint is of a run with another identity")
         for name in _PLAIN:
             setattr(self, name, state[name])
@@ -198,7 +199,7 @@ class TrainingRun(Branch):
         """Keep, log and report the losses of consecutive iterations."""
         self.losses.append(values)
         self.log.losses(values, first_iteration, times_ms)
-        self.report(jobs.Trained(self.job.key, first_iteration + len(values), float(values[-1])))
+        self.report(jobs.Trained(self.key, first_iteration + len(values), float(values[-1])))
 
     def test(self, iteration: int) -> None:
         """Evaluate after this iteration, and keep the weights if they are the best so far."""
@@ -212,7 +213,7 @@ class TrainingRun(Branch):
 
     def _report_tests(self, tests: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         named = [(iteration, prefixed(self.job.monitored, found)) for iteration, found in tests]
-        self.report(jobs.Evaluated(self.job.key, named))
+        self.report(jobs.Evaluated(self.key, named))
 
     def save(self) -> None:
         """Write a checkpoint, and release the metrics that it covers.
@@ -223,7 +224,7 @@ class TrainingRun(Branch):
         self._write(self.step.state())
         if self._is_covered:
             self.log.release()
-            self.report(jobs.Saved(self.job.key, self.iteration))
+            self.report(jobs.Saved(self.key, self.iteration))
 
     def _write(self, network: Mapping[str, npt.NDArray[Any]]) -> None:
         """Write a checkpoint, and note whether the disk had room for it."""
@@ -233,7 +234,7 @@ class TrainingRun(Branch):
         for name in ("last", "best") if self.tests else ():
             arrays |= {f"{name}/{key}": getattr(getattr(self, name), key) for key in _EVALUATION}
         state = {name: getattr(self, name) for name in _PLAIN} | {
-            "identity": self.job.identity,
+            "identity": self.job.run.identity,
             "versions": package_versions(*DECISIVE),
             "pending": self.log.pending(),
         }
@@ -270,7 +271,7 @@ class TrainingRun(Branch):
             **self.conclusion["speed"],
             **self.conclusion["metrics"],
         }
-        self.report(jobs.Ended(self.job.key, RunEnd.DONE, metrics=metrics))
+        self.report(jobs.Ended(self.key, RunEnd.DONE, metrics=metrics))
 
     def _speed(self) -> dict[str, float]:
         # MLflow's own prefix for figures of the machine: the UI shows them apart from the metrics.
@@ -308,7 +309,7 @@ class TrainingRun(Branch):
         self._deliver_all()
         run_artifacts.log_curves(self)
         self._path.unlink(missing_ok=True)
-        self.report(jobs.Ended(self.job.key, RunEnd.PRUNED, self.withdrawn or ""))
+        self.report(jobs.Ended(self.key, RunEnd.PRUNED, self.withdrawn or ""))
 
     def _deliver_all(self) -> None:
         self._drop_uncovered_checkpoint()
@@ -335,7 +336,7 @@ class TrainingRun(Branch):
             If the driver wants the run to stop.
         """
         settings = self.job.settings
-        epoch = self.sources[side].epoch(settings.seed, self.job.repetition, 0, shuffle=False)
+        epoch = self.sources[side].epoch(settings.seed, self.job.run.repetition, 0, shuffle=False)
         began = time.perf_counter()
         names, multilabel = (settings.classes, settings.positive), settings.multilabel
         evaluation = evaluate(
@@ -351,19 +352,19 @@ class TrainingRun(Branch):
         if stop_requested():
             raise Paused
         if time.monotonic() - self._reported_at > SIGN_S:
-            self.report(RunReport(self.job.key))
+            self.report(RunReport(self.key))
 
     def _wait(self, waited_s: float, error: BaseException) -> None:
-        self.report(jobs.StoreAway(self.job.key, waited_s, str(error).partition("\n")[0]))
+        self.report(jobs.StoreAway(self.key, waited_s, str(error).partition("\n")[0]))
         if stop_requested():
             raise Paused
 
     def report_end(self, end: RunEnd, error: Mapping[str, str]) -> None:
         """Report that the run has ended by an error, as `described` returns it."""
-        self.report(jobs.Ended(self.job.key, end, error["reason"], error["error"]))
+        self.report(jobs.Ended(self.key, end, error["reason"], error["error"]))
 
     def _note(self, text: str) -> None:
-        self.report(jobs.Noted(self.job.key, text))
+        self.report(jobs.Noted(self.key, text))
 
     def report(self, report: RunReport) -> None:
         """Send a report to the driver."""

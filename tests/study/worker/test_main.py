@@ -84,19 +84,8 @@ class Desk:
 
     def run_job(self, index: int, repetition: int = 0, run_id: str | None = None) -> RunJob:
         planned = self.plan.runs[index + repetition * len(self.plan.configs)]
-        config = planned.config
-        return RunJob(
-            planned.key,
-            run_id or self.study.create_child("a run", {}),
-            planned.identity,
-            config.settings,
-            config.data.sides,
-            config.data.input_shape,
-            repetition,
-            config.n_iterations,
-            config.tests,
-            dataset_infos(self.plan.corpus, config),
-        )
+        datasets = dataset_infos(self.plan.corpus, planned.config)
+        return RunJob(planned, run_id or self.study.create_child("a run", {}), datasets)
 
     def train(self, *runs: RunJob, report=None, save_every_s=60.0) -> None:
         uri = self.work.client.tracking_uri
@@ -108,7 +97,7 @@ class Desk:
         return work(cloudpickle.dumps(job), report or self.take)
 
     def ended(self, run: RunJob) -> Ended:
-        (found,) = [r for r in self.reported(Ended) if r.run == run.key]
+        (found,) = [r for r in self.reported(Ended) if r.run == run.run.key]
         return found
 
     def reported(self, kind: type[RunReport]) -> list:
@@ -168,7 +157,7 @@ def test_a_run_tells_how_far_it_is_and_what_it_reached(desk):
     assert run.monitored == "validation"
     desk.train(run)
 
-    assert {report.run for report in desk.reports} == {run.key}
+    assert {report.run for report in desk.reports} == {run.run.key}
     # At each evaluation, and sooner where the machine is slow.
     assert {2, 4, 6} <= {r.iteration for r in desk.reported(Trained)}
     assert [r.iteration for r in desk.reported(Saved)] == [2, 4, 6, 6]
@@ -245,17 +234,6 @@ def test_the_best_evaluation_is_the_first_of_the_highest_and_what_the_run_ends_w
     assert steps == {"last": ("last_validation_f1", 0, 5), "best": ("best_validation_f1", 1, 1)}
 
 
-def test_a_diverged_loss_ends_the_run_after_its_losses_are_kept(desk):
-    run = desk.run_job(DIVERGES)
-    desk.train(run)
-    end = desk.ended(run)
-    assert end.end is RunEnd.FAILED
-    assert end.reason.startswith(f"{DivergedError.__module__}.{DivergedError.__name__}")
-    assert "smaller learning rate" in end.reason
-    assert "Traceback" in end.error
-    assert desk.work.losses(desk.loaded(run))
-
-
 class Killed(BaseException):
     """Stands for the end of the process."""
 
@@ -302,6 +280,11 @@ def test_a_failure_is_told_after_a_death_without_another_training(desk, moment, 
     whole, run = desk.run_job(DIVERGES), desk.run_job(DIVERGES)
     desk.train(whole)
     told = desk.ended(whole)
+    assert told.end is RunEnd.FAILED
+    assert told.reason.startswith(f"{DivergedError.__module__}.{DivergedError.__name__}")
+    assert "smaller learning rate" in told.reason
+    assert "Traceback" in told.error
+    assert desk.work.losses(desk.loaded(whole)), "those before are kept"
     desk.reports.clear()
     if moment == "before it was told":
         report = killed_at([], Ended, end=RunEnd.FAILED)
@@ -316,7 +299,7 @@ def test_a_failure_is_told_after_a_death_without_another_training(desk, moment, 
     monkeypatch.setattr(training_run, "make_step", _die)
     desk.reports.clear()
     desk.train(run)
-    assert desk.ended(run) == replace(told, run=run.key)
+    assert desk.ended(run) == replace(told, run=run.run.key)
     assert desk.history(run) == desk.history(whole)
 
 
@@ -397,7 +380,7 @@ def test_a_checkpoint_that_can_not_be_gone_on_from_is_lost(desk, harm):
         data[middle : middle + 512] = bytes(512)
         path.write_bytes(data)
     else:
-        run = replace(run, identity="0" * 64)
+        run = replace(run, run=replace(run.run, identity="0" * 64))
     before = desk.history(run)
     desk.train(run)
     assert desk.ended(run).end is RunEnd.LOST
@@ -416,9 +399,8 @@ def test_a_full_disk_lets_the_run_go_on_without_checkpoints(desk, whole, monkeyp
     assert desk.history(run) == desk.history(whole)
     notes = [report.text for report in desk.reported(Noted)]
     assert notes == ["no checkpoint at iteration 2: no space left on the disk of there"]
-
-
-def test_a_full_cache_is_the_machine_s_error_and_not_the_run_s(desk, monkeypatch):
+    # A full cache is the machine's error, and not the run's.
+    desk.reports.clear()
     monkeypatch.setattr(main_module, "batch_sources", full)
     with pytest.raises(StorageFullError):
         desk.train(desk.run_job(GOOD))
@@ -546,8 +528,8 @@ def test_a_run_that_is_given_up_delivers_its_losses_and_leaves_the_others(desk, 
 
     def report(data):
         desk.take(data)
-        if isinstance(data[REPORT], Evaluated) and data[REPORT].run == lost.key:
-            letters.append({"prune": lost.key, "reason": "others are better"})
+        if isinstance(data[REPORT], Evaluated) and data[REPORT].run == lost.run.key:
+            letters.append({"prune": lost.run.key, "reason": "others are better"})
 
     def received():
         return [letters.pop()] if letters else []
@@ -555,7 +537,7 @@ def test_a_run_that_is_given_up_delivers_its_losses_and_leaves_the_others(desk, 
     monkeypatch.setattr(main_module, "received", received)
     desk.reports.clear()
     desk.train(lost, kept, report=report)
-    assert desk.ended(lost) == Ended(lost.key, RunEnd.PRUNED, "others are better")
+    assert desk.ended(lost) == Ended(lost.run.key, RunEnd.PRUNED, "others are better")
     history = desk.history(lost)
     assert [step for step, _ in history["loss"]] == [0, 1]
     assert [step for step, _ in history["validation_f1"]] == [1]

@@ -1,9 +1,9 @@
-"""The user's code on its way to the processes that train.
+"""Send the user's code to the processes that train.
 
-A grid file goes there by value: what its functions are and read, as it is here. What it imports
-from beside itself is imported there too, from the files as they were read here, so that a class is
-one class however a function comes by it. Whatever the grid file has done to those modules
-(``parts.WIDTH = 16``, a name put into a registry) is done there again.
+A grid file is sent by value: its functions with the global values that they read. The modules that
+it imports from beside itself are imported in the worker, from the files as they were read here, so
+that each class exists once. Changes that the grid file has made in these modules (``parts.WIDTH =
+16``, a name added to a registry) are repeated there.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ import numpy as np
 from ecg_mlflow.grids.source_code import owner
 from ecg_mlflow.grids.user_code import UserCode, is_imported, use
 
-#: By module, and in it by class, "" for the module itself: names and values.
+#: Names and values by module, and in it by class, "" for the module itself.
 State: TypeAlias = dict[str, dict[str, dict[str, Any]]]
 
-#: What can be given a module that has it already, without anything else noticing.
+#: Values that can be assigned again without any effect, unless they have changed.
 _FIXED = (bool, int, float, complex, str, bytes)
 _CHANGEABLE = (list, dict, set, bytearray, np.ndarray)
 
 
 def watched(module: ModuleType, execute: Callable[[], None]) -> None:
-    """Run a module, and note what it has come to by itself; see `user_code.Run`."""
+    """Run a module, and record its variables before others change them; see `user_code.Run`."""
     execute()
     loader: Any = module.__loader__
     loader.made = {
@@ -43,10 +43,10 @@ def watched(module: ModuleType, execute: Callable[[], None]) -> None:
 
 
 def settled(code: UserCode) -> UserCode:
-    """Return the user's code as it is when the grid file has been run.
+    """Return the user's code after the grid file was run.
 
-    With what was imported by computed names, and with what has become of the modules. From here on
-    these count as they are in this process, and not as their files say.
+    It includes modules imported by computed names, and changes in modules. From now on, the
+    identity of these modules depends on their state in this process, not on their files.
     """
     code = code.with_loaded()
     modules, state = code.modules(), State()
@@ -99,10 +99,10 @@ def _by_value(modules: Mapping[str, ModuleType]) -> Iterator[None]:
 def _changes(
     module: ModuleType, made: Mapping[str, Mapping[str, tuple[object, bytes]]] | None
 ) -> dict[str, dict[str, Any]]:
-    """Return what others have changed in a module, and all its numbers and texts.
+    """Return the variables that others have changed in a module, and all its numbers and texts.
 
-    These may be other ones wherever it is run: made of the time, of chance or of the environment.
-    What can't be pickled, such as a lock, is left out.
+    These may differ between runs of the module, if they depend on time, chance or environment.
+    Values that can't be pickled, such as a lock, are left out.
     """
     found = dict[str, dict[str, Any]]()
     for space, variables in _spaces(module).items():
@@ -137,7 +137,7 @@ def _spaces(module: ModuleType) -> dict[str, dict[str, Any]]:
 
 
 def _content(value: object) -> bytes:
-    """Return by what a value that can be changed is told to be the same."""
+    """Return a digest of a mutable value, which shows whether it has changed."""
     if isinstance(value, _CHANGEABLE) or owner(type(value)) == "user":
         with suppress(Exception):  # whatever pickling comes upon
             return hashlib.sha256(cloudpickle.dumps(value)).digest()
@@ -148,7 +148,7 @@ def _restore(state: State) -> None:
     for name, spaces in state.items():
         try:
             module = import_module(name)
-        except Exception:  # noqa: BLE001 - told where a function needs the module
+        except Exception:  # noqa: BLE001 - shows where a function needs the module
             continue
         for space, variables in spaces.items():
             target = getattr(module, space) if space else module

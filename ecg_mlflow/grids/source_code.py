@@ -27,6 +27,8 @@ from typing import Any, TypeAlias
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 PACKAGE = __name__.partition(".")[0]
+#: Modules that are never looked for beside a grid file, since others import them.
+TAKEN = sys.stdlib_module_names | {PACKAGE}
 
 
 def owner(thing: Any) -> str:
@@ -415,11 +417,8 @@ def imported_by(piece: Piece, home: File) -> Iterator[tuple[File, str]]:
 
 def _imported(level: int, module: str, home: File) -> File | None:
     """Find the module of an import that stands in `home`; None where it is not the user's."""
-    try:
-        name = importlib.util.resolve_name("." * level + module, home.package) if level else module
-    except ImportError:
-        return None
-    return _file(name)
+    name = _absolute_name(level, module, home.package)
+    return None if name is None else _file(name)
 
 
 def _file(name: str) -> File | None:
@@ -452,6 +451,38 @@ def _spec(name: str) -> ModuleSpec | None:
         path = list(around.submodule_search_locations)
     found = (finder.find_spec(name, path) for finder in sys.meta_path)
     return next((spec for spec in found if spec is not None), None)
+
+
+def imported_modules(name: str, content: bytes) -> set[str]:
+    """List the modules that a Python file may import, anywhere in it.
+
+    Parameters
+    ----------
+    name
+        Its path among the user's files, such as ``nets/blocks.py``.
+    content
+        Its content; a file with a syntax error imports nothing.
+    """
+    package = name.rpartition("/")[0].replace("/", ".")
+    try:
+        nodes = [*ast.walk(ast.parse(content))]
+    except (SyntaxError, ValueError):
+        return set()
+    found = {one.name for node in nodes if isinstance(node, ast.Import) for one in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            base = _absolute_name(node.level, node.module or "", package)
+            if base is not None:
+                found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return {module for module in found if module.partition(".")[0] not in TAKEN}
+
+
+def _absolute_name(level: int, module: str, package: str) -> str | None:
+    """Resolve the module of an import; None where it points above the topmost package."""
+    try:
+        return importlib.util.resolve_name("." * level + module, package) if level else module
+    except ImportError:
+        return None
 
 
 def _joined(*names: str) -> str:

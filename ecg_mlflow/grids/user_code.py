@@ -1,51 +1,47 @@
-"""The user's own Python files: a grid file, and the modules and packages that it has beside it.
+"""Import the user's Python files: a grid file, and the modules and packages beside it.
 
-They are read once. From then on this process and those that train import them as they were read,
-on whatever machine, whenever a function comes to it.
+The files are read once. From then on this process, the workers and a model import them as they were
+read, on any machine, whenever a function needs them.
 """
 
 from __future__ import annotations
 
-import ast
+import builtins
+import hashlib
 import linecache
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from importlib import import_module
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import decode_source, resolve_name, spec_from_file_location
+from importlib.util import decode_source, spec_from_file_location
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
 from ecg_mlflow.errors import ModelError
-from ecg_mlflow.grids.source_code import is_library
+from ecg_mlflow.grids.source_code import TAKEN, imported_modules, is_library
 
-#: Before the name of a grid file's module.
+#: Prefix of the name of a grid file's module.
 GRID_PREFIX = "ecg_mlflow_grid_"
-#: Runs a module: it is given the module, and what executes its code.
+#: Runs a module: it is given the module, and the function that executes its code.
 Run: TypeAlias = Callable[[ModuleType, Callable[[], None]], None]
-#: What is never looked for beside a grid file: it would take the place of what others mean.
-TAKEN = sys.stdlib_module_names | {__name__.partition(".")[0]}
-
-
-def file_name(module: str) -> str:
-    """Return the name of the file that a module is read from, if it is no package."""
-    return f"{module.removeprefix(GRID_PREFIX).replace('.', '/')}.py"
 
 
 @dataclass(frozen=True)
 class UserCode:
-    """Python files of the user's as they were when they were read.
+    """The user's Python files as they were when they were read.
 
     Attributes
     ----------
     folder
-        Where they stand.
+        Where they are.
     files
-        Their content by their paths in the folder, with slashes.
+        Their contents by their paths in the folder, with slashes.
     state
-        What the grid file, when it was run, has made of the modules: see `code_transfer`.
+        Pickled changes that the grid file made in the modules: see `code_transfer`.
     """
 
     folder: str = ""
@@ -54,7 +50,7 @@ class UserCode:
 
     @classmethod
     def read(cls, folder: Path, names: Iterable[str]) -> UserCode:
-        """Read files, and all that they import from beside them, anywhere in them."""
+        """Read files, and all that they import from the same folder, anywhere in them."""
         found: dict[str, bytes] = {}
         waiting = list(names)
         while waiting:
@@ -64,14 +60,14 @@ class UserCode:
             found[name] = (folder / name).read_bytes()
             for module in imported_modules(name, found[name]):
                 parts = module.split(".")
-                for i in range(len(parts)):  # the packages around it are imported too
-                    places = places_of(".".join(parts[: i + 1]))
+                for i in range(len(parts)):  # the packages around it are imported, too
+                    places = _places_of(".".join(parts[: i + 1]))
                     waiting += [place for place in places if (folder / place).is_file()]
         return cls(str(folder), dict(sorted(found.items())))
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """Names of all modules and packages that the files are."""
+        """Names of all modules and packages among the files."""
         found = set()
         for file in self.files:
             name = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
@@ -84,8 +80,16 @@ class UserCode:
         """Return the whole path of a file."""
         return str(Path(self.folder, name))
 
+    def file_of(self, module: str) -> str | None:
+        """Return the file of a module; None if it is not among the files."""
+        return next((place for place in _places_of(module) if place in self.files), None)
+
+    def loader(self, name: str, file: str, run: Run | None = None) -> SourceFileLoader:
+        """Return a loader of one of the files; see `spec`."""
+        return _Loader(name, self.path(file), self.files[file], run)
+
     def spec(self, module: str, name: str, run: Run | None = None) -> ModuleSpec | None:
-        """Describe to Python's import how to load one of the modules; None where it is none.
+        """Describe to Python's import how to load a module; None if it is not among the files.
 
         Parameters
         ----------
@@ -96,26 +100,22 @@ class UserCode:
         run
             Runs the new module's code; see `Run`.
         """
-        base = module.replace(".", "/")
-        for file in places_of(module):
-            if file in self.files:
-                loader = self.loader(name, file, run)
-                inside = [self.path(base)] if file.endswith("/__init__.py") else None
-                return spec_from_file_location(
-                    name, loader.path, loader=loader, submodule_search_locations=inside
-                )
+        file = self.file_of(module)
+        folder = [self.path(module.replace(".", "/"))]
+        if file is not None:
+            loader = self.loader(name, file, run)
+            inside = folder if file.endswith("/__init__.py") else None
+            return spec_from_file_location(
+                name, loader.path, loader=loader, submodule_search_locations=inside
+            )
         if module not in self.names:
             return None
         spec = ModuleSpec(name, None, is_package=True)
-        spec.submodule_search_locations = [self.path(base)]
+        spec.submodule_search_locations = folder
         return spec
 
-    def loader(self, name: str, file: str, run: Run | None = None) -> SourceFileLoader:
-        """Return what loads one of the files; see `spec`."""
-        return _Loader(name, self.path(file), self.files[file], run)
-
     def keep_lines(self) -> None:
-        """Let tracebacks and identities see the files as they were read."""
+        """Show tracebacks and identities the files as they were read."""
         for name, content in self.files.items():
             try:
                 text = decode_source(content)
@@ -126,21 +126,22 @@ class UserCode:
             linecache.cache[self.path(name)] = (len(text), None, lines, self.path(name))
 
     def modules(self) -> dict[str, ModuleType]:
-        """Return the modules that this process has of them, by name."""
+        """Return the modules among the files that this process has imported, by name."""
         paths = set(map(self.path, self.files))
-        found = {name: one for name, one in [*sys.modules.items()] if _file_of(one) in paths}
-        found.pop("__main__", None)
-        return found
+        return {
+            name: module
+            for name, module, file in _loaded_modules()
+            if file in paths and name != "__main__"
+        }
 
     def with_loaded(self) -> UserCode:
-        """Add what this process has loaded from the folder by other ways than reading tells."""
-        more = {}
-        for name, module in [*sys.modules.items()]:
-            file = _file_of(module)
-            if file is not None and file.startswith(self.folder):
-                for place in places_of(name):
-                    if place not in self.files and file == self.path(place):
-                        more[place] = Path(file).read_bytes()
+        """Add the files in the folder that this process has loaded by computed names."""
+        more = {
+            place: Path(file).read_bytes()
+            for name, _, file in _loaded_modules()
+            for place in _places_of(name)
+            if file == self.path(place) and place not in self.files
+        }
         return replace(self, files={**self.files, **more})
 
     def write(self, folder: Path) -> Path:
@@ -151,16 +152,23 @@ class UserCode:
         return folder
 
 
-def places_of(module: str) -> tuple[str, str]:
-    """Return where a module's code can stand; what Python looks for first comes first."""
+def _places_of(module: str) -> tuple[str, str]:
+    """Return the files that a module may be in, in the order in which Python looks for them."""
     base = module.replace(".", "/")
     return f"{base}/__init__.py", f"{base}.py"
+
+
+def _loaded_modules() -> Iterator[tuple[str, ModuleType, str]]:
+    """Yield name, module and file; without attribute access, which loads some modules."""
+    for name, module in [*sys.modules.items()]:
+        file = getattr(module, "__dict__", {}).get("__file__")
+        yield name, module, file if isinstance(file, str) else ""
 
 
 class _Loader(SourceFileLoader):
     """Loads a module from its content, and neither reads nor writes bytecode."""
 
-    #: For `ecg_mlflow.grids.source_code.owner`, wherever the file stands.
+    #: For `source_code.owner`, wherever the file is.
     is_users = True
 
     def __init__(self, name: str, path: str, content: bytes, run: Run | None) -> None:
@@ -182,119 +190,174 @@ class _Loader(SourceFileLoader):
             self._run(module, execute)
 
 
-class _Beside:
-    """Finds the modules beside the grid file of the study that this process works for."""
+# --- The study that this process works for --------------------------------------------------------
+
+
+class _StudyFinder:
+    """Finds the modules beside the grid file, for Python's import."""
 
     def __init__(self) -> None:
         self.code = UserCode()
         self.run: Run | None = None
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Return how to load a module, for Python's import."""
+        """Return how to load a module."""
         return self.code.spec(name, name, self.run) if is_imported(name) else None
 
 
-_beside = _Beside()
+_finder = _StudyFinder()
 
 
 def use(code: UserCode, *, anew: bool = False, run: Run | None = None) -> bool:
-    """Let this process import the modules among a study's files, whenever it comes to that.
+    """Let this process import the modules among a study's files.
 
     Parameters
     ----------
     code
-        The study's files; those of the one before can be imported no more.
+        The study's files; those of an earlier study can't be imported any more.
     anew
-        Run modules again that this process has already.
+        Run modules again that this process has already imported.
     run
         Runs modules; see `Run`.
 
     Returns
     -------
-    Whether the modules are run anew: the files are others than before.
+    Whether the modules are run anew, since the files have changed.
     """
-    if _beside not in sys.meta_path:
-        sys.meta_path.insert(0, _beside)
-    before, _beside.code, _beside.run = _beside.code, code, run
+    if _finder not in sys.meta_path:
+        sys.meta_path.insert(0, _finder)
+    before, _finder.code, _finder.run = _finder.code, code, run
     code.keep_lines()
     if before.folder == code.folder and before.files.items() <= code.files.items() and not anew:
         return False
-    for name, module in [*sys.modules.items()]:
+    for name, _, file in _loaded_modules():
         is_theirs = name in before.names or name in code.names
-        if is_theirs and is_imported(name) and not is_library(_file_of(module) or ""):
+        if is_theirs and is_imported(name) and not is_library(file):
             del sys.modules[name]
     return True
 
 
 def is_imported(module: str) -> bool:
-    """Say whether a module of this name is imported from beside a grid file, if it is there."""
+    """Return whether a module of this name may be imported from beside a grid file."""
     return module.partition(".")[0] not in TAKEN and not module.startswith(GRID_PREFIX)
 
 
-def _file_of(module: object) -> str | None:
-    """Return a module's file; without a look at its attributes, which would load some modules."""
-    file = getattr(module, "__dict__", {}).get("__file__")
-    return file if isinstance(file, str) else None
+# --- The functions of a model's pipeline ----------------------------------------------------------
 
 
 def needed_code(functions: Sequence[tuple[str, str]], folder: Path | None) -> UserCode:
-    """Read the files in which functions stand, and those that these import.
+    """Read the files that define functions, and the files that these import.
 
     Parameters
     ----------
     functions
         Pairs of module and qualified name.
     folder
-        Where the user's files are.
+        The folder of the user's files.
 
     Raises
     ------
     ModelError
-        If a function's file is not among them.
+        If a function's file is missing there.
     """
-    if not functions:
-        return UserCode()
-    modules = {module.removeprefix(GRID_PREFIX) for module, _ in functions}
-    found = {
-        module: name
-        for module in modules
-        for name in reversed(places_of(module))
-        if folder is not None and (folder / name).is_file()
-    }
-    if missing := sorted(file_name(module) for module in modules - set(found)):
-        names = [] if folder is None else sorted(one.name for one in folder.glob("*.py"))
+    found: list[str] = []
+    missing: set[str] = set()
+    for module in {module.removeprefix(GRID_PREFIX) for module, _ in functions}:
+        places = [one for one in _places_of(module) if folder and (folder / one).is_file()]
+        found += places[:1]
+        if not places:
+            missing.add(_places_of(module)[1])
+    if missing:
+        names = sorted(one.name for one in folder.glob("*.py")) if folder else []
         raise ModelError(
-            f"the pipeline's functions stand in {missing}, which a model must have with it; given "
+            f"the pipeline's functions are in {sorted(missing)}, which a model must keep; given "
             f"are {names}. Write them in the grid file, or in a file or a package beside it"
         )
-    assert folder is not None
-    return UserCode.read(folder, found.values())
+    return UserCode.read(folder, found) if folder and found else UserCode()
 
 
-def imported_modules(name: str, content: bytes) -> set[str]:
-    """List the modules that a Python file may import, anywhere in it.
+def step_finder(folder: Path | None) -> Callable[[str, str], Callable[..., Any]]:
+    """Return a function that finds a pipeline's functions in the files that a model keeps.
+
+    Two models may have two versions of one file. Therefore each model runs its own copies, under
+    names that no other code imports.
 
     Parameters
     ----------
-    name
-        Its path among the files, such as ``nets/blocks.py``.
-    content
-        Of the file; nothing is imported by one with a syntax error.
+    folder
+        The folder of the files; None if the model has none.
+
+    Returns
+    -------
+    A function of module and qualified name. It runs a file once, and raises ModelError if there is
+    no such file or function, or if the file fails.
     """
-    package = name.rpartition("/")[0].replace("/", ".")
+    paths = sorted(folder.rglob("*.py")) if folder else []
+    files = {path.relative_to(folder or "").as_posix(): path.read_bytes() for path in paths}
+    code = UserCode(str(folder), files)
+    package = f"{GRID_PREFIX}{hashlib.sha256(repr(code).encode()).hexdigest()[:12]}"
+    if package not in sys.modules:
+        sys.modules[package] = ModuleType(package)
+        sys.modules[package].__path__ = []
+        sys.meta_path.insert(0, _ModelFinder(code, package))
+        code.keep_lines()
+    return partial(_find_step, code, package)
+
+
+def _find_step(code: UserCode, package: str, module: str, qualname: str) -> Callable[..., Any]:
+    module = module.removeprefix(GRID_PREFIX)
+    file = code.file_of(module)
+    if file is None:
+        missing = _places_of(module)[1]
+        raise ModelError(f"the model's pipeline needs {missing}, which the model doesn't have")
     try:
-        tree = ast.parse(content)
-    except (SyntaxError, ValueError):
-        return set()
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            try:
-                start = "." * node.level + (node.module or "")
-                base = resolve_name(start, package) if node.level else start
-            except ImportError:  # from beyond the top
-                continue
-            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
-    return {module for module in found if module.partition(".")[0] not in TAKEN}
+        imported = import_module(f"{package}.{module}")
+    except Exception as error:
+        raise ModelError(
+            f"the model's file {file} can't be run here: {type(error).__name__}: {error}"
+        ) from error
+    try:
+        found: Callable[..., Any] = attrgetter(qualname)(imported)
+    except AttributeError as error:
+        raise ModelError(f"the model's file {file} has no function {qualname}") from error
+    return found
+
+
+class _ModelFinder:
+    """Finds the modules of one model, which import each other by their own names.
+
+    Parameters
+    ----------
+    code
+        The model's files.
+    package
+        Name of the package that contains the modules in this process.
+    """
+
+    def __init__(self, code: UserCode, package: str) -> None:
+        self._code = code
+        self._package = package
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Return how to load a module, for Python's import."""
+        outer, _, module = name.partition(".")
+        return self._code.spec(module, name, self._run) if outer == self._package else None
+
+    def _run(self, module: ModuleType, execute: Callable[[], None]) -> None:
+        vars(module)["__builtins__"] = {**vars(builtins), "__import__": self._import}
+        execute()
+
+    def _import(
+        self,
+        name: str,
+        variables: Mapping[str, object] | None = None,
+        local: Mapping[str, object] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        """Replace ``__import__`` in the model's modules."""
+        top = name.partition(".")[0]
+        if level or top in TAKEN or top not in self._code.names:
+            return builtins.__import__(name, variables, local, fromlist or (), level)
+        found = builtins.__import__(f"{self._package}.{name}", variables, local, fromlist or (), 0)
+        return found if fromlist else sys.modules[f"{self._package}.{top}"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.grids.step_files import StepFiles
+from ecg_mlflow.grids.user_code import step_finder
 from ecg_mlflow.models.build import load_network
 from ecg_mlflow.pipeline import Stages
 from ecg_mlflow.pipeline.actions import ResampleSignals, SplitSignals, resampled_length
@@ -81,7 +81,7 @@ def open_viewer(
     spec = run.record.configuration.get("test_pipeline")
     if spec is None:
         return None
-    stages = stages_from_json(spec, StepFiles(study.fetch_code(folder)).find)
+    stages = stages_from_json(spec, step_finder(study.fetch_code(folder)))
     network = load_network(fetch_network(client, run.record.run_id, run.weights, folder))
     from ecg_mlflow.training.saliency import GradientTimesInput
 

@@ -15,7 +15,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from ecg_mlflow.errors import ModelError
-from ecg_mlflow.grids.step_files import StepFiles
+from ecg_mlflow.grids.user_code import step_finder
 from ecg_mlflow.models.build import load_network
 from ecg_mlflow.pipeline.batches import Floats
 from ecg_mlflow.pipeline.spec import check_deterministic, stages_from_json
@@ -123,7 +123,7 @@ def open_engine(manifest: Manifest, network: Path, steps: Path | None) -> Engine
     PipelineError
         If the pipeline is not known, or depends on chance or labels.
     """
-    stages = stages_from_json(manifest.pipeline, StepFiles(steps).find)
+    stages = stages_from_json(manifest.pipeline, step_finder(steps))
     check_deterministic(stages)
     predict = _open_network(network, manifest)
     return Engine(stages, Expected.of(manifest, stages), predict, len(manifest.classes))

@@ -18,7 +18,8 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array
 
 from ecg_mlflow.errors import ModelError
-from ecg_mlflow.grids.user_code import UserCode, imported_modules, needed_code
+from ecg_mlflow.grids.source_code import imported_modules
+from ecg_mlflow.grids.user_code import UserCode, needed_code
 from ecg_mlflow.pipeline.spec import functions_of
 from ecg_mlflow.provenance import pinned
 from ecg_mlflow.records import Record

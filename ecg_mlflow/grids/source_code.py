@@ -137,60 +137,51 @@ def class_piece(cls: type, source: _Source | None, methods: Iterable[FunctionTyp
 
 def _piece(node: ast.stmt | ast.Lambda, names: Set[str] | None = None) -> Piece:
     """Read a piece of code; `names` are the globals that it reads, where they are known."""
-    uses, of_decorators = _Uses(), _Uses()
     decorators = getattr(node, "decorator_list", [])
-    for child in ast.iter_child_nodes(node):
-        (of_decorators if child in decorators else uses).visit(child)
+    chains, imported = _uses(one for one in ast.iter_child_nodes(node) if one not in decorators)
     if names is None:
         assert isinstance(node, ast.stmt)
         try:
             names = _free_names(node)
         except SyntaxError:  # a part that can't stand alone, or a file that can't be run
-            names = {chain.partition(".")[0] for chain in uses.chains}
+            names = {chain.partition(".")[0] for chain in chains}
     imports = {
-        (level, module, _joined(name, rest))
-        for alias, (level, module, name) in uses.imports.items()
-        for rest in uses.after(alias) or [""]
+        (level, module, _joined(name, chain[len(alias) + 1 :]))
+        for alias, (level, module, name) in imported.items()
+        # An import that is not used counts, too.
+        for chain in [one for one in chains if f"{one}.".startswith(f"{alias}.")] or [alias]
     }
     return Piece(
         sha256(json_text(_tree(node))),
-        tuple(sorted(chain for chain in uses.chains if chain.partition(".")[0] in names)),
-        tuple(sorted(of_decorators.chains)),
+        tuple(sorted(chain for chain in chains if chain.partition(".")[0] in names)),
+        tuple(sorted(_uses(decorators)[0])),
         tuple(sorted(imports)),
     )
 
 
-class _Uses(ast.NodeVisitor):
-    """Collects the dotted names in a piece of code, and what it imports, by the names it gives."""
-
-    def __init__(self) -> None:
-        self.chains: set[str] = set()
-        self.imports: dict[str, tuple[int, str, str]] = {}
-
-    def after(self, name: str) -> list[str]:
-        """Return what follows a name where it is used: nothing where it is used by itself."""
-        return [
-            chain[len(name) + 1 :] for chain in self.chains if f"{chain}.".startswith(f"{name}.")
-        ]
-
-    def visit_Name(self, node: ast.Name) -> None:
-        self.chains.add(node.id)
-
-    def visit_Attribute(self, node: ast.Attribute) -> None:
-        names, inner = [node.attr], node.value
-        while isinstance(inner, ast.Attribute):
-            names.append(inner.attr)
-            inner = inner.value
-        if isinstance(inner, ast.Name):
-            self.chains.add(".".join([inner.id, *reversed(names)]))
+def _uses(nodes: Iterable[ast.AST]) -> tuple[set[str], dict[str, tuple[int, str, str]]]:
+    """Return the dotted names in a piece of code, and its imports as `_given_names` does."""
+    chains: set[str] = set()
+    imports: dict[str, tuple[int, str, str]] = {}
+    waiting = [*nodes][::-1]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imports.update(_given_names(node))
+        elif chain := _dotted_name(node):
+            chains.add(chain)
         else:
-            self.visit(inner)
+            waiting += [*ast.iter_child_nodes(node)][::-1]
+    return chains, imports
 
-    def visit_Import(self, node: ast.Import) -> None:
-        self.imports.update(_given_names(node))
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        self.imports.update(_given_names(node))
+def _dotted_name(node: ast.AST) -> str:
+    """Return the name that an expression is, such as ``parts.block``; empty for any other."""
+    names = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(names)]) if isinstance(node, ast.Name) else ""
 
 
 def _given_names(node: ast.Import | ast.ImportFrom) -> dict[str, tuple[int, str, str]]:
@@ -290,20 +281,17 @@ class _Source:
             self._note(child, inner)
 
     def function(self, code: CodeType) -> ast.stmt | ast.Lambda | None:
-        """Find a function by its line; of several lambdas in a line, the one at its place."""
+        """Find a function by its line; of several lambdas in a line, the one at its position."""
         if code.co_name != "<lambda>":
             return self._functions.get((code.co_name, code.co_firstlineno))
         found = self._lambdas.get(code.co_firstlineno, [])
         if len(found) > 1:
             spans = set(code.co_positions())
+            bodies = [(one, one.body) for one in found]
             found = [
                 one
-                for one in found
-                if (
-                    *(one.body.lineno, one.body.end_lineno),
-                    *(one.body.col_offset, one.body.end_col_offset),
-                )
-                in spans
+                for one, it in bodies
+                if (it.lineno, it.end_lineno, it.col_offset, it.end_col_offset) in spans
             ]
         return found[0] if len(found) == 1 else None
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -129,69 +129,35 @@ class Prefetch(Iterator[T]):
     items
         What to iterate over.
     depth
-        Greatest number of waiting items.
+        Number of items that are read ahead.
     """
 
-    _END = object()
-
     def __init__(self, items: Iterable[T], depth: int = 3) -> None:
-        self._queue: queue.Queue[object] = queue.Queue(depth)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(items,), daemon=True)
-        self._thread.start()
+        self._items = iter(items)
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._ahead = deque(self._read() for _ in range(depth))
 
-    def _put(self, item: object) -> bool:
-        while not self._stop.is_set():
-            try:
-                self._queue.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def _run(self, items: Iterable[T]) -> None:
-        try:
-            for item in items:
-                if not self._put(item):
-                    return
-        except BaseException as error:  # noqa: BLE001 - `__next__` raises it
-            self._put(_Raised(error))
-        else:
-            self._put(self._END)
+    def _read(self) -> Future[T]:
+        return self._thread.submit(next, self._items)
 
     def __next__(self) -> T:
-        item = self._queue.get()
-        if item is self._END:
-            self._queue.put(item)
+        if not self._ahead:
             raise StopIteration
-        if isinstance(item, _Raised):
-            self._queue.put(item)
-            raise item.error
-        return item  # type: ignore[return-value]
+        item = self._ahead[0].result()  # an error, or the end, stays the first in line
+        self._ahead.popleft()
+        self._ahead.append(self._read())
+        return item
 
     def close(self) -> None:
         """Stop the thread and wait for it; the iterator is then exhausted."""
-        self._stop.set()
-        while self._thread.is_alive():
-            self._drain()  # it may wait for room in the queue
-            self._thread.join(0.01)
-        self._drain()
-        self._queue.put(self._END)
-
-    def _drain(self) -> None:
-        while not self._queue.empty():
-            self._queue.get_nowait()
+        self._ahead.clear()
+        self._thread.shutdown(cancel_futures=True)
 
     def __enter__(self) -> Prefetch[T]:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-@dataclass(frozen=True)
-class _Raised:
-    error: BaseException
 
 
 def map_ahead(function: Callable[[Batch], T], batches: Iterator[Batch]) -> Prefetch[T]:

@@ -6,7 +6,8 @@ windows as in a study.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,18 +80,12 @@ def signals_of(records: Sequence[DigitalRecord]) -> Signals:
     n_samples = np.array([len(record.samples) for record in records], np.int64)
     n_leads = np.array([len(record.leads) for record in records], np.int64)
     ends = np.cumsum(n_samples * n_leads)
+    samples: Any = np.concatenate([record.samples.reshape(-1) for record in records])
     return Signals(
-        _joined(record.samples.reshape(-1) for record in records),
-        np.concatenate([[0], ends[:-1]]).astype(np.int64),
+        samples,
+        (ends - n_samples * n_leads).astype(np.int64),
         n_samples,
         n_leads,
         np.stack([record.gain for record in records]),
         np.stack([record.baseline for record in records]),
     )
-
-
-def _joined(
-    pieces: Iterable[npt.NDArray[np.int16] | npt.NDArray[np.float32]],
-) -> npt.NDArray[np.int16] | npt.NDArray[np.float32]:
-    joined: npt.NDArray[np.int16] | npt.NDArray[np.float32] = np.concatenate(list(pieces))
-    return joined

@@ -6,7 +6,6 @@ process, so that twenty workers filter a recording once.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,22 +104,16 @@ def output_leads(corpus: Corpus, stages: Stages, rows: npt.NDArray[np.int64]) ->
     PipelineError
         If the records end with different leads, since a model takes only one set.
     """
-    found: Counter[tuple[str, ...]] = Counter()
-    example: dict[tuple[str, ...], str] = {}
-    made: dict[tuple[str, ...], tuple[str, ...]] = {}
+    found: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
-        recorded = corpus.leads[row]
-        if recorded not in made:
-            leads = recorded
-            for action in stages.once:
-                leads = action.output_leads(leads)
-            made[recorded] = leads
-        found[made[recorded]] += 1
-        example.setdefault(made[recorded], corpus.ids[row])
+        leads = corpus.leads[row]
+        for action in stages.once:
+            leads = action.output_leads(leads)
+        found.setdefault(leads, []).append(corpus.ids[row])
     if len(found) > 1:
+        commonest = sorted(found.items(), key=lambda item: -len(item[1]))[:5]
         listed = "; ".join(
-            f"{n} records have {list(leads)} (such as {example[leads]})"
-            for leads, n in found.most_common(5)
+            f"{len(ids)} records have {list(leads)} (such as {ids[0]})" for leads, ids in commonest
         )
         raise PipelineError(
             f"the records do not have the same leads: {listed}. Choose with keep_leads([...]) or "

@@ -117,12 +117,10 @@ def _refuse(action: Action, why: str, instead: str) -> None:
 
 
 def _to_json(value: object, action: Action) -> Any:
-    if value is None or isinstance(value, bool | str):
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | str | int | float):
         return value
-    if isinstance(value, int | np.integer):
-        return int(value)
-    if isinstance(value, float | np.floating):
-        return float(value)
     if isinstance(value, tuple | list):
         return [_to_json(one, action) for one in value]
     if isinstance(value, Mapping):
@@ -176,9 +174,7 @@ def _action(spec: Mapping[str, Any], find: FindFunction) -> Action:
     if kind is ApplyStep:
         step = arguments["step"]
         return ApplyStep(find(step["module"], step["qualname"]))
-    return kind(**{key: _frozen(value) for key, value in arguments.items()})
-
-
-def _frozen(value: Any) -> Any:
-    """Turn lists into the tuples that actions have."""
-    return tuple(value) if isinstance(value, list) else value
+    # Actions have tuples in place of lists.
+    return kind(
+        **{key: tuple(one) if isinstance(one, list) else one for key, one in arguments.items()}
+    )

@@ -34,29 +34,6 @@ from ecg_mlflow.pipeline.prepare import Prepared, apply_checked
 Draws = dict[int, npt.NDArray[Any]]
 
 
-def draw_epoch(
-    stages: Stages, n_records: int, n_leads: int, seed: int, repetition: int, epoch: int
-) -> Draws:
-    """Draw the random numbers of one epoch, for every record of the corpus.
-
-    Parameters
-    ----------
-    stages
-        The pipeline.
-    n_records, n_leads
-        Size of the whole corpus: a record's row is its position in the corpus.
-    seed, repetition, epoch
-        Together with the action's place in the pipeline, the seed of its generator.
-    """
-    return {
-        place: action.draw(
-            np.random.default_rng([seed, repetition, epoch, place]), n_records, n_leads
-        )
-        for place, action in enumerate(stages.every)
-        if isinstance(action, ChanceAction)
-    }
-
-
 @dataclass(frozen=True)
 class FusedChain:
     """The actions of every batch, as the arguments of one kernel call.
@@ -145,9 +122,18 @@ class WindowMaker:
             self._means = self._lead_means(rows)
 
     def draw(self, seed: int, repetition: int, epoch: int) -> Draws:
-        """Draw the random numbers of an epoch."""
+        """Draw the random numbers of an epoch, for every record of the corpus.
+
+        Together with the action's place in the pipeline, the arguments are its generator's seed.
+        """
         n_records = len(self._prepared.place)
-        return draw_epoch(self._stages, n_records, self.n_leads, seed, repetition, epoch)
+        return {
+            place: action.draw(
+                np.random.default_rng([seed, repetition, epoch, place]), n_records, self.n_leads
+            )
+            for place, action in enumerate(self._stages.every)
+            if isinstance(action, ChanceAction)
+        }
 
     def make(
         self, rows: npt.NDArray[np.int64], draws: Draws

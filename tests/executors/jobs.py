@@ -83,12 +83,6 @@ def read_files(argument, report):
     tick("", report)
 
 
-def matrix_product(argument, report):
-    import tensorflow as tf
-
-    return float(tf.function(lambda x: tf.linalg.trace(x @ x))(tf.eye(4) * 2.0))
-
-
 def count(argument, report):
     for i in range(int(argument)):
         report({"i": i})
@@ -361,13 +355,6 @@ def read_after(argument, report):
     return read("", report)
 
 
-def read_and_tell(argument, report):
-    """Read, as `read` does, and say so in a file."""
-    found = read("", report)
-    Path(argument).write_text("read")
-    return found
-
-
 def read_what_is_there(argument, report):
     """Return what comes within some seconds."""
     found = []
@@ -387,13 +374,6 @@ def read_in_two_threads(argument, report):
     helper.start()
     helper.join()
     return helpers, received()
-
-
-def change_what_came(argument, report):
-    """Change its copy and return it."""
-    (data,) = read(argument, report)
-    data["runs"].append("mine")
-    return data
 
 
 def terminated_in_a_message(argument, report):

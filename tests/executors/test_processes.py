@@ -40,13 +40,6 @@ def is_outcome(report):
     return isinstance(report, Outcome)
 
 
-def test_a_worker_stays_for_the_next_job(processes):
-    executor = processes.open()
-    pids = {processes.run(executor, "pid").value for _ in range(3)}
-    assert len(pids) == 1
-    assert os.getpid() not in pids
-
-
 def test_each_slot_has_its_worker_and_they_run_at_once(processes):
     executor = processes.open(2)
     for key in ("a", "b"):
@@ -93,53 +86,30 @@ def test_the_environment_is_complete_before_the_worker_starts(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "exitcode", "said"),
+    ("text", "exitcode", "said", "last_words"),
     [
-        ("leave_hard 7", 7, "exited with code 7"),
-        ("leave 7", 7, "exited with code 7"),
-        ("kill_self SIGKILL", -9, "was killed by SIGKILL, perhaps for lack of memory"),
-        ("kill_self SIGABRT", -6, "was killed by SIGABRT"),
+        ("leave_hard 7", 7, "exited with code 7", "last words"),
+        ("leave 7", 7, "exited with code 7", "last words"),
+        ("kill_self SIGKILL", -9, "was killed by SIGKILL, perhaps for lack", "last words"),
+        ("segfault", -11, "was killed by SIGSEGV", "in segfault"),
     ],
 )
-def test_a_death_is_told_with_its_cause_and_the_end_of_the_log(processes, text, exitcode, said):
-    executor = processes.open()
-    first = processes.run(executor, "pid").value
-    outcome = processes.run(executor, text)
-    assert outcome.state is OutcomeState.DIED
-    assert outcome.exitcode == exitcode
-    assert outcome.reason == f"worker 0 (pid {first}) {said}"
-    assert "last words" in outcome.error
-    assert processes.run(executor, "pid").value not in (first, os.getpid())
-
-
-def test_a_segmentation_fault_leaves_the_place_in_the_log(processes):
-    outcome = processes.run(processes.open(), "segfault")
-    assert outcome.state is OutcomeState.DIED
-    assert outcome.exitcode == -signal.SIGSEGV
-    assert "in segfault" in outcome.error
-
-
-def test_the_log_of_an_earlier_job_is_not_blamed(processes, tmp_path):
+def test_a_death_is_told_with_its_cause_and_the_end_of_the_log(
+    processes, tmp_path, text, exitcode, said, last_words
+):
     executor = processes.open(log_dir=tmp_path)
-    processes.run(executor, "noise")
-    outcome = processes.run(executor, "leave_hard 1")
-    assert "noise" not in outcome.error
+    assert processes.run(executor, "noise").value == "quiet"
+    first = processes.run(executor, "pid").value
+    assert processes.run(executor, "pid").value == first != os.getpid()
+    executor.submit(Job("job", text.encode()))
+    *reports, outcome = processes.drain(executor)
+    assert (Event("job", {"before": "exit"}) in reports) == (text == "leave_hard 7")
+    assert (outcome.state, outcome.exitcode) == (OutcomeState.DIED, exitcode)
+    assert outcome.reason.startswith(f"worker 0 (pid {first}) {said}")
+    assert last_words in outcome.error
+    assert "noise" not in outcome.error, "an earlier job's log is not blamed"
     assert "noise" in (tmp_path / "worker-0.log").read_text(errors="replace")
-
-
-def test_a_death_does_not_touch_the_other_workers(processes):
-    executor = processes.open(2)
-    executor.submit(Job("a", b"tick"))
-    pid = processes.wait_for(executor, is_event).data["pid"]
-    executor.submit(Job("b", b"kill_self SIGKILL"))
-    assert processes.wait_for(executor, is_outcome).key == "b"
-    assert processes.wait_for(executor, is_event).data["pid"] == pid
-
-
-def test_reports_made_before_a_crash_arrive(processes):
-    executor = processes.open()
-    executor.submit(Job("a", b"leave_hard 1"))
-    assert Event("a", {"before": "exit"}) in processes.drain(executor)
+    assert processes.run(executor, "pid").value not in (first, os.getpid())
 
 
 @needs_proc
@@ -212,16 +182,6 @@ def test_sigterm_cuts_no_message_in_two(processes):
     assert processes.drain(executor)[-1].value == [{"i": 1, "last": True}]
 
 
-def test_a_worker_that_gets_messages_too_late_goes_on(processes):
-    executor = processes.open()
-    executor.submit(Job("a", b"pid"))
-    processes.wait_for(executor, lambda r: isinstance(r, Started))
-    time.sleep(1)  # the driver has yet to see that the job has ended
-    executor.send("a", {"i": 1})
-    pid = processes.drain(executor)[-1].value
-    assert processes.run(executor, "pid").value == pid
-
-
 def test_a_job_that_hangs_over_unread_messages_is_killed_in_time(processes):
     executor = processes.open(hang_timeout=1)
     executor.submit(Job("a", b"hang"))
@@ -234,16 +194,16 @@ def test_a_job_that_hangs_over_unread_messages_is_killed_in_time(processes):
 
 
 @needs_proc
-@pytest.mark.parametrize("n", [1, 1000])
-def test_sending_to_a_dead_worker_is_ignored(processes, n):
+def test_sending_to_a_dead_worker_is_ignored_and_what_it_had_started_is_killed(processes):
     executor = processes.open()
-    executor.submit(Job("a", b"sleep"))
-    pid = processes.wait_for(executor, is_event).data["pid"]
-    os.kill(pid, signal.SIGKILL)
-    assert ends(pid)
-    for _ in range(n):
+    executor.submit(Job("a", b"with_child"))
+    pids = processes.wait_for(executor, is_event).data
+    os.kill(pids["pid"], signal.SIGKILL)
+    assert ends(pids["pid"])
+    for _ in range(1000):
         executor.send("a", {"i": 1})
     assert processes.drain(executor)[-1].state is OutcomeState.DIED
+    assert ends(pids["child"])
     assert processes.run(executor, "read_what_is_there 0.2").value == []
 
 
@@ -337,9 +297,11 @@ def test_a_cancelled_job_has_its_whole_grace_however_silent(processes):
     assert processes.drain(executor)[-1].reason == "stopped as asked"
 
 
-def test_a_hang_timeout_that_nothing_could_keep_is_an_error(processes):
+def test_what_makes_no_sense_is_an_error_at_once(processes):
     with pytest.raises(ExecutorError, match="hang_timeout=0: write seconds above 0"):
         processes.open(hang_timeout=0)
+    with pytest.raises(ExecutorError, match="at least one"):
+        ProcessExecutor("jobs:do", [])
 
 
 def start_all(processes, executor, *jobs):
@@ -379,37 +341,6 @@ def test_an_exclusive_job_is_alone_on_its_device(processes):
     assert executor.free_slots == 3
 
 
-def test_other_devices_go_on_while_one_drains(processes):
-    executor = processes.open(devices=["gpu:0", "gpu:1", "gpu:0", "gpu:1"])
-    start_all(processes, executor, *(Job(key, b"tick") for key in "abc"))
-    executor.submit(Job("alone", b"tick", exclusive=True))
-    assert executor.free_slots == 0  # the fourth slot is on GPU 1, which is kept free
-    executor.submit(Job("behind", b"tick"))
-    executor.cancel("a")  # on GPU 0
-    assert processes.wait_for(executor, lambda r: isinstance(r, Started)).key == "behind"
-    executor.cancel("b")  # on GPU 1
-    started = processes.wait_for(executor, lambda r: isinstance(r, Started))
-    assert (started.key, started.worker) == ("alone", 1)
-    assert executor.free_slots == 0
-    executor.cancel("behind")
-    while not executor.free_slots:
-        processes.wait_for(executor, is_outcome)
-        list(executor.events(0.2))
-    assert executor.free_slots == 1
-
-
-def test_a_device_is_open_again_when_the_exclusive_job_in_wait_is_cancelled(processes):
-    executor = processes.open(2)
-    start_all(processes, executor, Job("a", b"tick"))
-    executor.submit(Job("alone", b"tick", exclusive=True))
-    executor.submit(Job("behind", b"echo"))
-    assert executor.free_slots == 0
-    executor.cancel("alone")
-    while processes.wait_for(executor, is_outcome).key != "behind":
-        pass
-    assert executor.free_slots == 1
-
-
 def test_a_slot_is_not_free_before_its_cancelled_worker_has_ended(processes):
     executor = processes.open()
     executor.submit(Job("a", b"slow_exit"))
@@ -425,28 +356,21 @@ def test_a_slot_is_not_free_before_its_cancelled_worker_has_ended(processes):
 
 
 @needs_proc
-def test_shutdown_leaves_no_process_and_no_descriptor(processes):
+def test_shutdown_leaves_no_process_no_descriptor_and_no_log(processes, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = len(os.listdir("/proc/self/fd"))
     executor = processes.open(2)
     executor.submit(Job("a", b"with_child"))
     pids = processes.wait_for(executor, is_event).data
     executor.submit(Job("idle", b"pid"))
     idle = processes.wait_for(executor, is_outcome).value
+    assert list(tmp_path.glob("*/worker-0.log"))
     executor.shutdown(60)
+    assert not list(tmp_path.iterdir())
     assert not any(map(is_alive, [idle, pids["pid"]]))
     assert ends(pids["child"])
     assert len(os.listdir("/proc/self/fd")) == before
     assert processes.drain(executor)[-1].state is OutcomeState.CANCELLED
-
-
-@needs_proc
-def test_what_a_killed_job_had_started_is_killed_too(processes):
-    executor = processes.open()
-    executor.submit(Job("a", b"with_child"))
-    pids = processes.wait_for(executor, is_event).data
-    os.kill(pids["pid"], signal.SIGKILL)
-    assert processes.wait_for(executor, is_outcome).state is OutcomeState.DIED
-    assert ends(pids["child"])
 
 
 @needs_proc
@@ -475,20 +399,6 @@ def test_a_job_that_reads_when_its_driver_goes_has_its_time_to_flush(processes, 
     assert ends(pid)
     assert file.read_text() == "flushed"
     assert processes.drain(executor)[-1].state is OutcomeState.DIED
-
-
-def test_a_temporary_log_folder_goes_with_the_executor(processes, tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    executor = processes.open()
-    processes.run(executor, "pid")
-    assert list(tmp_path.glob("*/worker-0.log"))
-    executor.shutdown(60)
-    assert not list(tmp_path.iterdir())
-
-
-def test_no_slots_is_an_error():
-    with pytest.raises(ExecutorError, match="at least one"):
-        ProcessExecutor("jobs:do", [])
 
 
 DRIVER = """
@@ -589,18 +499,6 @@ def test_ctrl_c_reaches_the_driver_alone():
         os.killpg(driver.pid, signal.SIGINT)
         # The driver's own handling ends the worker in order, and the driver dies of the Ctrl-C.
         driver.stdout.read()
-        assert driver.wait(240) == -signal.SIGINT
-        assert ends(pid)
-
-
-@needs_proc
-def test_a_second_ctrl_c_ends_the_shutdown_at_once():
-    with a_driver("stubborn") as driver:
-        (pid,) = read_pids(driver, 1)
-        driver.send_signal(signal.SIGINT)
-        time.sleep(0.3)
-        assert is_alive(pid)  # it has an hour of grace
-        driver.send_signal(signal.SIGINT)
         assert driver.wait(240) == -signal.SIGINT
         assert ends(pid)
 

@@ -84,57 +84,49 @@ def test_a_worker_without_a_gpu_sees_none(on_ray, monkeypatch):
     assert "MLFLOW_RUN_ID" not in env
 
 
-def test_a_worker_stays_for_the_next_job_even_after_a_cancelled_one(on_ray):
+def test_a_worker_stays_until_it_dies_and_its_death_is_told(on_ray, capfd):
     executor = on_ray.open()
     pid = on_ray.run(executor, "pid").value
     executor.submit(Job("a", b"tick"))
     on_ray.wait_for(executor, is_event)
     executor.cancel("a")
     on_ray.drain(executor)
-    assert on_ray.run(executor, "pid").value == pid
-
-
-def test_tensorflow_computes_in_a_worker(on_ray):
-    assert on_ray.run(on_ray.open(), "matrix_product").value == 16
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "kill_self SIGKILL",
-        pytest.param("segfault", marks=nightly),
-        pytest.param("leave_hard 3", marks=nightly),
-    ],
-)
-def test_a_killed_worker_is_told_and_the_next_job_has_a_new_one(on_ray, text):
-    executor = on_ray.open()
-    pid = on_ray.run(executor, "pid").value
-    outcome = on_ray.run(executor, text)
+    executor.submit(Job("a", b"sleep"))
+    assert on_ray.wait_for(executor, is_event).data["pid"] == pid
+    os.kill(pid, signal.SIGKILL)
+    assert ends(pid)
+    for _ in range(2):
+        executor.send("a", {"i": 1})  # is ignored, and not logged
+        time.sleep(1)
+    outcome = on_ray.drain(executor)[-1]
     assert outcome.state is OutcomeState.DIED
     assert f"worker 0 (pid {pid} on " in outcome.reason
     assert "its worker process has died" in outcome.reason
     assert "Ray says:" in outcome.error
-    assert on_ray.run(executor, "pid").value != pid
+    assert on_ray.run(executor, "read_what_is_there 0.2").value == []
+    assert "nhandled" not in "".join(capfd.readouterr())
 
 
 @nightly
-def test_a_job_that_asks_for_the_end_of_its_process_has_it(on_ray):
+@pytest.mark.parametrize(("how", "exitcode"), [("leave 3", 3), ("segfault", None), ("", None)])
+def test_a_process_that_ends_is_replaced_whether_its_job_asks_for_that_or_not(
+    on_ray, how, exitcode
+):
     executor = on_ray.open()
     pid = on_ray.run(executor, "pid").value
-    assert on_ray.run(executor, "leave 3").exitcode == 3
-    assert ends(pid)
-    assert on_ray.run(executor, "pid").value != pid
-
-
-def test_a_worker_that_dies_idle_is_replaced(on_ray):
-    executor = on_ray.open()
-    pid = on_ray.run(executor, "pid").value
-    os.kill(pid, signal.SIGKILL)
+    if how:
+        outcome = on_ray.run(executor, how)
+        assert (outcome.state, outcome.exitcode) == (OutcomeState.DIED, exitcode)
+    else:  # while it is idle
+        os.kill(pid, signal.SIGKILL)
     assert ends(pid)
     time.sleep(1)
     outcome = on_ray.run(executor, "pid")
     assert outcome.state is OutcomeState.DONE
     assert outcome.value != pid
+    executor.shutdown(60)
+    assert ends(outcome.value)
+    assert ray.is_initialized(), "a Ray of the user's own is left alone"
 
 
 def test_a_job_without_a_sign_of_life_is_killed_and_its_place_told(on_ray):
@@ -230,20 +222,6 @@ def test_messages_go_along_when_another_worker_takes_a_job_over(on_ray):
     *_, started, _, outcome = on_ray.drain(executor)
     assert (started.key, started.worker) == ("b", 0), "whose first worker found no room"
     assert outcome.value == [{"i": 0}, {"i": 1, "last": True}]
-
-
-def test_sending_to_a_dead_worker_is_ignored_and_not_logged(on_ray, capfd):
-    executor = on_ray.open()
-    executor.submit(Job("a", b"sleep"))
-    pid = on_ray.wait_for(executor, is_event).data["pid"]
-    os.kill(pid, signal.SIGKILL)
-    executor.send("a", {"i": 1})
-    assert ends(pid)
-    time.sleep(1)
-    executor.send("a", {"i": 2})
-    assert on_ray.drain(executor)[-1].state is OutcomeState.DIED
-    assert on_ray.run(executor, "read_what_is_there 0.2").value == []
-    assert "nhandled" not in "".join(capfd.readouterr())
 
 
 def test_a_lost_node_is_told_and_its_job_can_run_on_the_other(on_ray, two_nodes):
@@ -357,14 +335,6 @@ def refuse(address, **options):
     if address != "auto":
         pytest.fail("it would try for minutes")
     raise ConnectionError("Could not find any running Ray instance")
-
-
-def test_a_ray_of_the_users_own_is_left_alone(on_ray):
-    executor = on_ray.open()
-    pid = on_ray.run(executor, "pid").value
-    executor.shutdown(60)
-    assert ends(pid)
-    assert ray.is_initialized()
 
 
 DRIVER = """

@@ -17,12 +17,15 @@ def names(actions) -> list[str]:
     return [action.name for action in actions]
 
 
-def test_a_common_beginning_is_continued_in_two_ways():
-    root = Pipeline().drop_labels(["~"])
-    train, test = root.random_split_signals(10, 2), root.split_signals(10, 5)
-    assert names(root.actions) == ["drop_labels"]
-    assert names(train.actions) == ["drop_labels", "random_split_signals"]
-    assert names(test.actions) == ["drop_labels", "split_signals"]
+def test_pipelines_do_not_change():
+    numbers, root = {"A": 6}, Pipeline().center_flip()
+    train, test = root.random_split_signals(30, numbers), root.split_signals(10, step=C("step"))
+    numbers["A"] = 1
+    assert str(root) == "center_flip(flip_at_test=False)"
+    assert str(train) == f"{root}\nrandom_split_signals(length=30, n={{'A': 6}})"
+    assert str(test) == f"{root}\nsplit_signals(length=10, step=C('step'))"
+    with pytest.raises(PipelineError, match=r"a list of names is needed, as in \['I'\]"):
+        Pipeline().keep_leads("I")
 
 
 def test_actions_are_sorted_by_when_they_run():
@@ -49,6 +52,9 @@ def test_actions_are_sorted_by_when_they_run():
         "standardise_signals",
     ]
     assert stages.split is stages.every[3]
+    assert stages.resamples
+    assert not Pipeline().split_signals(3, 1).stages().resamples
+    assert Pipeline().resample_signals(300).split_signals(3, 1).stages().resamples
 
 
 def test_labels_go_through_the_actions_in_their_order():
@@ -85,11 +91,6 @@ def test_chains_that_make_no_sense(pipeline, message):
         pipeline.stages()
 
 
-def test_whether_windows_may_differ_in_sampling_frequency():
-    assert not Pipeline().split_signals(3, 1).stages().resamples
-    assert Pipeline().resample_signals(300).split_signals(3, 1).stages().resamples
-
-
 def test_any_argument_may_be_an_option():
     pipeline = (
         Pipeline()
@@ -117,22 +118,3 @@ def test_an_option_gives_the_pipeline_that_its_value_would():
     assert found == Pipeline().keep_leads(["I", "II"]).random_split_signals(30, {"A": 6})
     with pytest.raises(PipelineError, match="leads must be a list of names"):
         resolve(pipeline, {"leads": "II", "length": 30, "n": 6})
-
-
-def test_one_name_is_not_a_list_of_names():
-    with pytest.raises(PipelineError, match=r"a list of names is needed, as in \['I'\]"):
-        Pipeline().keep_leads("I")
-
-
-def test_what_happens_to_a_dict_later_does_not_change_the_pipeline():
-    numbers = {"A": 6}
-    pipeline = Pipeline().rename_labels({"N": "NO"}).random_split_signals(30, numbers)
-    numbers["A"] = 1
-    assert pipeline.stages().split.value("A") == 6
-
-
-def test_a_pipeline_prints_as_its_actions():
-    pipeline = Pipeline().center_flip().split_signals(3000, step=C("step"))
-    assert str(pipeline) == (
-        "center_flip(flip_at_test=False)\nsplit_signals(length=3000, step=C('step'))"
-    )

@@ -145,7 +145,7 @@ def test_only_keras_files(saved, tmp_path, make_manifest):
 def test_a_function_without_its_file(saved, tmp_path, network):
     with pytest.raises(
         ModelError,
-        match=r"stand in \['filters_of_test/gains.py', 'grid_of_test.py'\], which a model must",
+        match=r"are in \['filters_of_test/gains.py', 'grid_of_test.py'\], which a model must",
     ):
         save_classifier(tmp_path / "model", network(1), saved.manifest, saved.example)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ecg_mlflow.grids.canonical import counts_as
 from ecg_mlflow.pipeline.actions.base import Action
@@ -27,16 +28,22 @@ class LabelAction(Action):
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class _ListedLabels(LabelAction):
+    labels: tuple[str, ...]
+    _at_least: ClassVar[int] = 1
+
+    def _check(self) -> None:
+        self._require_names("labels", self.labels, self._at_least)
+
+
 @counts_as("drop_labels", version=1)
 @dataclass(frozen=True)
-class DropLabels(LabelAction):
+class DropLabels(_ListedLabels):
     """Leave out the records with one of these labels."""
 
     name = "drop_labels"
-    labels: tuple[str, ...]
-
-    def _check(self) -> None:
-        self._require_names("labels", self.labels, 0)
+    _at_least = 0
 
     def label(self, label: str) -> str | None:
         """Return the label, or None if it is one of those to drop."""
@@ -45,14 +52,10 @@ class DropLabels(LabelAction):
 
 @counts_as("keep_labels", version=1)
 @dataclass(frozen=True)
-class KeepLabels(LabelAction):
+class KeepLabels(_ListedLabels):
     """Leave out the records with any other label."""
 
     name = "keep_labels"
-    labels: tuple[str, ...]
-
-    def _check(self) -> None:
-        self._require_names("labels", self.labels, 1)
 
     def label(self, label: str) -> str | None:
         """Return the label, or None if it is not one of those to keep."""
@@ -61,14 +64,10 @@ class KeepLabels(LabelAction):
 
 @counts_as("select_labels", version=1)
 @dataclass(frozen=True)
-class SelectLabels(LabelAction):
+class SelectLabels(_ListedLabels):
     """Remove all other labels from the records; all records stay, some without labels."""
 
     name = "select_labels"
-    labels: tuple[str, ...]
-
-    def _check(self) -> None:
-        self._require_names("labels", self.labels, 1)
 
     def label(self, label: str) -> str | None:
         """Return the label, or "" if it is not one of those to select."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,16 +21,27 @@ class SplitAction(Action):
     """An action that cuts a record into windows of one length."""
 
     length: int
+    #: The argument that may depend on the label, and whether a smaller one makes more windows.
+    by_label: ClassVar[str]
+    smaller_makes_more: ClassVar[bool]
 
     def _check(self) -> None:
         self._require(
             is_integer(self.length) and self.length >= 1,
             "length must be a whole number of samples, at least 1",
         )
+        given = self.per_label()
+        values = list(given.values()) if isinstance(given, Mapping) else [given]
+        self._require(
+            bool(values) and all(is_integer(v) and v >= 1 for v in values),
+            f"{self.by_label} must be a whole number of at least 1, or a dict of such numbers by "
+            "label",
+        )
 
     def per_label(self) -> int | Mapping[str, int]:
         """Return the number that may depend on the label."""
-        raise NotImplementedError
+        given: int | Mapping[str, int] = getattr(self, self.by_label)
+        return given
 
     def value(self, label: str) -> int:
         """Return that number for a record's label; for several labels, the one with most windows.
@@ -46,19 +57,8 @@ class SplitAction(Action):
         labels = split_label(label)
         if unknown := [one for one in labels if one not in given]:
             raise PipelineError(f"{self}: label {unknown[0]!r} is not among {sorted(given)}")
-        return self.most([given[one] for one in labels])
-
-    def most(self, values: Sequence[int]) -> int:
-        """Return the number that gives most windows."""
-        raise NotImplementedError
-
-    def _check_per_label(self, name: str) -> None:
-        given = self.per_label()
-        values = list(given.values()) if isinstance(given, Mapping) else [given]
-        self._require(
-            bool(values) and all(is_integer(v) and v >= 1 for v in values),
-            f"{name} must be a whole number of at least 1, or a dict of such numbers by label",
-        )
+        numbers = [given[one] for one in labels]
+        return min(numbers) if self.smaller_makes_more else max(numbers)
 
     def count(self, n_samples: int, label: str) -> int:
         """Return how many windows a record of this length and label gives."""
@@ -77,19 +77,9 @@ class SplitSignals(SplitAction):
     """Cut windows every `step` samples; the rest at the end is left out."""
 
     name = "split_signals"
+    by_label = "step"
+    smaller_makes_more = True
     step: int | Mapping[str, int]
-
-    def _check(self) -> None:
-        super()._check()
-        self._check_per_label("step")
-
-    def per_label(self) -> int | Mapping[str, int]:
-        """Return the step, in samples, or one for each label."""
-        return self.step
-
-    def most(self, values: Sequence[int]) -> int:
-        """Return the shortest step."""
-        return min(values)
 
     def count(self, n_samples: int, label: str) -> int:
         """Return how many whole windows fit; a record that is too short gives one."""
@@ -107,19 +97,9 @@ class RandomSplitSignals(SplitAction, ChanceAction):
     """Cut `n` windows at positions drawn with replacement."""
 
     name = "random_split_signals"
+    by_label = "n"
+    smaller_makes_more = False
     n: int | Mapping[str, int]
-
-    def _check(self) -> None:
-        super()._check()
-        self._check_per_label("n")
-
-    def per_label(self) -> int | Mapping[str, int]:
-        """Return the number of windows, or one for each label."""
-        return self.n
-
-    def most(self, values: Sequence[int]) -> int:
-        """Return the greatest number of windows."""
-        return max(values)
 
     def count(self, n_samples: int, label: str) -> int:
         """Return the number of windows, which is independent of the length."""

@@ -74,6 +74,32 @@ class Slot:
     env: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
+@dataclass(frozen=True)
+class RayShare:
+    """The share of a Ray cluster that a study uses.
+
+    Attributes
+    ----------
+    workers
+        How many jobs run at once.
+    address
+        Address of the cluster; None for RAY_ADDRESS, or else a new cluster on this machine, which
+        ends with the executor.
+    cpus, gpus
+        Each worker's share of a node; whole GPUs or a fraction of one. Workers compute with as many
+        threads as they have whole CPUs, at least one.
+    visible_devices
+        The user's CUDA_VISIBLE_DEVICES, for a cluster that is started here; this process hides all
+        GPUs from itself.
+    """
+
+    workers: int
+    address: str | None = None
+    cpus: float = 1.0
+    gpus: float = 0.0
+    visible_devices: str | None = None
+
+
 def plan_slots(
     workers: int | None,
     gpus: str | None,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from ecg_mlflow.executors import (
@@ -15,34 +13,11 @@ from ecg_mlflow.executors import (
     ProcessExecutor,
     Slot,
 )
+from ecg_mlflow.executors.devices import RayShare
 from ecg_mlflow.files import CHECKPOINT_VARIABLE
 
 #: Seconds that a worker has to flush after it is told to stop.
 GRACE = 30.0
-
-
-@dataclass(frozen=True)
-class RayShare:
-    """The share of a Ray cluster that a study uses.
-
-    Attributes
-    ----------
-    workers
-        How many jobs run at once.
-    address
-        Address of the cluster; None for RAY_ADDRESS, or else a new cluster on this machine.
-    cpus, gpus
-        Each worker's share of a node; GPUs may be fractions.
-    visible_devices
-        The user's CUDA_VISIBLE_DEVICES, for a cluster that is started here; this process hides all
-        GPUs from itself.
-    """
-
-    workers: int
-    address: str | None = None
-    cpus: float = 1.0
-    gpus: float = 0.0
-    visible_devices: str | None = None
 
 
 def make_executor(
@@ -89,29 +64,12 @@ def _ray_executor(
         ) from error
     # The store's address and the shared folder of checkpoints are the same on every node.
     env = {k: v for k, v in os.environ.items() if k.startswith(("MLFLOW_", CHECKPOINT_VARIABLE))}
-    with _devices_visible(share.visible_devices):
-        return RayExecutor(
-            function,
-            share.workers,
-            address=share.address,
-            num_cpus=share.cpus,
-            num_gpus=share.gpus,
-            folder=corpus,
-            place="ecg_mlflow.records:packed_path",
-            env=env,
-            grace=GRACE,
-            hang_timeout=hang_s,
-        )
-
-
-@contextmanager
-def _devices_visible(devices: str | None) -> Iterator[None]:
-    before = os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-    if devices is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices
-    try:
-        yield
-    finally:
-        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-        if before is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = before
+    return RayExecutor(
+        function,
+        share,
+        folder=corpus,
+        place="ecg_mlflow.records:packed_path",
+        env=env,
+        grace=GRACE,
+        hang_timeout=hang_s,
+    )

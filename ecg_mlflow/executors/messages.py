@@ -7,7 +7,6 @@ way, and jobs call `received`.
 
 from __future__ import annotations
 
-import importlib
 import pickle
 import re
 import signal
@@ -16,6 +15,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from pkgutil import resolve_name
 from types import TracebackType
 from typing import Any
 
@@ -40,13 +40,6 @@ def check_import_path(function: str) -> str:
         raise ExecutorError(
             f"{function!r} does not name a job function: write 'package.module:function'"
         )
-    return function
-
-
-def load_function(path: str) -> Callable[..., Any]:
-    """Import the function that an import path names."""
-    module, _, name = path.partition(":")
-    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return function
 
 
@@ -81,7 +74,7 @@ def execute(
 
     _HERE.take = take
     try:
-        outcome = _encode_value(job.key, load_function(function)(job.payload, report))
+        outcome = _encode_value(job.key, resolve_name(function)(job.payload, report))
     except Terminated as error:
         asked = stop_requested()
         outcome = Outcome(job.key, OutcomeState.CANCELLED) if asked else _failure(job.key, error)

@@ -14,11 +14,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from ecg_mlflow.executors.base import Job
 from ecg_mlflow.executors.devices import DEVICE_VARIABLE, REMOVED_VARIABLES
-from ecg_mlflow.executors.messages import JobThread, load_function, take_all
+from ecg_mlflow.executors.messages import JobThread, take_all
 from ecg_mlflow.files import locked, move_folder, scratch_folder
 
 CHUNK = 64 * 2**20  # bytes of a file that travel together
@@ -98,7 +99,7 @@ class JobActor:
     def _folder(self) -> Path:
         assert self._place is not None
         function, content_hash = self._place
-        return Path(load_function(function)(content_hash))
+        return Path(resolve_name(function)(content_hash))
 
     def begin(self, job: Job) -> None:
         """Start a job, to which the messages from now on are addressed."""

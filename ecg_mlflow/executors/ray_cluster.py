@@ -6,7 +6,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from ecg_mlflow.executors.base import ExecutorError
 from ecg_mlflow.executors.devices import (
     GPU_ENV,
     NO_GPU_ENV,
+    RayShare,
     Slot,
     build_travelling_env,
     count_cores,
@@ -54,14 +56,9 @@ class RayExecutor(Pool[RayWorker]):
     ----------
     function
         The job function's import path, ``"package.module:function"``, importable on every node.
-    n_workers
-        How many jobs run at once.
-    address
-        Address of a Ray cluster; None for RAY_ADDRESS, or else a new cluster on this machine, which
-        ends with the executor. Ignored if this process is connected to Ray already.
-    num_cpus, num_gpus
-        A worker's share of a node. GPUs are whole ones or a fraction of one. Workers compute with
-        as many threads as they have whole CPUs, at least one.
+    share
+        The workers, and their share of a cluster. Its address is ignored if this process is
+        connected to Ray already.
     folder
         Folder that a node needs before a job runs there; its name is the hash of its content.
     place
@@ -86,11 +83,8 @@ class RayExecutor(Pool[RayWorker]):
     def __init__(
         self,
         function: str,
-        n_workers: int,
+        share: RayShare,
         *,
-        address: str | None = None,
-        num_cpus: float = 1.0,
-        num_gpus: float = 0.0,
         folder: Path | None = None,
         place: str | None = None,
         env: Mapping[str, str] | None = None,
@@ -98,19 +92,23 @@ class RayExecutor(Pool[RayWorker]):
         hang_timeout: float | None = None,
     ) -> None:
         self._hang_timeout = check_hang_timeout(hang_timeout)
-        check_share(n_workers, num_cpus, num_gpus)
-        super().__init__(n_workers, grace=grace, fresh=False)
+        _check_share(share)
+        super().__init__(share.workers, grace=grace, fresh=False)
         self._folder = folder
         self._files: list[FolderFile] = []
         self._arguments = (check_import_path(function), _check_place(folder, place))
-        own = {**thread_env(max(1, int(num_cpus))), **(GPU_ENV if num_gpus else NO_GPU_ENV)}
-        own_env = {**build_travelling_env(Slot(0, "cpu", own), os.environ), **(env or {})}
-        share = {"num_cpus": num_cpus, "num_gpus": num_gpus}
-        self._options = {**share, "runtime_env": {"env_vars": own_env}}
-        self._has_whole_gpus = num_gpus >= 1
-        self._owns_ray = connect_to_ray(address)
+        devices = GPU_ENV if share.gpus else NO_GPU_ENV
+        slot = Slot(0, "cpu", {**thread_env(max(1, int(share.cpus))), **devices})
+        own_env = {**build_travelling_env(slot, os.environ), **(env or {})}
+        self._options = {
+            "num_cpus": share.cpus,
+            "num_gpus": share.gpus,
+            "runtime_env": {"env_vars": own_env},
+        }
+        self._has_whole_gpus = share.gpus >= 1
+        self._owns_ray = _connect(share)
         try:
-            check_room(n_workers, num_cpus, num_gpus)
+            _check_room(share)
         except BaseException:
             self._release()
             raise
@@ -164,19 +162,22 @@ def _check_place(folder: Path | None, place: str | None) -> tuple[str, str] | No
     return check_import_path(place), folder.name
 
 
-def check_share(n_workers: int, num_cpus: float, num_gpus: float) -> None:
+def _check_share(share: RayShare) -> None:
     """Raise ExecutorError for numbers that no cluster could serve."""
-    if n_workers < 1:
-        raise ExecutorError(f"n_workers={n_workers}: write a number of at least 1")
-    if not num_cpus > 0:
-        raise ExecutorError(f"num_cpus={num_cpus:g}: write a number above 0")
-    if num_gpus < 0 or (num_gpus > 1 and num_gpus != int(num_gpus)):
-        raise ExecutorError(
-            f"num_gpus={num_gpus:g}: write whole GPUs, or a fraction of one, per worker"
-        )
+    for text, is_valid, allowed in (
+        (f"workers={share.workers}", share.workers >= 1, "a number of at least 1"),
+        (f"cpus={share.cpus:g}", share.cpus > 0, "a number above 0"),
+        (
+            f"gpus={share.gpus:g}",
+            0 <= share.gpus <= 1 or share.gpus == int(share.gpus) > 0,
+            "whole GPUs, or a fraction of one, per worker",
+        ),
+    ):
+        if not is_valid:
+            raise ExecutorError(f"{text}: write {allowed}")
 
 
-def connect_to_ray(address: str | None) -> bool:
+def _connect(share: RayShare) -> bool:
     """Connect to Ray unless it is connected; return whether to disconnect at the end.
 
     Raises
@@ -187,7 +188,7 @@ def connect_to_ray(address: str | None) -> bool:
     if ray.is_initialized():
         return False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    address = share.address or os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address == "local":
         options |= {"num_cpus": count_cores(), "include_dashboard": False}
@@ -195,7 +196,8 @@ def connect_to_ray(address: str | None) -> bool:
     handler = signal.getsignal(signal.SIGTERM)
     try:
         _check_listening(address)
-        ray.init(address, **options)
+        with _devices_visible(share.visible_devices):
+            ray.init(address, **options)
     except (OSError, RuntimeError, ValueError) as error:
         raise ExecutorError(
             f"can't connect to Ray at {address}: {error}. Start it there with `ray start --head`, "
@@ -207,6 +209,20 @@ def connect_to_ray(address: str | None) -> bool:
     return True
 
 
+@contextmanager
+def _devices_visible(devices: str | None) -> Iterator[None]:
+    """Show Ray the GPUs that this process hides from itself."""
+    hidden = os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    shown = {} if devices is None else {"CUDA_VISIBLE_DEVICES": devices}
+    os.environ.update(shown)
+    try:
+        yield
+    finally:
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        if hidden is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = hidden
+
+
 def _check_listening(address: str) -> None:
     """Raise OSError if nothing listens at the address: Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
@@ -215,27 +231,26 @@ def _check_listening(address: str) -> None:
             pass
 
 
-def check_room(n_workers: int, num_cpus: float, num_gpus: float) -> None:
+def _check_room(share: RayShare) -> None:
     """Raise DeviceError if the cluster could never hold so many workers at once."""
     nodes: list[dict[str, Any]] = cast(Any, ray).nodes()  # which has no types
     found = [node["Resources"] for node in nodes if node["Alive"]]
-    room = sum(_count_room(node, num_cpus, num_gpus) for node in found)
-    if room < n_workers:
+    room = 0
+    for node in found:
+        gpus = int(node.get("GPU", 0))
+        by_cpus = int(node.get("CPU", 0) / share.cpus + 1e-9)
+        if share.gpus >= 1:
+            room += min(by_cpus, gpus // int(share.gpus))
+        elif share.gpus > 0:
+            room += min(by_cpus, gpus * int(1 / share.gpus + 1e-9))
+        else:
+            room += by_cpus
+    if room < share.workers:
         shown = "; ".join(
             f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in found
         )
         raise DeviceError(
-            f"{n_workers} workers with {num_cpus:g} CPUs and {num_gpus:g} GPUs each were asked "
-            f"for, and the Ray cluster has room for {room}; its nodes have {shown}. Take fewer "
-            "workers or smaller shares, or add nodes"
+            f"{share.workers} workers with {share.cpus:g} CPUs and {share.gpus:g} GPUs each were "
+            f"asked for, and the Ray cluster has room for {room}; its nodes have {shown}. Take "
+            "fewer workers or smaller shares, or add nodes"
         )
-
-
-def _count_room(node: Mapping[str, float], num_cpus: float, num_gpus: float) -> int:
-    room = int(node.get("CPU", 0) / num_cpus + 1e-9)
-    gpus = int(node.get("GPU", 0))
-    if num_gpus >= 1:
-        room = min(room, gpus // int(num_gpus))
-    elif num_gpus > 0:
-        room = min(room, gpus * int(1 / num_gpus + 1e-9))
-    return room

@@ -52,9 +52,6 @@ class ThreadWorker(Worker):
         self._outbox.append(report)
         self._changed.set()
 
-    def forward_inbox(self) -> None:
-        """Do nothing: the job's thread reads the inbox itself."""
-
     def reports(self) -> Iterator[Report]:
         """Yield the reports that have arrived."""
         for report in take_all(self._outbox):
@@ -65,22 +62,12 @@ class ThreadWorker(Worker):
         super().finish()
         self.stopping, self._stop_by = False, None
 
-    def has_ended(self) -> bool:
-        """Whether it is gone: never."""
-        return False
-
-    def close(self) -> None:
-        """Do nothing: the thread has ended, or can't be ended."""
-
     def kill(self, because: str) -> None:
         """Do nothing: nothing can end a thread."""
 
     def _request_stop(self) -> None:
         if self._thread:
             self._thread.stop.request()
-
-    def _kill(self) -> None:
-        """Do nothing."""
 
     def death(self, job: Job) -> Outcome:
         """Return the outcome of a job that still runs after it was told to stop."""

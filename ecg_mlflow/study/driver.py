@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from ecg_mlflow.errors import ResumeError
 from ecg_mlflow.executors import Slot
-from ecg_mlflow.executors.factory import RayShare, make_executor
+from ecg_mlflow.executors.devices import RayShare
+from ecg_mlflow.executors.factory import make_executor
 from ecg_mlflow.files import cache_root, locked
 from ecg_mlflow.grids.canonical import VERSION
 from ecg_mlflow.grids.user_code import UserCode

@@ -15,6 +15,7 @@ from ecg_mlflow.executors import (
     Report,
     Slot,
 )
+from ecg_mlflow.executors.devices import RayShare
 
 HERE = str(Path(__file__).parent)  # jobs.py lies here
 #: Seconds after which a test gives up, where other work slows the machine too. Whatever must not be
@@ -43,7 +44,9 @@ class Bench:
         elif self.kind == "ray":
             from ecg_mlflow.executors.ray_cluster import RayExecutor
 
-            executor = RayExecutor(function, n_slots, env={"PYTHONPATH": HERE}, **options)
+            own = {name: options.pop(name) for name in ("cpus", "gpus") if name in options}
+            share = RayShare(n_slots, **own)
+            executor = RayExecutor(function, share, env={"PYTHONPATH": HERE}, **options)
         else:
             slots = [
                 Slot(i, device, {"PYTHONPATH": HERE})

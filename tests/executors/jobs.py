@@ -279,8 +279,9 @@ def stubborn(argument, report):
 
 def late(argument, report):
     """Report once more some seconds later, though told to stop in between."""
-    report({"pid": os.getpid()})
     end = time.monotonic() + float(argument)
+    with contextlib.suppress(Terminated):
+        report({"pid": os.getpid()})
     while time.monotonic() < end:
         with contextlib.suppress(Terminated):
             time.sleep(0.05)

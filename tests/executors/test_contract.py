@@ -29,6 +29,10 @@ on_ray_too = pytest.mark.parametrize(
 )
 
 
+def is_event(report):
+    return isinstance(report, Event)
+
+
 def states(reports):
     return {r.key: r.state for r in reports if isinstance(r, Outcome)}
 
@@ -133,7 +137,7 @@ def test_a_function_that_cannot_be_imported_fails_the_job(bench, function, error
 def test_what_a_cancelled_job_does_last_is_told(bench, job, value, reason):
     executor = bench.open()
     executor.submit(Job("a", job.encode()))
-    bench.wait_for(executor, lambda r: isinstance(r, Event) and "from" not in r.data)
+    bench.wait_for(executor, lambda r: is_event(r) and "from" not in r.data)
     executor.cancel("a")
     outcome = bench.drain(executor)[-1]
     assert (outcome.state, outcome.value) == (OutcomeState.CANCELLED, value)
@@ -158,7 +162,7 @@ def test_a_running_job_may_flush_when_it_is_cancelled(bench, tmp_path):
     file = tmp_path / "flushed"
     executor.submit(Job("a", f"tick {file}".encode()))
     executor.submit(Job("b", b"echo on"))
-    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    bench.wait_for(executor, is_event)
     executor.cancel("a")
     reports = bench.drain(executor)
     assert states(reports) == {"a": OutcomeState.CANCELLED, "b": OutcomeState.DONE}
@@ -170,7 +174,7 @@ def test_a_running_job_may_flush_when_it_is_cancelled(bench, tmp_path):
 def test_a_shielded_job_is_told_to_stop_and_ends_where_it_wants_to(bench):
     executor = bench.open()
     executor.submit(Job("a", b"stop_at_a_boundary"))
-    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    bench.wait_for(executor, is_event)
     executor.cancel("a")
     *events, outcome = bench.drain(executor)
     assert (outcome.state, outcome.value) == (OutcomeState.CANCELLED, "checkpoint")
@@ -181,7 +185,7 @@ def test_a_shielded_job_is_told_to_stop_and_ends_where_it_wants_to(bench):
 def test_no_stop_is_requested_of_a_job_that_nobody_cancels(bench):
     executor = bench.open()
     executor.submit(Job("a", b"tick"))
-    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    bench.wait_for(executor, is_event)
     executor.cancel("a")
     bench.drain(executor)
     outcome = bench.run(executor, "poll_without_a_shield")  # nor is it of the one after it
@@ -201,7 +205,7 @@ def test_a_running_job_gets_what_is_sent_in_order(bench):
     executor = bench.open()
     for key in "ab":  # the second one in a worker that has had messages before
         executor.submit(Job(key, b"read"))
-        bench.wait_for(executor, lambda r: isinstance(r, Event))
+        bench.wait_for(executor, is_event)
         messages = send_all(executor, key, 100)
         assert bench.drain(executor)[-1].value == messages
 
@@ -221,7 +225,7 @@ def test_what_its_job_did_not_read_reaches_no_later_job(bench, key):
     executor = bench.open()
     executor.send("b", {"to": "a job that is not there"})
     executor.submit(Job("a", b"sleep 0.3"))
-    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    bench.wait_for(executor, is_event)
     executor.send("a", {"to": "a running job"})
     time.sleep(0.8)
     executor.send("a", {"to": "a job that has ended, which the driver has not noted"})
@@ -235,7 +239,7 @@ def test_what_its_job_did_not_read_reaches_no_later_job(bench, key):
 def test_only_the_jobs_own_thread_receives(bench):
     executor = bench.open()
     executor.submit(Job("a", b"read_in_two_threads 2"))
-    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    bench.wait_for(executor, is_event)
     executor.send("a", {"i": 1})
     assert received() == []
     assert bench.drain(executor)[-1].value == ([], [{"i": 1}])
@@ -260,7 +264,7 @@ def test_what_cannot_be_sent_is_an_error_at_once(bench):
 def test_a_job_that_does_not_read_holds_nobody_up(bench, tmp_path):
     executor, file = bench.open(), tmp_path / "read now"
     executor.submit(Job("a", f"read_after {file}".encode()))
-    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    bench.wait_for(executor, is_event)
     messages = send_all(executor, "a", 40, blob=bytes(15_000))  # more than a connection takes
     assert list(executor.events(0.1)) == []
     file.touch()
@@ -294,7 +298,7 @@ def test_events_waits_no_longer_than_its_timeout_and_not_without_jobs(bench, tmp
     executor, file = bench.open(), tmp_path / "go on"
     assert list(executor.events(3600)) == []
     executor.submit(Job("a", f"wait_for_file {file}".encode()))
-    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    bench.wait_for(executor, is_event)
     start = time.monotonic()
     assert list(executor.events(0.3)) == []
     assert time.monotonic() - start > 0.25
@@ -320,7 +324,7 @@ def test_shutdown_gives_every_job_an_outcome(bench):
     executor = bench.open()
     executor.submit(Job("running", b"tick"))
     executor.submit(Job("queued", b"echo"))
-    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    bench.wait_for(executor, is_event)
     executor.shutdown(60)
     executor.shutdown(60)
     reports = bench.drain(executor)
@@ -333,7 +337,7 @@ def test_shutdown_gives_every_job_an_outcome(bench):
 def test_shutdown_waits_no_longer_than_its_grace_and_nothing_comes_after_it(bench):
     executor = bench.open()
     executor.submit(Job("a", b"late 3"))
-    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    bench.wait_for(executor, is_event)
     start = time.monotonic()
     executor.shutdown(0.3)
     assert time.monotonic() - start >= 0.3
@@ -349,7 +353,7 @@ def test_a_ctrl_c_during_shutdown_ends_it_at_once(bench):
     executor = bench.open(grace=3600)
     executor.submit(Job("a", b"stubborn"))
     executor.submit(Job("b", b"echo"))
-    bench.wait_for(executor, lambda r: isinstance(r, Event))
+    bench.wait_for(executor, is_event)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     main = threading.main_thread().ident
     threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()

@@ -24,7 +24,7 @@ from ecg_mlflow.executors import (
     Started,
     ray_actor,
 )
-from ecg_mlflow.executors.ray_cluster import RayExecutor
+from ecg_mlflow.executors.ray_cluster import RayExecutor, RayShare
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 nightly = pytest.mark.nightly
@@ -58,7 +58,7 @@ def first_events(bench, executor, *jobs):
 @pytest.mark.parametrize("share", [0.5, pytest.param(1, marks=nightly)])
 def test_each_worker_sees_its_gpu_alone(on_ray, share):
     n_workers = int(2 / share)
-    executor = on_ray.open(n_workers, num_gpus=share)
+    executor = on_ray.open(n_workers, gpus=share)
     jobs = [Job(f"{i}", b"where") for i in range(n_workers)]
     found = first_events(on_ray, executor, *jobs).values()
     gpus = [(data["node"], data["env"]["CUDA_VISIBLE_DEVICES"]) for data in found]
@@ -72,7 +72,7 @@ def test_each_worker_sees_its_gpu_alone(on_ray, share):
 def test_a_worker_without_a_gpu_sees_none(on_ray, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     monkeypatch.setenv("HOME", "/home/of/the/driver")
-    executor = on_ray.open(num_cpus=2)
+    executor = on_ray.open(cpus=2)
     env = on_ray.run(executor, "environment").value
     assert env["CUDA_VISIBLE_DEVICES"] == ""
     assert env["ECG_MLFLOW_DEVICE"] == "cpu"
@@ -162,7 +162,7 @@ def test_a_cancelled_job_that_goes_on_is_killed_after_its_grace(on_ray):
 
 
 def test_an_exclusive_job_has_a_gpu_of_its_own_and_the_other_one_goes_on(on_ray):
-    executor = on_ray.open(4, num_gpus=0.5)
+    executor = on_ray.open(4, gpus=0.5)
     found = first_events(on_ray, executor, *(Job(f"{i}", b"where") for i in range(4)))
     pids = {node: [] for node in "01"}
     keys = {node: [] for node in "01"}
@@ -195,9 +195,9 @@ def test_an_exclusive_job_has_a_gpu_of_its_own_and_the_other_one_goes_on(on_ray)
 
 @nightly
 def test_a_job_without_room_yet_can_be_cancelled_and_others_wait_for_it(on_ray):
-    holder = on_ray.open(2, num_gpus=1)
+    holder = on_ray.open(2, gpus=1)
     first_events(on_ray, holder, Job("a", b"tick"), Job("b", b"tick"))
-    executor = on_ray.open(1, num_gpus=0.5, hang_timeout=3)
+    executor = on_ray.open(1, gpus=0.5, hang_timeout=3)
     executor.submit(Job("waits", b"pid"))
     executor.submit(Job("behind", b"pid"))
     assert list(executor.events(4)) == []  # that it has not begun is no hang
@@ -210,9 +210,9 @@ def test_a_job_without_room_yet_can_be_cancelled_and_others_wait_for_it(on_ray):
 
 
 def test_messages_go_along_when_another_worker_takes_a_job_over(on_ray):
-    holder = on_ray.open(1, num_gpus=1)
+    holder = on_ray.open(1, gpus=1)
     first_events(on_ray, holder, Job("holds", b"tick"))
-    executor = on_ray.open(2, num_gpus=1)
+    executor = on_ray.open(2, gpus=1)
     first_events(on_ray, executor, Job("a", b"read"))
     executor.submit(Job("b", b"read"))
     executor.send("b", {"i": 0})
@@ -225,7 +225,7 @@ def test_messages_go_along_when_another_worker_takes_a_job_over(on_ray):
 
 
 def test_a_lost_node_is_told_and_its_job_can_run_on_the_other(on_ray, two_nodes):
-    executor = on_ray.open(2, num_gpus=1)
+    executor = on_ray.open(2, gpus=1)
     found = first_events(on_ray, executor, Job("a", b"where"), Job("b", b"where"))
     (lost,) = [key for key, data in found.items() if data["node"] == "1"]
     (kept,) = found.keys() - {lost}
@@ -260,7 +260,7 @@ def test_a_folder_reaches_every_node_that_lacks_it(on_ray, two_nodes, folder):
     there = two_nodes.caches[0] / "folders" / folder.name
     there.mkdir(parents=True)
     (there / "signals").write_bytes(b"as it was")
-    executor = on_ray.open(2, num_gpus=1, folder=folder, place="jobs:place")
+    executor = on_ray.open(2, gpus=1, folder=folder, place="jobs:place")
     jobs = [Job(f"{i}", f"read_files {folder.name}".encode()) for i in range(2)]
     found = first_events(on_ray, executor, *jobs)
     files = {data["node"]: data["files"] for data in found.values()}
@@ -293,10 +293,10 @@ def test_a_folder_that_is_gone_fails_the_job_and_says_so(on_ray, folder):
 @pytest.mark.parametrize(
     ("n_workers", "options", "said"),
     [
-        (3, {"num_gpus": 1}, "3 workers with 1 CPUs and 1 GPUs each .* has room for 2; its nodes"),
-        (1, {"num_gpus": 2}, "room for 0; its nodes have 4 CPUs and 1 GPUs; 4 CPUs and 1 GPUs"),
-        (5, {"num_gpus": 0.5, "num_cpus": 0.5}, "5 workers with 0.5 CPUs .* room for 4"),
-        (3, {"num_cpus": 3}, "room for 2"),
+        (3, {"gpus": 1}, "3 workers with 1 CPUs and 1 GPUs each .* has room for 2; its nodes"),
+        (1, {"gpus": 2}, "room for 0; its nodes have 4 CPUs and 1 GPUs; 4 CPUs and 1 GPUs"),
+        (5, {"gpus": 0.5, "cpus": 0.5}, "5 workers with 0.5 CPUs .* room for 4"),
+        (3, {"cpus": 3}, "room for 2"),
     ],
 )
 def test_more_than_the_cluster_could_ever_hold_is_an_error(on_ray, n_workers, options, said):
@@ -308,10 +308,10 @@ def test_more_than_the_cluster_could_ever_hold_is_an_error(on_ray, n_workers, op
 @pytest.mark.parametrize(
     ("n_workers", "options", "said"),
     [
-        (0, {}, "n_workers=0"),
-        (1, {"num_cpus": 0}, "num_cpus=0: write a number above 0"),
-        (1, {"num_gpus": 1.5}, "num_gpus=1.5: write whole GPUs, or a fraction of one"),
-        (1, {"num_gpus": -1}, "num_gpus=-1"),
+        (0, {}, "workers=0"),
+        (1, {"cpus": 0}, "cpus=0: write a number above 0"),
+        (1, {"gpus": 1.5}, "gpus=1.5: write whole GPUs, or a fraction of one"),
+        (1, {"gpus": -1}, "gpus=-1"),
         (1, {"hang_timeout": -1}, "hang_timeout=-1"),
         (1, {"folder": HERE / "none", "place": "jobs:place"}, "none does not exist"),
         (1, {"folder": HERE}, "folder without place="),
@@ -319,8 +319,9 @@ def test_more_than_the_cluster_could_ever_hold_is_an_error(on_ray, n_workers, op
     ],
 )
 def test_what_makes_no_sense_is_an_error_before_anything_starts(n_workers, options, said):
+    own = {name: options.pop(name) for name in ("cpus", "gpus") if name in options}
     with pytest.raises(ExecutorError, match=said):
-        RayExecutor("jobs:do", n_workers, **options)
+        RayExecutor("jobs:do", RayShare(n_workers, **own), **options)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "no.such.host.invalid:6379", "auto"])
@@ -328,7 +329,7 @@ def test_no_cluster_at_the_address_is_an_error_at_once(address, monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(ExecutorError, match=f"can't connect to Ray at {address}: .*`ray start"):
-        RayExecutor("jobs:do", 1, address=address)
+        RayExecutor("jobs:do", RayShare(1, address))
 
 
 def refuse(address, **options):
@@ -343,8 +344,9 @@ from ecg_mlflow.executors import *
 assert "ray" not in sys.modules
 handler = lambda *_: None
 signal.signal(signal.SIGTERM, handler)
-from ecg_mlflow.executors.ray_cluster import RayExecutor, ray
-executor = RayExecutor("jobs:do", 1, num_cpus=0.5, env={{"PYTHONPATH": {here!r}}}, grace=60)
+from ecg_mlflow.executors.ray_cluster import RayExecutor, RayShare, ray
+share = RayShare(1, cpus=0.5)
+executor = RayExecutor("jobs:do", share, env={{"PYTHONPATH": {here!r}}}, grace=60)
 assert signal.getsignal(signal.SIGTERM) is handler
 executor.submit(Job("a", b"tick"))
 while executor.n_pending:

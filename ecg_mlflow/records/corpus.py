@@ -8,17 +8,26 @@ description.
 from __future__ import annotations
 
 import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecg_mlflow.errors import CorpusError
 from ecg_mlflow.files import cache_root
-from ecg_mlflow.records.index import INDEX_NAME, SIGNALS_NAME, content_digest, read_index
 from ecg_mlflow.records.record import BadRecord, Record, to_millivolts
+
+SIGNALS_NAME = "signals.bin"
+INDEX_NAME = "index.bin"
+#: Format of the index; part of every corpus's digest.
+FORM = "ecg_mlflow corpus 1"
 
 
 def corpora_folder() -> Path:
@@ -166,20 +175,21 @@ class Corpus:
         """
         global _last_opened
         path = Path(path)
-        fields, signals = read_index(path / INDEX_NAME)
-        file = path / SIGNALS_NAME
-        dtype = np.dtype(fields.pop("dtype"))
-        expected = int((signals["n_samples"] * signals["n_leads"]).sum()) * dtype.itemsize
-        size = file.stat().st_size if file.exists() else 0
-        if size != expected:
+        try:
+            fields, arrays = _read_index(path / INDEX_NAME)
+            dtype = np.dtype(fields.pop("dtype"))
+            expected = int((arrays["n_samples"] * arrays["n_leads"]).sum()) * dtype.itemsize
+            if (size := (path / SIGNALS_NAME).stat().st_size) != expected:
+                raise ValueError(f"{SIGNALS_NAME} has {size} bytes, the index says {expected}")
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise CorpusError(
-                f"the packed corpus {path} is damaged: {SIGNALS_NAME} has {size} bytes, its index "
-                f"says {expected}. Delete the folder and run again."
-            )
-        data = np.memmap(file, dtype=dtype, mode="r").view(np.ndarray)
+                f"the packed corpus {path} is damaged, or of another version: {error}. Delete the "
+                "folder and run again."
+            ) from error
+        data = np.memmap(path / SIGNALS_NAME, dtype=dtype, mode="r").view(np.ndarray)
         _last_opened = fields["digest"]
         provenance = provenance or Provenance()
-        return cls(path, **fields, signals=Signals(data, **signals), provenance=provenance)
+        return cls(path, **fields, signals=Signals(data, **arrays), provenance=provenance)
 
     @property
     def n_samples(self) -> NDArray[np.int64]:
@@ -247,3 +257,47 @@ class Corpus:
 
     def __reduce__(self) -> tuple[object, tuple[Path, Provenance]]:
         return Corpus.open, (self.path, self.provenance)
+
+
+def content_digest(corpus: Corpus, hashes: Sequence[bytes]) -> str:
+    """Hash the content of a corpus: its index and the hashes of its records' samples."""
+    signals = corpus.signals
+    content = hashlib.sha256(f"{FORM} {signals.data.dtype.str}\n".encode())
+    names: list[tuple[Any, ...]] = [corpus.ids, corpus.labels, corpus.leads]
+    if corpus.patients is not None:
+        # A corpus without patients keeps the digest of versions that had no patients.
+        names.append(corpus.patients)
+    content.update(json.dumps(names).encode())
+    for array in (corpus.fs, signals.n_samples, signals.n_leads, signals.gain, signals.baseline):
+        content.update(array.tobytes())
+    for samples in hashes:
+        content.update(samples)
+    return content.hexdigest()
+
+
+def _read_index(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the fields of a corpus, ``dtype`` among them, and the arrays of `Signals`."""
+    head, _, payload = file.read_bytes().partition(b"\n")
+    form, _, checksum = head.decode("ascii", errors="replace").rpartition(" ")
+    if form != FORM:
+        raise ValueError(f"{INDEX_NAME} starts with {form[:40]!r}, not {FORM!r}")
+    if hashlib.sha256(payload).hexdigest() != checksum:
+        raise ValueError(f"the checksum of {INDEX_NAME} doesn't match")
+    with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    ends = np.cumsum(arrays["n_samples"] * arrays["n_leads"])
+    arrays["offset"] = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    for array in arrays.values():
+        array.flags.writeable = False
+    fields = json.loads(arrays.pop("tables").tobytes())
+    leads = [tuple(names) for names in fields["leads"]]
+    patients = fields.get("patients")
+    fields |= {
+        "ids": tuple(fields["ids"]),
+        "labels": tuple(fields["labels"]),
+        "leads": tuple(leads[i] for i in arrays.pop("leads").tolist()),
+        "copies": tuple(tuple(group) for group in fields["copies"]),
+        "patients": None if patients is None else tuple(patients),
+        "fs": arrays.pop("fs"),
+    }
+    return fields, arrays

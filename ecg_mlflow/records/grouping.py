@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from ecg_mlflow.records.label_sets import split_label
 
@@ -30,34 +32,28 @@ def groups_of(rows: Sequence[int], bonds: Iterable[Sequence[int]]) -> list[list[
     list of list of int
         Every row once, ascending within groups; the groups in the order of their first rows.
     """
-    leader = {row: row for row in rows}
-
-    def leader_of(row: int) -> int:
-        while leader[row] != row:
-            leader[row] = leader[leader[row]]
-            row = leader[row]
-        return row
-
-    for bond in bonds:
-        for row in bond[1:]:
-            first, second = sorted((leader_of(bond[0]), leader_of(row)))
-            leader[second] = first
+    place = {row: position for position, row in enumerate(rows)}
+    pairs = [(place[bond[0]], place[row]) for bond in bonds for row in bond[1:]]
+    links = coo_array(
+        (np.ones(len(pairs)), np.array(pairs, np.int64).reshape(-1, 2).T),
+        shape=(len(rows), len(rows)),
+    )
     groups: dict[int, list[int]] = defaultdict(list)
-    for row in rows:
-        groups[leader_of(row)].append(row)
+    for row, group in zip(rows, connected_components(links)[1].tolist(), strict=True):
+        groups[group].append(row)
     return list(groups.values())
 
 
 def divide_groups(
     groups: Sequence[Sequence[int]],
     strata: Sequence[str],
-    seed: int,
+    seed: int | None,
     counts: Callable[[int], Mapping[str, int]],
 ) -> dict[str, list[int]]:
-    """Divide whole groups at random, so that each stratum's records match the fractions.
+    """Divide whole groups, so that each stratum's records match the fractions.
 
     1. Take the strata from the smallest to the largest, since rare ones are hardest to divide.
-    2. Shuffle the undivided groups that have records of the stratum.
+    2. Shuffle the undivided groups that have records of the stratum, if there is a seed.
     3. Count how many of the stratum's records each part still lacks: groups of an earlier stratum
        may have contributed some.
     4. Cut the shuffled groups where the number of the stratum's records is nearest to that.
@@ -65,8 +61,7 @@ def divide_groups(
     A record with several labels counts in each of their strata.
 
     The share of a part differs from its fraction by at most one group's records, unless groups of
-    several strata gave it more before. Groups of one record are divided like records without
-    groups.
+    several strata gave it more before.
 
     Parameters
     ----------
@@ -76,7 +71,7 @@ def divide_groups(
         The stratum of each record of the corpus; several strata are joined as in
         `ecg_mlflow.records.label_sets`.
     seed
-        Seed of the shuffling.
+        Seed of the shuffling; None keeps the order.
     counts
         Returns how many of n records each part gets, by its name; parts are cut in this order.
 
@@ -95,8 +90,9 @@ def divide_groups(
         chosen = [place for place, size in enumerate(sizes) if size]
         if not chosen:
             continue
-        rng = np.random.default_rng([seed, len(chosen)])
-        order = rng.permutation(chosen).tolist()
+        order = chosen
+        if seed is not None:
+            order = np.random.default_rng([seed, len(chosen)]).permutation(chosen).tolist()
         wanted = counts(totals[stratum])
         lacking = [max(0, n - placed[part, stratum]) for part, n in wanted.items()]
         borders = _borders([sizes[place] for place in order], lacking)

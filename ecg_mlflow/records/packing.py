@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -13,8 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_mlflow.files import move_folder, scratch_folder
-from ecg_mlflow.records.corpus import Corpus, Provenance, Signals
-from ecg_mlflow.records.index import INDEX_NAME, SIGNALS_NAME, content_digest, index_bytes
+from ecg_mlflow.records.corpus import (
+    FORM,
+    INDEX_NAME,
+    SIGNALS_NAME,
+    Corpus,
+    Provenance,
+    Signals,
+    content_digest,
+)
 from ecg_mlflow.records.record import DigitalRecord, to_millivolts
 
 _STAGED_NAME = "staged.bin"
@@ -100,7 +109,7 @@ def _write(
         signals=_signals(kept),
     )
     digest = content_digest(corpus, hashes)
-    (folder / INDEX_NAME).write_bytes(index_bytes(replace(corpus, digest=digest)))
+    (folder / INDEX_NAME).write_bytes(_index_bytes(replace(corpus, digest=digest)))
     return digest
 
 
@@ -149,3 +158,33 @@ def _copies(records: list[DigitalRecord], hashes: list[bytes]) -> tuple[tuple[st
         scale = record.gain.tobytes() + record.baseline.tobytes()
         groups[len(record.leads), samples, scale].append(record.id)
     return tuple(tuple(names) for names in groups.values() if len(names) > 1)
+
+
+def _index_bytes(corpus: Corpus) -> bytes:
+    """Encode a corpus without its samples: a line with format and checksum, then an npz archive."""
+    kinds_of_leads = sorted(set(corpus.leads))
+    tables: dict[str, Any] = {
+        "ids": corpus.ids,
+        "labels": corpus.labels,
+        "leads": kinds_of_leads,
+        "copies": corpus.copies,
+        "digest": corpus.digest,
+        "dtype": corpus.signals.data.dtype.str,
+    }
+    if corpus.patients is not None:
+        tables["patients"] = corpus.patients
+    position = {leads: i for i, leads in enumerate(kinds_of_leads)}
+    payload = io.BytesIO()
+    np.savez(
+        payload,
+        allow_pickle=False,
+        tables=np.frombuffer(json.dumps(tables).encode(), np.uint8),
+        leads=np.array([position[leads] for leads in corpus.leads], np.int64),
+        fs=corpus.fs,
+        n_samples=corpus.signals.n_samples,
+        n_leads=corpus.signals.n_leads,
+        gain=corpus.signals.gain,
+        baseline=corpus.signals.baseline,
+    )
+    data = payload.getvalue()
+    return f"{FORM} {hashlib.sha256(data).hexdigest()}\n".encode() + data

@@ -178,11 +178,12 @@ def split_records(
     strata = labels if split.stratified else [""] * len(ids)
     if split.records is not None:
         places = _listed_parts(split.records, place)
-    elif split.seed is not None and (by_patient or (split.stratified and several)):
-        groups = groups_of(rows.tolist(), [*by_patient.values(), *equal])
-        places = divide_groups(groups, strata, split.seed, partial(_counts, split.shares()))
     else:
-        places = _fraction_parts(split, strata, equal, rows)
+        joined = split.seed is not None and (by_patient or (split.stratified and several))
+        groups = groups_of(rows.tolist(), [*by_patient.values(), *equal] if joined else [])
+        places = divide_groups(groups, strata, split.seed, partial(_counts, split.shares()))
+        if split.seed is not None and not joined:
+            _gather_copies(places, equal, strata)
     parts = Parts(
         *(np.array(sorted(places[name]), dtype=np.int64) for name in (TRAIN, VALIDATION, TEST))
     )
@@ -245,32 +246,18 @@ def _listed_parts(
     return parts
 
 
-def _fraction_parts(
-    split: Split,
-    strata: Sequence[str],
-    equal: Sequence[Sequence[int]],
-    rows: npt.NDArray[np.int64],
-) -> dict[str, list[int]]:
-    members: dict[str, list[int]] = defaultdict(list)
-    for row in rows:
-        members[strata[row]].append(int(row))
-    first_copy = {row: group[0] for group in equal for row in group}
-    moved: dict[int, str] = {}
-    parts: dict[str, list[int]] = defaultdict(list)
-    for stratum in sorted(members):
-        order = members[stratum]
-        if split.seed is not None:
-            rng = np.random.default_rng([split.seed, len(order)])
-            order = rng.permutation(order).tolist()
-        start = 0
-        for part, count in _counts(split.shares(), len(order)).items():
-            for row in order[start : start + count]:
-                # At random, copies go where the first of their group went, also from another
-                # stratum.
-                group = first_copy.get(row, row) if split.seed is not None else row
-                parts[moved.setdefault(group, part)].append(row)
-            start += count
-    return parts
+def _gather_copies(
+    parts: dict[str, list[int]], equal: Sequence[Sequence[int]], strata: Sequence[str]
+) -> None:
+    """Move copies to the part of the one that is first by stratum, then by part."""
+    order = [TEST, VALIDATION, TRAIN]
+    part_of = {row: name for name, rows in parts.items() for row in rows}
+    for group in filter(None, equal):
+        first = min(group, key=lambda row: (strata[row], order.index(part_of[row])))
+        for row in group:
+            if part_of[row] != part_of[first]:
+                parts[part_of[row]].remove(row)
+                parts[part_of[first]].append(row)
 
 
 def _counts(shares: Mapping[str, float], n_records: int) -> dict[str, int]:

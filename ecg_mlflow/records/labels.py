@@ -20,8 +20,6 @@ _DEFAULT_PATTERN = "REFERENCE*.csv"
 _RECORD, _LABEL, _PATIENT = "record", "label", "patient"
 #: Other data sets' names for the patient column. Ignoring it would divide patients' records.
 _LIKE_PATIENT = {"patients", "patientid", "patientname", "patientnumber", "subject", "subjectid"}
-
-
 _DIAGNOSES = "dx"
 #: Comments that describe groups of records, with the names of their columns.
 _GROUPS = {"age": "Age", "sex": "Sex"}
@@ -73,42 +71,40 @@ def read_labels(paths: str | Path | Sequence[Path]) -> Labels:
     """
     files = (Path(paths),) if isinstance(paths, str | Path) else tuple(paths)
     content = hashlib.sha256()
-    by_id: dict[str, str] = {}
-    patients: dict[str, str] = {}
-    #: Where a record got its label or patient, by record and column.
-    places: dict[tuple[str, str], str] = {}
+    #: Values and the places of their lines, by column and record.
+    known: dict[str, dict[str, tuple[str, str]]] = {_LABEL: {}, _PATIENT: {}}
     problems: list[BadRecord] = []
     ambiguous: set[str] = set()
     for file in files:
-        data = _bytes_of(file)
+        data, lines = _rows(file)
         content.update(hashlib.sha256(data).digest())
-        lines = _rows(file, data)
-        names = _columns(lines[0][1], f"{file}:{lines[0][0]}") if lines else None
-        for number, row in lines[1:] if names else lines:
+        header = _header(lines[0][1], f"{file}:{lines[0][0]}") if lines else None
+        names = header or [_RECORD, _LABEL]
+        for number, row in lines[1:] if header else lines:
             where = f"{file}:{number}"
-            cells = dict(zip(names or (_RECORD, _LABEL), row, strict=False))
+            cells = dict(zip(names, row, strict=False))
             record = cells.get(_RECORD, "")
-            if fault := _fault(cells, len(row), names):
-                reason = f"malformed line in the label file: {fault}"
-                problems.append(BadRecord(record, where, reason))
+            if fault := _fault(cells, row, names):
+                problems.append(
+                    BadRecord(record, where, f"malformed line in the label file: {fault}")
+                )
                 continue
-            for column, known in ((_LABEL, by_id), (_PATIENT, patients)):
+            for column, values in known.items():
                 value = cells.get(column, "")
-                if value and (first := known.setdefault(record, value)) != value:
-                    ambiguous.add(record)
-                    before = f"{first!r} in {places[record, column]}"
-                    reason = f"two {column}s: {value!r} here, {before}"
+                first, place = values.setdefault(record, (value, where)) if value else ("", "")
+                if first != value:
+                    reason = f"two {column}s: {value!r} here, {first!r} in {place}"
                     problems.append(BadRecord(record, where, reason))
+                    ambiguous.add(record)
                     break
-                if value:
-                    places.setdefault((record, column), where)
-    for record in ambiguous:
-        del by_id[record]
-        patients.pop(record, None)
+    by_id, patients = (
+        {record: value for record, (value, _) in values.items() if record not in ambiguous}
+        for values in known.values()
+    )
     return Labels(by_id, patients, content.hexdigest(), files, tuple(problems))
 
 
-def _columns(row: list[str], where: str) -> list[str] | None:
+def _header(row: list[str], where: str) -> list[str] | None:
     """Read the columns from the first line of a file; None if it is not a header.
 
     Raises
@@ -119,29 +115,25 @@ def _columns(row: list[str], where: str) -> list[str] | None:
     names = [cell.casefold() for cell in row]
     if not {_RECORD, _LABEL} <= set(names):
         return None
+    what = f"{where}: the header of the label file has the column"
     for name in (_RECORD, _LABEL, _PATIENT):
         if names.count(name) > 1:
             raise DataNotFoundError(
-                f"{where}: the header of the label file has the column {name!r} "
-                f"{names.count(name)} times: {','.join(row)}. Keep one of them."
+                f"{what} {name!r} {names.count(name)} times: {','.join(row)}. Keep one of them."
             )
     for cell in row if _PATIENT not in names else ():
         if "".join(filter(str.isalpha, cell.casefold())) in _LIKE_PATIENT:
             raise DataNotFoundError(
-                f"{where}: the header of the label file has the column {cell!r}, but patients "
-                f"are read from a column {_PATIENT!r} only. Rename it, so that the records of one "
-                "patient stay in one part of a split, or remove it."
+                f"{what} {cell!r}, but patients are read from a column {_PATIENT!r} only. Rename "
+                "it, so that the records of one patient stay in one part of a split, or remove it."
             )
     return names
 
 
-def _fault(cells: dict[str, str], n_columns: int, names: list[str] | None) -> str | None:
+def _fault(cells: dict[str, str], row: list[str], names: list[str]) -> str | None:
     """Return why a line can't be used, or None."""
-    if names is None and n_columns != 2:
-        hint = f"; a header such as {_RECORD},{_LABEL},{_PATIENT} allows more"
-        return f"{n_columns} columns, not record,label" + (hint if n_columns > 2 else "")
-    if names is not None and n_columns != len(names):
-        return f"{n_columns} columns, but the header has {len(names)}"
+    if len(row) != len(names):
+        return f"{len(row)} columns, not {','.join(names)}"
     if not cells[_RECORD]:
         return "an empty record name"
     return None if cells[_LABEL] else "an empty label"
@@ -166,7 +158,7 @@ def read_groups(paths: Sequence[Path]) -> dict[str, dict[str, str]]:
     """
     found: dict[str, dict[str, str]] = {}
     for path in paths:
-        rows = [row for _, row in _rows(path, _bytes_of(path))]
+        rows = [row for _, row in _rows(path)[1]]
         names = [cell.casefold() for cell in rows[0]] if rows else []
         if _RECORD not in names:
             continue
@@ -229,16 +221,13 @@ def _label_file(folder: Path) -> Path | None:
     return candidates[0] if candidates else None
 
 
-def _bytes_of(file: Path) -> bytes:
+def _rows(file: Path) -> tuple[bytes, list[tuple[int, list[str]]]]:
+    """Return a file's bytes, and its lines that aren't empty with their numbers."""
     try:
-        return file.read_bytes()
+        data = file.read_bytes()
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise DataNotFoundError(f"can't read the label file {file}: {error.strerror}") from error
-
-
-def _rows(file: Path, data: bytes) -> list[tuple[int, list[str]]]:
-    try:
-        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataNotFoundError(
             f"the label file {file} isn't UTF-8 text: {error.reason} at byte {error.start}. "
@@ -246,7 +235,7 @@ def _rows(file: Path, data: bytes) -> list[tuple[int, list[str]]]:
         ) from error
     reader = csv.reader(text.splitlines())
     rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
-    return [(number, row) for number, row in rows if any(row)]
+    return data, [(number, row) for number, row in rows if any(row)]
 
 
 def read_comments(path: Path) -> tuple[str, ...]:

@@ -15,6 +15,11 @@ STILL_S = 1.0
 #: long in total: a wave's peak lasts for a sample or two.
 CUT_RUN_S, CUT_TOTAL_S = 0.02, 0.1
 _LEAST_RUN = 4
+_IN_WORDS = {
+    "still": "doesn't move",
+    "saturated": "stands at its highest or lowest value (saturated)",
+    "NaN": "has no numbers (NaN)",
+}
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,7 @@ class LeadFault:
     def __str__(self) -> str:
         if self.kind == "flat":
             return f"lead {self.lead} is flat"
-        what = {
-            "still": "doesn't move",
-            "saturated": "stands at its highest or lowest value (saturated)",
-            "NaN": "has no numbers (NaN)",
-        }
-        return f"lead {self.lead} {what[self.kind]} for {self.seconds:.1f} s"
+        return f"lead {self.lead} {_IN_WORDS[self.kind]} for {self.seconds:.1f} s"
 
 
 def lead_faults(
@@ -69,36 +69,26 @@ def lead_faults(
 
 def _faults(values: npt.NDArray[Any], fs: float, lead: str) -> list[LeadFault]:
     found = []
-    if np.issubdtype(values.dtype, np.floating):
-        missing = ~np.isfinite(values)
-        if missing.any():
-            found.append(LeadFault(lead, "NaN", float(missing.sum() / fs)))
-            values = values[~missing]
+    missing = ~np.isfinite(values)
+    if missing.any():
+        found.append(LeadFault(lead, "NaN", float(missing.sum() / fs)))
+        values = values[~missing]
     if not len(values):
         return found
     low, high = values.min(), values.max()
     if low == high:
         return [*found, LeadFault(lead, "flat", len(values) / fs)]
-    still = _longest(values[1:] == values[:-1], round(STILL_S * fs))
+    still = _runs(values[1:] == values[:-1], round(STILL_S * fs)).max(initial=0)
     if still:
-        found.append(LeadFault(lead, "still", still / fs))
+        found.append(LeadFault(lead, "still", float(still / fs)))
     run = max(_LEAST_RUN, int(np.ceil(CUT_RUN_S * fs)))
     cut = sum(_runs(values == extreme, run).sum() for extreme in (low, high))
-    if cut >= CUT_TOTAL_S * fs and cut / fs > still / fs:
+    if cut >= CUT_TOTAL_S * fs and cut > still:
         found.append(LeadFault(lead, "saturated", float(cut / fs)))
     return found
 
 
-def _longest(true: npt.NDArray[np.bool_], least: int) -> int:
-    """Return the length of the longest run of True if it has the least length, else 0."""
-    runs = _runs(true, least)
-    return int(runs.max()) if len(runs) else 0
-
-
 def _runs(true: npt.NDArray[np.bool_], least: int) -> npt.NDArray[np.int64]:
     """Return the lengths of all runs of True that have the least length."""
-    if np.count_nonzero(true) < least:
-        return np.zeros(0, np.int64)
-    edges = np.flatnonzero(np.diff(true, prepend=False, append=False))
-    lengths = np.diff(edges)[::2]
+    lengths = np.diff(np.flatnonzero(np.diff(true, prepend=False, append=False)))[::2]
     return lengths[lengths >= least]

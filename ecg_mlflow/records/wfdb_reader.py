@@ -99,20 +99,13 @@ def _read_signals(path: Path, *, in_millivolts: bool = False) -> DigitalRecord:
         and digital.max() <= _INT16.max
         and np.abs(baseline).max() <= _EXACT_IN_FLOAT32
     )
-    if as_stored:
-        record = DigitalRecord(
-            path.stem,
-            fs,
-            leads,
-            digital.astype(np.int16),
-            gain.astype(np.float32),
-            baseline.astype(np.float32),
-        )
-    else:
-        signal = ((digital - baseline) / gain).astype(np.float32)
-        signal[missing] = np.nan
-        record = DigitalRecord.from_millivolts(path.stem, signal, fs, leads)
-    return replace(record, comments=tuple(read.comments or ()))
+    samples: Any = digital.astype(np.int16)
+    if not as_stored:
+        samples = ((digital - baseline) / gain).astype(np.float32)
+        samples[missing] = np.nan
+        gain, baseline = np.ones_like(gain), np.zeros_like(baseline)
+    scale = gain.astype(np.float32), baseline.astype(np.float32)
+    return DigitalRecord(path.stem, fs, leads, samples, *scale, comments=tuple(read.comments or ()))
 
 
 def _join_segments(path: Path) -> DigitalRecord:
@@ -181,7 +174,7 @@ def _rdheader(path: Path) -> Any:
     try:
         read = import_wfdb().rdheader(str(path.with_suffix("")))
     except _WFDB_ERRORS as error:
-        raise RecordError(f"broken header: {_text_of(error)}") from error
+        raise RecordError(f"broken header: {str(error) or type(error).__name__}") from error
     _check_record_line(path, read)
     return read
 
@@ -194,7 +187,9 @@ def _rdrecord(path: Path) -> Any:
     except _WFDB_ERRORS as error:
         # A fault in the header explains the cause better than wfdb's exception.
         _check_signal_files(path, _rdheader(path))
-        raise RecordError(f"unreadable signal file: {_text_of(error)}") from error
+        raise RecordError(
+            f"unreadable signal file: {str(error) or type(error).__name__}"
+        ) from error
     _check_record_line(path, read)
     _check_signal_files(path, read)
     return read
@@ -210,44 +205,36 @@ def _check_record_line(path: Path, read: Any) -> None:
 def _check_signal_files(path: Path, read: Any) -> None:
     """Raise a RecordError if the header that wfdb read disagrees with itself or the files."""
     names = list(getattr(read, "file_name", None) or ())  # a segment must not have segments
-    sizes = {}
-    for name in names:
-        file = path.parent / name
-        if not file.is_file():
-            raise RecordError(f"missing signal file: {name}")
-        sizes[name] = file.stat().st_size
-        if not sizes[name]:
-            raise RecordError(f"no samples: {name} is empty")
     if read.n_sig != len(names) or not names:
         raise RecordError(
             f"broken header: it declares {read.n_sig} leads and describes {len(names)}"
         )
-    per_frame = [number or 1 for number in read.samps_per_frame]
-    if len(set(per_frame)) > 1:
-        rates = ", ".join(f"{read.fs * number:g} Hz" for number in sorted(set(per_frame)))
+    per_frame = sorted({number or 1 for number in read.samps_per_frame})
+    if len(per_frame) > 1:
+        rates = ", ".join(f"{read.fs * number:g} Hz" for number in per_frame)
         raise RecordError(f"leads of different sampling frequencies: {rates}")
     if read.sig_len == 0:
         raise RecordError("no samples: the record's length is 0")
-    for name, size in sizes.items():
-        first = names.index(name)
-        width = import_wfdb().io._signal.BYTES_PER_SAMPLE.get(read.fmt[first])
-        if width and read.sig_len is not None:
-            n_samples = read.sig_len * per_frame[0] * names.count(name)
-            expected = (read.byte_offset[first] or 0) + math.ceil(n_samples * width)
-            if size < expected:
-                raise RecordError(
-                    f"truncated signal file: {name} has {size} bytes, the header requires "
-                    f"{expected}"
-                )
+    for name in dict.fromkeys(names):
+        file, first = path.parent / name, names.index(name)
+        if not file.is_file():
+            raise RecordError(f"missing signal file: {name}")
+        size = file.stat().st_size
+        if not size:
+            raise RecordError(f"no samples: {name} is empty")
+        # The length may be left to the file's size; compressed formats have no fixed width.
+        width = import_wfdb().io._signal.BYTES_PER_SAMPLE.get(read.fmt[first]) or 0
+        n_samples = (read.sig_len or 0) * per_frame[0] * names.count(name)
+        expected = (read.byte_offset[first] or 0) + math.ceil(n_samples * width)
+        if size < expected and read.sig_len:
+            raise RecordError(
+                f"truncated signal file: {name} has {size} bytes, the header requires {expected}"
+            )
 
 
 def _lead_names(read: Any) -> tuple[str, ...]:
     """Return the leads' names; an unnamed lead gets its number from 1."""
     return tuple(name or f"lead {i + 1}" for i, name in enumerate(read.sig_name))
-
-
-def _text_of(error: BaseException) -> str:
-    return str(error) or type(error).__name__
 
 
 def _is_segmented(lines: list[str]) -> bool:

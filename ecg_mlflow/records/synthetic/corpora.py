@@ -163,22 +163,17 @@ def write_demo(
             f"demo corpus: {place} holds something already; give a new or an empty folder"
         )
     with scratch_folder(place.parent, place.name) as aside:
+        kinds = spread_evenly(DEMO_BLOCK if kind == "demo" else DEMO12_BLOCK, n_records, seed)
+        for number, one in enumerate(kinds, start=1):
+            if kind == "demo":
+                recording = demo_recording(number, one, seed, fs, n_leads)
+                _write_record(aside, f"D{number:05d}", recording)
+            else:
+                patient = _patient(_stream(seed, _PATIENT, number), one)
+                _write_record(aside, f"E{number:05d}", demo12_recording(number, one, seed), patient)
         if kind == "demo":
-            labels = spread_evenly(DEMO_BLOCK, n_records, seed)
-            for number, label in enumerate(labels, start=1):
-                recording = demo_recording(number, label, seed, fs, n_leads)
-                # The comment keeps a made-up record from passing for a patient's.
-                comments = f"# synthetic ECG: {recording.rhythm}\n"
-                _write_record(aside, f"D{number:05d}", recording, comments)
-            lines = [f"D{number:05d},{label}\n" for number, label in enumerate(labels, start=1)]
+            lines = [f"D{number:05d},{one}\n" for number, one in enumerate(kinds, start=1)]
             (aside / "REFERENCE.csv").write_bytes("".join(lines).encode())
-        else:
-            kinds = spread_evenly(DEMO12_BLOCK, n_records, seed)
-            for number, diagnoses in enumerate(kinds, start=1):
-                recording = demo12_recording(number, diagnoses, seed)
-                comments = _patient(_stream(seed, _PATIENT, number), diagnoses)
-                comments += f"# synthetic ECG; {recording.rhythm}\n"
-                _write_record(aside, f"E{number:05d}", recording, comments)
         if place.exists():
             place.rmdir()
         move_folder(aside, place)
@@ -211,7 +206,7 @@ def _check_arguments(n_records: int, seed: int, fs: float, n_leads: int) -> None
             raise RecordError(f"demo corpus: {name} is {value!r}; allowed is {allowed}")
 
 
-def _write_record(folder: Path, name: str, recording: Recording, comments: str) -> None:
+def _write_record(folder: Path, name: str, recording: Recording, comments: str = "") -> None:
     """Write a WFDB header and a MATLAB-v4 file with one int16 matrix `val`, as the Challenges do.
 
     The matrix has the shape `(n_leads, n_samples)`.
@@ -223,4 +218,6 @@ def _write_record(folder: Path, name: str, recording: Recording, comments: str) 
         checksum = np.sum(column, dtype=np.int64).astype(np.int16)  # WFDB's, modulo 2**16
         form = f"{name}.mat 16+{_MAT_HEADER_BYTES} {UNITS_PER_MV}/mV 16 0"
         header += f"{form} {column[0]} {checksum} 0 {lead}\n"
-    (folder / f"{name}.hea").write_bytes((header + comments).encode())
+    # The comment keeps a made-up record from passing for a patient's.
+    header += f"{comments}# synthetic ECG: {', '.join(recording.diagnoses)}\n"
+    (folder / f"{name}.hea").write_bytes(header.encode())

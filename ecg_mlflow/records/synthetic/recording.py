@@ -15,21 +15,6 @@ from ecg_mlflow.records.synthetic.rhythms import LEAD_IN_S, draw_rhythm
 UNITS_PER_MV = 1000
 STANDARD_LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 _SWAPPED_SHARE = 0.15  # how many people hold a handheld recorder the wrong way round
-_IN_WORDS = {
-    "NSR": "sinus rhythm",
-    "SB": "sinus bradycardia",
-    "STach": "sinus tachycardia",
-    "AF": "atrial fibrillation",
-    "AFL": "atrial flutter",
-    "PAC": "premature atrial beats",
-    "PVC": "premature ventricular beats",
-    "VBig": "premature ventricular beats in bigeminy",
-    "VTrig": "premature ventricular beats in trigeminy",
-    "IAVB": "first-degree AV block",
-    "RBBB": "right bundle branch block",
-    "LBBB": "left bundle branch block",
-    "LAD": "left axis deviation",
-}
 
 
 @dataclass(frozen=True)
@@ -44,14 +29,14 @@ class Recording:
         Their names.
     fs
         Sampling frequency in Hz.
-    rhythm
-        What a cardiologist would write on the strip.
+    diagnoses
+        Abbreviations of its rhythm and other findings.
     """
 
     samples: NDArray[np.int16]
     leads: tuple[str, ...]
     fs: float
-    rhythm: str
+    diagnoses: tuple[str, ...]
 
 
 def make_recording(
@@ -97,7 +82,7 @@ def make_recording(
         samples=standard_leads(digital, n_leads),
         fs=fs,
         leads=("ECG",) if n_leads == 1 else STANDARD_LEADS[:n_leads],
-        rhythm=", ".join(words for name, words in _IN_WORDS.items() if name in diagnoses),
+        diagnoses=tuple(diagnoses),
     )
 
 

@@ -20,7 +20,6 @@ from ecg_mlflow.records.corpus import (
     INDEX_NAME,
     SIGNALS_NAME,
     Corpus,
-    Provenance,
     Signals,
     content_digest,
 )
@@ -33,7 +32,6 @@ def pack(
     records: Iterable[tuple[DigitalRecord, str]],
     into: Path,
     name: str,
-    provenance: Provenance | None = None,
     patients: Mapping[str, str] | None = None,
 ) -> Corpus:
     """Pack labelled records into a corpus, in a folder named by its digest.
@@ -49,8 +47,6 @@ def pack(
         Folder of corpora; the corpus becomes its subfolder named by the digest.
     name
         Name of the build; builds of one name must not run at the same time.
-    provenance
-        The origin of the records.
     patients
         Patients by record name, as far as they are known.
 
@@ -69,7 +65,7 @@ def pack(
                 # Another process may have packed the same content meanwhile.
                 if not target.exists():
                     raise
-    return Corpus.open(target, provenance)
+    return Corpus.open(target)
 
 
 def _write(
@@ -163,17 +159,11 @@ def _copies(records: list[DigitalRecord], hashes: list[bytes]) -> tuple[tuple[st
 def _index_bytes(corpus: Corpus) -> bytes:
     """Encode a corpus without its samples: a line with format and checksum, then an npz archive."""
     kinds_of_leads = sorted(set(corpus.leads))
-    tables: dict[str, Any] = {
-        "ids": corpus.ids,
-        "labels": corpus.labels,
-        "leads": kinds_of_leads,
-        "copies": corpus.copies,
-        "digest": corpus.digest,
-        "dtype": corpus.signals.data.dtype.str,
-    }
-    if corpus.patients is not None:
-        tables["patients"] = corpus.patients
     position = {leads: i for i, leads in enumerate(kinds_of_leads)}
+    names = ("ids", "labels", "copies", "digest", *(["patients"] if corpus.patients else []))
+    tables = {name: getattr(corpus, name) for name in names}
+    tables |= {"leads": kinds_of_leads, "dtype": corpus.signals.data.dtype.str}
+    arrays = ("n_samples", "n_leads", "gain", "baseline")
     payload = io.BytesIO()
     np.savez(
         payload,
@@ -181,10 +171,7 @@ def _index_bytes(corpus: Corpus) -> bytes:
         tables=np.frombuffer(json.dumps(tables).encode(), np.uint8),
         leads=np.array([position[leads] for leads in corpus.leads], np.int64),
         fs=corpus.fs,
-        n_samples=corpus.signals.n_samples,
-        n_leads=corpus.signals.n_leads,
-        gain=corpus.signals.gain,
-        baseline=corpus.signals.baseline,
+        **{name: getattr(corpus.signals, name) for name in arrays},
     )
     data = payload.getvalue()
     return f"{FORM} {hashlib.sha256(data).hexdigest()}\n".encode() + data

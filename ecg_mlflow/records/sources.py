@@ -8,7 +8,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -178,10 +178,11 @@ class _Inputs:
         return {path: _stamp(path) for path in dict.fromkeys(map(str, paths))}
 
 
+@dataclass
 class _Reading:
     """One pass over all records.
 
-    Parameters
+    Attributes
     ----------
     headers
         Sorted by record name.
@@ -189,46 +190,47 @@ class _Reading:
         The content of the label files; None uses the diagnoses in each record's header.
     on_progress
         Called with (records done, records in total).
-
-    Attributes
-    ----------
     bad
         Every fault of every record, complete when `good` is exhausted.
     files
         Every file of the records, likewise.
     """
 
-    def __init__(
-        self, headers: tuple[Path, ...], labels: Labels | None, on_progress: Progress | None
-    ) -> None:
-        self._by_id: dict[str, list[Path]] = defaultdict(list)
-        for header in headers:
-            self._by_id[header.stem].append(header)
-        self._labels = labels
-        self._at_fault = {problem.id for problem in labels.problems} if labels else set()
-        self._on_progress = on_progress
-        self.bad: list[BadRecord] = []
-        self.files: list[Path] = []
+    headers: tuple[Path, ...]
+    labels: Labels | None
+    on_progress: Progress | None
+    bad: list[BadRecord] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
 
     def good(self) -> Iterator[tuple[DigitalRecord, str]]:
         """Yield the usable records with their labels, by name; complete the attributes."""
-        for problem in self._labels.problems if self._labels else ():
-            # A line without a valid record name may belong to any record.
-            if problem.id in self._by_id or not _RECORD_NAME.fullmatch(problem.id):
-                self.bad.append(problem)
-        single = [paths[0] for paths in self._by_id.values() if len(paths) == 1]
-        for paths in self._by_id.values():
-            # A name that several records share is ambiguous in the label file.
+        by_id: dict[str, list[Path]] = defaultdict(list)
+        for header in self.headers:
+            by_id[header.stem].append(header)
+        problems = self.labels.problems if self.labels else ()
+        # A line without a valid record name may belong to any record.
+        self.bad += [p for p in problems if p.id in by_id or not _RECORD_NAME.fullmatch(p.id)]
+        at_fault = {problem.id for problem in problems}
+        for name, paths in by_id.items():
             for path in paths if len(paths) > 1 else ():
+                # The name is ambiguous in the label file.
                 others = ", ".join(str(other) for other in paths if other != path)
-                self.bad.append(BadRecord(path.stem, str(path), f"one id twice: also {others}"))
+                self.bad.append(BadRecord(name, str(path), f"one id twice: also {others}"))
+        single = [paths[0] for paths in by_id.values() if len(paths) == 1]
         for done, path in enumerate(single, start=1):
             record = self._read(path)
-            label = self._label_of(path, record)
+            if self.labels is not None:
+                label = self.labels.by_id.get(path.stem)
+                where = f"not in {', '.join(file.name for file in self.labels.paths)}"
+            else:
+                label = diagnoses(record.comments) if record else None
+                where = "no #Dx in its header"
+            if label is None and path.stem not in at_fault and (record or self.labels):
+                self.bad.append(BadRecord(path.stem, str(path), f"no label: {where}"))
             if record and label is not None:
                 yield record, label
-            if self._on_progress:
-                self._on_progress(done, len(single))
+            if self.on_progress:
+                self.on_progress(done, len(single))
 
     def _read(self, path: Path) -> DigitalRecord | None:
         try:
@@ -239,19 +241,6 @@ class _Reading:
             return None
         self.files.extend(record.files)
         return record
-
-    def _label_of(self, path: Path, record: DigitalRecord | None) -> str | None:
-        """Return a record's label; None without one, which is a fault unless it has another."""
-        if self._labels is not None:
-            label = self._labels.by_id.get(path.stem)
-            known = path.stem in self._at_fault
-            where = f"not in {', '.join(file.name for file in self._labels.paths)}"
-        else:
-            label, known = diagnoses(record.comments) if record else None, record is None
-            where = "no #Dx in its header"
-        if label is None and not known:
-            self.bad.append(BadRecord(path.stem, str(path), f"no label: {where}"))
-        return label
 
 
 def _labels_digest(corpus: Corpus) -> str:

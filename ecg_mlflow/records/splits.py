@@ -79,13 +79,15 @@ class Split:
                 "a split that lists its records takes no stratified and no seed: leave these "
                 "out, or divide by fractions"
             )
-        if not isinstance(records, Mapping) or any(isinstance(p, str) for p in records.values()):
-            raise SplitError('records must be lists of names by part, as in {"test": ["A1", "A2"]}')
-        unknown = sorted(set(records) - {TEST, VALIDATION})
-        if unknown or not records.get(TEST):
+        if (
+            not isinstance(records, Mapping)
+            or not {TEST} <= set(records) <= {TEST, VALIDATION}
+            or any(isinstance(names, str) for names in records.values())
+            or not records[TEST]
+        ):
             raise SplitError(
-                f"records={{{', '.join(map(repr, records))}: ...}} must name the records of "
-                f"'test' and may name those of 'validation'; all others train"
+                f"records={records!r} must list the test records and may list those of validation, "
+                'as in {"test": ["A1", "A2"], "validation": ["A3"]}; all others train'
             )
         counts = Counter(name for part in records.values() for name in part)
         twice = sorted(name for name, count in counts.items() if count > 1)
@@ -184,42 +186,38 @@ def split_records(
         places = divide_groups(groups, strata, split.seed, partial(_counts, split.shares()))
         if split.seed is not None and not joined:
             _gather_copies(places, equal, strata)
-    parts = Parts(
+    wanted = [TRAIN, TEST] if split.records is not None else split.shares()
+    if empty := [name for name in wanted if not places[name]]:
+        together = f": the records of each of their {len(by_patient)} patients stay together. Try "
+        together += "another seed or other fractions"
+        raise SplitError(
+            f"{len(rows)} records leave nothing for {' and '.join(empty)}"
+            + (together if by_patient else "")
+        )
+    part_of = {row: name for name, part in places.items() for row in part}
+    same = {ids[group[0]]: group for group in equal if group}
+    for what, bonds in (("records of one patient", by_patient), ("copies", same)):
+        torn = [
+            f"{name}: {_by_part(bond, part_of, ids)}"
+            for name, bond in bonds.items()
+            if len({part_of[row] for row in bond}) > 1
+        ]
+        if torn:
+            raise SplitError(
+                f"{what} are in two parts of the split: {_few(torn, '; ')}. Keep them in one part, "
+                f"or divide at random, which does so: {split.by_chance()}"
+            )
+    return Parts(
         *(np.array(sorted(places[name]), dtype=np.int64) for name in (TRAIN, VALIDATION, TEST))
     )
-    wanted = [TRAIN, TEST] if split.records is not None else list(split.shares())
-    empty = [name for name in wanted if not places[name]]
-    if empty:
-        message = f"{len(rows)} records leave nothing for {' and '.join(empty)}"
-        if by_patient:
-            message += f", because the records of each of their {len(by_patient)} patients stay "
-            message += "together. Try another seed or other fractions"
-        raise SplitError(message)
-    _check_whole(parts, ids, by_patient, "records of one patient", split)
-    _check_whole(
-        parts, ids, {ids[rows[0]]: rows for rows in equal if rows}, "copies of one recording", split
-    )
-    return parts
 
 
-def _check_whole(
-    parts: Parts, ids: Sequence[str], groups: Mapping[str, Sequence[int]], what: str, split: Split
-) -> None:
-    """Raise a SplitError if records that belong together are in two parts."""
-    part_of = {int(row): name for name, rows in parts.items() for row in rows}
-    torn = []
-    for group, rows in groups.items():
-        sides: dict[str, list[str]] = defaultdict(list)
-        for row in rows:
-            sides[part_of[row]].append(ids[row])
-        if len(sides) > 1:
-            told = (f"{_few(names, shown=3)} ({part})" for part, names in sides.items())
-            torn.append(f"{group}: {' and '.join(told)}")
-    if torn:
-        raise SplitError(
-            f"{what} are in two parts of the split: {_few(torn, '; ')}. Keep them in one part, "
-            f"or divide at random, which does so: {split.by_chance()}"
-        )
+def _by_part(rows: Sequence[int], part_of: Mapping[int, str], ids: Sequence[str]) -> str:
+    """List some records by their parts: ``A1, A2 (test) and A3 (train)``."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        names[part_of[row]].append(ids[row])
+    return " and ".join(f"{_few(listed, shown=3)} ({part})" for part, listed in names.items())
 
 
 def spread(n_records: int, limit: int | None) -> npt.NDArray[np.int64]:
@@ -238,12 +236,10 @@ def _listed_parts(
             f"the split lists records that the corpus doesn't have (or that were left out): "
             f"{_few(missing)}"
         )
-    parts: dict[str, list[int]] = defaultdict(list)
-    for part, names in records.items():
-        parts[part] = [place[name] for name in names]
-    taken = set(parts[TEST]) | set(parts[VALIDATION])
+    parts = {part: [place[name] for name in names] for part, names in records.items()}
+    taken = {row for rows in parts.values() for row in rows}
     parts[TRAIN] = [row for row in place.values() if row not in taken]
-    return parts
+    return defaultdict(list, parts)
 
 
 def _gather_copies(

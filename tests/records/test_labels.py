@@ -106,11 +106,7 @@ def test_several_files_are_read_as_one_each_with_its_own_header(read, tmp_path):
     assert (labels.by_id, labels.patients) == ({"A2": "N", "B1": "A"}, {"B1": "P1"})
     [problem] = labels.problems
     assert (problem.path, problem.kind) == (f"{tmp_path / 'b.csv'}:3", "two labels")
-
-
-def test_the_digest_follows_the_bytes(read):
-    digests = {read(text).sha256 for text in ("A1,N\n", "A1,O\n", "A1,N\r\n")}
-    assert [len(digest) for digest in digests] == [64] * 3
+    assert len({read(text).sha256 for text in ("A1,N\n", "A1,O\n", "A1,N\r\n")}) == 3
 
 
 @pytest.mark.parametrize(

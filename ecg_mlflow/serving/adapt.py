@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -29,54 +29,23 @@ _LARGEST_MV, _SMALLEST_MV = 20.0, 0.005
 #: About how many samples such a range is estimated from.
 _LOOKED_AT = 10_000
 
-
-@dataclass(frozen=True)
-class Adapted:
-    """A recording as the pipeline takes it, and what had to be done or supposed for that."""
-
-    record: DigitalRecord
-    flags: tuple[str, ...]
+#: A recording, and what had to be done or supposed for it.
+Flagged: TypeAlias = tuple[DigitalRecord, list[str]]
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What a model was trained on.
-
-    Attributes
-    ----------
-    leads
-        Of its recordings, before the pipeline.
-    needed
-        Those of them that reach the network.
-    fs
-        Sampling frequencies in Hz.
-    shortest_s
-        Duration of the shortest recording in seconds, or the pipeline's own limit.
-    resamples
-        Whether the pipeline brings recordings to one frequency itself.
-    """
-
-    leads: tuple[str, ...]
-    needed: tuple[str, ...]
-    fs: tuple[float, ...]
-    shortest_s: float
-    resamples: bool
-
-    @classmethod
-    def of(cls, manifest: Manifest, stages: Stages) -> Expected:
-        """Read a model's manifest and pipeline."""
-        limits = [getattr(action, "seconds", 0.0) for action in stages.once]
-        return cls(
-            manifest.leads,
-            _needed(manifest.leads, stages),
-            manifest.fs,
-            max([manifest.shortest_s, *limits]),
-            any(isinstance(one, ResampleSignals) for one in (*stages.once, *stages.every)),
-        )
-
-
-def adapt(record: DigitalRecord, expected: Expected) -> Adapted:
+def adapt(record: DigitalRecord, manifest: Manifest, stages: Stages) -> Flagged:
     """Bring a recording to the leads and the sampling frequency of those trained on.
+
+    Parameters
+    ----------
+    record
+        The recording.
+    manifest, stages
+        The model, and its pipeline.
+
+    Returns
+    -------
+    The recording as the pipeline takes it, and what had to be done or supposed for that.
 
     Raises
     ------
@@ -84,17 +53,20 @@ def adapt(record: DigitalRecord, expected: Expected) -> Adapted:
         If it lacks a lead, has a flat one, NaN or infinite samples, is too short, or sampled at a
         frequency that no ECG is.
     """
-    record, flags = _with_leads(record, expected)
-    _check_frequency(record.fs, expected.fs)
-    _check_length(record, expected.shortest_s)
-    needed = [expected.leads.index(lead) for lead in expected.needed]
-    _check_samples(record, needed)
-    flags += _amplitude_flags(record, needed)
-    record, more = _with_frequency(record, expected)
-    return Adapted(record, (*flags, *more))
+    needed = needed_leads(manifest.leads, stages)
+    record, flags = _with_leads(record, manifest.leads, needed)
+    _check_frequency(record.fs, manifest.fs)
+    limits = [getattr(action, "seconds", 0.0) for action in stages.once]
+    _check_length(record, max([manifest.shortest_s, *limits]))
+    columns = [manifest.leads.index(lead) for lead in needed]
+    _check_samples(record, columns)
+    flags += _amplitude_flags(record, columns)
+    resamples = any(isinstance(one, ResampleSignals) for one in (*stages.once, *stages.every))
+    record, more = _with_frequency(record, manifest.fs, resamples)
+    return record, flags + more
 
 
-def length_flags(record: DigitalRecord, stages: Stages) -> tuple[str, ...]:
+def length_flags(record: DigitalRecord, stages: Stages) -> list[str]:
     """Say how much of the only window of a prepared recording is not filled, if so."""
     n_samples, fs = len(record.samples), record.fs
     for action in stages.every:
@@ -102,12 +74,12 @@ def length_flags(record: DigitalRecord, stages: Stages) -> tuple[str, ...]:
             n_samples, fs = resampled_length(n_samples, fs, action.fs), float(action.fs)
     length = stages.split.length
     if n_samples >= length:
-        return ()
+        return []
     lacking = (length - n_samples) / fs
-    return (f"shorter than one window: zeros fill {lacking:.3g} of {length / fs:.3g} s",)
+    return [f"shorter than one window: zeros fill {lacking:.3g} of {length / fs:.3g} s"]
 
 
-def _needed(leads: tuple[str, ...], stages: Stages) -> tuple[str, ...]:
+def needed_leads(leads: tuple[str, ...], stages: Stages) -> tuple[str, ...]:
     """Return the leads that are not dropped before a function of the user's own sees them."""
     for action in stages.once:
         if isinstance(action, ApplyStep):
@@ -116,34 +88,30 @@ def _needed(leads: tuple[str, ...], stages: Stages) -> tuple[str, ...]:
     return leads
 
 
-def _with_leads(record: DigitalRecord, expected: Expected) -> tuple[DigitalRecord, list[str]]:
+def _with_leads(record: DigitalRecord, wanted: Sequence[str], needed: Sequence[str]) -> Flagged:
     """Take the leads trained on, in their order; those that the network never sees may lack."""
-    wanted, found = expected.leads, [name.strip().casefold() for name in record.leads]
-    if twice := [lead for lead in expected.needed if found.count(lead.strip().casefold()) > 1]:
+    found = [name.strip().casefold() for name in record.leads]
+    keys = {lead: lead.strip().casefold() for lead in wanted}
+    if twice := [lead for lead in needed if found.count(keys[lead]) > 1]:
         raise RecordError(f"several leads are called {twice[0]!r}: {list(record.leads)}")
-    columns = [_place(lead.strip().casefold(), found) for lead in wanted]
+    columns = {lead: found.index(key) if key in found else -1 for lead, key in keys.items()}
     flags = []
-    if len(wanted) == len(found) == 1 and columns == [-1]:
-        columns = [0]
+    if len(wanted) == len(found) == 1 and columns[wanted[0]] < 0:
+        columns[wanted[0]] = 0
         flags.append(f"lead {record.leads[0]!r} is taken for {wanted[0]!r}, the one trained on")
-    places = dict(zip(wanted, columns, strict=True))
-    if missing := [lead for lead in expected.needed if places[lead] < 0]:
+    if missing := [lead for lead in needed if columns[lead] < 0]:
         raise RecordError(
             f"lead {', '.join(map(repr, missing))} is missing: the record has "
             f"{list(record.leads)}, the model was trained on {list(wanted)}"
         )
-    taken = [column for column in columns if column >= 0]
+    taken = [column for column in columns.values() if column >= 0]
     if left := [lead for i, lead in enumerate(record.leads) if i not in taken]:
         flags.append(f"left out of the record: lead {', '.join(map(repr, left))}")
     if taken != sorted(taken):
         flags.append(f"leads put in the order {list(wanted)}")
-    if columns == list(range(len(found))):
-        return replace(record, leads=wanted), flags
-    return _chosen(record, columns, wanted), flags
-
-
-def _place(lead: str, found: Sequence[str]) -> int:
-    return found.index(lead) if lead in found else -1
+    if list(columns.values()) == list(range(len(found))):
+        return replace(record, leads=tuple(wanted)), flags
+    return _chosen(record, list(columns.values()), tuple(wanted)), flags
 
 
 def _chosen(record: DigitalRecord, columns: Sequence[int], leads: tuple[str, ...]) -> DigitalRecord:
@@ -160,32 +128,30 @@ def _chosen(record: DigitalRecord, columns: Sequence[int], leads: tuple[str, ...
     )
 
 
-def _with_frequency(
-    record: DigitalRecord, expected: Expected
-) -> tuple[DigitalRecord, tuple[str, ...]]:
+def _with_frequency(record: DigitalRecord, known: tuple[float, ...], resamples: bool) -> Flagged:
     """Resample to the nearest frequency trained on, unless the pipeline can take this one.
 
     The pipeline's own resampling interpolates, without a filter: what is faster than all
     recordings trained on would be aliased by it, so that goes through the filter here first.
     """
     fs = record.fs
-    target = min(expected.fs, key=lambda known: abs(np.log(fs / known)))
-    if abs(fs / target - 1) < _SAME_FS or (expected.resamples and fs < max(expected.fs)):
-        return record, ()
-    ratio = Fraction(target / fs).limit_denominator(_RATIO)
-    resampled = _resampled(record.millivolts(), ratio)
-    record = DigitalRecord.from_millivolts(record.id, resampled, target, record.leads)
-    return record, (f"resampled from {fs:g} to {target:g} Hz",)
-
-
-def _resampled(signal: npt.NDArray[np.float32], ratio: Fraction) -> npt.NDArray[np.float32]:
+    target = min(known, key=lambda one: abs(np.log(fs / one)))
+    if abs(fs / target - 1) < _SAME_FS or (resamples and fs < max(known)):
+        return record, []
     from scipy.signal import resample_poly
 
+    ratio = Fraction(target / fs).limit_denominator(_RATIO)
     # Without the line through both ends taken off, an offset would ring at them.
-    made: npt.NDArray[Any] = resample_poly(
-        signal.astype(np.float64), ratio.numerator, ratio.denominator, axis=0, padtype="line"
+    resampled: npt.NDArray[Any] = resample_poly(
+        record.millivolts().astype(np.float64),
+        ratio.numerator,
+        ratio.denominator,
+        axis=0,
+        padtype="line",
     )
-    return made.astype(np.float32)
+    signal = resampled.astype(np.float32)
+    made = DigitalRecord.from_millivolts(record.id, signal, target, record.leads)
+    return made, [f"resampled from {fs:g} to {target:g} Hz"]
 
 
 def _check_frequency(fs: float, known: tuple[float, ...]) -> None:
@@ -225,17 +191,15 @@ def _amplitude_flags(record: DigitalRecord, needed: Sequence[int]) -> list[str]:
     """Compare each lead's range with what an ECG can have; a few spikes don't count."""
     samples = record.samples[:: max(1, len(record.samples) // _LOOKED_AT), needed]
     low, high = np.percentile(samples, [1, 99], axis=0)
-    ranges = (high - low) / np.abs(record.gain[needed])
-    flags = []
-    for limit, wrong, unit in (
-        (_LARGEST_MV, ranges > _LARGEST_MV, "µV, or in the converter's units"),
-        (_SMALLEST_MV, ranges < _SMALLEST_MV, "V"),
-    ):
-        if wrong.any():
-            first = int(np.argmax(wrong))
-            than = "more" if limit == _LARGEST_MV else "less"
-            flags.append(
-                f"implausible amplitude: lead {record.leads[needed[first]]!r} ranges over "
-                f"{ranges[first]:.3g} mV, {than} than {limit:g}; is it in {unit}?"
+    for column, size in zip(needed, (high - low) / np.abs(record.gain[needed]), strict=True):
+        if not _SMALLEST_MV <= size <= _LARGEST_MV:
+            limit, unit = (
+                (f"more than {_LARGEST_MV:g}", "µV, or in the converter's units")
+                if size > _LARGEST_MV
+                else (f"less than {_SMALLEST_MV:g}", "V")
             )
-    return flags
+            return [
+                f"implausible amplitude: lead {record.leads[column]!r} ranges over {size:.3g} mV, "
+                f"{limit}; is it in {unit}?"
+            ]
+    return []

@@ -20,7 +20,6 @@ from ecg_mlflow.models.build import load_network
 from ecg_mlflow.pipeline.batches import Floats
 from ecg_mlflow.pipeline.spec import check_deterministic, stages_from_json
 from ecg_mlflow.records import DigitalRecord
-from ecg_mlflow.serving.adapt import Expected
 from ecg_mlflow.serving.engine import ERROR, Engine, Item, prediction_table
 from ecg_mlflow.serving.inputs import COLUMNS, from_signal, read_row, row_name
 from ecg_mlflow.serving.manifest import Manifest, code_digest, package_version
@@ -99,8 +98,8 @@ class RawEcgClassifier(PythonModel):
         if not columns:
             raise MlflowException.invalid_parameter_value(
                 "the input must be a table with one recording per row, in the column record, or "
-                "header and signal_file, or signal, fs and leads; "
-                f"it is {_described(model_input)}"
+                "header and signal_file, or signal, fs and leads; this is a "
+                f"{type(model_input).__name__} with {list(getattr(model_input, 'columns', ()))}"
             )
         answers = self._engine.answer(self._items(model_input, columns))
         return prediction_table(self.manifest, answers, bool((params or {}).get("windows")))
@@ -110,7 +109,7 @@ class RawEcgClassifier(PythonModel):
         for number, values in enumerate(cells):
             row = dict(zip(columns, values, strict=True))
             read = partial(read_row, row, number, self.manifest.leads)
-            yield Item(row_name(row, number), read)
+            yield row_name(row, number), read
 
 
 def open_engine(manifest: Manifest, network: Path, steps: Path | None) -> Engine:
@@ -125,8 +124,7 @@ def open_engine(manifest: Manifest, network: Path, steps: Path | None) -> Engine
     """
     stages = stages_from_json(manifest.pipeline, step_finder(steps))
     check_deterministic(stages)
-    predict = _open_network(network, manifest)
-    return Engine(stages, Expected.of(manifest, stages), predict, len(manifest.classes))
+    return Engine(manifest, stages, _open_network(network, manifest))
 
 
 def _open_network(file: Path, manifest: Manifest) -> Callable[[Floats], Floats]:
@@ -160,7 +158,7 @@ def probabilities_of(engine: Engine, record: DigitalRecord) -> Any:
     ModelError
         If it has none.
     """
-    (answer,) = engine.answer([Item(record.id, lambda: record)])
+    (answer,) = engine.answer([(record.id, lambda: record)])
     if answer.status.startswith(ERROR):
         raise ModelError(f"the model can't answer its example {record.id}: {answer.status}")
     return answer.probabilities
@@ -189,10 +187,3 @@ def _compare(manifest: Manifest, engine: Engine, samples: Floats) -> None:
         test.record,
         difference,
     )
-
-
-def _described(value: Any) -> str:
-    columns = getattr(value, "columns", None)
-    if columns is None:
-        return f"a {type(value).__name__}"
-    return f"a table with the columns {[str(name) for name in columns]}"

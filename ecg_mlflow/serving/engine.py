@@ -16,7 +16,7 @@ from ecg_mlflow.pipeline import Prefetch, Stages
 from ecg_mlflow.pipeline.batches import Floats, predict_chunks, record_means
 from ecg_mlflow.pipeline.memory import cut_windows, prepare_record
 from ecg_mlflow.records import DigitalRecord
-from ecg_mlflow.serving.adapt import Expected, adapt, length_flags
+from ecg_mlflow.serving.adapt import adapt, length_flags
 from ecg_mlflow.serving.manifest import Manifest
 from ecg_mlflow.stats.calibration import calibrated
 from ecg_mlflow.stats.predictions import PROBABILITY, columns_by_class
@@ -59,14 +59,8 @@ class RecordPrediction:
 
 #: A prediction that is still to be made, and its recording as the pipeline has prepared it.
 _Prepared: TypeAlias = tuple[RecordPrediction, DigitalRecord]
-
-
-@dataclass(frozen=True)
-class Item:
-    """A recording that is asked for: what to call it until it is read, and how to read it."""
-
-    name: str
-    read: Callable[[], DigitalRecord]
+#: A recording that is asked for: what to call it until it is read, and how to read it.
+Item: TypeAlias = tuple[str, Callable[[], DigitalRecord]]
 
 
 @dataclass(frozen=True)
@@ -75,20 +69,17 @@ class Engine:
 
     Parameters
     ----------
+    manifest
+        What the network was trained on.
     stages
         The pipeline, one that draws nothing by chance.
-    expected
-        What the network was trained on.
     predict
         Windows ``(n, length, n_leads)`` to probabilities ``(n, n_classes)``.
-    n_classes
-        How many.
     """
 
+    manifest: Manifest
     stages: Stages
-    expected: Expected
     predict: Callable[[Floats], Floats]
-    n_classes: int
 
     def answer(self, items: Iterable[Item]) -> list[RecordPrediction]:
         """Answer for each recording, in their order.
@@ -97,69 +88,69 @@ class Engine:
         recordings, or some recordings if those are larger, whatever the number of items.
         """
         answers: list[RecordPrediction] = []
-        counts: list[tuple[RecordPrediction, int]] = []
+        cut: list[tuple[RecordPrediction, int]] = []
         # Reading takes as long as a small network does: it goes on meanwhile, in a thread.
-        with Prefetch(self._windows(items, answers, counts)) as windows:
+        with Prefetch(self._windows(items, answers, cut)) as windows:
             found = list(predict_chunks(self.predict, windows))
-        if found:
-            probabilities = np.concatenate(found)
-            n_windows = np.array([count for _, count in counts], np.int64)
-            means = record_means(probabilities, n_windows)
-            parts = np.split(probabilities, np.cumsum(n_windows)[:-1])
-            for (answer, _), mean, part in zip(counts, means, parts, strict=True):
-                if np.isfinite(mean).all():
-                    answer.probabilities, answer.windows = mean, part
-                else:
-                    answer.status = (
-                        f"{ERROR}the network's output is NaN: the samples are out of all range"
-                    )
+        if not found:
+            return answers
+        probabilities = np.concatenate(found)
+        n_windows = np.array([count for _, count in cut], np.int64)
+        means = record_means(probabilities, n_windows)
+        parts = np.split(probabilities, np.cumsum(n_windows)[:-1])
+        for (answer, _), mean, part in zip(cut, means, parts, strict=True):
+            if np.isfinite(mean).all():
+                answer.probabilities, answer.windows = mean, part
+            else:
+                answer.status = (
+                    f"{ERROR}the network's output is NaN: the samples are out of all range"
+                )
         return answers
 
     def _windows(
         self,
         items: Iterable[Item],
         answers: list[RecordPrediction],
-        counts: list[tuple[RecordPrediction, int]],
+        cut: list[tuple[RecordPrediction, int]],
     ) -> Iterator[Floats]:
         """Yield windows; append an answer for every item, and each one's number of windows."""
         for block in _blocks(self._prepared(items, answers)):
-            for cut, windows, n_windows in self._cut(block):
-                counts += zip(cut, n_windows.tolist(), strict=True)
-                yield windows
+            yield from self._cut(block, cut)
 
     def _prepared(
         self, items: Iterable[Item], answers: list[RecordPrediction]
     ) -> Iterator[_Prepared]:
-        nothing = np.empty((0, self.n_classes), np.float32)
-        for item in items:
-            unknown = np.full(self.n_classes, np.nan)
-            answers.append(answer := RecordPrediction(item.name, OK, nothing, unknown))
+        n_classes = len(self.manifest.classes)
+        nothing, unknown = np.empty((0, n_classes), np.float32), np.full(n_classes, np.nan)
+        for name, read in items:
+            answers.append(answer := RecordPrediction(name, OK, nothing, unknown))
             try:
-                record = item.read()
+                record = read()
                 answer.record = record.id
-                adapted = adapt(record, self.expected)
-                prepared = prepare_record(adapted.record, self.stages)
+                adapted, flags = adapt(record, self.manifest, self.stages)
+                prepared = prepare_record(adapted, self.stages)
             except (RecordError, PipelineError) as error:
                 answer.status = f"{ERROR}{error}"
                 continue
-            flags = (*adapted.flags, *length_flags(prepared, self.stages))
-            answer.status = f"{FLAG}{'; '.join(flags)}" if flags else OK
+            if flags := flags + length_flags(prepared, self.stages):
+                answer.status = f"{FLAG}{'; '.join(flags)}"
             yield answer, prepared
 
     def _cut(
-        self, block: list[_Prepared]
-    ) -> Iterator[tuple[list[RecordPrediction], Floats, npt.NDArray[np.int64]]]:
+        self, block: list[_Prepared], cut: list[tuple[RecordPrediction, int]]
+    ) -> Iterator[Floats]:
         """Cut recordings together; where that fails each alone, to find the one at fault."""
         try:
-            made = cut_windows([record for _, record in block], self.stages)
+            windows, n_windows = cut_windows([record for _, record in block], self.stages)
         except PipelineError as error:
             if len(block) > 1:
                 for one in block:
-                    yield from self._cut([one])
+                    yield from self._cut([one], cut)
             else:
                 block[0][0].status = f"{ERROR}{error}"
         else:
-            yield [answer for answer, _ in block], *made
+            cut += zip([answer for answer, _ in block], n_windows.tolist(), strict=True)
+            yield windows
 
 
 def prediction_table(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,36 @@ if TYPE_CHECKING:
 
 #: Recordings of one call.
 BLOCK = 128
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Recordings that a model was not trained on, and what it answers to them.
+
+    Attributes
+    ----------
+    corpus, rows
+        The recordings.
+    predictions
+        The model's answers.
+    candidates
+        Those of all models that it was picked from by these recordings.
+    """
+
+    corpus: Corpus
+    rows: npt.NDArray[np.int64]
+    predictions: Predictions
+    candidates: tuple[Predictions, ...]
+
+    def take(self, chosen: npt.NDArray[np.bool_]) -> HeldOut:
+        """Return some of the recordings."""
+        places = np.flatnonzero(chosen)
+        return HeldOut(
+            self.corpus,
+            self.rows[places],
+            self.predictions.take(places),
+            tuple(one.take(places) for one in self.candidates),
+        )
 
 
 @dataclass(frozen=True)
@@ -52,70 +82,51 @@ class Answers:
 
 
 def classify(
-    predict: Callable[[pd.DataFrame], pd.DataFrame],
-    corpus: Corpus,
-    rows: npt.NDArray[np.int64],
-    classes: Sequence[str],
-    who: str,
-    on_progress: Callable[[], None] = lambda: None,
+    predict: Callable[[pd.DataFrame], pd.DataFrame], held_out: HeldOut, who: str
 ) -> Answers:
-    """Let a model classify recordings of a corpus.
+    """Let a model classify recordings.
 
     Parameters
     ----------
     predict
         A table of recordings (``signal``, ``fs``, ``leads``) to one with the columns
         ``p_<class>`` and ``prediction``.
-    corpus, rows
-        The recordings.
-    classes
-        Whose probabilities are wanted.
+    held_out
+        The recordings, and the classes whose probabilities are wanted.
     who
         What to call the model in messages.
-    on_progress
-        Called after each call of the model.
 
     Raises
     ------
     PromotionError
         If the answer has no such columns.
     """
-    labels, probabilities, times = [], [], []
-    for block in _blocks(corpus, rows):
-        began = time.perf_counter()
-        answer = predict(block)
-        times.append(1e3 * (time.perf_counter() - began) / len(block))
-        _check_columns(answer, classes, who)
-        labels.append(answer["prediction"].to_numpy(dtype=object, na_value=""))
-        columns = answer[[PROBABILITY.format(one) for one in classes]]
-        probabilities.append(columns.to_numpy(dtype=np.float64))
-        on_progress()
-    return Answers(np.concatenate(labels), np.concatenate(probabilities), float(np.median(times)))
-
-
-def _blocks(corpus: Corpus, rows: npt.NDArray[np.int64]) -> Iterator[pd.DataFrame]:
     import pandas as pd
 
-    for first in range(0, len(rows), BLOCK):
-        records = [corpus.record(int(row)) for row in rows[first : first + BLOCK]]
-        yield pd.DataFrame(
-            {
-                "signal": [record.signal for record in records],
-                "fs": [record.fs for record in records],
-                "leads": [list(record.leads) for record in records],
-            }
-        )
-
-
-def _check_columns(answer: Any, classes: Sequence[str], who: str) -> None:
-    wanted = ["prediction", *(PROBABILITY.format(one) for one in classes)]
-    columns = list(getattr(answer, "columns", ()))
-    if missing := [name for name in wanted if name not in columns]:
-        raise PromotionError(
-            f"{who} can't be compared: its answers lack {', '.join(missing)} (they have "
-            f"{columns or type(answer).__name__}). Both models need the classes {list(classes)}; "
-            "promote under another name, or to another alias"
-        )
+    wanted = [PROBABILITY.format(one) for one in held_out.predictions.classes]
+    labels, probabilities, times = [], [], []
+    for first in range(0, len(held_out.rows), BLOCK):
+        rows = held_out.rows[first : first + BLOCK]
+        records = [held_out.corpus.record(int(row)) for row in rows]
+        asked = {
+            "signal": [record.signal for record in records],
+            "fs": [record.fs for record in records],
+            "leads": [list(record.leads) for record in records],
+        }
+        began = time.perf_counter()
+        answer = predict(pd.DataFrame(asked))
+        times.append(1e3 * (time.perf_counter() - began) / len(rows))
+        columns = list(getattr(answer, "columns", ()))
+        if missing := [name for name in ("prediction", *wanted) if name not in columns]:
+            raise PromotionError(
+                f"{who} can't be compared: its answers lack {', '.join(missing)} (they have "
+                f"{columns or type(answer).__name__}). Both models need the classes "
+                f"{list(held_out.predictions.classes)}; promote under another name, or to another "
+                "alias"
+            )
+        labels.append(answer["prediction"].to_numpy(dtype=object, na_value=""))
+        probabilities.append(answer[wanted].to_numpy(dtype=np.float64))
+    return Answers(np.concatenate(labels), np.concatenate(probabilities), float(np.median(times)))
 
 
 def at_own_threshold(answers: Answers, truth: Predictions) -> Predictions:

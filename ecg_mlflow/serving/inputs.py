@@ -26,7 +26,6 @@ COLUMNS = ("record", "header", "signal_file", "signal", "fs", "leads")
 
 #: A file's name and no path: neither a separator, nor a beginning that means another place.
 _PLAIN_NAME = re.compile(r"\w[-\w.]{0,99}")
-_KINDS = {"record": ("record",), "header": ("header", "signal_file"), "signal": ("signal", "fs")}
 
 
 def is_given(value: object) -> bool:
@@ -58,28 +57,20 @@ def read_row(row: Mapping[str, Any], number: int, trained_leads: Sequence[str]) 
     Raises
     ------
     RecordError
-        If the row holds none of the three kinds, or several, or its recording can't be read.
+        If the row holds none of the three, or more than one, or its recording can't be read.
     """
     given = {name for name in COLUMNS if is_given(row.get(name))}
-    kinds = [kind for kind in _KINDS if kind in given]
-    if len(kinds) != 1:
-        raise RecordError(
-            f"{'several recordings' if kinds else 'no recording'} in this row ({sorted(given)} "
-            "given): give either record (a path), or header and signal_file (bytes), or signal "
-            "and fs (and leads)"
-        )
-    needed = _KINDS[kinds[0]]
-    if missing := [name for name in needed if name not in given]:
-        raise RecordError(f"{kinds[0]} needs {' and '.join(missing)} beside it")
-    allowed = {*needed, *(["leads"] if kinds == ["signal"] else [])}
-    if surplus := sorted(given - allowed):
-        raise RecordError(f"{', '.join(surplus)} can't be given with {kinds[0]}: leave it out")
-    if kinds == ["record"]:
+    if given == {"record"}:
         return _from_path(row["record"])
-    if kinds == ["header"]:
+    if given == {"header", "signal_file"}:
         return _from_bytes(row["header"], row["signal_file"])
-    leads = row["leads"] if "leads" in given else None
-    return from_signal(f"row {number}", row["signal"], row["fs"], leads, trained_leads)
+    if given - {"leads"} == {"signal", "fs"}:
+        leads = row["leads"] if "leads" in given else None
+        return from_signal(f"row {number}", row["signal"], row["fs"], leads, trained_leads)
+    raise RecordError(
+        "a row needs either record (a path), or header and signal_file (bytes), or signal and fs "
+        f"(and leads); this one has {', '.join(sorted(given)) or 'nothing'}"
+    )
 
 
 def from_signal(

@@ -71,11 +71,6 @@ class Manifest:
         Of the package that made the model: its version, and a digest of its Python files.
     self_test
         What the model tries itself on when it is loaded.
-
-    Raises
-    ------
-    ModelError
-        If the values contradict each other.
     """
 
     classes: tuple[str, ...]
@@ -93,18 +88,6 @@ class Manifest:
     version: str = ""
     code: str = ""
     self_test: SelfTest | None = None
-
-    def __post_init__(self) -> None:
-        for what, ok in (
-            (f"positive={self.positive!r} is none of the classes", self.positive in self.classes),
-            (f"activation={self.activation!r} is not known", self.activation in _ACTIVATIONS),
-            (f"fs={self.fs} must be positive, at least one", self.fs and min(self.fs) > 0),
-            (f"leads={self.leads} must be at least one", self.leads),
-            (f"shortest_s={self.shortest_s} must not be negative", self.shortest_s >= 0),
-            (f"temperature={self.temperature} must be positive", self.temperature > 0),
-        ):
-            if not ok:
-                raise ModelError(f"a model's manifest can't be right: {what}")
 
     @property
     def multilabel(self) -> bool:
@@ -141,9 +124,6 @@ class Manifest:
         if test is not None:
             found["self_test"] = SelfTest(**{key: _frozen(value) for key, value in test.items()})
         return cls(**{key: _frozen(value) for key, value in found.items()})
-
-
-_ACTIVATIONS = ("softmax", "sigmoid", "linear")
 
 
 def package_version() -> str:

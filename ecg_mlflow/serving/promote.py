@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from ecg_mlflow.errors import ModelError, PromotionError
 from ecg_mlflow.reports.study_corpus import open_study_corpus, unseen
 from ecg_mlflow.reports.study_results import read_results
 from ecg_mlflow.reports.winner import choose_run
 from ecg_mlflow.serving.gate import GateDecision, PromotionRequest, apply_gate
-from ecg_mlflow.serving.held_out import Answers, at_own_threshold, classify
+from ecg_mlflow.serving.held_out import Answers, HeldOut, at_own_threshold, classify
 from ecg_mlflow.serving.promotion_report import decision_report, decision_tags
 from ecg_mlflow.serving.served_model import ServedModel, log_served_model
 from ecg_mlflow.stats.predictions import Predictions
@@ -35,32 +35,6 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-5
 #: Fewer records than this don't allow a comparison with the champion.
 LEAST_RECORDS = 30
-
-
-@dataclass(frozen=True)
-class Challenger:
-    """A served model, and its answers to held-out recordings.
-
-    Attributes
-    ----------
-    served
-        The model.
-    corpus, rows
-        The recordings.
-    predictions
-        Its answers, as it is served.
-    candidates
-        Those of all models that it was picked from by these records.
-    ms_per_record
-        Time that a recording takes here.
-    """
-
-    served: ServedModel
-    corpus: Corpus
-    rows: npt.NDArray[np.int64]
-    predictions: Predictions
-    candidates: tuple[Predictions, ...]
-    ms_per_record: float
 
 
 def promote(client: MlflowClient, request: PromotionRequest) -> int:
@@ -85,9 +59,10 @@ def promote(client: MlflowClient, request: PromotionRequest) -> int:
     corpus = open_study_corpus(study.plan, study.request, request.location)
     served = log_served_model(client, study, choice, corpus, request.threshold)
     _say(f"{choice}: model {served.model_id}, trained by run {run_id}")
-    challenger = _reproduced(client, served, corpus)
+    held_out, ms_per_record = _reproduced(client, served, corpus)
+    cost = {"size_mb": served.size_mb, "ms_per_record": ms_per_record}
     while True:
-        decision = _compared(client, challenger, current, request)
+        decision = _compared(client, request, served, held_out, current, cost)
         text = decision_report(request, results, served, decision)
         version = register_decision(
             client,
@@ -119,28 +94,26 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _reproduced(client: MlflowClient, served: ServedModel, corpus: Corpus) -> Challenger:
+def _reproduced(client: MlflowClient, served: ServedModel, corpus: Corpus) -> tuple[HeldOut, float]:
     """Classify the test records with the served model, and compare with what the study logged.
+
+    Returns
+    -------
+    The records that it has an answer to, and the milliseconds that one takes.
 
     Raises
     ------
     ModelError
         If the answers differ.
     """
-    logged = served.choice.run.test
+    run = served.choice.run
+    logged = replace(run.test, threshold=served.manifest.threshold)
     rows = np.array([corpus.index(name) for name in logged.records], dtype=np.int64)
+    held_out = HeldOut(corpus, rows, logged, served.choice.candidates)
     with open_model(client, served.source) as model:
-        answers = classify(model.predict, corpus, rows, logged.classes, "the model")
-    _check_same(answers, logged, served.choice.run.record.run_id)
-    kept = np.flatnonzero(answers.known)
-    return Challenger(
-        served,
-        corpus,
-        rows[kept],
-        replace(logged.take(kept), threshold=served.manifest.threshold),
-        tuple(one.take(kept) for one in served.choice.candidates),
-        answers.ms_per_record,
-    )
+        answers = classify(model.predict, held_out, "the model")
+    _check_same(answers, logged, run.record.run_id)
+    return held_out.take(answers.known), answers.ms_per_record
 
 
 def _check_same(answers: Answers, logged: Predictions, run_id: str) -> None:
@@ -165,68 +138,66 @@ def _check_same(answers: Answers, logged: Predictions, run_id: str) -> None:
 
 def _compared(
     client: MlflowClient,
-    challenger: Challenger,
-    current: RegisteredVersion | None,
     request: PromotionRequest,
+    served: ServedModel,
+    held_out: HeldOut,
+    current: RegisteredVersion | None,
+    cost: Mapping[str, float],
 ) -> GateDecision:
     """Classify the same records with the champion, and apply the gate."""
-    served, own = challenger.served, challenger.predictions
-    rows = np.arange(len(own))
     other, notes = None, list[str]()
     if current is not None:
         if current.model_id == served.model_id:
             raise PromotionError(
                 f"this very model is the {request.alias} already, as {current}: nothing is changed"
             )
-        rows, notes = _fair_records(client, challenger, current)
+        n_records = len(held_out.rows)
+        held_out, notes = _unseen_records(client, held_out, current)
         with open_model(client, current.source) as model:
-            answers = classify(
-                model.predict, challenger.corpus, challenger.rows[rows], own.classes, str(current)
-            )
+            answers = classify(model.predict, held_out, str(current))
         known = answers.known
         if not known.all():
             notes.append(
                 f"the champion has no answer to {int((~known).sum())} of {len(known)} records; "
                 "they are left out of the comparison"
             )
-        rows = rows[known]
-        reduced = own.take(rows)
-        if len(rows) < LEAST_RECORDS or not 0 < reduced.is_positive.sum() < len(reduced):
+        held_out = held_out.take(known)
+        own = held_out.predictions
+        n_positive = int(own.is_positive.sum())
+        if len(own) < LEAST_RECORDS or not 0 < n_positive < len(own):
             raise PromotionError(
-                f"{current} can't be judged on the study's test records: only {len(rows)} of "
-                f"{len(own)} are new to it and answered, {int(reduced.is_positive.sum())} of them "
-                f"{own.positive}. Give the study test records that no champion was trained on: "
+                f"{current} can't be judged on the study's test records: only {len(own)} of "
+                f"{n_records} are new to it and answered, {n_positive} of them {own.positive}. "
+                "Give the study test records that no champion was trained on: "
                 "split=Split(records={'test': [...]})"
             )
-        other = at_own_threshold(answers.take(known), reduced)
+        other = at_own_threshold(answers.take(known), own)
     decision = apply_gate(
-        own.take(rows),
+        held_out.predictions,
         other,
         request.options,
         request.requirements,
-        {"size_mb": served.size_mb, "ms_per_record": challenger.ms_per_record},
-        candidates=tuple(one.take(rows) for one in challenger.candidates),
+        cost,
+        candidates=held_out.candidates,
         temperature=served.manifest.temperature,
     )
     return replace(decision, champion=current, notes=tuple(notes))
 
 
-def _fair_records(
-    client: MlflowClient, challenger: Challenger, current: RegisteredVersion
-) -> tuple[npt.NDArray[np.int64], list[str]]:
-    """Return the places of the records that the champion has not seen while it was made."""
+def _unseen_records(
+    client: MlflowClient, held_out: HeldOut, current: RegisteredVersion
+) -> tuple[HeldOut, list[str]]:
+    """Return the records that the champion has not seen while it was made, and notes on that."""
     seen = trained_on(client, current.source)
-    everything = np.arange(len(challenger.rows))
     if seen is None:
-        return everything, [
+        return held_out, [
             f"{current} doesn't tell what it was trained on: it may have seen these records, "
             "which would be to its advantage"
         ]
-    is_new = unseen(challenger.corpus, challenger.rows, frozenset(seen["digests"]))
-    fair: npt.NDArray[np.int64] = everything[is_new]
-    if len(fair) == len(everything):
-        return fair, []
-    return fair, [
-        f"{len(everything) - len(fair)} of {len(everything)} test records are left out of the "
-        "comparison: the champion was trained on them, or its threshold was chosen by them"
+    is_new = unseen(held_out.corpus, held_out.rows, frozenset(seen["digests"]))
+    if is_new.all():
+        return held_out, []
+    return held_out.take(is_new), [
+        f"{int((~is_new).sum())} of {len(is_new)} test records are left out of the comparison: "
+        "the champion was trained on them, or its threshold was chosen by them"
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -50,7 +50,6 @@ def save_classifier(
     *,
     code: Path | None = None,
     trained_on: Mapping[str, Any] | None = None,
-    requirements: Sequence[str] | None = None,
     mlflow_model: Model | None = None,
 ) -> Manifest:
     """Save a model that reads recordings.
@@ -74,8 +73,6 @@ def save_classifier(
         file, and of what these import from beside them.
     trained_on
         Plain data to keep with the model, as ``trained_on.json``.
-    requirements
-        What the model needs to predict; by default `classifier_requirements`.
     mlflow_model
         MLflow's description to complete.
 
@@ -113,7 +110,7 @@ def save_classifier(
                 code_paths=[str(_PACKAGE)],
                 signature=_signature(manifest),
                 input_example=_input_example(example, samples),
-                pip_requirements=list(requirements or classifier_requirements(own)),
+                pip_requirements=list(classifier_requirements(own)),
                 mlflow_model=mlflow_model,
             )
     return manifest

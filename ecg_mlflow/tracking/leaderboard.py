@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-
-import numpy as np
 
 
 @dataclass(frozen=True)
@@ -80,23 +77,6 @@ def as_columns(rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
     """Turn rows into columns in order of first appearance; a missing cell is None."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
-
-
-def as_split_json(columns: Mapping[str, Sequence[object]]) -> str:
-    """Return the JSON that MLflow's table artifacts have (pandas' ``orient="split"``).
-
-    NaN and infinity, which JSON has not, become null.
-    """
-    cells = [[_json_cell(value) for value in column] for column in columns.values()]
-    data = [list(row) for row in zip(*cells, strict=True)]
-    return json.dumps({"columns": list(columns), "data": data}, allow_nan=False)
-
-
-def _json_cell(value: object) -> object:
-    plain = value.item() if isinstance(value, np.generic) else value
-    if isinstance(plain, float) and not math.isfinite(plain):
-        return None
-    return plain if isinstance(plain, bool | int | float | str | None) else str(plain)
 
 
 def _mean_and_std(values: Sequence[float]) -> tuple[float, float]:

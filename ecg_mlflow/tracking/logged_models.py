@@ -16,8 +16,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +32,7 @@ from mlflow.types import Schema, TensorSpec
 
 from ecg_mlflow.errors import ModelError, TrackingError
 from ecg_mlflow.provenance import pinned
-from ecg_mlflow.tracking.client import environment, store_errors
+from ecg_mlflow.tracking.client import NO_PROGRESS_BAR, environment, store_errors
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo
 
 _LOGGED_MODEL = re.compile(r"models:/(?P<id>m-[0-9a-f]+)")
@@ -82,9 +82,6 @@ def log_model(
     step: int = 0,
     time_ms: int | None = None,
     dataset: DatasetInfo | None = None,
-    params: Mapping[str, object] | None = None,
-    tags: Mapping[str, object] | None = None,
-    pip_requirements: Sequence[str] | None = None,
 ) -> str:
     """Log a trained network and link it to its run, metrics and data set.
 
@@ -112,10 +109,6 @@ def log_model(
         time they may be logged again, and are stored once.
     dataset
         What the metrics were computed on.
-    params, tags
-        More to keep with the model.
-    pip_requirements
-        What the model needs to predict; by default `NETWORK_PACKAGES` as they are installed here.
 
     Returns
     -------
@@ -136,14 +129,34 @@ def log_model(
         )
 
     def save(path: Path, description: Model) -> None:
-        _save(path, keras_file, network, description, pip_requirements)
+        with quiet_saving():
+            mlflow.pyfunc.save_model(
+                str(path),
+                python_model=str(PYFUNC_FILE),
+                artifacts={"network": str(keras_file.absolute())},
+                signature=network.signature(),
+                model_config={"activation": network.activation},
+                pip_requirements=[pinned(*names) for names in NETWORK_PACKAGES],
+                mlflow_model=description,
+            )
 
-    metadata = {"classes": list(network.classes)}
-    model_id = log_saved(client, run_id, name, save, metadata, step=step, params=params, tags=tags)
-    if metrics:
-        now = time.time_ns() // 1_000_000 if time_ms is None else time_ms
-        with store_errors(f"log the metrics of model {name!r} of run {run_id}"):
-            client.log_batch(run_id, _linked(metrics, step, now, model_id, dataset, run_id))
+    model_id = log_saved(client, run_id, name, save, {"classes": list(network.classes)}, step)
+    now = time.time_ns() // 1_000_000 if time_ms is None else time_ms
+    linked = [
+        Metric(
+            key,
+            float(value),
+            now,
+            step,
+            model_id=model_id,
+            dataset_name=None if dataset is None else dataset.name,
+            dataset_digest=None if dataset is None else dataset.short_digest,
+            run_id=run_id,
+        )
+        for key, value in (metrics or {}).items()
+    ]
+    with store_errors(f"log the metrics of model {name!r} of run {run_id}"):
+        client.log_batch(run_id, linked)
     return model_id
 
 
@@ -153,10 +166,7 @@ def log_saved(
     name: str,
     save: Callable[[Path, Model], None],
     metadata: Mapping[str, object],
-    *,
     step: int = 0,
-    params: Mapping[str, object] | None = None,
-    tags: Mapping[str, object] | None = None,
 ) -> str:
     """Log what `save` writes as a model of a run, unless the run has it already.
 
@@ -169,8 +179,8 @@ def log_saved(
         there yet.
     metadata
         Plain data that MLflow keeps in the model's own file.
-    step, params, tags
-        Iteration that the weights are of; more to keep with the model.
+    step
+        Iteration that the weights are of.
 
     Returns
     -------
@@ -182,31 +192,37 @@ def log_saved(
         The store fails. A model that was begun is marked FAILED then.
     """
     with store_errors(f"log the model {name!r} of run {run_id}"):
-        experiment_id = client.get_run(run_id).info.experiment_id
-        model = _find_whole(client, experiment_id, run_id, name)
-        if model is None:
-            model = client.create_logged_model(
-                experiment_id,
-                name=name,
-                source_run_id=run_id,
-                model_type="classifier",
-                params={key: str(value) for key, value in (params or {}).items()},
-                tags={key: str(value) for key, value in (tags or {}).items()},
-            )
-            with _failing(client, model.model_id), tempfile.TemporaryDirectory() as folder:
+        ready, unfinished = _models_of(client, run_id, name)
+        for model in unfinished:
+            client.delete_logged_model(model.model_id)
+        if ready:
+            return str(ready[0].model_id)
+        model = client.create_logged_model(
+            client.get_run(run_id).info.experiment_id,
+            name=name,
+            source_run_id=run_id,
+            model_type="classifier",
+        )
+        model_id = str(model.model_id)
+        try:
+            with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder, "model")
                 description = Model(
                     artifact_path=model.artifact_location,
                     run_id=run_id,
-                    model_id=model.model_id,
-                    model_uuid=model.model_id,
+                    model_id=model_id,
+                    model_uuid=model_id,
                     metadata=dict(metadata),
                 )
                 save(path, description)
-                client.log_model_artifacts(model.model_id, str(path))
-                client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
-                client.finalize_logged_model(model.model_id, "READY")
-    return str(model.model_id)
+                client.log_model_artifacts(model_id, str(path))
+            client.log_outputs(run_id, [LoggedModelOutput(model_id, step)])
+            client.finalize_logged_model(model_id, "READY")
+        except BaseException:
+            with suppress(MlflowException, OSError):
+                client.finalize_logged_model(model_id, "FAILED")
+            raise
+    return model_id
 
 
 @contextmanager
@@ -218,7 +234,7 @@ def quiet_saving() -> Iterator[None]:
     """
     with (
         warnings.catch_warnings(),
-        environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false", MLFLOW_UV_AUTO_DETECT="false"),
+        environment(**NO_PROGRESS_BAR, MLFLOW_UV_AUTO_DETECT="false"),
     ):
         # The signature of a network is stated: an example would add nothing.
         warnings.filterwarnings("ignore", message=".*input example was not provided.*")
@@ -238,15 +254,21 @@ def fetch_network(client: MlflowClient, run_id: str, name: str, folder: Path) ->
         The run has no such model, or the store fails.
     """
     with store_errors(f"fetch the model {name!r} of run {run_id}"):
-        experiment_id = client.get_run(run_id).info.experiment_id
-        ready = [
-            model
-            for model in _models_of(client, experiment_id, run_id, name)
-            if model.status == LoggedModelStatus.READY
-        ]
+        ready, _ = _models_of(client, run_id, name)
         if not ready:
             raise TrackingError(f"run {run_id} has no model {name!r}; was it deleted?")
         return _download(client, f"{ready[0].artifact_location}/artifacts/{name}.keras", folder)
+
+
+def _models_of(
+    client: MlflowClient, run_id: str, name: str
+) -> tuple[list[LoggedModel], list[LoggedModel]]:
+    """Return the run's models of that name: those that are whole, and those that are not."""
+    experiment_id = client.get_run(run_id).info.experiment_id
+    query = f"source_run_id = '{run_id}' AND name = '{name}'"
+    found = list(client.search_logged_models([experiment_id], filter_string=query))
+    ready = [model for model in found if model.status == LoggedModelStatus.READY]
+    return ready, [model for model in found if model.status != LoggedModelStatus.READY]
 
 
 @contextmanager
@@ -303,85 +325,9 @@ def _download(client: MlflowClient, source: str, folder: Path) -> Path:
         # MLflow would look for the model in the store of the environment, whatever store is meant.
         location = client.get_logged_model(logged["id"]).artifact_location
         source = f"{location}{source[logged.end() :]}"
-    with environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"):
+    with environment(**NO_PROGRESS_BAR):
         return Path(
             mlflow.artifacts.download_artifacts(
                 source, dst_path=str(folder), tracking_uri=client.tracking_uri
             )
         )
-
-
-def _models_of(
-    client: MlflowClient, experiment_id: str, run_id: str, name: str
-) -> list[LoggedModel]:
-    query = f"source_run_id = '{run_id}' AND name = '{name}'"
-    return list(client.search_logged_models([experiment_id], filter_string=query))
-
-
-def _find_whole(
-    client: MlflowClient, experiment_id: str, run_id: str, name: str
-) -> LoggedModel | None:
-    """Return the run's model of that name that is whole; delete what is not."""
-    whole = None
-    for model in _models_of(client, experiment_id, run_id, name):
-        if model.status == LoggedModelStatus.READY:
-            whole = model
-        else:
-            client.delete_logged_model(model.model_id)
-    return whole
-
-
-def _save(
-    path: Path,
-    keras_file: Path,
-    network: NetworkInfo,
-    description: Model,
-    pip_requirements: Sequence[str] | None,
-) -> None:
-    requirements = pip_requirements or [pinned(*names) for names in NETWORK_PACKAGES]
-    with quiet_saving():
-        mlflow.pyfunc.save_model(
-            str(path),
-            python_model=str(PYFUNC_FILE),
-            artifacts={"network": str(keras_file.absolute())},
-            signature=network.signature(),
-            model_config={"activation": network.activation},
-            pip_requirements=list(requirements),
-            mlflow_model=description,
-        )
-
-
-@contextmanager
-def _failing(client: MlflowClient, model_id: str) -> Iterator[None]:
-    """Mark the model as FAILED where the block does not end well."""
-    try:
-        yield
-    except BaseException as error:
-        try:
-            client.finalize_logged_model(model_id, "FAILED")
-        except (MlflowException, OSError) as second:
-            error.add_note(f"the model {model_id} still looks PENDING: {second}")
-        raise
-
-
-def _linked(
-    metrics: Mapping[str, float],
-    step: int,
-    time_ms: int,
-    model_id: str,
-    dataset: DatasetInfo | None,
-    run_id: str,
-) -> list[Metric]:
-    return [
-        Metric(
-            key,
-            float(value),
-            time_ms,
-            step,
-            model_id=model_id,
-            dataset_name=None if dataset is None else dataset.name,
-            dataset_digest=None if dataset is None else dataset.short_digest,
-            run_id=run_id,
-        )
-        for key, value in metrics.items()
-    ]

@@ -47,16 +47,9 @@ class RecordingsSource:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data; rows are written as ``0-5,8``."""
-        found: dict[str, Any] = {"data": self.data}
-        if self.labels:
-            found["labels"] = self.labels
-        if self.digest:
-            found["digest"] = self.digest
-        if self.rows is not None:
-            found["rows"] = write_rows(self.rows)
-        if self.n_unkept:
-            found["n_unkept"] = self.n_unkept
-        return found
+        optional = {"labels": self.labels, "digest": self.digest, "n_unkept": self.n_unkept}
+        found = {"data": self.data} | {key: value for key, value in optional.items() if value}
+        return found if self.rows is None else {**found, "rows": write_rows(self.rows)}
 
     def to_json(self) -> str:
         """Return it as JSON that MLflow takes.

@@ -59,13 +59,21 @@ def create_or_reopen_run(
     """
     if run_id is None:
         with store_errors(f"create a run in the experiment {experiment!r}"):
-            return client.create_run(
-                find_or_create_experiment(client, experiment),
-                tags={**context, **tags},
-                run_name=name,
-            )
+            experiment_id = find_or_create_experiment(client, experiment)
+            return client.create_run(experiment_id, tags={**context, **tags}, run_name=name)
     with store_errors(f"go on in run {run_id}", "Is MLFLOW_TRACKING_URI its store?"):
-        return _attach(client, run_id, name, context, tags)
+        run = client.get_run(run_id)
+        if run.info.lifecycle_stage != "active":
+            raise TrackingError(
+                f"run {run_id} was deleted. Bring it back with `mlflow runs restore --run-id"
+                f" {run_id}`, or start a new study."
+            )
+        reopen_run(client, run_id)
+        if not run.info.run_name or GENERATED_NAME.fullmatch(run.info.run_name):
+            client.update_run(run_id, name=name)
+        missing = {key: value for key, value in context.items() if key not in run.data.tags}
+        log_tags(client, run_id, {**missing, **tags})
+        return client.get_run(run_id)
 
 
 def find_or_create_experiment(client: MlflowClient, name: str) -> str:
@@ -76,26 +84,17 @@ def find_or_create_experiment(client: MlflowClient, name: str) -> str:
     TrackingError
         An experiment with that name was deleted; MLflow keeps its name.
     """
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        # MLflow's own place for the artifacts of a sqlite store is the folder that the first
-        # command happened to be called from; beside the database they are found again.
-        folder = sqlite_folder(client.tracking_uri)
-        location = None
-        if folder is not None:
-            location = (folder / "mlruns" / re.sub(r"[^\w.-]+", "_", name)).as_uri()
-        try:
-            created: str = client.create_experiment(
-                name, artifact_location=location, tags={MLFLOW_EXPERIMENT_KIND: KIND}
-            )
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                raise
-        else:
-            return created
+    # MLflow's own place for the artifacts of a sqlite store is the folder that the first command
+    # happened to be called from; beside the database they are found again.
+    folder, location = sqlite_folder(client.tracking_uri), None
+    if folder is not None:
+        location = (folder / "mlruns" / re.sub(r"[^\w.-]+", "_", name)).as_uri()
+    try:
+        return str(client.create_experiment(name, location, tags={MLFLOW_EXPERIMENT_KIND: KIND}))
+    except MlflowException as error:
+        found = client.get_experiment_by_name(name)
+        if found is None or error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
     if found.lifecycle_stage != "active":
         raise TrackingError(
             f"the experiment {name!r} was deleted, and MLflow keeps its name. Bring it back with"
@@ -122,25 +121,3 @@ def reopen_run(client: MlflowClient, run_id: str) -> None:
     client.update_run(run_id, status="RUNNING")
     if REASON_TAG in client.get_run(run_id).data.tags:
         client.delete_tag(run_id, REASON_TAG)
-
-
-def _attach(
-    client: MlflowClient,
-    run_id: str,
-    name: str,
-    context: Mapping[str, str],
-    tags: Mapping[str, str],
-) -> Run:
-    run = client.get_run(run_id)
-    if run.info.lifecycle_stage != "active":
-        raise TrackingError(
-            f"run {run_id} was deleted. Bring it back with `mlflow runs restore --run-id {run_id}`,"
-            " or start a new study."
-        )
-    reopen_run(client, run_id)
-    rename = not run.info.run_name or GENERATED_NAME.fullmatch(run.info.run_name)
-    if rename:
-        client.update_run(run_id, name=name)
-    missing = {key: value for key, value in context.items() if key not in run.data.tags}
-    log_tags(client, run_id, {**missing, **tags})
-    return client.get_run(run_id)

@@ -302,15 +302,10 @@ def _find_parent(client: MlflowClient, name: str) -> Run:
         raise TrackingError(
             f"{len(found)} studies are called {name!r}; give the id of one:\n{_listed(found)}"
         )
-    if not studies:
-        raise TrackingError(
-            f"there is no study {name!r}, nor any other one in this store; is MLFLOW_TRACKING_URI "
-            "right?"
-        )
     raise TrackingError(
-        f"there is no study {name!r}{_whose_child(client, name)}: give a parent run's id, "
-        f"{LEAST_ID} or more characters of its beginning, or the name of a study. There are:\n"
-        f"{_listed(studies)}"
+        f"there is no study {name!r} in this store: give a parent run's id, {LEAST_ID} or more "
+        "characters of its beginning, or the name of a study; is MLFLOW_TRACKING_URI right? There "
+        f"are:\n{_listed(studies) or '  none'}"
     )
 
 
@@ -319,16 +314,6 @@ def _is_called(run: Run, name: str) -> bool:
     return name in (run.info.run_name, run.data.params.get("study")) or (
         is_prefix and run.info.run_id.startswith(name)
     )
-
-
-def _whose_child(client: MlflowClient, name: str) -> str:
-    """Say whose child it is, where the id is that of one."""
-    if not re.fullmatch(r"[0-9a-f]{32}", name):
-        return ""
-    with store_errors(f"look for the run {name}"):
-        runs = list(search_runs(client, None, f"attributes.run_id = '{name}'"))
-    parents = [run.data.tags.get(MLFLOW_PARENT_RUN_ID) for run in runs]
-    return f", {name} is a run of study {parents[0]}" if parents and parents[0] else ""
 
 
 def _listed(studies: Sequence[Run]) -> str:

@@ -9,8 +9,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
+import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 from mlflow.tracking.context.registry import resolve_tags
@@ -28,7 +29,7 @@ from ecg_mlflow.provenance import (
     version_tags,
 )
 from ecg_mlflow.tracking.client import store_errors
-from ecg_mlflow.tracking.leaderboard import as_columns, as_split_json
+from ecg_mlflow.tracking.leaderboard import as_columns
 from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.run_log import TAG_LIMIT, csv_text, fitting_tags, log_params, log_tags
 from ecg_mlflow.tracking.runs import ENDED, EndStatus, create_or_reopen_run, end_run, reopen_run
@@ -143,9 +144,9 @@ class Study:
         -------
         The keys that were left as they were.
         """
-        return self._missing_params(self.run_id, values)
+        return self._add_params(self.run_id, values)
 
-    def _missing_params(self, run_id: str, values: Mapping[str, object]) -> tuple[str, ...]:
+    def _add_params(self, run_id: str, values: Mapping[str, object]) -> tuple[str, ...]:
         with store_errors(f"read run {run_id}"):
             there = self.client.get_run(run_id).data.params
         log_params(self.client, run_id, {k: v for k, v in values.items() if k not in there})
@@ -207,7 +208,7 @@ class Study:
         with store_errors(f"go on in run {run_id}"):
             reopen_run(self.client, run_id)
         self._open_children[run_id] = None
-        self._missing_params(run_id, params)
+        self._add_params(run_id, params)
 
     def tag_child(self, run_id: str, tags: Mapping[str, object]) -> None:
         """Set tags of a child."""
@@ -256,18 +257,17 @@ class Study:
             In the order to show, for example from `leaderboard_rows`.
         """
         columns = as_columns(rows)
-        table = f"{LEADERBOARD}.json"
+        table, entry = f"{LEADERBOARD}.json", {"path": f"{LEADERBOARD}.json", "type": "table"}
+        frame = pd.DataFrame(columns, dtype=object)
         with store_errors(f"write the leaderboard of run {self.run_id}"):
             self.client.log_text(self.run_id, csv_text(columns), f"{LEADERBOARD}.csv")
             # Not log_table: it appends to the table that is there.
-            self.client.log_text(self.run_id, as_split_json(columns), table)
+            text = frame.to_json(orient="split", index=False, double_precision=15)
+            self.client.log_text(self.run_id, text, table)
             tags = self.client.get_run(self.run_id).data.tags
             tables = json.loads(tags.get(mlflow_tags.MLFLOW_LOGGED_ARTIFACTS, "[]"))
-            entry = {"path": table, "type": "table"}
             if entry not in tables:
-                self.client.set_tag(
-                    self.run_id, mlflow_tags.MLFLOW_LOGGED_ARTIFACTS, json.dumps([*tables, entry])
-                )
+                self.tags({mlflow_tags.MLFLOW_LOGGED_ARTIFACTS: json.dumps([*tables, entry])})
 
     def describe(
         self,
@@ -288,15 +288,27 @@ class Study:
         n_runs
             How many children there will be, for the charts in which repetitions are averaged.
         """
-        every = self.children_url(metric, higher_is_better=higher_is_better)
-        averages = self._url(f"viewStateShareKey={self.run_id}")
+        query = f"tags.{mlflow_tags.MLFLOW_PARENT_RUN_ID} = '{self.run_id}'"
+        view = _averages_view(query, metric, n_runs, higher_is_better=higher_is_better)
+        # The UI shows no charts for children that are folded under their parent. Its address is
+        # not known here, so links are relative.
+        flat = urlencode(
+            {
+                "searchFilter": query,
+                "orderByKey": f"metrics.`{metric}`",
+                "orderByAsc": "false" if higher_is_better else "true",
+            },
+            quote_via=quote,
+            safe="",
+        )
+        page = f"#/experiments/{self.experiment_id}/runs?"
+        charts = f"&compareRunsMode=CHART&{_WORKFLOW}"
         link = (
-            f"[All runs of this study with charts]({every}) | "
-            f"[Averages over repetitions]({averages})\n\n"
+            f"[All runs of this study with charts]({page}{flat}{charts}) | "
+            f"[Averages over repetitions]({page}viewStateShareKey={self.run_id}{charts})\n\n"
         )
         room = TAG_LIMIT - len(link)
         text = markdown if len(markdown) <= room else f"{markdown[: room - 4]} ..."
-        view = self._averages_view(metric, n_runs, higher_is_better=higher_is_better)
         with store_errors(f"describe run {self.run_id}"):
             if view != self._view:
                 self.client.set_experiment_tag(
@@ -304,45 +316,6 @@ class Study:
                 )
                 self._view = view
             self.client.set_tag(self.run_id, mlflow_tags.MLFLOW_RUN_NOTE, link + text)
-
-    def children_url(self, metric: str, *, higher_is_better: bool = True) -> str:
-        """Return the link to all children as a flat list with charts, best first.
-
-        The UI shows no charts for children that are folded under their parent. Links are relative
-        to the address of the UI, which is not known here.
-        """
-        order = quote(f"metrics.`{metric}`", safe="")
-        return self._url(
-            f"searchFilter={quote(self._children_query, safe='')}"
-            f"&orderByKey={order}&orderByAsc={'false' if higher_is_better else 'true'}"
-        )
-
-    def _url(self, query: str) -> str:
-        runs = f"#/experiments/{self.experiment_id}/runs"
-        return f"{runs}?{query}&compareRunsMode=CHART&{_WORKFLOW}"
-
-    @property
-    def _children_query(self) -> str:
-        return f"tags.{mlflow_tags.MLFLOW_PARENT_RUN_ID} = '{self.run_id}'"
-
-    def _averages_view(
-        self, metric: str, n_runs: int, *, higher_is_better: bool
-    ) -> dict[str, object]:
-        """Return the view in which repetitions are one line, as MLflow 3.17 reads it.
-
-        The UI averages the runs that it has read: of more than a page, the best ones would be too
-        good. They are read by configuration then.
-        """
-        by_metric = n_runs <= PAGE
-        keys = [{"mode": "tag", "groupByData": CONFIGURATION_TAG}]
-        return {
-            "searchFilter": self._children_query,
-            "orderByKey": f"metrics.`{metric}`" if by_metric else f"tags.`{CONFIGURATION_TAG}`",
-            "orderByAsc": not (by_metric and higher_is_better),
-            "groupBy": {"aggregateFunction": "average", "groupByKeys": keys},
-            "useGroupedValuesInCharts": True,
-            "chartsSearchFilter": f"^(loss|{metric})$",
-        }
 
     def close(
         self, status: EndStatus | str = EndStatus.FINISHED, reason: str | None = None
@@ -356,21 +329,18 @@ class Study:
         """
         if self._closed:
             return
-        status = EndStatus(status)
-        failures: list[str] = []
+        self._closed = True
         with suppress(TrackingError):  # the ends of runs are what counts
             self.tags({HEARTBEAT_TAG: ENDED})
-        unfinished = [
-            (run_id, EndStatus.KILLED, reason or "the study ended before this run did")
-            for run_id in self._open_children
-        ]
-        for run_id, how, why in [*unfinished, (self.run_id, status, reason)]:
+        why = reason or "the study ended before this run did"
+        ends = [(run_id, EndStatus.KILLED, why) for run_id in self._open_children]
+        self._open_children.clear()
+        failures: list[str] = []
+        for run_id, how, text in [*ends, (self.run_id, EndStatus(status), reason)]:
             try:
-                end_run(self.client, run_id, how, why)
+                end_run(self.client, run_id, how, text)
             except TrackingError as error:
                 failures.append(str(error))
-        self._open_children.clear()
-        self._closed = True
         if failures:
             raise TrackingError(
                 f"{len(failures)} run(s) could not be ended and still look RUNNING:\n"
@@ -395,6 +365,26 @@ class Study:
             self.close(status, f"{type(error).__name__}: {error}".rstrip(": "))
         except TrackingError as closing:
             error.add_note(str(closing))
+
+
+def _averages_view(
+    query: str, metric: str, n_runs: int, *, higher_is_better: bool
+) -> dict[str, object]:
+    """Return the view in which repetitions are one line, as MLflow 3.17 reads it.
+
+    The UI averages the runs that it has read: of more than a page, the best ones would be too
+    good. They are read by configuration then.
+    """
+    by_metric = n_runs <= PAGE
+    keys = [{"mode": "tag", "groupByData": CONFIGURATION_TAG}]
+    return {
+        "searchFilter": query,
+        "orderByKey": f"metrics.`{metric}`" if by_metric else f"tags.`{CONFIGURATION_TAG}`",
+        "orderByAsc": not (by_metric and higher_is_better),
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": keys},
+        "useGroupedValuesInCharts": True,
+        "chartsSearchFilter": f"^(loss|{metric})$",
+    }
 
 
 def _now_ms() -> int:

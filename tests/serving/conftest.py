@@ -1,4 +1,4 @@
-"""A small network of stock layers, and manifests for it."""
+"""A small network of stock layers, manifests for it, recordings, and a saved model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from saved_models import Saved, save_example
 
 from ecg_mlflow.pipeline import Pipeline
 from ecg_mlflow.pipeline.spec import stages_to_json
 from ecg_mlflow.records import DigitalRecord
-from ecg_mlflow.serving.adapt import Expected
 from ecg_mlflow.serving.manifest import Manifest
 
 LENGTH = 120
+PLAIN = Pipeline().center_flip().split_signals(LENGTH, LENGTH)
 
 MakeManifest = Callable[..., Manifest]
 MakeRecord = Callable[..., DigitalRecord]
@@ -58,8 +59,7 @@ def build(path: Path, n_leads: int) -> None:
 def make_manifest() -> MakeManifest:
     """Describe a model of recordings of 250 Hz and at least 1 s; keywords replace fields."""
 
-    def make(pipeline: Pipeline | None = None, n_leads: int = 1, **fields: Any) -> Manifest:
-        pipeline = pipeline or Pipeline().center_flip().split_signals(LENGTH, LENGTH)
+    def make(pipeline: Pipeline = PLAIN, n_leads: int = 1, **fields: Any) -> Manifest:
         manifest = Manifest(
             ("A", "NO"),
             "A",
@@ -72,6 +72,12 @@ def make_manifest() -> MakeManifest:
         return replace(manifest, **fields)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory, network, make_manifest, write_record) -> Saved:
+    """Save the network with a pipeline of which a function stands in a grid file."""
+    return save_example(tmp_path_factory.mktemp("saved"), network(1), make_manifest, write_record)
 
 
 @pytest.fixture(scope="session")
@@ -90,25 +96,9 @@ def make_record() -> MakeRecord:
             rng = np.random.default_rng(0)
             waves = np.sin(np.arange(n_samples) / fs * 2 * np.pi * 1.3)[:, None]
             samples = (waves + rng.normal(0, 0.1, (n_samples, len(leads)))).astype(np.float32)
-        digital = samples.dtype == np.int16
-        return DigitalRecord(
-            name,
-            float(fs),
-            leads,
-            samples,
-            np.full(len(leads), 1000 if digital else 1, np.float32),
-            np.zeros(len(leads), np.float32),
-        )
+        record = DigitalRecord.from_millivolts(name, samples, float(fs), leads)
+        if samples.dtype == np.int16:
+            record = replace(record, gain=record.gain * 1000)
+        return record
 
     return make
-
-
-@pytest.fixture
-def expected(make_manifest: MakeManifest) -> Callable[..., Expected]:
-    """Say what a model of some pipeline was trained on, by default a plain one."""
-
-    def of(pipeline: Pipeline | None = None, n_leads: int = 1, **fields: Any) -> Expected:
-        pipeline = pipeline or Pipeline().center_flip().split_signals(LENGTH, LENGTH)
-        return Expected.of(make_manifest(n_leads=n_leads, **fields), pipeline.stages())
-
-    return of

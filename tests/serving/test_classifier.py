@@ -27,6 +27,7 @@ from ecg_mlflow.tracking import client
 from ecg_mlflow.training import evaluate
 
 LENGTH = 120
+PLAIN = Pipeline().center_flip().split_signals(LENGTH, LENGTH)
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -53,7 +54,7 @@ def load(make_manifest, network, tmp_path) -> Callable[..., RawEcgClassifier]:
     """Load a classifier as MLflow does."""
 
     def make(
-        pipeline: Pipeline | None = None, n_leads: int = 1, steps: Path | None = None, **fields
+        pipeline: Pipeline = PLAIN, n_leads: int = 1, steps: Path | None = None, **fields
     ) -> RawEcgClassifier:
         manifest = make_manifest(pipeline, n_leads, **fields)
         (tmp_path / "manifest.json").write_text(manifest.to_json())

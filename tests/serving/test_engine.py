@@ -11,10 +11,10 @@ from ecg_mlflow.errors import RecordError
 from ecg_mlflow.pipeline import Pipeline
 from ecg_mlflow.pipeline.batches import CHUNK
 from ecg_mlflow.serving import engine as engine_module
-from ecg_mlflow.serving.adapt import Expected
 from ecg_mlflow.serving.engine import Engine, Item, RecordPrediction, prediction_table
 
 LENGTH = 120
+PLAIN = Pipeline().center_flip().split_signals(LENGTH, LENGTH)
 
 
 def fails_on_large(signal, fs):
@@ -38,17 +38,14 @@ class Network:
 
 @pytest.fixture
 def make_engine(make_manifest):
-    def make(pipeline: Pipeline | None = None, **fields) -> Engine:
-        pipeline = pipeline or Pipeline().center_flip().split_signals(LENGTH, LENGTH)
-        stages = pipeline.stages()
-        expected = Expected.of(make_manifest(**fields), stages)
-        return Engine(stages, expected, Network(), 2)
+    def make(pipeline: Pipeline = PLAIN) -> Engine:
+        return Engine(make_manifest(), pipeline.stages(), Network())
 
     return make
 
 
 def items(records) -> list[Item]:
-    return [Item(record.id, lambda record=record: record) for record in records]
+    return [(record.id, lambda record=record: record) for record in records]
 
 
 def by_hand(record) -> np.ndarray:
@@ -66,11 +63,8 @@ def records(make_record):
     found = []
     for i in range(300):
         samples = rng.normal(0, 1, (int(rng.integers(250, 900)), 1)).cumsum(axis=0) / 20
-        if i % 3:
-            samples = (samples * 1000).clip(-30_000, 30_000).astype(np.int16)
-        found.append(
-            make_record(samples.astype(samples.dtype if i % 3 else np.float32), name=f"R{i}")
-        )
+        digital = (samples * 1000).clip(-30_000, 30_000).astype(np.int16)
+        found.append(make_record(digital if i % 3 else samples.astype(np.float32), name=f"R{i}"))
     return found
 
 
@@ -103,7 +97,7 @@ def test_bad_recordings_leave_the_others(make_engine, records, make_record):
     huge = make_record(np.float32([[1e38], [-1e38]] * 300), name="huge")
     flat = make_record(np.ones((300, 1), np.float32), name="flat")
     asked = items([records[3], flat, records[4], make_record(fs=500, name="fast")])
-    asked.insert(1, Item("nothing", unreadable))
+    asked.insert(1, ("nothing", unreadable))
     answers = make_engine().answer(asked)
     assert [answer.record for answer in answers] == ["R3", "nothing", "flat", "R4", "fast"]
     ok, unread, flat_answer, ok_too, fast = answers
@@ -143,7 +137,7 @@ def test_errors_of_our_own_are_not_hidden(make_engine):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        make_engine().answer([Item("x", broken)])
+        make_engine().answer([("x", broken)])
 
 
 def test_memory_does_not_grow_with_the_number_of_recordings(make_engine, make_record, monkeypatch):
@@ -151,7 +145,7 @@ def test_memory_does_not_grow_with_the_number_of_recordings(make_engine, make_re
     monkeypatch.setattr(engine_module, "BLOCK_VALUES", 2**19)
     rng = np.random.default_rng(0)
     samples = rng.normal(0, 1, (2**19, 1)).astype(np.float32)
-    asked = [Item(str(i), lambda: make_record(samples + np.float32(0))) for i in range(200)]
+    asked = [(str(i), lambda: make_record(samples + np.float32(0))) for i in range(200)]
     engine = make_engine(Pipeline().split_signals(LENGTH, 4 * LENGTH))
     engine.answer(asked[:1])
     tracemalloc.start()

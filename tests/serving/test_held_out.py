@@ -9,7 +9,7 @@ import pytest
 from ecg_mlflow.errors import PromotionError
 from ecg_mlflow.records import load_corpus
 from ecg_mlflow.serving import held_out
-from ecg_mlflow.serving.held_out import Answers, at_own_threshold, classify
+from ecg_mlflow.serving.held_out import Answers, HeldOut, at_own_threshold, classify
 from ecg_mlflow.stats.predictions import Predictions
 
 
@@ -25,9 +25,16 @@ def by_length(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"prediction": np.where(p > 0.25, "A", "N"), "p_N": 1 - p, "p_A": p})
 
 
+def ask(predict, corpus, rows, classes=("A", "N")):
+    n = len(rows)
+    names = tuple(corpus.ids[row] for row in rows)
+    truth = Predictions(names, np.zeros(n, int), np.full((n, 2), 0.5), classes, "A")
+    return classify(predict, HeldOut(corpus, np.array(rows), truth, ()), "version 3")
+
+
 def test_recordings_are_asked_about_in_their_order_and_in_blocks(corpus, monkeypatch):
     monkeypatch.setattr(held_out, "BLOCK", 4)
-    seen, beats = [], []
+    seen = []
 
     def predict(table):
         seen.append(len(table))
@@ -35,10 +42,8 @@ def test_recordings_are_asked_about_in_their_order_and_in_blocks(corpus, monkeyp
         assert list(table["leads"][0]) == ["L1"]
         return by_length(table)
 
-    rows = np.array([5, 0, 1, 2, 3])
-    found = classify(predict, corpus, rows, ["A", "N"], "it", lambda: beats.append(1))
+    found = ask(predict, corpus, [5, 0, 1, 2, 3])
     assert seen == [4, 1]
-    assert len(beats) == 2
     expected = (400 + 50 * np.array([6, 1, 2, 3, 4])) / 250 / 10
     np.testing.assert_allclose(found.probabilities[:, 0], expected)
     assert found.predicted.tolist() == ["A", "N", "N", "N", "N"]
@@ -48,9 +53,9 @@ def test_recordings_are_asked_about_in_their_order_and_in_blocks(corpus, monkeyp
 
 def test_a_model_with_other_classes_can_not_be_compared(corpus):
     with pytest.raises(PromotionError, match=r"version 3.* lack p_O"):
-        classify(by_length, corpus, np.array([0]), ["A", "O"], "version 3")
+        ask(by_length, corpus, [0], ("A", "O"))
     with pytest.raises(PromotionError, match="lack prediction"):
-        classify(lambda table: np.zeros(len(table)), corpus, np.array([0]), ["A", "N"], "it")
+        ask(lambda table: np.zeros(len(table)), corpus, [0])
 
 
 def test_recordings_without_an_answer_are_not_known(corpus):
@@ -60,7 +65,7 @@ def test_recordings_without_an_answer_are_not_known(corpus):
         answer.loc[1, "prediction"] = None
         return answer
 
-    found = classify(predict, corpus, np.array([0, 1, 2]), ["A", "N"], "it")
+    found = ask(predict, corpus, [0, 1, 2])
     assert found.known.tolist() == [True, False, True]
     assert found.predicted[1] == ""
 

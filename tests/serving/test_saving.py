@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import Model
-from saved_models import BESIDE, HIDE, Saved, elsewhere, save_example
+from saved_models import BESIDE, HIDE, elsewhere
 
 from ecg_mlflow.errors import ModelError
 from ecg_mlflow.grids.user_code import UserCode
@@ -24,11 +24,6 @@ from ecg_mlflow.serving.saving import classifier_requirements, save_classifier
 from ecg_mlflow.tracking import client
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory, network, make_manifest, write_record) -> Saved:
-    return save_example(tmp_path_factory.mktemp("saved"), network(1), make_manifest, write_record)
 
 
 def test_what_is_in_the_folder(saved):

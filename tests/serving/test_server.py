@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
-from saved_models import Saved, elsewhere, save_example
+from saved_models import Saved, elsewhere
 from servers import model_server
 
 from ecg_mlflow.records import read_record
@@ -24,11 +24,6 @@ pytestmark = [
 ]
 
 NUMBERS = ["p_A", "p_NO", "calibrated_A", "calibrated_NO"]
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory, network, make_manifest, write_record) -> Saved:
-    return save_example(tmp_path_factory.mktemp("served"), network(1), make_manifest, write_record)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import time
 
 import numpy as np
 import pytest
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from ecg_mlflow.errors import TrackingError
@@ -16,28 +15,25 @@ from ecg_mlflow.provenance import HEARTBEAT_TAG, seconds_since
 from ecg_mlflow.tracking.metric_buffer import MetricBuffer, metric_name
 
 
-class FlakyClient:
-    """Stands for a store that is away for a while; remembers what it was sent."""
+class FlakyStore:
+    """Stands for a store that fails for a while; remembers the values that it was sent."""
 
     def __init__(self, failures: int = 0, delay_s: float = 0.0) -> None:
-        self.failures = failures
-        self.delay_s = delay_s
-        self.batches: list[list[tuple[str, float, int, int]]] = []
+        self.failures, self.delay_s = failures, delay_s
+        self.sizes: list[int] = []
+        self.values: list[float] = []
 
     def log_batch(self, run_id, metrics, tags=()):
         time.sleep(self.delay_s)
         if self.failures:
             self.failures -= 1
             raise MlflowException("the server is away")
-        self.batches.append([(m.key, m.value, m.step, m.timestamp) for m in metrics])
-
-    @property
-    def values(self) -> list[float]:
-        return [value for batch in self.batches for _, value, _, _ in batch]
+        self.sizes.append(len(metrics))
+        self.values += [metric.value for metric in metrics]
 
 
-def buffer_on(client, interval_s=60.0, **more) -> MetricBuffer:
-    return MetricBuffer(client, "0" * 32, interval_s=interval_s, **more)
+def buffer_on(client, run_id="0" * 32, **more) -> MetricBuffer:
+    return MetricBuffer(client, run_id, **{"interval_s": 60.0, **more})
 
 
 def wait_until(condition):
@@ -48,39 +44,41 @@ def wait_until(condition):
     raise AssertionError("nothing happened for 100 s")
 
 
-def history(client: MlflowClient, run_id: str, key: str) -> list[tuple[int, float, int]]:
+def history(client, run_id, key="loss"):
     rows = [(m.step, m.value, m.timestamp) for m in client.get_metric_history(run_id, key)]
     return sorted(rows)
+
+
+# --- Delivery -------------------------------------------------------------------------------------
 
 
 def test_every_value_is_stored_once_with_its_step_and_time(client, run_id):
     values = np.linspace(1, 2, 2500, dtype=np.float32)
     times = [1_700_000_000_000 + 17 * i for i in range(2500)]
-    buffer = MetricBuffer(client, run_id, interval_s=60)
+    buffer = buffer_on(client, run_id)
     buffer.add("loss", values, 1, times)
     buffer.add("test_f1", 0.5, 20, 1_700_000_000_001)
     buffer.add("lost", float("nan"), 3)
     buffer.flush()
     expected = [(i + 1, float(values[i]), times[i]) for i in range(2500)]
-    assert history(client, run_id, "loss") == expected
+    assert history(client, run_id) == expected
     assert history(client, run_id, "test_f1") == [(20, 0.5, 1_700_000_000_001)]
     assert np.isnan(history(client, run_id, "lost")[0][1])
     buffer.close()
 
 
 def test_batches_hold_at_most_a_thousand_in_order():
-    store = FlakyClient()
+    store = FlakyStore()
     buffer = buffer_on(store)
     buffer.add("loss", range(2300), 0)
     buffer.add("x", -1, 0)
-    buffer.flush()
-    assert [len(batch) for batch in store.batches] == [1000, 1000, 301]
-    assert store.values == [*range(2300), -1]
     buffer.close()
+    assert store.sizes == [1000, 1000, 301]
+    assert store.values == [*range(2300), -1]
 
 
 def test_delivers_at_the_interval_without_being_asked():
-    store = FlakyClient()
+    store = FlakyStore()
     buffer = buffer_on(store, interval_s=0.05)
     buffer.add("loss", 1.5, 1)
     wait_until(lambda: store.values == [1.5])
@@ -88,7 +86,7 @@ def test_delivers_at_the_interval_without_being_asked():
 
 
 def test_failed_batch_is_kept_reported_at_flush_and_sent_again():
-    store = FlakyClient(failures=1)
+    store = FlakyStore(failures=1)
     buffer = buffer_on(store)
     buffer.add("loss", range(1500), 0)
     with pytest.raises(TrackingError, match="the server is away"):
@@ -111,16 +109,16 @@ def test_batch_sent_twice_is_stored_once(client, run_id):
                 self.lost = True
                 raise MlflowException("connection reset")
 
-    buffer = MetricBuffer(AnswerLost(), run_id, interval_s=60)
+    buffer = buffer_on(AnswerLost(), run_id)
     buffer.add("loss", [0.3, 0.2, 0.1], 1)
     with pytest.raises(TrackingError, match="connection reset"):
         buffer.flush()
     buffer.close()
-    assert [row[:2] for row in history(client, run_id, "loss")] == [(1, 0.3), (2, 0.2), (3, 0.1)]
+    assert [row[:2] for row in history(client, run_id)] == [(1, 0.3), (2, 0.2), (3, 0.1)]
 
 
 def test_flush_gives_up_in_time_and_loses_nothing():
-    store = FlakyClient(delay_s=0.5)
+    store = FlakyStore(delay_s=0.5)
     buffer = buffer_on(store)
     buffer.add("loss", 1, 1)
     with pytest.raises(TrackingError, match=r"within 0\.05 s"):
@@ -129,23 +127,8 @@ def test_flush_gives_up_in_time_and_loses_nothing():
     assert store.values == [1]
 
 
-def test_flush_waits_for_what_was_added_while_a_batch_was_on_its_way():
-    store = FlakyClient(delay_s=0.1)
-    buffer = buffer_on(store)
-    buffer.add("loss", 1, 1)
-    first = threading.Thread(target=buffer.flush)
-    first.start()
-    time.sleep(0.05)
-    buffer.add("loss", 2, 2)
-    buffer.flush()
-    assert store.values == [1, 2]
-    first.join()
-    buffer.close()
-
-
 def test_flush_is_not_answered_by_a_delivery_that_began_before_it():
-    store = FlakyClient()
-    seen = []
+    store, seen = FlakyStore(), []
 
     def flush():
         buffer.flush()
@@ -172,49 +155,21 @@ def test_flush_is_not_answered_by_a_delivery_that_began_before_it():
     buffer.close()
 
 
-def test_close_delivers_ends_the_thread_and_refuses_more():
-    store = FlakyClient()
-    before = threading.active_count()
-    buffer = buffer_on(store)
-    buffer.add("loss", 1, 1)
+def test_heartbeats_come_with_and_without_metrics(client, run_id):
+    buffer = buffer_on(client, run_id, interval_s=0.05, heartbeat_s=0.01)
+    wait_until(lambda: HEARTBEAT_TAG in client.get_run(run_id).data.tags)
     buffer.close()
-    buffer.close()
-    buffer.flush()
-    assert store.values == [1]
-    with pytest.raises(TrackingError, match="after the log"):
-        buffer.add("loss", 2, 2)
-    wait_until(lambda: threading.active_count() == before)
+    assert 0 <= seconds_since(client.get_run(run_id).data.tags[HEARTBEAT_TAG]) < 60
 
 
-def test_close_on_a_dead_store_says_so_and_ends_the_thread():
-    store = FlakyClient(failures=10**6)
-    buffer = buffer_on(store)
-    buffer.add("loss", 1, 1)
-    with pytest.raises(TrackingError, match="the server is away"):
-        buffer.close()
-    with pytest.raises(TrackingError, match="unsent"):
-        buffer.flush()
-
-
-def test_a_run_that_is_not_there_surfaces_at_flush(client):
-    buffer = MetricBuffer(client, "f" * 32)
-    buffer.add("loss", 1, 1)
-    with pytest.raises(TrackingError, match=r"ffff.* not found"):
-        buffer.flush()
-    with pytest.raises(TrackingError):
-        buffer.close()
+# --- What is refused ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("key", ["test_f1_~", "", "loss=1", "naïve", "x" * 251, "a\nb"])
 def test_names_that_mlflow_refuses_are_refused_at_once(key):
-    buffer = buffer_on(FlakyClient())
+    buffer = buffer_on(FlakyStore())
     with pytest.raises(TrackingError, match="MLflow allows no metric"):
         buffer.add(key, 1, 1)
-    buffer.close()
-
-
-def test_one_timestamp_for_each_value():
-    buffer = buffer_on(FlakyClient())
     with pytest.raises(ValueError, match="shape"):
         buffer.add("loss", [1, 2], 0, [5, 6, 7])
     buffer.close()
@@ -232,6 +187,41 @@ def test_one_timestamp_for_each_value():
 )
 def test_metric_name(text, name):
     assert metric_name(text) == name
+
+
+# --- The end --------------------------------------------------------------------------------------
+
+
+def test_close_delivers_ends_the_thread_and_refuses_more():
+    store = FlakyStore()
+    buffer = buffer_on(store)
+    buffer.add("loss", 1, 1)
+    buffer.close()
+    buffer.close()
+    buffer.flush()
+    assert store.values == [1]
+    with pytest.raises(TrackingError, match="after the log"):
+        buffer.add("loss", 2, 2)
+    wait_until(lambda: not buffer._thread.is_alive())
+
+
+def test_close_on_a_dead_store_or_run_says_so(client):
+    for store, why in ((FlakyStore(failures=10**6), "the server is away"), (client, "not found")):
+        buffer = buffer_on(store)
+        buffer.add("loss", 1, 1)
+        with pytest.raises(TrackingError, match=why):
+            buffer.close()
+        with pytest.raises(TrackingError, match="unsent"):
+            buffer.flush()
+
+
+def test_an_abandoned_buffer_delivers_no_more():
+    store = FlakyStore()
+    buffer = buffer_on(store)
+    buffer.add("loss", 1, 1)
+    buffer.abandon()
+    assert store.values == []
+    assert not buffer._thread.is_alive()
 
 
 WORKER = """
@@ -260,16 +250,18 @@ finally:
 def test_sigterm_and_exit_lose_nothing(how, client, store_uri, run_id):
     command = [sys.executable, "-c", WORKER, store_uri, run_id, how]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
-        assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"
         if how == "wait":
             worker.send_signal(signal.SIGTERM)
         assert worker.wait(timeout=300) == (143 if how == "wait" else 0)
-    assert [step for step, _, _ in history(client, run_id, "loss")] == list(range(500))
+    assert [step for step, _, _ in history(client, run_id)] == list(range(500))
+
+
+# --- Holding back ---------------------------------------------------------------------------------
 
 
 def test_what_is_held_is_delivered_when_it_is_released():
-    store = FlakyClient()
+    store = FlakyStore()
     buffer = buffer_on(store, held=True)
     buffer.add("loss", [0, 1], 0)
     buffer.flush()
@@ -283,7 +275,7 @@ def test_what_is_held_is_delivered_when_it_is_released():
 
 
 def test_what_is_pending_goes_to_the_next_buffer_in_order_and_is_stored_once(client, run_id):
-    first = MetricBuffer(client, run_id, interval_s=60, held=True)
+    first = buffer_on(client, run_id, held=True)
     first.add("loss", [0.5, 0.25], 0, [11, 12])
     first.release()
     first.flush()
@@ -294,24 +286,19 @@ def test_what_is_pending_goes_to_the_next_buffer_in_order_and_is_stored_once(cli
     first.flush()
     first.abandon()
     # A process that takes over from the checkpoint does not know what was delivered after it.
-    second = MetricBuffer(client, run_id, interval_s=60, held=True, pending=pending)
+    second = buffer_on(client, run_id, held=True, pending=pending)
     assert second.pending() == pending
-    whole = ("loss", [*range(2, 1500)], 2, [7] * 1498)  # as earlier versions have left it
-    third = buffer_on(FlakyClient(), pending=[whole])
-    third.close()
-    assert third._client.values == whole[1]
     second.add("loss", 1500, 1500)
     second.release()
     second.close()
-    rows = history(client, run_id, "loss")
+    rows = history(client, run_id)
     assert [row[0] for row in rows] == list(range(1501))
     assert rows[0] == (0, 0.5, 11)
 
 
-def test_pending_shrinks_with_what_was_delivered_in_part():
-    store = FlakyClient()
-    buffer = buffer_on(store)
-    buffer.add("loss", range(1500), 0)
+def test_pending_shrinks_with_what_was_delivered_and_may_come_in_one_piece():
+    store = FlakyStore()
+    buffer = buffer_on(store, pending=[("loss", [*range(1500)], 0, [7] * 1500)])
     original = store.log_batch
 
     def once(run_id, metrics, tags=()):
@@ -321,23 +308,5 @@ def test_pending_shrinks_with_what_was_delivered_in_part():
     store.log_batch = once
     with pytest.raises(TrackingError):
         buffer.flush()
-    ((key, values, step, times),) = buffer.pending()
-    assert (key, values, step) == ("loss", list(range(1000, 1500)), 1000)
-    assert len(times) == 500
+    assert buffer.pending() == [("loss", [*range(1000, 1500)], 1000, [7] * 500)]
     buffer.abandon()
-
-
-def test_an_abandoned_buffer_delivers_no_more():
-    store = FlakyClient()
-    buffer = buffer_on(store)
-    buffer.add("loss", 1, 1)
-    buffer.abandon()
-    assert store.values == []
-    assert not buffer._thread.is_alive()
-
-
-def test_heartbeats_come_with_and_without_metrics(client, run_id):
-    buffer = MetricBuffer(client, run_id, interval_s=0.05, heartbeat_s=0.01)
-    wait_until(lambda: HEARTBEAT_TAG in client.get_run(run_id).data.tags)
-    buffer.close()
-    assert 0 <= seconds_since(client.get_run(run_id).data.tags[HEARTBEAT_TAG]) < 60

@@ -19,10 +19,10 @@ REFUSED = (
 AWAY = MlflowException(REFUSED)
 
 
-def response(code: int) -> requests.Response:
-    made = requests.Response()
-    made.status_code = code
-    return made
+def http_error(code: int) -> requests.HTTPError:
+    response = requests.Response()
+    response.status_code = code
+    return requests.HTTPError(response=response)
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ def response(code: int) -> requests.Response:
         (AWAY, True),
         (MlflowException("database or disk is full", TEMPORARILY_UNAVAILABLE), True),
         (requests.ConnectionError("refused"), True),
-        (requests.HTTPError(response=response(503)), True),
-        (requests.HTTPError(response=response(404)), False),
+        (http_error(503), True),
+        (http_error(404), False),
         (TimeoutError(), True),
         (OSError(errno.ENOSPC, "no space"), True),
         (OSError(errno.EACCES, "no permission"), False),
@@ -43,12 +43,9 @@ def response(code: int) -> requests.Response:
 )
 def test_which_errors_mean_away(error, away):
     assert is_away(error) is away
-
-
-def test_the_cause_counts():
-    error = TrackingError("MLflow could not log")
-    error.__cause__ = AWAY
-    assert is_away(error)
+    caused = TrackingError("MLflow could not log")
+    caused.__cause__ = error
+    assert is_away(caused) is away
 
 
 @pytest.fixture
@@ -79,32 +76,25 @@ def test_a_call_is_repeated_until_the_store_is_back(clock):
     assert [waited for waited, _ in waits] == [0, 0.25, 0.75, 1.75, 3.75, 7.75, 12.75, 17.75]
 
 
-def test_patience_ends(clock):
+@pytest.mark.parametrize("limit_s", [60, 0])
+def test_waiting_ends_at_the_limit(clock, limit_s):
     with pytest.raises(MlflowException, match="API request"):
-        RetryPolicy(limit_s=60).call(failing(10**6), 1)
-    assert clock[0] == 60
+        RetryPolicy(limit_s).call(failing(10**6), 1)
+    assert clock[0] == limit_s
 
 
-def test_without_patience_nothing_is_repeated(clock):
-    with pytest.raises(MlflowException):
-        RetryPolicy(limit_s=0).call(failing(1), 1)
-
-
-def test_a_refusal_is_not_waited_for(clock):
-    with pytest.raises(ValueError, match="no"):
-        RetryPolicy().call(failing(1, ValueError("no")), 1)
-    assert clock[0] == 0
-
-
-def test_what_the_listener_raises_ends_the_waiting(clock):
+def test_a_refusal_is_not_waited_for_and_a_listener_may_end_the_waiting(clock):
     def stop(waited, error):
         raise KeyboardInterrupt
 
+    with pytest.raises(ValueError, match="no"):
+        RetryPolicy(on_wait=stop).call(failing(1, ValueError("no")), 1)
     with pytest.raises(KeyboardInterrupt):
         RetryPolicy(on_wait=stop).call(failing(1), 1)
+    assert clock[0] == 0
 
 
-def test_a_client_has_patience_but_not_in_what_makes_something_new(clock):
+def test_a_client_repeats_its_calls_but_not_what_makes_something_new(clock):
     class Client:
         tracking_uri = "sqlite:///x"
         set_tag = staticmethod(failing(2))

@@ -1,4 +1,4 @@
-"""What a study has left, read back by whoever wants to compare it."""
+"""What a study and its runs have left, read back by whoever resumes or compares it."""
 
 from __future__ import annotations
 
@@ -6,27 +6,38 @@ import json
 import tempfile
 import time
 import uuid
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.provenance import HEARTBEAT_TAG, ProcessMark, living_process, seconds_since
 from ecg_mlflow.stats.predictions import Predictions
+from ecg_mlflow.tracking import stored_study
 from ecg_mlflow.tracking.artifacts import parse_table, read_artifacts, read_tables
+from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo, log_datasets
 from ecg_mlflow.tracking.recordings_source import RecordingsSource
 from ecg_mlflow.tracking.run_log import RunLog
-from ecg_mlflow.tracking.stored_run import CORPUS_TAG, IDENTITY_TAG, PLAN_TAG, REPLACED_TAG
-from ecg_mlflow.tracking.stored_study import REUSED, read_study
+from ecg_mlflow.tracking.stored_run import (
+    ATTEMPT_TAG,
+    CORPUS_TAG,
+    DIED_TAG,
+    IDENTITY_TAG,
+    PLAN_TAG,
+    PRUNED_TAG,
+    REPLACED_TAG,
+)
+from ecg_mlflow.tracking.stored_study import REUSED, find_finished, read_children, read_study
 from ecg_mlflow.tracking.study_run import Study
 
-COLUMNS = {
-    "record": ["001", "002"],
-    "label": ["A", "NA"],
-    "windows": [3, 4],
-    "p_A": np.array([0.1 + 0.2, 1e-12]),
-    "p_NA": np.array([0.7, 1.0]),
+FLAGS = ("is_finished", "is_complete", "is_replaced", "has_died", "is_pruned")
+SIDES = {
+    side: DatasetInfo("demo", key * 40, RecordingsSource("demo"), 2, {"A": 2}, (300.0,), ("I",))
+    for side, key in (("train", "t"), ("test", "u"))
 }
 
 
@@ -38,18 +49,13 @@ def unique(word):
 def open_study(client, experiment):
     opened = []
 
-    def open_one(name, corpus="c", planned=()):
-        tags = {PLAN_TAG: "p", CORPUS_TAG: corpus}
-        study = Study.open(client, experiment, name, tags=tags)
+    def open_one(name="", corpus="c", planned=()):
+        name = name or unique("study")
+        study = Study.open(client, experiment, name, tags={PLAN_TAG: "p", CORPUS_TAG: corpus})
         study.params({"study": f"{name} design"})
         runs = [
-            {
-                "identity": identity,
-                "key": f"{place}-r0",
-                "config": {"layout": identity},
-                "repetition": 0,
-            }
-            for place, identity in enumerate(planned)
+            {"identity": one, "key": f"{i}-r0", "config": {"layout": one}, "repetition": 0}
+            for i, one in enumerate(planned)
         ]
         client.log_text(study.run_id, json.dumps({"runs": runs}), "design/plan.json")
         opened.append(study)
@@ -73,14 +79,83 @@ def train(study, identity, config=0, repetition=0, status="FINISHED", corpus="c"
     return run_id
 
 
-def data_set(digest):
-    return DatasetInfo(
-        "demo", digest, RecordingsSource("demo"), 10, {"A": 5, "N": 5}, (300.0,), ("I",)
-    )
+def finished(client, study):
+    return [child.run_id for child in read_study(client, study.run_id).finished]
+
+
+# --- Runs -----------------------------------------------------------------------------------------
+
+
+def test_children_are_read_with_all_that_matters(client, open_study):
+    study = open_study()
+    more = {DIED_TAG: 3, REPLACED_TAG: "x", "ecg_mlflow.complete": "true"}
+    plain = study.create_child("1", {}, {IDENTITY_TAG: "a", ATTEMPT_TAG: 3})
+    study.create_child("2", {}, {IDENTITY_TAG: "b", **more})
+    study.tag_child(study.create_child("3", {}, {IDENTITY_TAG: "c"}), {PRUNED_TAG: "worse"})
+    study.create_child("no identity", {})
+    client.log_metric(plain, "test_f1", 0.5)
+    client.log_metric(plain, "loss", 0.1)
+    study.finish_child(plain, "FINISHED")
+    first, second, third = read_children(client, study.experiment_id, study.run_id)
+    assert (first.run_id, first.study_id) == (plain, study.run_id)
+    assert first.metrics == {"test_f1": 0.5, "loss": 0.1}
+    assert first.ended_ms == client.get_run(plain).info.end_time
+    found = [(one.identity, one.shown_status, one.attempt) for one in (first, second, third)]
+    assert found == [("a", "FINISHED", 3), ("b", "FINISHED", 1), ("c", "PRUNED", 1)]
+    assert [[getattr(one, flag) for flag in FLAGS] for one in (first, second, third)] == [
+        [True, False, False, False, False],
+        [True, True, True, True, False],
+        [False, False, False, False, True],
+    ]
+
+
+def test_more_children_than_a_page_holds(client, open_study, monkeypatch):
+    monkeypatch.setattr(stored_study, "_PAGE", 2)
+    study = open_study()
+    for i in range(5):
+        study.create_child(str(i), {}, {IDENTITY_TAG: str(i)})
+    found = read_children(client, study.experiment_id, study.run_id)
+    assert [entry.identity for entry in found] == list("01234")
+
+
+def test_finished_runs_are_found_by_corpus_in_all_experiments(client, experiment, open_study):
+    study, corpus = open_study(), experiment  # a name of its own
+    first = train(study, "a", corpus=corpus)
+    train(study, "b", status="FAILED", corpus=corpus)
+    train(study, "c", corpus="another corpus")
+    with Study.open(client, f"{experiment} II", "study II") as second:
+        train(second, "a", corpus=corpus)
+        other = train(second, "d", corpus=corpus)
+    found = find_finished(client, corpus)
+    assert {identity: entry.run_id for identity, entry in found.items()} == {"a": first, "d": other}
+
+
+@pytest.mark.parametrize(
+    ("seconds_ago", "text", "lives"),
+    [(1, None, True), (999, None, False), *((0, text, False) for text in ("ended", "", "soon"))],
+)
+def test_on_another_machine_heartbeats_decide_who_lives(seconds_ago, text, lives):
+    beat = (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat()
+    beat = beat if text is None else text
+    tags = {**replace(ProcessMark.own(), host="elsewhere").tags(), HEARTBEAT_TAG: beat}
+    assert bool(living_process(tags)) is lives
+
+
+def test_a_study_says_whose_it_is_while_it_is_open(client, experiment):
+    with Study.open(client, experiment, "study") as study:
+        tags = client.get_run(study.run_id).data.tags
+    assert living_process(tags) == ProcessMark.own()
+    dead = replace(ProcessMark.own(), pid=2**22 + 1, birth="1").tags()
+    assert living_process({**tags, **dead}) is None
+    assert seconds_since(tags[HEARTBEAT_TAG]) < 60
+    assert client.get_run(study.run_id).data.tags[HEARTBEAT_TAG] == "ended"
+
+
+# --- Studies --------------------------------------------------------------------------------------
 
 
 def test_a_study_and_its_finished_runs(client, open_study):
-    study = open_study(unique("study"))
+    study = open_study()
     second = train(study, "b", config=1, repetition=1)
     first = train(study, "a", config=1)
     zeroth = train(study, "z", config=0)
@@ -88,59 +163,51 @@ def test_a_study_and_its_finished_runs(client, open_study):
     train(study, "open", status=None)
     client.log_metric(first, "test_f1", 0.5)
     client.log_metric(first, "test_f1", 0.75, step=1)
-    sides = {"train": data_set("t" * 40), "test": data_set("u" * 40)}
-    log_datasets(client, first, sides)
-    log_datasets(client, study.run_id, sides)
-
+    for run_id in (first, study.run_id):
+        log_datasets(client, run_id, SIDES)
     found = read_study(client, study.run_id)
-
     assert (found.run_id, found.experiment_id) == (study.run_id, study.experiment_id)
     assert found.params["study"] == f"{found.name} design"
-    assert found.tags[CORPUS_TAG] == "c"
-    assert found.status == "RUNNING"
+    assert (found.tags[CORPUS_TAG], found.status, found.plan) == ("c", "RUNNING", {"runs": []})
     assert [child.run_id for child in found.finished] == [zeroth, first, second]
     child = found.finished[1]
-    assert (child.config, child.repetition, child.identity) == (1, 0, "a")
+    assert (child.config, child.repetition, child.identity, child.name) == (1, 0, "a", "01-r0")
     assert child.options == {"layout": "cnacna", "lr": "0.001"}
     assert child.params["positive"] == "A"
     assert child.metrics == {"test_f1": 0.75}
     assert child.datasets == {"train": "t" * 36, "test": "u" * 36}
     assert child.study_id == study.run_id
-    assert child.name == "01-r0"
-    assert found.plan == {"runs": []}
 
 
 def test_of_two_finished_runs_of_one_identity_the_first_counts(client, open_study):
-    study = open_study(unique("study"))
+    study = open_study()
     train(study, "a", status="FAILED", **{REPLACED_TAG: "x"})
     first = train(study, "a")
     train(study, "a")
-    assert [child.run_id for child in read_study(client, study.run_id).finished] == [first]
+    assert finished(client, study) == [first]
 
 
 def test_a_run_that_logged_everything_counts_though_nobody_closed_it(client, open_study):
-    study = open_study(unique("study"))
+    study = open_study()
     run_id = train(study, "a", status=None)
     with RunLog(client, run_id) as log:
         log.complete()
-    assert [child.run_id for child in read_study(client, study.run_id).finished] == [run_id]
+    assert finished(client, study) == [run_id]
 
 
 def test_a_run_without_a_configuration_is_known_by_its_params(client, open_study):
-    study = open_study(unique("study"))
+    study = open_study()
     run_id = study.create_child("old", {"config": 3, "repetition": 2}, {IDENTITY_TAG: "a"})
     study.finish_child(run_id, "FINISHED")
     (child,) = read_study(client, study.run_id).finished
-    assert (child.options, child.config, child.repetition) == ({}, 3, 2)
-    assert child.datasets == {}
+    assert (child.options, child.config, child.repetition, child.datasets) == ({}, 3, 2, {})
 
 
 def test_a_study_knows_its_request_and_its_code(client, open_study, tmp_path):
-    study = open_study(unique("study"))
+    study = open_study()
     study.tags({"ecg_mlflow.request": json.dumps({"data": "demo"})})
     client.log_text(study.run_id, "import helper", "design/grid.py")
     client.log_text(study.run_id, "", "design/nets/deep/helper.py")
-    client.log_text(study.run_id, "{}", "design/plan.json")
     found = read_study(client, study.run_id)
     assert found.request == {"data": "demo"}
     code = found.fetch_code(tmp_path)
@@ -148,23 +215,19 @@ def test_a_study_knows_its_request_and_its_code(client, open_study, tmp_path):
     assert (code / "nets/deep/helper.py").is_file()
 
 
-# --- Runs of other studies ------------------------------------------------------------------------
-
-
 @pytest.fixture
 def earlier(open_study):
     """A finished run of another study, on a corpus of its own."""
-    study = open_study(unique("earlier"), corpus := unique("corpus"))
-    return train(study, "e", config=1, corpus=corpus), corpus
+    corpus = unique("corpus")
+    return train(open_study(corpus=corpus), "e", config=1, corpus=corpus), corpus
 
 
 def test_what_a_study_has_taken_over_is_found_by_its_plan(client, open_study, earlier):
     run_id, corpus = earlier
-    study = open_study(unique("later"), corpus, planned=["own", "e", "never trained"])
+    study = open_study(corpus=corpus, planned=["own", "e", "never trained"])
     own = train(study, "own", corpus=corpus)
-    found = read_study(client, study.run_id)
-    assert [child.run_id for child in found.finished] == [own, run_id]
-    taken_over = found.finished[1]
+    assert finished(client, study) == [own, run_id]
+    taken_over = read_study(client, study.run_id).finished[1]
     assert taken_over.study_id != study.run_id
     assert (taken_over.config, taken_over.options) == (1, {"layout": "e"}), "by this study's plan"
     assert taken_over.configuration["identity"] == "e", "and the rest as it was logged"
@@ -172,16 +235,24 @@ def test_what_a_study_has_taken_over_is_found_by_its_plan(client, open_study, ea
 
 def test_what_a_study_says_that_it_has_taken_over_counts(client, open_study, earlier):
     run_id, corpus = earlier
-    study = open_study(unique("search"), corpus)  # a sampler's choice stands in no plan
+    study = open_study(corpus=corpus)  # a sampler's choice stands in no plan
     client.log_text(study.run_id, json.dumps({"e": run_id}), REUSED)
-    assert [child.run_id for child in read_study(client, study.run_id).finished] == [run_id]
+    assert finished(client, study) == [run_id]
+    own = train(study, "e", corpus=corpus)
+    assert finished(client, study) == [own]
     client.log_text(study.run_id, "{}", REUSED)
-    assert read_study(client, study.run_id).finished == ()
+    assert finished(client, study) == [own]
 
 
-def test_on_other_records_nothing_is_taken_over(client, open_study, earlier):
-    study = open_study(unique("later"), unique("other corpus"), planned=["e"])
-    assert read_study(client, study.run_id).finished == ()
+@pytest.mark.parametrize("begun", [True, False])
+def test_on_other_records_or_where_a_run_was_begun_nothing_is_taken_over(
+    client, open_study, earlier, begun
+):
+    _, corpus = earlier
+    study = open_study(corpus=corpus if begun else "other", planned=["e"])
+    if begun:
+        train(study, "e", status="FAILED")
+    assert finished(client, study) == []
 
 
 # --- Names ----------------------------------------------------------------------------------------
@@ -201,72 +272,52 @@ def test_an_unknown_study_lists_those_that_there_are(client, open_study, given):
         read_study(client, given)
     assert f"there is no study {given!r}" in str(raised.value)
     line = next(line for line in str(raised.value).splitlines() if study.run_id in line)
-    assert name in line
-    assert "RUNNING" in line
-    assert " UTC " in line
+    assert all(word in line for word in (name, "RUNNING", " UTC "))
 
 
 def test_a_name_of_several_studies_is_refused(client, open_study):
     name = unique("study")
-    first, second = open_study(name), open_study(name)
+    ids = sorted(open_study(name).run_id for _ in range(2))
     with pytest.raises(TrackingError, match=f"2 studies are called '{name}'") as raised:
         read_study(client, name)
-    assert first.run_id in str(raised.value)
-    assert second.run_id in str(raised.value)
+    assert all(run_id in str(raised.value) for run_id in ids)
 
 
-def test_a_run_of_a_study_is_no_study(client, open_study):
-    study = open_study(unique("study"))
-    child = train(study, "a")
-    with pytest.raises(TrackingError, match=f"{child} is a run of study {study.run_id}"):
-        read_study(client, child)
-
-
-def test_a_store_without_studies(tmp_path):
-    from ecg_mlflow.tracking.client import connect
-
-    empty = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    with pytest.raises(TrackingError, match="nor any other one in this store"):
-        read_study(empty, "resnet")
-
-
-def test_a_study_whose_plan_was_deleted(client, open_study):
-    study = open_study(unique("study"))
-    place = Path(client.get_run(study.run_id).info.artifact_uri.removeprefix("file://"))
-    (place / "design" / "plan.json").unlink()
+def test_a_store_without_studies_and_a_study_without_a_plan(client, open_study, tmp_path):
+    with pytest.raises(TrackingError, match="There are:\n  none"):
+        read_study(connect(f"sqlite:///{tmp_path / 'mlflow.db'}"), "resnet")
+    study = open_study()
+    Path(uri_of(client, study.run_id).removeprefix("file://"), "design", "plan.json").unlink()
     with pytest.raises(TrackingError, match=r"has no design/plan\.json"):
         _ = read_study(client, study.run_id).plan
 
 
-# --- Tables ---------------------------------------------------------------------------------------
+# --- Artifacts ------------------------------------------------------------------------------------
 
 
 def uri_of(client, run_id):
     return client.get_run(run_id).info.artifact_uri
 
 
-def test_predictions_are_read_as_they_were_written(client, run_id):
-    with RunLog(client, run_id) as log:
-        log.table("predictions/best.csv", COLUMNS)
-    key = uri_of(client, run_id), "predictions/best.csv"
-    table = read_tables(client, [key])[key]
-    assert table["record"] == ["001", "002"]
-    assert table["label"] == ["A", "NA"]
-    assert table["windows"].tolist() == [3.0, 4.0]
-    assert table["p_A"].tolist() == [0.1 + 0.2, 1e-12], "to the last bit"
-    assert Predictions.from_columns(table, "A").targets.tolist() == [0, 1]
-
-
-def test_what_is_not_there_is_none_and_no_file_stays(client, study, tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+def test_predictions_are_read_as_they_were_written_and_no_file_stays(
+    client, study, tmp_path, monkeypatch
+):
     with_both, with_none = (study.create_child(name, {}) for name in "ab")
+    p = np.array([0.1 + 0.2, 1e-12])
+    columns = {"record": ["001", "2"], "label": ["A", "NA"], "windows": [3, 4], "p_A": p}
     with RunLog(client, with_both) as log:
-        log.table("predictions/best.csv", COLUMNS)
+        log.table("predictions/best.csv", {**columns, "p_NA": 1 - p})
         log.text("notes.txt", "ä")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     places = uri_of(client, with_both), uri_of(client, with_none)
     keys = [(place, path) for place in places for path in ("predictions/best.csv", "predictions")]
     tables = read_tables(client, keys * 2)
     assert [tables[key] is not None for key in keys] == [True, False, False, False]
+    table = tables[keys[0]]
+    assert (table["record"], table["label"]) == (["001", "2"], ["A", "NA"])
+    assert table["windows"].tolist() == [3.0, 4.0]
+    assert table["p_A"].tolist() == p.tolist(), "to the last bit"
+    assert Predictions.from_columns(table, "A").targets.tolist() == [0, 1]
     texts = read_artifacts(client, [(place, "notes.txt") for place in places])
     assert list(texts.values()) == ["ä".encode(), None]
     assert not list(tmp_path.iterdir())

@@ -1,72 +1,109 @@
+"""The parent run of a study and the child runs under it."""
+
 from __future__ import annotations
 
-import io
 import json
-from urllib.parse import parse_qsl, urlsplit
+import re
+from urllib.parse import parse_qsl
 
 import pandas as pd
 import pytest
 import requests
-from mlflow import MlflowClient
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.provenance import MACHINE_TAGS
 from ecg_mlflow.tracking import study_run
 from ecg_mlflow.tracking.retry import RetryPolicy
-from ecg_mlflow.tracking.runs import EndStatus
+from ecg_mlflow.tracking.runs import EndStatus, find_or_create_experiment
 from ecg_mlflow.tracking.study_run import Study
 
 
-def status(client: MlflowClient, run_id: str) -> str:
-    return client.get_run(run_id).info.status
-
-
-def tags(client: MlflowClient, run_id: str) -> dict[str, str]:
+def tags(client, run_id):
     return client.get_run(run_id).data.tags
 
 
-def test_parent_carries_name_tags_and_mlflows_context(client, experiment):
+def status(client, run_id):
+    return client.get_run(run_id).info.status
+
+
+def children(client, study):
+    query = f"tags.`mlflow.parentRunId` = '{study.run_id}'"
+    return client.search_runs([study.experiment_id], query)
+
+
+# --- Opening --------------------------------------------------------------------------------------
+
+
+def test_a_study_of_its_own(client, experiment):
     with Study.open(client, experiment, "af study", tags={"team": "ecg"}) as study:
         run = client.get_run(study.run_id)
-        assert run.info.run_name == "af study"
-        assert run.info.status == "RUNNING"
+        assert (run.info.run_name, run.info.status) == ("af study", "RUNNING")
         assert run.data.tags["team"] == "ecg"
         assert {"mlflow.user", "mlflow.source.name", "mlflow.source.type"} <= set(run.data.tags)
-        assert client.get_experiment_by_name(experiment).experiment_id == study.experiment_id
+        assert find_or_create_experiment(client, experiment) == study.experiment_id
+        found = client.get_experiment(study.experiment_id)
+        assert found.tags["mlflow.experimentKind"] == "custom_model_development"
+        with Study.open(client, experiment, "again") as second:
+            assert second.experiment_id == study.experiment_id
+            assert second.run_id != study.run_id
     assert status(client, study.run_id) == "FINISHED"
 
 
 def test_goes_on_in_the_run_of_mlflow_run(client, project_run):
-    with Study.open(
-        client, "not looked at", "af study", run_id=project_run, tags={"team": "ecg"}
-    ) as study:
-        assert study.run_id == project_run
-        child = study.create_child("child", {})
-        study.finish_child(child, "FINISHED")
-    run = client.get_run(project_run)
-    assert run.info.status == "FINISHED"
-    assert run.info.run_name == "af study"
-    assert run.data.tags["mlflow.source.type"] == "PROJECT"
-    assert run.data.tags["mlflow.user"] == "someone"
-    assert run.data.tags["team"] == "ecg"
-    assert client.get_experiment_by_name("not looked at") is None
-    assert tags(client, child)["mlflow.source.git.commit"] == "c0ffee"
-    assert tags(client, child)["mlflow.source.name"] == "git@example.org:me/ecg#sub"
-    assert tags(client, child)["mlflow.project.entryPoint"] == "main"
-
-
-def test_params_of_mlflow_run_are_not_logged_again(client, project_run):
-    with Study.open(client, "", "s", run_id=project_run) as study:
+    client.set_terminated(project_run, "FAILED")
+    more = {"run_id": project_run, "tags": {"team": "ecg"}}
+    with Study.open(client, "not looked at", "af study", **more) as study:
+        assert status(client, project_run) == "RUNNING"
+        # MLflow refuses a second value of a param that it has logged itself.
         assert study.params({"grid": "resnet.py", "epochs": 300}) == ("grid",)
-        assert study.params({"epochs": 300}) == ("epochs",)
-    assert client.get_run(project_run).data.params == {"grid": "'resnet.py'", "epochs": "300"}
+        child = study.create_child("child", {})
+    run = client.get_run(project_run)
+    assert (run.info.run_name, run.info.status) == ("af study", "FINISHED")
+    assert run.data.params == {"grid": "'resnet.py'", "epochs": "300"}
+    expected = {"mlflow.source.type": "PROJECT", "mlflow.user": "someone", "team": "ecg"}
+    assert expected.items() <= run.data.tags.items()
+    assert client.get_experiment_by_name("not looked at") is None
+    inherited = {
+        "mlflow.source.git.commit": "c0ffee",
+        "mlflow.source.name": "git@example.org:me/ecg#sub",
+        "mlflow.project.entryPoint": "main",
+    }
+    assert inherited.items() <= tags(client, child).items()
+
+
+def test_a_run_name_that_the_user_chose_stays(client, project_run):
+    client.update_run(project_run, name="my name")
+    with Study.open(client, "", "af study", run_id=project_run):
+        assert client.get_run(project_run).info.run_name == "my name"
+
+
+def test_artifacts_lie_beside_the_database(client, study, store_uri, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study.leaderboard([{"rank": 1}])
+    folder = store_uri.removeprefix("sqlite:///").removesuffix("mlflow.db")
+    assert client.get_run(study.run_id).info.artifact_uri.startswith(f"file://{folder}mlruns/")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_there_or_was_deleted(client, experiment, project_run):
+    experiment_id = client.create_experiment(f"{experiment} II")
+    client.delete_experiment(experiment_id)
+    with pytest.raises(TrackingError, match=f"restore --experiment-id {experiment_id}"):
+        Study.open(client, f"{experiment} II", "study")
+    with pytest.raises(TrackingError, match="MLFLOW_TRACKING_URI"):
+        Study.open(client, "e", "s", run_id="0" * 32)
+    client.delete_run(project_run)
+    with pytest.raises(TrackingError, match=f"restore --run-id {project_run}"):
+        Study.open(client, "e", "s", run_id=project_run)
+
+
+# --- Children -------------------------------------------------------------------------------------
 
 
 def test_child(client, study):
     run_id = study.create_child("ResNet18 #0", {"model": "ResNet18", "repetition": 0}, {"a": "b"})
     run = client.get_run(run_id)
-    assert run.info.run_name == "ResNet18 #0"
-    assert run.info.status == "RUNNING"
+    assert (run.info.run_name, run.info.status) == ("ResNet18 #0", "RUNNING")
     assert run.data.params == {"model": "ResNet18", "repetition": "0"}
     assert run.data.tags["mlflow.parentRunId"] == study.run_id
     assert run.data.tags["a"] == "b"
@@ -74,6 +111,18 @@ def test_child(client, study):
     study.finish_child(run_id, EndStatus.FAILED, "the loss is NaN at iteration 7")
     assert status(client, run_id) == "FAILED"
     assert tags(client, run_id)["ecg_mlflow.reason"] == "the loss is NaN at iteration 7"
+    with pytest.raises(ValueError, match="DONE"):
+        study.finish_child("x", "DONE")
+
+
+def test_a_resumed_child_runs_again_and_has_the_params_that_were_missing(client, study):
+    child = study.create_child("child", {"config": 0})
+    study.finish_child(child, "KILLED", "stopped")
+    study.reopen_child(child, {"config": 2, "layout": "cna"})
+    run = client.get_run(child)
+    assert run.info.status == "RUNNING"
+    assert run.data.params == {"config": "0", "layout": "cna"}
+    assert "ecg_mlflow.reason" not in run.data.tags
 
 
 def test_the_machine_of_the_driver_is_not_said_to_be_its_childrens(client, experiment, monkeypatch):
@@ -83,8 +132,7 @@ def test_the_machine_of_the_driver_is_not_said_to_be_its_childrens(client, exper
         child = tags(client, study.create_child("c", {}))
     assert parent["ecg_mlflow.slurm_job_id"] == "4711"
     assert parent["ecg_mlflow.host"]
-    # It trains nothing itself.
-    assert "ecg_mlflow.device" not in parent
+    assert "ecg_mlflow.device" not in parent, "it trains nothing itself"
     assert not MACHINE_TAGS & child.keys()
     assert child["ecg_mlflow.versions"] == parent["ecg_mlflow.versions"]
 
@@ -92,15 +140,33 @@ def test_the_machine_of_the_driver_is_not_said_to_be_its_childrens(client, exper
 def test_child_with_params_that_mlflow_refuses_does_not_stay_open(client, study):
     with pytest.raises(TrackingError, match="params"):
         study.create_child("child", {"a=b": 1})
-    (run,) = client.search_runs(
-        [study.experiment_id], f"tags.`mlflow.parentRunId` = '{study.run_id}'"
-    )
+    (run,) = children(client, study)
     assert run.info.status == "FAILED"
 
 
-def test_status_that_is_none(study):
-    with pytest.raises(ValueError, match="DONE"):
-        study.finish_child("x", "DONE")
+def test_a_child_is_created_once_where_the_store_s_answer_is_lost(client, experiment):
+    class AnswerLost:
+        """Creates the run, and says that the server did not answer."""
+
+        lost = 0
+
+        def __getattr__(self, name):
+            return getattr(client, name)
+
+        def create_run(self, *args, **options):
+            client.create_run(*args, **options)
+            self.lost += 1
+            raise requests.ConnectionError("reset")
+
+    flaky = AnswerLost()
+    with Study.open(client, experiment, "study") as study:
+        retrying = Study(flaky, client.get_run(study.run_id), {}, RetryPolicy())
+        child = retrying.create_child("child", {})
+        assert flaky.lost == 1
+        assert [run.info.run_id for run in children(client, study)] == [child]
+
+
+# --- The end --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -113,10 +179,9 @@ def test_leaving_by_an_exception_closes_everything(client, experiment, error, ex
     study.finish_child(done, EndStatus.FINISHED)
     with pytest.raises(type(error)), study:
         raise error
-    assert status(client, study.run_id) == expected
     assert type(error).__name__ in tags(client, study.run_id)["ecg_mlflow.reason"]
-    assert status(client, done) == "FINISHED"
-    assert status(client, left) == "KILLED"
+    ends = [status(client, run_id) for run_id in (study.run_id, done, left)]
+    assert ends == [expected, "FINISHED", "KILLED"]
 
 
 def test_one_run_that_cannot_be_ended_does_not_keep_the_others_open(client, experiment):
@@ -139,6 +204,9 @@ def test_an_error_is_not_hidden_by_a_failing_close(client, experiment):
     assert status(client, study.run_id) == "FAILED"
 
 
+# --- What the parent shows ------------------------------------------------------------------------
+
+
 def test_progress_is_live_and_its_steps_grow_in_a_continued_study(client, experiment, monkeypatch):
     study = Study.open(client, experiment, "s")
     began = client.get_run(study.run_id).info.start_time
@@ -158,13 +226,12 @@ def test_leaderboard_is_replaced_and_readable_as_csv_and_as_table(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)  # load_table searches in the default store
     study.leaderboard([{"rank": 1, "model": "old", "f1": 0.1}])
     rows = [
-        {"rank": 1, "model": "ResNet, small", "f1": 0.75, "f1_std": float("nan")},
+        {"rank": 1, "model": "ResNet, small", "f1": 0.1 + 0.2, "f1_std": float("nan")},
         {"rank": 2, "model": "VGG", "f1": 0.5, "f1_std": 0.25},
     ]
     study.leaderboard(rows)
     csv = client.download_artifacts(study.run_id, "leaderboard.csv")
-    with open(csv) as file:
-        pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(file.read())), pd.DataFrame(rows))
+    pd.testing.assert_frame_equal(pd.read_csv(csv), pd.DataFrame(rows))
     table = client.load_table(study.experiment_id, "leaderboard.json", run_ids=[study.run_id])
     pd.testing.assert_frame_equal(table, pd.DataFrame(rows))
     assert json.loads(tags(client, study.run_id)["mlflow.loggedArtifacts"]) == [
@@ -172,48 +239,38 @@ def test_leaderboard_is_replaced_and_readable_as_csv_and_as_table(
     ]
 
 
-def test_children_url_is_the_one_of_the_ui(study):
-    url = study.children_url("best_test_f1")
-    assert not set(url) & set(" '\"`()<>[]")
-    fragment = urlsplit(url).fragment
-    path, _, query = fragment.partition("?")
-    assert path == f"/experiments/{study.experiment_id}/runs"
-    assert parse_qsl(query, strict_parsing=True) == [
+def links(client, study):
+    """Return the addresses of a description's links, and what stands below them."""
+    head, _, text = tags(client, study.run_id)["mlflow.note.content"].partition("\n\n")
+    return re.findall(r"\]\(([^ \'\"`()<>[\]]+)\)", head), text
+
+
+def test_description_begins_with_the_links_and_is_cut_to_fit(client, study, experiment):
+    ours = {study.create_child(f"c{i}", {}) for i in range(3)}
+    study.describe("# Design\n26 configurations", "best_test_f1")
+    (every, averages), text = links(client, study)
+    assert text == "# Design\n26 configurations"
+    page = f"#/experiments/{study.experiment_id}/runs?"
+    ui = [("compareRunsMode", "CHART"), ("workflowType", "machine_learning")]
+    query = parse_qsl(every.removeprefix(page), strict_parsing=True)
+    assert query == [
         ("searchFilter", f"tags.mlflow.parentRunId = '{study.run_id}'"),
         ("orderByKey", "metrics.`best_test_f1`"),
         ("orderByAsc", "false"),
-        ("compareRunsMode", "CHART"),
-        ("workflowType", "machine_learning"),
+        *ui,
     ]
-
-
-def test_the_filter_of_the_link_finds_the_children_and_nothing_else(client, study, experiment):
-    children = {study.create_child(f"c{i}", {}) for i in range(3)}
+    assert parse_qsl(averages.removeprefix(page)) == [("viewStateShareKey", study.run_id), *ui]
     with Study.open(client, experiment, "other") as other:
         other.create_child("not ours", {})
-        query = dict(parse_qsl(urlsplit(study.children_url("loss")).fragment.partition("?")[2]))
         found = client.search_runs(
-            [study.experiment_id],
-            query["searchFilter"],
-            order_by=[f"{query['orderByKey']} DESC"],
+            [study.experiment_id], query[0][1], order_by=[f"{query[1][1]} DESC"]
         )
-    assert {run.info.run_id for run in found} == children
-
-
-def test_description_begins_with_the_links_and_is_cut_to_fit(client, study):
-    averages = f"#/experiments/{study.experiment_id}/runs?viewStateShareKey={study.run_id}"
-    link = (
-        f"[All runs of this study with charts]({study.children_url('best_test_f1')}) | "
-        f"[Averages over repetitions]({averages}&compareRunsMode=CHART"
-        "&workflowType=machine_learning)\n\n"
-    )
-    study.describe("# Design\n26 configurations", "best_test_f1")
-    assert tags(client, study.run_id)["mlflow.note.content"] == f"{link}# Design\n26 configurations"
-    study.describe("x" * 10_000, "best_test_f1")
-    note = tags(client, study.run_id)["mlflow.note.content"]
-    assert len(note) <= 8000
-    assert note.startswith(link)
-    assert note.endswith("x ...")
+    assert {run.info.run_id for run in found} == ours
+    study.describe("x" * 10_000, "loss", higher_is_better=False)
+    assert len(tags(client, study.run_id)["mlflow.note.content"]) <= 8000
+    (every, _), text = links(client, study)
+    assert text.endswith("x ...")
+    assert "orderByAsc=true" in every
 
 
 @pytest.mark.parametrize(
@@ -232,41 +289,3 @@ def test_the_view_that_averages_repetitions(client, study, n_runs, order):
     keys = view["groupBy"]["groupByKeys"]
     assert keys == [{"mode": "tag", "groupByData": "ecg_mlflow.configuration"}]
     assert (view["orderByKey"], view["orderByAsc"]) == order
-    assert found["mlflow.experimentKind"] == "custom_model_development"
-
-
-def test_a_child_that_is_gone_on_with_runs_again_and_has_the_params_that_were_missing(
-    client, study
-):
-    child = study.create_child("child", {"config": 0})
-    study.finish_child(child, "KILLED", "stopped")
-    study.reopen_child(child, {"config": 2, "layout": "cna"})
-    run = client.get_run(child)
-    assert run.info.status == "RUNNING"
-    assert run.data.params == {"config": "0", "layout": "cna"}
-    assert "ecg_mlflow.reason" not in run.data.tags
-
-
-def test_a_child_is_created_once_where_the_store_s_answer_is_lost(client, experiment):
-    class AnswerLost:
-        """Creates the run, and says that the server did not answer."""
-
-        lost = 0
-
-        def __getattr__(self, name):
-            return getattr(client, name)
-
-        def create_run(self, *args, **options):
-            client.create_run(*args, **options)
-            self.lost += 1
-            raise requests.ConnectionError("reset")
-
-    flaky = AnswerLost()
-    study = Study.open(client, experiment, "study")
-    retrying = Study(flaky, client.get_run(study.run_id), {}, RetryPolicy())
-    child = retrying.create_child("child", {})
-    assert flaky.lost == 1
-    query = f"tags.`mlflow.parentRunId` = '{study.run_id}'"
-    found = client.search_runs([study.experiment_id], query)
-    assert [run.info.run_id for run in found] == [child]
-    study.close()

@@ -200,7 +200,7 @@ def test_a_store_that_can_not_be_written(workplace, capsys, monkeypatch):
     path.write_text("this is no database")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
     assert workplace.run(workplace.write_grid(grid_text()), experiment="x") == 1
-    assert f"{path} is not a sqlite database" in capsys.readouterr().err
+    assert f"{path}: (sqlite3.DatabaseError) file is not a data" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -16,7 +16,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import mlflow
-import requests
 import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -26,6 +25,8 @@ from ecg_mlflow.errors import TrackingError
 
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 HTTP_TRIES = 3
+#: Characters of a store's own words that an error repeats.
+CAUSE_LIMIT = 500
 #: For `environment`: MLflow's bars would run through others.
 NO_PROGRESS_BAR = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
@@ -74,7 +75,7 @@ def absolute_uri(uri: str, base_dir: str | Path) -> str:
     >>> absolute_uri("sqlite:///mlflow.db", "/home/me/study")
     'sqlite:////home/me/study/mlflow.db'
     """
-    path = _sqlite_path(uri)
+    path = sqlite_path(uri)
     if path is None:
         return uri
     head, _, tail = uri.partition("://")
@@ -100,39 +101,23 @@ def store_errors(doing: str, hint: str = "") -> Iterator[None]:
         yield
     except TrackingError:
         raise
-    except (
-        MlflowException,
-        SQLAlchemyError,
-        requests.RequestException,
-        OSError,
-        ImportError,
-    ) as error:
-        cause = str(error).strip().splitlines() or [type(error).__name__]
-        next_step = f" {hint}" if hint else ""
-        raise TrackingError(
-            f"MLflow could not {doing}: {_clipped(cause[0])}.{next_step}"
-        ) from error
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+        cause = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        cause = cause if len(cause) <= CAUSE_LIMIT else f"{cause[:CAUSE_LIMIT]} ..."
+        raise TrackingError(f"MLflow could not {doing}: {cause}. {hint}".rstrip()) from error
 
 
 @contextmanager
 def environment(**variables: str) -> Iterator[None]:
     """Set environment variables for the block: MLflow reads its settings there at each call."""
-    before = {name: os.environ.get(name) for name in variables}
+    before = {name: os.environ[name] for name in variables if name in os.environ}
     os.environ.update(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def sqlite_folder(uri: str) -> Path | None:
-    """Return the folder of a sqlite store's file; None for any other kind of store."""
-    path = _sqlite_path(uri)
-    return None if path is None else path.parent
+        for name in variables:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def _scheme(uri: str) -> str:
@@ -140,7 +125,8 @@ def _scheme(uri: str) -> str:
     return uri.partition("://")[0].partition("+")[0] if "://" in uri else uri.partition(":")[0]
 
 
-def _sqlite_path(uri: str) -> Path | None:
+def sqlite_path(uri: str) -> Path | None:
+    """Return the file of a sqlite store; None for any other kind of store."""
     if _scheme(uri) != "sqlite":
         return None
     path = unquote(uri.partition("://")[2].partition("?")[0].removeprefix("/"))
@@ -153,7 +139,7 @@ def _check_database(uri: str, timeout_s: float) -> None:
         port = url.port or DATABASE_PORTS[url.get_backend_name()]
         socket.create_connection((url.host, port), timeout=timeout_s).close()
     if url.get_backend_name() == "sqlite":
-        path = _sqlite_path(uri)
+        path = sqlite_path(uri)
         if path is None:
             raise TrackingError(
                 f"MLflow can't track in {uri!r}: a database in memory is not seen by the worker"
@@ -193,8 +179,3 @@ def _hint(uri: str) -> str:
 def _without_password(uri: str) -> str:
     password = urlsplit(uri).password
     return uri.replace(f":{password}@", ":***@") if password else uri
-
-
-def _clipped(text: str, limit: int = 500) -> str:
-    text = text.rstrip(".")
-    return text if len(text) <= limit else f"{text[:limit]} ..."

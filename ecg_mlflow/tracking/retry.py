@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast
 
 import requests
@@ -31,31 +32,25 @@ _MAKES_NEW = ("create_run", "create_logged_model")
 
 def is_away(error: BaseException) -> bool:
     """Say whether an error means that the store is away for now, rather than that it refuses."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if _is_away(cause):
-            return True
-        cause = cause.__cause__
-    return False
-
-
-def _is_away(error: BaseException) -> bool:
-    if isinstance(error, MlflowException):
-        # A database that doesn't answer or is full; a server that doesn't answer, or with 5xx.
-        return error.error_code == "TEMPORARILY_UNAVAILABLE" or (
-            error.error_code == "INTERNAL_ERROR"
-            and "API request to" in str(error)
-            and "failed with" in str(error)
-        )
-    if isinstance(error, requests.HTTPError):
-        return error.response is not None and error.response.status_code >= 500
-    return isinstance(
+    away = isinstance(
         error,
         requests.ConnectionError
         | requests.Timeout
         | TimeoutError
         | sqlalchemy.exc.OperationalError,
-    ) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT))
+    )
+    if isinstance(error, MlflowException):
+        # A database that doesn't answer or is full; a server that doesn't answer, or with 5xx.
+        away = error.error_code == "TEMPORARILY_UNAVAILABLE" or (
+            error.error_code == "INTERNAL_ERROR"
+            and "API request to" in str(error)
+            and "failed with" in str(error)
+        )
+    elif isinstance(error, requests.HTTPError):
+        away = error.response is not None and error.response.status_code >= 500
+    elif isinstance(error, OSError):
+        away = away or error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return away or (error.__cause__ is not None and is_away(error.__cause__))
 
 
 class RetryPolicy:
@@ -95,14 +90,10 @@ class RetryPolicy:
                 waited = time.monotonic() - started
                 if not is_away(error) or waited >= self.limit_s:
                     raise
-                self.pause(waited, error, min(pause, self.limit_s - waited))
+                if self._on_wait:
+                    self._on_wait(waited, error)
+                time.sleep(min(pause, self.limit_s - waited))
             pause = min(2 * pause, PAUSE_S)
-
-    def pause(self, waited_s: float, error: BaseException, seconds: float) -> None:
-        """Tell that the store is away, and sleep."""
-        if self._on_wait:
-            self._on_wait(waited_s, error)
-        time.sleep(seconds)
 
     def client(self, client: MlflowClient) -> MlflowClient:
         """Return the client with retries in all calls that may be repeated."""
@@ -120,8 +111,4 @@ class _RetryingClient:
         found = getattr(self._client, name)
         if not callable(found) or name in _MAKES_NEW:
             return found
-
-        def retrying(*args: Any, **kwargs: Any) -> Any:
-            return self._retry.call(found, *args, **kwargs)
-
-        return retrying
+        return partial(self._retry.call, found)

@@ -7,7 +7,6 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Param, RunTag
 from numpy.typing import ArrayLike, NDArray
 
+from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.metric_buffer import MetricBuffer
 from ecg_mlflow.tracking.retry import RetryPolicy
@@ -130,15 +130,10 @@ class RunLog(MetricBuffer):
     def __enter__(self) -> RunLog:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
             self.close()
-        except ConnectionError as closing:
+        except TrackingError as closing:
             if error is None:
                 raise
             # What made the block fail matters more than that its last metrics are lost too.
@@ -172,16 +167,14 @@ def fitting_tags(values: Mapping[str, object]) -> dict[str, str]:
 
 def csv_text(columns: Mapping[str, Column]) -> str:
     """Return equally long columns as CSV with a header line; numbers keep all their digits."""
-    lists = [_as_list(column) for column in columns.values()]
+    lists = [
+        column.tolist() if isinstance(column, np.ndarray) else column for column in columns.values()
+    ]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(zip(*lists, strict=True))
     return text.getvalue()
-
-
-def _as_list(column: Column) -> list[object]:
-    return column.tolist() if isinstance(column, np.ndarray) else list(column)
 
 
 def _fitting(value: str, limit: int) -> str:

@@ -11,7 +11,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.tracking.client import environment, sqlite_folder, store_errors
+from ecg_mlflow.tracking.client import environment, sqlite_path, store_errors
 from ecg_mlflow.tracking.run_log import log_tags
 
 REASON_TAG = "ecg_mlflow.reason"
@@ -86,9 +86,9 @@ def find_or_create_experiment(client: MlflowClient, name: str) -> str:
     """
     # MLflow's own place for the artifacts of a sqlite store is the folder that the first command
     # happened to be called from; beside the database they are found again.
-    folder, location = sqlite_folder(client.tracking_uri), None
-    if folder is not None:
-        location = (folder / "mlruns" / re.sub(r"[^\w.-]+", "_", name)).as_uri()
+    path, location = sqlite_path(client.tracking_uri), None
+    if path is not None:
+        location = (path.parent / "mlruns" / re.sub(r"[^\w.-]+", "_", name)).as_uri()
     try:
         return str(client.create_experiment(name, location, tags={MLFLOW_EXPERIMENT_KIND: KIND}))
     except MlflowException as error:

@@ -142,53 +142,37 @@ def test_probabilities_are_those_of_the_study(
     np.testing.assert_allclose(found[["p_A", "p_NO"]], evaluation.probabilities, atol=1e-5)
 
 
-def test_all_kinds_of_rows_in_one_table(load, write_record, tmp_path):
+def test_all_kinds_of_rows_in_one_table_and_windows_on_request(load, write_record, tmp_path):
     header = write_record(tmp_path, "R1")
     data = header.with_suffix(".dat").read_bytes()
-    table = pd.DataFrame(
-        [
-            {"record": str(header)},
-            {"header": header.read_bytes(), "signal_file": data},
-            {"signal": np.ones(300), "fs": 250},
-            {"record": str(tmp_path / "gone")},
-            {"fs": 3},
-        ]
-    )
-    found = load().predict(None, table)
+    rows = [
+        {"record": str(header)},
+        {"header": header.read_bytes(), "signal_file": data},
+        {"signal": np.ones(300), "fs": 250},
+        {"record": str(tmp_path / "gone")},
+        {"fs": 3},
+    ]
+    model = load()
+    found = model.predict(None, pd.DataFrame(rows), {"windows": True})
     assert found["record"].tolist() == ["R1", "R1", "row 2", "gone", "row 4"]
     assert found["status"].str.partition(":")[0].tolist() == ["ok", "ok", *["error"] * 3]
     assert found["p_A"][0] == found["p_A"][1]
     assert found.loc[2:, ["p_A", "p_NO", "calibrated_A", "calibrated_NO"]].isna().all(axis=None)
     assert found["windows"].tolist() == [4, 4, 0, 0, 0]
     assert found["prediction"].isna().tolist() == [False, False, True, True, True]
-
-
-def test_windows_on_request(load, write_record, tmp_path):
-    header = write_record(tmp_path, "R1")
-    table = pd.DataFrame({"record": [str(header), "gone"]})
-    model = load()
-    found = model.predict(None, table, {"windows": True})
-    first, second = found["window_probabilities"]
-    assert np.shape(first) == (4, 2)
+    first, *_, last = found["window_probabilities"]
+    assert (np.shape(first), last) == ((4, 2), [])
     np.testing.assert_allclose(np.mean(first, axis=0), found.loc[0, ["p_A", "p_NO"]], atol=1e-7)
-    assert second == []
     for params in (None, {}, {"windows": False}):
-        assert "window_probabilities" not in model.predict(None, table, params)
+        assert "window_probabilities" not in model.predict(None, pd.DataFrame(rows[:1]), params)
+    assert model.predict(None, rows[0])["p_A"].tolist() == found["p_A"][:1].tolist()
+    assert model.predict(None, pd.DataFrame({"record": []})).empty
 
 
 @pytest.mark.parametrize("wrong", [pd.DataFrame({"age": [3]}), ["a.hea"], pd.DataFrame()])
 def test_what_is_no_table_of_recordings(load, wrong):
     with pytest.raises(MlflowException, match="a table with one recording per row"):
         load().predict(None, wrong)
-
-
-def test_a_table_without_rows(load):
-    assert load().predict(None, pd.DataFrame({"record": []})).empty
-
-
-def test_a_dict_is_one_row(load, write_record, tmp_path):
-    header = write_record(tmp_path, "R1")
-    assert load().predict(None, {"record": str(header)})["status"].tolist() == ["ok"]
 
 
 # --- Loading -------------------------------------------------------------------------------------
@@ -206,24 +190,18 @@ def shifted(test: SelfTest, by: float) -> SelfTest:
     return replace(test, probabilities=tuple(p + by for p in test.probabilities))
 
 
-def test_other_code_that_computes_otherwise_is_refused(load, self_test):
+def test_a_model_that_computes_otherwise_is_refused_if_its_code_is_another(load, self_test, caplog):
     load(self_test=shifted(self_test, 9e-6), code="made by other code")
     with pytest.raises(ModelError, match=r"ecg_mlflow 0\.9, and .*for E1 .* differ by 2e-05"):
         load(self_test=shifted(self_test, 2e-5), code="made by other code", version="0.9")
-
-
-def test_the_same_code_with_other_libraries_only_warns(load, self_test, caplog):
     with caplog.at_level(logging.WARNING):
         load(self_test=shifted(self_test, 2e-5), code=code_digest())
     assert "differ by 2e-05" in caplog.text
 
 
-def test_a_pipeline_of_chance_is_refused(load):
+def test_a_pipeline_of_chance_and_a_network_for_other_windows_are_refused(load):
     with pytest.raises(PipelineError, match="cuts at random positions"):
         load(Pipeline().random_split_signals(LENGTH, 3))
-
-
-def test_a_network_for_other_windows_is_refused(load):
     with pytest.raises(ModelError, match=r"takes windows \(120, 1\) .*\(90, 1\)"):
         load(Pipeline().split_signals(90, 90), input_shape=(90, 1))
 

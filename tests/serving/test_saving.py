@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -17,7 +18,6 @@ from saved_models import BESIDE, HIDE, elsewhere
 
 from ecg_mlflow.errors import ModelError
 from ecg_mlflow.grids.user_code import UserCode
-from ecg_mlflow.pipeline import Pipeline
 from ecg_mlflow.records import Record
 from ecg_mlflow.serving.manifest import Manifest, code_digest
 from ecg_mlflow.serving.saving import classifier_requirements, save_classifier
@@ -81,7 +81,9 @@ def test_the_example_is_a_real_recording_that_the_model_answers(saved):
     np.testing.assert_allclose(found[["p_A", "p_NO"]], [test.probabilities], atol=1e-6)
 
 
-def test_the_example_is_ten_seconds_or_what_the_model_takes(tmp_path, network, make_manifest):
+def test_the_example_is_ten_seconds_or_what_the_model_takes(
+    tmp_path, network, make_manifest, capsys
+):
     signal = np.random.default_rng(0).normal(0, 1, (5000, 1)).astype(np.float32)
     record = Record("long", signal, 250.0, ("L1",), None)
     for name, shortest_s, n_samples in (("a", 1.0, 2500), ("b", 12.0, 3000)):
@@ -89,6 +91,7 @@ def test_the_example_is_ten_seconds_or_what_the_model_takes(tmp_path, network, m
         save_classifier(tmp_path / name, network(1), manifest, record)
         example = Model.load(str(tmp_path / name)).load_input_example(str(tmp_path / name))
         assert len(example["signal"][0]) == n_samples
+    assert capsys.readouterr().out == "", "MLflow is quiet"
 
 
 USE = f"""
@@ -126,25 +129,6 @@ def test_it_runs_without_this_package_and_without_pickle(saved, tmp_path):
     assert [len(one) for one in there["window_probabilities"]] == [2, 3, 4, 5, 5]
 
 
-def test_mlflow_is_quiet(saved, tmp_path, network, make_manifest, capsys):
-    manifest = make_manifest(Pipeline().split_signals(120, 120))
-    save_classifier(tmp_path / "model", network(1), manifest, saved.example)
-    assert capsys.readouterr().out == ""
-
-
-def test_only_keras_files(saved, tmp_path, make_manifest):
-    with pytest.raises(ModelError, match=r"saved as a \.keras file"):
-        save_classifier(tmp_path / "model", Path("weights.h5"), make_manifest(), saved.example)
-
-
-def test_a_function_without_its_file(saved, tmp_path, network):
-    with pytest.raises(
-        ModelError,
-        match=r"are in \['filters_of_test/gains.py', 'grid_of_test.py'\], which a model must",
-    ):
-        save_classifier(tmp_path / "model", network(1), saved.manifest, saved.example)
-
-
 @pytest.mark.parametrize(
     ("fields", "why"),
     [({"leads": ("V1", "V2")}, "lead 'V1', 'V2' is missing"), ({"shortest_s": 60.0}, "too short")],
@@ -153,6 +137,16 @@ def test_an_example_without_an_answer(saved, tmp_path, network, make_manifest, f
     with pytest.raises(ModelError, match=f"can't answer its example R4: error: {why}"):
         save_classifier(tmp_path / "model", network(1), make_manifest(**fields), saved.example)
     assert not (tmp_path / "model").exists()
+
+
+def test_what_a_model_can_not_be_made_of(saved, tmp_path, network, make_manifest):
+    missing = "['filters_of_test/gains.py', 'grid_of_test.py'], which a model must"
+    for keras_file, manifest, why in (
+        (Path("weights.h5"), make_manifest(), "saved as a .keras file"),
+        (network(1), saved.manifest, f"are in {missing}"),
+    ):
+        with pytest.raises(ModelError, match=re.escape(why)):
+            save_classifier(tmp_path / "model", keras_file, manifest, saved.example)
 
 
 # --- Requirements --------------------------------------------------------------------------------
@@ -173,13 +167,8 @@ def test_what_the_users_own_files_import_is_needed_too(tmp_path):
     helper.parent.mkdir()
     grid.write_text("import os, helper\nfrom ecg_mlflow import C\ndef f():\n    import sklearn.svm")
     helper.write_text("import numpy as np\nfrom . import sibling\nfrom .. import beyond")
-    found = classifier_requirements(UserCode.read(tmp_path, ["grid.py"]))
-    assert set(found) - set(classifier_requirements()) == {
-        f"scikit-learn=={version('scikit-learn')}"
-    }
-
-
-def test_a_module_of_no_package(tmp_path):
-    (tmp_path / "grid.py").write_text("import my_lab_tools")
+    found = set(classifier_requirements(UserCode.read(tmp_path, ["grid.py"])))
+    assert found - {*classifier_requirements()} == {f"scikit-learn=={version('scikit-learn')}"}
+    grid.write_text("import my_lab_tools")
     with pytest.raises(ModelError, match=r"my_lab_tools, which .*grid.py import, belongs to no"):
         classifier_requirements(UserCode.read(tmp_path, ["grid.py"]))

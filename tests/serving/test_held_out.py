@@ -86,6 +86,8 @@ def test_labels_tell_the_threshold_that_made_them(labels):
     found = at_own_threshold(answers, truth)
     assert "".join("AN"[place] for place in found.predicted) == labels
     np.testing.assert_array_equal(found.targets, truth.targets)
+    with pytest.raises(PromotionError, match="follow neither from a threshold"):
+        at_own_threshold(*said([0.9, 0.7, 0.4, 0.1], "ANAN"))
 
 
 @pytest.mark.parametrize("texts", [["A,N", "N", "", "N"], ["A,N", "A,N", "A", "N"]])
@@ -95,8 +97,3 @@ def test_labels_of_several_classes_tell_it_too(texts):
     targets = np.array([[1, 1], [0, 1], [0, 0], [0, 1]], bool)
     truth = Predictions(tuple("abcd"), targets, np.full((4, 2), 0.5), ("A", "N"), "A")
     assert at_own_threshold(answers, truth).predicted_labels == texts
-
-
-def test_labels_that_follow_from_no_threshold_are_refused():
-    with pytest.raises(PromotionError, match="follow neither from a threshold"):
-        at_own_threshold(*said([0.9, 0.7, 0.4, 0.1], "ANAN"))

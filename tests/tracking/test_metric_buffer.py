@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
+from waiting import wait_for
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.provenance import HEARTBEAT_TAG, seconds_since
@@ -34,14 +35,6 @@ class FlakyStore:
 
 def buffer_on(client, run_id="0" * 32, **more) -> MetricBuffer:
     return MetricBuffer(client, run_id, **{"interval_s": 60.0, **more})
-
-
-def wait_until(condition):
-    for _ in range(10_000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("nothing happened for 100 s")
 
 
 def history(client, run_id, key="loss"):
@@ -81,7 +74,7 @@ def test_delivers_at_the_interval_without_being_asked():
     store = FlakyStore()
     buffer = buffer_on(store, interval_s=0.05)
     buffer.add("loss", 1.5, 1)
-    wait_until(lambda: store.values == [1.5])
+    wait_for(lambda: store.values == [1.5])
     buffer.close()
 
 
@@ -144,7 +137,7 @@ def test_flush_is_not_answered_by_a_delivery_that_began_before_it():
             if late.ident is None:
                 self.add("loss", 2, 2)
                 late.start()
-                wait_until(lambda: self._flushes)
+                wait_for(lambda: self._flushes)
             return error
 
     buffer = Raced(store, "0" * 32, interval_s=60)
@@ -157,7 +150,7 @@ def test_flush_is_not_answered_by_a_delivery_that_began_before_it():
 
 def test_heartbeats_come_with_and_without_metrics(client, run_id):
     buffer = buffer_on(client, run_id, interval_s=0.05, heartbeat_s=0.01)
-    wait_until(lambda: HEARTBEAT_TAG in client.get_run(run_id).data.tags)
+    wait_for(lambda: HEARTBEAT_TAG in client.get_run(run_id).data.tags)
     buffer.close()
     assert 0 <= seconds_since(client.get_run(run_id).data.tags[HEARTBEAT_TAG]) < 60
 
@@ -202,7 +195,7 @@ def test_close_delivers_ends_the_thread_and_refuses_more():
     assert store.values == [1]
     with pytest.raises(TrackingError, match="after the log"):
         buffer.add("loss", 2, 2)
-    wait_until(lambda: not buffer._thread.is_alive())
+    wait_for(lambda: not buffer._thread.is_alive())
 
 
 def test_close_on_a_dead_store_or_run_says_so(client):

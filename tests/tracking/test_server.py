@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from servers import MlflowServer
 
+from ecg_mlflow.tracking.artifacts import read_artifacts
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
 from ecg_mlflow.tracking.run_log import RunLog
@@ -36,7 +37,9 @@ def test_a_study_over_http(server_uri, tmp_path, experiment, capsys):
         study.leaderboard([{"rank": 1}])
         study.finish_child(child, "FINISHED")
     assert len(client.get_metric_history(child, "loss")) == 3000
-    assert [file.path for file in client.list_artifacts(child)] == ["predictions.csv"]
+    uri = client.get_run(child).info.artifact_uri
+    wanted = [(uri, path) for path in ("predictions.csv", "trace.npz", "predictions/best.csv")]
+    assert [*read_artifacts(client, wanted).values()] == [b"record\nA1\n", None, None]
     assert client.get_logged_model(model_id).status == "READY"
     assert client.get_run(study.run_id).info.status == "FINISHED"
     assert capsys.readouterr().out == ""

@@ -36,25 +36,15 @@ def test_a_trace_comes_back_as_it_was():
     np.testing.assert_array_equal(found.metrics["test_f1_tilde"], [np.nan, 0.5])
 
 
-def test_equal_traces_are_equal_bytes():
-    assert (
-        RunTrace.of([LOSSES], TESTS).to_bytes()
-        == RunTrace.of([LOSSES[:2], LOSSES[2:]], TESTS).to_bytes()
-    )
-
-
-def test_what_was_found_at_one_iteration_is_one_test():
-    trace = RunTrace.of([LOSSES], [(3, {"validation_f1": 0.5}), (3, {"test_f1": 0.25})])
-    assert trace.iterations.tolist() == [3]
-    assert {name: one.tolist() for name, one in trace.metrics.items()} == {
-        "validation_f1": [0.5],
-        "test_f1": [0.25],
-    }
-
-
-def test_a_run_that_ends_before_its_first_iteration_has_an_empty_trace():
-    trace = RunTrace.from_bytes(RunTrace.of([], []).to_bytes())
-    assert (len(trace.losses), len(trace.iterations), dict(trace.metrics)) == (0, 0, {})
+def test_a_trace_is_put_together_from_pieces():
+    whole, pieces = RunTrace.of([LOSSES], TESTS), RunTrace.of([LOSSES[:2], LOSSES[2:]], TESTS)
+    assert whole.to_bytes() == pieces.to_bytes()
+    one_test = RunTrace.of([LOSSES], [(3, {"validation_f1": 0.5}), (3, {"test_f1": 0.25})])
+    assert one_test.iterations.tolist() == [3]
+    found = {name: values.tolist() for name, values in one_test.metrics.items()}
+    assert found == {"validation_f1": [0.5], "test_f1": [0.25]}
+    empty = RunTrace.from_bytes(RunTrace.of([], []).to_bytes())
+    assert (len(empty.losses), len(empty.iterations), empty.metrics) == (0, 0, {})
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"loss,0.5\n", "cut", "other"])

@@ -1,7 +1,7 @@
 """MLflow's model evaluator ``ecg``: metrics with intervals and plots, of anybody's predictions.
 
 ``mlflow.models.evaluate(..., evaluators="ecg")`` finds it by the entry point
-``mlflow.model_evaluator``.
+``mlflow.model_evaluator``. MLflow imports this module early: statistics come with an evaluation.
 """
 
 from __future__ import annotations
@@ -9,32 +9,29 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.models.evaluation.base import EvaluationArtifact, EvaluationResult, ModelEvaluator
 
-from ecg_mlflow.integrations.evaluator_report import figures_of, metrics_with_intervals, tables_of
 from ecg_mlflow.integrations.evaluator_table import (
     EvaluatorConfig,
     predicted_table,
     read_predictions,
 )
-from ecg_mlflow.stats.predictions import Predictions
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-    from matplotlib.figure import Figure
-
+from ecg_mlflow.stats.predictions import Predictions, prediction_columns
 
 _logger = logging.getLogger(__name__)
 
 #: Folder of the run's artifacts.
 FOLDER = "ecg"
+#: Resamples of the curves' bands: each is many numbers, and their width needs no more.
+BAND_RESAMPLES = 500
 
 
 class EcgEvaluator(ModelEvaluator):
@@ -46,22 +43,17 @@ class EcgEvaluator(ModelEvaluator):
     """
 
     @classmethod
-    def can_evaluate(
-        cls, *, model_type: str | None, evaluator_config: Mapping[str, Any] | None, **_: Any
-    ) -> bool:
+    def can_evaluate(cls, *, model_type: str | None, **_: Any) -> bool:
         """Say whether it is for models of this type: for classifiers."""
         return model_type == "classifier"
 
     def evaluate(
         self,
         *,
-        model_type: str,
         dataset: Any,
         run_id: str,
         evaluator_config: Mapping[str, Any] | None,
         model: Any = None,
-        extra_metrics: Sequence[Any] | None = None,
-        custom_artifacts: Sequence[Any] | None = None,
         predictions: str | None = None,
         model_id: str | None = None,
         **_: Any,
@@ -70,10 +62,8 @@ class EcgEvaluator(ModelEvaluator):
 
         Parameters
         ----------
-        model_type, dataset, run_id, evaluator_config, model, predictions, model_id
+        dataset, run_id, evaluator_config, model, predictions, model_id
             From MLflow: what to evaluate, and the run that gets the results.
-        extra_metrics, custom_artifacts
-            Left to MLflow's own evaluators.
 
         Raises
         ------
@@ -81,7 +71,7 @@ class EcgEvaluator(ModelEvaluator):
             If the table, or the model's output, can't be evaluated; nothing was logged then.
         """
         given = dict(evaluator_config or {})
-        if not any(field.name in given for field in fields(EvaluatorConfig)):
+        if not given.keys() & vars(EvaluatorConfig()).keys():
             _logger.warning(
                 "the ecg evaluator was told nothing, and does nothing: say which class is "
                 "positive, as in evaluator_config={'positive': 'A'}"
@@ -90,14 +80,14 @@ class EcgEvaluator(ModelEvaluator):
         config = EvaluatorConfig.read(given)
         found = _read_or_predict(dataset, model, predictions, config)
         metrics = metrics_with_intervals(found, config)
-        tables, figures = tables_of(found, metrics), figures_of(found, metrics, config)
+        files = _files(found, metrics, config)
         prefix = config.metric_prefix
         named = {f"{prefix}{name}": value for name, value in metrics.items()}
         client = MlflowClient()
         if model_id is None:  # otherwise MLflow logs what is returned here, linked to the model
             now = time.time_ns() // 1_000_000
             client.log_batch(run_id, [Metric(name, value, now, 0) for name, value in named.items()])
-        artifacts = _log(client, run_id, tables, figures, prefix)
+        artifacts = _log(client, run_id, {f"{prefix}{name}": files[name] for name in files})
         return EvaluationResult(named, artifacts, run_id)  # type: ignore[no-untyped-call]
 
 
@@ -105,13 +95,11 @@ def _read_or_predict(
     dataset: Any, model: Any, column: str | None, config: EvaluatorConfig
 ) -> Predictions:
     """Read the table that is to be evaluated, or let the model predict it."""
-    import pandas as pd
-
-    data = dataset.features_data
+    data, labels = dataset.features_data, dataset.labels_data
     if model is None:
         table = data.reset_index(drop=True) if isinstance(data, pd.DataFrame) else pd.DataFrame()
-        table = table if len(table.columns) else pd.DataFrame(index=range(len(dataset.labels_data)))
-        return read_predictions(table, dataset.labels_data, dataset.predictions_data, config)
+        table = table if len(table.columns) else pd.DataFrame(index=range(len(labels)))
+        return read_predictions(table, labels, dataset.predictions_data, config)
     table = predicted_table(model.predict(data.copy()), config)
     if isinstance(data, pd.DataFrame):
         # The input rather than the output names the records and patients.
@@ -119,28 +107,100 @@ def _read_or_predict(
             table[name] = data[name].to_numpy()
     if column is None and "prediction" in table.columns:
         column = "prediction"
-    predicted = None if column is None else table[column].to_numpy()
-    return read_predictions(table, dataset.labels_data, predicted, config)
+    return read_predictions(table, labels, None if column is None else table[column], config)
+
+
+def metrics_with_intervals(predictions: Predictions, config: EvaluatorConfig) -> dict[str, float]:
+    """Return all metrics, each with the bounds of its bootstrap interval over records.
+
+    Returns
+    -------
+    dict
+        ``f1``, ``f1_low``, ``f1_high`` and so on; ``calibration_error``; ``records`` and
+        ``positive_records``, and ``threshold`` where there is one. What these records don't define
+        is left out.
+    """
+    from ecg_mlflow.stats.calibration import reliability
+    from ecg_mlflow.stats.intervals import metric_intervals
+
+    found: dict[str, float] = {}
+    intervals = metric_intervals(
+        predictions,
+        predictions.metrics,
+        level=config.level,
+        n_resamples=config.resamples,
+        seed=config.seed,
+    )
+    for name, one in intervals.items():
+        value = predictions.metrics[name]
+        found |= {name: value, f"{name}_low": one.low, f"{name}_high": one.high}
+    found["calibration_error"] = reliability(predictions).error
+    found["records"] = float(len(predictions))
+    found["positive_records"] = float(predictions.is_positive.sum())
+    if predictions.threshold is not None:
+        found["threshold"] = predictions.threshold
+    return {name: value for name, value in found.items() if np.isfinite(value)}
+
+
+def _files(
+    predictions: Predictions, metrics: Mapping[str, float], config: EvaluatorConfig
+) -> dict[str, bytes]:
+    """Return tables of predictions and metrics, and figures, by the names of their files.
+
+    Curves need records that are positive, and others.
+    """
+    from ecg_mlflow.reports.figures import png, ranking_plot, reliability_plot
+    from ecg_mlflow.reports.figures.training_plots import confusion_plot
+    from ecg_mlflow.stats.bootstrap import resample_weights
+    from ecg_mlflow.stats.calibration import reliability
+    from ecg_mlflow.stats.curves import Curve, precision_recall_curve, roc_curve
+    from ecg_mlflow.tracking.run_log import csv_text
+
+    names = [name for name in metrics if not name.endswith(("_low", "_high"))]
+    table = {"metric": names, "value": [metrics[name] for name in names]} | {
+        end: [metrics.get(f"{name}_{end}") for name in names] for end in ("low", "high")
+    }
+    positive, level = predictions.positive, config.level
+    drawn = {f"probability of {positive}": reliability(predictions, level=level)}
+    figures = {
+        "confusion_matrix": confusion_plot(predictions),
+        "calibration": reliability_plot(drawn, level=level, title="calibration"),
+    }
+    share = float(predictions.is_positive.mean())
+    if 0 < share < 1:
+        n_resamples = min(config.resamples, BAND_RESAMPLES)
+        weights = resample_weights(len(predictions), n_resamples, config.seed, predictions.groups)
+
+        def named(curve: Curve, area: str) -> list[tuple[str, Curve, str]]:
+            bounds = [metrics.get(f"{area}{end}", np.nan) for end in ("", "_low", "_high")]
+            return [("", curve, "{:.3f} [{:.3f}, {:.3f}]".format(*bounds))]
+
+        figures["curves"] = ranking_plot(
+            named(roc_curve([predictions], weights, level=level), "roc_auc"),
+            named(precision_recall_curve([predictions], weights, level=level), "average_precision"),
+            share,
+            title=f"{positive} against the rest",
+            level=level,
+        )
+    tables = {
+        "predictions": prediction_columns(predictions.records, predictions),
+        "metrics": table,
+    }
+    return {
+        **{f"{name}.csv": csv_text(columns).encode() for name, columns in tables.items()},
+        **{f"{name}.png": png(figure) for name, figure in figures.items()},
+    }
 
 
 def _log(
-    client: MlflowClient,
-    run_id: str,
-    tables: Mapping[str, Mapping[str, Sequence[object] | npt.NDArray[Any]]],
-    figures: Mapping[str, Figure],
-    prefix: str,
+    client: MlflowClient, run_id: str, files: Mapping[str, bytes]
 ) -> dict[str, EvaluationArtifact]:
-    """Write tables and figures into the run, and return them as MLflow's artifacts by name."""
+    """Write files into the run, and return them as MLflow's artifacts by name."""
     from mlflow.models.evaluation.artifacts import CsvEvaluationArtifact, ImageEvaluationArtifact
-
-    from ecg_mlflow.reports.figures import png
-    from ecg_mlflow.tracking.run_log import csv_text
 
     uri = client.get_run(run_id).info.artifact_uri
     found: dict[str, EvaluationArtifact] = {}
     with tempfile.TemporaryDirectory(prefix="ecg-mlflow-") as folder:
-        files = {f"{prefix}{name}.csv": csv_text(one).encode() for name, one in tables.items()}
-        files |= {f"{prefix}{name}.png": png(one) for name, one in figures.items()}
         for name, data in files.items():
             file = Path(folder, name)
             file.write_bytes(data)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.stats.predictions import PROBABILITY, Predictions, columns_by_class
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: How far the probabilities of a record may be from adding up to 1: tables are rounded.
 TOLERANCE = 5e-3
@@ -75,12 +73,10 @@ class EvaluatorConfig:
                 f"{', '.join(known)}"
             )
         found = cls(**config)
-        if found.threshold is not None and not 0 <= found.threshold <= 1:
-            raise PredictionsError(f"threshold={found.threshold} is no probability")
-        if not 0 < found.level < 1 or found.resamples < 1:
+        if not (0 <= (found.threshold or 0) <= 1 and 0 < found.level < 1 <= found.resamples):
             raise PredictionsError(
-                f"level={found.level}, resamples={found.resamples}: a confidence lies between 0 "
-                "and 1, and there is at least one resample"
+                f"threshold={found.threshold}, level={found.level}, resamples={found.resamples}: "
+                "threshold and level lie between 0 and 1, and there is at least one resample"
             )
         return found
 
@@ -110,29 +106,41 @@ def read_predictions(
     PredictionsError
         If something is missing or not allowed.
     """
-    records = _record_names(table, config.record)
-    labels = _spelled_labels(targets, records, "label")
     by_class = _probabilities_by_class(table, config)
+    name = config.record or "record"
+    names = table[name] if name in table else [f"row {i}" for i in range(len(table))]
+    records: Any = pd.Series(list(names), dtype=object).map(_spelled)
+    if records.duplicated().any():
+        raise PredictionsError(
+            f"records {_listed(records[records.duplicated()].unique())} are there more than once; "
+            "a table has one row per record: average the probabilities of its windows first"
+        )
+    labels = _labels(targets, records, "label")
     given = None if predicted is None else np.asarray(predicted)
     if not by_class and given is not None and given.dtype.kind == "f":
         by_class, given = {"": given}, None
     by_class, positive = _with_both_classes(by_class, labels, config)
-    classes = tuple(by_class)
-    if unknown := sorted(set(labels) - set(classes)):
-        raise PredictionsError(
-            f"labels {unknown} are none of the classes {list(classes)}, of which there are "
-            "probabilities; add their columns, or leave these records out"
-        )
     probabilities = np.stack(list(by_class.values()), axis=1)
-    _check_probabilities(probabilities, classes, records)
+    for is_bad, what in (
+        (~np.isfinite(probabilities), "NaN or infinite"),
+        (probabilities < 0, "below 0 (are these logits?)"),
+        (probabilities > 1, "above 1 (are these logits, or percent?)"),
+        (abs(probabilities.sum(axis=1, keepdims=True) - 1) > TOLERANCE, "that don't add up to 1"),
+    ):
+        if (bad := is_bad.any(axis=1)).any():
+            raise PredictionsError(
+                f"probabilities of {', '.join(by_class)} {what}, in {bad.sum()} of {len(records)} "
+                f"records: {_listed(records[bad])}"
+            )
+    classes = tuple(by_class)
     columns: dict[str, Any] = {"record": records, "label": labels}
     columns |= columns_by_class(probabilities, classes)
-    if (patients := _optional_column(table, config.patient, "patient")) is not None:
-        columns["patient"] = ["" if _is_missing(one) else _spelled(one) for one in patients]
+    if (patient := config.patient or "patient") in table:
+        columns["patient"] = table[patient].map(_spelled, na_action="ignore").fillna("")
     found = Predictions.from_columns(columns, positive, classes, config.threshold)
     if given is None or config.threshold is not None:
         return found
-    return _at_threshold_of(_spelled_labels(given, records, "prediction"), found)
+    return _at_threshold_of(_labels(given, records, "prediction"), found)
 
 
 def predicted_table(output: Any, config: EvaluatorConfig) -> pd.DataFrame:
@@ -151,15 +159,12 @@ def predicted_table(output: Any, config: EvaluatorConfig) -> pd.DataFrame:
     PredictionsError
         If an array has other columns than there are classes.
     """
-    import pandas as pd
-
     if isinstance(output, pd.DataFrame):
         return output.reset_index(drop=True)
     array = np.asarray(output)
     classes = [_spelled(one) for one in config.classes or ()]
-    if array.ndim == 1 and not classes and array.dtype.kind == "f":
-        classes = [_spelled(config.positive)]
-        array = array[:, None]
+    if array.ndim == 1 and not classes:
+        classes, array = [_spelled(config.positive)], array[:, None]
     if array.ndim != 2 or array.shape[1] != len(classes) or array.dtype.kind != "f":
         raise PredictionsError(
             f"the model answers with an array {array.shape} of {array.dtype}, and not with columns "
@@ -170,69 +175,40 @@ def predicted_table(output: Any, config: EvaluatorConfig) -> pd.DataFrame:
     return pd.DataFrame(columns_by_class(array, classes))
 
 
-# --- Columns --------------------------------------------------------------------------------------
-
-
-def _probabilities_by_class(
-    table: pd.DataFrame, config: EvaluatorConfig
-) -> dict[str, npt.NDArray[np.float64]]:
+def _probabilities_by_class(table: pd.DataFrame, config: EvaluatorConfig) -> dict[str, Any]:
     """Return ``(n_records,)`` by class; without a name it is the positive class's."""
-    named = config.probabilities
-    if named is None:
-        prefix = PROBABILITY.format("")
+    named, prefix = config.probabilities, PROBABILITY.format("")
+    if isinstance(named, str):
+        columns = {"": named}
+    elif named is not None:
+        columns = {_spelled(name): column for name, column in named.items()}
+    else:
         found = [str(name) for name in table.columns if str(name).startswith(prefix)]
         columns = {name.removeprefix(prefix): name for name in found}
-    else:
-        columns = {"": named} if isinstance(named, str) else {_spelled(k): named[k] for k in named}
-    if missing := [column for column in columns.values() if column not in table.columns]:
-        raise PredictionsError(
-            f"there is no column {', '.join(map(repr, missing))}; there are {list(table.columns)}"
-        )
+    for column in (*columns.values(), config.record, config.patient):
+        if column is not None and column not in table.columns:
+            raise PredictionsError(f"there is no column {column!r}; there are {[*table.columns]}")
     try:
-        numbers = {}
-        for name, column in columns.items():
-            numbers[name] = np.asarray(table[column].to_numpy(dtype=np.float64, na_value=np.nan))
+        return {
+            name: table[column].to_numpy(dtype=np.float64, na_value=np.nan)
+            for name, column in columns.items()
+        }
     except (TypeError, ValueError) as error:
-        raise PredictionsError(f"the column {column!r} has no probabilities: {error}") from error
-    return numbers
-
-
-def _record_names(table: pd.DataFrame, column: str | None) -> tuple[str, ...]:
-    """Return the names of the records; their rows where they have none."""
-    found = _optional_column(table, column, "record")
-    if found is None:
-        return tuple(f"row {i}" for i in range(len(table)))
-    records = tuple(_spelled(one) for one in found)
-    if len(set(records)) < len(records):
-        twice = sorted({one for one in records if records.count(one) > 1})[:NAMED]
         raise PredictionsError(
-            f"records {', '.join(twice)} are there more than once; a table has one row per record: "
-            "average the probabilities of its windows first"
-        )
-    return records
+            f"one of the columns {[*columns.values()]} has no probabilities: {error}"
+        ) from error
 
 
-def _optional_column(table: pd.DataFrame, column: str | None, default: str) -> list[Any] | None:
-    """Return the column that was asked for, or the usual one where there is one."""
-    if column is not None and column not in table.columns:
-        raise PredictionsError(f"there is no column {column!r}; there are {list(table.columns)}")
-    name = column or default
-    return table[name].tolist() if name in table.columns else None
-
-
-def _spelled_labels(values: npt.ArrayLike, records: Sequence[str], what: str) -> list[str]:
+def _labels(values: npt.ArrayLike, records: Any, what: str) -> list[str]:
     """Return labels as text, one for each record."""
-    given = np.asarray(values, dtype=object)
-    if given.shape != (len(records),):
-        raise PredictionsError(f"{len(records)} records need as many {what}s, not {given.shape}")
-    if bad := [record for record, one in zip(records, given, strict=True) if _is_missing(one)]:
-        raise PredictionsError(f"{len(bad)} of {len(given)} records have no {what}: {_listed(bad)}")
+    given = pd.Series(np.asarray(values, dtype=object))
+    if len(given) != len(records):
+        raise PredictionsError(f"{len(records)} records need as many {what}s, not {len(given)}")
+    if (bad := given.isna()).any():
+        raise PredictionsError(
+            f"{bad.sum()} of {len(given)} records have no {what}: {_listed(records[bad])}"
+        )
     return [_spelled(one) for one in given]
-
-
-def _is_missing(value: Any) -> bool:
-    # NaN differs from itself, whatever its type.
-    return value is None or value != value
 
 
 def _spelled(value: Any) -> str:
@@ -242,18 +218,16 @@ def _spelled(value: Any) -> str:
     return str(value)
 
 
-def _listed(records: Sequence[str]) -> str:
+def _listed(records: Iterable[str]) -> str:
     """Name the first of some records, and count the others."""
-    more = f" and {len(records) - NAMED} more" if len(records) > NAMED else ""
-    return ", ".join(records[:NAMED]) + more
-
-
-# --- Classes, probabilities and the threshold -----------------------------------------------------
+    names = list(records)
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def _with_both_classes(
-    by_class: Mapping[str, npt.NDArray[np.float64]], labels: Sequence[str], config: EvaluatorConfig
-) -> tuple[dict[str, npt.NDArray[np.float64]], str]:
+    by_class: Mapping[str, Any], labels: Sequence[str], config: EvaluatorConfig
+) -> tuple[dict[str, Any], str]:
     """Name the positive class, and add the other one where only its probability is given."""
     if not by_class:
         raise PredictionsError(
@@ -262,56 +236,31 @@ def _with_both_classes(
             "predictions that are probabilities"
         )
     named = [name for name in by_class if name]
-    positive = _positive_class(named, labels, config)
-    found = dict(by_class)
+    words = {*named, *labels}
+    if config.positive is not None:
+        positive = _spelled(config.positive)
+    elif len(named) == 1:
+        (positive,) = named
+    elif usual := [word for pair, word in POSITIVE if words <= pair]:
+        (positive,) = usual
+    else:
+        raise PredictionsError(
+            f"which class is positive? Say so, as in evaluator_config={{'positive': "
+            f"{min(words)!r}}}; there are {sorted(words)}"
+        )
+    found = {name or positive: scores for name, scores in by_class.items()}
     if len(found) == 1:
         ((name, scores),) = found.items()
-        name = name or positive
-        others = sorted(set(labels) - {name})
+        others = sorted({*labels} - {name}) or [f"not {name}"]
         if len(others) > 1:
             raise PredictionsError(
                 f"there is one column of probabilities, and labels {others} beside {name!r}: give "
                 "a column for each class, or make one label of them"
             )
-        found = {name: scores, others[0] if others else f"not {name}": 1 - scores}
+        found[others[0]] = 1 - scores
     if positive not in found:
         raise PredictionsError(f"positive={positive!r} is none of the classes {list(found)}")
     return found, positive
-
-
-def _positive_class(named: Sequence[str], labels: Sequence[str], config: EvaluatorConfig) -> str:
-    if config.positive is not None:
-        return _spelled(config.positive)
-    if len(named) == 1:
-        return named[0]
-    words = {*named, *labels}
-    for pair, positive in POSITIVE:
-        if words <= pair:
-            return positive
-    raise PredictionsError(
-        f"which class is positive? Say so, as in evaluator_config={{'positive': "
-        f"{sorted(words)[0]!r}}}; there are {sorted(words)}"
-    )
-
-
-def _check_probabilities(
-    probabilities: npt.NDArray[np.float64], classes: Sequence[str], records: Sequence[str]
-) -> None:
-    problems = (
-        (~np.isfinite(probabilities).all(axis=1), "probabilities that are NaN or infinite"),
-        ((probabilities < 0).any(axis=1), "probabilities below 0 (are these logits?)"),
-        ((probabilities > 1).any(axis=1), "probabilities above 1 (are these logits, or percent?)"),
-        (
-            abs(probabilities.sum(axis=1) - 1) > TOLERANCE,
-            f"probabilities of {', '.join(classes)} that don't add up to 1",
-        ),
-    )
-    for is_bad, what in problems:
-        if is_bad.any():
-            bad = [records[i] for i in np.flatnonzero(is_bad).tolist()]
-            raise PredictionsError(
-                f"{what}, in {len(bad)} of {len(records)} records: {_listed(bad)}"
-            )
 
 
 def _at_threshold_of(labels: Sequence[str], found: Predictions) -> Predictions:
@@ -321,14 +270,14 @@ def _at_threshold_of(labels: Sequence[str], found: Predictions) -> Predictions:
     if np.array_equal(found.predicted, predicted):
         return found
     is_positive = predicted == found.place
-    lowest = found.scores[is_positive].min() if is_positive.any() else np.nextafter(1, 2)
+    lowest = found.scores[is_positive].min(initial=np.nextafter(1, 2))
     at_threshold = replace(found, threshold=float(lowest))
     differ = np.flatnonzero(at_threshold.predicted != predicted)
     if len(differ):
         raise PredictionsError(
             f"the predictions of {len(differ)} of {len(labels)} records follow neither from the "
             f"highest probability nor from a threshold of {found.positive}'s: "
-            f"{_listed([found.records[i] for i in differ])}. Leave the column of predictions out, "
-            "or say evaluator_config={'threshold': ...}"
+            f"{_listed(found.records[i] for i in differ)}. Leave the column of predictions out, or "
+            "say evaluator_config={'threshold': ...}"
         )
     return at_threshold

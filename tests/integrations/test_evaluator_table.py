@@ -97,8 +97,7 @@ def test_predictions_that_are_probabilities():
 
 
 def test_one_class_alone():
-    found = read(pd.DataFrame({"p_A": [0.9, 0.4]}), ["A", "A"])
-    assert found.classes == ("A", "not A")
+    assert read(pd.DataFrame({"p_A": [0.9, 0.4]}), ["A", "A"]).classes == ("A", "not A")
 
 
 # --- Labels that were predicted -------------------------------------------------------------------
@@ -143,56 +142,36 @@ def changed(column, row, value):
 @pytest.mark.parametrize(
     ("table", "labels", "config", "message"),
     [
-        (TABLE, ["A", "N", "~", "N"], {"positive": "A"}, r"labels \['~'\] are none of the classes"),
-        (
-            TABLE,
-            ["A", None, "O", np.nan],
-            {"positive": "A"},
-            "2 of 4 .* no label: R2, R4",
-        ),
-        (TABLE, ["A", "N"], {"positive": "A"}, "4 records need as many labels"),
-        (TABLE, LABELS, {"level": 0.9}, "which class is positive.*'positive': 'A'"),
+        (TABLE, ["A", "N", "~", "N"], {}, r"labels \['~'\] are none of the classes"),
+        (TABLE, ["A", None, "O", np.nan], {}, "2 of 4 .* no label: R2, R4"),
+        (TABLE, ["A", "N"], {}, "4 records need as many labels"),
+        (TABLE, LABELS, {"positive": None}, "which class is positive.*'positive': 'A'"),
         (TABLE, LABELS, {"positive": "AF"}, "positive='AF' is none of the classes"),
-        (TABLE, LABELS, {"positive": "A", "record": "id"}, "no column 'id'"),
-        (TABLE, LABELS, {"positive": "A", "patient": "id"}, "no column 'id'; there are .*'p_A'"),
+        (TABLE, LABELS, {"record": "id"}, "no column 'id'"),
+        (TABLE, LABELS, {"patient": "id"}, "no column 'id'; there are .*'p_A'"),
         (TABLE, LABELS, {"probabilities": {"A": "a", "N": "p_N"}}, "no column 'a'"),
-        (
-            changed("p_N", 2, np.nan),
-            LABELS,
-            {"positive": "A"},
-            "infinite, in 1 of 4 records: R3",
-        ),
-        (
-            changed("p_N", 2, None),
-            LABELS,
-            {"positive": "A"},
-            "infinite, in 1 of 4 records: R3",
-        ),
-        (changed("p_N", 2, "high"), LABELS, {"positive": "A"}, "'p_N' has no probabilities"),
-        (changed("p_N", 0, -2.0), LABELS, {"positive": "A"}, "are these logits"),
-        (changed("p_N", 0, 20), LABELS, {"positive": "A"}, "above 1 .are these logits, or percent"),
-        (
-            changed("p_N", 0, 0.3),
-            LABELS,
-            {"positive": "A"},
-            "add up to 1, in 1 of 4 records: R1",
-        ),
-        (changed("record", 1, "R1"), LABELS, {"positive": "A"}, "R1 are there more than once"),
-        (TABLE[["record"]], LABELS, {"positive": "A"}, "there are no probabilities"),
+        (changed("p_N", 2, np.nan), LABELS, {}, "infinite, in 1 of 4 records: R3"),
+        (changed("p_N", 2, None), LABELS, {}, "infinite, in 1 of 4 records: R3"),
+        (changed("p_N", 2, "high"), LABELS, {}, "'p_N'.* has no probabilities"),
+        (changed("p_N", 0, -2.0), LABELS, {}, "are these logits"),
+        (changed("p_N", 0, 20), LABELS, {}, "above 1 .are these logits, or percent"),
+        (changed("p_N", 0, 0.3), LABELS, {}, "add up to 1, in 1 of 4 records: R1"),
+        (changed("record", 1, "R1"), LABELS, {}, "R1 are there more than once"),
+        (TABLE[["record"]], LABELS, {}, "there are no probabilities"),
         (TABLE[["p_A"]], LABELS, {}, r"one column .* labels \['N', 'O'\] beside 'A'"),
         (TABLE[["p_A"]], BINARY, {"positive": "X"}, "positive='X' is none of the classes"),
     ],
 )
 def test_tables_that_cannot_be_evaluated(table, labels, config, message):
     with pytest.raises(PredictionsError, match=message):
-        read(table, labels, **config)
+        read(table, labels, **{"positive": "A"} | config)
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         ({"postive": "A"}, "'postive'; the ecg evaluator knows positive, "),
-        ({"threshold": 40}, "threshold=40 is no probability"),
+        ({"threshold": 40}, "threshold=40, level=0.95, .* lie between 0 and 1"),
         ({"level": 95}, "level=95"),
         ({"resamples": 0}, "resamples=0"),
     ],

@@ -7,6 +7,7 @@ MLflow imports this module in each of its processes: the records are imported wh
 # constructor is a class, and drops a function with one that is text, with a warning at most.
 
 import json
+import logging
 import sys
 from collections.abc import Mapping
 from functools import cached_property
@@ -19,67 +20,27 @@ from mlflow.data.dataset_source import DatasetSource
 from ecg_mlflow.errors import CorpusError, DatasetError
 from ecg_mlflow.tracking.recordings_source import DIGEST_LIMIT, SOURCE_TYPE, RecordingsSource
 
+_logger = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from ecg_mlflow.records import Corpus
     from ecg_mlflow.tracking.dataset_inputs import DatasetInfo
 
 
-class WfdbSource(DatasetSource):
+class WfdbSource(RecordingsSource, DatasetSource):
     """Where recordings come from; the inputs of a study's runs have it too.
 
-    ``mlflow.data.get_source(run.inputs.dataset_inputs[0])`` returns one.
-
-    Parameters
-    ----------
-    data, labels
-        As for ``ecg-mlflow run``: a folder, a glob, ``cinc2017``, ``demo`` or ``demo:200``, and a
-        file of labels if it isn't beside them.
-    digest
-        SHA-256 of the whole corpus; '' where it isn't known, and `load` can't compare it.
-    rows
-        Positions in the corpus of the records of a part of it, such as the test records of a
-        study's run; None for all of them.
-
-    Attributes
-    ----------
-    form
-        All of that, as MLflow keeps it.
+    ``mlflow.data.get_source(run.inputs.dataset_inputs[0])`` returns one. Its parameters and
+    attributes are those of `ecg_mlflow.tracking.recordings_source.RecordingsSource`: ``data`` and
+    ``labels`` as for ``ecg-mlflow run``; ``digest``, the SHA-256 of the whole corpus; ``rows``,
+    positions in the corpus of the records of a part of it, such as the test records of a study's
+    run, None for all of them; ``n_unkept``, their number where MLflow could not keep them all.
 
     Examples
     --------
     >>> WfdbSource("demo:200:0").to_dict()
     {'data': 'demo:200:0'}
     """
-
-    def __init__(
-        self,
-        data: str,
-        labels: str | None = None,
-        digest: str = "",
-        rows: tuple[int, ...] | None = None,
-    ) -> None:
-        self._keep(RecordingsSource(data, labels, digest, rows))
-
-    def _keep(self, form: RecordingsSource) -> None:
-        self.form = form
-        self.data, self.labels, self.digest = form.data, form.labels, form.digest
-
-    @property
-    def rows(self) -> tuple[int, ...] | None:
-        """Positions in the corpus of the records that a run took; None for all of them.
-
-        Raises
-        ------
-        DatasetError
-            If they were so many, and so scattered, that MLflow could not keep them.
-        """
-        if self.form.n_unkept:
-            raise DatasetError(
-                f"this is a part of {self.form.n_unkept} records, whose rows did not fit into "
-                "MLflow's store; `load` opens the whole corpus, and the artifact "
-                "design/plan.json of the study's parent run lists the split by name"
-            )
-        return self.form.rows
 
     def load(self, data: str | None = None, labels: str | None = None) -> "Corpus":
         """Open the recordings again, all of them, and check that they are the same.
@@ -101,6 +62,13 @@ class WfdbSource(DatasetSource):
         """
         from ecg_mlflow.records import load_corpus, packed_path
 
+        if self.n_unkept:
+            _logger.warning(
+                "this is a part of %d records, whose rows did not fit into MLflow's store; here is "
+                "the whole corpus, and the artifact design/plan.json of the study's parent run "
+                "lists the split by name",
+                self.n_unkept,
+            )
         labels = self.labels if data is None and labels is None else labels
         corpus = load_corpus(data or self.data, labels)
         if self.digest and corpus.digest != self.digest:
@@ -118,14 +86,6 @@ class WfdbSource(DatasetSource):
             )
         return corpus
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        return self.form.to_dict()
-
-    def to_json(self) -> str:
-        """Return it as JSON within MLflow's limits."""
-        return self.form.to_json()
-
     @classmethod
     def from_dict(cls, source_dict: Mapping[Any, Any]) -> "WfdbSource":
         """Read what `to_dict` has returned, or what earlier versions have logged.
@@ -139,9 +99,7 @@ class WfdbSource(DatasetSource):
             from ecg_mlflow.records.catalogue import asked_for
 
             return cls(asked_for(str(source_dict["uri"])))
-        source = cls("")
-        source._keep(RecordingsSource.from_dict(source_dict))
-        return source
+        return super().from_dict(source_dict)
 
     @classmethod
     def of_corpus(cls, corpus: "Corpus") -> "WfdbSource":
@@ -166,8 +124,7 @@ class WfdbSource(DatasetSource):
         return cls.of_corpus(raw_source)
 
     def __repr__(self) -> str:
-        rows = self.form.rows
-        n_rows = self.form.n_unkept or (None if rows is None else len(rows))
+        n_rows = self.n_unkept or (None if self.rows is None else len(self.rows))
         part = "" if n_rows is None else f", {n_rows} records of it"
         return f"<WfdbSource {self.data}{part}, {self.digest[:12]}>"
 
@@ -243,7 +200,7 @@ class WfdbDataset(Dataset):
         return DatasetInfo(
             self.name,
             self.digest,
-            self.source.form,
+            self.source,
             len(corpus),
             dict(sorted(counts.items())),
             tuple(sorted(set(map(float, corpus.fs)))),

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, Self
 
 #: MLflow's name for this kind of source.
 SOURCE_TYPE = "wfdb"
@@ -63,7 +63,7 @@ class RecordingsSource:
         return text
 
     @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> RecordingsSource:
+    def from_dict(cls, source_dict: Mapping[Any, Any]) -> Self:
         """Read what `to_dict` or `to_json` has written.
 
         Raises
@@ -71,13 +71,13 @@ class RecordingsSource:
         KeyError, TypeError, ValueError
             It is not of that form.
         """
-        rows = found.get("rows")
+        rows = source_dict.get("rows")
         return cls(
-            str(found["data"]),
-            found.get("labels"),
-            str(found.get("digest", "")),
+            str(source_dict["data"]),
+            source_dict.get("labels"),
+            str(source_dict.get("digest", "")),
             None if rows is None else read_rows(rows),
-            int(found.get("n_unkept", 0)),
+            int(source_dict.get("n_unkept", 0)),
         )
 
 

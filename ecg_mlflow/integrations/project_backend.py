@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
+import re
+import signal
+import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,36 +20,29 @@ from mlflow import MlflowClient
 from mlflow.entities import RunStatus
 from mlflow.exceptions import ExecutionException, MlflowException
 from mlflow.projects import utils
-from mlflow.projects.backend.abstract_backend import AbstractBackend
-from mlflow.projects.submitted_run import LocalSubmittedRun, SubmittedRun
+from mlflow.projects.backend.local import LocalBackend
+from mlflow.projects.submitted_run import SubmittedRun
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_BACKEND, MLFLOW_PROJECT_ENV
 
+from ecg_mlflow.cli.parameters import CliCommand, CliOption
 from ecg_mlflow.cli.run import MACHINES
 from ecg_mlflow.errors import BackendError
-from ecg_mlflow.integrations.project_process import (
-    LOCAL,
-    ProjectProcess,
-    runs_a_study,
-    shell_command,
-)
+from ecg_mlflow.study.signals import sigterm_as_interrupt
+from ecg_mlflow.tracking.client import environment
 
 NAME = "ecg-mlflow"
 #: The key that is no option of ``ecg-mlflow run``: what prepares the project's environment.
 ENV_MANAGER = "env_manager"
-#: What reads the value of each key of the configuration.
-_TYPES: Mapping[str, click.ParamType[Any]] = {
-    **{str(option.name): option.type for option in MACHINES},
-    ENV_MANAGER: click.Choice([LOCAL, "virtualenv", "uv", "conda"]),
-}
+_MANAGERS = click.Choice(["local", "virtualenv", "uv", "conda"])
+#: Reads the configuration as the options of a command.
+_CONFIG = CliCommand(
+    "backend", params=[*MACHINES, CliOption("--env-manager", "", _MANAGERS)], add_help_option=False
+)
 #: Keys that MLflow adds to the configuration.
 _OF_MLFLOW = {
-    utils.PROJECT_BUILD_IMAGE,
-    utils.PROJECT_DOCKER_ARGS,
-    utils.PROJECT_DOCKER_AUTH,
-    utils.PROJECT_ENV_MANAGER,
-    utils.PROJECT_STORAGE_DIR,
-    utils.PROJECT_SYNCHRONOUS,
-    utils.MLFLOW_LOCAL_BACKEND_RUN_ID_CONFIG,
+    value
+    for name, value in vars(utils).items()
+    if name.startswith("PROJECT_") or name == "MLFLOW_LOCAL_BACKEND_RUN_ID_CONFIG"
 }
 #: What the exit status of ``ecg-mlflow run`` says.
 _MEANINGS = {
@@ -57,13 +51,14 @@ _MEANINGS = {
     3: "some runs failed",
     130: "it was stopped",
 }
+_RUNS_A_STUDY = re.compile(r"(?:\bpython3? -m ecg_mlflow|\becg-mlflow) run\b")
 
 _projects: Any = utils  # its functions have no types
 _logger = logging.getLogger(__name__)
 
 
-class EcgBackend(AbstractBackend):
-    """Runs a project's entry point on this machine, and waits for it.
+class EcgBackend(LocalBackend):
+    """Runs a project's entry point on this machine as MLflow's own backend, and waits for it.
 
     The configuration holds options of ``ecg-mlflow run`` that say where and how runs are trained,
     on this machine's processors and GPUs or on a Ray cluster, and ``env_manager``; see
@@ -95,49 +90,55 @@ class EcgBackend(AbstractBackend):
         KeyboardInterrupt
             After Ctrl-C, when the study has ended.
         """
-        own = {key: value for key, value in backend_config.items() if key not in _OF_MLFLOW}
+        of_mlflow = {key: value for key, value in backend_config.items() if key in _OF_MLFLOW}
+        own = {key: value for key, value in backend_config.items() if key not in of_mlflow}
         try:
             options = read_backend_config(own)
         except BackendError as error:
             raise ExecutionException(str(error)) from error
-        configured = options.pop(ENV_MANAGER, LOCAL)
-        env_manager = backend_config.get(utils.PROJECT_ENV_MANAGER) or configured
+        configured = options.pop(ENV_MANAGER, "local")
+        env_manager = of_mlflow.get(utils.PROJECT_ENV_MANAGER) or configured
         params = project_params(params, options)
         work_dir = _projects.fetch_and_validate_project(project_uri, version, entry_point, params)
-        project = _projects.load_project(work_dir)
-        _check_takes_options(project, entry_point, options)
-        downloads = backend_config.get(utils.PROJECT_STORAGE_DIR)
-        if downloads is not None:
-            Path(downloads).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=downloads) as storage:
-            # Before there is a run, so that a wrong parameter leaves none behind.
-            (command,) = _projects.get_entry_point_command(project, entry_point, params, storage)
-            command = shell_command(project, command, work_dir, env_manager)
-            run = _projects.get_or_create_run(
-                backend_config.get(utils.MLFLOW_LOCAL_BACKEND_RUN_ID_CONFIG),
-                *(project_uri, experiment_id, work_dir, version, entry_point, params),
+        command = _projects.load_project(work_dir).get_entry_point(entry_point).command
+        if options and not runs_a_study(command):
+            raise ExecutionException(
+                f"the entry point {entry_point!r} runs no study, and the backend's configuration "
+                f"has {', '.join(options)} for one; leave them out (its command is {command!r})"
             )
-            run_id: str = run.info.run_id
-            client, process = MlflowClient(tracking_uri), ProjectProcess()
-            try:
-                client.set_tag(run_id, MLFLOW_PROJECT_BACKEND, NAME)
-                client.set_tag(run_id, MLFLOW_PROJECT_ENV, env_manager)
-                _logger.info("=== Running command '%s' in run with ID '%s' ===", command, run_id)
-                status = process.run(command, work_dir, _environment(run_id, experiment_id))
-            except BaseException:
-                client.set_terminated(run_id, "FAILED")
-                raise
-        stopped = process.stopped_by
+        asked_for = of_mlflow.get(utils.MLFLOW_LOCAL_BACKEND_RUN_ID_CONFIG)
+        described = project_uri, experiment_id, work_dir, version, entry_point, params
+        run_id: str = _projects.get_or_create_run(asked_for, *described).info.run_id
+        client = MlflowClient(tracking_uri)
+        config = of_mlflow | {
+            utils.MLFLOW_LOCAL_BACKEND_RUN_ID_CONFIG: run_id,
+            utils.PROJECT_ENV_MANAGER: env_manager,
+            utils.PROJECT_SYNCHRONOUS: True,
+        }
+        # This process's interpreter is the first on the path.
+        local: Any = super()
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        try:
+            client.set_tag(run_id, MLFLOW_PROJECT_BACKEND, NAME)
+            client.set_tag(run_id, MLFLOW_PROJECT_ENV, env_manager)
+            with sigterm_as_interrupt():
+                with environment(PATH=path):
+                    submitted = local.run(
+                        *(work_dir, entry_point, params, None, config, tracking_uri, experiment_id)
+                    )
+                status, stopped = wait_for_command(submitted.command_proc)
+        except BaseException:
+            client.set_terminated(run_id, "FAILED")
+            raise
         _end_if_open(client, run_id, status, was_stopped=stopped is not None)
-        if status and stopped is not None and stopped.name == "SIGINT":
+        if status and stopped is signal.SIGINT:
             raise KeyboardInterrupt(f"run {run_id} was stopped by Ctrl-C")
         if status:
             word = f"by {stopped.name}" if stopped else _MEANINGS.get(status, "see above")
             raise ExecutionException(
                 f"Run (ID '{run_id}') did not end well: exit status {status}, {word}"
             )
-        submitted_run: Any = LocalSubmittedRun  # untyped too
-        ended: SubmittedRun = submitted_run(run_id, process.process)
+        ended: SubmittedRun = submitted
         return ended
 
 
@@ -163,7 +164,21 @@ def read_backend_config(config: Mapping[str, Any]) -> dict[str, str]:
     BackendError
         A key that is not known, or a value that can't be read.
     """
-    return {key: _as_text(key, value) for key, value in config.items() if value is not None}
+    options = {
+        key.replace("-", "_"): ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        for key, value in config.items()
+        if value is not None
+    }
+    words = [word for key, text in options.items() for word in (f"--{key}", text)]
+    try:
+        _CONFIG.make_context("backend", words)
+    except click.UsageError as error:
+        known = ", ".join(str(option.name) for option in _CONFIG.params)
+        raise BackendError(
+            f"the backend's configuration can't be read: {error.format_message()} Its keys are "
+            f"{known}; what a study computes is said with -P or in the grid file"
+        ) from None
+    return options
 
 
 def project_params(given: Mapping[str, Any] | None, options: Mapping[str, str]) -> dict[str, Any]:
@@ -173,40 +188,29 @@ def project_params(given: Mapping[str, Any] | None, options: Mapping[str, str]) 
     return {**given, **{name: text for name, text in options.items() if name not in names}}
 
 
-def _as_text(key: str, value: object) -> str:
-    if key not in _TYPES:
-        near = difflib.get_close_matches(key.lower().replace("-", "_"), _TYPES, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise BackendError(
-            f"the backend's configuration has {key!r}, which is none of its keys: "
-            f"{', '.join(_TYPES)}.{hint} What a study computes is said with -P or in the grid file"
-        )
-    if key == "gpus" and isinstance(value, list):
-        value = ",".join(map(str, value))
-    text = str(value).strip()
-    try:
-        if isinstance(value, bool) or not isinstance(value, str | int | float) or not text:
-            raise click.BadParameter("it takes a text or a number")
-        _TYPES[key].convert(text, None, None)
-    except click.BadParameter as error:
-        message = f"the backend's configuration has {key}={value!r}: {error.message}"
-        raise BackendError(message) from None
-    return text
+def runs_a_study(entry_point_command: str) -> bool:
+    """Say whether an entry point's command, as MLproject has it, is ``ecg_mlflow run``."""
+    return _RUNS_A_STUDY.search(entry_point_command) is not None
 
 
-def _check_takes_options(project: Any, entry_point: str, options: Mapping[str, str]) -> None:
-    command = project.get_entry_point(entry_point).command
-    if options and not runs_a_study(command):
-        raise ExecutionException(
-            f"the entry point {entry_point!r} runs no study, and the backend's configuration has "
-            f"{', '.join(options)} for one; leave them out (its command is {command!r})"
-        )
+def wait_for_command(process: subprocess.Popen[bytes]) -> tuple[int, signal.Signals | None]:
+    """Wait for a command to end; pass Ctrl-C and SIGTERM on to it, which decides how it ends.
 
+    A study takes the two SIGINT that it gets of a terminal's Ctrl-C, which reaches all processes,
+    for one request.
 
-def _environment(run_id: str, experiment_id: str) -> dict[str, str]:
-    """Return the command's environment: this process's interpreter is the first on the path."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, "PATH": path, **_projects.get_run_env_vars(run_id, experiment_id)}
+    Returns
+    -------
+    Its exit status, negative for a signal, and the first signal that was passed on.
+    """
+    stopped = None
+    while True:
+        try:
+            return process.wait(), stopped
+        except KeyboardInterrupt as stop:
+            number = signal.SIGTERM if stop.args else signal.SIGINT  # as `sigterm_as_interrupt`
+            stopped = stopped or number
+            process.send_signal(number)
 
 
 def _end_if_open(client: MlflowClient, run_id: str, status: int, *, was_stopped: bool) -> None:

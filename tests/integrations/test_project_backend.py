@@ -8,10 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from mlflow.exceptions import ExecutionException
+from mlflow.projects.backend import local
 from mlflow.projects.backend.loader import load_backend
 from studies import grid_text, reason
 from waiting import is_alive, wait_for
@@ -22,34 +24,43 @@ from ecg_mlflow.integrations.project_backend import (
     backend_builder,
     project_params,
     read_backend_config,
+    runs_a_study,
+    wait_for_command,
 )
+from ecg_mlflow.study.signals import sigterm_as_interrupt
 
 ROOT = Path(__file__).parents[2]
 
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """Copy what a project run needs of this one."""
-    folder = tmp_path_factory.mktemp("copy") / "project"
-    folder.mkdir()
-    for name in ("MLproject", "conda.yaml"):
-        shutil.copy(ROOT / name, folder)
-    for name in ("ecg_mlflow", "examples"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    return folder
+#: Notes SIGINT and SIGTERM, and ends a moment after the first of them.
+NOTING = """
+import signal, sys, time
+seen = []
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, frame: seen.append(signal.Signals(number).name))
+open("ready", "w").close()
+while not seen:
+    time.sleep(0.01)
+time.sleep(0.3)
+open("seen", "w").write(",".join(seen))
+sys.exit(130)
+"""
 
 
 @pytest.fixture
-def start(project, workplace, experiment):
-    """Start ``mlflow run`` with a configuration of the backend."""
+def start(workplace, experiment, tmp_path):
+    """Start ``mlflow run`` on a copy of the project, with a configuration of the backend."""
+    project = tmp_path / "project"
+    for name in ("ecg_mlflow", "examples"):
+        shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("MLproject", "conda.yaml"):
+        shutil.copy(ROOT / name, project)
 
-    def start(config, *more):
+    def start(config):
         (workplace.folder / "cluster.json").write_text(json.dumps(config))
         command = [sys.executable, "-m", "mlflow", "run", str(project), "--backend", "ecg-mlflow"]
-        command += ["--backend-config", "cluster.json", "--experiment-name", experiment, *more]
+        command += ["--backend-config", "cluster.json", "--experiment-name", experiment]
         return subprocess.Popen(
-            command,
+            [*command, "-P", "grid=small.py", "-P", f"data={workplace.records}", "-P", "workers=1"],
             cwd=workplace.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -80,11 +91,18 @@ def descendants(pid: int) -> set[int]:
 
 def run(workplace, config, entry_point="main", uri=ROOT, **params):
     """Ask the backend as MLflow does."""
-    of_mlflow = {"ENV_MANAGER": None, "SYNCHRONOUS": False, "STORAGE_DIR": None}
+    given = ("ENV_MANAGER", "DOCKER_ARGS", "STORAGE_DIR", "build_image", "docker_auth")
+    of_mlflow = {"SYNCHRONOUS": False, **dict.fromkeys(given)}
     uri_of_store = os.environ["MLFLOW_TRACKING_URI"]
     return EcgBackend().run(
         str(uri), entry_point, params, None, {**config, **of_mlflow}, uri_of_store, "0"
     )
+
+
+def write_project(folder, command, **more):
+    entry = {"parameters": {"grid": "string"}, "command": command}
+    project = {"name": "p", "entry_points": {"main": entry}, **more}
+    (folder / "MLproject").write_text(json.dumps(project))  # which is YAML, too
 
 
 def test_mlflow_finds_it():
@@ -93,30 +111,22 @@ def test_mlflow_finds_it():
 
 
 @pytest.mark.parametrize(
-    ("config", "params", "said"),
+    ("config", "entry_point", "params", "said"),
     [
-        ({"worker": 2}, {"grid": "a.py"}, "Did you mean 'workers'"),
-        ({"workers": "many"}, {"grid": "a.py"}, "not a valid whole number"),
-        ({}, {}, "No value given for missing parameters: 'grid'"),
+        ({"worker": 2}, "main", {"grid": "a.py"}, "Did you mean .*'--workers'"),
+        ({}, "main", {}, "No value given for missing parameters: 'grid'"),
+        ({"workers": 2}, "rollback", {"name": "af"}, "'rollback' runs no study.* has workers"),
     ],
 )
-def test_what_is_wrong_is_said_before_there_is_a_run(workplace, config, params, said):
+def test_what_is_wrong_is_said_before_there_is_a_run(workplace, config, entry_point, params, said):
     before = workplace.client.search_runs(["0"])
     with pytest.raises(ExecutionException, match=said):
-        run(workplace, config, **params)
+        run(workplace, config, entry_point, **params)
     assert workplace.client.search_runs(["0"]) == before
 
 
-def test_an_entry_point_that_runs_no_study_takes_no_options_of_one(workplace):
-    with pytest.raises(ExecutionException, match=r"'rollback' runs no study.* has workers"):
-        run(workplace, {"workers": 2}, "rollback", name="af")
-
-
 def test_a_command_that_fails_at_once_ends_its_run(workplace, tmp_path):
-    (tmp_path / "MLproject").write_text(
-        "name: p\nentry_points:\n  main:\n    parameters: {grid: string}\n"
-        '    command: "python -m no_such_module ecg-mlflow run {grid}"\n'
-    )
+    write_project(tmp_path, "python -m no_such_module ecg-mlflow run {grid}")
     with pytest.raises(ExecutionException, match="exit status 1"):
         run(workplace, {"workers": 2}, uri=tmp_path, grid="a.py")
     (found, *_) = workplace.client.search_runs(["0"], order_by=["attributes.start_time DESC"])
@@ -125,28 +135,76 @@ def test_a_command_that_fails_at_once_ends_its_run(workplace, tmp_path):
     assert found.data.params == {"grid": "a.py", "workers": "2"}
 
 
-def test_a_command_that_ends_well_finishes_its_run(workplace, tmp_path):
-    (tmp_path / "MLproject").write_text(
-        "name: p\nentry_points:\n  main:\n    command: \"python -c 'print(1)'\"\n"
-    )
-    submitted = run(workplace, {}, uri=tmp_path)
-    assert submitted.wait()
+def test_a_command_is_run_by_this_interpreter_and_ends_its_run(workplace, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    write_project(tmp_path, "python -c \"import sys; open('by', 'w').write(sys.prefix)\" {grid}")
+    submitted = run(workplace, {}, uri=tmp_path, grid="a.py")
     assert submitted.get_status() == "FINISHED"
     assert workplace.client.get_run(submitted.run_id).info.status == "FINISHED"
+    assert (tmp_path / "by").read_text() == sys.prefix
+    assert os.environ["PATH"] == "/usr/bin:/bin"
+
+
+@pytest.mark.parametrize("manager", ["virtualenv", "uv"])
+def test_mlflow_makes_the_environment_that_is_asked_for(workplace, tmp_path, monkeypatch, manager):
+    asked = {}
+
+    def make(**given):
+        asked.update(given)
+        return "WORD=made; export WORD"
+
+    monkeypatch.setattr(local, "_create_virtualenv", make)
+    (tmp_path / "conda.yaml").write_text("dependencies:\n- python=3.11\n- pip:\n  - numpy==2.4.6\n")
+    write_project(tmp_path, 'echo "$WORD" > word # {grid}', conda_env="conda.yaml")
+    submitted = run(workplace, {"env_manager": manager}, uri=tmp_path, grid="a.py")
+    assert asked["env_manager"] == manager
+    assert asked["python_env"].dependencies == ["numpy==2.4.6"]
+    assert (tmp_path / "word").read_text() == "made\n"
+    found = workplace.client.get_run(submitted.run_id)
+    assert found.data.tags["mlflow.project.env"] == manager
+
+
+def test_an_environment_that_cannot_be_made_ends_the_run(workplace, tmp_path, monkeypatch):
+    def fail(**_):
+        raise OSError("no disk")
+
+    monkeypatch.setattr(local, "_create_virtualenv", fail)
+    write_project(tmp_path, "true {grid}")
+    with pytest.raises(OSError, match="no disk"):
+        run(workplace, {"env_manager": "uv"}, uri=tmp_path, grid="a.py")
+    (found, *_) = workplace.client.search_runs(["0"], order_by=["attributes.start_time DESC"])
+    assert found.info.status == "FAILED"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_passed_on_and_its_answer_awaited(tmp_path, number):
+    def send() -> None:
+        wait_for((tmp_path / "ready").exists)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=send, daemon=True).start()
+    with sigterm_as_interrupt():
+        process = subprocess.Popen([sys.executable, "-c", NOTING], cwd=tmp_path)
+        assert wait_for_command(process) == (130, number)
+    assert (tmp_path / "seen").read_text() == number.name
 
 
 @pytest.mark.slow
-def test_a_study_with_the_options_of_the_file(workplace, experiment, start):
-    workplace.write_grid(grid_text(epochs="1"))
-    process = start(
-        {"workers": 2, "hang_minutes": 5},
-        *("-P", "grid=small.py", "-P", f"data={workplace.records}", "-P", "workers=1"),
+def test_a_study_with_the_options_of_the_file_and_a_run_that_fails(workplace, experiment, start):
+    workplace.write_grid(
+        grid_text(
+            grid="Option('layout', ['cna']) * Option('lr', [1e-2, 1e30])",
+            optimizer="Optimizer('sgd', learning_rate=C('lr'))",
+        )
     )
+    process = start({"workers": 2, "hang_minutes": 5})
     said, _ = process.communicate(timeout=10000)
-    assert process.returncode == 0, said
+    assert process.returncode == 1
+    assert "exit status 3, some runs failed" in said
     parent, children = workplace.runs(experiment)
-    assert parent.info.status == "FINISHED"
-    assert [run.info.status for run in children] == ["FINISHED"] * 2
+    assert parent.info.status == "FAILED"
+    assert reason(parent) == "1 of 2 runs failed"
+    assert sorted(run.info.status for run in children) == ["FAILED", "FINISHED"]
     params = parent.data.params
     assert (params["workers"], params["hang_minutes"]) == ("1", "5")
     assert parent.data.tags["mlflow.project.backend"] == "ecg-mlflow"
@@ -158,28 +216,10 @@ def test_a_study_with_the_options_of_the_file(workplace, experiment, start):
 
 
 @pytest.mark.slow
-def test_a_study_with_a_run_that_fails(workplace, experiment, start):
-    workplace.write_grid(
-        grid_text(
-            grid="Option('layout', ['cna']) * Option('lr', [1e-2, 1e30])",
-            optimizer="Optimizer('sgd', learning_rate=C('lr'))",
-        )
-    )
-    process = start({"workers": 0}, "-P", "grid=small.py", "-P", f"data={workplace.records}")
-    said, _ = process.communicate(timeout=10000)
-    assert process.returncode == 1
-    assert "exit status 3, some runs failed" in said
-    parent, children = workplace.runs(experiment)
-    assert parent.info.status == "FAILED"
-    assert reason(parent) == "1 of 2 runs failed"
-    assert sorted(run.info.status for run in children) == ["FAILED", "FINISHED"]
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_study_that_is_stopped_leaves_no_process(workplace, experiment, start, number):
     workplace.write_grid(grid_text(epochs="100_000", test_every="'2 epochs'"))
-    process = start({"workers": 1}, "-P", "grid=small.py", "-P", f"data={workplace.records}")
+    process = start({})
     try:
         wait_for(lambda: any("loss" in r.data.metrics for r in workplace.runs(experiment)[1]))
         started = descendants(process.pid)
@@ -206,63 +246,38 @@ def test_a_study_that_is_stopped_leaves_no_process(workplace, experiment, start,
 # --- The configuration ----------------------------------------------------------------------------
 
 
-def test_values_as_on_a_command_line():
-    options = read_backend_config(
-        {"executor": "ray", "workers": 16, "gpus_per_worker": 0.5, "ray_address": "10.0.0.1:6379"}
-    )
-    assert options == {
-        "executor": "ray",
-        "workers": "16",
-        "gpus_per_worker": "0.5",
-        "ray_address": "10.0.0.1:6379",
-    }
-
-
 @pytest.mark.parametrize(
-    ("gpus", "text"), [("0:2,1", "0:2,1"), (0, "0"), ([0, 1], "0,1"), (["GPU-a"], "GPU-a")]
+    ("config", "options"),
+    [
+        ({"workers": 16, "gpus_per_worker": 0.5}, {"workers": "16", "gpus_per_worker": "0.5"}),
+        ({"ray-address": "10.0.0.1:6379"}, {"ray_address": "10.0.0.1:6379"}),
+        ({"gpus": "0:2,1"}, {"gpus": "0:2,1"}),
+        ({"gpus": 0}, {"gpus": "0"}),
+        ({"gpus": [0, 1]}, {"gpus": "0,1"}),
+        ({"workers": None}, {}),
+    ],
 )
-def test_gpus(gpus, text):
-    assert read_backend_config({"gpus": gpus}) == {"gpus": text}
-
-
-def test_null_is_no_entry():
-    assert read_backend_config({"workers": None}) == {}
-
-
-@pytest.mark.parametrize(
-    ("key", "near"),
-    [("worker", "workers"), ("hang-minutes", "hang_minutes"), ("GPUS", "gpus")],
-)
-def test_an_unknown_key_and_what_may_be_meant(key, near):
-    with pytest.raises(
-        BackendError,
-        match=f"{key}.*workers, gpus, .*, hang_minutes, env_manager.*Did you mean '{near}'",
-    ):
-        read_backend_config({key: 1})
-
-
-def test_what_a_study_computes_is_said_elsewhere():
-    with pytest.raises(BackendError, match=r"'epochs'.* -P or in the grid file"):
-        read_backend_config({"epochs": 3})
+def test_values_as_on_a_command_line(config, options):
+    assert read_backend_config(config) == options
 
 
 @pytest.mark.parametrize(
     ("key", "value", "fault"),
     [
+        ("worker", 1, r"'--worker'.* '--workers'.* Its keys are workers, gpus, .*, env_manager"),
+        ("epochs", 3, "'--epochs'.* -P or in the grid file"),
         ("workers", -1, "-1 is not in the range x>=0"),
         ("workers", 1.5, "'1.5' is not a valid whole number"),
-        ("workers", True, "it takes a text or a number"),
+        ("workers", True, "'True' is not a valid whole number"),
         ("threads", 0, "0 is not in the range x>=1"),
-        ("hang_minutes", "soon", "'soon' is not a valid number"),
+        ("hang-minutes", "soon", "'--hang-minutes': 'soon' is not a valid number"),
         ("gpus_per_worker", -1, "-1.0 is not in the range x>=0"),
         ("executor", "slurm", "'slurm' is not one of 'processes', 'ray'"),
         ("env_manager", "poetry", "'local', 'virtualenv', 'uv', 'conda'"),
-        ("ray_address", {"host": "a"}, "it takes a text"),
-        ("gpus", "", "it takes a text"),
     ],
 )
 def test_values_that_cannot_be_read(key, value, fault):
-    with pytest.raises(BackendError, match=f"{key}=.*{fault}"):
+    with pytest.raises(BackendError, match=fault):
         read_backend_config({key: value})
 
 
@@ -272,3 +287,17 @@ def test_what_is_given_with_the_command_wins(name):
     given = {"grid": "a.py", name: "1"}
     assert project_params(given, options) == {**given, "workers": "2"}
     assert project_params(None, options) == options
+
+
+@pytest.mark.parametrize(
+    ("command", "runs"),
+    [
+        ("python -m ecg_mlflow run {grid} --data {data}", True),
+        ("python prepare.py && python3 -m ecg_mlflow run {grid}", True),
+        ("ecg-mlflow run {grid}", True),
+        ("ecg-mlflow rollback --name {name}", False),
+        ("python train.py", False),
+    ],
+)
+def test_entry_points_that_take_a_studys_options(command, runs):
+    assert runs_a_study(command) is runs

@@ -105,10 +105,42 @@ class LabelledRecords:
             )
         return cls(tuple(unique), place.astype(np.int64), targets, known, positive)
 
-    def check_exclusive(self, advice: str) -> None:
-        """Raise an `AutologError` with this advice unless each record is of exactly one class."""
-        if (self.targets.sum(axis=1) != 1).any():
-            raise AutologError(f"a record has several labels or none; {advice}")
+    def check(
+        self, probabilities: npt.NDArray[Any], *, multilabel: bool, what: str, advice: str
+    ) -> None:
+        """Check rows of probabilities, of all windows or of some.
+
+        Parameters
+        ----------
+        probabilities
+            Of shape (n, n_classes).
+        multilabel
+            Whether a record may be of several classes or of none; otherwise a row adds up to 1.
+        what, advice
+            Begin and end the messages.
+
+        Raises
+        ------
+        AutologError
+            They are no probabilities of these classes.
+        """
+        n, shape, sums = len(self.classes), probabilities.shape, probabilities.sum(axis=-1)
+        if len(shape) != 2 or shape[1] != n:
+            raise AutologError(
+                f"{what} of shape {shape} are not of the {n} classes={list(self.classes)}; name "
+                "them in the order of the outputs"
+            )
+        if not multilabel and (self.targets.sum(axis=1) != 1).any():
+            raise AutologError(
+                f"{what} decide for one class, and a record has several or none. {advice}"
+            )
+        low, high = probabilities.min(), probabilities.max()
+        is_one = multilabel or np.allclose(sums, 1, atol=TOLERANCE)
+        if not (low >= 0 and high <= 1 + TOLERANCE and is_one):
+            raise AutologError(
+                f"{what} are no probabilities: they lie between {low:.3g} and {high:.3g}, the sums "
+                f"of their rows between {sums.min():.3g} and {sums.max():.3g}. {advice}"
+            )
 
     def evaluation(
         self, probabilities: npt.NDArray[np.floating[Any]], *, multilabel: bool
@@ -131,39 +163,6 @@ class LabelledRecords:
             self.classes,
             self.positive,
         )
-
-
-def check_probabilities(
-    values: npt.NDArray[np.float64], *, multilabel: bool, what: str, advice: str
-) -> None:
-    """Check rows of probabilities of classes; without `multilabel` each adds up to 1.
-
-    Parameters
-    ----------
-    values
-        Shape (n, n_classes).
-    multilabel
-        Whether a record may be of several classes or of none.
-    what, advice
-        Begin and end the message.
-
-    Raises
-    ------
-    AutologError
-        They are no probabilities.
-    """
-    sums = values.sum(axis=1)
-    if (
-        values.min() >= 0
-        and values.max() <= 1 + TOLERANCE
-        and (multilabel or np.allclose(sums, 1, atol=TOLERANCE))
-    ):
-        return
-    raise AutologError(
-        f"{what} are no probabilities: they lie between {values.min():.3g} and "
-        f"{values.max():.3g}, the sums of their rows between {sums.min():.3g} and "
-        f"{sums.max():.3g}. {advice}"
-    )
 
 
 def _read_labels(labels: Any, classes: tuple[str, ...], where: str) -> npt.NDArray[np.bool_]:

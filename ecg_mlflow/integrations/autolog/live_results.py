@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import AutologError
-from ecg_mlflow.integrations.autolog.network import OutputActivation, log_network
+from ecg_mlflow.integrations.autolog.network import log_network
 from ecg_mlflow.reports.figures.training_plots import confusion_plot, learning_curve
 from ecg_mlflow.stats.predictions import prediction_columns
 from ecg_mlflow.stats.scores import objective_of
@@ -45,7 +45,7 @@ class LiveResults:
         self.losses: dict[int, float] = {}
         self.scored: dict[str, ScoredTest] = {}  # "last" and "best"
         self._tests: dict[int, dict[str, float]] = {}
-        self._network: tuple[keras.Model, OutputActivation | None] | None = None
+        self._network: keras.Model | None = None
 
     def add_test(
         self,
@@ -53,7 +53,6 @@ class LiveResults:
         evaluation: Evaluation,
         names: Sequence[str],
         model: keras.Model | None,
-        output: OutputActivation | None,
     ) -> dict[str, float]:
         """Add an evaluation, in place of one of the same iteration; return the metrics to log.
 
@@ -74,8 +73,7 @@ class LiveResults:
                 "the tests of one run must ask one thing: (classes, positive, multilabel) were "
                 f"{asked[0]}, now they are {asked[1]}"
             )
-        if model is not None:
-            self._network = model, output
+        self._network = model or self._network
         if evaluation.objective > best.evaluation.objective:
             best = now
         self.scored = {"last": now, "best": best}
@@ -94,7 +92,7 @@ class LiveResults:
             figure = confusion_plot(self.scored["best"].evaluation, title="best test")
             log.figure("plots/confusion_matrix.png", figure)
         if models and self._network is not None:
-            self._log_models(log, *self._network)
+            self._log_models(log, self._network)
         if self.losses:
             steps, losses = list(self.losses), list(self.losses.values())
             trace = RunTrace.of([np.array(losses, np.float32)], list(self._tests.items()))
@@ -107,13 +105,13 @@ class LiveResults:
             if len(steps) == steps[-1] + 1:
                 log_trace(log, trace)
 
-    def _log_models(self, log: RunLog, model: keras.Model, output: OutputActivation | None) -> None:
+    def _log_models(self, log: RunLog, model: keras.Model) -> None:
         own = model.get_weights()
         try:
             for name, test in self.scored.items():
                 if test.weights is not None:
                     model.set_weights(test.weights)
                     classes, reached = test.evaluation.classes, test.objective(name)
-                    log_network(log, name, model, output, classes, reached, test.iteration)
+                    log_network(log, name, model, classes, reached, test.iteration)
         finally:
             model.set_weights(own)

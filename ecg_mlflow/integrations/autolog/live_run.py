@@ -12,9 +12,9 @@ import mlflow
 import numpy as np
 
 from ecg_mlflow.errors import AutologError, TrackingError
-from ecg_mlflow.integrations.autolog.labelled_records import LabelledRecords, check_probabilities
+from ecg_mlflow.integrations.autolog.labelled_records import LabelledRecords
 from ecg_mlflow.integrations.autolog.live_results import LiveResults
-from ecg_mlflow.integrations.autolog.network import OutputActivation, log_network
+from ecg_mlflow.integrations.autolog.network import log_network
 from ecg_mlflow.provenance import HEARTBEAT_S, ProcessMark, heartbeat
 from ecg_mlflow.tracking.client import connect, store_errors
 from ecg_mlflow.tracking.metric_buffer import metric_name
@@ -130,7 +130,7 @@ class LiveRun:
         trace: TracebackType | None,
     ) -> None:
         self._check_open()
-        self._is_open, late = False, error
+        late = error
         try:
             try:
                 self._deliver(conclude=error is None)
@@ -138,6 +138,7 @@ class LiveRun:
                 late = late or problem
                 raise
             finally:  # even if nothing else can be delivered, the run must not stay RUNNING
+                self._is_open = False
                 self._end(late)
         except (TrackingError, AutologError) as lost:
             if error is None:
@@ -151,7 +152,7 @@ class LiveRun:
                 if spent_ms := self._span_ms[1] - self._span_ms[0]:
                     rate = 1e3 * (len(self.results.losses) - 1) / spent_ms
                     self.speed.setdefault("system/iterations_per_second", rate)
-                self._log_metrics(self.speed)
+                self.metrics(self.speed)
                 self.results.conclude(self.log, models=self.log_models)
 
     def _end(self, error: BaseException | None) -> None:
@@ -218,9 +219,6 @@ class LiveRun:
     def metrics(self, values: Mapping[str, float]) -> None:
         """Log metrics at the present iteration; MLflow's forbidden characters are spelled out."""
         self._check_open()
-        self._log_metrics(values)
-
-    def _log_metrics(self, values: Mapping[str, float]) -> None:
         named = {metric_name(name): float(value) for name, value in values.items()}
         self.log.metrics(named, self.last_iteration)
 
@@ -272,19 +270,20 @@ class LiveRun:
             Something doesn't fit together.
         """
         known = LabelledRecords.of(labels, records, classes, positive, "log.test")
-        found, shape = np.asarray(probabilities, np.float64), (len(known.place), len(known.classes))
-        if found.shape != shape:
+        found = np.asarray(probabilities, np.float64)
+        if len(found) != len(known.place):
             raise AutologError(
-                f"log.test: {shape[0]} labels of {shape[1]} classes need probabilities of shape "
-                f"{shape}; given is {found.shape}"
+                f"log.test: {len(known.place)} labels came with {len(found)} rows of probabilities"
             )
-        several = "where a record may be of several classes, say multilabel=True"
-        advice = f"Of logits, take the softmax first; {several}"
-        check_probabilities(found, multilabel=multilabel, what="log.test: these", advice=advice)
-        if not multilabel:
-            known.check_exclusive(several)
+        known.check(
+            found,
+            multilabel=multilabel,
+            what="log.test: the probabilities",
+            advice="Of logits, take the softmax first; where a record may be of several classes, "
+            "say multilabel=True",
+        )
         evaluation = known.evaluation(found, multilabel=multilabel)
-        self.take(evaluation, known.names, model, None)
+        self.take(evaluation, known.names, model)
         return dict(evaluation.metrics)
 
     def take(
@@ -292,14 +291,13 @@ class LiveRun:
         evaluation: Evaluation,
         names: Sequence[str],
         model: keras.Model | None,
-        output: OutputActivation | None,
     ) -> None:
         """Log an evaluation of named records; keep it and the weights if it is the best so far."""
         self._check_open()
         self._fetch()
         if model is not None:
             self._networks |= {"last", "best"}
-        self.metrics(self.results.add_test(self.last_iteration, evaluation, names, model, output))
+        self.metrics(self.results.add_test(self.last_iteration, evaluation, names, model))
 
     def model(self, model: keras.Model, name: str = "last") -> str | None:
         """Log a network with its present weights, now.
@@ -329,7 +327,7 @@ class LiveRun:
         self._networks.add(name)
         test = self.results.scored.get("last")
         classes, metrics = (test.evaluation.classes, test.objective(name)) if test else ((), {})
-        return log_network(self.log, name, model, None, classes, metrics, self.last_iteration)
+        return log_network(self.log, name, model, classes, metrics, self.last_iteration)
 
     def _fetch(self) -> None:
         """Log the losses that wait, as numbers."""

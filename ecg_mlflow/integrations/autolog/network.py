@@ -1,19 +1,14 @@
-"""How a network's outputs become probabilities, and how the network is logged as a model."""
+"""A network whose outputs are made probabilities, described by params, and logged as a model."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from ecg_mlflow.errors import AutologError
-from ecg_mlflow.integrations.autolog.labelled_records import check_probabilities
 from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
 from ecg_mlflow.tracking.run_log import RunLog
 
@@ -22,92 +17,67 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: As in `NetworkInfo`.
+#: What turns the outputs of a network into probabilities; ``linear`` leaves them as they are.
 Activation = Literal["softmax", "sigmoid", "linear"]
 #: Layers behind the last one that computes: they change no value at prediction.
 _WITHOUT_EFFECT = ("Dropout", "Flatten", "Reshape", "Identity")
 
 
-@dataclass(frozen=True)
-class OutputActivation:
-    """What turns a network's outputs into probabilities of classes.
+def probability_network(
+    model: keras.Model, activation: Activation | None, window_shape: Sequence[int]
+) -> tuple[keras.Model, bool]:
+    """Return a network of the same weights that ends in probabilities of classes.
 
-    Attributes
+    Parameters
     ----------
+    model
+        A compiled network. One output is the probability of the second class of two.
     activation
-        To apply to the outputs; ``linear`` where they are probabilities already.
-    n_outputs
-        One output is the probability of the second class of two.
-    independent
-        Whether a record may be of several classes or of none: several sigmoids.
+        Where the caller knows it; otherwise the last layer tells, and for logits the loss.
+    window_shape
+        Of its input, where the network itself doesn't say.
+
+    Returns
+    -------
+    The network, and whether its classes are independent, so that a record may be of several or of
+    none: several sigmoids.
+
+    Raises
+    ------
+    AutologError
+        The network has several outputs, or the last layer does not tell.
     """
+    import keras
 
-    activation: Activation
-    n_outputs: int
-    independent: bool
-
-    @classmethod
-    def of(
-        cls, model: keras.Model, activation: Activation | None, n_outputs: int
-    ) -> OutputActivation:
-        """Infer it from a compiled network.
-
-        Parameters
-        ----------
-        model
-            The network.
-        activation
-            Where the caller knows it; otherwise the last layer tells, and for logits the loss.
-        n_outputs
-            Size of the output's last dimension.
-
-        Raises
-        ------
-        AutologError
-            The last layer does not tell.
-        """
-        ending = last_activation(model)
-        if activation is None:
-            if ending in ("softmax", "sigmoid"):
-                activation = "linear"
-            elif ending == "linear":
-                is_binary = n_outputs == 1 or _is_binary(getattr(model, "loss", None))
-                activation = "sigmoid" if is_binary else "softmax"
-            else:
-                raise AutologError(
-                    f"the network {model.name!r} ends in {ending or 'a layer'} that does not say "
-                    "whether its outputs are probabilities; give activation='softmax' or "
-                    "'sigmoid' for logits, 'linear' for probabilities"
-                )
-        is_sigmoid = activation == "sigmoid" or (activation == "linear" and ending == "sigmoid")
-        return cls(activation, n_outputs, n_outputs > 1 and is_sigmoid)
-
-    def probabilities(self, outputs: Any) -> npt.NDArray[np.float32]:
-        """Turn outputs ``(n, n_outputs)`` into probabilities ``(n, n_classes)``.
-
-        Raises
-        ------
-        AutologError
-            They are none: outside of 0 to 1, or their sum is not 1.
-        """
-        from scipy.special import expit, softmax
-
-        values = np.asarray(outputs, np.float64)
-        if self.activation == "softmax":
-            values = softmax(values, axis=1)
-        elif self.activation == "sigmoid":
-            values = expit(values)
-        if self.n_outputs == 1:
-            values = np.concatenate([1 - values, values], axis=1)
-        finite = values[np.isfinite(values).all(axis=1)]
-        if len(finite):
-            check_probabilities(
-                finite,
-                multilabel=self.independent,
-                what="the network's outputs",
-                advice="Give activation='softmax' or 'sigmoid' for logits",
+    known = getattr(model, "inputs", None)
+    inputs = keras.Input(known[0].shape[1:] if known else window_shape)
+    outputs = model(inputs)
+    if len(getattr(outputs, "shape", ())) != 2:
+        shapes = [tuple(one.shape) for one in keras.tree.flatten(outputs)]
+        raise AutologError(
+            f"the network {model.name!r} must have one output, of shape (n_windows, n_classes), to "
+            f"be tested; it has {shapes}"
+        )
+    n_outputs, ending = outputs.shape[1], last_activation(model)
+    if activation is None:
+        if ending in ("softmax", "sigmoid"):
+            activation = "linear"
+        elif ending == "linear":
+            is_binary = n_outputs == 1 or _loss_name(model.loss).startswith("binary_")
+            activation = "sigmoid" if is_binary else "softmax"
+        else:
+            raise AutologError(
+                f"the network {model.name!r} ends in {ending or 'a layer'} that does not say "
+                "whether its outputs are probabilities; give activation='softmax' or 'sigmoid' for "
+                "logits, 'linear' for probabilities"
             )
-        return np.minimum(values, 1).astype(np.float32)
+    if activation != "linear":
+        outputs = keras.layers.Activation(activation, dtype="float32")(outputs)
+    if n_outputs == 1:
+        rest = keras.layers.Rescaling(-1.0, offset=1.0)(outputs)
+        outputs = keras.layers.Concatenate()([rest, outputs])
+    is_sigmoid = "sigmoid" in (activation, ending if activation == "linear" else None)
+    return keras.Model(inputs, outputs, name=model.name), n_outputs > 1 and is_sigmoid
 
 
 def last_activation(model: keras.Model) -> str | None:
@@ -130,12 +100,6 @@ def last_activation(model: keras.Model) -> str | None:
     return name
 
 
-def _is_binary(loss: Any) -> bool:
-    """Say whether a loss, given to `compile` as text, function or object, is of sigmoids."""
-    name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
-    return name.lower().startswith("binary")
-
-
 def training_params(model: keras.Model, fit_params: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return params, by the names that a study's runs have where they are the same.
 
@@ -151,13 +115,13 @@ def training_params(model: keras.Model, fit_params: Mapping[str, Any] | None) ->
     of_fit, optimizer, training = fit_params or {}, model.optimizer, {"optimizer": "none"}
     if optimizer is not None:
         rate = optimizer.get_config().get("learning_rate")
+        if isinstance(rate, dict):  # a schedule
+            rate = f"{rate['class_name']}({rate['config']})"
+        # Its name would be numbered, from the second one of a process on.
+        name = type(optimizer).__name__.lower()
         training = {
-            # Its name would be numbered, from the second one of a process on.
-            "optimizer": type(optimizer).__name__.lower(),
-            # A schedule tells its class and arguments.
-            "learning_rate": f"{rate['class_name']}({rate['config']})"
-            if isinstance(rate, dict)
-            else f"{rate:.6g}",
+            "optimizer": name,
+            "learning_rate": rate if isinstance(rate, str) else f"{rate:.6g}",
         }
     return {
         "model": model.name,
@@ -183,7 +147,6 @@ def log_network(
     run_log: RunLog,
     name: str,
     model: keras.Model,
-    output: OutputActivation | None,
     classes: Sequence[str],
     metrics: Mapping[str, float],
     iteration: int,
@@ -200,10 +163,8 @@ def log_network(
         A network of stock layers with one input and one output becomes an MLflow model, without
         its optimizer. Of any other kind the ``.keras`` file is kept among the run's artifacts, for
         MLflow could not load it without the code of its layers.
-    output
-        What turns its outputs into probabilities; None leaves them as they are.
     classes
-        Names of the classes; may be empty where `output` is None.
+        Names of the classes; empty where they have none.
     metrics
         What these weights have reached.
     iteration
@@ -213,6 +174,8 @@ def log_network(
     -------
     The model's id; None where only a file was kept.
     """
+    import keras
+
     with tempfile.TemporaryDirectory(prefix="ecg-mlflow-") as folder:
         path = Path(folder, f"{name}.keras")
         if obstacle := _obstacle(model):
@@ -227,12 +190,9 @@ def log_network(
             else:
                 run_log.file(path, "models")
             return None
-        _probability_network(model, output).save(path)
-        info = NetworkInfo(
-            tuple(model.inputs[0].shape[1:]),
-            tuple(classes) or tuple(map(str, range(model.outputs[0].shape[-1]))),
-            "linear" if output is None or output.n_outputs == 1 else output.activation,
-        )
+        keras.Model(model.inputs[0], model.outputs[0], name=model.name).save(path)
+        outputs = map(str, range(model.outputs[0].shape[-1]))
+        info = NetworkInfo(tuple(model.inputs[0].shape[1:]), tuple(classes or outputs), "linear")
         of_run = run_log.client, run_log.run_id, name, path, info
         return run_log.retry.call(log_model, *of_run, metrics=metrics, step=iteration)
 
@@ -241,27 +201,18 @@ def _obstacle(model: keras.Model) -> str | None:
     """Say why MLflow could not load and describe a network; None if it can."""
     import keras
 
-    kind = type(model).__name__
-    if not isinstance(model, keras.Sequential) and kind != "Functional":
-        return f"it is of the class {kind}, which only its own code can load"
-    for layer in model._flatten_layers(include_self=False):
-        kind = type(layer).__name__
-        if kind == "Lambda" or not type(layer).__module__.startswith("keras."):
-            return f"its layer {layer.name!r} is of the class {kind}, which holds code"
+    own = (
+        []
+        if isinstance(model, keras.Sequential) or type(model).__name__ == "Functional"
+        else [model]
+    )
+    for layer in [*own, *model._flatten_layers(include_self=False)]:
+        kind = type(layer)
+        if layer in own or kind.__name__ == "Lambda" or not kind.__module__.startswith("keras."):
+            return (
+                f"{layer.name!r} is of the class {kind.__name__}, which only its own code can load"
+            )
     shapes = [output.shape for output in model.outputs]
     if len(model.inputs) != 1 or len(shapes) != 1 or len(shapes[0]) != 2:
         return f"it has {len(model.inputs)} inputs and the outputs {shapes}, not (None, n_classes)"
     return None
-
-
-def _probability_network(model: keras.Model, output: OutputActivation | None) -> keras.Model:
-    """Return the same layers without an optimizer; of one output it makes one for each class."""
-    import keras
-
-    outputs = model.outputs[0]
-    if output is not None and output.n_outputs == 1:
-        if output.activation == "sigmoid":
-            outputs = keras.layers.Activation("sigmoid")(outputs)
-        rest = keras.layers.Rescaling(-1.0, offset=1.0)(outputs)
-        outputs = keras.layers.Concatenate()([rest, outputs])
-    return keras.Model(model.inputs[0], outputs, name=model.name)

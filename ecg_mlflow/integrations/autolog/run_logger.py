@@ -215,8 +215,7 @@ class RunLogger(FitLogger):
                 self._tested_at,
             )
         else:
-            names, output = self._scorer.records.names, self._scorer.output
-            self._live.take(evaluation, names, self.model, output)
+            self._live.take(evaluation, self._scorer.records.names, self._scorer.network)
             self._live.speed["system/ms_per_record"] = self._scorer.ms_per_record
         self._paused_s += time.perf_counter() - began
 
@@ -225,7 +224,8 @@ class RunLogger(FitLogger):
         last = self._live.results.scored.get("last")
         if last is None or last.weights is None or last.iteration != self._live.last_iteration:
             return False
-        return all(map(np.array_equal, last.weights, self.model.get_weights()))
+        assert self._scorer is not None
+        return all(map(np.array_equal, last.weights, self._scorer.network.get_weights()))
 
     # --- The end -------------------------------------------------------------------------------
 

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from ecg_mlflow.errors import AutologError
 from ecg_mlflow.integrations.autolog.labelled_records import LabelledRecords
-from ecg_mlflow.integrations.autolog.network import Activation, OutputActivation
+from ecg_mlflow.integrations.autolog.network import Activation, probability_network
 from ecg_mlflow.pipeline.batches import CHUNK, Floats, predict_chunks
 from ecg_mlflow.training import Evaluation
 from ecg_mlflow.training.schedule import Rule, Schedule
@@ -35,8 +34,8 @@ class Scorer:
     ----------
     records
         What is scored.
-    output
-        What turns the network's outputs into probabilities; known from `bind` on.
+    network
+        The one that is trained, ending in probabilities; from `bind` on.
     params
         To be logged.
     ms_per_record
@@ -50,7 +49,7 @@ class Scorer:
         `test_every` can't be read.
     """
 
-    output: OutputActivation
+    network: keras.Model
 
     def __init__(
         self,
@@ -113,41 +112,32 @@ class Scorer:
         AutologError
             They are not those of the classes.
         """
-        self._model, self.ms_per_record = model, np.inf
+        self.ms_per_record = np.inf
+        shape = self._windows.shape[1:]
+        self.network, self._multilabel = probability_network(model, self._activation, shape)
         few = next(self._pieces())[:CHUNK]
         # Repeated to the size of all calls, so that none is traced anew.
-        outputs = model.predict_on_batch(np.resize(few, (CHUNK, *few.shape[1:])))
-        classes, shape = self.records.classes, tuple(getattr(outputs, "shape", ()))
-        if len(shape) != 2:
-            raise AutologError(
-                f"the network {model.name!r} must have one output, of shape (n_windows, "
-                f"{len(classes)}), to be tested; it has {shape or f'{len(outputs)} outputs'}"
+        outputs = self.network.predict_on_batch(np.resize(few, (CHUNK, *shape)))[: len(few)]
+        finite = outputs[np.isfinite(outputs).all(axis=1)]
+        if len(finite):
+            self.records.check(
+                finite,
+                multilabel=self._multilabel,
+                what=f"test=: the outputs of the network {model.name!r}",
+                advice="Give activation='softmax' or 'sigmoid' for logits; for several labels of a "
+                "record it must end in sigmoids",
             )
-        if max(shape[1], 2) != len(classes):
-            raise AutologError(
-                f"classes={list(classes)} are {len(classes)}, and the network {model.name!r} tells "
-                f"{max(shape[1], 2)} apart (its output has the shape (n_windows, {shape[1]})); "
-                "name the classes in the order of the outputs"
-            )
-        self.output = OutputActivation.of(model, self._activation, shape[1])
-        if not self.output.independent:
-            self.records.check_exclusive(
-                "the network decides for one class; of independent classes it must end in sigmoids"
-            )
-        self.output.probabilities(outputs[: len(few)])
 
     def evaluate(self) -> Evaluation | None:
         """Score each record once; return None if the network says NaN."""
         began = time.perf_counter()
-        probabilities = np.concatenate([*predict_chunks(self._predict, self._pieces())])
+        chunks = predict_chunks(self.network.predict_on_batch, self._pieces())
+        probabilities = np.concatenate(list(chunks))
         spent_ms = 1e3 * (time.perf_counter() - began)
         self.ms_per_record = min(self.ms_per_record, spent_ms / len(self.records.names))
         if not np.isfinite(probabilities).all():
             return None
-        return self.records.evaluation(probabilities, multilabel=self.output.independent)
-
-    def _predict(self, windows: Floats) -> npt.NDArray[np.float32]:
-        return self.output.probabilities(self._model.predict_on_batch(windows))
+        return self.records.evaluation(probabilities, multilabel=self._multilabel)
 
     def _pieces(self) -> Iterator[Floats]:
         for first in range(0, len(self._windows), _PIECE):

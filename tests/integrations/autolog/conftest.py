@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,13 @@ class Store:
         found = self.client.list_artifacts(run_id or self.run().info.run_id, folder)
         return {item.path for item in found}
 
-    def text(self, name: str) -> str:
-        return Path(self.client.download_artifacts(self.run().info.run_id, name)).read_text()
+    def table(self, name: str) -> list[dict[str, str]]:
+        path = self.client.download_artifacts(self.run().info.run_id, name)
+        return list(csv.DictReader(Path(path).read_text().splitlines()))
+
+    def probabilities(self, name: str) -> list[list[float]]:
+        rows = self.table(f"predictions/{name}.csv")
+        return [[float(row["p_A"]), float(row["p_N"])] for row in rows]
 
     def models(self) -> dict[str, Any]:
         experiment_id = self.run().info.experiment_id
@@ -91,10 +97,6 @@ class Waves:
         self.records = [f"R{i // 2:02d}" for i in range(40)]
 
     @property
-    def one_hot(self) -> np.ndarray:
-        return np.eye(2, dtype=np.float32)[self.labels]
-
-    @property
     def test(self) -> tuple[np.ndarray, np.ndarray, list[str]]:
         return self.windows[24:], self.labels[24:], self.records[24:]
 
@@ -128,3 +130,15 @@ def network() -> Callable[..., Any]:
         return model
 
     return make
+
+
+@pytest.fixture
+def fit(waves: Waves, network: Callable[..., Any]) -> Callable[..., Any]:
+    """Train a network on 24 windows in batches of 8: ``fit(model=None, **more)``."""
+
+    def train(model: Any = None, **more: Any) -> Any:
+        told = {"batch_size": 8, "verbose": 0} | more
+        labels = waves.labels[:24].astype(np.float32)
+        return (model or network()).fit(waves.windows[:24], labels, **told)
+
+    return train

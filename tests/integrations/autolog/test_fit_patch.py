@@ -4,10 +4,8 @@ import keras
 import mlflow
 import pytest
 
-from ecg_mlflow.errors import AutologError
-from ecg_mlflow.integrations.autolog import RunLogger, autolog, start_run
-
-FIT = {"batch_size": 8, "verbose": 0}
+from ecg_mlflow.errors import AutologError, TrackingError
+from ecg_mlflow.integrations.autolog import RunLogger, autolog, live_run, start_run
 
 
 class Breaks(keras.callbacks.Callback):
@@ -23,31 +21,25 @@ class Breaks(keras.callbacks.Callback):
 @pytest.fixture
 def on(store, waves):
     def switch(**more):
-        autolog(waves.test, waves.classes, test_every="last", **more)
+        autolog(waves.test, waves.classes, test_every="last", **{"log_models": False} | more)
 
     return switch
 
 
-def fit(model, waves, **more):
-    return model.fit(waves.windows[:24], waves.labels[:24], **(FIT | more))
-
-
-def test_on_and_off(store, on, waves, network):
-    on(log_models=False)
-    on(log_models=False, name="of the second call")
-    model = network()
-    history = fit(model, waves, epochs=2)
-    assert len(history.history["loss"]) == 2
+def test_on_and_off(store, on, fit):
+    on()
+    on(name="of the second call")
+    assert len(fit(epochs=2).history["loss"]) == 2
     assert store.run().info.run_name == "of the second call"
     assert "test_f1" in store.run().data.metrics
     autolog(disable=True)
-    fit(model, waves)
+    fit()
     assert len(store.runs()) == 1
 
 
-def test_a_logger_of_its_own_is_enough(store, on, waves, network):
+def test_a_logger_of_its_own_is_enough(store, on, fit):
     on()
-    fit(network(), waves, callbacks=[RunLogger(name="own", log_models=False)])
+    fit(callbacks=[RunLogger(name="own", log_models=False)])
     assert store.run().info.run_name == "own"
     assert "test_f1" not in store.run().data.metrics
 
@@ -64,15 +56,14 @@ def test_wrong_arguments_show_at_once(store, waves):
     ("error", "status"),
     [(ZeroDivisionError("no luck"), "FAILED"), (KeyboardInterrupt(), "KILLED")],
 )
-def test_a_fit_that_fails_ends_its_run(store, on, waves, network, error, status, by_hand):
-    callbacks = [Breaks(error)]
+def test_a_fit_that_fails_ends_its_run(store, on, fit, network, error, status, by_hand):
+    callbacks, model = [Breaks(error)], network()
     if by_hand:
         callbacks = [RunLogger(log_models=False), *callbacks]
     else:
-        on(log_models=False)
-    model = network()
+        on()
     with pytest.raises(type(error)):
-        fit(model, waves, epochs=3, callbacks=callbacks)
+        fit(model, epochs=3, callbacks=callbacks)
     run = store.run()
     assert run.info.status == status
     assert run.data.tags["ecg_mlflow.reason"].startswith(type(error).__name__)
@@ -81,80 +72,59 @@ def test_a_fit_that_fails_ends_its_run(store, on, waves, network, error, status,
     assert "compute_loss" not in vars(model)
 
 
-def test_the_active_run_is_used_and_left_open(store, on, waves, network):
-    on(log_models=False)
+def test_the_active_run_is_used_and_left_open(store, on, fit):
+    on()
     with mlflow.start_run(run_name="mine") as mine:
         mlflow.log_param("epochs", "as I say")
-        fit(network(), waves)
+        with pytest.raises(ZeroDivisionError):
+            fit(epochs=3, callbacks=[Breaks(ZeroDivisionError())])
         assert store.run().info.status == "RUNNING"
-        fit(network(), waves, epochs=2)  # another training: another run
+        fit(epochs=3)  # another training: another run
     first, second = store.runs()
     assert first.info.run_id == mine.info.run_id
     assert first.data.params["epochs"] == "as I say"
-    assert len(store.history("loss", first.info.run_id)) == 3
-    assert len(store.history("loss", second.info.run_id)) == 6
+    assert len(store.history("loss", first.info.run_id)) == 6
+    assert len(store.history("loss", second.info.run_id)) == 9
     assert second.data.tags["mlflow.parentRunId"] == mine.info.run_id
     assert second.info.status == "FINISHED"
 
 
-def test_a_failed_fit_leaves_the_active_run_open(store, on, waves, network):
-    on(log_models=False)
-    with mlflow.start_run():
-        with pytest.raises(ZeroDivisionError):
-            fit(network(), waves, epochs=3, callbacks=[Breaks(ZeroDivisionError())])
-        assert store.run().info.status == "RUNNING"
-    assert len(store.history("loss")) == 6
-
-
-def test_in_a_run_of_start_run(store, on, waves, network):
-    on(log_models=False)
+def test_in_a_run_of_start_run(store, on, fit):
+    on()
     with start_run("outer") as log:
-        fit(network(), waves)
+        fit()
         log.metric("age", 7)
     assert store.run().data.metrics["age"] == 7
     assert len(store.history("loss")) == 3
 
 
-@pytest.fixture
-def mlflows_own():
-    """MLflow's own autologging of Keras, which a test switches on."""
-
-    def switch():
-        mlflow.keras.autolog(log_models=False, log_datasets=False)
-
-    yield switch
-    mlflow.keras.autolog(disable=True)
-
-
 @pytest.mark.parametrize("order", ["before", "after"])
-def test_beside_mlflows_own(store, on, waves, network, mlflows_own, order):
+def test_beside_mlflows_own(store, on, fit, network, request, order):
+    request.addfinalizer(lambda: mlflow.keras.autolog(disable=True))
     if order == "before":
-        mlflows_own()
-    on(log_models=False)
+        mlflow.keras.autolog(log_models=False, log_datasets=False)
+    on()
     if order == "after":
-        mlflows_own()
-    fit(network(metrics=["accuracy"]), waves, epochs=2, callbacks=[])
+        mlflow.keras.autolog(log_models=False, log_datasets=False)
+    fit(network(metrics=["accuracy"]), epochs=2, callbacks=[])
     # One run, each loss once: MLflow would have added those of the epochs.
     assert [step for step, _ in store.history("loss")] == list(range(6))
     assert [step for step, _ in store.history("accuracy")] == [2, 5]
     assert "model_summary.txt" not in store.files()
     assert store.run().info.status == "FINISHED"
     autolog(disable=True)
-    fit(network(), waves, callbacks=[])
+    fit(callbacks=[])
     assert len(store.runs()) == 2
     assert "model_summary.txt" in store.files(run_id=store.runs()[1].info.run_id)
 
 
-def test_the_store_is_away_at_the_end(store, on, waves, network, monkeypatch, caplog):
-    from ecg_mlflow.errors import TrackingError
-    from ecg_mlflow.integrations.autolog import live_run
-
+def test_the_store_is_away_at_the_end(store, on, fit, monkeypatch, caplog):
     def away(self, *_, **__):
         raise TrackingError("the disk is full")
 
-    on(log_models=False)
+    on()
     monkeypatch.setattr(live_run.RunLog, "table", away)
-    assert fit(network(), waves).history["loss"]  # the training is not lost
+    assert fit().history["loss"]  # the training is not lost
     assert "lacks what was to be logged at its end: the disk is full" in caplog.text
     assert store.run().info.status == "FAILED"
     assert len(store.history("loss")) == 3

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import csv
-import io
-
 import mlflow
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from ecg_mlflow.errors import AutologError, TrackingError
-from ecg_mlflow.integrations.autolog import start_run
+from ecg_mlflow.integrations.autolog import live_run, start_run
 
 CLASSES = ["A", "N"]
 GOOD = [[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]
@@ -41,9 +38,8 @@ def test_a_loop_of_ones_own(store, waves, network):
     assert store.history("F1 tilde") == [(3, 0.5)]
     assert {"depth": "3", "width": "2"}.items() <= run.data.params.items()
     assert store.files() == {"plots", "predictions", "trace.npz"}
-    for name, expected in (("best", "0.9"), ("last", "0.1")):
-        rows = list(csv.DictReader(io.StringIO(store.text(f"predictions/{name}.csv"))))
-        assert rows[0]["p_A"] == expected
+    assert store.probabilities("best") == GOOD
+    assert store.probabilities("last") == BAD
     models = store.models()
     assert models["best"].metrics[0].step == 1
     assert models["last"].metrics[0].step == 3
@@ -80,8 +76,6 @@ def test_an_error_ends_the_run_and_the_losses_are_there(store, error, status):
 
 
 def test_what_cannot_be_delivered_ends_the_run_as_failed(store, monkeypatch):
-    from ecg_mlflow.integrations.autolog import live_run
-
     def away(self, *_, **__):
         raise TrackingError("the disk is full")
 
@@ -99,55 +93,45 @@ def test_a_loss_that_is_no_number(store):
     assert store.run().info.status == "FAILED"
 
 
-def test_under_an_active_run(store):
-    with mlflow.start_run() as outer, start_run("inner") as log:
-        log.metric("x", 1)
-    inner = store.client.get_run(log.run_id)
-    assert inner.data.tags["mlflow.parentRunId"] == outer.info.run_id
-
-
-def test_a_model_when_it_is_wanted(store, waves, network):
+def test_a_model_when_it_is_wanted_and_a_run_under_the_active_one(store, waves, network):
     model = network()
-    with start_run() as log:
+    with mlflow.start_run() as outer, start_run("inner") as log:
         log.loss(1.0)
         model_id = log.model(model)
         with pytest.raises(AutologError, match="has a model 'last'"):
             log.model(model)
+    inner = store.client.get_run(log.run_id)
+    assert inner.data.tags["mlflow.parentRunId"] == outer.info.run_id
     loaded = mlflow.pyfunc.load_model(f"models:/{model_id}")
     expected = model.predict(waves.windows, verbose=0)
     np.testing.assert_allclose(loaded.predict(waves.windows), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_windows_of_records_and_several_labels(store):
+def test_windows_of_records_several_labels_and_one_question(store):
     with start_run() as log:
-        found = log.test(
-            ["R1", "R1", "R2"], ["A,N", "A,N", ""], [[0.9, 0.4], [0.9, 0.8], [0.1, 0.3]],
-            classes=CLASSES, multilabel=True,
-        )  # fmt: skip
+        windows, labels = ["R1", "R1", "R2"], ["A,N", "A,N", ""]
+        probabilities = [[0.9, 0.4], [0.9, 0.8], [0.1, 0.3]]
+        found = log.test(windows, labels, probabilities, classes=CLASSES, multilabel=True)
         assert found["accuracy"] == 1
+        with pytest.raises(AutologError, match="must ask one thing"):
+            log.test(RECORDS, LABELS, GOOD, classes=CLASSES)
     assert "best_test_f1_macro" in store.run().data.metrics
 
 
 @pytest.mark.parametrize(
     ("labels", "probabilities", "message"),
     [
-        (LABELS, GOOD[:2], r"need probabilities of shape \(3, 2\)"),
+        (LABELS, GOOD[:2], "3 labels came with 2 rows"),
         (LABELS, [[2.0, -1.0]] * 3, "take the softmax first"),
         (LABELS, [[0.5, 0.4]] * 3, r"no probabilities: .* sums of their rows between 0\.9"),
-        (["A,N", "A", "N"], GOOD, "several labels or none"),
+        (LABELS, [[np.nan, 1.0]] * 3, "no probabilities"),
+        (["A,N", "A", "N"], GOOD, "a record has several or none"),
     ],
 )
 def test_what_does_not_fit_is_said(labels, probabilities, message):
     log = start_run()
     with pytest.raises(AutologError, match=message):
         log.test(RECORDS, labels, probabilities, classes=CLASSES)
-
-
-def test_the_question_stays_the_same(store):
-    with start_run() as log:
-        log.test(RECORDS, LABELS, GOOD, classes=CLASSES)
-        with pytest.raises(AutologError, match="must ask one thing"):
-            log.test(RECORDS, LABELS, GOOD, classes=CLASSES, positive="N")
 
 
 def test_outside_of_the_block():

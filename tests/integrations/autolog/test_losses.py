@@ -150,6 +150,8 @@ def test_losses_of_a_validation_do_not_come_between(data, kind):
 def test_a_network_that_was_trained_before(data):
     model = build()
     fit(model, *data)
+    assert "compute_loss" not in vars(model)
+    assert model.train_function is None
     model.fit(*data, batch_size=BATCH, shuffle=False, verbose=0)
     recorded, _ = fit(model, *data, epochs=1)
     assert recorded.losses == by_hand(data, 4)[15:]
@@ -159,10 +161,3 @@ def test_a_step_of_its_own_is_believed(data):
     recorded, _ = fit(build(OwnStep), *data)
     assert len(recorded.losses) == 10
     assert recorded.recorder.reported
-
-
-def test_it_leaves_nothing_behind(data):
-    model = build()
-    fit(model, *data)
-    assert "compute_loss" not in vars(model)
-    assert model.train_function is None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gallery import made_once, new_store
+from gallery import finished_studies, made_once, new_store, write_beats
 from studies import Workplace
 
 from ecg_mlflow.records.wfdb_reader import import_wfdb
@@ -132,20 +132,6 @@ def small_folder(tmp_path: Path, write_record: WriteRecord) -> Path:
     return folder
 
 
-def write_beats(folder: Path, write_record: WriteRecord, n_records: int = 20) -> None:
-    """Write short records S01, S02, ... of 250 Hz, in turn slow (N) and fast (A) waves."""
-    rng = np.random.default_rng(0)
-    lines = []
-    for i in range(1, n_records + 1):
-        label = "NA"[i % 2]
-        times = np.arange(300 + 10 * i) / 250
-        wave = np.sin(2 * np.pi * {"N": 2.0, "A": 9.0}[label] * times)
-        signal = 0.5 * wave + rng.normal(0, 0.1, len(times))
-        write_record(folder, f"S{i:02d}", signal[:, None])
-        lines.append(f"S{i:02d},{label}\n")
-    (folder / "REFERENCE.csv").write_text("".join(lines))
-
-
 @pytest.fixture(scope="session")
 def tracking_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """URI of one sqlite store for all studies of this process."""
@@ -161,21 +147,21 @@ def beats(tmp_path_factory: pytest.TempPathFactory, write_record: WriteRecord) -
 @pytest.fixture(scope="session")
 def open_workplace(
     tracking_store: str, beats: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[pytest.MonkeyPatch], Workplace]:
+) -> Callable[..., Workplace]:
     """Make a folder to run commands in, with an environment for them."""
     from ecg_mlflow.study import signals
     from ecg_mlflow.tracking.client import connect
 
-    def open_one(monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    def open_one(monkeypatch: pytest.MonkeyPatch, store: str = tracking_store) -> Workplace:
         folder = tmp_path_factory.mktemp("work")
         monkeypatch.chdir(folder)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_store)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
         monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
         # It would tie the tests' own process to the shell that has started them.
         monkeypatch.setattr(signals, "end_with_parent", lambda: None)
-        return Workplace(folder, beats, connect(tracking_store))
+        return Workplace(folder, beats, connect(store))
 
     return open_one
 
@@ -196,15 +182,32 @@ def experiment() -> str:
 
 @pytest.fixture(scope="module")
 def shared_workplace(
-    open_workplace: Callable[[pytest.MonkeyPatch], Workplace],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[[], AbstractContextManager[Workplace]]:
+    open_workplace: Callable[..., Workplace], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., AbstractContextManager[Workplace]]:
     """For studies that many tests look at: the environment lasts as long as they run."""
 
     @contextmanager
-    def enter() -> Iterator[Workplace]:
+    def enter(*store: str) -> Iterator[Workplace]:
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setenv("ECG_MLFLOW_CACHE", str(tmp_path_factory.mktemp("cache")))
-            yield open_workplace(monkeypatch)
+            yield open_workplace(monkeypatch, *store)
+
+    return enter
+
+
+@pytest.fixture(scope="module")
+def exhibit(
+    shared_workplace: Callable[..., AbstractContextManager[Workplace]],
+    tmp_path_factory: pytest.TempPathFactory,
+    write_record: WriteRecord,
+) -> Callable[[str], AbstractContextManager[Workplace]]:
+    """Open a workplace on a copy of finished studies: ``exhibit(name)``, see `gallery.EXHIBITS`."""
+
+    @contextmanager
+    def enter(name: str) -> Iterator[Workplace]:
+        store, records = finished_studies(name, tmp_path_factory, shared_workplace, write_record)
+        with shared_workplace(store) as place:
+            place.records = records
+            yield place
 
     return enter

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import pytest
 from browser import PATIENCE_MS, browser_program, opened_page, served_ui
-from studies import grid_text
 
 pytest.importorskip("playwright.sync_api", reason="no browser without playwright")
 from playwright.sync_api import expect
@@ -75,13 +74,11 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(shared_workplace, tracking_store, tmp_path_factory):
-    """Train two configurations with two repetitions, register a model, and open a browser."""
+def site(exhibit, tmp_path_factory):
+    """Register a model of two configurations with two repetitions, and open a browser."""
     browser_program()  # before anything is trained
-    with shared_workplace() as work:
-        path = work.write_grid(grid_text(repetitions="2"), "waves.py")
-        assert work.run(path, "--workers", "0", experiment="waves in the browser") == 0
-        parent, children = work.runs("waves in the browser")
+    with exhibit("small") as work:
+        parent, children = work.runs("with 1")
         model = children[0].outputs.model_outputs[0].model_id
         work.client.create_registered_model(MODEL)
         work.client.create_model_version(
@@ -89,7 +86,7 @@ def site(shared_workplace, tracking_store, tmp_path_factory):
         )
         work.client.set_registered_model_alias(MODEL, "champion", "1")
         with (
-            served_ui(tracking_store, tmp_path_factory.mktemp("ui")) as address,
+            served_ui(work.client.tracking_uri, tmp_path_factory.mktemp("ui")) as address,
             opened_page() as page,
         ):
             yield Site(page, address, parent.info.experiment_id, parent, children)
@@ -107,7 +104,7 @@ def test_the_first_link_shows_all_runs_with_charts(site):
     site.follow("All runs of this study with charts")
     for name in NAMES:
         site.sees(name)
-    expect(site.page.get_by_role("link", name="waves", exact=True)).to_have_count(0)
+    expect(site.page.get_by_role("link", name="small", exact=True)).to_have_count(0)
     site.sees_lines("loss", 4)
 
 
@@ -125,7 +122,7 @@ def test_a_childs_page_links_its_parent_models_and_data(site):
     child = site.children[0]
     site.open_run(child)
     site.sees(child.info.run_name)
-    expect(site.page.get_by_role("link", name="waves", exact=True)).to_be_visible()
+    expect(site.page.get_by_role("link", name="small", exact=True)).to_be_visible()
     site.sees("Logged models (2)")
     for name in ("best", "last"):
         expect(site.page.get_by_role("link", name=name, exact=True).first).to_be_visible()

@@ -17,6 +17,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from gallery import SMALL
 from studies import grid_text, reason
 from waiting import wait_for
 
@@ -33,16 +34,11 @@ TEST_RECORDS = ["S01", "S02", "S03", "S04"]
 
 
 @pytest.fixture(scope="module")
-def studies(shared_workplace, tmp_path_factory):
-    """Run one study with one worker and, as another one, with two."""
-    with shared_workplace() as work:
-        grid = work.write_grid(grid_text(repetitions="2", seed="3"))
-        for workers in (1, 2):
-            more = ("--reps", "1") if workers == 2 else ()
-            status = work.run(grid, "--workers", str(workers), *more, experiment=f"with {workers}")
-            assert status == 0
+def studies(exhibit):
+    """One study with one worker and, as another one, with two."""
+    with exhibit("small") as work:
         work.corpus = load_corpus(str(work.records))
-    return work
+        yield work
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +90,6 @@ def test_params_are_the_options_by_alias_and_what_the_grid_file_fixes(children):
     assert first["trainable_parameters"] == "102"
     # 36 stem, 2*3*4*4 block, 10 head
     assert second["trainable_parameters"] == "142"
-
-
-def test_trainable_parameters_are_a_metric_too(children):
     assert [run.data.metrics["trainable_parameters"] for run in children] == [102, 102, 142, 142]
 
 
@@ -145,6 +138,10 @@ def test_artifacts_of_a_run(studies, children):
     assert configuration["iterations"] == ITERATIONS
     assert configuration["input_shape"] == [128, 1]
     assert configuration["train"][-1] == "random_split_signals(length=128, n=2)"
+    assert [one["name"] for one in configuration["test_pipeline"]] == [
+        "center_flip",
+        "split_signals",
+    ]
     assert configuration["identity"] == children[0].data.tags["ecg_mlflow.identity"]
 
 
@@ -199,7 +196,8 @@ def test_data_sets_are_linked(studies, children):
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")
 def test_models_predict_what_the_tables_say(studies, children, monkeypatch):
     run = children[1]
-    settings = settings_of(studies, 0)
+    research = load_grid_file(studies.write_grid(SMALL)).research
+    settings = research.settings(research.grid.unique()[0][0])
     corpus = studies.corpus
     rows = [corpus.ids.index(name) for name in TEST_RECORDS]
     selection = select(corpus, settings.test, rows)
@@ -223,11 +221,6 @@ def test_models_predict_what_the_tables_say(studies, children, monkeypatch):
             assert probabilities[:, 0].mean() == pytest.approx(float(row["p_A"]), abs=1e-5)
 
 
-def settings_of(work, index):
-    research = load_grid_file(work.folder / "small.py").research
-    return research.settings(research.grid.unique()[0][index])
-
-
 def test_one_and_two_workers_give_the_same_losses_bit_for_bit(studies, children):
     others = studies.runs("with 2")[1]
     histories = [studies.losses(run) for run in children]
@@ -247,29 +240,27 @@ def test_counts_of_windows_are_kept(studies, children):
 # --- The commands of `mlflow run` ----------------------------------------------------------------
 
 
-def mlflow_run(work, *arguments, entry_point="main"):
+def start_mlflow_run(work, experiment, grid, data, **more):
     """Run the project from another folder, as a user would."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    return subprocess.run(
-        [*MLFLOW, "run", str(PROJECT), "--env-manager", "local", "-e", entry_point, *arguments],
+    command = [*MLFLOW, "run", str(PROJECT), "--env-manager", "local"]
+    command += ["--experiment-name", experiment, "-P", f"grid={grid}", "-P", f"data={data}"]
+    return subprocess.Popen(
+        [*command, "-P", "workers=1"],
         cwd=work.folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1000,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        **more,
     )
 
 
 @pytest.mark.slow
 def test_mlflow_run_with_paths_from_the_callers_folder(workplace, experiment):
-    workplace.write_grid(grid_text())
+    workplace.write_grid(grid_text(epochs="1"))
     (workplace.folder / "records").symlink_to(workplace.records)
-    done = mlflow_run(
-        workplace,
-        *("-P", "grid=small.py", "-P", "data=records", "-P", "epochs=1", "-P", "workers=2"),
-        *("--experiment-name", experiment),
-    )
-    assert done.returncode == 0, done.stderr
+    run = start_mlflow_run(workplace, experiment, "small.py", "records", stderr=subprocess.PIPE)
+    _, said = run.communicate(timeout=1000)
+    assert run.returncode == 0, said
     parent, children = workplace.runs(experiment)
     assert parent.info.status == "FINISHED"
     assert parent.data.params["grid"] == "small.py"
@@ -279,59 +270,11 @@ def test_mlflow_run_with_paths_from_the_callers_folder(workplace, experiment):
 
 
 @pytest.mark.slow
-def test_mlflow_run_of_one_configuration(workplace, experiment):
-    grid = workplace.write_grid(grid_text(epochs="1"))
-    done = mlflow_run(
-        workplace,
-        *("-P", f"grid={grid}", "-P", "config=1", "-P", f"data={workplace.records}"),
-        *("--experiment-name", experiment),
-        entry_point="config",
-    )
-    assert done.returncode == 0, done.stderr
-    _, (child,) = workplace.runs(experiment)
-    assert child.data.params["config"] == "1"
-    assert child.data.params["layout"] == "cac"
-
-
-@pytest.mark.slow
-def test_mlflow_run_dry(workplace, experiment):
-    done = mlflow_run(
-        workplace,
-        *("-P", "grid=resnet.py", "-P", "dry_run=true", "-P", "data=demo:60"),
-        *("--experiment-name", experiment),
-    )
-    assert done.returncode == 0, done.stderr
-    assert "26 configurations x 1 repetitions = 26 runs" in done.stdout
-    assert "3,843,138" in done.stdout
-    parent, children = workplace.runs(experiment)
-    assert parent.info.status == "FINISHED"
-    assert not children
-
-
-@pytest.mark.slow
-def test_mlflow_run_of_an_unknown_grid(workplace, experiment):
-    done = mlflow_run(workplace, "-P", "grid=nosuch.py", "--experiment-name", experiment)
-    assert done.returncode != 0
-    parent, _ = workplace.runs(experiment)
-    assert parent.info.status == "FAILED"
-    assert "no grid file 'nosuch.py'" in reason(parent)
-    assert "quickstart.py, resnet.py" in reason(parent)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["Ctrl-C", "SIGKILL to mlflow alone"])
 def test_mlflow_run_that_is_stopped_leaves_nothing_running(workplace, experiment, how):
     grid = workplace.write_grid(grid_text(epochs="100_000", test_every="'2 epochs'"))
-    arguments = ["-P", f"grid={grid}", "-P", f"data={workplace.records}", "-P", "workers=1"]
-    arguments += ["--experiment-name", experiment]
-    process = subprocess.Popen(
-        [*MLFLOW, "run", str(PROJECT), "--env-manager", "local", *arguments],
-        cwd=workplace.folder,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    more = {"stderr": subprocess.DEVNULL}
+    process = start_mlflow_run(workplace, experiment, grid, workplace.records, **more)
     try:
         wait_for(lambda: any("loss" in r.data.metrics for r in workplace.runs(experiment)[1]))
         if how == "Ctrl-C":

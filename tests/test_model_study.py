@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from contextlib import ExitStack, contextmanager
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import write_beats
+from gallery import write_beats
 from stored_runs import read_table
-from studies import grid_text
 
 from ecg_mlflow.cli import main
 from ecg_mlflow.serving import promote
@@ -21,45 +19,12 @@ from ecg_mlflow.serving import promote
 # Of NumPy 2, in Keras's way of saving a model.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-SPLIT = "Split((0.4, 0.2, 0.4), stratified=True, seed=0)"
-GOOD = grid_text(grid="Option('layout', ['cna', 'cac'])", epochs="8", split=SPLIT, repetitions="2")
-#: Learns nothing.
-POOR = grid_text(
-    grid="Option('layout', ['cna'])",
-    epochs="1",
-    split=SPLIT,
-    optimizer="Optimizer('sgd', learning_rate=1e-9)",
-)
-WITHOUT_VALIDATION = grid_text(
-    grid="Option('layout', ['cna', 'cac'])", split="Split(0.6, stratified=True, seed=1)"
-)
-OTHER_SPLIT = grid_text(
-    grid="Option('layout', ['cna'])", split="Split((0.4, 0.2, 0.4), stratified=True, seed=1)"
-)
-
 
 @pytest.fixture(scope="module")
-def work(shared_workplace, write_record):
-    """Four studies of 120 recordings: a good and a poor one, and two that differ in their split."""
-    with shared_workplace() as place:
-        data = place.folder / "many"
-        write_beats(data, write_record, 120)
-        labels = [line.split(",") for line in (data / "REFERENCE.csv").read_text().split()]
-        rows = [f"{record},{label},{40 + i % 40},{'FM'[i % 3 == 0]}" for i, (record, label) in
-                enumerate(labels)]  # fmt: skip
-        (data / "REFERENCE.csv").write_text("\n".join(["record,label,age,sex", *rows]))
-        place.data = data
-        place.parents = {}
-        for name, text in (
-            ("good", GOOD),
-            ("poor", POOR),
-            ("tested", WITHOUT_VALIDATION),
-            ("other", OTHER_SPLIT),
-        ):
-            grid = place.write_grid(text, f"{name}.py")
-            status = place.run(grid, "--workers", "1", experiment=name, data=str(data))
-            assert status == 0
-            place.parents[name] = place.runs(name)[0].info.run_id
+def work(exhibit):
+    with exhibit("compared") as place:
+        studies = ("good", "poor", "tested", "other")
+        place.parents = {name: place.runs(name)[0].info.run_id for name in studies}
         yield place
 
 
@@ -130,13 +95,6 @@ def test_without_validation_records_the_last_weights_are_compared(work, capsys):
     assert float(by_name["layout cac"]["f1"]) == pytest.approx(f1)
 
 
-def test_what_can_not_be_compared_is_an_error(work, capsys):
-    assert main(["compare", "good", "--metric", "f2"]) == 1
-    assert "metric='f2' is none of these predictions' metrics: accuracy" in capsys.readouterr().err
-    assert main(["compare", "nothing like it"]) == 1
-    assert work.parents["good"] in capsys.readouterr().err
-
-
 # --- promote -------------------------------------------------------------------------------------
 
 
@@ -166,7 +124,7 @@ def test_the_first_model_and_a_better_one_are_promoted(promoted):
 def test_the_promoted_model_says_of_recordings_what_its_study_has_logged(promoted):
     found = version(promoted, "waves", 2)
     table = read_table(promoted.client, found.run_id, "predictions/best.csv")
-    paths = [str(promoted.data / f"{record}.hea") for record in table["record"]]
+    paths = [str(promoted.records / f"{record}.hea") for record in table["record"]]
     model = mlflow.pyfunc.load_model("models:/waves@champion")
     answers = model.predict(pd.DataFrame({"record": paths}))
     for name in ("p_A", "p_N"):
@@ -340,20 +298,22 @@ def test_a_model_that_says_otherwise_than_its_study_has_logged_is_not_registered
     assert not work.client.search_registered_models("name='never'")
 
 
-def test_a_run_that_is_none_of_the_study_is_an_error(work, capsys):
-    run = work.runs("poor")[1][0].info.run_id
-    assert main(["promote", "good", "--name", "never", "--run", run]) == 1
-    assert "is no run of good that was scored on the test records" in capsys.readouterr().err
-    assert not work.client.search_registered_models("name='never'")
-
-
-def test_recordings_that_have_changed_are_an_error_before_anything_is_registered(
-    work, capsys, tmp_path, write_record
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("compare good --metric f2", "metric='f2' is none of these predictions' metrics: accuracy"),
+        ("compare nowhere", "{good}"),
+        ("promote good --name never --run {run}", "is no run of good that was scored on the test"),
+        ("promote good --name never --data {others}", "are not those that the study was run on"),
+    ],
+)
+def test_what_can_not_be_done_is_an_error_before_anything_is_registered(
+    work, capsys, tmp_path, write_record, words, message
 ):
     write_beats(tmp_path / "others", write_record, 24)
-    command = ["promote", "good", "--name", "never", "--data", str(tmp_path / "others")]
-    assert main(command) == 1
-    assert "are not those that the study was run on" in capsys.readouterr().err
+    places = {"run": work.runs("poor")[1][0].info.run_id, "others": tmp_path / "others"}
+    assert main(words.format(**places).split()) == 1
+    assert message.format(**work.parents) in capsys.readouterr().err
     assert not work.client.search_registered_models("name='never'")
 
 
@@ -381,7 +341,7 @@ def test_a_rollback_gives_the_alias_back(work, capsys):
 
 def test_recordings_are_classified_into_a_csv(promoted, tmp_path):
     out = tmp_path / "answers.csv"
-    names = [str(promoted.data / f"S{i:02d}.hea") for i in (1, 2, 3)]
+    names = [str(promoted.records / f"S{i:02d}.hea") for i in (1, 2, 3)]
     assert main(["predict", "models:/waves@champion", *names, "--output", str(out)]) == 0
     rows = read_csv(out.read_text())
     assert [row["record"] for row in rows] == ["S01", "S02", "S03"]
@@ -404,9 +364,3 @@ def test_errors_are_drawn_and_groups_are_told_apart(work, capsys, tmp_path):
     assert losses == sorted(losses, reverse=True)
     wrong = [row["record"] for row in records if row["label"] != row["prediction"]]
     assert [path.rpartition("_")[2].removesuffix(".png") for path in sorted(strips)] == wrong[:3]
-
-
-def test_the_configuration_keeps_the_pipeline_of_the_model(work):
-    run = work.runs("good")[1][0].info.run_id
-    kept = json.loads(text_of(work, run, "configuration.json"))["test_pipeline"]
-    assert [one["name"] for one in kept] == ["center_flip", "split_signals"]

@@ -9,6 +9,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from gallery import LABELS, SEVERAL
 from sklearn.metrics import f1_score
 from stored_runs import read_table
 from studies import grid_text
@@ -18,52 +19,14 @@ from ecg_mlflow.cli import main
 # Of NumPy 2, in Keras's way of saving a model.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-#: Each third record shows spikes, AF by name, and each other one a slow wave, RBBB.
-LABELS = ("AF,RBBB", "other", "RBBB,other", "AF", "RBBB", "other")
 CLASSES = ("AF", "RBBB")
-DESIGN = {
-    "before": "ROOT = Pipeline().select_labels(['AF', 'RBBB']).center_flip()\n",
-    "grid": "Option('layout', ['cna', 'cac'])",
-    "train": "ROOT.random_split_signals(128, {'AF': 3, 'RBBB': 2, '': 2})",
-    "test": "ROOT.split_signals(128, step=64)",
-    "classes": "['AF', 'RBBB']",
-    "multilabel": "True",
-    "epochs": "12",
-    "split": "Split((0.4, 0.2, 0.4), stratified=True, seed=0)",
-}
-
-
-def signal(label: str, rng: np.random.Generator) -> np.ndarray:
-    time = np.arange(500) / 250
-    found = rng.normal(0, 0.05, (500, 3))
-    if "AF" in label:
-        found[rng.integers(0, 25) :: 25] += 1
-    if "RBBB" in label:
-        found += np.sin(2 * np.pi * (4 * time + rng.random()))[:, None]
-    return found
 
 
 @pytest.fixture(scope="module")
-def place(shared_workplace, write_record):
-    with shared_workplace() as place:
-        place.data = place.folder / "several"
-        rng = np.random.default_rng(0)
-        rows = []
-        for i in range(90):
-            label = LABELS[i % len(LABELS)]
-            write_record(place.data, f"R{i:02}", signal(label, rng), leads=("I", "II", "V1"))
-            rows.append(f'R{i:02},"{label}"\n')
-        (place.data / "REFERENCE.csv").write_text("".join(rows))
+def work(exhibit):
+    with exhibit("several") as place:
+        place.parent, place.children = place.runs("several")
         yield place
-
-
-@pytest.fixture(scope="module")
-def work(place):
-    """Return the workplace after the study."""
-    grid = place.write_grid(grid_text(**DESIGN), "several.py")
-    assert place.run(grid, "--workers", "1", experiment="several", data=str(place.data)) == 0
-    place.parent, place.children = place.runs("several")
-    return place
 
 
 def test_each_class_and_their_mean_are_scored(work):
@@ -123,13 +86,13 @@ def test_the_promoted_model_answers_with_several_labels(work, capsys, tmp_path):
     assert "is the new champion" in capsys.readouterr().out
     model = mlflow.pyfunc.load_model("models:/several@champion")
     table = model.predict(
-        pd.DataFrame({"record": [str(work.data / "R00"), str(work.data / "R05")]})
+        pd.DataFrame({"record": [str(work.records / "R00"), str(work.records / "R05")]})
     )
     assert table["prediction"].tolist() == ["AF,RBBB", ""]
     assert (table[["p_AF", "p_RBBB"]].iloc[0] > 0.5).all()
     assert (table[["p_AF", "p_RBBB"]].iloc[1] < 0.5).all()
     out = tmp_path / "answers.csv"
-    some = [str(work.data / f"R{i:02}.hea") for i in range(6)]
+    some = [str(work.records / f"R{i:02}.hea") for i in range(6)]
     assert main(["predict", "models:/several@champion", *some, "--output", str(out)]) == 0
     said = pd.read_csv(out, keep_default_na=False)["prediction"].tolist()
     expected = [label.replace(",other", "").replace("other", "") for label in LABELS]
@@ -153,8 +116,8 @@ def test_the_promoted_model_answers_with_several_labels(work, capsys, tmp_path):
         ({"classes": "['AF,RBBB']"}, "a class has a name without ','"),
     ],
 )
-def test_what_does_not_go_together_is_found_before_training(place, capsys, changes, message):
-    grid = place.write_grid(grid_text(**DESIGN | changes), "wrong.py")
-    assert place.run(grid, "--workers", "0", experiment="wrong", data=str(place.data)) == 1
+def test_what_does_not_go_together_is_found_before_training(work, capsys, changes, message):
+    grid = work.write_grid(grid_text(**SEVERAL | changes), "wrong.py")
+    assert work.run(grid, "--workers", "0", experiment="wrong") == 1
     assert re.search(message, " ".join(capsys.readouterr().err.split()), re.DOTALL)
-    assert place.runs("wrong")[1] == []
+    assert work.runs("wrong")[1] == []

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from studies import grid_text
 
 from ecg_mlflow import load_results
 from ecg_mlflow.errors import ResultsError, TrackingError
@@ -285,24 +284,25 @@ def test_what_is_not_there(writer, options, message):
         load_results("nowhere")
 
 
-def test_the_traces_of_a_training_are_what_the_store_has(workplace, experiment, tracking_store):
-    path = workplace.write_grid(grid_text(split="(0.5, 0.25, 0.25)"))
-    assert workplace.run(path, "--workers", "0", experiment=experiment) == 0
-    parent, children = workplace.runs(experiment)
-    frame = load_results(parent.info.run_id, tracking_store)
-    assert frame["layout"].cat.categories.tolist() == ["cna", "cac"]
-    for child in children:
-        assert "trace.npz" in workplace.artifacts(child)
-        own = frame[frame["run"] == child.info.run_id].set_index("iteration")
-        assert own["loss"].tolist() == workplace.losses(child)
-        path = workplace.client.download_artifacts(child.info.run_id, "trace.npz")
-        assert {"validation_f1", "best_validation_f1", "last_validation_f1", "test_f1"} <= set(
-            RunTrace.from_bytes(Path(path).read_bytes()).metrics
-        )
-        names = {name for name in child.data.metrics if not name.startswith(("system/", "train"))}
-        assert names == set(own.columns[own.columns.get_loc("loss") :])
-        for name in names - {"loss"}:
-            history = workplace.client.get_metric_history(child.info.run_id, name)
-            expected = pd.Series({metric.step: metric.value for metric in history})
-            found = own[name].dropna()
-            assert found.to_dict() == expected.dropna().to_dict(), name
+def test_the_traces_of_a_training_are_what_the_store_has(exhibit):
+    with exhibit("compared") as work:
+        parent, children = work.runs("good")
+        frame = load_results(parent.info.run_id)
+        assert frame["layout"].cat.categories.tolist() == ["cna", "cac"]
+        for child in children:
+            assert "trace.npz" in work.artifacts(child)
+            own = frame[frame["run"] == child.info.run_id].set_index("iteration")
+            assert own["loss"].tolist() == work.losses(child)
+            path = work.client.download_artifacts(child.info.run_id, "trace.npz")
+            assert {"validation_f1", "best_validation_f1", "last_validation_f1", "test_f1"} <= set(
+                RunTrace.from_bytes(Path(path).read_bytes()).metrics
+            )
+            names = {
+                name for name in child.data.metrics if not name.startswith(("system/", "train"))
+            }
+            assert names == set(own.columns[own.columns.get_loc("loss") :])
+            for name in names - {"loss"}:
+                history = work.client.get_metric_history(child.info.run_id, name)
+                expected = pd.Series({metric.step: metric.value for metric in history})
+                found = own[name].dropna()
+                assert found.to_dict() == expected.dropna().to_dict(), name

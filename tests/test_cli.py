@@ -81,39 +81,38 @@ def damaged(workplace) -> Path:
     ],
 )
 def test_a_research_that_does_not_fit(workplace, refused, fields, message):
-    if "NO" in fields.get("classes", ""):
-        fields = {**fields, "train": "root.random_split_signals(128, 2)"}
     assert message in refused(workplace.write_grid(grid_text(**fields)))
 
 
-def test_a_grid_file_with_a_syntax_error(workplace, refused):
-    grid = workplace.write_grid("from ecg_mlflow import Research\nresearch = Research(\n")
-    assert f"{grid}:2: SyntaxError" in refused(grid)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("from ecg_mlflow import Research\nresearch = Research(\n", "small.py:2: SyntaxError"),
+        ("x = 1\n1 / 0\n", "small.py:2: ZeroDivisionError: division by zero"),
+        ("x = 1\n", "must define research = Research(...)"),
+    ],
+)
+def test_a_grid_file_that_declares_no_study(workplace, refused, text, message):
+    assert message in refused(workplace.write_grid(text))
 
 
-def test_a_grid_file_that_raises(workplace, refused):
-    grid = workplace.write_grid("x = 1\n1 / 0\n")
-    assert f"{grid}:2: ZeroDivisionError: division by zero" in refused(grid)
-
-
-def test_a_grid_file_without_a_research(workplace, refused):
-    assert "must define research = Research(...)" in refused(workplace.write_grid("x = 1\n"))
-
-
-def test_an_unknown_grid(refused):
-    message = refused("nosuch.py")
-    assert "no grid file 'nosuch.py'" in message
-    assert "quickstart.py, resnet.py" in message
-
-
-@pytest.mark.parametrize("which", ["7", "layout=nca", "kernel=3"])
-def test_an_unknown_configuration(workplace, refused, which):
-    message = refused(workplace.write_grid(grid_text()), "--configs", which)
-    assert f"configs={which!r}" in message
-
-
-def test_data_that_are_not_there(workplace, refused):
-    assert "nowhere" in refused(workplace.write_grid(grid_text()), data="nowhere")
+@pytest.mark.parametrize(
+    ("words", "messages"),
+    [
+        ("nosuch.py", ["no grid file 'nosuch.py'", "quickstart.py, resnet.py"]),
+        ("small.py --configs 7", ["configs='7'"]),
+        ("small.py --configs layout=nca", ["configs='layout=nca'"]),
+        ("small.py --configs kernel=3", ["configs='kernel=3'"]),
+        ("small.py --data nowhere", ["nowhere"]),
+        ("small.py --gpus 0,1", ["asks for 0, 1", "GPUs found: none"]),
+        ("small.py --gpus 0 --workers 0", ["workers=0 trains in this process"]),
+        ("small.py --gpus 0:x", ["can't read '0:x'"]),
+    ],
+)
+def test_what_the_options_name_is_not_there(workplace, refused, words, messages):
+    workplace.write_grid(grid_text())
+    told = refused(*words.split())
+    assert all(message in told for message in messages)
 
 
 def test_all_bad_records_in_one_error(workplace, refused):
@@ -130,23 +129,7 @@ def test_copies_on_two_sides(workplace, refused):
         content = (folder / f"S02.{ending}").read_bytes()
         (folder / f"S12.{ending}").write_bytes(content.replace(b"S02", b"S12"))
     message = refused(workplace.write_grid(grid_text()), data=str(folder))
-    assert "S02 (test) = S12 (train)" in message
-
-
-def test_a_gpu_where_there_is_none(workplace, refused):
-    message = refused(workplace.write_grid(grid_text()), "--gpus", "0,1")
-    assert "asks for 0, 1" in message
-    assert "GPUs found: none" in message
-
-
-def test_a_gpu_for_this_process(workplace, refused):
-    message = refused(workplace.write_grid(grid_text()), "--gpus", "0", "--workers", "0")
-    assert "workers=0 trains in this process" in message
-
-
-def test_workers_that_can_not_be_shared_out(workplace, refused):
-    message = refused(workplace.write_grid(grid_text()), "--gpus", "0:x")
-    assert "can't read '0:x'" in message
+    assert "S02 (test) and S12 (train)" in message
 
 
 MODELS = """
@@ -229,7 +212,7 @@ def test_an_error_of_our_own_making_is_the_runs_reason_too(workplace, experiment
 # --- What goes well ------------------------------------------------------------------------------
 
 
-def test_a_dry_run_shows_the_plan_and_makes_no_run(workplace, experiment, capsys):
+def test_plan_and_a_dry_run_show_the_plan_and_make_no_run(workplace, experiment, capsys):
     grid = workplace.write_grid(grid_text())
     assert workplace.run(grid, "--dry-run", "--reps", "3", experiment=experiment) == 0
     out = capsys.readouterr().out
@@ -237,10 +220,6 @@ def test_a_dry_run_shows_the_plan_and_makes_no_run(workplace, experiment, capsys
     assert "ResNet cna" in out
     assert " 102 " in out
     assert workplace.runs(experiment) == (None, [])
-
-
-def test_plan_is_a_dry_run(workplace, capsys):
-    grid = workplace.write_grid(grid_text())
     assert main(["plan", str(grid), "--data", str(workplace.records), "--configs", "1"]) == 0
     assert "1 configurations x 1 repetitions = 1 runs" in capsys.readouterr().out
 
@@ -256,20 +235,6 @@ def test_bad_records_are_left_out_and_listed(workplace, experiment, capsys):
     assert child.info.status == "FINISHED"
     listed = workplace.text(parent, "left_out.txt")
     assert all(name in listed for name in ("S05", "S06", "S07", "S08", "S09", "S10"))
-
-
-def test_data_describes_a_corpus(workplace, capsys):
-    assert main(["data", str(workplace.records)]) == 0
-    out = capsys.readouterr().out
-    assert "20 records from" in out
-    assert "A 10, N 10" in out
-
-
-def test_parameters_of_mlflow_run_may_be_empty(workplace, experiment):
-    """MLflow hands over an empty text for a parameter that was not given."""
-    grid = workplace.write_grid(grid_text())
-    more = ("--epochs", "", "--configs", "", "--workers", "", "--gpus", "", "--dry_run", "true")
-    assert workplace.run(grid, *more, "--on_bad_record", "skip", experiment=experiment) == 0
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -67,7 +69,11 @@ def data_command(words: tuple[str, ...], labels: str | None, output: Path | None
     labels_option(),
     CliOption("--from start_s", "Start of the picture, in s.", AMOUNT, default=0.0),
     CliOption("--seconds", "Length of the picture. Default: the rest of the record.", AMOUNT),
-    CliOption("--leads", "Only these leads, such as II,V1.", default="", show_default=False),
+    CliOption(
+        "--leads",
+        "Only these leads, such as II,V1.",
+        callback=lambda ctx, param, value: tuple(filter(None, re.split(r"[,\s]+", value or ""))),
+    ),
     CliOption(
         "--layout",
         "clinical: three rows of four leads and a rhythm strip, the default where there are the 12 "
@@ -77,14 +83,7 @@ def data_command(words: tuple[str, ...], labels: str | None, output: Path | None
     output_option("PNG file. Default: RECORD.png in the current folder."),
 )
 def show_command(
-    record: str,
-    data: str | None,
-    labels: str | None,
-    start_s: float,
-    seconds: float | None,
-    leads: str,
-    layout: str | None,
-    output: Path | None,
+    record: str, data: str | None, labels: str | None, output: Path | None, **view: Any
 ) -> int:
     """Draw a recording on millimetre paper, and say what it is.
 
@@ -95,16 +94,12 @@ def show_command(
     from ecg_mlflow.reports.show import show_record
 
     folders = base_folders()
-    names = tuple(lead.strip() for lead in leads.split(",") if lead.strip())
     told = show_record(
         record,
         data=data and located(data, folders),
         labels=labels and located(labels, folders),
-        start_s=start_s,
-        seconds=seconds,
-        leads=names,
-        layout=layout,
         out=output,
+        **view,
     )
     print(told)
     return 0

@@ -7,17 +7,16 @@ from typing import Any
 
 import click
 
-from ecg_mlflow.cli.environment import base_folders, load_keras_quietly, open_store, project_run
+from ecg_mlflow.cli.environment import load_keras_quietly, open_store, project_run
 from ecg_mlflow.cli.parameters import (
     AMOUNT,
-    MOVED_DATA,
     PLACE,
-    STATISTICS,
-    WINNER,
+    STUDY_OPTIONS,
     CliOption,
     command,
     output_option,
     section,
+    study_options,
 )
 
 _REGISTERED = (
@@ -46,14 +45,12 @@ _REQUIREMENTS = section(
 @command(
     "promote",
     click.Argument(["study"]),
-    *WINNER,
     *_THRESHOLD,
     *_REQUIREMENTS,
-    *STATISTICS,
-    *MOVED_DATA,
+    *STUDY_OPTIONS,
     *_REGISTERED,
 )
-def promote_command(study: str, name: str, alias: str, **given: Any) -> int:
+def promote_command(study: str, name: str, alias: str, threshold: str, **given: Any) -> int:
     """Register a study's winner; assign the alias if it is better.
 
     STUDY is the id of a study's parent run, the beginning of that id, or the study's name. The
@@ -61,23 +58,13 @@ def promote_command(study: str, name: str, alias: str, **given: Any) -> int:
     winner is significantly better than the one that has it.
     """
     load_keras_quietly()
-    from ecg_mlflow.reports.options import ComparisonOptions
-    from ecg_mlflow.reports.study_corpus import DataLocation
     from ecg_mlflow.serving.gate import PromotionRequest, Requirements
     from ecg_mlflow.serving.promote import promote
 
-    run, threshold, rule = (given.pop(word) for word in ("run", "threshold", "rule"))
-    location = DataLocation(given.pop("data"), given.pop("labels"), base_folders())
-    statistics = {option.name: given.pop(option.name) for option in STATISTICS}
+    asked = study_options(given)
+    requirements = Requirements(**given)
     request = PromotionRequest(
-        study,
-        name,
-        alias,
-        ComparisonOptions(**statistics, rule=rule),
-        Requirements(**given),
-        threshold,
-        run,
-        location,
+        study, name, alias, requirements=requirements, threshold=threshold, **asked
     )
     client = open_store()
     with project_run(client, f"promotion of {study}"):

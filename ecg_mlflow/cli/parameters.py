@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from ecg_mlflow.cli.environment import base_folders
+
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -162,7 +164,7 @@ def output_option(meaning: str) -> CliOption:
 #: Which run of a study is meant.
 WINNER = section(
     "Model",
-    CliOption("--run", "Id of a child run. Default: the study's winner."),
+    CliOption("--run run_id", "Id of a child run. Default: the study's winner."),
     CliOption(
         "--rule",
         "What makes the winner: the highest lower bound of the interval, the highest mean, or the "
@@ -191,3 +193,19 @@ MOVED_DATA = section(
     CliOption("--data", "Where the study's recordings are now, if they moved.", PLACE),
     CliOption("--labels", "Where their labels are now.", PLACE),
 )
+#: What a command needs to find a study's winner and its recordings.
+STUDY_OPTIONS = (*WINNER, *STATISTICS, *MOVED_DATA)
+
+
+def study_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the values of `STUDY_OPTIONS` out of a command's; return them as its arguments."""
+    from ecg_mlflow.reports.options import ComparisonOptions
+    from ecg_mlflow.reports.study_corpus import DataLocation
+
+    compared = {name: given.pop(name) for name in ("metric", "level", "resamples", "seed", "rule")}
+    location = DataLocation(given.pop("data"), given.pop("labels"), base_folders())
+    return {
+        "options": ComparisonOptions(**compared),
+        "location": location,
+        "run_id": given.pop("run_id"),
+    }

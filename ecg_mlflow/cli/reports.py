@@ -7,16 +7,16 @@ from typing import Any
 
 import click
 
-from ecg_mlflow.cli.environment import base_folders, load_keras_quietly, open_store
+from ecg_mlflow.cli.environment import load_keras_quietly, open_store
 from ecg_mlflow.cli.parameters import (
-    MOVED_DATA,
     PLACE,
     POSITIVE,
     STATISTICS,
-    WINNER,
+    STUDY_OPTIONS,
     CliOption,
     command,
     output_option,
+    study_options,
 )
 
 _OUTPUT = output_option("Write the report into this folder too.")
@@ -44,46 +44,23 @@ def compare_command(studies: tuple[str, ...], output: Path | None, **statistics:
 @command(
     "errors",
     click.Argument(["study"]),
-    *WINNER,
-    *STATISTICS,
-    *MOVED_DATA,
-    CliOption("--worst", "Errors that are drawn as strips.", POSITIVE, default=12),
+    *STUDY_OPTIONS,
+    CliOption("--worst n_worst", "Errors that are drawn as strips.", POSITIVE, default=12),
     CliOption(
-        "--groups",
+        "--groups groups_file",
         "CSV with the column record and others, such as age, sex or site. Default: the study's "
         "label file.",
         PLACE,
     ),
     _OUTPUT,
 )
-def errors_command(
-    study: str,
-    run: str | None,
-    data: str | None,
-    labels: str | None,
-    worst: int,
-    groups: str | None,
-    output: Path | None,
-    **statistics: Any,
-) -> int:
+def errors_command(study: str, **given: Any) -> int:
     """Show a model's worst errors as ECG strips, and metrics by group.
 
     STUDY is the id of a study's parent run, the beginning of that id, or the study's name.
     """
     load_keras_quietly()
     from ecg_mlflow.reports.error_analysis import analyse_errors
-    from ecg_mlflow.reports.options import ComparisonOptions
-    from ecg_mlflow.reports.study_corpus import DataLocation
 
-    report = analyse_errors(
-        open_store(),
-        study,
-        ComparisonOptions(**statistics),
-        DataLocation(data, labels, base_folders()),
-        run_id=run,
-        n_worst=worst,
-        groups_file=groups,
-        output=output,
-    )
-    print(report)
+    print(analyse_errors(open_store(), study, **study_options(given), **given))
     return 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,22 +11,32 @@ import numpy as np
 
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.records.splits import TEST
-from ecg_mlflow.reports.comparison_report import write_report
+from ecg_mlflow.reports.figures import interval_plot, ranking_plot, reliability_plot, size_plot
+from ecg_mlflow.reports.html import PAGE, Picture, Table, log_report, render
 from ecg_mlflow.reports.options import ComparisonOptions
 from ecg_mlflow.reports.study_results import Results, read_results
 from ecg_mlflow.reports.text_tables import aligned
-from ecg_mlflow.stats.comparison import Comparison, compare
+from ecg_mlflow.stats.bootstrap import resample_weights
+from ecg_mlflow.stats.calibration import fit_temperature, reliability, with_temperature
+from ecg_mlflow.stats.comparison import Comparison, Standing, compare
+from ecg_mlflow.stats.curves import precision_recall_curve, roc_curve
+from ecg_mlflow.tracking.leaderboard import as_columns
+from ecg_mlflow.tracking.run_log import csv_text
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
+FOLDER = "comparison"
 #: Metrics of every comparison, beside the one that decides.
 METRICS = (
     *("f1", "roc_auc", "average_precision", "sensitivity", "specificity", "accuracy"),
     *("log_loss", "cinc2017"),
 )
-#: Rows of the printed table.
-SHOWN = 30
+#: Rows of the printed table, and configurations whose curves are drawn.
+SHOWN, CURVES = 30, 4
+#: Resamples of the curves' bands: each is many numbers, and their width needs no more.
+BAND_RESAMPLES = 500
 
 
 def compare_studies(
@@ -57,9 +68,34 @@ def compare_studies(
     results = read_results(client, names)
     options = options.with_metric(results.usual_metric)
     comparison = compare_side(results, TEST, options)
-    conclusions, notes = conclusions_of(comparison), (*comparison.notes, *results.notes)
-    location = write_report(client, results, comparison, options, conclusions, notes, output)
-    more = len(comparison.standings) - SHOWN
+    conclusions, notes = _conclusions(comparison), (*comparison.notes, *results.notes)
+    metric = comparison.decisive
+    rows = [_row(rank, one) for rank, one in enumerate(comparison.standings, start=1)]
+    shown = [
+        *("rank", "configuration", "runs", metric, f"{metric}_sd", f"{metric}_low"),
+        *(f"{metric}_high", "p_value", "parameters", "ms_per_record"),
+        *(name for name in comparison.metrics if name != metric),
+    ]
+    pictures = {
+        name: Picture.of(figure, caption)
+        for name, figure, caption in _figures(results, comparison, options)
+    }
+    page = render(
+        "comparison.html",
+        title="Comparison of " + " and ".join(study.name for study in results.studies),
+        conclusions=conclusions,
+        notes=notes,
+        configurations=Table(rows, shown, [one.in_group for one in comparison.standings]),
+        pictures=list(pictures.values()),
+    )
+    files: dict[str, str | bytes] = {
+        "configurations.csv": csv_text(as_columns(rows)),
+        "pairs.csv": csv_text(as_columns(_pair_rows(comparison))),
+        **{f"{name}.png": picture.data for name, picture in pictures.items()},
+        PAGE: page,
+    }
+    location = log_report(client, results.studies[0].run_id, FOLDER, files, output)
+    more = len(rows) - SHOWN
     return "\n".join(
         [
             *aligned(_table(comparison)),
@@ -92,7 +128,7 @@ def compare_side(results: Results, side: str, options: ComparisonOptions) -> Com
     return compare(known, metrics, options.metric, **options.bootstrap)
 
 
-def conclusions_of(comparison: Comparison) -> list[str]:
+def _conclusions(comparison: Comparison) -> list[str]:
     """Say what the comparison means, in sentences without full stops."""
     group, metric = comparison.group, comparison.decisive
     where = f"in {metric} on {comparison.n_records} test records, at {comparison.level:.0%}"
@@ -132,3 +168,85 @@ def _table(comparison: Comparison) -> list[list[str]]:
             ]
         )
     return rows
+
+
+def _row(rank: int, one: Standing) -> dict[str, object]:
+    row: dict[str, object] = {"rank": rank, "configuration": one.name}
+    for name, estimate in one.estimates.items():
+        row |= {
+            name: estimate.mean,
+            f"{name}_sd": estimate.sd,
+            f"{name}_low": estimate.over_records.low,
+            f"{name}_high": estimate.over_records.high,
+            f"{name}_repetitions_low": estimate.over_repetitions.low,
+            f"{name}_repetitions_high": estimate.over_repetitions.high,
+        }
+    return row | {
+        "runs": len(next(iter(one.estimates.values())).each),
+        "p_value": one.p_value,
+        "as_good_as_the_best": one.in_group,
+        "parameters": one.parameters,
+        "ms_per_record": one.ms_per_record,
+    }
+
+
+def _pair_rows(comparison: Comparison) -> list[dict[str, object]]:
+    pairs, rows = comparison.pairs, []
+    for (i, first), (j, second) in combinations(enumerate(comparison.standings), 2):
+        interval = pairs.interval(i, j)
+        rows.append(
+            {
+                "first": first.name,
+                "second": second.name,
+                f"{comparison.decisive}_difference": float(pairs.differences[i, j]),
+                "low": interval.low,
+                "high": interval.high,
+                "p_value": float(pairs.p_values[i, j]),
+            }
+        )
+    return rows
+
+
+def _figures(
+    results: Results, comparison: Comparison, options: ComparisonOptions
+) -> Iterator[tuple[str, Figure, str]]:
+    """Yield name, figure and caption."""
+    metric = comparison.decisive
+    title = f"{metric} on {comparison.n_records} test records"
+    yield "intervals", interval_plot(comparison, title=title), f"{metric} of each configuration"
+    yield "curves", _curves(comparison, options), "ROC and precision-recall curves"
+    caption = "Calibration of a run of the best configuration"
+    yield "calibration", _calibration(results, comparison), caption
+    if any(one.parameters for one in comparison.standings):
+        caption = f"{metric} against the number of parameters"
+        yield "size", size_plot(comparison, title=title), caption
+
+
+def _curves(comparison: Comparison, options: ComparisonOptions) -> Figure:
+    first = comparison.leader.repetitions[0]
+    weights = resample_weights(len(first), BAND_RESAMPLES, options.seed, first.groups)
+    kinds = ((roc_curve, "roc_auc"), (precision_recall_curve, "average_precision"))
+    roc, recall = (
+        [
+            (
+                one.name,
+                curve_of(one.repetitions, weights, level=options.level),
+                f"{one.estimates[area].mean if area in one.estimates else np.nan:.3f}",
+            )
+            for one in comparison.standings[:CURVES]
+        ]
+        for curve_of, area in kinds
+    )
+    return ranking_plot(roc, recall, float(first.is_positive.mean()), level=options.level)
+
+
+def _calibration(results: Results, comparison: Comparison) -> Figure:
+    """Draw the probabilities of the best configuration's first run, as they are and calibrated."""
+    leader, level = comparison.leader.name, comparison.level
+    run = results.configuration(leader).runs[0]
+    drawn = {"as trained": reliability(run.test, level=level)}
+    if run.validation is not None:
+        calibrated = with_temperature(run.test, fit_temperature(run.validation))
+        drawn["calibrated on validation records"] = reliability(calibrated, level=level)
+    title = f"{leader}, repetition {run.record.repetition}"
+    return reliability_plot(drawn, title=title, level=level)

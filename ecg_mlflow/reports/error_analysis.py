@@ -16,10 +16,9 @@ from ecg_mlflow.records.catalogue import HEADERS, located
 from ecg_mlflow.records.labels import read_groups
 from ecg_mlflow.records.sources import load_groups
 from ecg_mlflow.reports.figures import draw_ecg, subgroup_plot
-from ecg_mlflow.reports.html import Picture, Table, render
+from ecg_mlflow.reports.html import PAGE, Picture, Table, log_report, render
 from ecg_mlflow.reports.importance import Viewer, open_viewer
 from ecg_mlflow.reports.options import ComparisonOptions
-from ecg_mlflow.reports.report_files import PAGE, log_report
 from ecg_mlflow.reports.study_corpus import DataLocation, open_study_corpus
 from ecg_mlflow.reports.study_results import read_results
 from ecg_mlflow.reports.winner import choose_run

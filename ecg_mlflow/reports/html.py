@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import base64
 import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from ecg_mlflow.files import write_output
 from ecg_mlflow.reports.figures.sheet import png, size_mm
+from ecg_mlflow.tracking.client import store_errors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+
+#: The page of every report; a report is artifacts of a run.
+PAGE = "report.html"
 
 
 def render(template: str, **context: Any) -> str:
@@ -39,6 +47,40 @@ def render(template: str, **context: Any) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(context).strip()
+
+
+def log_report(
+    client: MlflowClient,
+    run_id: str,
+    folder: str,
+    files: Mapping[str, str | bytes],
+    output: Path | None,
+) -> str:
+    """Write a report's files, and return where its page is.
+
+    Parameters
+    ----------
+    client, run_id, folder
+        The run, and the folder of its artifacts.
+    files
+        Their contents, by their names.
+    output
+        A folder on this machine that gets a copy of all; None for none.
+
+    Raises
+    ------
+    TrackingError, StorageFullError
+        If the store, or the folder, doesn't take it.
+    """
+    with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as scratch:
+        for place in [Path(scratch), *([output] if output else [])]:
+            for name, content in files.items():
+                write_output(
+                    place / name, content.encode() if isinstance(content, str) else content
+                )
+        with store_errors(f"write {folder} of run {run_id}"):
+            client.log_artifacts(run_id, scratch, folder)
+    return str(output / PAGE) if output else f"artifact {folder}/{PAGE} of run {run_id}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from ecg_mlflow.errors import RecordError
 from ecg_mlflow.records import Record
 from ecg_mlflow.records.snomed import abbreviated
-from ecg_mlflow.reports.figures.paper import draw_importance, draw_row, importance_colours
 from ecg_mlflow.reports.figures.sheet import EDGE, GREY, SMALL_PT, Sheet, wrap
 from ecg_mlflow.reports.figures.strip_rows import (
     AFTER,
@@ -23,7 +22,10 @@ from ecg_mlflow.reports.figures.strip_rows import (
     ROW_S,
     Floats,
     Row,
+    draw_importance,
+    draw_row,
     has_twelve_leads,
+    importance_colours,
     lay_out,
     lay_out_clinical,
 )

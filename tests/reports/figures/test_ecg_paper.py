@@ -12,8 +12,12 @@ from ecg_mlflow.records.synthetic.corpora import demo12_recording, demo_recordin
 from ecg_mlflow.records.synthetic.recording import STANDARD_LEADS
 from ecg_mlflow.reports.figures import draw_ecg, png
 from ecg_mlflow.reports.figures.ecg_paper import MOST_TRACES
-from ecg_mlflow.reports.figures.paper import importance_colours
-from ecg_mlflow.reports.figures.strip_rows import CLINICAL_LINES, MM_PER_S, has_twelve_leads
+from ecg_mlflow.reports.figures.strip_rows import (
+    CLINICAL_LINES,
+    MM_PER_S,
+    has_twelve_leads,
+    importance_colours,
+)
 
 FS = 300.0
 

@@ -120,10 +120,8 @@ def test_of_equally_good_thresholds_it_is_the_middle_one(labels, rule, expected)
 
 def test_all_or_none_may_be_positive():
     upside_down = predictions([0.9, 0.8, 0.3], [0, 0, 1])
-    everything = choose_threshold(upside_down, "sensitivity=1.0")
-    assert (upside_down.scores >= everything).all()
-    nothing = choose_threshold(upside_down, "specificity=1.0")
-    assert not (upside_down.scores >= nothing).any()
+    assert choose_threshold(upside_down, "sensitivity=1.0") <= 0.3
+    assert choose_threshold(upside_down, "specificity=1.0") > 0.9
 
 
 def test_rules_that_are_none_and_records_of_one_class():
@@ -150,8 +148,7 @@ def test_bins_hold_equally_many_records():
 def test_equal_probabilities_are_one_bin():
     table = reliability(predictions([0.0] * 60 + [0.5] * 40, [0] * 80 + [1] * 20))
     assert table.counts.tolist() == [60, 40]
-    assert table.probability.tolist() == [0, 0.5]
-    assert table.observed.tolist() == [0, 0.5]
+    assert table.probability.tolist() == table.observed.tolist() == [0, 0.5]
 
 
 def test_a_bin_counts_in_the_calibration_error_by_its_records():
@@ -160,11 +157,3 @@ def test_a_bin_counts_in_the_calibration_error_by_its_records():
     positive = [1] * 12 + [0] * 48 + [1] * 20
     expected = (60 * 0.1 + 20 * 0.3) / 80
     assert reliability(predictions(scores, positive)).error == pytest.approx(expected)
-
-
-def test_a_calibrated_network_has_a_small_error():
-    logits, targets = drawn(20_000)
-    true = softmax(logits, axis=1)
-    assert reliability(predictions(true[:, 0], targets == 0)).error < 0.015
-    sharp = softmax(3 * logits, axis=1)
-    assert reliability(predictions(sharp[:, 0], targets == 0)).error > 0.05

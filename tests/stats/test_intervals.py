@@ -61,11 +61,13 @@ def test_intervals_over_records_have_the_width_that_theory_gives():
     assert bounds(found) == pytest.approx(expected, abs=0.003)
 
 
-def test_intervals_of_losses_are_percentiles():
+def test_losses_have_percentiles_and_what_is_not_defined_has_no_interval():
     (one,) = equal_models(np.random.default_rng(0), 1, 200)
     resampled = resampled_metrics(one, resample_weights(200, 500), ["log_loss"])["log_loss"]
     found = records_interval([one], "log_loss", one.metrics["log_loss"], resampled)
     assert found == percentile_interval(resampled)
+    for value, values in ((np.nan, np.ones(9)), (0.5, np.full(9, np.nan))):
+        assert not records_interval([one], "f1", value, values).is_known
 
 
 @pytest.mark.parametrize(
@@ -93,12 +95,6 @@ def test_f1_without_an_error_has_the_interval_of_its_share_of_counts():
     none_found = records_interval([one], "roc_auc", 0.0, np.zeros(100))
     assert none_found.low == 0
     assert 0 < none_found.high < 1
-
-
-def test_what_is_not_defined_has_no_interval():
-    (one,) = equal_models(np.random.default_rng(0), 1, 60)
-    for value, resampled in ((np.nan, np.ones(9)), (0.5, np.full(9, np.nan))):
-        assert np.isnan(bounds(records_interval([one], "f1", value, resampled))).all()
 
 
 def test_students_values_and_normal_ones_have_the_same_tails():

@@ -1,4 +1,4 @@
-"""ECG paper: scale, grid, traces, marks, and what is left out."""
+"""ECG paper: scale, grid, traces, importance, and what is left out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.errors import RecordError
-from ecg_mlflow.records.synthetic.corpora import demo12_recording, demo_recording
+from ecg_mlflow.records.synthetic.corpora import demo12_recording
 from ecg_mlflow.records.synthetic.recording import STANDARD_LEADS
 from ecg_mlflow.reports.figures import draw_ecg, png
 from ecg_mlflow.reports.figures.ecg_paper import MOST_TRACES
@@ -23,8 +23,8 @@ FS = 300.0
 
 
 @pytest.fixture(scope="module")
-def twelve_leads():
-    return demo_recording(1, "A", seed=3, fs=500, n_leads=12)
+def recording():
+    return demo12_recording(1, ("NSR",), seed=3).samples / 1000
 
 
 def wave(seconds, fs=FS):
@@ -33,29 +33,23 @@ def wave(seconds, fs=FS):
     return np.exp(-(((t % 1 - 0.5) / 0.02) ** 2))[:, None]
 
 
-def steps(seconds=10.0, fs=500.0):
-    """Lead number k of the twelve stands at k / 10 mV, but for 1 mV pulses each second."""
-    n = round(seconds * fs)
-    signal = np.zeros((n, 12))
-    signal[:, :] = np.arange(12) / 10
-    signal[(np.arange(n) / fs) % 1 < 0.02] += 1.0
-    return signal
-
-
 def rows(figure):
     return [axes for axes in figure.axes if axes.findobj(lambda one: one.get_gid() == "trace")]
 
 
-@pytest.mark.parametrize("layout", ["rows", "clinical"])
-def test_one_mm_of_paper_is_one_mm_in_print(layout):
-    figure = draw_ecg(steps(30), 500.0, STANDARD_LEADS, layout=layout)
-    width, height = figure.get_size_inches() * 25.4
-    assert len(rows(figure)) == (1 if layout == "clinical" else 2)
+def clinical(signal, leads=STANDARD_LEADS, **options):
+    return draw_ecg(signal, 500.0, leads, layout="clinical", **options)
+
+
+@pytest.mark.parametrize(("layout", "n_rows"), [("rows", 2), ("clinical", 1)])
+def test_one_mm_of_paper_is_one_mm_in_print(recording, layout, n_rows):
+    figure = draw_ecg(np.tile(recording, (3, 1)), 500.0, STANDARD_LEADS, layout=layout)
+    size = figure.get_size_inches() * 25.4
+    assert len(rows(figure)) == n_rows
     for axes in rows(figure):
         box = axes.get_position()
-        across, up = np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim())
-        assert box.width * width == pytest.approx(across)
-        assert box.height * height == pytest.approx(up)
+        spans = np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim())
+        assert np.array([box.width, box.height]) * size == pytest.approx(spans)
         assert axes.get_aspect() == 1
 
 
@@ -65,10 +59,8 @@ def test_picture_file_knows_its_size_and_is_the_same_again():
     assert file == png(draw_ecg(wave(10), FS, ["ECG"]))
     pixels = struct.unpack(">2I", file[16:24])
     at = file.index(b"pHYs") + 4
-    per_metre = struct.unpack(">2I", file[at : at + 8])
-    assert per_metre == (6000, 6000)  # each mm is six pixels
-    mm = figure.get_size_inches() * 25.4
-    np.testing.assert_allclose(np.array(pixels) / 6, mm, atol=0.2)
+    assert struct.unpack(">2I", file[at : at + 8]) == (6000, 6000)  # each mm is six pixels
+    np.testing.assert_allclose(np.array(pixels) / 6, figure.get_size_inches() * 25.4, atol=0.2)
 
 
 def test_grid_lines_stand_at_each_mm_and_each_five(named):
@@ -86,85 +78,62 @@ def test_grid_lines_stand_at_each_mm_and_each_five(named):
         assert 0.0 in thick  # the row's first instant is on a thick line
 
 
-def test_trace_and_seconds_are_25_mm_a_second_and_10_mm_a_millivolt(named):
-    first, second = rows(draw_ecg(wave(20), FS, ["ECG"]))
+def test_traces_seconds_and_pulses_are_25_mm_a_second_and_10_mm_a_millivolt(named):
+    first, second = rows(draw_ecg(wave(20) + 3.7, FS, ["ECG"]))
     for axes in (first, second):
-        (trace,) = named(axes, "trace")
-        x, y = trace.get_data()
-        peaks = x[y > y.max() - 1e-6]
-        np.testing.assert_allclose(peaks, 25 * (np.arange(10) + 0.5), atol=1e-9)
+        x, y = named(axes, "trace")[0].get_data()
+        np.testing.assert_allclose(x[y > y.max() - 1e-6], 25 * (np.arange(10) + 0.5), atol=1e-9)
         assert np.ptp(y) == pytest.approx(10.0, abs=1e-6)
+        assert axes.get_ylim()[1] <= 20
+        across, up = named(axes, "pulse")[0].get_data()
+        assert (np.ptp(up), np.ptp(across[up == up.max()])) == (10.0, 5.0)
+        assert across.max() < 0  # before the trace
+        assert up.min() == pytest.approx(np.median(y), abs=1e-6)
     assert first.get_xticks().tolist() == [25.0 * second for second in range(11)]
     labels = [label.get_text() for label in second.get_xticklabels()]
     assert labels == [f"{second} s" for second in range(10, 21)]
 
 
-def test_calibration_pulse_is_1_mv_for_200_ms_on_the_baseline_which_is_the_median(named):
-    (axes,) = rows(draw_ecg(wave(5) + 3.7, FS, ["ECG"]))
-    (pulse,), (trace,) = named(axes, "pulse"), named(axes, "trace")
-    x, y = pulse.get_data()
-    assert (np.ptp(y), np.ptp(x[y == y.max()])) == (10.0, 5.0)
-    assert x.max() < 0  # before the trace
-    assert y.min() == pytest.approx(np.median(trace.get_ydata()), abs=1e-6)
-    assert axes.get_ylim()[1] <= 20
-
-
 @pytest.mark.parametrize(
-    ("seconds", "fs", "n_rows"),
-    [(5, 300, 1), (10, 300, 1), (10.1, 300, 1), (30, 300, 3), (30, 257, 3), (31, 250.5, 4),
-     (60.95, 300, 7), (9000 / 300 + 1 / 300, 300, 3)],
+    ("seconds", "fs", "n_leads", "n_rows"),
+    [(5, 300, 1, 1), (10, 300, 1, 1), (10.1, 300, 1, 1), (30, 300, 1, 3), (30, 257, 2, 3),
+     (31, 250.5, 1, 4), (60.95, 300, 1, 7), (9000 / 300 + 1 / 300, 300, 1, 3), (10, 500, 12, 1)],
 )  # fmt: skip
-def test_each_sample_is_drawn(seconds, fs, n_rows, named, legible):
-    signal = np.random.default_rng(0).normal(0, 0.2, (round(seconds * fs), 1))
-    figure = draw_ecg(signal, fs, ["ECG"])
+def test_each_sample_is_drawn(seconds, fs, n_leads, n_rows, named, texts, legible):
+    signal = np.random.default_rng(0).normal(0, 0.2, (round(seconds * fs), n_leads))
+    names = [f"L{lead}" for lead in range(n_leads)]
+    figure = draw_ecg(signal, fs, names)
     assert len(rows(figure)) == n_rows
-    drawn = {}
+    drawn = np.full(signal.shape, np.nan)
     for number, axes in enumerate(rows(figure)):
-        (trace,) = named(axes, "trace")
-        x, y = trace.get_data()
-        assert axes.get_xlim()[1] >= x.max()
-        at = np.rint((10 * number + x / 25) * fs).astype(int)
-        (pulse,) = named(axes, "pulse")
-        drawn |= dict(zip(at, (y - pulse.get_ydata()[0]) / 10, strict=True))
-    np.testing.assert_allclose(
-        [drawn[i] for i in range(len(signal))], signal[:, 0] - np.median(signal), atol=1e-9
-    )
+        traces, pulses = named(axes, "trace"), named(axes, "pulse")
+        baselines = [pulse.get_ydata()[0] for pulse in pulses]
+        assert baselines == sorted(baselines, reverse=True)
+        for lead, (trace, baseline) in enumerate(zip(traces, baselines, strict=True)):
+            x, y = trace.get_data()
+            assert axes.get_xlim()[1] >= x.max()
+            assert y.min() >= 0
+            assert y.max() <= axes.get_ylim()[1]
+            drawn[np.rint((10 * number + x / 25) * fs).astype(int), lead] = (y - baseline) / 10
+    np.testing.assert_allclose(drawn, signal - np.median(signal, axis=0), atol=1e-9)
+    assert [text for text in texts(figure) if text in names] == names * n_rows
     legible(figure)
 
 
 @pytest.mark.parametrize(
-    ("signal", "most_rows", "n_rows", "note"),
+    ("seconds", "n_leads", "most_rows", "n_rows", "note"),
     [
-        (np.zeros((95 * 500, 1)), 7, 7, "0 to 70 s are drawn; 25.0 s follow"),
-        (np.zeros((95 * 500, 1)), 2, 2, "0 to 20 s are drawn; 75.0 s follow"),
-        (np.zeros((36 * 500, 12)), 7, MOST_TRACES // 12, "0 to 20 s are drawn; 16.0 s follow"),
-        (np.zeros((30 * 500, 1)), 7, 3, None),
+        (95, 1, 7, 7, "0 to 70 s are drawn; 25.0 s follow"),
+        (95, 1, 2, 2, "0 to 20 s are drawn; 75.0 s follow"),
+        (36, 12, 7, MOST_TRACES // 12, "0 to 20 s are drawn; 16.0 s follow"),
+        (30, 1, 7, 3, None),
     ],
 )
-def test_what_is_left_out_is_said(signal, most_rows, n_rows, note, texts):
-    leads = [f"L{i}" for i in range(signal.shape[1])]
-    figure = draw_ecg(signal, 500.0, leads, most_rows=most_rows)
+def test_what_is_left_out_is_said(seconds, n_leads, most_rows, n_rows, note, texts):
+    signal, leads = np.zeros((seconds * 100, n_leads)), [f"L{i}" for i in range(n_leads)]
+    figure = draw_ecg(signal, 100.0, leads, most_rows=most_rows)
     assert len(rows(figure)) == n_rows
     assert [text for text in texts(figure) if "follow" in text] == ([note] if note else [])
-
-
-def test_leads_stand_one_under_the_other(twelve_leads, named, texts, legible):
-    signal = twelve_leads.samples[:5000] / 1000
-    figure = draw_ecg(signal, 500.0, twelve_leads.leads)
-    (axes,) = rows(figure)
-    traces, pulses = named(axes, "trace"), named(axes, "pulse")
-    assert len(traces) == len(pulses) == 12
-    baselines = [pulse.get_ydata()[0] for pulse in pulses]
-    assert baselines == sorted(baselines, reverse=True)
-    for trace, baseline, lead in zip(traces, baselines, signal.T, strict=True):
-        expected = baseline + 10 * (lead - np.median(lead))
-        np.testing.assert_allclose(trace.get_ydata(), expected, atol=1e-9)
-        assert (trace.get_ydata() >= 0).all()
-        assert (trace.get_ydata() <= axes.get_ylim()[1]).all()
-    assert [text for text in texts(figure) if text in twelve_leads.leads] == list(
-        twelve_leads.leads
-    )
-    legible(figure)
 
 
 @pytest.mark.parametrize("side", [1, -1])
@@ -175,57 +144,43 @@ def test_what_leaves_the_paper_is_cut_off_and_marked(side, named, texts, legible
     signal[2400:2430] = 6.0 * side
     figure = draw_ecg(signal, FS, ["ECG"])
     (axes,) = rows(figure)
-    (trace,) = named(axes, "trace")
+    (trace,), marks = named(axes, "trace"), named(axes, "cut")
     baseline = named(axes, "pulse")[0].get_ydata()[0]
     clip = trace.get_clip_path().get_fully_transformed_path().get_extents()
-    low, high = axes.transData.inverted().transform([clip.p0, clip.p1])[:, 1]
-    assert (low, high) == pytest.approx((baseline - 50, baseline + 50))
-    marks = named(axes, "cut")
+    ends = axes.transData.inverted().transform([clip.p0, clip.p1])[:, 1]
+    assert ends == pytest.approx([baseline - 50, baseline + 50])
     assert [mark.get_marker() for mark in marks] == ["^" if side > 0 else "v"] * 2
-    np.testing.assert_allclose(
-        [mark.get_xdata()[0] / 25 for mark in marks], [2.115, 8.05], atol=0.02
-    )
-    for mark in marks:
-        assert 0 < side * (mark.get_ydata()[0] - baseline) < 50
+    at = [mark.get_xdata()[0] / 25 for mark in marks]
+    np.testing.assert_allclose(at, [2.115, 8.05], atol=0.02)
+    assert all(0 < side * (mark.get_ydata()[0] - baseline) < 50 for mark in marks)
     assert "▲▼ cut off at 5 mV from the baseline" in texts(figure)
     # The row is as tall as the limit, not as the spike.
-    above = axes.get_ylim()[1] - baseline if side > 0 else baseline
-    assert above == 50
+    assert (axes.get_ylim()[1] - baseline if side > 0 else baseline) == 50
     legible(figure)
 
 
-def test_gaps_stay_blank(named, texts):
-    signal = np.hstack([wave(5), wave(5), wave(5)])
+def test_gaps_stay_blank_and_are_all_named(named, texts, legible):
+    signal = np.hstack([wave(5)] * 12)
     signal[300:450, 0] = np.nan
     signal[0, 0] = np.inf
-    signal[:, 2] = np.nan
-    figure = draw_ecg(signal, FS, ["I", "II", "III"])
-    (axes,) = rows(figure)
-    first, second, third = named(axes, "trace")
-    missing = np.flatnonzero(np.isnan(first.get_ydata()))
-    assert missing.tolist() == [0, *range(300, 450)]
-    assert np.isfinite(second.get_ydata()).all()
-    assert np.isnan(third.get_ydata()).all()
-    assert "blank, where there is no signal: I 0.5 s, III 5.0 s" in texts(figure)
-
-
-def test_gaps_of_many_leads_are_all_named(texts, legible):
-    names = [f"lead {i}" for i in range(12)]
-    figure = draw_ecg(np.full((300, 12), np.nan), FS, names)
+    signal[:, 2:] = np.nan
+    figure = draw_ecg(signal, FS, [f"lead {i}" for i in range(12)])
+    missing = [np.flatnonzero(np.isnan(trace.get_ydata())) for trace in named(figure, "trace")]
+    assert missing[0].tolist() == [0, *range(300, 450)]
+    assert [len(one) for one in missing[1:]] == [0, *[1500] * 10]
     shown = " ".join(texts(figure))
-    assert all(f"{name} 1.0 s" in shown for name in names)
+    assert "blank, where there is no signal: lead 0 0.5 s, lead 2 5.0 s" in shown
+    assert all(f"lead {i} 5.0 s" in shown for i in range(2, 12))
     legible(figure)
 
 
 def test_importance_is_aligned_with_time(named, texts, legible):
-    signal = wave(30)
     importance = np.zeros(9000)
     importance[4200:4500] = 1.0  # 14 s to 15 s
     importance[8994:] = 0.5  # half of the last mm
-    figure = draw_ecg(signal, FS, ["ECG"], importance=importance)
+    figure = draw_ecg(wave(30), FS, ["ECG"], importance=importance)
     seen = np.concatenate([named(axes, "importance")[0].get_array()[0] for axes in rows(figure)])
-    assert len(seen) == 750  # one for each 0.04 s
-    expected = np.zeros(750)
+    expected = np.zeros(750)  # one for each 0.04 s
     expected[14 * 25 : 15 * 25] = 1
     expected[-1] = 0.25
     np.testing.assert_allclose(seen, expected, atol=1e-9)
@@ -234,14 +189,15 @@ def test_importance_is_aligned_with_time(named, texts, legible):
     corners = mesh.get_coordinates()
     assert corners[0, :, 0].tolist() == list(range(251))
     assert (corners[0, 0, 1], corners[-1, 0, 1]) == second.get_ylim()
-    # Under the grid, and the grid under the trace.
+    # Under the grid, and the grid under the trace; light enough for both.
     grid = [lines.get_zorder() for lines in named(second, "thin grid")]
     assert mesh.get_zorder() < min(grid) < named(second, "trace")[0].get_zorder()
+    assert np.dot(importance_colours()(1.0)[:3], [0.2126, 0.7152, 0.0722]) > 0.6
     assert any("importance for the network" in text for text in texts(figure))
     legible(figure)
 
 
-@pytest.mark.parametrize("fs", [20.0, 128.0, 257.0, 1000.0])
+@pytest.mark.parametrize("fs", [20.0, 257.0, 1000.0])
 def test_importance_of_any_frequency(fs, named):
     n = round(12.34 * fs)
     importance = np.random.default_rng(1).random(n)
@@ -249,113 +205,81 @@ def test_importance_of_any_frequency(fs, named):
     fine = np.repeat(importance, 1000)  # an oracle: 1000 points for each sample
     when = np.arange(len(fine)) / (1000 * fs)
     for number, axes in enumerate(rows(figure)):
-        cells = named(axes, "importance")[0].get_array()[0]
-        edges = 10 * number + named(axes, "importance")[0].get_coordinates()[0, :, 0] / 25
+        (mesh,) = named(axes, "importance")
+        cells, edges = mesh.get_array()[0], 10 * number + mesh.get_coordinates()[0, :, 0] / 25
         for cell in (0, len(cells) // 2, len(cells) - 1):
             inside = (when >= edges[cell]) & (when < edges[cell + 1])
             assert cells[cell] == pytest.approx(fine[inside].mean(), abs=2e-3)
         assert edges[-1] == pytest.approx(min(10 * number + 10, n / fs))
 
 
-def test_importance_stays_light_enough_for_the_grid():
-    red, green, blue, _ = importance_colours()(1.0)
-    assert 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.6
-
-
 def test_long_titles_and_names_keep_to_the_sheet(texts, legible):
-    figure = draw_ecg(
-        wave(0.3), FS, ["a lead with a name that goes on and on"], title="$1 and $2 " * 40,
-        importance=np.ones(90),
-    )  # fmt: skip
+    name, title = "a lead with a name that goes on and on", "$1 and $2 " * 40
+    figure = draw_ecg(wave(0.3), FS, [name], title=title, importance=np.ones(90))
     assert sum("…" in text for text in texts(figure)) == 2
     legible(figure)
 
 
 @pytest.mark.parametrize(
-    ("signal", "fs", "leads", "importance", "message"),
+    ("shape", "fs", "importance", "message"),
     [
-        (np.zeros(900), 300, ["ECG"], None, r"\(900,\)"),
-        (np.zeros((900, 2)), 300, ["ECG"], None, r"\(900, 2\)"),
-        (np.zeros((0, 1)), 300, ["ECG"], None, r"\(0, 1\)"),
-        (np.zeros((900, 1)), 0, ["ECG"], None, "0 Hz"),
-        (np.zeros((900, 1)), 300, ["ECG"], np.zeros(899), r"\(899,\)"),
-        (np.zeros((900, 1)), 300, ["ECG"], np.full(900, 1.5), "1.5"),
-        (np.zeros((900, 1)), 300, ["ECG"], np.full(900, np.nan), "nan"),
+        ((900,), 300, None, r"\(900,\)"),
+        ((900, 2), 300, None, r"\(900, 2\)"),
+        ((0, 1), 300, None, r"\(0, 1\)"),
+        ((900, 1), 0, None, "0 Hz"),
+        ((900, 1), 300, np.zeros(899), r"\(899,\)"),
+        ((900, 1), 300, np.full(900, 1.5), "1.5"),
+        ((900, 1), 300, np.full(900, np.nan), "nan"),
     ],
 )
-def test_what_can_not_be_drawn(signal, fs, leads, importance, message):
+def test_what_can_not_be_drawn(shape, fs, importance, message):
     with pytest.raises(RecordError, match=message):
-        draw_ecg(signal, fs, leads, importance=importance)
+        draw_ecg(np.zeros(shape), fs, ["ECG"], importance=importance)
 
 
-# The clinical page: which lead stands where and when.
-
-
-def clinical(signal, leads, **options):
-    return draw_ecg(signal, 500.0, leads, layout="clinical", **options)
-
-
-@pytest.fixture(scope="module")
-def recording():
-    return demo12_recording(1, ("NSR",), seed=3).samples / 1000
-
-
-def test_each_lead_has_its_place_and_its_time(recording, named):
-    figure = clinical(recording, STANDARD_LEADS)
-    (axes,) = figure.axes
-    traces = named(axes, "trace")
+def test_on_the_clinical_page_each_lead_has_place_and_time(recording, texts, named, legible):
+    figure = clinical(recording, title="E00001 · NSR")
     order = [lead for row in CLINICAL_LINES for lead in row] + ["II"]
-    for number, (lead, trace) in enumerate(zip(order, traces, strict=True)):
+    for number, (lead, trace) in enumerate(zip(order, named(figure, "trace"), strict=True)):
         column = number % 4
         start, end = (0.0, 10.0) if number == 12 else (2.5 * column, 2.5 * column + 2.5)
-        x = trace.get_xdata()
-        assert x[0] == pytest.approx(start * MM_PER_S)
-        assert x[-1] == pytest.approx(min(end, 9.998) * MM_PER_S)
-        at, y = round(start * 500), trace.get_ydata()
+        x, y = trace.get_data()
+        assert (x[0], x[-1]) == pytest.approx((start * MM_PER_S, min(end, 9.998) * MM_PER_S))
+        at = round(start * 500)
         values = recording[at : at + len(x), STANDARD_LEADS.index(lead)]
         np.testing.assert_allclose(y - y[0], 10 * (values - values[0]), atol=1e-6)
-
-
-def test_names_pulses_and_marks(recording, texts, named, legible):
-    figure = clinical(recording, STANDARD_LEADS, title="E00001 · NSR")
     shown = texts(figure)
-    assert "E00001 · NSR" in shown
-    assert "25 mm/s   10 mm/mV" in shown
+    assert {"E00001 · NSR", "25 mm/s   10 mm/mV", *(f"{i} s" for i in range(11))} <= set(shown)
     assert [shown.count(lead) for lead in STANDARD_LEADS] == [1, 2, *[1] * 10]
-    assert len(named(figure, "pulse")) == 4
-    assert len(named(figure, "column")) == 9
-    assert [f"{second} s" in shown for second in range(11)] == [True] * 11
+    assert (len(named(figure, "pulse")), len(named(figure, "column"))) == (4, 9)
     legible(figure)
 
 
-def test_leads_in_any_order_and_case(named):
+def test_leads_in_any_order_and_case(recording, named):
     names = [lead.upper() for lead in reversed(STANDARD_LEADS)]
-    turned = clinical(steps()[:, ::-1], names)
-    straight = clinical(steps(), STANDARD_LEADS)
+    turned = clinical(recording[:, ::-1], names)
+    straight = clinical(recording)
     for one, other in zip(named(turned, "trace"), named(straight, "trace"), strict=True):
         np.testing.assert_array_equal(one.get_xydata(), other.get_xydata())
     assert has_twelve_leads(names)
-    assert not has_twelve_leads(STANDARD_LEADS[:11])
     assert not has_twelve_leads([*STANDARD_LEADS, "v1"])
     with pytest.raises(RecordError, match="a twelve-lead page needs each of I, aVR"):
-        clinical(np.zeros((100, 2)), ["I", "II"])
-    with_another = np.concatenate([steps(), steps()[:, :1]], axis=1)
+        clinical(recording[:, :11], STANDARD_LEADS[:11])
+    with_another = np.concatenate([recording, recording[:, :1]], axis=1)
     assert len(named(clinical(with_another, [*STANDARD_LEADS, "V7"]), "trace")) == 13
 
 
-def test_a_short_recording_has_narrower_columns(named):
-    figure = clinical(steps(6.0), STANDARD_LEADS)
+def test_a_short_or_long_recording_on_the_clinical_page(recording, named, texts):
+    figure = clinical(recording[:3000])
     starts = [trace.get_xdata()[0] / MM_PER_S for trace in named(figure, "trace")[:4]]
     assert starts == pytest.approx([0.0, 1.5, 3.0, 4.5], abs=0.003)
-
-
-def test_the_clinical_page_says_what_it_does_not_show(texts):
-    signal = steps(14.0)
+    signal = np.tile(recording, (2, 1))[:7000]
     signal[100:200, 3] = np.nan
     signal[3000, 7] = 9.0
-    shown = texts(clinical(signal, STANDARD_LEADS, start_s=20.0))
-    assert "20 to 30 s are drawn; 4.0 s follow" in shown
-    assert "▲▼ cut off at 5 mV from the baseline" in shown
-    assert "blank, where there is no signal: aVR 0.2 s" in shown
-    assert "20 s" in shown
-    assert "30 s" in shown
+    assert {
+        "20 to 30 s are drawn; 4.0 s follow",
+        "▲▼ cut off at 5 mV from the baseline",
+        "blank, where there is no signal: aVR 0.2 s",
+        "20 s",
+        "30 s",
+    } <= set(texts(clinical(signal, start_s=20.0)))

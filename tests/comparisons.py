@@ -7,10 +7,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ecg_mlflow.reports.study_results import Configuration, Results, TrainedRun
 from ecg_mlflow.stats.comparison import Comparison, Estimate, Standing
 from ecg_mlflow.stats.intervals import UNKNOWN, Interval
 from ecg_mlflow.stats.metrics import higher_is_better
 from ecg_mlflow.stats.pairs import PairTable, SeedSpread
+from ecg_mlflow.stats.predictions import Predictions
+from ecg_mlflow.tracking.stored_run import StoredRun
+from ecg_mlflow.tracking.stored_study import StoredStudy
+
+STUDY = StoredStudy(None, "study", "0", "waves", "FINISHED", {}, {}, "")
 
 
 def standing(
@@ -47,3 +53,25 @@ def comparison_of(*standings: Standing, metric: str = "f1", level: float = 0.95)
     nothing = np.zeros((len(ranked), len(ranked)))
     pairs = PairTable(nothing, nothing, nothing, 1.0)
     return Comparison(metric, (metric,), level, 100, ranked, pairs, SeedSpread(), ())
+
+
+def configuration(
+    name: str,
+    tested: Sequence[Predictions],
+    validated: Sequence[Predictions] | None = None,
+    parameters: float = 1000.0,
+) -> Configuration:
+    """Make a configuration's repetitions, called name-0, name-1, ..."""
+    metrics = {"trainable_parameters": parameters, "system/ms_per_record": 3.0}
+    runs = []
+    for i, test in enumerate(tested):
+        known = {"options": {}, "repetition": i}
+        child = StoredRun(f"{name}-{i}", "FINISHED", metrics=metrics, configuration=known)
+        runs.append(TrainedRun(child, "best", test, validated[i] if validated else None))
+    return Configuration(name, tuple(runs))
+
+
+def results_of(*configurations: Configuration, notes: tuple[str, ...] = ()) -> Results:
+    """A study that has validation records if its first configuration has predictions of them."""
+    side = "validation" if configurations[0].runs[0].validation else "test"
+    return Results((STUDY,), configurations, side, notes)

@@ -9,17 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from comparisons import configuration, results_of
 from simulated import answers, difficulties
 
 from ecg_mlflow.errors import PredictionsError, StorageFullError
 from ecg_mlflow.reports import compare
 from ecg_mlflow.reports.compare import compare_studies
 from ecg_mlflow.reports.options import ComparisonOptions
-from ecg_mlflow.reports.study_results import Configuration, Results, TrainedRun
-from ecg_mlflow.tracking.stored_run import StoredRun
-from ecg_mlflow.tracking.stored_study import StoredStudy
+from ecg_mlflow.reports.study_results import Results
 
-STUDY = StoredStudy(None, "study", "0", "waves", "FINISHED", {}, {}, "")
 OPTIONS = ComparisonOptions("", resamples=100)
 FILES = ("calibration.png", "configurations.csv", "curves.png", "intervals.png", "pairs.csv",
          "report.html", "size.png")  # fmt: skip
@@ -35,31 +33,21 @@ class Store:
         shutil.copytree(folder, self.root / run_id / path)
 
 
-def configuration(name: str, extra: float, parameters: float) -> Configuration:
-    """A network of three repetitions that finds more and alarms less by so much."""
-    rng = np.random.default_rng(len(name))
-    sides = [difficulties(np.random.default_rng(i), n, 0.3) for i, n in enumerate((300, 150))]
-    metrics = {"trainable_parameters": parameters, "system/ms_per_record": 3.0}
-    runs = []
-    for repetition in range(3):
-        test, validation = (
-            answers(rng, side, shift=3.2 + extra, bias=-2.1 - extra / 2) for side in sides
-        )
-        child = StoredRun(
-            f"{name}-{repetition}",
-            "FINISHED",
-            metrics=metrics,
-            configuration={"repetition": repetition},
-        )
-        runs.append(TrainedRun(child, "best", test, validation))
-    return Configuration(name, tuple(runs))
-
-
 @pytest.fixture(scope="module")
 def results() -> Results:
-    given = [("good", 1.0, 900.0), ("good as well", 1.0, 500.0), ("poor", -2.0, 100.0)]
-    configurations = tuple(configuration(*one) for one in given)
-    return Results((STUDY,), configurations, "validation", ("one study is old",))
+    """Networks of three repetitions that find more and alarm less by so much."""
+    sides = [difficulties(np.random.default_rng(i), n, 0.3) for i, n in enumerate((300, 150))]
+    found = []
+    for name, extra, parameters in (
+        ("good", 1.0, 900.0), ("good as well", 1.0, 500.0), ("poor", -2.0, 100.0)
+    ):  # fmt: skip
+        rng, look = (
+            np.random.default_rng(len(name)),
+            {"shift": 3.2 + extra, "bias": -2.1 - extra / 2},
+        )
+        runs = [[answers(rng, side, **look) for side in sides] for _ in range(3)]
+        found.append(configuration(name, *zip(*runs, strict=True), parameters))
+    return results_of(*found, notes=("one study is old",))
 
 
 def compared(results, tmp_path, monkeypatch, options=OPTIONS, output=None) -> str:

@@ -61,55 +61,29 @@ ROWS = [
 ]
 
 
-def comparison_page(picture, table) -> str:
-    return render(
-        "comparison.html",
-        title=EVIL,
-        conclusions=[EVIL],
-        notes=["mind " + EVIL],
-        configurations=table,
-        pictures=[picture],
-    )
-
-
-def errors_page(picture, table) -> str:
-    return render(
-        "errors.html",
-        title=EVIL,
-        summary=EVIL,
-        strips=[picture],
-        explained=True,
-        groups=table,
-        groups_picture=picture,
-    )
-
-
-def corpus_page(picture, table) -> str:
+def page_of(template, picture, table=None) -> str:
+    table = table or Table(ROWS)
     corpus = MagicMock(bad=[], digest=EVIL)
     corpus.__len__.return_value = 4
     summary = SimpleNamespace(
         diagnoses={"A": 1}, several=0, patients={}, faults={}, copies=[], n_checked=3
     )
-    return render(
-        "data.html",
-        title=EVIL,
-        summary=summary,
-        corpus=corpus,
-        spans=(1.0, 2.0, 1.5, 1.0),
-        classes=picture,
-        labels=table,
-        lengths=picture,
-        frequencies=table,
-        leads=table,
-        examples=[picture],
-        problems={EVIL: Table([{"name": EVIL}] * 3)},
-        most_rows=2,
-    )
+    contexts = {
+        "comparison": {"conclusions": [EVIL], "notes": [EVIL], "configurations": table,
+                       "pictures": [picture]},
+        "errors": {"summary": EVIL, "strips": [picture], "explained": True, "groups": table,
+                   "groups_picture": picture},
+        "data": {"summary": summary, "corpus": corpus, "spans": (1.0, 2.0, 1.5, 1.0),
+                 "classes": picture, "labels": table, "lengths": picture, "frequencies": table,
+                 "leads": table, "examples": [picture],
+                 "problems": {EVIL: Table([{"name": EVIL}] * 3)}, "most_rows": 2},
+    }  # fmt: skip
+    return render(f"{template}.html", title=EVIL, **contexts[template])
 
 
-@pytest.mark.parametrize("page_of", [comparison_page, errors_page, corpus_page])
-def test_pages_are_well_formed_escaped_and_need_nothing_beside_them(page_of, picture):
-    page = page_of(picture, Table(ROWS))
+@pytest.mark.parametrize("template", ["comparison", "errors", "data"])
+def test_pages_are_well_formed_escaped_and_need_nothing_beside_them(template, picture):
+    page = page_of(template, picture)
     parsed = Page(page)
     assert page.startswith("<!DOCTYPE html>")
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in parsed.tags}
@@ -126,9 +100,9 @@ def test_pages_are_well_formed_escaped_and_need_nothing_beside_them(page_of, pic
 
 
 def test_notes_stand_out_and_long_tables_are_cut(picture):
-    parsed = Page(comparison_page(picture, Table(ROWS)))
+    parsed = Page(page_of("comparison", picture))
     assert [attrs.get("class") for attrs in parsed.attributes("p")] == [None, "note"]
-    parsed = Page(corpus_page(picture, Table(ROWS)))
+    parsed = Page(page_of("data", picture))
     assert parsed.texts("h2")[-1] == EVIL
     assert parsed.texts("td")[-2:] == [EVIL, EVIL]
     assert "... and 1 more" in parsed.texts("p")
@@ -136,23 +110,23 @@ def test_notes_stand_out_and_long_tables_are_cut(picture):
 
 def test_pictures_are_the_figures_at_their_size(picture):
     figure = interval_plot(comparison_of(standing("a", 0.5)))
-    (image,) = Page(comparison_page(picture, Table([]))).attributes("img")
+    (image,) = Page(page_of("comparison", picture, Table([]))).attributes("img")
     assert base64.b64decode(image["src"].partition(",")[2]).startswith(b"\x89PNG")
     width = figure.get_size_inches()[0] * 25.4
     assert image["style"] == f"width:{width:.2f}mm"
 
 
 def test_tables_align_numbers_and_highlight_rows(picture):
-    parsed = Page(comparison_page(picture, Table(ROWS, highlight=[False, True])))
+    parsed = Page(page_of("comparison", picture, Table(ROWS, highlight=[False, True])))
     assert parsed.texts("th") == ["name", "f1", "n", "good", "late"]
     kinds = [attrs.get("class") for attrs in parsed.attributes("th")]
     assert kinds == [None, "number", "number", None, "number"]
     assert [attrs.get("class") for attrs in parsed.attributes("td")] == 2 * kinds
     assert parsed.texts("td") == [EVIL, "0.8123", "12", "yes", "–", "b", "–", "–", "–", "0.5000"]
     assert [attrs.get("class") for attrs in parsed.attributes("tr")] == [None, None, "lit"]
-    parsed = Page(comparison_page(picture, Table([{"a": 1, "b": 2}], columns=["b", "c"])))
+    parsed = Page(page_of("comparison", picture, Table([{"a": 1, "b": 2}], columns=["b", "c"])))
     assert (parsed.texts("th"), parsed.texts("td")) == (["b", "c"], ["2", "–"])
-    assert Page(comparison_page(picture, Table([]))).texts("td") == []
+    assert Page(page_of("comparison", picture, Table([]))).texts("td") == []
     with pytest.raises(UndefinedError, match="conclusions"):
         render("comparison.html", title="t")
 

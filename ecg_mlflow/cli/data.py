@@ -41,8 +41,12 @@ def data_command(words: tuple[str, ...], labels: str | None, output: Path | None
     from ecg_mlflow.files import write_output
     from ecg_mlflow.records import load_corpus
     from ecg_mlflow.records.catalogue import located
-    from ecg_mlflow.reports.data_page import data_page, records_table
-    from ecg_mlflow.reports.data_summary import CorpusSummary, summary_text
+    from ecg_mlflow.reports.data_summary import (
+        CorpusSummary,
+        data_page,
+        records_table,
+        summary_text,
+    )
 
     words = tuple(word for word in words if word)
     # A folder that is called summary is meant where the word stands alone.

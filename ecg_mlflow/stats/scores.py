@@ -52,7 +52,7 @@ class ScoredRecords:
     @property
     def is_multilabel(self) -> bool:
         """Whether a record may be of several classes, or of none."""
-        return is_multilabel(self.targets)
+        return self.targets.ndim == 2
 
     @property
     def place(self) -> int:
@@ -121,11 +121,6 @@ class ScoredRecords:
         return np.asarray(classes[:, None] == np.arange(len(self.classes)))
 
 
-def is_multilabel(targets: npt.NDArray[Any]) -> bool:
-    """Tell whether targets are of records that may be of several classes."""
-    return targets.ndim == 2
-
-
 def objective_of(multilabel: bool) -> str:
     """Name the metric that "best" means: F1 of the positive class, or the mean over all classes."""
     return "f1_macro" if multilabel else "f1"
@@ -165,6 +160,6 @@ def predict_classes(
 
 def label_texts(targets: Targets, classes: Sequence[str]) -> list[str]:
     """Spell targets out: names of classes, ``AF,RBBB`` for several, the empty text for none."""
-    if not is_multilabel(targets):
+    if targets.ndim == 1:
         return [classes[i] for i in targets]
     return [join_labels(compress(classes, row)) for row in targets]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from comparisons import configuration, results_of
-from simulated import answers, difficulties
+from simulated import answers, better, difficulties
 
 from ecg_mlflow.errors import PredictionsError, StorageFullError
 from ecg_mlflow.reports import compare
@@ -41,11 +41,8 @@ def results() -> Results:
     for name, extra, parameters in (
         ("good", 1.0, 900.0), ("good as well", 1.0, 500.0), ("poor", -2.0, 100.0)
     ):  # fmt: skip
-        rng, look = (
-            np.random.default_rng(len(name)),
-            {"shift": 3.2 + extra, "bias": -2.1 - extra / 2},
-        )
-        runs = [[answers(rng, side, **look) for side in sides] for _ in range(3)]
+        rng = np.random.default_rng(len(name))
+        runs = [[answers(rng, side, **better(extra)) for side in sides] for _ in range(3)]
         found.append(configuration(name, *zip(*runs, strict=True), parameters))
     return results_of(*found, notes=("one study is old",))
 

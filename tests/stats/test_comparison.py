@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from simulated import answers, difficulties, equal_models, table
+from simulated import answers, better, difficulties, equal_models, table
 
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.stats.comparison import Candidate, compare, winner
@@ -16,18 +16,11 @@ def candidates(seed: int = 0, extras=(1.5, 0.0, 0.0), n: int = 600, repetitions:
     """Configurations that find more and alarm less by so much, three trainings each."""
     rng = np.random.default_rng(seed)
     records = difficulties(rng, n, share=0.2)
-    return [
-        Candidate(
-            f"net {i}",
-            tuple(
-                answers(rng, records, shift=3.2 + extra, bias=-2.1 - extra / 2)
-                for _ in range(repetitions)
-            ),
-            parameters=1000.0 * (i + 1),
-            ms_per_record=10.0 - i,
-        )
-        for i, extra in enumerate(extras)
-    ]
+    found = []
+    for i, extra in enumerate(extras):
+        trained = tuple(answers(rng, records, **better(extra)) for _ in range(repetitions))
+        found.append(Candidate(f"net {i}", trained, 1000.0 * (i + 1), 10.0 - i))
+    return found
 
 
 def by_name(comparison):
@@ -204,15 +197,11 @@ def test_equal_configurations_are_seldom_told_apart(n_sets):
     wrong = 0
     for seed in range(n_sets):
         rng = np.random.default_rng([seed, 5])
-        records = difficulties(rng, 600, share=0.2)
-        given = [
-            Candidate(
-                str(i),
-                tuple(answers(rng, records, shift=3.2 + rng.normal(0, 0.15)) for _ in range(3)),
-            )
-            for i in range(10)
-        ]
-        found = compare(given, [], "f1", n_resamples=500, seed=seed)
-        wrong += len(found.group) < 10
+        records, given = difficulties(rng, 600, share=0.2), []
+        for i in range(10):
+            shifts = (3.2 + rng.normal(0, 0.15) for _ in range(3))
+            each = tuple(answers(rng, records, shift=shift) for shift in shifts)
+            given.append(Candidate(str(i), each))
+        wrong += len(compare(given, [], "f1", n_resamples=500, seed=seed).group) < 10
     print("a configuration put out of the group:", wrong / n_sets)
     assert wrong / n_sets <= 0.05 + 3 * (0.05 * 0.95 / n_sets) ** 0.5

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
-from simulated import answers, difficulties, equal_models, predictions_of, truth
+from simulated import answers, better, difficulties, equal_models, predictions_of
 from sklearn.metrics import f1_score
 
 from ecg_mlflow.errors import PredictionsError
@@ -93,12 +93,10 @@ def test_who_was_picked_of_many_needs_a_larger_gain():
 
 def test_the_challenger_is_one_of_the_candidates_anyway():
     champion, *rivals = equal_models(np.random.default_rng(3), 6, 200)
-    assert gain_test(rivals[0], champion, candidates=rivals) == gain_test(
-        rivals[0], champion, candidates=rivals[1:]
-    )
+    found = gain_test(rivals[0], champion, candidates=rivals)
+    assert found == gain_test(rivals[0], champion, candidates=rivals[1:])
     again = replace(rivals[0], records=tuple(rivals[0].records))
-    found = gain_test(again, champion, candidates=rivals)
-    assert found.n_candidates == 5
+    assert gain_test(again, champion, candidates=rivals).n_candidates == 5
 
 
 def test_records_of_one_patient_are_one_piece_of_evidence():
@@ -125,10 +123,6 @@ def test_a_metric_that_is_not_defined_is_an_error():
     assert gain_test(rival, champion, "precision", candidates=[never]).p_value <= 1
     with pytest.raises(PredictionsError, match="f3: no metric"):
         gain_test(rival, champion, "f3")
-
-
-def test_other_records_are_an_error():
-    champion, rival = equal_models(np.random.default_rng(0), 2, 50)
     with pytest.raises(PredictionsError, match="only where they are of the same records"):
         gain_test(rival.take(np.arange(49)), champion)
 
@@ -142,11 +136,6 @@ def best_of(models) -> int:
     """Which model the stated rule takes."""
     candidates = [Candidate(str(i), (one,)) for i, one in enumerate(models)]
     return int(winner(compare(candidates, [], "f1", n_resamples=400), "lower_bound").name)
-
-
-def better(extra: float) -> dict[str, float]:
-    """How a model answers that finds more and has fewer false alarms; 0 is equal to the others."""
-    return {"shift": 3.2 + extra, "bias": -2.1 - extra / 2}
 
 
 def promotions(extra: float, n_seeds: int) -> dict[str, float]:
@@ -177,8 +166,7 @@ def test_of_equal_models_few_are_promoted(n_seeds):
     print("equal:", shares)
     # What it may be by the luck of so many seeds.
     at_most = ALPHA + 3 * (ALPHA * (1 - ALPHA) / n_seeds) ** 0.5
-    assert shares["corrected"] <= at_most
-    assert shares["validated"] <= at_most
+    assert max(shares["corrected"], shares["validated"]) <= at_most
     # What the correction is for.
     assert shares["not corrected"] > 5 * ALPHA
 
@@ -187,21 +175,7 @@ def test_of_equal_models_few_are_promoted(n_seeds):
     ("n_seeds", "least"), [(20, 0.55), pytest.param(200, 0.8, marks=pytest.mark.nightly)]
 )
 def test_a_difference_that_the_intervals_resolve_is_promoted(n_seeds, least):
-    shares = promotions(resolved(), n_seeds)
+    # The F1 of such a model is above the others' by the width of its own interval over records.
+    shares = promotions(0.827, n_seeds)
     print("an interval better:", shares)
-    assert shares["corrected"] >= least
-    assert shares["validated"] >= least
-
-
-def resolved() -> float:
-    """How much better a model is whose F1 is above the others' by the width of its own interval."""
-    extra, known = 0.0, np.linspace(0, 5, 5001)
-    f1 = [truth(**better(one))["f1"] for one in known]
-    for _ in range(5):
-        models = equal_models(np.random.default_rng(0), 20, **better(extra))
-        candidates = [Candidate(str(i), (one,)) for i, one in enumerate(models)]
-        found = compare(candidates, [], "f1", n_resamples=400).standings
-        intervals = [one.estimates["f1"].over_records for one in found]
-        width = float(np.mean([one.high - one.low for one in intervals]))
-        extra = float(np.interp(f1[0] + width, f1, known))
-    return extra
+    assert min(shares["corrected"], shares["validated"]) >= least

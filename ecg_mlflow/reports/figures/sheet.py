@@ -8,6 +8,7 @@ may hold two dollar signs.
 from __future__ import annotations
 
 import io
+import textwrap
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -144,15 +145,9 @@ def _without_middle(text: str, kept: int) -> str:
 
 
 def wrap(text: str, room: float, size: float = TEXT_PT) -> list[str]:
-    """Break a text into lines that are no wider than `room` mm, as far as its words are not."""
-    lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and text_width(longer, size) <= room:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
+    """Break a text into lines of about `room` mm, as far as its words are not longer."""
+    width = 0.95 * len(text) * room / text_width(text, size)
+    return textwrap.wrap(text, max(1, int(width)), break_long_words=False, break_on_hyphens=False)
 
 
 def png(figure: Figure) -> bytes:

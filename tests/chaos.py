@@ -145,24 +145,31 @@ def commands(text: str) -> list[list[str]]:
 
 
 class Lab:
-    """A folder with a cache and a grid file, where studies run as processes.
+    """A folder with a store, a cache and a grid file, where studies run as processes.
 
     As a context manager it leaves none of its processes behind.
     """
 
     def __init__(
-        self, folder: Path, records: Path, uri: str, grid: str = GRID, **environment: str
+        self,
+        factory: pytest.TempPathFactory,
+        records: Path,
+        grid: str = GRID,
+        uri: str | None = None,
+        **environment: str,
     ) -> None:
-        self.folder, self.records, self.uri = folder, records, uri
+        self.factory, self.records, self.grid = factory, records, grid
+        self.folder = folder = factory.mktemp("lab")
+        self.uri = uri or new_store(factory, folder)
         self.mark = uuid.uuid4().hex
-        self.client = connect(uri)
+        self.client = connect(self.uri)
         (folder / "grid.py").write_text(grid)
         for name in ("faults", "tmp"):
             (folder / name).mkdir()
         self.environment = {
             **{key: value for key, value in os.environ.items() if key != "MLFLOW_RUN_ID"},
             MARK: self.mark,
-            "MLFLOW_TRACKING_URI": uri,
+            "MLFLOW_TRACKING_URI": self.uri,
             "ECG_MLFLOW_CACHE": str(folder / "cache"),
             "ECG_MLFLOW_CHECKPOINTS": str(folder / "checkpoints"),
             "CUDA_VISIBLE_DEVICES": "",
@@ -229,6 +236,29 @@ class Lab:
         assert driver.end() == 0, driver.said
         assert "Traceback" not in driver.said
         return driver
+
+    def undisturbed(self, *more: str) -> dict[str, Portrait]:
+        """Run the study, or a part of it, without any trouble; return its runs by identity.
+
+        Once for all tests.
+        """
+
+        def make(folder: Path) -> None:
+            with Lab(self.factory, self.records, self.grid, UNHURRIED_S="0") as lab:
+                driver = lab.run("--workers", "1", *more)
+                assert driver.end() == 0, driver.said
+                assert_clean(lab)
+                children = lab.children(driver.parent)
+                found = lab.portraits(children)
+            assert len(found) == len(children)
+            for one in found.values() if self.grid in (GRID, KERAS_GRID) else ():
+                _check_whole(one)
+            (folder / "portraits.pickle").write_bytes(pickle.dumps(found))
+
+        digest = hashlib.sha256("".join([self.grid, *more]).encode()).hexdigest()
+        folder = made_once(self.factory, f"undisturbed-{digest[:8]}", make)
+        found: dict[str, Portrait] = pickle.loads((folder / "portraits.pickle").read_bytes())
+        return found
 
     def call(self, *arguments: str) -> tuple[int, str]:
         """Run a command to its end; return the exit status and what it said."""
@@ -392,29 +422,6 @@ def assert_clean(lab: Lab) -> None:
     """Check that nothing runs, and that no checkpoint is left."""
     lab.wait_until_all_have_ended()
     assert (lab.running(), lab.left_over()) == ([], [])
-
-
-def undisturbed(
-    factory: pytest.TempPathFactory, records: Path, *more: str, grid: str = GRID
-) -> dict[str, Portrait]:
-    """Run a study, or a part of it, once without any trouble; return its runs by identity."""
-
-    def make(folder: Path) -> None:
-        with Lab(folder, records, new_store(factory, folder), grid, UNHURRIED_S="0") as lab:
-            driver = lab.run("--workers", "1", *more)
-            assert driver.end() == 0, driver.said
-            assert_clean(lab)
-            children = lab.children(driver.parent)
-            found = lab.portraits(children)
-        assert len(found) == len(children)
-        for one in found.values() if grid in (GRID, KERAS_GRID) else ():
-            _check_whole(one)
-        (folder / "portraits.pickle").write_bytes(pickle.dumps(found))
-
-    digest = hashlib.sha256("".join([grid, *more]).encode()).hexdigest()
-    folder = made_once(factory, f"undisturbed-{digest[:8]}", make)
-    found: dict[str, Portrait] = pickle.loads((folder / "portraits.pickle").read_bytes())
-    return found
 
 
 def _check_whole(one: Portrait) -> None:

@@ -23,9 +23,7 @@ from chaos import (
     Lab,
     assert_same,
     commands,
-    undisturbed,
 )
-from gallery import new_store
 from mlflow import MlflowClient
 
 from ecg_mlflow.tracking.run_log import RunLog
@@ -70,22 +68,15 @@ WORKERS_DEATHS = (
 
 
 @pytest.fixture
-def expected(tmp_path_factory, beats):
-    return undisturbed(tmp_path_factory, beats, *FEW)
-
-
-@pytest.fixture
-def lab(tmp_path, tmp_path_factory, beats):
-    with Lab(tmp_path, beats, new_store(tmp_path_factory, tmp_path)) as lab:
+def lab(tmp_path_factory, beats):
+    with Lab(tmp_path_factory, beats) as lab:
         yield lab
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("branches", [1, 3])
-def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(
-    lab, tmp_path_factory, beats, branches
-):
-    expected = undisturbed(tmp_path_factory, beats)
+def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(lab, branches):
+    expected = lab.undisturbed()
     assert len(expected) == N_RUNS
     # Three runs that share a process take no longer than one.
     lab.environment["UNHURRIED_S"] = str(0.004 * branches)
@@ -140,12 +131,10 @@ def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(
     assert_same(lab, parent, expected)
 
 
-def test_a_study_of_keras_whose_processes_are_killed_ends_the_same(
-    tmp_path, tmp_path_factory, beats
-):
+def test_a_study_of_keras_whose_processes_are_killed_ends_the_same(tmp_path_factory, beats):
     one = ("--configs", "0", "--reps", "1")
-    expected = undisturbed(tmp_path_factory, beats, *one, grid=KERAS_GRID)
-    with Lab(tmp_path, beats, new_store(tmp_path_factory, tmp_path), KERAS_GRID) as lab:
+    with Lab(tmp_path_factory, beats, KERAS_GRID) as lab:
+        expected = lab.undisturbed(*one)
         faults = [
             Fault("worker", save_checkpoint, 2, after=True),
             Fault("driver", MlflowClient.set_terminated, 1, only=FINISHED),
@@ -157,7 +146,7 @@ def test_a_study_of_keras_whose_processes_are_killed_ends_the_same(
         assert_same(lab, driver.parent, expected)
 
 
-def test_a_study_goes_on_exactly_after_the_death_of_its_driver_and_after_ctrl_c(lab, expected):
+def test_a_study_goes_on_exactly_after_the_death_of_its_driver_and_after_ctrl_c(lab):
     # A run takes 24 s: none is over before the commands below are, however slow the machine is.
     lab.environment["UNHURRIED_S"] = "0.03"
     driver = lab.run_until_it_trains(*FEW)
@@ -202,12 +191,12 @@ def test_a_study_goes_on_exactly_after_the_death_of_its_driver_and_after_ctrl_c(
         assert f"{run.info.run_id}.npz" in lab.left_over(), "it has trained, and was saved"
 
     lab.finish(parent)
-    assert_same(lab, parent, expected)
+    assert_same(lab, parent, lab.undisturbed(*FEW))
 
 
 @pytest.mark.nightly
 def test_another_study_ends_what_a_dead_driver_left_and_of_two_that_resume_it_one_does(
-    lab, expected
+    lab,
 ):
     lab.environment["UNHURRIED_S"] = "0.01"
     driver = lab.run_until_it_trains(*FEW)
@@ -228,11 +217,11 @@ def test_another_study_ends_what_a_dead_driver_left_and_of_two_that_resume_it_on
     statuses = [one.end() for one in both]
     assert sorted(statuses) == [0, 1], [one.said for one in both]
     assert f"error: study {parent} is being run by " in both[statuses.index(1)].said
-    assert_same(lab, parent, expected)
+    assert_same(lab, parent, lab.undisturbed(*FEW))
 
 
 @pytest.mark.nightly
-def test_a_second_ctrl_c_ends_it_at_once_and_it_can_be_gone_on_with(lab, expected):
+def test_a_second_ctrl_c_ends_it_at_once_and_it_can_be_gone_on_with(lab):
     # An iteration takes 40 s now, longer than a worker is given, and a worker can't stop before
     # it has done its own.
     lab.environment["UNHURRIED_S"] = "4"
@@ -251,5 +240,5 @@ def test_a_second_ctrl_c_ends_it_at_once_and_it_can_be_gone_on_with(lab, expecte
     assert lab.running() == []
 
     lab.finish(parent)
-    assert len(lab.children(parent)) == len(expected)
-    assert_same(lab, parent, expected)
+    assert len(lab.children(parent)) == 3
+    assert_same(lab, parent, lab.undisturbed(*FEW))

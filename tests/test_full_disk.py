@@ -7,8 +7,7 @@ import subprocess
 
 import psutil
 import pytest
-from chaos import FEW, GRID, KERAS_GRID, Fault, Lab, assert_same, differences, undisturbed
-from gallery import new_store
+from chaos import FEW, GRID, KERAS_GRID, Fault, Lab, assert_same, differences
 from mlflow import MlflowClient
 from studies import numpy_grid
 
@@ -73,23 +72,11 @@ def disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.fixture(params=[GRID])
-def grid(request):
-    return request.param
-
-
 @pytest.fixture
-def expected(tmp_path_factory, beats, grid):
-    return undisturbed(tmp_path_factory, beats, *FEW, grid=grid)
-
-
-@pytest.fixture
-def lab(disk, tmp_path, tmp_path_factory, beats, grid):
+def lab(disk, tmp_path_factory, beats, request):
     """Whose cache and checkpoints go to the small disk."""
     folders = {ENVIRONMENT_VARIABLE: str(disk.cache), CHECKPOINT_VARIABLE: str(disk.checkpoints)}
-    (tmp_path / "lab").mkdir()
-    uri = new_store(tmp_path_factory, tmp_path / "lab")
-    with Lab(tmp_path / "lab", beats, uri, grid, **folders) as lab:
+    with Lab(tmp_path_factory, beats, getattr(request, "param", GRID), **folders) as lab:
         yield lab
 
 
@@ -129,11 +116,11 @@ def assert_opens_no_run(lab, disk, *more):
 
 @slow
 @pytest.mark.parametrize(
-    "grid",
+    "lab",
     [pytest.param(GRID, id="numpy"), pytest.param(KERAS_GRID, id="keras", marks=nightly)],
     indirect=True,
 )
-def test_a_study_needs_room_to_begin_and_goes_on_to_its_end_without(lab, disk, expected):
+def test_a_study_needs_room_to_begin_and_goes_on_to_its_end_without(lab, disk):
     disk.fill()
     assert_opens_no_run(lab, disk, *FEW)
     disk.make_room()
@@ -141,12 +128,12 @@ def test_a_study_needs_room_to_begin_and_goes_on_to_its_end_without(lab, disk, e
     assert driver.end() == 0, driver.said
     check_message(driver.said, disk.checkpoints)
     disk.make_room()
-    assert_same(lab, driver.parent, expected)
+    assert_same(lab, driver.parent, lab.undisturbed(*FEW))
 
 
 @nightly
 @slow
-def test_checkpoints_of_before_the_disk_was_full_serve_a_resumed_study(lab, disk, expected):
+def test_checkpoints_of_before_the_disk_was_full_serve_a_resumed_study(lab, disk):
     driver = fill_while_training(lab, disk)
     assert disk.saved()
     driver.kill()
@@ -156,15 +143,13 @@ def test_checkpoints_of_before_the_disk_was_full_serve_a_resumed_study(lab, disk
     assert all(one is not None and one.state["iteration"] > 0 for one in found), "none is damaged"
     disk.make_room()
     assert "begins anew" not in lab.finish(driver.parent).said
-    assert_same(lab, driver.parent, expected)
+    assert_same(lab, driver.parent, lab.undisturbed(*FEW))
 
 
 @nightly
 @slow
 @pytest.mark.parametrize("call", [RunLog.complete, MlflowClient.log_text])
-def test_a_worker_that_dies_at_the_end_of_a_run_it_could_not_save_doubles_nothing(
-    lab, disk, expected, call
-):
+def test_a_worker_that_dies_at_the_end_of_a_run_it_could_not_save_doubles_nothing(lab, disk, call):
     driver = fill_while_training(lab, disk, faults=[Fault("worker", call)])
     assert driver.end() == 0, driver.said
     assert lab.happened()
@@ -172,7 +157,7 @@ def test_a_worker_that_dies_at_the_end_of_a_run_it_could_not_save_doubles_nothin
     # It may have to begin anew: what the store has is ahead of the last checkpoint.
     replaced = [run for run in lab.children(driver.parent) if REPLACED_TAG in run.data.tags]
     assert len(replaced) <= 1
-    assert_same(lab, driver.parent, expected, replaced=len(replaced))
+    assert_same(lab, driver.parent, lab.undisturbed(*FEW), replaced=len(replaced))
 
 
 # --- The cache -----------------------------------------------------------------------------------
@@ -213,12 +198,12 @@ def test_without_room_for_the_packed_records_a_command_ends_with_a_clear_message
 
 @nightly
 @slow
-@pytest.mark.parametrize("grid", [PREPARING], indirect=True)
+@pytest.mark.parametrize("lab", [PREPARING], indirect=True)
 @pytest.mark.parametrize("room", [0, 12 << 10, 44 << 10])
 def test_without_room_for_what_is_prepared_a_study_opens_no_run(
-    lab, disk, tmp_path_factory, monkeypatch, beats, room
+    lab, disk, monkeypatch, beats, room
 ):
-    prepared = undisturbed(tmp_path_factory, beats, grid=PREPARING)
+    prepared = lab.undisturbed()
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(disk.cache))
     raw = load_corpus(str(beats)).path.name
     disk.fill(room)

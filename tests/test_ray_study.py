@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from chaos import Lab, assert_same
-from gallery import new_store
 from ray_nodes import TwoNodes
 from studies import NETWORKS, numpy_grid, write_files
 
@@ -59,10 +58,8 @@ def nodes(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def lab(tmp_path, tmp_path_factory, beats):
-    (tmp_path / "lab").mkdir()
-    uri = new_store(tmp_path_factory, tmp_path / "lab")
-    with Lab(tmp_path / "lab", beats, uri, GRID, PYTHONPATH="") as lab:
+def lab(tmp_path_factory, beats):
+    with Lab(tmp_path_factory, beats, GRID, PYTHONPATH="") as lab:
         write_files(lab.folder, BESIDE)
         del lab.environment["CUDA_VISIBLE_DEVICES"]  # or there could be no fake ones
         yield lab

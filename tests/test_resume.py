@@ -43,7 +43,7 @@ def run(work, experiment, *more, grid=SMALL):
     return work.run(work.write_grid(grid), "--workers", "0", *more, experiment=experiment)
 
 
-def test_a_study_that_is_resumed_runs_only_what_is_new(workplace, experiment, capsys):
+def test_a_study_that_is_resumed_runs_only_what_is_new(workplace, experiment, capsys, monkeypatch):
     assert run(workplace, experiment) == 0
     parent, before = workplace.runs(experiment)
     resume = ("--resume", parent.info.run_id)
@@ -58,13 +58,15 @@ def test_a_study_that_is_resumed_runs_only_what_is_new(workplace, experiment, ca
     assert again.info.status == "FINISHED"
     assert [run.info for run in after] == [run.info for run in before]
 
-    assert run(workplace, experiment, *resume, grid=GROWN) == 0
+    monkeypatch.setenv("MLFLOW_RUN_ID", parent.info.run_id)  # as `mlflow run` says it
+    assert run(workplace, experiment, grid=GROWN) == 0
     assert "of 3 runs: 2 finished, 1 to begin" in capsys.readouterr().err
-    parent, after = workplace.runs(experiment)
+    grown, after = workplace.runs(experiment)
+    assert grown.info.run_id == parent.info.run_id
     assert len(after) == 3
     assert {r.info.run_id for r in before} < {r.info.run_id for r in after}
-    assert len(workplace.text(parent, "leaderboard.csv").splitlines()) == 1 + 3
-    assert parent.data.metrics["runs_done"] == 3
+    assert len(workplace.text(grown, "leaderboard.csv").splitlines()) == 1 + 3
+    assert grown.data.metrics["runs_done"] == 3
 
 
 def test_a_resumed_study_remembers_what_it_began_with(workplace, experiment, capsys):
@@ -126,7 +128,9 @@ def test_failed_runs_are_tried_again_when_asked_for(workplace, experiment, capsy
     assert len(workplace.losses(second)) == len(workplace.losses(children[0]))
 
 
-def test_runs_of_earlier_studies_are_reused_and_linked(workplace, experiment, capsys):
+def test_runs_of_earlier_studies_are_reused_and_linked_where_that_is_asked_for(
+    workplace, experiment, capsys
+):
     # With a seed that no other test in this store has.
     small, grown = (text.replace("classes=", "seed=17,\n    classes=") for text in (SMALL, GROWN))
     assert run(workplace, experiment, grid=small) == 0
@@ -148,6 +152,11 @@ def test_runs_of_earlier_studies_are_reused_and_linked(workplace, experiment, ca
     assert expected <= {cell for row in rows for cell in row.split(",")}
     untouched = workplace.runs(experiment)[1]
     assert [r.info.end_time for r in untouched] == [r.info.end_time for r in before]
+
+    assert run(workplace, f"{experiment} again", grid=small) == 0
+    again = workplace.runs(f"{experiment} again")[1]
+    identities = [[r.data.tags[IDENTITY_TAG] for r in runs] for runs in (again, before)]
+    assert identities[0] == identities[1]
 
 
 #: A package beside the grid file: of what its step does, a part is imported when it runs.
@@ -217,16 +226,6 @@ def test_a_study_of_the_first_identities_says_why_it_is_not_resumed(
     assert len(read_study(workplace.client, run_id).runs) == 2
 
 
-def test_without_reuse_the_same_grid_runs_again(workplace, experiment):
-    assert run(workplace, experiment, "--configs", "0") == 0
-    assert run(workplace, experiment, "--configs", "0") == 0
-    found = workplace.client.get_experiment_by_name(experiment)
-    runs = workplace.client.search_runs([found.experiment_id])
-    identities = [r.data.tags[IDENTITY_TAG] for r in runs if IDENTITY_TAG in r.data.tags]
-    assert len(identities) == 2
-    assert len(set(identities)) == 1
-
-
 def test_a_run_whose_checkpoint_is_gone_is_replaced(workplace, experiment, capsys):
     assert run(workplace, experiment, "--configs", "0") == 0
     parent, (child,) = workplace.runs(experiment)
@@ -269,13 +268,3 @@ def test_the_run_of_mlflow_run_tells_which_study_went_on(workplace, experiment):
     assert found.info.run_name == f"resume of {study}"
     assert f"#/experiments/{made}/runs/{study}" in found.data.tags["mlflow.note.content"]
     assert PLAN_TAG not in found.data.tags, "it is not a study that could be resumed itself"
-
-
-def test_a_run_that_mlflow_run_was_told_to_go_on_in_is_resumed(workplace, experiment, monkeypatch):
-    assert run(workplace, experiment) == 0
-    parent, before = workplace.runs(experiment)
-    monkeypatch.setenv("MLFLOW_RUN_ID", parent.info.run_id)
-    assert run(workplace, experiment, grid=GROWN) == 0
-    again, after = workplace.runs(experiment)
-    assert again.info.run_id == parent.info.run_id
-    assert len(after) == len(before) + 1

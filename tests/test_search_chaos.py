@@ -15,15 +15,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
-from chaos import SEED, Fault, Lab, assert_clean, differences, undisturbed
-from gallery import new_store
+from chaos import SEED, Fault, Lab, assert_clean, differences
 from mlflow import MlflowClient
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from studies import PARENT_TAG, numpy_grid
 
 from ecg_mlflow.executors import ProcessExecutor
-from ecg_mlflow.search.optuna_sampler import OptunaSampler
 from ecg_mlflow.study.child_runs import ChildRuns
 from ecg_mlflow.study.search_history import TRIAL_END_TAG, read_history
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
@@ -64,7 +62,8 @@ N_ITERATIONS = 18
 OBJECTIVE = "validation_log_loss"
 ALWAYS = ("--workers", "2", "--objective", OBJECTIVE)
 
-#: Deaths of the driver, one session after the other.
+#: Deaths of the driver, one session after the other: where the sampler has chosen, before or after
+#: it is told, where the store knows of a run and the driver doesn't or the other way round.
 DEATHS = {
     "grid": (
         Fault("driver", Study.create_child, 3, after=True),
@@ -72,14 +71,14 @@ DEATHS = {
         Fault("driver", Study.create_child, 4),
     ),
     "random": (
-        Fault("driver", OptunaSampler.ask, 3, after=True),
-        Fault("driver", OptunaSampler.tell, 4),
+        Fault("driver", TrialScheduler._enter, 3),
+        Fault("driver", TrialScheduler._close, 4),
         Fault("driver", MlflowClient.create_run, 3, after=True),
     ),
     "tpe": (
-        Fault("driver", OptunaSampler.ask, 2, after=True),
+        Fault("driver", TrialScheduler._enter, 2),
         # Ten trials have ended well, so that TPE has begun.
-        Fault("driver", OptunaSampler.tell, 11, after=True),
+        Fault("driver", TrialScheduler._close, 11, after=True),
     ),
 }
 
@@ -87,7 +86,7 @@ DEATHS = {
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory, beats):
     """The runs of an undisturbed study of the whole grid, by identity."""
-    found = undisturbed(tmp_path_factory, beats, grid=GRID)
+    found = Lab(tmp_path_factory, beats, GRID).undisturbed()
     assert len(found) == N_CONFIGS
     for one in found.values():
         assert [step for step, _ in one["metric loss"]] == list(range(N_ITERATIONS))
@@ -101,8 +100,8 @@ def expected(tmp_path_factory, beats):
 
 
 @pytest.fixture
-def lab(tmp_path, tmp_path_factory, beats):
-    with Lab(tmp_path, beats, new_store(tmp_path_factory, tmp_path), GRID) as lab:
+def lab(tmp_path_factory, beats):
+    with Lab(tmp_path_factory, beats, GRID) as lab:
         yield lab
 
 

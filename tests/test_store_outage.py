@@ -17,7 +17,6 @@ from chaos import (
     Lab,
     assert_same,
     commands,
-    undisturbed,
 )
 from mlflow import MlflowClient
 from servers import MlflowServer, Postgres
@@ -48,19 +47,9 @@ def server(postgres, tmp_path_factory):
         yield server
 
 
-@pytest.fixture(params=[GRID])
-def grid(request):
-    return request.param
-
-
 @pytest.fixture
-def expected(tmp_path_factory, beats, grid):
-    return undisturbed(tmp_path_factory, beats, *FEW, grid=grid)
-
-
-@pytest.fixture
-def lab(server, tmp_path, beats, grid):
-    with Lab(tmp_path, beats, server.uri, grid) as lab:
+def lab(server, tmp_path_factory, beats, request):
+    with Lab(tmp_path_factory, beats, getattr(request, "param", GRID), server.uri) as lab:
         yield lab
 
 
@@ -83,16 +72,16 @@ def outages(server):
 
 
 @pytest.mark.parametrize(
-    ("grid", "every"),
+    ("lab", "every"),
     [
         pytest.param(GRID, 4, id="numpy, three moments"),
         pytest.param(GRID, 1, id="numpy, all moments", marks=pytest.mark.nightly),
         pytest.param(KERAS_GRID, 1, id="keras, all moments", marks=pytest.mark.nightly),
     ],
-    indirect=["grid"],
+    indirect=["lab"],
 )
 def test_a_study_ends_by_itself_though_its_server_is_killed_and_its_database_restarts(
-    lab, server, postgres, grid, every, expected, monkeypatch
+    lab, server, postgres, every, monkeypatch
 ):
     started = server.n_starts
     moments = outages(server)[::every]
@@ -111,9 +100,9 @@ def test_a_study_ends_by_itself_though_its_server_is_killed_and_its_database_res
         "once for each time that the driver waits"
     )
     assert "Traceback" not in driver.said
-    assert_same(lab, driver.parent, expected)
+    assert_same(lab, driver.parent, lab.undisturbed(*FEW))
     assert all(run.data.tags["ecg_mlflow.attempt"] == "1" for run in lab.children(driver.parent))
-    if grid == KERAS_GRID:
+    if lab.grid == KERAS_GRID:
         check_models_load(lab, driver.parent, monkeypatch)
 
 
@@ -130,9 +119,7 @@ def check_models_load(lab, parent, monkeypatch):
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_study_that_is_ended_while_the_server_is_away_is_gone_on_with(
-    lab, server, expected, number
-):
+def test_a_study_that_is_ended_while_the_server_is_away_is_gone_on_with(lab, server, number):
     lab.environment["UNHURRIED_S"] = "0.01"
     driver = lab.run_until_it_trains(*FEW)
     parent = driver.parent
@@ -148,4 +135,4 @@ def test_a_study_that_is_ended_while_the_server_is_away_is_gone_on_with(
     said = driver.said if number == signal.SIGINT else lab.call("reap")[1]
     assert commands(said) == [["run", "--resume", parent]]
     lab.finish(parent)
-    assert_same(lab, parent, expected)
+    assert_same(lab, parent, lab.undisturbed(*FEW))

@@ -19,7 +19,7 @@ from chaos import SEED, Fault, Lab, assert_clean, differences
 from mlflow import MlflowClient
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from studies import PARENT_TAG, numpy_grid
+from studies import numpy_grid
 
 from ecg_mlflow.executors import ProcessExecutor
 from ecg_mlflow.study.child_runs import ChildRuns
@@ -122,22 +122,15 @@ class Search:
             return self.lab.run(*ALWAYS, *self.options, faults=faults)
         return self.lab.run("--resume", self.parent, faults=faults)
 
-    def die(self, *faults):
-        """Have a session that ends with a fault."""
+    def die(self, *faults, after_s=0.0):
+        """Have a session that ends with a fault, or without one some time after it has begun."""
         driver = self.go(*faults)
+        if not faults:
+            driver.wait_for(lambda: driver.parent and self.lab.is_training(driver.parent))
+            time.sleep(after_s)
+            driver.kill()
         assert driver.end() == -signal.SIGKILL, driver.said
         assert {fault.name for fault in faults} <= self.lab.happened()
-        self._died(driver)
-
-    def die_later(self, chance):
-        """Have a session that ends at a random moment."""
-        driver = self.go()
-        driver.wait_for(lambda: driver.parent and self.lab.is_training(driver.parent))
-        time.sleep(chance.uniform(0, 5))
-        driver.kill()
-        self._died(driver)
-
-    def _died(self, driver):
         assert "Traceback" not in driver.said, driver.said
         self.n_deaths += 1
         self.parent = self.parent or driver.parent
@@ -189,10 +182,15 @@ def test_no_configuration_is_run_twice_or_lost(lab, expected, sampler, is_long):
         search.die(death)
     if is_long:
         lab.environment["UNHURRIED_S"] = "0.01"
-        search.die_later(chance)
+        search.die(after_s=chance.uniform(0, 2))
     children = search.finish()
 
-    assert_whole_grid(lab, children, expected)
+    assert [run.info.status for run in children] == ["FINISHED"] * N_CONFIGS
+    assert {run.data.tags[IDENTITY_TAG] for run in children} == set(expected)
+    # The plain grid selects nothing.
+    ranked = sorted(children, key=lambda run: run.data.metrics[OBJECTIVE])
+    finalists = children if sampler == "grid" else ranked[:3]
+    assert_same_but_for_tests(lab, children, finalists, expected)
     if sampler != "grid":
         told = ends(children)
         assert [one.state.name for one in told.values()] == ["COMPLETE"] * N_CONFIGS
@@ -287,30 +285,15 @@ def test_further_repetitions_go_to_the_same_configurations(lab, expected):
 # --- What must be there in the end -------------------------------------------------------------
 
 
-def assert_whole_grid(lab, children, expected):
-    """Check that each configuration was run once, to its end, and the best three were tested."""
-    assert [run.info.status for run in children] == ["FINISHED"] * N_CONFIGS
-    assert {run.data.tags[IDENTITY_TAG] for run in children} == set(expected)
-    finalists = sorted(children, key=lambda run: run.data.metrics[OBJECTIVE])[:3]
-    parent = lab.client.get_run(children[0].data.tags[PARENT_TAG])
-    if parent.data.params.get("sampler") is None:  # the plain grid, which selects nothing
-        finalists = children
-    assert_same_but_for_tests(lab, children, finalists, expected)
-
-
 def assert_same_but_for_tests(lab, runs, finalists, expected):
     """Check finished runs, and that of them the finalists were tested once and no others."""
     problems = []
     for run in runs:
         mine, theirs = lab.portrait(run), expected[run.data.tags[IDENTITY_TAG]]
-        is_of_test = [name for name in mine if name.startswith("metric test_")]
-        if run in finalists:
-            best = "artifact predictions/best.csv"
-            tests = {name for name in theirs if name.startswith("metric test_")} | {best}
-            assert {name: mine[name] for name in tests} == {name: theirs[name] for name in tests}
-        else:
-            assert not is_of_test
-            assert "artifact predictions/best.csv" not in mine
+        tests = {name for name in theirs if name.startswith("metric test_")}
+        tests.add("artifact predictions/best.csv")
+        found = {name: mine[name] for name in tests & mine.keys()}
+        assert found == ({name: theirs[name] for name in tests} if run in finalists else {})
         found = differences(without_tests(mine), without_tests(theirs))
         problems += [f"{run.info.run_name} ({run.info.run_id}): {one}" for one in found]
     assert not problems, "\n".join(problems)
@@ -321,7 +304,7 @@ def without_tests(one):
     kept = {
         name: value
         for name, value in one.items()
-        if not name.startswith(("metric test_", "metric best_test", "artifact predictions/"))
+        if not name.startswith(("metric test_", "artifact predictions/"))
         and name not in ("param config", "artifact plots/confusion_matrix_test.png")
     }
     configuration = json.loads(one["artifact configuration.json"])

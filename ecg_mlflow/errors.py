@@ -5,6 +5,17 @@ they specialise, so ``except ValueError`` and ``except FileNotFoundError`` work.
 was given, what is allowed, where it was given and what to do next.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def few(names: Iterable[object], shown: int = 5) -> str:
+    """Join the first names for a message, and count the others."""
+    texts = [str(name) for name in names]
+    more = len(texts) - shown
+    return ", ".join(texts[:shown]) + (f" and {more} more" if more > 0 else "")
+
 
 class EcgMlflowError(Exception):
     """Base class of the package's errors."""

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
 from gallery import SMALL
-from studies import grid_text, reason
-from waiting import wait_for
 
 from ecg_mlflow import load_corpus
 from ecg_mlflow.pipeline import BatchSource, WindowMaker, class_targets, prepare, select
 from ecg_mlflow.study.grid_file import load_grid_file
-
-PROJECT = Path(__file__).parents[1]
-MLFLOW = (sys.executable, "-m", "mlflow")
 
 # Twenty records, the first four of them to test on; five in a batch.
 ITERATIONS, EPOCHS, REPETITIONS = 12, 3, 2
@@ -235,62 +224,3 @@ def test_counts_of_windows_are_kept(studies, children):
     rows = table(studies.text(children[0], "predictions/last.csv"))
     # 310 to 340 samples, windows of 128 every 64
     assert Counter(row["windows"] for row in rows) == {"3": 1, "4": 3}
-
-
-# --- The commands of `mlflow run` ----------------------------------------------------------------
-
-
-def start_mlflow_run(work, experiment, grid, data, **more):
-    """Run the project from another folder, as a user would."""
-    command = [*MLFLOW, "run", str(PROJECT), "--env-manager", "local"]
-    command += ["--experiment-name", experiment, "-P", f"grid={grid}", "-P", f"data={data}"]
-    return subprocess.Popen(
-        [*command, "-P", "workers=1"],
-        cwd=work.folder,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        **more,
-    )
-
-
-@pytest.mark.slow
-def test_mlflow_run_with_paths_from_the_callers_folder(workplace, experiment):
-    workplace.write_grid(grid_text(epochs="1"))
-    (workplace.folder / "records").symlink_to(workplace.records)
-    run = start_mlflow_run(workplace, experiment, "small.py", "records", stderr=subprocess.PIPE)
-    _, said = run.communicate(timeout=1000)
-    assert run.returncode == 0, said
-    parent, children = workplace.runs(experiment)
-    assert parent.info.status == "FINISHED"
-    assert parent.data.params["grid"] == "small.py"
-    assert [run.info.status for run in children] == ["FINISHED"] * 2
-    assert [len(workplace.losses(run)) for run in children] == [4, 4]
-    assert parent.data.tags["mlflow.project.entryPoint"] == "main"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", ["Ctrl-C", "SIGKILL to mlflow alone"])
-def test_mlflow_run_that_is_stopped_leaves_nothing_running(workplace, experiment, how):
-    grid = workplace.write_grid(grid_text(epochs="100_000", test_every="'2 epochs'"))
-    more = {"stderr": subprocess.DEVNULL}
-    process = start_mlflow_run(workplace, experiment, grid, workplace.records, **more)
-    try:
-        wait_for(lambda: any("loss" in r.data.metrics for r in workplace.runs(experiment)[1]))
-        if how == "Ctrl-C":
-            os.killpg(process.pid, signal.SIGINT)
-        else:
-            process.kill()
-        process.wait(60)
-        wait_for(lambda: workplace.runs(experiment)[0].info.status != "RUNNING")
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    parent, children = workplace.runs(experiment)
-    # MLflow 3.17 means to leave a run's own end alone, but writes FAILED over it on Ctrl-C: it
-    # compares the status' name with numbers (mlflow.projects._maybe_set_run_terminated).
-    assert parent.info.status == ("FAILED" if how == "Ctrl-C" else "KILLED")
-    assert reason(parent).startswith("KeyboardInterrupt: stopped by SIG")
-    assert [run.info.status for run in children] == ["KILLED"]
-    assert workplace.losses(children[0])

@@ -8,7 +8,6 @@ MLflow imports this module in each of its processes: the records are imported wh
 
 import json
 import logging
-import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -114,14 +113,11 @@ class WfdbSource(RecordingsSource, DatasetSource):
 
     @staticmethod
     def _can_resolve(raw_source: Any) -> bool:
-        # A path or a word may mean something else, so none of them is claimed. A process that has
-        # a corpus has imported its module.
-        module = sys.modules.get("ecg_mlflow.records.corpus")
-        return module is not None and isinstance(raw_source, module.Corpus)
+        return False  # a path or a word may mean something else
 
     @classmethod
     def _resolve(cls, raw_source: Any) -> "WfdbSource":
-        return cls.of_corpus(raw_source)
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         n_rows = self.n_unkept or (None if self.rows is None else len(self.rows))

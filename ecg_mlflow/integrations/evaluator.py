@@ -124,13 +124,7 @@ def metrics_with_intervals(predictions: Predictions, config: EvaluatorConfig) ->
     from ecg_mlflow.stats.intervals import metric_intervals
 
     found: dict[str, float] = {}
-    intervals = metric_intervals(
-        predictions,
-        predictions.metrics,
-        level=config.level,
-        n_resamples=config.resamples,
-        seed=config.seed,
-    )
+    intervals = metric_intervals(predictions, predictions.metrics, **config.bootstrap)
     for name, one in intervals.items():
         value = predictions.metrics[name]
         found |= {name: value, f"{name}_low": one.low, f"{name}_high": one.high}

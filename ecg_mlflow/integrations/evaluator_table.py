@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -10,15 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ecg_mlflow.errors import PredictionsError
+from ecg_mlflow.errors import PredictionsError, few
 from ecg_mlflow.stats.predictions import PROBABILITY, Predictions, columns_by_class
 
 #: How far the probabilities of a record may be from adding up to 1: tables are rounded.
 TOLERANCE = 5e-3
 #: What is positive where labels have no names.
 POSITIVE = ({"0", "1"}, "1"), ({"False", "True"}, "True")
-#: Records that a message names.
-NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,11 @@ class EvaluatorConfig:
     level: float = 0.95
     seed: int = 0
     metric_prefix: str = ""
+
+    @property
+    def bootstrap(self) -> dict[str, Any]:
+        """The arguments of everything that resamples records."""
+        return {"level": self.level, "n_resamples": self.resamples, "seed": self.seed}
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> Self:
@@ -112,7 +115,7 @@ def read_predictions(
     records: Any = pd.Series(list(names), dtype=object).map(_spelled)
     if records.duplicated().any():
         raise PredictionsError(
-            f"records {_listed(records[records.duplicated()].unique())} are there more than once; "
+            f"records {few(records[records.duplicated()].unique())} are there more than once; "
             "a table has one row per record: average the probabilities of its windows first"
         )
     labels = _labels(targets, records, "label")
@@ -130,7 +133,7 @@ def read_predictions(
         if (bad := is_bad.any(axis=1)).any():
             raise PredictionsError(
                 f"probabilities of {', '.join(by_class)} {what}, in {bad.sum()} of {len(records)} "
-                f"records: {_listed(records[bad])}"
+                f"records: {few(records[bad])}"
             )
     classes = tuple(by_class)
     columns: dict[str, Any] = {"record": records, "label": labels}
@@ -206,7 +209,7 @@ def _labels(values: npt.ArrayLike, records: Any, what: str) -> list[str]:
         raise PredictionsError(f"{len(records)} records need as many {what}s, not {len(given)}")
     if (bad := given.isna()).any():
         raise PredictionsError(
-            f"{bad.sum()} of {len(given)} records have no {what}: {_listed(records[bad])}"
+            f"{bad.sum()} of {len(given)} records have no {what}: {few(records[bad])}"
         )
     return [_spelled(one) for one in given]
 
@@ -216,13 +219,6 @@ def _spelled(value: Any) -> str:
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value)
-
-
-def _listed(records: Iterable[str]) -> str:
-    """Name the first of some records, and count the others."""
-    names = list(records)
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def _with_both_classes(
@@ -277,7 +273,7 @@ def _at_threshold_of(labels: Sequence[str], found: Predictions) -> Predictions:
         raise PredictionsError(
             f"the predictions of {len(differ)} of {len(labels)} records follow neither from the "
             f"highest probability nor from a threshold of {found.positive}'s: "
-            f"{_listed(found.records[i] for i in differ)}. Leave the column of predictions out, or "
+            f"{few(found.records[i] for i in differ)}. Leave the column of predictions out, or "
             "say evaluator_config={'threshold': ...}"
         )
     return at_threshold

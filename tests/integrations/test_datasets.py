@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 
 import mlflow
 import numpy as np
@@ -56,67 +55,50 @@ def test_diagnoses_of_one_record_count_one_by_one(small_folder):
     assert from_wfdb(small_folder).profile["class_counts"] == {"AF": 4, "RBBB": 3}
 
 
-@pytest.mark.parametrize(
-    ("data", "name"),
-    [("demo:12", "demo"), ("{folder}", "small"), ("{folder}/*.hea", "small")],
-)
-def test_names(small_folder, data, name):
-    assert from_wfdb(data.format(folder=small_folder)).name == name
-
-
-def test_name_and_digest_of_ones_own(small_folder):
+def test_names_and_digests(small_folder):
+    found = [from_wfdb(data).name for data in ("demo:12", small_folder, f"{small_folder}/*.hea")]
+    assert found == ["demo", "small", "small"]
     dataset = from_wfdb(small_folder, name="ward 7", digest="version-2")
     assert (dataset.name, dataset.digest) == ("ward 7", "version-2")
 
 
-def test_a_digest_that_mlflow_would_refuse(small_folder):
-    with pytest.raises(DatasetError, match="37 characters, and MLflow keeps 36"):
-        from_wfdb(small_folder, digest="a" * 37)
+@pytest.mark.parametrize(
+    ("data", "more", "error", "message"),
+    [
+        ("demo:12", {"digest": "a" * 37}, DatasetError, "37 characters, and MLflow keeps 36"),
+        ("demo:12", {"on_bad_record": "ignore"}, DatasetError, "say 'error' or 'skip'"),
+        ("/no/such/folder", {}, DataNotFoundError, "doesn't exist"),
+    ],
+)
+def test_what_can_not_be(data, more, error, message):
+    with pytest.raises(error, match=message):
+        from_wfdb(data, **more)
 
 
 def test_bad_records_are_listed(small_folder):
     (small_folder / "R2.dat").write_bytes(b"")
-    with pytest.raises(BadRecordsError, match="R2") as error:
+    with pytest.raises(BadRecordsError, match=r"(?s)R2.*on_bad_record=skip"):
         from_wfdb(small_folder)
-    assert "on_bad_record=skip" in str(error.value)
-    dataset = from_wfdb(small_folder, on_bad_record="skip")
-    assert dataset.profile["n_records"] == 5
+    assert from_wfdb(small_folder, on_bad_record="skip").profile["n_records"] == 5
 
 
-def test_another_word_for_bad_records(small_folder):
-    with pytest.raises(DatasetError, match="say 'error' or 'skip'"):
-        from_wfdb(small_folder, on_bad_record="ignore")
-
-
-def test_no_folder():
-    with pytest.raises(DataNotFoundError, match="doesn't exist"):
-        from_wfdb("/no/such/folder")
-
-
-def test_a_logged_data_set_is_opened_again(small_folder, logged):
-    dataset = from_wfdb(small_folder)
+@pytest.mark.parametrize("case", ["a folder", "labels elsewhere", "a relative path"])
+def test_a_logged_data_set_is_opened_again(small_folder, tmp_path, monkeypatch, logged, case):
+    data, labels = small_folder, None
+    if case == "labels elsewhere":
+        labels = (small_folder / "REFERENCE.csv").rename(tmp_path / "mine.csv")
+    if case == "a relative path":
+        monkeypatch.chdir(small_folder.parent)
+        data = small_folder.name
+    dataset = from_wfdb(data, labels)
     found = logged(dataset)
+    monkeypatch.chdir("/")
     assert (found.dataset.digest, found.tags[0].value) == (dataset.digest, "training")
     source = mlflow.data.get_source(found)
     assert isinstance(source, WfdbSource)
-    assert source.rows is None
+    assert (source.rows, source.labels) == (None, labels and str(labels))
     corpus = source.load()
     assert (corpus.digest, corpus.labels) == (dataset.corpus.digest, dataset.corpus.labels)
-
-
-def test_a_label_file_elsewhere_is_found_again(small_folder, tmp_path, logged):
-    labels = tmp_path / "mine.csv"
-    (small_folder / "REFERENCE.csv").rename(labels)
-    source = mlflow.data.get_source(logged(from_wfdb(small_folder, labels)))
-    assert source.labels == str(labels)
-    assert Counter(source.load().labels) == {"A": 3, "N": 3}
-
-
-def test_a_relative_path_is_found_from_another_folder(small_folder, tmp_path, monkeypatch, logged):
-    monkeypatch.chdir(small_folder.parent)
-    found = logged(from_wfdb("small"))
-    monkeypatch.chdir("/")
-    assert len(mlflow.data.get_source(found).load()) == 6
 
 
 def test_made_up_records_are_asked_for_by_their_number_and_seed(logged):
@@ -179,15 +161,3 @@ def test_the_inputs_of_a_study_are_opened_again(exhibit):
             assert [corpus.ids[row] for row in source.rows] == ["S01", "S02", "S03", "S04"]
             assert len(mlflow.data.get_source(parts["train"]).rows) == 16
             assert json.loads(parts["test"].dataset.profile)["duration_s"]["min"] == 310 / 250
-
-
-def test_a_corpus_can_be_a_source(small_folder):
-    from mlflow.data.dataset_source_registry import resolve_dataset_source
-
-    corpus = load_corpus(str(small_folder))
-    assert resolve_dataset_source(corpus, [WfdbSource]).to_dict() == {
-        "data": str(small_folder),
-        "digest": corpus.digest,
-    }
-    # A path may be anything.
-    assert not WfdbSource._can_resolve(str(small_folder))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ecg_mlflow.errors import AutologError
+from ecg_mlflow.errors import AutologError, few
 from ecg_mlflow.pipeline.batches import record_means
 from ecg_mlflow.records.label_sets import split_label
 from ecg_mlflow.training import Evaluation
 
 #: By how much probabilities may miss their bounds and their sum, as rounded ones do.
 TOLERANCE = 1e-3
-#: How many wrong labels or records a message lists.
-LISTED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +98,7 @@ class LabelledRecords:
         if differ.any():
             raise AutologError(
                 f"{where}: the windows of one record must have one label, and those of "
-                f"{_listed(unique[np.unique(place[differ])])} have several; are labels and records "
+                f"{few(unique[np.unique(place[differ])])} have several; are labels and records "
                 "in the same order?"
             )
         return cls(tuple(unique), place.astype(np.int64), targets, known, positive)
@@ -185,14 +183,8 @@ def _read_labels(labels: Any, classes: tuple[str, ...], where: str) -> npt.NDArr
         wrong = {f"of shape {array.shape} and type {array.dtype}"}
     if wrong:
         raise AutologError(
-            f"{where}: can't read the labels {_listed(sorted(wrong))}; allowed are, for each "
+            f"{where}: can't read the labels {few(sorted(wrong))}; allowed are, for each "
             f"window, a name of {list(classes)}, an index from 0 to {n - 1}, or a row of {n} "
             "numbers that are 0 or 1"
         )
     return targets
-
-
-def _listed(names: Iterable[object]) -> str:
-    """Spell some names out, and count the others."""
-    first, more = [*map(str, names)][:LISTED], len([*names]) - LISTED
-    return ", ".join(first) + (f" and {more} more" if more > 0 else "")

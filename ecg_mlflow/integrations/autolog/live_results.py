@@ -54,7 +54,7 @@ class LiveResults:
         names: Sequence[str],
         model: keras.Model | None,
     ) -> dict[str, float]:
-        """Add an evaluation, in place of one of the same iteration; return the metrics to log.
+        """Add an evaluation, in place of one of the same iteration; return what is new to log.
 
         Raises
         ------
@@ -78,8 +78,11 @@ class LiveResults:
             best = now
         self.scored = {"last": now, "best": best}
         metrics = {f"test_{name}": value for name, value in evaluation.metrics.items()}
-        self._tests[iteration] = metrics | best.objective("best")
-        return self._tests[iteration]
+        metrics |= best.objective("best")
+        if self._tests.get(iteration) == metrics:  # of these very weights
+            return {}
+        self._tests[iteration] = metrics
+        return metrics
 
     def conclude(self, log: RunLog, *, models: bool) -> None:
         """Log predictions, figures, models if that is wanted, and the curves as one file."""

@@ -135,11 +135,7 @@ def training_params(model: keras.Model, fit_params: Mapping[str, Any] | None) ->
 
 
 def _loss_name(loss: Any) -> str:
-    """Name a loss as it was given to `compile`: text, a function, an object, or several of them."""
-    if isinstance(loss, dict):
-        return ", ".join(f"{key}: {_loss_name(one)}" for key, one in loss.items())
-    if isinstance(loss, list | tuple):
-        return ", ".join(map(_loss_name, loss))
+    """Name a loss as it was given to `compile`: text, a function, or an object."""
     return str(getattr(loss, "name", None) or getattr(loss, "__name__", None) or loss)
 
 

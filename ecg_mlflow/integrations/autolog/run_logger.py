@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ecg_mlflow.errors import AutologError, TrackingError
 from ecg_mlflow.integrations.autolog.fit_patch import FitLogger, patch_fit, set_default_logger
 from ecg_mlflow.integrations.autolog.live_run import FETCH_S, LiveRun
@@ -143,7 +141,7 @@ class RunLogger(FitLogger):
         )
         self._first_step: tuple[int, float] | None = None
         self._paused_s, self._settled = 0.0, time.monotonic()
-        self._looked_at, self._tested_at = 0, -1
+        self._looked_at = 0
 
     def _on_step(self) -> None:
         """Fetch and test what is due after a call of the compiled step."""
@@ -167,8 +165,7 @@ class RunLogger(FitLogger):
         self._live.metrics({name: value for name, value in (logs or {}).items() if name != "loss"})
         # The end is tested when it has come: weights may be restored or averaged before that.
         is_last = self.model.stop_training or epoch + 1 >= self.params["epochs"]
-        is_due = self._scorer and self._scorer.tests_after_epoch(epoch) and not is_last
-        if is_due and self._tested_at != self._live.last_iteration:
+        if self._scorer and self._scorer.tests_after_epoch(epoch) and not is_last:
             self._test()
 
     def on_test_begin(self, logs: Mapping[str, float] | None = None) -> None:
@@ -191,7 +188,7 @@ class RunLogger(FitLogger):
             spent_s = time.perf_counter() - self._first_step[1] - self._paused_s
             rate = (run.iteration - self._first_step[0]) / spent_s
             run.speed["system/iterations_per_second"] = rate
-        if self._scorer and run.iteration and not self._is_tested():
+        if self._scorer and run.iteration:
             self._test()
         self._close(None)
 
@@ -207,25 +204,16 @@ class RunLogger(FitLogger):
         assert self._scorer is not None
         began = time.perf_counter()
         self._settle()
-        self._tested_at = self._live.last_iteration
         evaluation = self._scorer.evaluate()
         if evaluation is None:
             log.warning(
                 "no test after iteration %d: the network says NaN, its weights have diverged",
-                self._tested_at,
+                self._live.last_iteration,
             )
         else:
             self._live.take(evaluation, self._scorer.records.names, self._scorer.network)
             self._live.speed["system/ms_per_record"] = self._scorer.ms_per_record
         self._paused_s += time.perf_counter() - began
-
-    def _is_tested(self) -> bool:
-        """Say whether the last test was of the present weights."""
-        last = self._live.results.scored.get("last")
-        if last is None or last.weights is None or last.iteration != self._live.last_iteration:
-            return False
-        assert self._scorer is not None
-        return all(map(np.array_equal, last.weights, self._scorer.network.get_weights()))
 
     # --- The end -------------------------------------------------------------------------------
 

@@ -1,20 +1,23 @@
-"""From the options of a study's command to its request."""
+"""From the words of a command line to a request, as a person or ``mlflow run`` writes them."""
 
 from __future__ import annotations
 
+import os
 import shlex
-from dataclasses import fields
+import subprocess
 from pathlib import Path
 
 import pytest
 from mlflow.projects.utils import load_project
 from studies import parsed
 
-from ecg_mlflow.cli.run import plan_command, run_command, study_request
+from ecg_mlflow.cli.environment import base_folders
+from ecg_mlflow.cli.parameters import as_typed
+from ecg_mlflow.cli.run import study_request
 from ecg_mlflow.study.request import StudyRequest
-from ecg_mlflow.study.search_config import SEARCH_OPTIONS
 
 ROOT = Path(__file__).parents[2]
+FLAGS = {"--dry-run": "", "--reuse": "--no-reuse"}
 
 
 def by_mlflow(entry_point, **params):
@@ -23,12 +26,6 @@ def by_mlflow(entry_point, **params):
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "ecg_mlflow"]
     return words[3:]
-
-
-def test_every_option_is_a_field_of_the_request():
-    known = {field.name for field in fields(StudyRequest)} | {*SEARCH_OPTIONS}
-    assert {param.name for param in run_command.params} <= known
-    assert {param.name for param in plan_command.params} <= known
 
 
 def test_what_is_not_given_has_the_defaults_of_the_request():
@@ -123,3 +120,57 @@ def test_parameters_of_the_other_entry_points():
     assert (found["study"], found["name"], found["alias"]) == ("s", "n", "champion")
     assert found["min_sensitivity"] == 0.8
     assert parsed(by_mlflow("rollback", name="n", alias="a")) == {"name": "n", "alias": "a"}
+
+
+@pytest.mark.parametrize(
+    ("given", "typed"),
+    [
+        ("x.py --on_bad_record skip", "x.py --on-bad-record skip"),
+        ("x.py --on_bad_record=a_b", "x.py --on-bad-record=a_b"),
+        ("a_b.py --data c_d", "a_b.py --data c_d"),
+        ("--dry_run true x.py", "--dry-run x.py"),
+        ("--dry_run True --reuse YES", "--dry-run --reuse"),
+        ("--dry_run false --reuse false x.py", "--no-reuse x.py"),
+        ("--reuse 0 --dry-run 1", "--no-reuse --dry-run"),
+        ("--dry-run x.py", "--dry-run x.py"),
+        ("--dry-run --reuse", "--dry-run --reuse"),
+        ("--data true", "--data true"),
+        ("--dry-run maybe", "--dry-run maybe"),
+    ],
+)
+def test_words_of_mlflow_run_become_those_that_a_person_types(given, typed):
+    assert as_typed(given.split(), FLAGS) == typed.split()
+
+
+def test_an_option_with_an_empty_value_was_not_given():
+    words = ["", "--data", "", "--dry_run", "", "--epochs", "3", "--configs", ""]
+    assert as_typed(words, FLAGS) == ["", "--epochs", "3"]
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [([], None), (["--reuse"], True), (["--no-reuse"], False), (["--reuse", "false"], False)],
+)
+def test_a_flag_that_the_study_decides_on_where_it_is_left_out(words, value):
+    assert parsed(["run", "x.py", *words])["reuse"] is value
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [([], None), (["--on-bad-record", "skip"], True), (["--on_bad_record", "error"], False)],
+)
+def test_bad_records(words, value):
+    assert parsed(["run", "x.py", *words])["skip_bad_records"] is value
+
+
+def test_paths_start_at_the_callers_folder_only_under_mlflow_run(monkeypatch, tmp_path):
+    caller = subprocess.Popen(["sleep", "60"], cwd=tmp_path)
+    try:
+        monkeypatch.setattr(os, "getppid", lambda: caller.pid)
+        monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+        assert base_folders() == (Path.cwd(),)
+        monkeypatch.setenv("MLFLOW_RUN_ID", "0")
+        assert base_folders() == (tmp_path, Path.cwd())
+    finally:
+        caller.kill()
+        caller.wait()

@@ -144,7 +144,10 @@ def plan_slots(
     env = thread_env(n_threads)
     if not ids:
         return [Slot(index, "cpu", {**env, **NO_GPU_ENV}) for index in range(n_workers)]
-    return [Slot(index, f"gpu:{gpu}", {**env, **_gpu_env(gpu)}) for index, gpu in enumerate(ids)]
+    return [
+        Slot(index, f"gpu:{gpu}", {**env, **GPU_ENV, "CUDA_VISIBLE_DEVICES": gpu})
+        for index, gpu in enumerate(ids)
+    ]
 
 
 def thread_env(n_threads: int) -> dict[str, str]:
@@ -152,46 +155,9 @@ def thread_env(n_threads: int) -> dict[str, str]:
     return dict.fromkeys(_THREAD_VARIABLES, str(n_threads))
 
 
-def _gpu_env(gpu: str) -> dict[str, str]:
-    return {**GPU_ENV, "CUDA_VISIBLE_DEVICES": gpu}
-
-
 def _share_gpus(workers: int | None, gpus: str, visible: Sequence[str]) -> list[str]:
     """Return one GPU id per worker, alternating between the GPUs."""
-    shares = _parse_gpus(gpus)
-    missing = [gpu for gpu in shares if gpu not in visible]
-    if missing:
-        found = ", ".join(visible) if visible else "none"
-        raise DeviceError(
-            f"gpus={gpus!r} asks for {', '.join(missing)}, which this machine does not show; "
-            f"GPUs found: {found}. Leave gpus out to run on the CPU"
-        )
-    for index, uuid in pairwise(visible):
-        if index.isdecimal() and {index, uuid} <= shares.keys() and not uuid.isdecimal():
-            raise DeviceError(f"gpus={gpus!r} names one GPU twice: {index} is {uuid}")
-    stated = [share for share in shares.values() if share is not None]
-    if stated:
-        counts = {gpu: share or 1 for gpu, share in shares.items()}
-        if workers not in (None, sum(counts.values())):
-            raise DeviceError(
-                f"gpus={gpus!r} makes {sum(counts.values())} workers, but workers={workers}: "
-                "leave one of the two out"
-            )
-    else:
-        n_workers = workers or len(shares)
-        if n_workers % len(shares):
-            raise DeviceError(
-                f"{n_workers} workers can't be shared out equally among {len(shares)} GPUs "
-                f"(gpus={gpus!r}): take a multiple of {len(shares)} workers, or write each "
-                "GPU's share, as in gpus=0:2,1"
-            )
-        counts = dict.fromkeys(shares, n_workers // len(shares))
-    rounds = range(max(counts.values()))
-    return [gpu for turn in rounds for gpu, count in counts.items() if turn < count]
-
-
-def _parse_gpus(gpus: str) -> dict[str, int | None]:
-    shares: dict[str, int | None] = {}
+    shares: dict[str, int] = {}
     for part in gpus.split(","):
         gpu, colon, share = (text.strip() for text in part.partition(":"))
         if not gpu or (colon and (not share.isdecimal() or int(share) < 1)):
@@ -203,8 +169,31 @@ def _parse_gpus(gpus: str) -> dict[str, int | None]:
             raise DeviceError(
                 f"gpus={gpus!r} names GPU {gpu} twice; for two workers on it write {gpu}:2"
             )
-        shares[gpu] = int(share) if colon else None
-    return shares
+        shares[gpu] = int(share or 1)
+    if missing := [gpu for gpu in shares if gpu not in visible]:
+        raise DeviceError(
+            f"gpus={gpus!r} asks for {', '.join(missing)}, which this machine does not show; "
+            f"GPUs found: {', '.join(visible) or 'none'}. Leave gpus out to run on the CPU"
+        )
+    for index, uuid in pairwise(visible):
+        if index.isdecimal() and {index, uuid} <= shares.keys() and not uuid.isdecimal():
+            raise DeviceError(f"gpus={gpus!r} names one GPU twice: {index} is {uuid}")
+    n_workers = workers or sum(shares.values())
+    if ":" not in gpus:
+        if n_workers % len(shares):
+            raise DeviceError(
+                f"{n_workers} workers can't be shared out equally among {len(shares)} GPUs "
+                f"(gpus={gpus!r}): take a multiple of {len(shares)} workers, or write each "
+                "GPU's share, as in gpus=0:2,1"
+            )
+        shares = dict.fromkeys(shares, n_workers // len(shares))
+    elif n_workers != sum(shares.values()):
+        raise DeviceError(
+            f"gpus={gpus!r} makes {sum(shares.values())} workers, but workers={workers}: "
+            "leave one of the two out"
+        )
+    rounds = range(max(shares.values()))
+    return [gpu for turn in rounds for gpu, share in shares.items() if turn < share]
 
 
 def build_env(slot: Slot, base: Mapping[str, str]) -> dict[str, str]:

@@ -16,9 +16,6 @@ from ecg_mlflow.executors import (
 from ecg_mlflow.executors.devices import RayShare
 from ecg_mlflow.files import CHECKPOINT_VARIABLE
 
-#: Seconds that a worker has to flush after it is told to stop.
-GRACE = 30.0
-
 
 def make_executor(
     function: str,
@@ -48,7 +45,7 @@ def make_executor(
         return _ray_executor(function, where, corpus, hang_s)
     if not where:
         return InProcessExecutor(function)
-    return ProcessExecutor(function, where, log_dir=log_dir, grace=GRACE, hang_timeout=hang_s)
+    return ProcessExecutor(function, where, log_dir=log_dir, hang_timeout=hang_s)
 
 
 def _ray_executor(
@@ -70,6 +67,5 @@ def _ray_executor(
         folder=corpus,
         place="ecg_mlflow.records:packed_path",
         env=env,
-        grace=GRACE,
         hang_timeout=hang_s,
     )

@@ -260,7 +260,6 @@ class _Source:
         self._classes: dict[str, list[ast.ClassDef]] = {}
         #: Statements of the top level by the names that they give a value or change.
         self.statements: dict[str, list[ast.stmt]] = {"": tree.body}
-        self._pieces: dict[int, Piece] = {}
         self._note(tree, "")
         for statement in tree.body:
             for name in _changed_names(statement):
@@ -303,11 +302,11 @@ class _Source:
                 return one
         return found[-1] if found else None
 
-    def piece(self, statement: ast.stmt) -> Piece:
-        """Read a statement of the top level."""
-        if id(statement) not in self._pieces:
-            self._pieces[id(statement)] = _piece(statement)
-        return self._pieces[id(statement)]
+
+@functools.lru_cache(maxsize=4096)
+def _statement_piece(statement: ast.stmt) -> Piece:
+    """Read a statement of the top level."""
+    return _piece(statement)
 
 
 @functools.lru_cache(maxsize=256)
@@ -374,7 +373,7 @@ def in_files(
                         waiting.append((target, _joined("" if there == "*" else there, rest)))
             elif (file.name, statement) not in seen and not _says_nothing(statement):
                 seen.add((file.name, statement))
-                piece = file.source.piece(statement)
+                piece = _statement_piece(statement)
                 found.append([numbers.setdefault(file.name, len(numbers)), piece.text])
                 waiting.extend((file, one) for one in piece.chains)
                 waiting.extend(imported_by(piece, file))

@@ -201,7 +201,10 @@ class WindowMaker:
             chain.center,
         )
         if chain.tail:
-            self._apply_tail(chain.tail, windows, np.repeat(rows, counts), np.repeat(fs, counts))
+            sources = zip(np.repeat(rows, counts).tolist(), np.repeat(fs, counts), strict=True)
+            for i, (row, its_fs) in enumerate(sources):
+                for one in chain.tail:
+                    windows[i] = self._apply(one, windows[i], row, float(its_fs), is_window=True)
         return windows, counts
 
     def _starts(
@@ -218,31 +221,19 @@ class WindowMaker:
             return [action.starts(n, self._labels[row], places[row]) for row, n in labelled]
         return [action.starts(n, self._labels[row]) for row, n in labelled]
 
-    def _apply_tail(
-        self,
-        tail: Sequence[RecordAction],
-        windows: Signal,
-        rows: npt.NDArray[np.int64],
-        fs: npt.NDArray[np.float64],
-    ) -> None:
-        """Apply actions to finished windows in place; `rows` and `fs` are each window's."""
-        for i in range(len(windows)):
-            for action in tail:
-                windows[i] = self._apply_to_window(action, windows[i], int(rows[i]), float(fs[i]))
-
-    def _apply_to_window(self, action: RecordAction, window: Signal, row: int, fs: float) -> Signal:
-        result = self._apply_to_record(action, window, row, fs)
-        if result.shape != window.shape:
+    def _apply(
+        self, action: RecordAction, signal: Signal, row: int, fs: float, *, is_window: bool
+    ) -> Signal:
+        """Apply an action to a record or to a window of it, whose shape it must keep."""
+        prepared = self._prepared
+        result = apply_checked(action, signal, fs, prepared.leads, prepared.ids[row])
+        if is_window and result.shape != signal.shape:
             raise PipelineError(
-                f"record {self._prepared.ids[row]}: {action} makes {result.shape} of a window "
-                f"{window.shape}; after {self._stages.split} an action must keep the shape, so put "
+                f"record {prepared.ids[row]}: {action} makes {result.shape} of a window "
+                f"{signal.shape}; after {self._stages.split} an action must keep the shape, so put "
                 "it before"
             )
         return result
-
-    def _apply_to_record(self, action: RecordAction, signal: Signal, row: int, fs: float) -> Signal:
-        prepared = self._prepared
-        return apply_checked(action, signal, fs, prepared.leads, prepared.ids[row])
 
     def _make_in_numpy(
         self, rows: npt.NDArray[np.int64], draws: Draws
@@ -270,8 +261,7 @@ class WindowMaker:
                 fs = fs_new if fs_new > 0 else fs
             else:
                 assert isinstance(action, RecordAction)
-                apply = self._apply_to_window if cut else self._apply_to_record
-                pieces = [apply(action, piece, row, fs) for piece in pieces]
+                pieces = [self._apply(action, one, row, fs, is_window=cut) for one in pieces]
                 fs = action.output_fs(fs)
         return np.stack(pieces)
 

@@ -22,7 +22,6 @@ from ecg_mlflow.executors import (
     Outcome,
     OutcomeState,
     ProcessExecutor,
-    Slot,
     Started,
 )
 
@@ -40,49 +39,21 @@ def is_outcome(report):
     return isinstance(report, Outcome)
 
 
-def test_each_slot_has_its_worker_and_they_run_at_once(processes):
-    executor = processes.open(2)
-    for key in ("a", "b"):
-        executor.submit(Job(key, b"tick"))
-    assert executor.free_slots == 0
-    seen = set()
-    while seen != {"a", "b"}:
-        seen.add(processes.wait_for(executor, is_event).key)
-    executor.cancel("a")
-    executor.cancel("b")
-    started = [r for r in processes.drain(executor) if is_outcome(r)]
-    assert len(started) == 2
-
-
-def test_the_environment_is_complete_before_the_worker_starts(monkeypatch):
+def test_the_environment_is_complete_before_the_worker_starts(processes, monkeypatch):
     monkeypatch.setenv("MLFLOW_RUN_ID", "the parent's")
     monkeypatch.setenv("FROM_THE_DRIVER", "yes")
-    slots = [
-        Slot(
-            i,
-            f"gpu:{i}",
-            {"CUDA_VISIBLE_DEVICES": f"{i}", "OMP_NUM_THREADS": "2", "PYTHONPATH": str(HERE)},
-        )
-        for i in range(2)
-    ]
-    with ProcessExecutor("jobs:do", slots, grace=5) as executor:
-        # Too late for workers that have not started yet.
-        monkeypatch.setenv("FROM_THE_DRIVER", "no")
-        workers = {}
-        for i in range(2):
-            executor.submit(Job(str(i), b"environment"))
-        while executor.n_pending:
-            for report in executor.events(1):
-                if isinstance(report, Started):
-                    workers[report.key] = report.worker
-                elif is_outcome(report):
-                    env = report.value
-                    assert env["CUDA_VISIBLE_DEVICES"] == str(workers[report.key])
-                    assert env["ECG_MLFLOW_DEVICE"] == f"gpu:{workers[report.key]}"
-                    assert env["OMP_NUM_THREADS"] == "2"
-                    assert env["PYTHONHASHSEED"] == "0"
-                    assert env["FROM_THE_DRIVER"] == "yes"
-                    assert "MLFLOW_RUN_ID" not in env
+    executor = processes.open(devices=["gpu:0", "gpu:1"])
+    monkeypatch.setenv("FROM_THE_DRIVER", "no")  # too late, although no worker has started
+    for key in ("a", "b"):
+        executor.submit(Job(key, b"environment"))
+    reports = processes.drain(executor)
+    workers = {r.key: r.worker for r in reports if isinstance(r, Started)}
+    assert sorted(workers.values()) == [0, 1]
+    for outcome in filter(is_outcome, reports):
+        env = outcome.value
+        assert env["ECG_MLFLOW_DEVICE"] == f"gpu:{workers[outcome.key]}"
+        assert (env["PYTHONHASHSEED"], env["FROM_THE_DRIVER"]) == ("0", "yes")
+        assert "MLFLOW_RUN_ID" not in env
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
-"""One spelling for equal values, and a hash of it: the identity of configurations and plans.
+"""Define one canonical form for equal values and its hash, the identity of configurations.
 
-A value counts by what it is, never by where it stands: this package's classes and builders by the
+A value counts by its content, never by its location: this package's classes and builders by the
 names that `counts_as` gives them, libraries' functions by their names, and the user's own code by
 its syntax tree, with everything that it reaches.
 
 Every JSON object that :func:`canonical` returns has exactly one key, a tag such as ``"dict"`` or
-``"code"``, so that no two kinds of value can be spelled alike.
+``"code"``, so that no two kinds of value have the same form.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def digest(value: object, *, version: int = VERSION, known: Known | None = None)
 
 
 def canonical(value: object, known: Known | None = None) -> Json:
-    """Spell a value in JSON so that equal values, and only those, are spelled alike.
+    """Convert a value to JSON so that equal values, and only those, have one form.
 
     - ``1`` and ``1.0`` are one value, ``True`` is another; a list equals a tuple; a dict's order
       does not count; a path is its string; an array counts with its dtype and shape.
@@ -160,19 +160,19 @@ def canonical(value: object, known: Known | None = None) -> Json:
             known[id(thing)] = (thing, form)
         return known[id(thing)][1]
 
-    return _Spelling(refer).value(value, "the value")
+    return _Converter(refer).value(value, "the value")
 
 
-class _Spelling:
-    """Spells values; `refer` spells what is code: functions, classes, modules."""
+class _Converter:
+    """Converts values to JSON; `refer` converts functions, classes and modules."""
 
     def __init__(self, refer: Callable[[object, str], Json]) -> None:
         self._refer = refer
-        #: What was looked up from files, in which modules: once is enough.
+        #: Module and name of what was already looked up from files.
         self.looked_up: set[tuple[str, str]] = set()
 
     def value(self, value: object, where: str, parents: tuple[int, ...] = ()) -> Json:
-        """Spell `value`, found at `where`, inside the objects whose ids are `parents`."""
+        """Convert `value`, found at `where`, inside the objects whose ids are `parents`."""
         if value is None:
             return None
         if isinstance(value, bool | np.bool_):
@@ -197,7 +197,7 @@ class _Spelling:
         return self._compound(value, where, parents)
 
     def _compound(self, value: object, where: str, parents: tuple[int, ...]) -> Json:
-        """Spell a value that holds others."""
+        """Convert a value that contains others."""
         if isinstance(value, FunctionType):
             inner = _wrapped(value)
             if inner is not None and owner(value) != "user" and owner(inner) == "user":
@@ -260,7 +260,7 @@ def _array(value: np.ndarray, where: str) -> Json:
 
 
 def _by_name(thing: object) -> dict[str, Json] | None:
-    """Spell what this package or a library defines; None for the user's own."""
+    """Convert what this package or a library defines; None for the user's own."""
     if id(thing) in _NAMES:
         return {"package": [*_NAMES[id(thing)]]}
     whose = owner(thing)
@@ -270,9 +270,9 @@ def _by_name(thing: object) -> dict[str, Json] | None:
 
 
 def _library_name(thing: object) -> str:
-    """Name a library's object by the outermost package that has it.
+    """Name a library's object by the outermost package that exports it.
 
-    Where in its own depths a library defines it changes between versions.
+    The module that defines it may change between versions.
     """
     if isinstance(thing, ModuleType):
         return thing.__name__
@@ -288,7 +288,7 @@ def _library_name(thing: object) -> str:
 
 
 def _wrapped(value: object) -> FunctionType | None:
-    """Return the function that a library has compiled, cached or otherwise put something around."""
+    """Return the function that a library has compiled, cached or otherwise wrapped."""
     inner = getattr(value, "py_func", None)
     if inner is None and (isinstance(value, FunctionType) or owner(type(value)) == "library"):
         inner = getattr(value, "__wrapped__", None)
@@ -296,7 +296,7 @@ def _wrapped(value: object) -> FunctionType | None:
 
 
 def _is_builtin(value: object) -> bool:
-    """Say whether a value is a function in C, or something else that its module calls so."""
+    """Return whether a value is a function in C, or a named object of a library."""
     if isinstance(value, BuiltinFunctionType):
         return isinstance(value.__self__, ModuleType | type | None)
     name, module = getattr(value, "__qualname__", None), getattr(value, "__module__", None)
@@ -314,7 +314,7 @@ def _name(value: object) -> str:
 
 # --- The user's code, as objects ------------------------------------------------------------------
 
-#: Globals that say where a module is, not what it does.
+#: Globals that describe the location of a module, not its content.
 _PLACE = {
     "__builtins__",
     "__file__",
@@ -327,14 +327,14 @@ _PLACE = {
 _PLAIN = (bool, int, float, str, bytes, list, tuple, dict, np.generic, np.ndarray)
 
 
-#: Read once, while the files are as the functions and classes were made from them.
+#: Read once, before the files of the functions and classes change.
 _pieces: WeakKeyDictionary[Any, Piece] = WeakKeyDictionary()
 
 
 def _reached_from(root: object) -> list[Json]:
-    """Spell a function, class or module of the user's, and all that it reaches, once each.
+    """Convert a function, class or module of the user's, and all that it reaches, once each.
 
-    They are numbered as they are found, and refer to each other by their numbers.
+    They are numbered in the order in which they are found, and refer to each other by number.
     """
     things, places = [root], {id(root): 0}
 
@@ -346,20 +346,20 @@ def _reached_from(root: object) -> list[Json]:
             things.append(thing)
         return {"code": places[id(thing)]}
 
-    spelling, forms = _Spelling(refer), list[Json]()
+    converter, forms = _Converter(refer), list[Json]()
     for thing in things:  # which grows meanwhile
         if isinstance(thing, FunctionType):
-            forms.append(_function(thing, spelling, strict=thing is root))
+            forms.append(_function(thing, converter, strict=thing is root))
         elif isinstance(thing, type):
-            forms.append(_class(thing, spelling))
+            forms.append(_class(thing, converter))
         else:
             assert isinstance(thing, ModuleType)
-            forms.append(_in_files([(home_of(vars(thing)), "")], spelling))
+            forms.append(_in_files([(home_of(vars(thing)), "")], converter))
     return forms
 
 
-def _function(function: FunctionType, spelling: _Spelling, *, strict: bool) -> Json:
-    """Spell a function: its text, its own values, and what it reads of its module."""
+def _function(function: FunctionType, converter: _Converter, *, strict: bool) -> Json:
+    """Convert a function: its text, its own values, and what it reads of its module."""
     name, code = _name(function), function.__code__
     home = home_of(function.__globals__, code.co_filename)
     if function not in _pieces:
@@ -372,21 +372,21 @@ def _function(function: FunctionType, spelling: _Spelling, *, strict: bool) -> J
     own: dict[str, Json] = {}
     for what, value in values.items():
         try:
-            own[what] = spelling.value(value, f"the {what} of {name}")
+            own[what] = converter.value(value, f"the {what} of {name}")
         except CanonicalError:
             if strict:
                 raise
-            own[what] = _loosely(value, spelling)
+            own[what] = _loosely(value, converter)
     return {
         "text": piece.text,
         "own": own,
-        "reads": _read(piece.chains, function.__globals__, home, spelling),
-        "files": _in_files(imported_by(piece, home), spelling),
+        "reads": _read(piece.chains, function.__globals__, home, converter),
+        "files": _in_files(imported_by(piece, home), converter),
     }
 
 
-def _class(cls: type, spelling: _Spelling) -> Json:
-    """Spell a class: its text, its bases, its plain attributes as they are, what it reads."""
+def _class(cls: type, converter: _Converter) -> Json:
+    """Convert a class: its text, bases, present plain attributes, and what it reads."""
     methods = [one for one in vars(cls).values() if isinstance(one, FunctionType)]
     own = [one for one in methods if one.__globals__.get("__name__") == cls.__module__]
     module = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
@@ -406,21 +406,21 @@ def _class(cls: type, spelling: _Spelling) -> Json:
         )
         is_put_in = isinstance(value, FunctionType) and not is_inside and owner(value) == "user"
         if (is_plain and not name.startswith("__")) or is_put_in:
-            attributes[name] = _loosely(value, spelling)
+            attributes[name] = _loosely(value, converter)
     return {
         "name": cls.__qualname__,
         "text": piece.text,
-        "bases": [spelling.value(base, "a base") for base in cls.__bases__],
+        "bases": [converter.value(base, "a base") for base in cls.__bases__],
         "attributes": attributes,
-        "reads": _read(piece.chains, variables, home, spelling),
-        "files": _in_files(imported_by(piece, home), spelling),
+        "reads": _read(piece.chains, variables, home, converter),
+        "files": _in_files(imported_by(piece, home), converter),
     }
 
 
 def _read(
-    chains: Iterable[str], variables: Mapping[str, Any], home: File, spelling: _Spelling
+    chains: Iterable[str], variables: Mapping[str, Any], home: File, converter: _Converter
 ) -> dict[str, Json]:
-    """Spell what dotted names lead to, through modules of the user's as far as these go."""
+    """Convert what dotted names refer to, through modules of the user's as far as possible."""
     found: dict[str, Json] = {}
     for chain in chains:
         names = chain.split(".")
@@ -431,44 +431,44 @@ def _read(
             place, value, depth = home_of(vars(value)), vars(value)[names[depth]], depth + 1
         if _is_users_module(value):  # of which more is asked for than has been imported, or all
             wanted = (home_of(vars(value)), ".".join(names[depth:]))
-            found[chain] = _in_files([wanted], spelling)
+            found[chain] = _in_files([wanted], converter)
         elif not isinstance(value, logging.Logger):
             made = (place, names[depth - 1])
-            found[".".join(names[:depth])] = _loosely(value, spelling, made)
+            found[".".join(names[:depth])] = _loosely(value, converter, made)
     return found
 
 
-def _in_files(wanted: Iterable[tuple[File, str]], spelling: _Spelling) -> list[Json]:
-    """Spell what is found by the text of files, and what of it this process has as objects."""
+def _in_files(wanted: Iterable[tuple[File, str]], converter: _Converter) -> list[Json]:
+    """Convert what is found in files, and in modules that this process has run."""
     found, settled = in_files(wanted)
     for name, chain in settled:
-        if (name, chain) in spelling.looked_up:
+        if (name, chain) in converter.looked_up:
             continue
-        spelling.looked_up.add((name, chain))
+        converter.looked_up.add((name, chain))
         variables = vars(sys.modules[name])
         if chain:
-            found.append(_read([chain], variables, home_of(variables), spelling))
+            found.append(_read([chain], variables, home_of(variables), converter))
         else:
-            found += _in_files([(home_of(variables), "")], spelling)
+            found += _in_files([(home_of(variables), "")], converter)
     return found
 
 
-def _loosely(value: object, spelling: _Spelling, made: tuple[File, str] | None = None) -> Json:
-    """Spell what code reads, which need not be a value: else by how, and in which file, it is made.
+def _loosely(value: object, converter: _Converter, made: tuple[File, str] | None = None) -> Json:
+    """Convert what code reads; without a canonical form, the statements count that make it.
 
-    To refuse it would refuse most functions: there are caches, locks, random generators.
+    An error would exclude most functions: they read caches, locks, random generators.
     """
     with suppress(CanonicalError):
-        return spelling.value(value, "a global")
-    kind = spelling.value(type(value), "its type")
+        return converter.value(value, "a global")
+    kind = converter.value(type(value), "its type")
     with suppress(CanonicalError):
         if isinstance(value, Set):
-            items = (spelling.value(item, "an item") for item in value)
+            items = (converter.value(item, "an item") for item in value)
             return {"set": [kind, sorted(items, key=json_text)]}
         is_users = owner(type(value)) == "user" or isinstance(value, SimpleNamespace)
         if is_users and hasattr(value, "__dict__"):
-            return {"instance": [kind, spelling.value(vars(value), "its attributes")]}
-    return {"made": _in_files([made] if made else [], spelling) or kind}
+            return {"instance": [kind, converter.value(vars(value), "its attributes")]}
+    return {"made": _in_files([made] if made else [], converter) or kind}
 
 
 def _is_users_module(value: object) -> bool:

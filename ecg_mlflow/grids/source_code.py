@@ -1,7 +1,7 @@
-"""What the user's Python files say: text of functions and classes, and what they reach.
+"""Read the user's source: the text of functions and classes, and the names that they reach.
 
-Nothing here imports or runs a module: files are read and parsed, and names followed from one to the
-next.
+This module imports and runs no code of the user's: it parses files, and follows names from one file
+to the next.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ TAKEN = sys.stdlib_module_names | {PACKAGE}
 
 
 def owner(thing: Any) -> str:
-    """Say whose a function, class or module is: ``package``, ``library`` or ``user``."""
+    """Return the owner of a function, class or module: ``package``, ``library`` or ``user``."""
     name = thing.__name__ if isinstance(thing, ModuleType) else getattr(thing, "__module__", None)
     if isinstance(thing, FunctionType):
-        # Its own module, for `functools.wraps` gives it the name of another one.
+        # Not `__module__`, which `functools.wraps` copies from another function.
         name = thing.__globals__.get("__name__")
     name = str(name or "builtins")
     module = thing if isinstance(thing, ModuleType) else sys.modules.get(name)
@@ -46,7 +46,7 @@ def owner(thing: Any) -> str:
     top = name.partition(".")[0]
     if top == PACKAGE:
         return "package"
-    # Not by attributes: some modules are loaded by the first look at one.
+    # Without attribute access, which loads some modules.
     for one in (module, sys.modules.get(top)):
         variables = getattr(one, "__dict__", {})
         if getattr(variables.get("__loader__"), "is_users", False):
@@ -59,7 +59,7 @@ def owner(thing: Any) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def is_library(file: str) -> bool:
-    """Say whether a file belongs to Python or to an installed package."""
+    """Return whether a file belongs to Python or to an installed package."""
     homes = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
     path = Path(file)
     installed = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
@@ -68,19 +68,19 @@ def is_library(file: str) -> bool:
 
 @dataclass(frozen=True)
 class Piece:
-    """What a piece of code says.
+    """The content of a piece of code.
 
     Attributes
     ----------
     text
-        Hash of its syntax tree, or its bytecode; None where there is neither.
+        Hash of its syntax tree, or its bytecode; None if there is neither.
     chains
         Dotted names of its module that it reads, such as ``parts.block``.
     decorators
-        Those in its decorators. What they are counts by the text of files alone: a function that
-        has gone to another process has no others of them with it.
+        Dotted names in its decorators. These count by the text of files alone, since a function
+        that was sent to another process doesn't bring the objects along.
     imports
-        What it imports itself and uses: level, module, and dotted name in that module.
+        Its own imports that it uses: level, module, and dotted name in that module.
     """
 
     text: Json
@@ -91,16 +91,16 @@ class Piece:
 
 @dataclass(frozen=True)
 class File:
-    """A module as its file says it.
+    """A module as its file defines it.
 
     Attributes
     ----------
     name, package
-        By which it imports others.
+        Names that resolve its imports.
     source
-        Its text; None where that is not known.
+        Its source; None if that is unknown.
     is_settled
-        It has been run in this process, and counts as it is now: not by this text.
+        Whether it was run in this process, so that its present state counts, not its source.
     """
 
     name: str
@@ -120,7 +120,7 @@ def home_of(variables: Mapping[str, Any], file: str | None = None) -> File:
 
 
 def function_piece(code: CodeType, source: _Source | None) -> Piece:
-    """Read a function in its file; where it isn't there, it is known by its bytecode."""
+    """Read a function in its file; without a source, its bytecode counts."""
     names = _global_names(code)
     node = source.function(code) if source is not None else None
     if node is not None:
@@ -129,7 +129,7 @@ def function_piece(code: CodeType, source: _Source | None) -> Piece:
 
 
 def class_piece(cls: type, source: _Source | None, methods: Iterable[FunctionType]) -> Piece:
-    """Read a class in its file; `methods` say which, where several have its name."""
+    """Read a class in its file; `methods` select one of several of its name."""
     lines = [method.__code__.co_firstlineno for method in methods]
     node = source.class_(cls.__qualname__, lines) if source is not None else None
     return Piece(None) if node is None else _piece(node)
@@ -185,7 +185,7 @@ def _dotted_name(node: ast.AST) -> str:
 
 
 def _given_names(node: ast.Import | ast.ImportFrom) -> dict[str, tuple[int, str, str]]:
-    """Return by the names that an import gives: level, module, and the name there."""
+    """Return the names that an import assigns, each with level, module and the name there."""
     if isinstance(node, ast.ImportFrom):
         of = (node.level, node.module or "")
         return {alias.asname or alias.name: (*of, alias.name) for alias in node.names}
@@ -212,10 +212,10 @@ def _global_names(code: CodeType) -> set[str]:
 
 
 def _tree(node: Any) -> Json:
-    """Spell a syntax tree: no positions, no docstrings, nothing that is empty.
+    """Convert a syntax tree to JSON, without positions, docstrings and empty fields.
 
-    `ast.dump` spells it differently in each version of Python, which adds fields to old nodes
-    or leaves empty ones out, and `ast.unparse` writes strings differently.
+    `ast.dump` and `ast.unparse` differ between versions of Python: in new or empty fields, and in
+    the form of strings.
     """
     if isinstance(node, list):
         return [_tree(item) for item in node if not _says_nothing(item)]
@@ -235,7 +235,7 @@ def _tree(node: Any) -> Json:
 
 
 def _f_string(node: ast.JoinedStr) -> list[Json]:
-    """Spell an f-string: its plain text is cut into other pieces by each version of Python."""
+    """Convert an f-string; versions of Python cut its plain text into different pieces."""
     found: list[Json] = [""]
     for part in node.values:
         if isinstance(part, ast.Constant):
@@ -246,19 +246,19 @@ def _f_string(node: ast.JoinedStr) -> list[Json]:
 
 
 def _says_nothing(node: object) -> bool:
-    """Say whether a statement is a docstring, or stands for none."""
+    """Return whether a statement is a docstring or ``pass``."""
     is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     return isinstance(node, ast.Pass) or is_text
 
 
 class _Source:
-    """A file's syntax tree, and where in it things are defined."""
+    """The definitions in a file's syntax tree."""
 
     def __init__(self, tree: ast.Module) -> None:
         self._functions: dict[tuple[str, int], ast.stmt] = {}
         self._lambdas: dict[int, list[ast.Lambda]] = {}
         self._classes: dict[str, list[ast.ClassDef]] = {}
-        #: Statements of the top level by the names that they give a value or change.
+        #: Statements of the top level by the names that they assign or change.
         self.statements: dict[str, list[ast.stmt]] = {"": tree.body}
         self._note(tree, "")
         for statement in tree.body:
@@ -295,7 +295,7 @@ class _Source:
         return found[0] if len(found) == 1 else None
 
     def class_(self, name: str, lines: Iterable[int]) -> ast.ClassDef | None:
-        """Find a class by its qualified name; of several, the one that its methods stand in."""
+        """Find a class by its qualified name; of several, the one with these lines of methods."""
         found = self._classes.get(name, [])
         for one in found:
             if any(one.lineno <= line <= (one.end_lineno or 0) for line in lines):
@@ -318,7 +318,7 @@ def _parsed(text: str) -> _Source | None:
 
 
 def _changed_names(node: ast.AST) -> set[str]:
-    """Return the names to which a statement gives a value, or whose value it changes."""
+    """Return the names that a statement assigns, or whose values it changes."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {node.name}
     if isinstance(node, ast.Import | ast.ImportFrom):
@@ -339,13 +339,13 @@ def _changed_names(node: ast.AST) -> set[str]:
 def in_files(
     wanted: Iterable[tuple[File, str]],
 ) -> tuple[list[Json], list[tuple[str, str]]]:
-    """Spell, by files alone, the statements that make what dotted names in them lead to.
+    """Collect, from files alone, the statements that define what dotted names refer to.
 
-    The names of modules don't count: they are numbered as they are found.
+    The names of modules don't count: modules are numbered in the order in which they are found.
 
     Returns
     -------
-    The statements; and module and dotted name of what is to be looked up in settled modules.
+    The statements; and module and dotted name of what to look up in modules that were run.
     """
     waiting = deque(wanted)
     seen, numbers, found = set[tuple[str, object]](), dict[str, int](), list[Json]()
@@ -381,7 +381,7 @@ def in_files(
 
 
 def _brought(file: File, root: str, rest: str) -> Iterator[tuple[File, str]]:
-    """Yield where a name may come from that a file doesn't give: submodules and star imports."""
+    """Yield the origins of a name that a file doesn't assign: submodules and star imports."""
     assert file.source is not None
     if hasattr(builtins, root):
         return
@@ -394,7 +394,7 @@ def _brought(file: File, root: str, rest: str) -> Iterator[tuple[File, str]]:
 
 
 def imported_by(piece: Piece, home: File) -> Iterator[tuple[File, str]]:
-    """Yield what is to be looked up in files for a piece of code that stands in `home`."""
+    """Yield the names in files that a piece of code in `home` refers to."""
     for chain in piece.decorators:
         yield home, chain
     for level, module, chain in piece.imports:
@@ -403,13 +403,13 @@ def imported_by(piece: Piece, home: File) -> Iterator[tuple[File, str]]:
 
 
 def _imported(level: int, module: str, home: File) -> File | None:
-    """Find the module of an import that stands in `home`; None where it is not the user's."""
+    """Find the module of an import in `home`; None if it is not the user's."""
     name = _absolute_name(level, module, home.package)
     return None if name is None else _file(name)
 
 
 def _file(name: str) -> File | None:
-    """Find a module without importing it; None where it is not the user's."""
+    """Find a module without importing it; None if it is not the user's."""
     top = sys.modules.get(name.partition(".")[0])
     if name.partition(".")[0] == PACKAGE or (top is not None and owner(top) != "user"):
         return None
@@ -494,7 +494,7 @@ def _constant(value: object) -> Json:
 
 
 def json_text(value: Json) -> str:
-    """Write JSON in the one way in which it is hashed."""
+    """Write JSON in the form that is hashed."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 

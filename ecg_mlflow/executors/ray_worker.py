@@ -98,7 +98,7 @@ class RayWorker(Worker):
 
     def reports(self) -> Iterator[Report]:
         """Yield what the answer to its call brings, if the answer has arrived."""
-        if self._ray_says or self.call is None or not ray.wait([self.call], timeout=0)[0]:
+        if self.call is None or not ray.wait([self.call], timeout=0)[0]:
             return
         try:
             answer, self.call = ray.get(self.call), None
@@ -151,7 +151,7 @@ class RayWorker(Worker):
         return bool(self._ray_says)
 
     def _lose(self, error: RayError) -> None:
-        self._ray_says = str(error).strip() or repr(error)
+        self._ray_says = self._ray_says or str(error).strip() or repr(error)
         # The last line says what happened, after the addresses.
         why = self._ray_says.splitlines()[-1].strip().partition(" Some common causes")[0]
         is_away = isinstance(error, ActorUnavailableError)

@@ -23,6 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
 ]
 
+WINDOWS = "window_probabilities"
 NUMBERS = ["p_A", "p_NO", "calibrated_A", "calibrated_NO"]
 
 
@@ -58,23 +59,8 @@ def rows_of(saved: Saved, kind: str) -> list[dict]:
     return [{"signal": signal.tolist(), "fs": 250.0, "leads": ["L1"]} for signal in signals]
 
 
-@pytest.mark.parametrize("kind", ["path", "bytes", "one lead", "signal"])
-def test_answers_are_those_of_the_python_call(saved, url, kind):
-    found = ask(url, rows_of(saved, kind), windows=True)
-    table = pd.DataFrame(rows_of(saved, "path"))
-    model = mlflow.pyfunc.load_model(str(saved.folder))
-    wanted = model.predict(table, params={"windows": True})
-    np.testing.assert_allclose(found[NUMBERS], wanted[NUMBERS], atol=1e-5)
-    for column in ("prediction", "windows", "status"):
-        assert found[column].tolist() == wanted[column].tolist()
-    for one, other in zip(
-        found["window_probabilities"], wanted["window_probabilities"], strict=True
-    ):
-        np.testing.assert_allclose(one, other, atol=1e-5)
-
-
-def test_rows_of_all_kinds_and_bad_ones_together(saved, url):
-    rows = [rows_of(saved, kind)[2] for kind in ("path", "bytes", "one lead", "signal")]
+def test_answers_are_those_of_the_python_call_and_bad_rows_leave_them(saved, url):
+    kinds = ("path", "bytes", "one lead", "signal")
     bad = [
         {"record": "/no/such/record"},
         {"signal": [1.0, None, 2.0] * 200, "fs": 250},
@@ -82,12 +68,21 @@ def test_rows_of_all_kinds_and_bad_ones_together(saved, url):
         {"header": "%%", "signal_file": "%%"},
         {"fs": 250},
     ]
-    found = ask(url, rows + bad)
-    assert found["status"].str.partition(":")[0].tolist() == ["ok"] * 4 + ["error"] * 5
-    good = found[NUMBERS][:4].astype(float)
-    np.testing.assert_allclose(good, np.repeat(good[:1], 4, axis=0), atol=1e-5)
-    assert found.loc[4:, ["prediction", *NUMBERS]].isna().all(axis=None)
-    assert "window_probabilities" not in found
+    rows = [row for kind in kinds for row in rows_of(saved, kind)]
+    found = ask(url, rows + bad, windows=True)
+    table = pd.DataFrame(rows_of(saved, "path"))
+    model = mlflow.pyfunc.load_model(str(saved.folder))
+    wanted = model.predict(table, params={"windows": True})
+    for i, kind in enumerate(kinds):
+        part = found[5 * i : 5 * i + 5]
+        np.testing.assert_allclose(part[NUMBERS].astype(float), wanted[NUMBERS], atol=1e-5)
+        for column in ("prediction", "windows", "status"):
+            assert part[column].tolist() == wanted[column].tolist(), kind
+        for one, other in zip(part[WINDOWS], wanted[WINDOWS], strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+    assert found["status"].str.partition(":")[0].tolist() == ["ok"] * 20 + ["error"] * 5
+    assert found.loc[20:, ["prediction", *NUMBERS]].isna().all(axis=None)
+    assert WINDOWS not in ask(url, rows[:1])
 
 
 def test_the_saved_example_can_be_sent_as_it_is(saved, url):

@@ -7,7 +7,6 @@ import tempfile
 import time
 import uuid
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -130,17 +129,6 @@ def test_finished_runs_are_found_by_corpus_in_all_experiments(client, experiment
     assert {identity: entry.run_id for identity, entry in found.items()} == {"a": first, "d": other}
 
 
-@pytest.mark.parametrize(
-    ("seconds_ago", "text", "lives"),
-    [(1, None, True), (999, None, False), *((0, text, False) for text in ("ended", "", "soon"))],
-)
-def test_on_another_machine_heartbeats_decide_who_lives(seconds_ago, text, lives):
-    beat = (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat()
-    beat = beat if text is None else text
-    tags = {**replace(ProcessMark.own(), host="elsewhere").tags(), HEARTBEAT_TAG: beat}
-    assert bool(living_process(tags)) is lives
-
-
 def test_a_study_says_whose_it_is_while_it_is_open(client, experiment):
     with Study.open(client, experiment, "study") as study:
         tags = client.get_run(study.run_id).data.tags
@@ -179,27 +167,20 @@ def test_a_study_and_its_finished_runs(client, open_study):
     assert child.study_id == study.run_id
 
 
-def test_of_two_finished_runs_of_one_identity_the_first_counts(client, open_study):
+def test_which_of_the_runs_of_one_identity_count(client, open_study):
     study = open_study()
     train(study, "a", status="FAILED", **{REPLACED_TAG: "x"})
     first = train(study, "a")
     train(study, "a")
-    assert finished(client, study) == [first]
-
-
-def test_a_run_that_logged_everything_counts_though_nobody_closed_it(client, open_study):
-    study = open_study()
-    run_id = train(study, "a", status=None)
-    with RunLog(client, run_id) as log:
+    complete = train(study, "b", config=1, status=None)  # nobody has closed it
+    with RunLog(client, complete) as log:
         log.complete()
-    assert finished(client, study) == [run_id]
-
-
-def test_a_run_without_a_configuration_is_known_by_its_params(client, open_study):
-    study = open_study()
-    run_id = study.create_child("old", {"config": 3, "repetition": 2}, {IDENTITY_TAG: "a"})
-    study.finish_child(run_id, "FINISHED")
-    (child,) = read_study(client, study.run_id).finished
+    without_configuration = study.create_child(
+        "old", {"config": 3, "repetition": 2}, {IDENTITY_TAG: "c"}
+    )
+    study.finish_child(without_configuration, "FINISHED")
+    assert finished(client, study) == [first, complete, without_configuration]
+    child = read_study(client, study.run_id).finished[2]
     assert (child.options, child.config, child.repetition, child.datasets) == ({}, 3, 2, {})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ecg_mlflow.models.build import load_network
 from ecg_mlflow.pipeline.batches import Floats
 from ecg_mlflow.pipeline.spec import check_deterministic, stages_from_json
 from ecg_mlflow.records import DigitalRecord
-from ecg_mlflow.serving.engine import ERROR, Engine, Item, prediction_table
+from ecg_mlflow.serving.engine import ERROR, Engine, prediction_table
 from ecg_mlflow.serving.inputs import COLUMNS, from_signal, read_row, row_name
 from ecg_mlflow.serving.manifest import Manifest, code_digest, package_version
 
@@ -92,8 +92,6 @@ class RawEcgClassifier(PythonModel):
         MlflowException
             If the table has none of the columns.
         """
-        if isinstance(model_input, Mapping):
-            model_input = pd.DataFrame([dict(model_input)])
         columns = [name for name in COLUMNS if name in getattr(model_input, "columns", ())]
         if not columns:
             raise MlflowException.invalid_parameter_value(
@@ -101,15 +99,12 @@ class RawEcgClassifier(PythonModel):
                 "header and signal_file, or signal, fs and leads; this is a "
                 f"{type(model_input).__name__} with {list(getattr(model_input, 'columns', ()))}"
             )
-        answers = self._engine.answer(self._items(model_input, columns))
+        items = [
+            (row_name(row, number), partial(read_row, row, number, self.manifest.leads))
+            for number, row in enumerate(model_input[columns].to_dict("records"))
+        ]
+        answers = self._engine.answer(items)
         return prediction_table(self.manifest, answers, bool((params or {}).get("windows")))
-
-    def _items(self, table: pd.DataFrame, columns: Sequence[str]) -> Iterator[Item]:
-        cells = zip(*(table[name] for name in columns), strict=True)
-        for number, values in enumerate(cells):
-            row = dict(zip(columns, values, strict=True))
-            read = partial(read_row, row, number, self.manifest.leads)
-            yield row_name(row, number), read
 
 
 def open_engine(manifest: Manifest, network: Path, steps: Path | None) -> Engine:
@@ -118,31 +113,24 @@ def open_engine(manifest: Manifest, network: Path, steps: Path | None) -> Engine
     Raises
     ------
     ModelError
-        If the network takes other windows than the manifest says, or a function can't be found.
+        If a function of the pipeline can't be found.
     PipelineError
         If the pipeline is not known, or depends on chance or labels.
     """
     stages = stages_from_json(manifest.pipeline, step_finder(steps))
     check_deterministic(stages)
-    return Engine(manifest, stages, _open_network(network, manifest))
+    return Engine(manifest, stages, _open_network(network, manifest.activation))
 
 
-def _open_network(file: Path, manifest: Manifest) -> Callable[[Floats], Floats]:
-    """Load a network, and check that it is the one that the manifest describes."""
+def _open_network(file: Path, activation_name: str) -> Callable[[Floats], Floats]:
+    """Load a network as a function from windows to probabilities."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     import keras
 
     network = load_network(file)
-    takes, n_classes = tuple(network.input_shape[1:]), network.output_shape[-1]
-    length, n_leads = manifest.input_shape
-    if takes not in ((length, n_leads), (None, n_leads)) or n_classes != len(manifest.classes):
-        raise ModelError(
-            f"the network takes windows {takes} and knows {n_classes} classes; the manifest says "
-            f"{manifest.input_shape} and {list(manifest.classes)}"
-        )
     # As while training: XLA would take seconds to compile what runs for milliseconds.
     network.compile(jit_compile=False)
-    activation = keras.activations.get(manifest.activation)
+    activation = keras.activations.get(activation_name)
 
     def predict(windows: Floats) -> Floats:
         return np.asarray(activation(network.predict_on_batch(windows)), dtype=np.float32)

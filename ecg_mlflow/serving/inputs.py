@@ -35,14 +35,14 @@ def is_given(value: object) -> bool:
     return not (isinstance(value, float | np.floating) and np.isnan(value))
 
 
-def row_name(row: Mapping[str, Any], number: int) -> str:
+def row_name(row: Mapping[Any, Any], number: int) -> str:
     """Return what to call a row's recording before it is read."""
     if is_given(record := row.get("record")) and isinstance(record, str):
         return _header_path(record).stem
     return f"row {number}"
 
 
-def read_row(row: Mapping[str, Any], number: int, trained_leads: Sequence[str]) -> DigitalRecord:
+def read_row(row: Mapping[Any, Any], number: int, trained_leads: Sequence[str]) -> DigitalRecord:
     """Read the recording that a row holds.
 
     Parameters

@@ -16,7 +16,7 @@ from ecg_mlflow.stats.predictions import Predictions
 from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.stored_study import StoredStudy
 
-STUDY = StoredStudy(None, "study", "0", "waves", "FINISHED", {}, {}, "")
+STUDY = StoredStudy("study", "FINISHED", name="waves", client=None)
 
 
 def standing(

@@ -78,7 +78,7 @@ class StoredRun:
     configuration: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_mlflow(cls, run: Run) -> Self:
+    def from_mlflow(cls, run: Run, **more: Any) -> Self:
         """Read a run; its configuration is an artifact, and is not read here."""
         inputs = run.inputs.dataset_inputs if run.inputs else ()
         return cls(
@@ -96,6 +96,7 @@ class StoredRun:
                 for tag in one.tags
                 if tag.key == MLFLOW_DATASET_CONTEXT
             },
+            **more,
         )
 
     @property

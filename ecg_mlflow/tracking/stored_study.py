@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -39,29 +39,17 @@ _PAGE = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class StoredStudy:
-    """A study; its runs and its plan are read when they are first asked for.
+class StoredStudy(StoredRun):
+    """A study's parent run; its runs and its plan are read when they are first asked for.
 
     Attributes
     ----------
-    client
-        The store.
-    run_id, experiment_id, name
-        Of its parent run.
-    status
-        ``RUNNING``, ``FINISHED``, ``FAILED`` or ``KILLED``.
-    tags, params, artifact_uri
-        Of its parent run.
+    client, experiment_id
+        Where it is.
     """
 
-    client: MlflowClient
-    run_id: str
-    experiment_id: str
-    name: str
-    status: str
-    tags: Mapping[str, str]
-    params: Mapping[str, str]
-    artifact_uri: str
+    client: MlflowClient = field(kw_only=True)
+    experiment_id: str = ""
 
     @cached_property
     def finished(self) -> tuple[StoredRun, ...]:
@@ -206,16 +194,7 @@ def read_study(client: MlflowClient, name: str) -> StoredStudy:
         If there is no such study, or several; the message lists them. Or the store fails.
     """
     parent = _find_parent(client, name)
-    return StoredStudy(
-        client,
-        parent.info.run_id,
-        parent.info.experiment_id,
-        str(parent.info.run_name),
-        parent.info.status,
-        dict(parent.data.tags),
-        dict(parent.data.params),
-        parent.info.artifact_uri,
-    )
+    return StoredStudy.from_mlflow(parent, client=client, experiment_id=parent.info.experiment_id)
 
 
 def read_children(client: MlflowClient, experiment_id: str, parent_id: str) -> list[StoredRun]:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ecg_mlflow.errors import ModelError, PromotionError
+from ecg_mlflow.reports.html import render
 from ecg_mlflow.reports.study_corpus import open_study_corpus, unseen
 from ecg_mlflow.reports.study_results import read_results
 from ecg_mlflow.reports.winner import choose_run
 from ecg_mlflow.serving.gate import GateDecision, PromotionRequest, apply_gate
 from ecg_mlflow.serving.held_out import Answers, HeldOut, at_own_threshold, classify
-from ecg_mlflow.serving.promotion_report import decision_report, decision_tags
 from ecg_mlflow.serving.served_model import ServedModel, log_served_model
 from ecg_mlflow.stats.predictions import Predictions
 from ecg_mlflow.tracking.logged_models import open_model, trained_on
@@ -63,7 +63,15 @@ def promote(client: MlflowClient, request: PromotionRequest) -> int:
     cost = {"size_mb": served.size_mb, "ms_per_record": ms_per_record}
     while True:
         decision = _compared(client, request, served, held_out, current, cost)
-        text = decision_report(request, results, served, decision)
+        notes = (*results.notes, *decision.notes)
+        text = render(
+            "decision.md",
+            request=request,
+            study=study,
+            served=served,
+            decision=decision,
+            notes=notes,
+        )
         version = register_decision(
             client,
             request.name,
@@ -75,7 +83,11 @@ def promote(client: MlflowClient, request: PromotionRequest) -> int:
             model_id=served.model_id,
             alias=request.alias,
             report=text,
-            tags=decision_tags(results, served, decision, request.options.metric),
+            tags={
+                "ecg_mlflow.study": study.run_id,
+                "ecg_mlflow.run": run_id,
+                **_tags(served, decision, request.options.metric),
+            },
         )
         if version is not None:
             break
@@ -88,6 +100,24 @@ def promote(client: MlflowClient, request: PromotionRequest) -> int:
         return 0
     print(f"{version} is not promoted: {decision}")
     return 3
+
+
+def _tags(served: ServedModel, decision: GateDecision, metric: str) -> Mapping[str, object]:
+    """Return what a version's tags say of how it answers, and what was measured."""
+    figures, threshold = decision.figures, served.manifest.threshold
+    tags: dict[str, object] = {
+        "threshold": "none" if threshold is None else threshold,
+        "temperature": f"{served.manifest.temperature:.4g}",
+        "held_out_records": decision.n_records,
+    }
+    if decision.champion is not None:
+        tags["judged_against"] = decision.champion.version
+        tags["gain_interval"] = f"{figures['gain_low']:+.4f} to {figures['gain_high']:+.4f}"
+    # The UI lists all tags of all versions in one narrow column: the rest is in the report.
+    for name in (metric, "gain", "p_value"):
+        if name in figures:
+            tags[name] = f"{figures[name]:.4g}"
+    return {f"ecg_mlflow.{name}": value for name, value in tags.items()}
 
 
 def _say(text: str) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import mlflow
@@ -14,12 +11,10 @@ import pytest
 import sklearn.metrics as sk
 from mlflow import MlflowClient
 
-from ecg_mlflow import reports
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.integrations.evaluator import EcgEvaluator, metrics_with_intervals
 from ecg_mlflow.integrations.evaluator_table import EvaluatorConfig
 from ecg_mlflow.stats.predictions import Predictions
-from ecg_mlflow.tracking import client
 from ecg_mlflow.tracking.runs import find_or_create_experiment
 
 N = 240
@@ -253,27 +248,3 @@ def test_records_without_an_error():
     assert (found["sensitivity"], found["sensitivity_high"]) == (1.0, 1.0)
     # Wilson's interval of 5 of 5: 5 / (5 + 1.96 ** 2)
     assert found["sensitivity_low"] == pytest.approx(0.5655, abs=1e-4)
-
-
-def test_the_entry_point_is_found_and_loads_nothing_heavy(tmp_path):
-    info = tmp_path / "stand_in-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stand-in\nVersion: 1\n")
-    module, name = EcgEvaluator.__module__, EcgEvaluator.__name__
-    entry = f"[mlflow.model_evaluator]\necg = {module}:{name}\n"
-    (info / "entry_points.txt").write_text(entry)
-    heavy = ("tensorflow", "keras", reports.__name__, client.__name__)
-    program = (
-        "import sys, mlflow.models\n"
-        "print('ecg' in mlflow.models.list_evaluators())\n"
-        f"print('{module}' in sys.modules)\n"
-        f"print([name for name in {heavy} if name in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.splitlines() == ["True", "True", "[]"]

@@ -10,7 +10,7 @@ import pytest
 from mlflow.tracking.context.registry import resolve_tags
 
 from ecg_mlflow import load_corpus, records
-from ecg_mlflow.integrations import datasets, run_context
+from ecg_mlflow.integrations import datasets, evaluator, run_context
 from ecg_mlflow.integrations.run_context import EcgRunContext
 from ecg_mlflow.tracking.recordings_source import DIGEST_LIMIT
 
@@ -50,6 +50,8 @@ def test_the_corpus_is_the_one_that_was_opened_last(small_folder):
         "found += [tag for tag in tags if tag == 'ecg_mlflow.corpus']",
         "import mlflow.data; assert mlflow.data.from_wfdb\n"
         f"found = [m for m in sys.modules if m.startswith({HEAVY})]",
+        f"import {evaluator.__name__}\n"
+        f"found = [m for m in sys.modules if m.startswith(('keras', '{records.__name__}.'))]",
         # Beside MLflow only modules of this package are loaded.
         "import mlflow.tracking.context.abstract_context, mlflow.data\n"
         "own = [m for m in sys.modules if m.startswith('ecg_mlflow')]\n"

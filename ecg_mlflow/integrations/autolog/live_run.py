@@ -59,6 +59,8 @@ class LiveRun:
         Whether the end logs the networks that were tested.
     speed
         Figures of the machine, to log at the end.
+    paused_s
+        Seconds spent on tests so far.
     results
         What it has reached so far.
     """
@@ -78,7 +80,8 @@ class LiveRun:
         self._run_id: str | None = None
         self._is_open = False
         self._waiting: list[tuple[int, Any, int]] = []
-        self._fetched, self._span_ms = 0.0, (0, 0)
+        self.paused_s = 0.0
+        self._fetched, self._span_ms = 0.0, (0, 0, 0.0)
         self._networks: set[str] = set()
 
     # --- The run -------------------------------------------------------------------------------
@@ -149,9 +152,10 @@ class LiveRun:
         with self.log:
             self._fetch()
             if conclude:
-                if spent_ms := self._span_ms[1] - self._span_ms[0]:
-                    rate = 1e3 * (len(self.results.losses) - 1) / spent_ms
-                    self.speed.setdefault("system/iterations_per_second", rate)
+                begin, end, paused = self._span_ms
+                if end - begin > paused:
+                    rate = 1e3 * (len(self.results.losses) - 1) / (end - begin - paused)
+                    self.speed["system/iterations_per_second"] = rate
                 self.metrics(self.speed)
                 self.results.conclude(self.log, models=self.log_models)
 
@@ -348,7 +352,7 @@ class LiveRun:
         for begin, end in pairwise([0, *gaps.tolist(), len(waiting)]):
             numbers = [self.results.losses[now] for now in iterations[begin:end]]
             self.log.losses(numbers, iterations[begin], times_ms[begin:end])
-        self._span_ms = self._span_ms[0] or times_ms[0], times_ms[-1]
+        self._span_ms = self._span_ms[0] or times_ms[0], times_ms[-1], 1e3 * self.paused_s
 
 
 def start_run(name: str | None = None, params: Mapping[str, object] | None = None) -> LiveRun:

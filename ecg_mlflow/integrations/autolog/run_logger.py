@@ -139,17 +139,14 @@ class RunLogger(FitLogger):
         run.metrics(
             {name: described[name] for name in ("trainable_parameters", "total_parameters")}
         )
-        self._first_step: tuple[int, float] | None = None
-        self._paused_s, self._settled = 0.0, time.monotonic()
+        self._settled = time.monotonic()
         self._looked_at = 0
 
     def _on_step(self) -> None:
         """Fetch and test what is due after a call of the compiled step."""
-        if self._first_step is None:
-            now = time.perf_counter()
-            self._live.speed["system/setup_seconds"] = now - self._began
+        if not self._live.speed:
+            self._live.speed["system/setup_seconds"] = time.perf_counter() - self._began
             self._settle()
-            self._first_step = self._live.iteration, time.perf_counter()
         elif time.monotonic() - self._settled > FETCH_S or self.model.steps_per_execution > 1:
             # Of a call of several iterations only the device knows how many there were.
             self._settle()
@@ -172,23 +169,18 @@ class RunLogger(FitLogger):
         """Stop the clock while Keras validates."""
         if self._is_open:
             self._settle()
-            self._paused_s -= time.perf_counter()
+            self._live.paused_s -= time.perf_counter()
 
     def on_test_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Go on after a validation."""
         if self._is_open:
             self._recorder.skip()
-            self._paused_s += time.perf_counter()
+            self._live.paused_s += time.perf_counter()
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Test the last weights, log the results, and end the run."""
         self._settle()
-        run = self._live
-        if self._first_step is not None and run.iteration > self._first_step[0]:
-            spent_s = time.perf_counter() - self._first_step[1] - self._paused_s
-            rate = (run.iteration - self._first_step[0]) / spent_s
-            run.speed["system/iterations_per_second"] = rate
-        if self._scorer and run.iteration:
+        if self._scorer and self._live.iteration:
             self._test()
         self._close(None)
 
@@ -213,7 +205,7 @@ class RunLogger(FitLogger):
         else:
             self._live.take(evaluation, self._scorer.records.names, self._scorer.network)
             self._live.speed["system/ms_per_record"] = self._scorer.ms_per_record
-        self._paused_s += time.perf_counter() - began
+        self._live.paused_s += time.perf_counter() - began
 
     # --- The end -------------------------------------------------------------------------------
 

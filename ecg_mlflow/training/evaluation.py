@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -80,10 +80,15 @@ def evaluate(
     DivergedError
         If the model returns NaN: the update after the last finite loss may have broken it.
     """
-    seen: list[Batch] = []
-    probabilities = np.concatenate(
-        list(predict_chunks(predict, _collect(batches, seen, on_progress)))
-    )
+    seen: list[Batch] = []  # without their windows
+
+    def windows() -> Iterator[Floats]:
+        for batch in batches:
+            seen.append(replace(batch, windows=batch.windows[:0]))
+            yield batch.windows
+            on_progress()
+
+    probabilities = np.concatenate([*predict_chunks(predict, windows())])
     counts = np.concatenate([batch.counts for batch in seen])
     if not np.isfinite(probabilities).all():
         n_bad = int((~np.isfinite(probabilities).all(axis=1)).sum())
@@ -101,13 +106,3 @@ def evaluate(
         classes,
         positive,
     )
-
-
-def _collect(
-    batches: Iterable[Batch], seen: list[Batch], on_progress: Callable[[], None]
-) -> Iterator[Floats]:
-    """Yield the batches' windows and keep the rest of each batch."""
-    for batch in batches:
-        seen.append(Batch(batch.windows[:0], batch.targets, batch.rows, batch.counts))
-        yield batch.windows
-        on_progress()

@@ -66,52 +66,33 @@ def test_built_models_have_the_parameters_and_cost_of_the_formula(
 
 
 def test_lengths_are_halved_by_the_stem_twice_and_by_each_later_group():
-    model = ResNet((3000, 1), 2, **SMALLEST)
-    lengths = []
-    for layer in model.layers[:-3]:
-        if lengths[-1:] != [layer.output.shape[1]]:
-            lengths.append(layer.output.shape[1])
-    assert lengths == [3000, 1500, 750, 375, 188, 94, 47, 24, 12]
-
-
-def names(model) -> list[str]:
-    return [type(layer).__name__ for layer in model.layers]
+    lengths = [layer.output.shape[1] for layer in ResNet((3000, 1), 2, **SMALLEST).layers[:-3]]
+    assert list(dict.fromkeys(lengths)) == [3000, 1500, 750, 375, 188, 94, 47, 24, 12]
 
 
 def test_the_layers_of_a_network():
-    options = {"blocks": [1, 1], "filters": [4, 6], "layout": "cna", "input_filters": 4}
-    model = ResNet((64, 1), 2, **options)
+    options = {"blocks": [1, 2], "filters": [4, 6], "layout": "cnac", "input_filters": 4}
+    model = ResNet((64, 1), 2, **options, momentum=0.7)
+    names = [type(layer).__name__ for layer in model.layers]
     stem = ["InputLayer", "Conv1D", "BatchNormalization", "ReLU", "MaxPooling1D"]
-    assert names(model)[:5] == stem
-    assert names(model)[5:9] == ["Conv1D", "BatchNormalization", "ReLU", "Add"]
-    assert sorted(names(model)[9:14]) == ["Add", "BatchNormalization", "Conv1D", "Conv1D", "ReLU"]
-    assert names(model)[14:] == ["GlobalAveragePooling1D", "Dropout", "Dense"]
+    assert names[:5] == stem
+    assert names[5:10] == ["Conv1D", "BatchNormalization", "ReLU", "Conv1D", "Add"]
+    assert names[-3:] == ["GlobalAveragePooling1D", "Dropout", "Dense"]
     pool = model.layers[4]
     assert (pool.pool_size, pool.strides, pool.padding) == ((3,), (2,), "same")
     convolutions = [layer for layer in model.layers if type(layer).__name__ == "Conv1D"]
     found = sorted((c.kernel_size[0], c.strides[0], c.filters) for c in convolutions)
-    assert found == [(1, 2, 6), (3, 1, 4), (3, 2, 6), (7, 2, 4)]
+    # Only the first of a strided block has a stride, and only its shortcut is a convolution.
+    assert found == [(1, 2, 6), *[(3, 1, 4)] * 2, *[(3, 1, 6)] * 3, (3, 2, 6), (7, 2, 4)]
     assert all(not c.use_bias and c.padding == "same" for c in convolutions)
     assert all(type(c.kernel_initializer).__name__ == "GlorotUniform" for c in convolutions)
-    assert model.layers[-2].rate == 0.4
     assert model.layers[-1].activation.__name__ == "linear"
-
-
-def test_only_the_first_convolution_of_a_strided_block_has_a_stride():
-    model = ResNet((64, 1), 2, **{**TINY, "layout": "cnacna"})
-    strides = [
-        layer.strides[0]
-        for layer in model.layers
-        if type(layer).__name__ == "Conv1D" and layer.kernel_size == (3,)
-    ]
-    assert strides == [1, 1, 2, 1, 1, 1]
-
-
-def test_momentum_and_dropout_reach_the_layers():
-    model = ResNet((64, 1), 2, **TINY, momentum=0.7, dropout=0.1)
-    norms = [x for x in model.layers if type(x).__name__ == "BatchNormalization"]
+    norms = [layer for layer in model.layers if type(layer).__name__ == "BatchNormalization"]
     assert {norm.momentum for norm in norms} == {0.7}
-    assert model.layers[-2].rate == 0.1
+    rates = [
+        ResNet((64, 1), 2, **options, **more).layers[-2].rate for more in ({}, {"dropout": 0.1})
+    ]
+    assert rates == [0.4, 0.1]
 
 
 @pytest.mark.parametrize(

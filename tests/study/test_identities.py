@@ -227,18 +227,12 @@ FORMS = {
     "cached": ("from own_parts import cached\n", "return cached(1) * signal"),
     "star": ("from own_parts import *\n", "return block(signal)"),
     "whole module": ("import own_parts\n", "return getattr(own_parts, 'block')(signal)"),
-    "default": (
-        "import own_parts\n",
-        "f = lambda x, y=own_parts.WIDTH: x * y\n    return f(signal)",
-    ),
+    "default": ("import own_parts\n", "f = lambda x, y=own_parts.WIDTH: x\n    return f(signal)"),
     "package": ("import own_pack.deep\n", "return own_pack.deep.deeper(signal)"),
     "package inside": ("", "import own_pack.deep\n    return own_pack.deep.deeper(signal)"),
     "from package inside": ("", "from own_pack import deep\n    return deep.deeper(signal)"),
     "decorator": ("from own_deco import twice\n@twice\n", "return signal"),
-    "its argument": (
-        "import functools\nimport own_deco\n@functools.lru_cache(own_deco.SIZE)\n",
-        "pass",
-    ),
+    "its argument": ("import functools, own_deco\n@functools.lru_cache(own_deco.SIZE)\n", "pass"),
 }
 DECO = "SHARE = 2\nSIZE = 9\ndef twice(f):\n    return lambda x, fs: SHARE * f(x, fs)\n"
 LEVEL, WIDTH, INNER = ("LEVEL = 7.0", "LEVEL = 8.0"), ("WIDTH = 3.0", "WIDTH = 4.0"), ("* 2", "* 3")
@@ -377,8 +371,6 @@ def test_a_library_counts_by_its_names(tmp_path, monkeypatch):
     """Also where a function stands in its depths, and of what it is made, changes with versions."""
     library = tmp_path / "site-packages" / "lib_of_test"
     monkeypatch.syspath_prepend(library.parent)
-    own = tmp_path / "own"
-    own.mkdir()
     text = """
 from lib_of_test import INIT, around, f
 def g():
@@ -388,28 +380,27 @@ def g():
 def k():
     return 1
 """
-    found = set()
-    for depth, body in (("_one", "return 1"), ("_two", "return 2")):
-        files = {
-            "__init__.py": f"from lib_of_test.{depth} import INIT, around, f, h",
-            f"{depth}.py": f"""
+    deep = """
 import functools
 def f(x):
-    {body}
+    return NUMBER
 class Init:
     pass
 def around(f):
     @functools.wraps(f)
     def inner():
-        {body}
+        return NUMBER
     return inner
 INIT = Init()
 h = f
-""",
-        }
+"""
+    found = set()
+    for depth, number in (("_one", "1"), ("_two", "2")):
+        outer = f"from lib_of_test.{depth} import INIT, around, f, h"
+        files = {"__init__.py": outer, f"{depth}.py": deep.replace("NUMBER", number)}
         write_files(library, files)
         importlib.invalidate_caches()
-        module = load(own, text)
+        module = load(tmp_path / "own", text)
         found |= {(digest(module.g), digest([module.f]), digest(module.k))}
         for name in [one for one in sys.modules if one.startswith("lib_of_test")]:
             del sys.modules[name]

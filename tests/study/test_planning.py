@@ -71,21 +71,18 @@ def test_the_request_takes_the_place_of_the_files_words(corpus):
 
 
 @pytest.mark.parametrize(
-    ("request_", "changes", "message"),
+    ("asked", "message"),
     [
-        ({"limit": 1}, {}, "limit=1 must leave at least 2"),
-        ({"configs": "9"}, {}, "numbered 0 to 1"),
-        (
-            {"epochs": 2},
-            {"grid": Option("passes", [1]) * Option("layout", ["c"]), "epochs": C("passes")},
-            r"epochs=2 can't take the place of C\('passes'\)",
-        ),
-        ({"epochs": 0}, {}, "epochs=0"),
+        ({"limit": 1}, "limit=1 must leave at least 2"),
+        ({"configs": "9"}, "numbered 0 to 1"),
+        ({"epochs": 2}, r"epochs=2 can't take the place of C\('passes'\)"),
+        ({"repetitions": 0}, "repetitions=0"),
     ],
 )
-def test_requests_that_do_not_fit(corpus, request_, changes, message):
+def test_requests_that_do_not_fit(corpus, asked, message):
+    grid = Option("passes", [1]) * Option("layout", ["c", "ca"])
     with pytest.raises(ResearchError, match=message):
-        plan(corpus, request_, **changes)
+        plan(corpus, asked, grid=grid, epochs=C("passes"))
 
 
 def test_equal_configurations_run_once_with_a_note(corpus):
@@ -95,63 +92,23 @@ def test_equal_configurations_run_once_with_a_note(corpus):
 
 
 @pytest.mark.parametrize(
-    ("option", "field", "shares"),
+    ("field", "values", "shares"),
     [
-        (Option("seed", [0, 1]), "seed", False),
-        (Option("size", [5, 6]), "batch_size", False),
-        (Option("rest", [False, True]), "drop_last", False),
-        (Option("cut", [ROOT.random_split_signals(100, n) for n in (2, 3)]), "train", False),
-        (Option("passes", [3, 4]), "epochs", True),
-        (Option("rule", [Optimizer("adam"), Optimizer("sgd")]), "optimizer", True),
+        ("seed", [0, 1], False),
+        ("batch_size", [5, 6], False),
+        ("drop_last", [False, True], False),
+        ("train", [ROOT.random_split_signals(100, n) for n in (2, 3)], False),
+        ("epochs", [3, 4], True),
+        ("optimizer", [Optimizer("adam"), Optimizer("sgd")], True),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_stream_of_batches_is_shared_by_those_that_draw_the_same(corpus, option, field, shares):
-    grid = Option("layout", ["cna", "cnacna"]) * option
-    configs = plan(corpus, grid=grid, **{field: C(option.name)}).configs
+def test_a_stream_of_batches_is_shared_by_those_that_draw_the_same(corpus, field, values, shares):
+    grid = Option("layout", ["cna", "cnacna"]) * Option("other", values)
+    configs = plan(corpus, grid=grid, **{field: C("other")}).configs
     first, second = ([one.stream for one in configs[i::2]] for i in (0, 1))
     assert first[0] == first[1], "another layout changes no batch"
     assert second[0] == second[1]
     assert (first[0] == second[0]) == shares
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            {"test": ROOT.split_signals(64, step=64)},
-            r"configuration layout_cna: one model can't take .* train \(100, 1\), test \(64, 1\)",
-        ),
-        (
-            {"train": ROOT.random_split_signals(100, {"A": 2})},
-            "the train records: .*label 'N' is not among",
-        ),
-        (
-            {"train": Pipeline().drop_labels(["A"]).random_split_signals(100, 1)},
-            "the train records: no record has the label 'A', so that class can't be learnt",
-        ),
-        (
-            {"test": Pipeline().drop_labels(["A"]).split_signals(100, 100)},
-            "the test records: no record has the label 'A', so that class can't be scored",
-        ),
-        (
-            {"batch_size": 17, "drop_last": True},
-            "16 records are too few for a batch of 17 records; drop_last=False would keep",
-        ),
-        (
-            {"model_arguments": {"blocks": 1, "filters": [4], "input_filters": 4}},
-            "configuration layout_cna: ResNet refuses its arguments: 'int' object is not iterable",
-        ),
-        (
-            {"model_arguments": {"blocks": [1, 1], "filters": [4], "input_filters": 4}},
-            "must name the same number of groups",
-        ),
-        ({"grid": Option("layout", ["cxa"])}, "configuration layout_cxa: layout='cxa'"),
-    ],
-)
-def test_what_can_not_run_is_known_before(corpus, changes, message):
-    with pytest.raises(ResearchError, match=message):
-        plan(corpus, **changes)
 
 
 def quotient(signal, fs):
@@ -166,26 +123,33 @@ def hole(signal, fs):
     return signal * np.float32("nan")
 
 
+NET = DESIGN["model_arguments"]
+
+
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("field", "value", "message"),
     [
         (
-            {"train": Pipeline().apply(quotient).random_split_signals(100, 1)},
-            "quotient.*ZeroDivisionError: no beats",
+            "test",
+            ROOT.split_signals(64, 64),
+            r"configuration layout_cna: .* can't .*test \(64, 1\)",
         ),
-        (
-            {"train": ROOT.random_split_signals(100, 1).apply(shorter)},
-            "the train pipeline: record S05: .*an action must keep the shape",
-        ),
-        (
-            {"test": ROOT.split_signals(100, 50).apply(hole)},
-            "the test pipeline: record S01: .* NaN or infinite",
-        ),
+        ("train", ROOT.random_split_signals(100, {"A": 2}), "train records: .*'N' is not among"),
+        ("train", Pipeline().drop_labels(["A"]).random_split_signals(100, 1), "'A', .* be learnt"),
+        ("test", Pipeline().drop_labels(["A"]).split_signals(100, 100), "'A', .* be scored"),
+        ("batch_size", 17, "16 records are too few for a batch of 17 records; drop_last=False"),
+        ("model_arguments", NET | {"blocks": 1}, "layout_cna: ResNet refuses its arguments: 'int'"),
+        ("model_arguments", NET | {"blocks": [1, 1]}, "must name the same number of groups"),
+        ("grid", Option("layout", ["cxa"]), "configuration layout_cxa: layout='cxa'"),
+        # A step that fails is named with its record.
+        ("train", Pipeline().apply(quotient).random_split_signals(100, 1), "quotient.*no beats"),
+        ("train", ROOT.random_split_signals(100, 1).apply(shorter), "S05: .*must keep the shape"),
+        ("test", ROOT.split_signals(100, 50).apply(hole), "the test .* record S01: .* NaN or inf"),
     ],
 )
-def test_a_step_that_fails_is_named_with_its_record(corpus, changes, message):
+def test_what_can_not_run_is_known_before(corpus, field, value, message):
     with pytest.raises(ResearchError, match=message):
-        plan(corpus, **changes)
+        plan(corpus, **{field: value, "drop_last": field == "batch_size"})
 
 
 def test_all_bad_records_stand_in_one_error(records):

@@ -142,13 +142,9 @@ def test_a_diverged_loss_names_its_iteration_and_comes_after_the_good_ones(value
     assert bad.events == [4, "test 3", "save", 2, "fail"]
     assert good.seen == list(range(10)), "the others go on"
     assert step.trained == [(0, 1)] * 8 + [(1,)] * 2
-
-
-def test_a_loss_that_diverges_at_once_hands_nothing_over():
-    branch = Noting(rules="%4")
-    run(branch, step=Step({(0, 0): np.nan}))
-    assert branch.events == ["fail"]
-    assert "iteration 0 is nan" in str(branch.error)
+    at_once = Noting(rules="%4")
+    run(at_once, step=Step({(0, 0): value}))
+    assert at_once.events == ["fail"], "nothing is handed over"
 
 
 def test_the_time_of_tests_and_checkpoints_is_not_training_time(monkeypatch: pytest.MonkeyPatch):
@@ -216,21 +212,22 @@ def test_what_is_wrong_with_the_machine_ends_the_whole_loop():
     assert branch.error is None
 
 
-def test_branches_that_are_ahead_join_in_when_the_others_have_caught_up():
-    step = Step()
-    behind, ahead = Noting(8, iteration=3), Noting(8, iteration=6)
+@pytest.mark.parametrize(
+    ("special", "rules", "batches", "trained"),
+    [
+        ({}, "last", [3, 4, 5, 6, 7], [(0,), (0,), (0,), (0, 1), (0, 1)]),
+        # Batches go by unused where the branch behind has failed.
+        ({(0, 3): np.nan}, "%1", [3, 6, 7], [(0,), (1,), (1,)]),
+    ],
+)
+def test_branches_that_are_ahead_join_in_when_the_others_have_caught_up(
+    special, rules, batches, trained
+):
+    step = Step(special)
+    behind, ahead = Noting(8, rules, iteration=3), Noting(8, iteration=6)
     assert run(behind, ahead, step=step)
-    assert step.batches == [3, 4, 5, 6, 7]
-    assert step.trained == [(0,), (0,), (0,), (0, 1), (0, 1)]
-    assert behind.seen == [3, 4, 5, 6, 7]
-    assert ahead.seen == [6, 7]
-
-
-def test_batches_go_by_unused_where_the_branch_behind_has_failed():
-    step = Step({(0, 3): np.nan})
-    behind, ahead = Noting(8, "%1", iteration=3), Noting(8, iteration=6)
-    assert run(behind, ahead, step=step)
-    assert step.batches == [3, 6, 7]
+    assert (step.batches, step.trained) == (batches, trained)
+    assert behind.seen == ([] if special else [3, 4, 5, 6, 7])
     assert ahead.seen == [6, 7]
 
 
@@ -251,14 +248,10 @@ def test_a_branch_that_is_withdrawn_ends_before_its_next_iteration():
 
 
 def test_a_loop_whose_branches_are_all_withdrawn_is_over():
-    branch = Noting(withdrawn="others are better")
-    assert run(branch)
-    assert branch.events == ["withdraw: others are better"]
-    assert branch.is_over
-
-
-def test_what_fails_while_a_branch_is_withdrawn_fails_that_branch():
-    lost, kept = Noting(raises={"withdraw": ValueError("no")}, withdrawn="bad"), Noting()
-    assert run(lost, kept)
-    assert str(lost.error) == "no"
-    assert kept.events[-1] == "end"
+    lost = Noting(withdrawn="others are better")
+    broken = Noting(raises={"withdraw": ValueError("no")}, withdrawn="bad")
+    assert run(lost, broken)
+    assert lost.events == ["withdraw: others are better"]
+    assert str(broken.error) == "no"
+    assert lost.is_over
+    assert broken.is_over

@@ -72,6 +72,10 @@ KERAS = {
 GOOD, DIVERGES, GOOD_TOO = 0, 1, 2
 
 
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
 class Desk:
     """Makes jobs of the plan's runs, executes them here, and keeps what they report."""
 
@@ -92,9 +96,20 @@ class Desk:
         job = TrainJob(uri, self.plan.corpus.path, runs, save_every_s)
         work(cloudpickle.dumps(job), report or self.take)
 
-    def score(self, run: RunJob, report=None) -> dict[str, float] | None:
+    def kill(self, run: RunJob, kind: type[RunReport], **wanted) -> None:
+        """Train a run, and end the job, as SIGKILL would, at a certain report."""
+
+        def report(data):
+            self.take(data)
+            if isinstance(data[REPORT], kind) and wanted.items() <= vars(data[REPORT]).items():
+                raise Killed
+
+        with pytest.raises(Killed):
+            self.train(run, report=report)
+
+    def score(self, run: RunJob) -> dict[str, float] | None:
         job = ScoreJob(self.work.client.tracking_uri, self.plan.corpus.path, run)
-        return work(cloudpickle.dumps(job), report or self.take)
+        return work(cloudpickle.dumps(job), self.take)
 
     def ended(self, run: RunJob) -> Ended:
         (found,) = [r for r in self.reported(Ended) if r.run == run.run.key]
@@ -234,21 +249,6 @@ def test_the_best_evaluation_is_the_first_of_the_highest_and_what_the_run_ends_w
     assert steps == {"last": ("last_validation_f1", 0, 5), "best": ("best_validation_f1", 1, 1)}
 
 
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
-def killed_at(reports, kind, **wanted):
-    """Make a report function that ends the job, as SIGKILL would, at a certain report."""
-
-    def report(data):
-        reports.append(data[REPORT])
-        if isinstance(data[REPORT], kind) and wanted.items() <= vars(data[REPORT]).items():
-            raise Killed
-
-    return report
-
-
 @pytest.mark.parametrize(
     ("kind", "wanted"),
     [
@@ -263,8 +263,7 @@ def killed_at(reports, kind, **wanted):
 )
 def test_a_run_that_was_killed_anywhere_goes_on_exactly(desk, whole, kind, wanted):
     broken = desk.run_job(GOOD)
-    with pytest.raises(Killed):
-        desk.train(broken, report=killed_at([], kind, **wanted))
+    desk.kill(broken, kind, **wanted)
     if kind is Ended:  # it has nothing left to do, as the driver finds out
         assert StoredRun.from_mlflow(desk.loaded(broken)).is_complete
     else:
@@ -287,9 +286,7 @@ def test_a_failure_is_told_after_a_death_without_another_training(desk, moment, 
     assert desk.work.losses(desk.loaded(whole)), "those before are kept"
     desk.reports.clear()
     if moment == "before it was told":
-        report = killed_at([], Ended, end=RunEnd.FAILED)
-        with pytest.raises(Killed):
-            desk.train(run, report=report)
+        desk.kill(run, Ended, end=RunEnd.FAILED)
     else:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(TrainingRun, "_deliver_failure", _die)
@@ -368,8 +365,7 @@ def test_a_stop_in_the_conclusion_leaves_the_weights_as_they_are(desk, whole, ev
 @pytest.mark.parametrize("harm", ["missing", "damaged", "another"])
 def test_a_checkpoint_that_can_not_be_gone_on_from_is_lost(desk, harm):
     run = desk.run_job(GOOD)
-    with pytest.raises(Killed):
-        desk.train(run, report=killed_at([], Trained, iteration=6))
+    desk.kill(run, Trained, iteration=6)
     path = checkpoint_path(run.run_id)
     if harm == "missing":
         path.unlink()
@@ -429,8 +425,7 @@ def test_an_old_checkpoint_does_not_outlive_what_it_does_not_cover(desk):
 
 def test_other_versions_are_told(desk, monkeypatch):
     run = desk.run_job(GOOD)
-    with pytest.raises(Killed):
-        desk.train(run, report=killed_at([], Saved, iteration=2))
+    desk.kill(run, Saved, iteration=2)
     monkeypatch.setattr(training_run, "package_versions", lambda *_: {"keras": "9.9"})
     desk.train(run)
     (note,) = [report.text for report in desk.reported(Noted)]
@@ -442,26 +437,13 @@ def test_branches_equal_runs_alone_and_one_that_fails_leaves_the_others(keras_de
     alone, together = ([keras_desk.run_job(i) for i in indices] for _ in range(2))
     for run in alone:
         keras_desk.train(run)
-    with pytest.raises(Killed):  # and goes on exactly
-        keras_desk.train(together[0], report=killed_at([], Saved, iteration=4))
+    keras_desk.kill(together[0], Saved, iteration=4)  # and goes on exactly
     keras_desk.reports.clear()
     keras_desk.train(*together)
     for one, other in zip(alone, together, strict=True):
         assert keras_desk.history(one) == keras_desk.history(other)
     ends = [keras_desk.ended(run).end for run in together]
     assert ends == [RunEnd.DONE, RunEnd.FAILED, RunEnd.DONE]
-
-
-def test_branches_that_stand_at_different_places_go_on_together(desk):
-    whole = [desk.run_job(GOOD), desk.run_job(GOOD_TOO)]
-    desk.train(*whole)
-    runs = [desk.run_job(GOOD), desk.run_job(GOOD_TOO)]
-    for run, saved in zip(runs, (2, 4), strict=True):
-        with pytest.raises(Killed):
-            desk.train(run, report=killed_at([], Saved, iteration=saved))
-    desk.train(*runs)
-    for one, other in zip(whole, runs, strict=True):
-        assert desk.history(one) == desk.history(other)
 
 
 def test_two_processes_never_train_one_run(desk, monkeypatch):
@@ -507,8 +489,7 @@ def test_a_probe_counts_parameters_and_costs_or_says_why_not(keras_desk):
 
 def test_evaluations_are_told_those_of_earlier_sessions_too(desk):
     run = desk.run_job(GOOD)
-    with pytest.raises(Killed):
-        desk.train(run, report=killed_at(desk.reports, Trained, iteration=6))
+    desk.kill(run, Trained, iteration=6)
     assert [[i for i, _ in report.tests] for report in desk.reported(Evaluated)] == [[1], [3]]
     desk.reports.clear()
     desk.train(run)
@@ -557,8 +538,7 @@ def test_a_search_leaves_the_test_records_alone_until_its_end(desk):
     desk.train(usual)
     expected = reached(desk.ended(usual))
     # A death between the last evaluation and the end, after which nothing is evaluated again.
-    with pytest.raises(Killed):
-        desk.train(held_back, report=killed_at([], Saved, iteration=6))
+    desk.kill(held_back, Saved, iteration=6)
     desk.reports.clear()
     desk.train(held_back)
     assert 0 < desk.ended(held_back).metrics["system/ms_per_record"] < 1000

@@ -12,8 +12,13 @@ from collections.abc import Sequence
 import click
 
 from ecg_mlflow.cli.data import data_command, show_command
-from ecg_mlflow.cli.models import predict_command, promote_command, rollback_command
-from ecg_mlflow.cli.reports import compare_command, errors_command
+from ecg_mlflow.cli.results import (
+    compare_command,
+    errors_command,
+    predict_command,
+    promote_command,
+    rollback_command,
+)
 from ecg_mlflow.cli.run import plan_command, reap_command, run_command
 from ecg_mlflow.errors import EcgMlflowError
 

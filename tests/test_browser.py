@@ -27,17 +27,7 @@ NAMES = [
 
 @dataclass
 class Site:
-    """A study's pages.
-
-    Attributes
-    ----------
-    page
-        Of the browser.
-    address, experiment_id
-        Where the pages are.
-    parent, children
-        The runs.
-    """
+    """A study's pages in a browser, and its runs."""
 
     page: object
     address: str

@@ -51,7 +51,7 @@ def executed(shared_workplace):
 # Of ipykernel and the loop that nbclient makes.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_every_cell_runs_and_shows_what_its_text_says(executed):
-    _, cells = executed
+    work, cells = executed
     shown = {cell.source: text_of(cell) for cell in cells}
 
     def of(words: str) -> str:
@@ -69,12 +69,6 @@ def test_every_cell_runs_and_shows_what_its_text_says(executed):
     assert "D00003" in of("ecg-mlflow predict")
     pictures = [one for cell in cells for one in cell.outputs if "image/png" in one.get("data", {})]
     assert len(pictures) == 3, "two strips and the learning curves"
-
-
-@pytest.mark.slow
-@pytest.mark.nightly
-def test_the_study_of_the_tutorial_is_in_mlflow(executed):
-    work, _ = executed
     parent, children = work.runs("tutorial")
     assert parent.info.status == "FINISHED"
     assert [run.info.status for run in children] == ["FINISHED"] * 6

@@ -44,12 +44,12 @@ def run(work, experiment, *more, grid=SMALL):
 
 
 def test_a_study_that_is_resumed_runs_only_what_is_new(workplace, experiment, capsys, monkeypatch):
-    assert run(workplace, experiment) == 0
+    assert run(workplace, experiment, "--epochs", "2") == 0
     parent, before = workplace.runs(experiment)
     resume = ("--resume", parent.info.run_id)
     assert run(workplace, experiment, *resume, "--epochs", "9") == 1, "it is another study"
     assert "not one of them is among the 2 that are planned now" in capsys.readouterr().err
-    assert run(workplace, experiment, *resume) == 0
+    assert workplace.resume(parent, "--workers", "0") == 0, "it remembers what it began with"
     said = capsys.readouterr()
     assert "of 2 runs: 2 finished" in said.err
     assert "2 runs finished, 0 failed" in said.out
@@ -67,13 +67,6 @@ def test_a_study_that_is_resumed_runs_only_what_is_new(workplace, experiment, ca
     assert {r.info.run_id for r in before} < {r.info.run_id for r in after}
     assert len(workplace.text(grown, "leaderboard.csv").splitlines()) == 1 + 3
     assert grown.data.metrics["runs_done"] == 3
-
-
-def test_a_resumed_study_remembers_what_it_began_with(workplace, experiment, capsys):
-    assert run(workplace, experiment, "--epochs", "2", "--configs", "1") == 0
-    parent, _ = workplace.runs(experiment)
-    assert workplace.resume(parent, "--workers", "0") == 0
-    assert "of 1 runs: 1 finished" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("run_id", ["0" * 32, "a run of another kind"])

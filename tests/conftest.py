@@ -23,8 +23,8 @@ _PROJECT = Path(__file__).parents[1]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the nightly tests unless ``-m`` names them."""
-    if "nightly" not in config.option.markexpr:
+    """Leave out the nightly tests unless ``-m`` or an id (``file.py::test``) names them."""
+    if "nightly" not in config.option.markexpr and not any("::" in one for one in config.args):
         left_out = [item for item in items if item.get_closest_marker("nightly")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("nightly")]

@@ -66,20 +66,19 @@ def fetch_archive(
         f"{DEFAULT_NAME} in the same folder, and pass -P data=<the folder of the .hea files>"
     )
     try:
-        if not target.exists():
-            with locked(target):
-                if not target.exists():
-                    _fetch(archive, cache_root / "downloads", target, on_progress)
+        with locked(target):
+            if not target.exists():
+                _fetch(archive, cache_root / "downloads", target, on_progress)
         folder = _records_folder(target)
         if folder is None:
             raise DownloadError(f"{target} holds no .hea file; delete it and run again")
-        return folder
-    except DownloadError as error:
-        raise DownloadError(f"{error}. {by_hand}") from error
     except StorageFullError:
         raise
     except OSError as error:
-        raise DownloadError(f"can't write to {cache_root}: {error}. {by_hand}") from error
+        known = isinstance(error, DownloadError)
+        reason = str(error) if known else f"can't write to {cache_root}: {error}"
+        raise DownloadError(f"{reason}. {by_hand}") from error
+    return folder
 
 
 def _fetch(archive: Archive, downloads: Path, target: Path, on_progress: Progress | None) -> None:
@@ -87,9 +86,9 @@ def _fetch(archive: Archive, downloads: Path, target: Path, on_progress: Progres
     list_url = urljoin(archive.url, CHECKSUMS)
     try:
         answer = requests.get(list_url, timeout=_TIMEOUT_S)
+        answer.raise_for_status()
     except requests.RequestException as error:
-        raise DownloadError(f"{list_url}: {_cause(error)}") from error
-    _check_status(answer)
+        raise DownloadError(f"{list_url}: {error}") from error
     found = re.findall(r"(?m)^([0-9a-fA-F]{64})\s+\*?(?:\./)?(\S+)\s*$", answer.text)
     known = {name: checksum for checksum, name in found}
     zip_name = Path(urlsplit(archive.url).path).name
@@ -171,9 +170,9 @@ def fetch_file(
             break
         except requests.RequestException as error:
             failures = 0 if _size(part) > before else failures + 1
-            if failures >= attempts:
+            if failures >= attempts or isinstance(error, requests.HTTPError):
                 raise DownloadError(
-                    f"{url}: {_cause(error)}; {_size(part)} bytes are kept in {part}, where the "
+                    f"{url}: {error}; {_size(part)} bytes are kept in {part}, where the "
                     "next call continues"
                 ) from error
             time.sleep(_PAUSE_S)
@@ -198,7 +197,7 @@ def _continue(url: str, part: Path, on_progress: Progress | None) -> None:
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as answer:
         if answer.status_code == requests.codes.requested_range_not_satisfiable:
             return  # all bytes are here, or more: the checksum tells
-        _check_status(answer)
+        answer.raise_for_status()
         continued = answer.status_code == requests.codes.partial_content
         if not continued:
             here = 0
@@ -214,20 +213,6 @@ def _continue(url: str, part: Path, on_progress: Progress | None) -> None:
             os.fsync(file.fileno())
     if total and here != total:
         raise requests.ConnectionError(f"{here} of {total} bytes were received")
-
-
-def _check_status(answer: requests.Response) -> None:
-    if not answer.ok:
-        raise DownloadError(
-            f"{answer.url}: the server answers {answer.status_code} {answer.reason}"
-        )
-
-
-def _cause(error: requests.RequestException) -> str:
-    """Return the cause of an error in plain words; requests' own messages nest several layers."""
-    if isinstance(error, requests.Timeout):
-        return "the server does not answer in time"
-    return f"the server can't be reached or the connection broke off: {error}"
 
 
 def _size(part: Path) -> int:

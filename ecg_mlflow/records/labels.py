@@ -209,16 +209,15 @@ def find_label_files(headers: Iterable[Path], root: Path) -> tuple[Path, ...] | 
 
 
 def _label_file(folder: Path) -> Path | None:
-    default = folder / DEFAULT_NAME
-    if default.is_file():
-        return default
-    candidates = sorted(folder.glob(_DEFAULT_PATTERN))
-    if len(candidates) > 1:
-        names = ", ".join(file.name for file in candidates)
+    found = sorted(folder.glob(_DEFAULT_PATTERN))
+    if folder / DEFAULT_NAME in found:
+        return folder / DEFAULT_NAME
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
         raise DataNotFoundError(
             f"several label files in {folder}: {names}. Choose one with labels=<file>."
         )
-    return candidates[0] if candidates else None
+    return found[0] if found else None
 
 
 def _rows(file: Path) -> tuple[bytes, list[tuple[int, list[str]]]]:

@@ -152,7 +152,7 @@ def _copies(records: list[DigitalRecord], hashes: list[bytes]) -> tuple[tuple[st
     groups: dict[tuple[object, ...], list[str]] = defaultdict(list)
     for record, samples in zip(records, hashes, strict=True):
         scale = record.gain.tobytes() + record.baseline.tobytes()
-        groups[len(record.leads), samples, scale].append(record.id)
+        groups[samples, scale].append(record.id)
     return tuple(tuple(names) for names in groups.values() if len(names) > 1)
 
 

@@ -78,7 +78,8 @@ def _faults(values: npt.NDArray[Any], fs: float, lead: str) -> list[LeadFault]:
     low, high = values.min(), values.max()
     if low == high:
         return [*found, LeadFault(lead, "flat", len(values) / fs)]
-    still = _runs(values[1:] == values[:-1], round(STILL_S * fs)).max(initial=0)
+    # Between n equal samples there are n - 1 differences.
+    still = _runs(values[1:] == values[:-1], round(STILL_S * fs)).max(initial=-1) + 1
     if still:
         found.append(LeadFault(lead, "still", float(still / fs)))
     run = max(_LEAST_RUN, int(np.ceil(CUT_RUN_S * fs)))

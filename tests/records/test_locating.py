@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ecg_mlflow.errors import DataNotFoundError
@@ -22,6 +24,8 @@ def test_names_of_made_up_records(data, expected):
 def test_a_corpus_tells_how_to_load_it_again(data):
     folder, source = locate(data)
     assert len(list(folder.glob("*.hea"))) == int(data.split(":")[1])
+    # Another version of the generator makes other records.
+    assert re.fullmatch(r"\d-\d-[0-9a-f]{12}", folder.name)
     assert asked_for(source) == data
 
 
@@ -74,6 +78,7 @@ IGNORED = "ignored 1 EDF files beside headers of the same name"
 def test_folders_and_globs(tree, monkeypatch, data, expected, root, note):
     found = find_headers(f"{tree}/{data}")
     assert [path.stem for path in found.headers] == expected.split()
+    assert "A1.edf" not in [path.name for path in found.headers]
     assert found.root == tree / root
     assert found.note == (note and note.replace("TREE", str(tree)))
     monkeypatch.chdir(tree)

@@ -24,6 +24,7 @@ def with_span(start, end, value, dtype=np.int16):
         (WAVE, {}),
         (np.full(500, 7, np.int16), {"flat": 2.0}),
         (with_span(500, 1000, 40), {"still": 2.0}),
+        (with_span(500, 1000, 900), {"still": 2.0}),
         (np.clip(WAVE, -1500, 2500), {"saturated": 2.4}),
         (np.clip(WAVE, -2500, 1500), {"saturated": 2.4}),
         (with_span(0, 50, np.nan, np.float32), {"NaN": 0.2}),

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.records.synthetic.heart import bumps, heart_signal
-from ecg_mlflow.records.synthetic.rhythms import LEAD_IN_S, Rhythm
+from ecg_mlflow.records.synthetic.rhythms import LEAD_IN_S, Rhythm, draw_rhythm
 
 FS = 500.0
 R = 200  # sample of the R peak in what `beat` returns
 PEOPLE = range(25)
+SEEDS = range(12)
 LEAD_I, LEAD_II, V1, V2, V5, V6 = 0, 1, 2, 3, 6, 7
 
 
@@ -101,24 +102,19 @@ def test_left_bundle_branch_block():
 
 
 def test_left_axis_is_up_in_one_and_down_in_avf():
-    for diagnoses, left in (
-        (("NSR",), False),
-        (("NSR", "LAD"), True),
-        (("SB", "RBBB", "LAD"), True),
-    ):
+    for diagnoses in ("NSR", "NSR LAD", "SB RBBB LAD"):
         for seed in PEOPLE:
-            mv = beat(*diagnoses, seed=seed)[:, R - 5 : R + 5]
+            mv = beat(*diagnoses.split(), seed=seed)[:, R - 5 : R + 5]
             avf = mv[LEAD_II] - mv[LEAD_I] / 2
             assert mv[LEAD_I].max() > 0.1
-            assert (avf[5] < 0) == left
+            assert (avf[5] < 0) == ("LAD" in diagnoses)
 
 
 def test_a_ventricular_beat_is_broad_without_p_and_with_t_against_it():
     for seed in PEOPLE:
         usual, mv = beat("NSR", seed=seed), beat("NSR", "PVC", seed=seed, ventricular=[8])
-        assert np.ptp(mv[LEAD_II, R - 100 : R - 50]) < 0.2 * np.ptp(
-            usual[LEAD_II, R - 100 : R - 50]
-        )
+        p = slice(R - 100, R - 50)
+        assert np.ptp(mv[LEAD_II, p]) < 0.2 * np.ptp(usual[LEAD_II, p])
         qrs, t = mv[V2, R - 40 : R + 70], mv[V2, R + 110 : R + 200]
         assert (np.abs(qrs) > 0.5 * np.abs(qrs).max()).sum() / FS > 0.05
         assert qrs[np.abs(qrs).argmax()] < 0 < t.max()
@@ -139,3 +135,87 @@ def test_bumps_have_a_width_for_each_side_and_are_cut_off_at_the_edges():
     np.testing.assert_allclose(wave[[0, 1000]], [1.0, 2.0])
     np.testing.assert_allclose(wave[[980, 1050]], 2.0 * np.exp(-0.5))
     assert not bumps(np.empty(0), 0.02, 0.05, np.empty(0), 1000.0, 5).any()
+
+
+def draw(*diagnoses, seed=0, duration_s=300.0):
+    return draw_rhythm(np.random.default_rng(seed), diagnoses, duration_s)
+
+
+def variation(rhythm):
+    return rhythm.rr_s[1:].std() / rhythm.rr_s[1:].mean()
+
+
+@pytest.mark.parametrize(
+    ("diagnosis", "slowest", "fastest"),
+    [("NSR", 60, 100), ("SB", 40, 60), ("STach", 100, 140), ("AF", 53, 118), ("AFL", 65, 150)],
+)
+def test_rates_are_those_of_the_diagnosis(diagnosis, slowest, fastest):
+    rates = [60 / draw(diagnosis, seed=seed).rr_s[1:].mean() for seed in range(40)]
+    assert slowest - 2 < min(rates) < max(rates) < fastest + 2
+    assert max(rates) - min(rates) > 0.5 * (fastest - slowest)
+
+
+@pytest.mark.parametrize(
+    "diagnoses", ["NSR", "SB", "STach", "AF", "AFL", "NSR PAC", "NSR PVC", "AF PVC"]
+)
+def test_beats_cover_the_recording_and_its_lead_in(diagnoses):
+    for seed in SEEDS:
+        rhythm = draw(*diagnoses.split(), seed=seed, duration_s=60.0)
+        assert rhythm.r_s[0] < -LEAD_IN_S + rhythm.rr_s.max()
+        assert rhythm.r_s[-1] > 60.0
+        assert np.diff(rhythm.r_s).min() > 0.25
+
+
+def test_sinus_rhythm_follows_breathing():
+    # Amplitude of the heart rate at the breathing frequency against the frequencies around it.
+    ratios = []
+    for seed in SEEDS:
+        rhythm = draw("NSR", seed=seed)
+        grid = np.arange(0, 300, 0.25)
+        rate = np.interp(grid, rhythm.r_s, 1 / rhythm.rr_s)
+        power = np.abs(np.fft.rfft(rate - rate.mean()))
+        off_hz = np.abs(np.fft.rfftfreq(len(grid), 0.25) - rhythm.breath_hz)
+        ratios.append(
+            power[off_hz < 0.015].max() / np.median(power[(off_hz > 0.03) & (off_hz < 0.1)])
+        )
+    assert np.median(ratios) > 5
+
+
+def test_fibrillation_is_irregularly_irregular_without_p_waves():
+    for seed in SEEDS:
+        rhythm = draw("AF", seed=seed)
+        assert variation(rhythm) > 0.14 > variation(draw("NSR", seed=seed))
+        off = rhythm.rr_s[1:] - rhythm.rr_s[1:].mean()
+        assert abs((off[1:] * off[:-1]).mean() / (off**2).mean()) < 0.25  # no order in the disorder
+        assert rhythm.rr_s[1:].min() > 0.27
+        assert not rhythm.p_gain.any()
+        assert 4 <= rhythm.atrial_hz <= 9
+
+
+def test_flutter_conducts_every_nth_wave():
+    conducted = set()
+    for seed in range(40):
+        rhythm = draw("AFL", seed=seed)
+        waves = rhythm.rr_s[1:].mean() * rhythm.atrial_hz
+        assert waves == pytest.approx(round(waves), rel=0.01)
+        assert 225 < 60 * rhythm.atrial_hz < 350
+        assert variation(rhythm) < 0.02
+        conducted.add(round(waves))
+    assert conducted == {2, 3, 4}
+
+
+def test_a_ventricular_beat_has_a_full_pause_and_an_atrial_one_resets_the_sinus_node():
+    usual, rhythm = draw("NSR"), draw("NSR", "PVC")
+    early = np.flatnonzero(rhythm.ventricular)
+    assert len(early) > 20
+    assert (rhythm.rr_s[early] < 0.85 * usual.rr_s[early]).all()
+    np.testing.assert_allclose(rhythm.r_s[~rhythm.ventricular], usual.r_s[~rhythm.ventricular])
+    np.testing.assert_array_equal(rhythm.p_gain == 0, rhythm.ventricular)
+    rhythm = draw("NSR", "PAC")
+    early = np.flatnonzero(rhythm.p_gain != 1)
+    assert len(early) > 20
+    assert not rhythm.ventricular.any()
+    around_s = rhythm.rr_s[early] + rhythm.rr_s[early + 1]
+    assert (around_s < 1.95 * usual.rr_s[early]).all()
+    for diagnosis, every in (("VBig", 2), ("VTrig", 3)):
+        assert set(np.diff(np.flatnonzero(draw("NSR", diagnosis).ventricular))) == {every}

@@ -1,8 +1,7 @@
-"""Open a packed corpus: all samples in one memory-mapped file, and an index beside it.
+"""Open a packed corpus: a folder named by the digest of its content.
 
-A corpus is a folder named by the digest of its content. ``signals.bin`` holds the samples of all
-records one after the other, time first; ``index.bin`` holds each record's position and
-description.
+``signals.bin`` has the samples of all records one after the other, time first, and is mapped into
+memory; ``index.bin`` has each record's position and description.
 """
 
 from __future__ import annotations
@@ -170,26 +169,19 @@ class Corpus:
         Raises
         ------
         CorpusError
-            If it is missing, damaged, or was written by another version. Opening checks only the
-            number of samples; `verify` checks their values.
+            If it is missing, damaged, or of another version; `verify` checks the samples, too.
         """
         global _last_opened
         path = Path(path)
         try:
-            fields, arrays = _read_index(path / INDEX_NAME)
-            dtype = np.dtype(fields.pop("dtype"))
-            expected = int((arrays["n_samples"] * arrays["n_leads"]).sum()) * dtype.itemsize
-            if (size := (path / SIGNALS_NAME).stat().st_size) != expected:
-                raise ValueError(f"{SIGNALS_NAME} has {size} bytes, the index says {expected}")
+            fields = _read(path)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise CorpusError(
                 f"the packed corpus {path} is damaged, or of another version: {error}. Delete the "
                 "folder and run again."
             ) from error
-        data = np.memmap(path / SIGNALS_NAME, dtype=dtype, mode="r").view(np.ndarray)
         _last_opened = fields["digest"]
-        provenance = provenance or Provenance()
-        return cls(path, **fields, signals=Signals(data, **arrays), provenance=provenance)
+        return cls(path, **fields, provenance=provenance or Provenance())
 
     @property
     def n_samples(self) -> NDArray[np.int64]:
@@ -234,13 +226,7 @@ class Corpus:
         )
 
     def verify(self) -> None:
-        """Read every sample and compare the digest.
-
-        Raises
-        ------
-        CorpusError
-            If the content differs from what was packed.
-        """
+        """Read every sample, and raise a CorpusError if the digest is another one."""
         every = range(len(self))
         hashes = [hashlib.sha256(self.signals.samples(i).tobytes()).digest() for i in every]
         if content_digest(self, hashes) != self.digest:
@@ -275,9 +261,9 @@ def content_digest(corpus: Corpus, hashes: Sequence[bytes]) -> str:
     return content.hexdigest()
 
 
-def _read_index(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read the fields of a corpus, ``dtype`` among them, and the arrays of `Signals`."""
-    head, _, payload = file.read_bytes().partition(b"\n")
+def _read(folder: Path) -> dict[str, Any]:
+    """Read the fields of a corpus from its files, and check these."""
+    head, _, payload = (folder / INDEX_NAME).read_bytes().partition(b"\n")
     form, _, checksum = head.decode("ascii", errors="replace").rpartition(" ")
     if form != FORM:
         raise ValueError(f"{INDEX_NAME} starts with {form[:40]!r}, not {FORM!r}")
@@ -285,19 +271,25 @@ def _read_index(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ValueError(f"the checksum of {INDEX_NAME} doesn't match")
     with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
+    tables = json.loads(arrays.pop("tables").tobytes())
+    leads = [tuple(names) for names in tables["leads"]]
+    leads_of = arrays.pop("leads").tolist()
     ends = np.cumsum(arrays["n_samples"] * arrays["n_leads"])
     arrays["offset"] = np.concatenate([[0], ends[:-1]]).astype(np.int64)
     for array in arrays.values():
         array.flags.writeable = False
-    fields = json.loads(arrays.pop("tables").tobytes())
-    leads = [tuple(names) for names in fields["leads"]]
-    patients = fields.get("patients")
-    fields |= {
-        "ids": tuple(fields["ids"]),
-        "labels": tuple(fields["labels"]),
-        "leads": tuple(leads[i] for i in arrays.pop("leads").tolist()),
-        "copies": tuple(tuple(group) for group in fields["copies"]),
-        "patients": None if patients is None else tuple(patients),
+    dtype = np.dtype(tables["dtype"])
+    size, expected = (folder / SIGNALS_NAME).stat().st_size, int(ends[-1]) * dtype.itemsize
+    if size != expected:
+        raise ValueError(f"{SIGNALS_NAME} has {size} bytes, the index says {expected}")
+    data = np.memmap(folder / SIGNALS_NAME, dtype=dtype, mode="r").view(np.ndarray)
+    return {
+        "ids": tuple(tables["ids"]),
+        "labels": tuple(tables["labels"]),
+        "patients": tuple(tables["patients"]) if "patients" in tables else None,
+        "leads": tuple(leads[i] for i in leads_of),
         "fs": arrays.pop("fs"),
+        "digest": tables["digest"],
+        "copies": tuple(tuple(group) for group in tables["copies"]),
+        "signals": Signals(data, **arrays),
     }
-    return fields, arrays

@@ -95,7 +95,13 @@ class Split:
             raise SplitError(f"the split lists records twice: {_few(twice)}")
 
     def shares(self) -> dict[str, float]:
-        """Return the fraction of each part."""
+        """Return the fraction of each part.
+
+        Raises
+        ------
+        SplitError
+            If they can't be read, or don't add up to 1.
+        """
         given: Any = self.fractions
         if _is(given, Real):
             given = (float(given), 1 - float(given))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from studies import grid_text, write_files
 
 from ecg_mlflow.grids.user_code import UserCode, use
 from ecg_mlflow.pipeline import Pipeline
@@ -17,26 +18,16 @@ from ecg_mlflow.serving.manifest import Manifest
 from ecg_mlflow.serving.saving import save_classifier
 from ecg_mlflow.study.grid_file import load_grid_file
 
-GRID = """
-from ecg_mlflow import Option, Pipeline, Research, ResNet
+GRID = grid_text(
+    before="""
 from strength_of_test import FACTOR
 from filters_of_test.gains import doubled
 
 def scaled(signal, fs):
     return FACTOR * signal
-
-root = Pipeline().apply(scaled).apply(doubled).center_flip()
-research = Research(
-    grid=Option("layout", ["cna"]),
-    model=ResNet,
-    model_arguments={"blocks": [1], "filters": [4], "input_filters": 4},
-    train=root.random_split_signals(120, 2),
-    test=root.split_signals(120, 120),
-    classes=["A", "NO"],
-    batch_size=4,
-    epochs=1,
+""",
+    test="root.apply(scaled).apply(doubled).split_signals(120, 120)",
 )
-"""
 
 #: Beside it: a package, and a module that only a function in it imports.
 BESIDE = {
@@ -85,9 +76,7 @@ def save_example(
 ) -> Saved:
     """Save a model below a folder, with recordings of 250 Hz and one lead beside it."""
     sources, records = folder / "study", folder / "records"
-    for name, text in {"grid_of_test.py": GRID, **BESIDE}.items():
-        (sources / name).parent.mkdir(parents=True, exist_ok=True)
-        (sources / name).write_text(text)
+    write_files(sources, {"grid_of_test.py": GRID, **BESIDE})
     grid = load_grid_file(sources / "grid_of_test.py")
     test: Pipeline = grid.research.test
     for i in range(5):

@@ -34,9 +34,6 @@ def test_what_fits_stays_as_it_is(make_record, adapted):
     assert found.fs == 250
 
 
-# --- Leads ---------------------------------------------------------------------------------------
-
-
 def test_leads_are_put_in_order_and_others_left_out(make_record, adapted):
     rng = np.random.default_rng(0)
     samples = rng.normal(0, 300, (400, 3)).astype(np.int16)
@@ -102,9 +99,6 @@ def test_a_function_of_the_users_own_may_look_at_all_leads():
     assert needed_leads(both, with_function.stages()) == both
 
 
-# --- Sampling frequency --------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("fs", [500, 1000, 128, 257.3])
 def test_other_frequencies_are_resampled(make_record, adapted, fs):
     """A sine keeps its shape, its offset and its length in time."""
@@ -157,9 +151,6 @@ def test_the_nearest_frequency_is_taken_unless_the_pipeline_resamples(
 def test_frequencies_that_no_ecg_has(make_record, adapted, fs, pipeline):
     with pytest.raises(RecordError, match=f"implausible sampling frequency: {fs:g} Hz; .* 250 Hz"):
         adapted(make_record(fs=fs, n_samples=100), pipeline, shortest_s=0.0)
-
-
-# --- What is refused, and what is doubtful -------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

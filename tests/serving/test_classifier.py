@@ -174,9 +174,6 @@ def test_what_is_no_table_of_recordings(load, wrong):
         load().predict(None, wrong)
 
 
-# --- Loading -------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def self_test(make_manifest, network) -> SelfTest:
     engine = open_engine(make_manifest(), network(1), None)

@@ -150,9 +150,6 @@ def test_memory_does_not_grow_with_the_number_of_recordings(make_engine, make_re
     assert peak < 80e6
 
 
-# --- The table -----------------------------------------------------------------------------------
-
-
 def answers(*probabilities: float) -> list[RecordPrediction]:
     nothing = np.empty((0, 2), np.float32)
     return [

@@ -149,9 +149,6 @@ def test_what_a_model_can_not_be_made_of(saved, tmp_path, network, make_manifest
             save_classifier(tmp_path / "model", keras_file, manifest, saved.example)
 
 
-# --- Requirements --------------------------------------------------------------------------------
-
-
 def test_all_is_pinned_to_what_is_installed():
     found = dict(one.split("==") for one in classifier_requirements())
     tensorflow = {"tensorflow", "tensorflow-cpu"} & set(found)

@@ -42,9 +42,6 @@ def history(client, run_id, key="loss"):
     return sorted(rows)
 
 
-# --- Delivery -------------------------------------------------------------------------------------
-
-
 def test_every_value_is_stored_once_with_its_step_and_time(client, run_id):
     values = np.linspace(1, 2, 2500, dtype=np.float32)
     times = [1_700_000_000_000 + 17 * i for i in range(2500)]
@@ -155,9 +152,6 @@ def test_heartbeats_come_with_and_without_metrics(client, run_id):
     assert 0 <= seconds_since(client.get_run(run_id).data.tags[HEARTBEAT_TAG]) < 60
 
 
-# --- What is refused ------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("key", ["test_f1_~", "", "loss=1", "naïve", "x" * 251, "a\nb"])
 def test_names_that_mlflow_refuses_are_refused_at_once(key):
     buffer = buffer_on(FlakyStore())
@@ -180,9 +174,6 @@ def test_names_that_mlflow_refuses_are_refused_at_once(key):
 )
 def test_metric_name(text, name):
     assert metric_name(text) == name
-
-
-# --- The end --------------------------------------------------------------------------------------
 
 
 def test_close_delivers_ends_the_thread_and_refuses_more():
@@ -248,9 +239,6 @@ def test_sigterm_and_exit_lose_nothing(how, client, store_uri, run_id):
             worker.send_signal(signal.SIGTERM)
         assert worker.wait(timeout=300) == (143 if how == "wait" else 0)
     assert [step for step, _, _ in history(client, run_id)] == list(range(500))
-
-
-# --- Holding back ---------------------------------------------------------------------------------
 
 
 def test_what_is_held_is_delivered_when_it_is_released():

@@ -53,9 +53,6 @@ def aliases(client, name):
     return {a: int(v) for a, v in client.get_registered_model(name).aliases.items()}
 
 
-# --- Reading --------------------------------------------------------------------------------------
-
-
 def test_a_model_is_found_by_alias_and_by_version(client, name):
     decide(client, name)
     decide(client, name, source="/models/y")
@@ -99,9 +96,6 @@ def test_a_store_that_is_gone_and_a_name_that_mlflow_refuses(client, monkeypatch
     lost = MlflowClient(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(TrackingError, match="could not look for the registered model"):
         champion(lost, "any")
-
-
-# --- One after the other --------------------------------------------------------------------------
 
 
 def test_the_first_is_promoted_and_the_next_replaces_it(client, name):
@@ -153,9 +147,6 @@ def test_a_long_report_is_cut_at_a_line(client, name, report):
     assert 4900 < len(text) <= 5000
     assert (report + "\n").startswith(kept + "\n" * ("\n" in report))
     assert mark == f"... (cut: it has {len(report)} characters)"
-
-
-# --- A champion that changes meanwhile ------------------------------------------------------------
 
 
 CHANGES = {
@@ -240,9 +231,6 @@ def test_of_promotions_at_once_each_is_compared_with_the_one_before(client, stor
     assert champion(client, name).tags["score"] == "0.9"
 
 
-# --- Deaths in the middle -------------------------------------------------------------------------
-
-
 class DiedError(BaseException):
     """Stands for a kill: nothing that catches exceptions has an effect after it."""
 
@@ -308,9 +296,6 @@ def test_a_store_that_fails_in_the_middle(client, name, monkeypatch):
             decide(client, name)
     assert decisions(client, name, 1) == ["pending"]
     assert decide(client, name) == 2
-
-
-# --- Back -----------------------------------------------------------------------------------------
 
 
 def test_a_rollback_goes_back_one_by_one(client, name):

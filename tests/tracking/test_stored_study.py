@@ -82,9 +82,6 @@ def finished(client, study):
     return [child.run_id for child in read_study(client, study.run_id).finished]
 
 
-# --- Runs -----------------------------------------------------------------------------------------
-
-
 def test_children_are_read_with_all_that_matters(client, open_study):
     study = open_study()
     more = {DIED_TAG: 3, REPLACED_TAG: "x", "ecg_mlflow.complete": "true"}
@@ -137,9 +134,6 @@ def test_a_study_says_whose_it_is_while_it_is_open(client, experiment):
     assert living_process({**tags, **dead}) is None
     assert seconds_since(tags[HEARTBEAT_TAG]) < 60
     assert client.get_run(study.run_id).data.tags[HEARTBEAT_TAG] == "ended"
-
-
-# --- Studies --------------------------------------------------------------------------------------
 
 
 def test_a_study_and_its_finished_runs(client, open_study):
@@ -236,9 +230,6 @@ def test_on_other_records_or_where_a_run_was_begun_nothing_is_taken_over(
     assert finished(client, study) == []
 
 
-# --- Names ----------------------------------------------------------------------------------------
-
-
 def test_a_study_by_every_name_that_it_has(client, open_study):
     name = unique("study")
     run_id = open_study(name).run_id
@@ -271,9 +262,6 @@ def test_a_store_without_studies_and_a_study_without_a_plan(client, open_study, 
     Path(uri_of(client, study.run_id).removeprefix("file://"), "design", "plan.json").unlink()
     with pytest.raises(TrackingError, match=r"has no design/plan\.json"):
         _ = read_study(client, study.run_id).plan
-
-
-# --- Artifacts ------------------------------------------------------------------------------------
 
 
 def uri_of(client, run_id):

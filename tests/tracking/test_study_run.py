@@ -31,9 +31,6 @@ def children(client, study):
     return client.search_runs([study.experiment_id], query)
 
 
-# --- Opening --------------------------------------------------------------------------------------
-
-
 def test_a_study_of_its_own(client, experiment):
     with Study.open(client, experiment, "af study", tags={"team": "ecg"}) as study:
         run = client.get_run(study.run_id)
@@ -95,9 +92,6 @@ def test_what_is_not_there_or_was_deleted(client, experiment, project_run):
     client.delete_run(project_run)
     with pytest.raises(TrackingError, match=f"restore --run-id {project_run}"):
         Study.open(client, "e", "s", run_id=project_run)
-
-
-# --- Children -------------------------------------------------------------------------------------
 
 
 def test_child(client, study):
@@ -166,9 +160,6 @@ def test_a_child_is_created_once_where_the_store_s_answer_is_lost(client, experi
         assert [run.info.run_id for run in children(client, study)] == [child]
 
 
-# --- The end --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("error", "expected"),
     [(RuntimeError("boom"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (SystemExit(2), "KILLED")],
@@ -202,9 +193,6 @@ def test_an_error_is_not_hidden_by_a_failing_close(client, experiment):
         _ = 1 / 0
     assert any("still look RUNNING" in note for note in caught.value.__notes__)
     assert status(client, study.run_id) == "FAILED"
-
-
-# --- What the parent shows ------------------------------------------------------------------------
 
 
 def test_progress_is_live_and_its_steps_grow_in_a_continued_study(client, experiment, monkeypatch):

@@ -92,17 +92,17 @@ class StoredStudy(StoredRun):
             }
             for run in self._planned_runs
         }
-        indices = {_key(one["options"]): one["config"] for one in known.values()}
+        indices = {frozenset(one["options"].items()): one["config"] for one in known.values()}
         unplanned = [run for run in found.values() if run.identity not in known]
         for run in _with_configurations(self.client, unplanned):
             known[run.identity] = {"options": run.options, "repetition": run.repetition}
             if run.study_id == self.run_id:  # another study counts its configurations differently
-                indices[_key(run.options)] = run.config
+                indices[frozenset(run.options.items())] = run.config
         runs = []
         for run in found.values():
             one = known[run.identity]
             next_index = max(indices.values(), default=-1) + 1
-            index = indices.setdefault(_key(one["options"]), next_index)
+            index = indices.setdefault(frozenset(one["options"].items()), next_index)
             runs.append(replace(run, configuration={**one, "config": index}))
         return tuple(sorted(runs, key=lambda run: (run.config, run.repetition)))
 
@@ -260,10 +260,6 @@ def _with_configurations(client: MlflowClient, runs: Sequence[StoredRun]) -> lis
         replace(run, configuration=json.loads(files[run.artifact_uri, CONFIGURATION] or "{}"))
         for run in runs
     ]
-
-
-def _key(options: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(options.items()))
 
 
 # --- Names ----------------------------------------------------------------------------------------

@@ -256,17 +256,14 @@ class Study:
             In the order to show, for example from `leaderboard_rows`.
         """
         columns = as_columns(rows)
-        table, entry = f"{LEADERBOARD}.json", {"path": f"{LEADERBOARD}.json", "type": "table"}
         frame = pd.DataFrame(columns, dtype=object)
+        # Not log_table: it appends to the table that is there.
+        table = frame.to_json(orient="split", index=False, double_precision=15)
         with store_errors(f"write the leaderboard of run {self.run_id}"):
             self.client.log_text(self.run_id, csv_text(columns), f"{LEADERBOARD}.csv")
-            # Not log_table: it appends to the table that is there.
-            text = frame.to_json(orient="split", index=False, double_precision=15)
-            self.client.log_text(self.run_id, text, table)
-            tags = self.client.get_run(self.run_id).data.tags
-            tables = json.loads(tags.get(mlflow_tags.MLFLOW_LOGGED_ARTIFACTS, "[]"))
-            if entry not in tables:
-                self.tags({mlflow_tags.MLFLOW_LOGGED_ARTIFACTS: json.dumps([*tables, entry])})
+            self.client.log_text(self.run_id, table, f"{LEADERBOARD}.json")
+        logged = [{"path": f"{LEADERBOARD}.json", "type": "table"}]
+        self.tags({mlflow_tags.MLFLOW_LOGGED_ARTIFACTS: json.dumps(logged)})
 
     def describe(
         self,

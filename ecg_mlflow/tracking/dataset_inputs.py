@@ -12,7 +12,6 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.recordings_source import DIGEST_LIMIT, SOURCE_TYPE, RecordingsSource
 
@@ -41,7 +40,7 @@ class DatasetInfo:
     leads
         Names of the leads.
     durations_s
-        Shortest, median and longest duration in seconds; None where that isn't known.
+        Shortest, median and longest duration in seconds.
     """
 
     name: str
@@ -51,7 +50,7 @@ class DatasetInfo:
     class_counts: Mapping[str, int]
     fs: tuple[float, ...]
     leads: tuple[str, ...]
-    durations_s: tuple[float, float, float] | None = None
+    durations_s: tuple[float, float, float]
 
     @property
     def short_digest(self) -> str:
@@ -85,13 +84,11 @@ class DatasetInfo:
     @property
     def profile(self) -> dict[str, Any]:
         """How many recordings there are, of which classes and how long, as plain data."""
-        found: dict[str, Any] = {
+        return {
             "n_records": self.n_records,
             "class_counts": dict(self.class_counts),
+            "duration_s": dict(zip(("min", "median", "max"), self.durations_s, strict=True)),
         }
-        if self.durations_s is not None:
-            found["duration_s"] = dict(zip(("min", "median", "max"), self.durations_s, strict=True))
-        return found
 
 
 def log_datasets(client: MlflowClient, run_id: str, parts: Mapping[str, DatasetInfo]) -> None:
@@ -102,22 +99,14 @@ def log_datasets(client: MlflowClient, run_id: str, parts: Mapping[str, DatasetI
     client, run_id
         Where to log.
     parts
-        Data sets by what the run did with them: ``train``, ``validation``, ``test``.
+        Data sets by what the run did with them: ``train``, ``validation``, ``test``. Of two with
+        one name and digest MLflow would keep the first.
 
     Raises
     ------
     TrackingError
-        Two parts have the same name and digest, of which MLflow would keep only the first.
+        If the store fails.
     """
-    seen: dict[tuple[str, str], str] = {}
-    for context, info in parts.items():
-        other = seen.setdefault((info.name, info.short_digest), context)
-        if other != context:
-            raise TrackingError(
-                f"the data sets for {other!r} and {context!r} are both named {info.name!r} with"
-                f" digest {info.short_digest}; MLflow would keep one of them. Give each part of a"
-                " split its own name or digest."
-            )
     inputs = [
         DatasetInput(info.to_mlflow(), [InputTag(MLFLOW_DATASET_CONTEXT, context)])
         for context, info in parts.items()

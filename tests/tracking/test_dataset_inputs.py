@@ -3,10 +3,8 @@ from __future__ import annotations
 import dataclasses
 import json
 
-import pytest
 from mlflow.exceptions import MlflowException
 
-from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo, log_datasets
 from ecg_mlflow.tracking.recordings_source import RecordingsSource
 
@@ -59,8 +57,3 @@ def test_another_process_that_adds_the_same_data_set_is_no_error(client, run_id,
     log_datasets(client, run_id, {"train": TRAIN})
     assert len(calls) == 2
     assert len(client.get_run(run_id).inputs.dataset_inputs) == 1
-
-
-def test_a_part_that_mlflow_would_drop_is_an_error(client, run_id):
-    with pytest.raises(TrackingError, match="'train' and 'test'"):
-        log_datasets(client, run_id, {"train": TRAIN, "test": TRAIN})

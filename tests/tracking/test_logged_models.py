@@ -16,9 +16,8 @@ from ecg_mlflow.tracking.dataset_inputs import DatasetInfo
 from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
 from ecg_mlflow.tracking.recordings_source import RecordingsSource
 
-TEST = DatasetInfo(
-    "demo test", "d" * 64, RecordingsSource("demo"), 80, {"A": 10, "NO": 70}, (300.0,), ("ECG",)
-)
+SOURCE, COUNTS = RecordingsSource("demo"), {"A": 10, "NO": 70}
+TEST = DatasetInfo("demo test", "d" * 64, SOURCE, 80, COUNTS, (300.0,), ("ECG",), (9.0, 9.0, 9.0))
 NETWORK = NetworkInfo(input_shape=(120, 2), classes=("A", "NO"))
 
 BUILD = """

@@ -35,7 +35,9 @@ from ecg_mlflow.tracking.study_run import Study
 
 FLAGS = ("is_finished", "is_complete", "is_replaced", "has_died", "is_pruned")
 SIDES = {
-    side: DatasetInfo("demo", key * 40, RecordingsSource("demo"), 2, {"A": 2}, (300.0,), ("I",))
+    side: DatasetInfo(
+        "demo", key * 40, RecordingsSource("demo"), 2, {"A": 2}, (300.0,), ("I",), (9.0, 9.0, 9.0)
+    )
     for side, key in (("train", "t"), ("test", "u"))
 }
 

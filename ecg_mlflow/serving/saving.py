@@ -86,8 +86,6 @@ def save_classifier(
     ModelError
         If a part is missing, or the model can't answer the example.
     """
-    if keras_file.suffix != ".keras" or not keras_file.is_file():
-        raise ModelError(f"{keras_file} must be a network that Keras saved as a .keras file")
     with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as scratch:
         place = Path(scratch)
         own = needed_code(functions_of(manifest.pipeline), code)

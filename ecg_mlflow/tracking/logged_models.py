@@ -75,7 +75,7 @@ def log_model(
     client: MlflowClient,
     run_id: str,
     name: str,
-    keras_file: str | Path,
+    keras_file: Path,
     network: NetworkInfo,
     *,
     metrics: Mapping[str, float] | None = None,
@@ -116,17 +116,9 @@ def log_model(
 
     Raises
     ------
-    ModelError
-        There is no ``.keras`` file.
     TrackingError
         The store fails. A model that was begun is marked FAILED then.
     """
-    keras_file = Path(keras_file)
-    if keras_file.suffix != ".keras" or not keras_file.is_file():
-        raise ModelError(
-            f"the model {name!r} needs a network saved by Keras as a .keras file; {keras_file}"
-            f" {'is another kind of file' if keras_file.is_file() else 'does not exist'}"
-        )
 
     def save(path: Path, description: Model) -> None:
         with quiet_saving():

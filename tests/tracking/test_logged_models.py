@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mlflow.models import Model
 
-from ecg_mlflow.errors import ModelError, TrackingError
+from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo
 from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
 from ecg_mlflow.tracking.recordings_source import RecordingsSource
@@ -163,12 +163,3 @@ def test_a_model_that_could_not_be_stored_is_failed(client, run_id, study, any_f
     assert found() == ["FAILED"]
     log_model(client, run_id, "best", any_file, NETWORK)
     assert found() == ["READY"], "what was left half made goes"
-
-
-@pytest.mark.parametrize(
-    ("name", "problem"), [("w.h5", "another kind"), ("missing.keras", "does not exist")]
-)
-def test_only_keras_files(client, run_id, tmp_path, name, problem):
-    (tmp_path / "w.h5").write_bytes(b"")
-    with pytest.raises(ModelError, match=problem):
-        log_model(client, run_id, "best", tmp_path / name, NETWORK)

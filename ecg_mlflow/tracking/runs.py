@@ -91,9 +91,9 @@ def find_or_create_experiment(client: MlflowClient, name: str) -> str:
         location = (path.parent / "mlruns" / re.sub(r"[^\w.-]+", "_", name)).as_uri()
     try:
         return str(client.create_experiment(name, location, tags={MLFLOW_EXPERIMENT_KIND: KIND}))
-    except MlflowException as error:
+    except MlflowException:  # it is there, or may not be made by this user, who may use it
         found = client.get_experiment_by_name(name)
-        if found is None or error.error_code != "RESOURCE_ALREADY_EXISTS":
+        if found is None:
             raise
     if found.lifecycle_stage != "active":
         raise TrackingError(

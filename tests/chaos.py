@@ -27,7 +27,6 @@ from typing import Any
 
 import h5py
 import psutil
-import pytest
 from gallery import made_once, new_store
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
@@ -139,9 +138,7 @@ class Driver(subprocess.Popen[bytes]):
 
 def commands(text: str) -> list[list[str]]:
     """Return the arguments of each command to resume a study that the text tells."""
-    return [
-        found.split()[1:] for found in re.findall(r"go on with: (ecg-mlflow run .*)", text, re.I)
-    ]
+    return [found.split() for found in re.findall("(?i)go on with: ecg-mlflow (run .*)", text)]
 
 
 class Lab:
@@ -150,14 +147,7 @@ class Lab:
     As a context manager it leaves none of its processes behind.
     """
 
-    def __init__(
-        self,
-        factory: pytest.TempPathFactory,
-        records: Path,
-        grid: str = GRID,
-        uri: str | None = None,
-        **environment: str,
-    ) -> None:
+    def __init__(self, factory, records, grid=GRID, uri=None, **environment):
         self.factory, self.records, self.grid = factory, records, grid
         self.folder = folder = factory.mktemp("lab")
         self.uri = uri or new_store(factory, folder)
@@ -291,8 +281,7 @@ class Lab:
 
     def children(self, parent: str) -> list[Run]:
         experiment = self.client.get_run(parent).info.experiment_id
-        query = f"tags.`{PARENT_TAG}` = '{parent}'"
-        return list(self.client.search_runs([experiment], query, max_results=1000))
+        return list(self.client.search_runs([experiment], f"tags.`{PARENT_TAG}` = '{parent}'"))
 
     def status(self, parent: str) -> str:
         return str(self.client.get_run(parent).info.status)

@@ -136,7 +136,7 @@ def test_a_study_of_keras_whose_processes_are_killed_ends_the_same(tmp_path_fact
     with Lab(tmp_path_factory, beats, KERAS_GRID) as lab:
         expected = lab.undisturbed(*one)
         faults = [
-            Fault("worker", save_checkpoint, 2, after=True),
+            Fault("worker", os.fsync, 3),  # with its second checkpoint half written
             Fault("driver", MlflowClient.set_terminated, 1, only=FINISHED),
         ]
         driver = lab.run(*one, "--workers", "1", faults=faults)

@@ -90,7 +90,7 @@ class ListSampler:
 class Table:
     """A scheduler, and a hand that plays the dispatcher's part.
 
-    Keeps what the sampler was told of each trial, what it was asked and told in order, and notes.
+    Keeps what the sampler was told of each trial, and what it was asked and told in order.
     """
 
     def __init__(
@@ -106,8 +106,9 @@ class Table:
         objectives=(F1,),
         chosen=None,
         refused=(),
-        grid_update=None,
-        read_tests=lambda entry: (),
+        update_grid=None,
+        update_every="last",
+        tests=lambda run_id: (),
         **config,
     ):
         grid = grid if isinstance(grid, Grid) else Grid(grid)
@@ -116,17 +117,17 @@ class Table:
         plan = SimpleNamespace(
             configs=[one for i, one in enumerate(configs) if chosen is None or i in chosen],
             planner=planner,
-            research=SimpleNamespace(repetitions=repetitions),
+            research=SimpleNamespace(
+                repetitions=repetitions, update_grid=update_grid, update_every=update_every
+            ),
         )
-        self.told, self.events, self.notes = {}, [], []
+        self.told, self.events = {}, []
         self.scheduler = TrialScheduler(
             plan,
             self._recorded(sampler or (GridSampler(grid) if exhaustive else ListSampler(grid))),
             known_runs or KnownRuns(),
             SelectionRule(objectives, pruner, adaptive),
-            grid_update=grid_update,
-            read_tests=read_tests,
-            note=self.notes.append,
+            SimpleNamespace(get_metric_history=lambda run_id, metric: tests(run_id)),
         )
         self.open = self.scheduler.open
 
@@ -172,7 +173,12 @@ class Table:
 
     def given_up(self):
         """Return the keys of the runs given up since the last call."""
-        return [one.run.key for one in self.scheduler.withdrawals()]
+        return [run.key for run, _ in self.scheduler.withdrawals()]
+
+
+def evaluation(iteration, value):
+    """Return an evaluation as the store has it."""
+    return SimpleNamespace(step=iteration, value=value)
 
 
 def entry(identity, status="FINISHED", **more):

@@ -169,4 +169,5 @@ def reason(run: Run) -> str:
 def worker_pids() -> list[int]:
     """List this process's worker processes."""
     children = psutil.Process().children()
-    return [one.pid for one in children if worker_main.__name__ in one.cmdline()]
+    alive = [one for one in children if one.status() != psutil.STATUS_ZOMBIE]
+    return [one.pid for one in alive if worker_main.__name__ in one.cmdline()]

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+import numpy as np
+
 from ecg_mlflow.errors import SearchError
 
 DIRECTIONS = ("maximize", "minimize")
 #: Words in the names of metrics of which less is better, where no direction is given.
-_LESS_IS_BETTER = (
-    *("loss", "brier", "parameters", "seconds", "ms_per_record", "memory"),
-    "time_outside",
-)
+_LESS_IS_BETTER = ("loss", "brier", "parameters", "seconds", "ms_per_record", "memory", "outside")
 
 
 @dataclass(frozen=True)
@@ -92,15 +91,10 @@ def pareto_front(values: Sequence[Sequence[float]], objectives: Sequence[Objecti
     objectives
         Which of them are better high, and which low.
     """
-    merits = [
-        tuple(o.merit(value) for o, value in zip(objectives, row, strict=True)) for row in values
-    ]
-    return [
-        i
-        for i, mine in enumerate(merits)
-        if -math.inf not in mine
-        and not any(
-            other != mine and all(b >= a for a, b in zip(mine, other, strict=True))
-            for other in merits
-        )
-    ]
+    signs = [1 if one.maximize else -1 for one in objectives]
+    merits = np.asarray(values, dtype=float).reshape(-1, len(signs)) * signs
+    #: By row and column: whether the second is as good as the first in every objective.
+    as_good = np.all(merits[None] >= merits[:, None], axis=2)
+    is_beaten = np.any(as_good & ~as_good.T, axis=1)
+    is_known = ~np.any(np.isnan(merits), axis=1)
+    return [int(place) for place in np.flatnonzero(is_known & ~is_beaten)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, TPESampler
@@ -31,15 +32,7 @@ def known_samplers() -> list[str]:
     return [*_OURS, *sorted(others)]
 
 
-def make_sampler(
-    name: str,
-    grid: Grid,
-    *,
-    n_trials: int | None,
-    directions: Sequence[str],
-    seed: int,
-    known: Mapping[int, Mapping[str, str]] | None = None,
-) -> Sampler:
+def make_sampler(name: str, grid: Grid, **options: Any) -> Sampler:
     """Make a sampler.
 
     Parameters
@@ -50,15 +43,9 @@ def make_sampler(
         ``NSGAIISampler``.
     grid
         What to choose from.
-    n_trials
-        How many configurations to try at most; None for all. ``grid`` always tries all.
-    directions
-        ``"maximize"`` or ``"minimize"`` for each objective.
-    seed
-        Of the search, 0 or more.
-    known
-        By number, the options of trials that an earlier session has asked for; ``grid`` asks for
-        the same ones anyway.
+    **options
+        Those of `OptunaSampler` that are the search's: `n_trials`, `directions`, `seed`, `known`.
+        ``grid`` tries all configurations and asks for the same ones anyway.
 
     Raises
     ------
@@ -70,26 +57,9 @@ def make_sampler(
     """
     if name.lower() == "grid":
         return GridSampler(grid)
-    short = _short(name)
-    make = _maker(name, short)
-    if make is not None:
-        _try(name, make, directions)
-    return OptunaSampler(
-        grid,
-        n_trials=n_trials,
-        directions=directions,
-        sampler=make,
-        seed=seed,
-        known=known,
-        is_stateless=short in _STATELESS,
-    )
-
-
-def _maker(name: str, short: str) -> MakeSampler | None:
-    """Return what makes the Optuna samplers of a name; None for random."""
+    short, known = _short(name), _optuna_samplers()
     if short in _REFUSED:
         raise SearchError(f"sampler={name} is not for a search here: {_REFUSED[short]}")
-    known = _optuna_samplers()
     if short not in known:
         hints = difflib.get_close_matches(short, known_samplers(), n=1)
         hint = f", perhaps {hints[0]}" if hints else ""
@@ -98,7 +68,10 @@ def _maker(name: str, short: str) -> MakeSampler | None:
         )
     make: Callable[..., BaseSampler] = known[short]
     ours: dict[str, MakeSampler | None] = {"random": None, "tpe": _tpe}
-    return ours.get(short, lambda seed, _: make(seed=seed))
+    sampler = ours.get(short, lambda seed, _: make(seed=seed))
+    if sampler is not None:
+        _try(name, sampler, options["directions"])
+    return OptunaSampler(grid, sampler=sampler, is_stateless=short in _STATELESS, **options)
 
 
 def _tpe(seed: int, attempt: int) -> BaseSampler:

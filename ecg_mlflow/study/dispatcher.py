@@ -22,13 +22,14 @@ from ecg_mlflow.study.jobs import (
     ScoreJob,
     TrainJob,
 )
-from ecg_mlflow.study.plan import StudyPlan
+from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.study.progress import StudyProgress
 from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.resume import ResumeAction, RunDecision
+from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.study.signals import StopRequest
-from ecg_mlflow.study.status import StudyStatus
-from ecg_mlflow.study.trial_scheduler import TrialScheduler, Withdrawal
+from ecg_mlflow.study.status import show_status
+from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.trials import OpenTrial, is_scored
 from ecg_mlflow.tracking.runs import EndStatus
 from ecg_mlflow.tracking.stored_run import DIED_TAG, PRUNED_TAG, REPLACED_TAG
@@ -49,18 +50,16 @@ class Dispatcher:
 
     Parameters
     ----------
-    plan, study
-        The study and its parent run.
+    plan, search, study
+        The study, how it chooses, and its parent run.
     scheduler
         Chooses the next runs and those to give up; is told of every event.
-    status, progress
-        Show the study in the parent run and in the terminal.
+    progress
+        Shows the study in the terminal.
     request
         How runs are trained: how many share a process, how often they are saved.
     code
         The user's files, which workers get.
-    scores_test
-        Runs score the test records at their end.
 
     Attributes
     ----------
@@ -71,27 +70,26 @@ class Dispatcher:
     def __init__(
         self,
         plan: StudyPlan,
+        search: SearchConfig,
         study: Study,
         scheduler: TrialScheduler,
-        status: StudyStatus,
         progress: StudyProgress,
         request: StudyRequest,
-        *,
-        code: UserCode | None = None,
-        scores_test: bool = True,
+        code: UserCode,
     ) -> None:
         self._plan = plan
+        self._search = search
         self._study = study
         self._scheduler = scheduler
-        self._status = status
         self._progress = progress
         self._request = request
-        self._children = ChildRuns(plan, study, scores_test=scores_test)
-        self._code = code or UserCode()
+        self._children = ChildRuns(plan, study, scores_test=not search.holds_test_back(plan))
+        self._code = code
         self._waiting: dict[str, OpenRun] = {}
         self._jobs: dict[str, dict[str, OpenRun]] = {}
         self._n_submitted = 0
         self._settling = False
+        self._shown: object = None
         self._n_oom_kills = count_oom_kills()
         self.n_unscored = 0
 
@@ -151,17 +149,21 @@ class Dispatcher:
             stop.check()
             # After the next runs were handed out: no worker waits for the store.
             self._study.beat()
-            self._refresh()
+            self.refresh()
 
     def settle(self, executor: Executor) -> None:
         """Take note of how the runs ended that the executor has stopped."""
         self._waiting.clear()
         self._settling = True
         self._attend(executor, timeout=0.0)
-        self._refresh()
+        self.refresh()
 
-    def _refresh(self) -> None:
-        self._status.refresh()
+    def refresh(self) -> None:
+        """Show the study; in the parent run only where anything has ended since the last time."""
+        state = self._scheduler.counts, self._scheduler.n_scored
+        if state != self._shown:
+            self._shown = state
+            show_status(self._study, self._plan, self._search, self._scheduler)
         self._progress.refresh()
 
     def _ask(self, executor: Executor) -> None:
@@ -187,8 +189,8 @@ class Dispatcher:
             if not self._settling:
                 # First the ends: a trial that is known to be pruned stays so.
                 self._store_ends()
-                for withdrawal in self._scheduler.withdrawals():
-                    self._withdraw(executor, withdrawal)
+                for run, reason in self._scheduler.withdrawals():
+                    self._withdraw(executor, run, reason)
 
     # --- Handing out ---------------------------------------------------------------------------
 
@@ -237,13 +239,12 @@ class Dispatcher:
 
     # --- Giving up -----------------------------------------------------------------------------
 
-    def _withdraw(self, executor: Executor, withdrawal: Withdrawal) -> None:
+    def _withdraw(self, executor: Executor, run: PlannedRun, reason: str) -> None:
         """Give up a run: at once where it waits, by a message where it is trained."""
-        run, reason = withdrawal.run, withdrawal.reason
         if (waiting := self._waiting.pop(run.key, None)) is not None:
             if waiting.run_id:
                 self._children.end_pruned(waiting.run_id, reason)
-            if withdrawal.is_pruned:
+            if reason:
                 self._progress.ended(run, reason)
             return
         for key, runs in self._jobs.items():

@@ -9,7 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,10 +30,11 @@ from ecg_mlflow.study.progress import StudyProgress
 from ecg_mlflow.study.request import StudyRequest, design_of
 from ecg_mlflow.study.resume import KnownRuns, end_abandoned, summary, superfluous
 from ecg_mlflow.study.search_config import SearchConfig
-from ecg_mlflow.study.search_history import known_identities
-from ecg_mlflow.study.search_results import conclude_search, make_scheduler
+from ecg_mlflow.study.search_history import known_identities, read_history
+from ecg_mlflow.study.search_results import conclude_search
 from ecg_mlflow.study.signals import StopRequest, stop_on_signals
-from ecg_mlflow.study.status import StudyStatus
+from ecg_mlflow.study.status import leaderboard
+from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.trials import finalists, is_scored
 from ecg_mlflow.tracking.dataset_inputs import log_datasets
 from ecg_mlflow.tracking.retry import RetryPolicy
@@ -188,26 +189,19 @@ def _run(
     plan: StudyPlan, study: Study, options: StudyOptions, known_runs: KnownRuns, stop: StopRequest
 ) -> StudyResult:
     search, rule = options.search, options.search.rule
-    scheduler = make_scheduler(plan, known_runs, search, study.client)
+    sampler = search.make_sampler(plan, read_history(known_runs.runs).options)
+    scheduler = TrialScheduler(plan, sampler, known_runs, rule, study.client)
     decisions = scheduler.open()
     if found := summary(decisions):
         print(found, file=sys.stderr)
     for entry in superfluous(decisions, known_runs.runs):
         end_abandoned(study.client, entry, "no planned run goes on with it")
     mean_seconds = plan.seconds / len(plan.runs)
-    with StudyProgress(scheduler, mean_seconds) as progress:
+    with closing(StudyProgress(scheduler, mean_seconds)) as progress:
         describe_study(study, plan, search, options.code, scheduler.counts.n_runs)
         log_datasets(study.client, study.run_id, dataset_infos(plan.corpus, plan.configs[0]))
-        status = StudyStatus(plan, search, study, scheduler)
         dispatcher = Dispatcher(
-            plan,
-            study,
-            scheduler,
-            status,
-            progress,
-            options.request,
-            code=options.code,
-            scores_test=not search.holds_test_back(plan),
+            plan, search, study, scheduler, progress, options.request, options.code
         )
         for decision in decisions:
             dispatcher.take(decision)
@@ -227,7 +221,7 @@ def _run(
         except BaseException:
             dispatcher.settle(executor)
             raise
-        status.refresh()
+        dispatcher.refresh()
         if search.selects:
             conclude_search(study, plan, scheduler, search, Path(options.request.grid))
         counts, n_unscored = scheduler.counts, dispatcher.n_unscored
@@ -237,7 +231,7 @@ def _run(
         ]
         status_of_study = EndStatus.FAILED if failures else EndStatus.FINISHED
         study.close(status_of_study, "; ".join(failures) or None)
-    return StudyResult(study.run_id, counts, status.leaderboard())
+    return StudyResult(study.run_id, counts, leaderboard(plan, search, scheduler))
 
 
 class _Waiting:

@@ -30,22 +30,22 @@ from ecg_mlflow.tracking.stored_study import search_runs
 
 
 class ResumeAction(Enum):
-    """What to do about a planned run."""
+    """What to do about a planned run, in the words in which it is summarized."""
 
-    START = "start"
-    """Nothing is there: a new child run."""
-    CONTINUE = "continue"
-    """A run was interrupted, or its processes died: the same child run continues."""
-    REPLACE = "replace"
-    """A run failed by an error of its own, and is to be tried again: a new child run."""
-    SKIP = "skip"
+    SKIP = "finished"
     """It is finished."""
-    REUSE = "reuse"
+    REUSE = "taken over from other studies"
     """A run of an earlier study is finished and has the same identity."""
-    LEAVE = "leave"
+    CONTINUE = "to go on with"
+    """A run was interrupted, or its processes died: the same child run continues."""
+    LEAVE = "failed and left so"
     """It failed, and is not to be tried again."""
     PRUNED = "pruned"
     """It was given up because others were better, and is not resumed."""
+    START = "to begin"
+    """Nothing is there: a new child run."""
+    REPLACE = "to begin anew"
+    """A run failed by an error of its own, and is to be tried again: a new child run."""
 
 
 @dataclass(frozen=True)
@@ -114,17 +114,10 @@ class KnownRuns:
 def summary(decisions: Sequence[RunDecision]) -> str | None:
     """Summarize in a line what was found of a study; None if nothing was."""
     n = Counter(decision.action for decision in decisions)
-    words = (
-        (n[ResumeAction.SKIP], "finished"),
-        (n[ResumeAction.REUSE], "taken over from other studies"),
-        (n[ResumeAction.CONTINUE], "to go on with"),
-        (n[ResumeAction.LEAVE], "failed and left so"),
-        (n[ResumeAction.PRUNED], "pruned"),
-        (n[ResumeAction.START] + n[ResumeAction.REPLACE], "to begin"),
-    )
     if n[ResumeAction.START] == len(decisions):
         return None
-    return f"of {len(decisions)} runs: " + ", ".join(f"{k} {word}" for k, word in words if k)
+    found = ", ".join(f"{n[action]} {action.value}" for action in ResumeAction if n[action])
+    return f"of {len(decisions)} runs: {found}"
 
 
 def superfluous(decisions: Sequence[RunDecision], runs: Iterable[StoredRun]) -> list[StoredRun]:

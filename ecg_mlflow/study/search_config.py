@@ -102,21 +102,21 @@ class SearchConfig:
         SearchError
             If there is no such sampler, or it does not work here.
         """
-        grid, seed = plan.research.grid, self.search_seed
+        grid, seed = plan.research.grid, plan.research.seed
         assert isinstance(grid, Grid)
         if self.sampler == GRID:
             return GridSampler(grid)
         # Optuna takes half a second to load, which a plain grid should not cost.
         from ecg_mlflow.search.samplers import make_sampler
 
-        if seed is None:  # an option may stand for the research's
-            seed = plan.research.seed if isinstance(plan.research.seed, int) else 0
+        if self.search_seed is not None:
+            seed = self.search_seed
         return make_sampler(
             self.sampler,
             grid,
             n_trials=self.trials,
             directions=[one.direction for one in self.rule.objectives],
-            seed=seed,
+            seed=seed if isinstance(seed, int) else 0,  # an option may stand for the research's
             known=known,
         )
 
@@ -130,10 +130,11 @@ class SearchConfig:
             has validation records, or the parts don't go together.
         """
         side = VALIDATION if len(plan.parts.validation) else TEST
-        usual = objective_of(plan.research.multilabel)
-        objectives = parse_objectives(self.objective or f"{side}_{usual}", self.direction)
+        usual = f"{side}_{objective_of(plan.research.multilabel)}"
+        objectives = parse_objectives(self.objective or usual, self.direction)
         rule = SelectionRule(objectives, make_pruner(self.pruner), self.adaptive)
-        _check_metrics(plan, rule, side)
+        for one in objectives:
+            _check_metric(plan, one.metric, side, usual)
         if self.trials is not None and self.sampler == GRID:
             raise SearchError(
                 f"trials={self.trials} is for samplers, and sampler=grid trains the whole grid: "
@@ -150,7 +151,7 @@ class SearchConfig:
                 "one objective, or pruner=none and adaptive=false"
             )
         if rule.pruner is not None:
-            _check_rungs(plan, rule.pruner)
+            _check_pruner(plan, rule.pruner, rule.first.metric)
         config = replace(self, rule=rule)
         if self.sampler != GRID:
             config.make_sampler(plan)  # so that its errors show before training
@@ -161,43 +162,39 @@ class SearchConfig:
 SEARCH_OPTIONS = tuple(one.name for one in fields(SearchConfig) if one.name != "rule")
 
 
-def _check_metrics(plan: StudyPlan, rule: SelectionRule, side: str) -> None:
-    classes = plan.research.classes
-    multilabel = plan.research.multilabel
-    more = _MULTILABEL_SCORES if multilabel else ()
-    scores = [*_SCORES, *more, *(f"f1_{class_suffix(name)}" for name in classes)]
-    best = f"best_{side}_{objective_of(multilabel)}"
-    known = [*(f"{side}_{name}" for name in scores), best, *_FIGURES]
-    for one in rule.objectives:
-        if one.metric in known:
-            continue
-        if side == VALIDATION and one.metric.startswith((f"{TEST}_", f"best_{TEST}_")):
-            raise SearchError(
-                f"objective={one.metric!r} would choose by the test records, which are there to "
-                f"judge what was chosen: say {one.metric.replace(TEST, VALIDATION)}"
-            )
-        close = difflib.get_close_matches(one.metric, known, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
+def _check_metric(plan: StudyPlan, metric: str, side: str, usual: str) -> None:
+    more = _MULTILABEL_SCORES if plan.research.multilabel else ()
+    of_classes = (f"f1_{class_suffix(name)}" for name in plan.research.classes)
+    scores = [f"{side}_{name}" for name in (*_SCORES, *more, *of_classes)]
+    known = [*scores, f"best_{usual}", *_FIGURES]
+    if metric in known:
+        return
+    if side == VALIDATION and metric.startswith((f"{TEST}_", f"best_{TEST}_")):
         raise SearchError(
-            f"objective={one.metric!r} is no metric of these runs; {hint}There are "
-            + ", ".join(known)
+            f"objective={metric!r} would choose by the test records, which are there to "
+            f"judge what was chosen: say {metric.replace(TEST, VALIDATION)}"
         )
-    if rule.pruner is not None and rule.first.metric in _FIGURES:
-        raise SearchError(
-            f"objective={rule.first.metric!r} is known at the end of a run only, so "
-            "nothing can be pruned by it: use a score of the evaluations, or pruner=none"
-        )
+    close = difflib.get_close_matches(metric, known, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    listed = ", ".join(known)
+    raise SearchError(f"objective={metric!r} is no metric of these runs; {hint}There are {listed}")
 
 
-def _check_rungs(plan: StudyPlan, pruner: Pruner) -> None:
+def _check_pruner(plan: StudyPlan, pruner: Pruner, metric: str) -> None:
+    if metric in _FIGURES:
+        raise SearchError(
+            f"objective={metric!r} is known at the end of a run only, so nothing can be pruned by "
+            "it: use a score of the evaluations, or pruner=none"
+        )
     numbers = range(20)  # trials of every bracket
     for config in plan.configs:
-        ages = {age for n in numbers for age in pruner.rungs(n, config.settings.epochs)}
+        epochs, test_every = config.settings.epochs, config.settings.test_every
+        ages = {age for n in numbers for age in pruner.rungs(n, epochs)}
         if not rungs_of(config, sorted(ages)):
             raise SearchError(
-                f"pruner={pruner} has nothing to judge configuration {config.name!r} by: "
-                f"it trains {config.settings.epochs} epochs and is evaluated by "
-                f"test_every={config.settings.test_every!r}. Evaluate more often, or train longer"
+                f"pruner={pruner} has nothing to judge configuration {config.name!r} by: it trains "
+                f"{epochs} epochs and is evaluated by test_every={test_every!r}. Evaluate more "
+                "often, or train longer"
             )
 
 

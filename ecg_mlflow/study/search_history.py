@@ -108,11 +108,9 @@ def read_history(entries: Iterable[StoredRun]) -> SearchHistory:
 
 
 def _parsed(text: str | None) -> Any:
-    try:
-        found = json.loads(text or "null")
-    except ValueError:
-        return None
-    return found
+    with suppress(ValueError):
+        return json.loads(text or "null")
+    return None
 
 
 def known_identities(plan: StudyPlan, entries: Sequence[StoredRun]) -> set[str]:
@@ -125,25 +123,25 @@ def known_identities(plan: StudyPlan, entries: Sequence[StoredRun]) -> set[str]:
     """
     assert isinstance(plan.research.grid, Grid)
     planned: dict[int, set[str]] = {}
-    options = read_history(entries).options
-    for number, chosen in options.items():
-        config = configuration(plan.research.grid, chosen)
+    trials = read_history(entries).options
+    for number, options in trials.items():
+        config = configuration(plan.research.grid, options)
         if config is not None:
             with suppress(ResearchError):  # the scheduler says so
                 runs = plan.planner.runs(plan.planner.plan(number, config))
                 planned[number] = {run.identity for run in runs}
         elif plan.research.update_grid is None:
             raise SearchError(
-                f"trial {number} of this study has the options {dict(chosen)}, which are not in "
+                f"trial {number} of this study has the options {dict(options)}, which are not in "
                 "the grid any more: undo the change, or start a new study, which takes over the "
                 "finished runs"
             )
     identities = set[str]().union(*planned.values())
-    trained = {entry.identity for entry in entries}
-    for number, runs_of_trial in planned.items():
-        if identities & trained and not runs_of_trial & trained:
+    trained = identities & {entry.identity for entry in entries}
+    for number, identities_of_trial in planned.items():
+        if trained and not identities_of_trial & trained:
             raise SearchError(
-                f"trial {number} of this study, {dict(options[number])}, means another training "
+                f"trial {number} of this study, {dict(trials[number])}, means another training "
                 "now than when it was chosen: values of options have changed. Undo that, or start "
                 "a new study"
             )

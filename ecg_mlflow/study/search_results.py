@@ -1,34 +1,21 @@
-"""Open a study's search, and write what it has come to into the parent run."""
+"""Write what a search has come to into the parent run."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
-
-from tqdm import tqdm
 
 from ecg_mlflow.errors import GridError
 from ecg_mlflow.search.sampler import TrialState
-from ecg_mlflow.study.grid_update import GridUpdate
 from ecg_mlflow.study.plan import StudyPlan
 from ecg_mlflow.study.research import Research
-from ecg_mlflow.study.resume import KnownRuns
 from ecg_mlflow.study.search_config import SearchConfig
-from ecg_mlflow.study.search_history import read_history
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
-from ecg_mlflow.study.trials import OpenTrial, Tests, finalists
+from ecg_mlflow.study.trials import OpenTrial, finalists
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.leaderboard import as_columns
 from ecg_mlflow.tracking.run_log import csv_text
-from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.study_run import Study
-from ecg_mlflow.training.schedule import Schedule
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
 
 #: Folder of the parent run's artifacts.
 ARTIFACTS = "search"
@@ -47,37 +34,6 @@ research = _replace(
     update_grid=None,
 )
 """
-
-
-def make_scheduler(
-    plan: StudyPlan, known_runs: KnownRuns, search: SearchConfig, client: MlflowClient
-) -> TrialScheduler:
-    """Make the scheduler of a study, which then has to be opened.
-
-    Raises
-    ------
-    SearchError
-        If the sampler does not work here.
-    """
-
-    def read_tests(entry: StoredRun) -> Tests:
-        metric = search.rule.first.metric
-        with store_errors(f"read {metric} of run {entry.run_id}"):
-            history = client.get_metric_history(entry.run_id, metric)
-        return [(one.step, {metric: one.value}) for one in history]
-
-    research, grid_update = plan.research, None
-    if research.update_grid is not None:
-        grid_update = GridUpdate(research.update_grid, Schedule.parse(research.update_every))
-    return TrialScheduler(
-        plan,
-        search.make_sampler(plan, read_history(known_runs.runs).options),
-        known_runs,
-        search.rule,
-        grid_update=grid_update,
-        read_tests=read_tests,
-        note=lambda text: tqdm.write(f"note: {text}", file=sys.stderr),
-    )
 
 
 def conclude_search(

@@ -19,82 +19,61 @@ from ecg_mlflow.tracking.study_run import Study
 SHOWN = ("test_", "validation_", "best_")
 
 
-class StudyStatus:
-    """The results of a study, as the parent run shows them.
+def leaderboard(
+    plan: StudyPlan, search: SearchConfig, scheduler: TrialScheduler
+) -> list[dict[str, object]]:
+    """Rank the configurations by what has finished so far.
 
-    Parameters
-    ----------
-    plan, search
-        The study, and how it chooses.
-    study
-        Its parent run.
-    scheduler
-        Knows all trials.
+    Of several objectives the first decides; a column says which are on the Pareto front.
     """
-
-    def __init__(
-        self, plan: StudyPlan, search: SearchConfig, study: Study, scheduler: TrialScheduler
-    ) -> None:
-        self._plan = plan
-        self._search = search
-        self._study = study
-        self._scheduler = scheduler
-        self._written: object = None
-
-    def leaderboard(self) -> list[dict[str, object]]:
-        """Rank the configurations by what has finished so far.
-
-        Of several objectives the first decides; a column says which are on the Pareto front.
-        """
-        objectives = self._search.rule.objectives
-        names = {one.metric for one in objectives}
-        results = [
-            RunResult(
-                trial.config.config.alias(),
-                {n: value for n, value in metrics.items() if n.startswith(SHOWN) or n in names},
-            )
-            for trial in self._scheduler.trials.values()
-            for metrics in trial.metrics.values()
-        ]
-        rows = leaderboard_rows(
-            results,
-            objectives[0].metric,
-            higher_is_better=objectives[0].maximize,
-            n_repetitions=self._plan.research.repetitions if self._search.selects else 1,
+    objectives = search.rule.objectives
+    names = {one.metric for one in objectives}
+    results = [
+        RunResult(
+            trial.config.config.alias(),
+            {n: value for n, value in metrics.items() if n.startswith(SHOWN) or n in names},
         )
-        if len(objectives) > 1:
-            values = [[_as_float(row.get(one.metric)) for one in objectives] for row in rows]
-            front = pareto_front(values, objectives)
-            for place, row in enumerate(rows):
-                row["pareto_front"] = place in front
-        return rows
+        for trial in scheduler.trials.values()
+        for metrics in trial.metrics.values()
+    ]
+    rows = leaderboard_rows(
+        results,
+        objectives[0].metric,
+        higher_is_better=objectives[0].maximize,
+        n_repetitions=plan.research.repetitions if search.selects else 1,
+    )
+    if len(objectives) > 1:
+        values = [[_as_float(row.get(one.metric)) for one in objectives] for row in rows]
+        front = pareto_front(values, objectives)
+        for place, row in enumerate(rows):
+            row["pareto_front"] = place in front
+    return rows
 
-    def refresh(self) -> None:
-        """Bring the parent run up to date, where anything has ended since the last time."""
-        counts, n_scored = self._scheduler.counts, self._scheduler.n_scored
-        if self._written == (counts, n_scored):
-            return
-        self._written = counts, n_scored
-        rows, first = self.leaderboard(), self._search.rule.first
-        progress: dict[str, float] = {
-            "runs_done": counts.finished,
-            "runs_failed": counts.failed,
-            "runs_waiting": counts.waiting,
-        }
-        if self._search.selects:
-            progress["runs_pruned"] = counts.pruned
-        if rows and math.isfinite(best := _as_float(rows[0][first.metric])):
-            progress[f"best_mean_{first.metric}"] = best
-        study, reused = self._study, self._scheduler.reused
-        study.progress(progress)
-        if rows:
-            study.leaderboard(rows)
-        text = describe_state(self._plan, self._search, rows, counts, reused)
-        study.describe(text, first.metric, higher_is_better=first.maximize, n_runs=counts.n_runs)
-        if reused:
-            taken = {one.identity: one.run_id for one in reused}
-            with store_errors(f"write {REUSED} of run {study.run_id}"):
-                study.client.log_text(study.run_id, json.dumps(taken), REUSED)
+
+def show_status(
+    study: Study, plan: StudyPlan, search: SearchConfig, scheduler: TrialScheduler
+) -> None:
+    """Bring the parent run of a study up to date."""
+    counts, reused, first = scheduler.counts, scheduler.reused, search.rule.first
+    rows = leaderboard(plan, search, scheduler)
+    progress: dict[str, float] = {
+        "runs_done": counts.finished,
+        "runs_failed": counts.failed,
+        "runs_waiting": counts.waiting,
+    }
+    if search.selects:
+        progress["runs_pruned"] = counts.pruned
+    if rows and math.isfinite(best := _as_float(rows[0][first.metric])):
+        progress[f"best_mean_{first.metric}"] = best
+    study.progress(progress)
+    if rows:
+        study.leaderboard(rows)
+    text = describe_state(plan, search, rows, counts, reused)
+    study.describe(text, first.metric, higher_is_better=first.maximize, n_runs=counts.n_runs)
+    if reused:
+        taken = {one.identity: one.run_id for one in reused}
+        with store_errors(f"write {REUSED} of run {study.run_id}"):
+            study.client.log_text(study.run_id, json.dumps(taken), REUSED)
 
 
 def _as_float(value: object) -> float:

@@ -8,10 +8,13 @@ study's child runs, so a driver that takes over comes to the same decisions.
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
 
 from ecg_mlflow.errors import EcgMlflowError
 from ecg_mlflow.search.sampler import Sampler, Trial, TrialState
@@ -28,23 +31,12 @@ from ecg_mlflow.study.trials import (
     judge_at_rung,
     rungs_of,
 )
+from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.stored_run import StoredRun
+from ecg_mlflow.training.schedule import Schedule
 
-
-class Withdrawal(NamedTuple):
-    """A run that is not to be trained, or not any further.
-
-    Attributes
-    ----------
-    run, reason
-        Which one, and why.
-    is_pruned
-        Others are better; otherwise its configuration has left the grid before it began.
-    """
-
-    run: PlannedRun
-    reason: str
-    is_pruned: bool = True
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 class TrialScheduler:
@@ -60,12 +52,8 @@ class TrialScheduler:
         What the store has of them.
     rule
         How they are compared.
-    grid_update
-        The grid file's function that changes the grid, if it has one.
-    read_tests
-        Returns the evaluations of a run that has ended before.
-    note
-        Tells the user something.
+    client
+        The store, for the evaluations of runs that have ended before.
 
     Attributes
     ----------
@@ -83,10 +71,7 @@ class TrialScheduler:
         sampler: Sampler,
         known_runs: KnownRuns,
         rule: SelectionRule,
-        *,
-        grid_update: GridUpdate | None = None,
-        read_tests: Callable[[StoredRun], Tests] = lambda entry: (),
-        note: Callable[[str], None] = lambda text: None,
+        client: MlflowClient | None = None,
     ) -> None:
         self.trials: dict[int, OpenTrial] = {}
         self.reused: list[StoredRun] = []
@@ -97,9 +82,10 @@ class TrialScheduler:
         self._is_search = not sampler.is_exhaustive
         self._known_runs = known_runs
         self._history = read_history(known_runs.runs) if self._is_search else SearchHistory()
-        self._grid_update = grid_update
-        self._read_tests = read_tests
-        self._say = note
+        self._client = client
+        self._grid_update = None
+        if (update := plan.research.update_grid) is not None:
+            self._grid_update = GridUpdate(update, Schedule.parse(plan.research.update_every))
         self._known = {one.config.digest: one for one in plan.configs}
         self._by_run: dict[str, OpenTrial] = {}
         self._ended: list[OpenTrial] = []
@@ -108,7 +94,7 @@ class TrialScheduler:
         self._order = max((end.order + 1 for end in self._history.ends), default=0)
         # Answers that the dispatcher has not fetched yet.
         self._decisions: list[RunDecision] = []
-        self._withdrawals: list[Withdrawal] = []
+        self._withdrawals: list[tuple[PlannedRun, str]] = []
         self._ends: list[tuple[OpenTrial, TrialEnd]] = []
 
     # --- What the dispatcher asks --------------------------------------------------------------
@@ -139,8 +125,11 @@ class TrialScheduler:
             self._go_on()
         return _drained(self._decisions)
 
-    def withdrawals(self) -> list[Withdrawal]:
-        """Return what has been given up since the last call."""
+    def withdrawals(self) -> list[tuple[PlannedRun, str]]:
+        """Return what has been given up since the last call, and why others are better.
+
+        There is no reason where a run's configuration has left the grid before it began.
+        """
         return _drained(self._withdrawals)
 
     def ends(self) -> list[tuple[OpenTrial, TrialEnd]]:
@@ -268,7 +257,7 @@ class TrialScheduler:
                 else self._plan.planner.plan(number, asked.config)
             )
         except EcgMlflowError as error:
-            self._say(f"trial {number} can't be trained: {error}")
+            _note(f"trial {number} can't be trained: {error}")
             self.sampler.tell(number, TrialState.FAILED, note=str(error))
             return
         trial = OpenTrial(number, config, self._plan.planner.runs(config))
@@ -328,6 +317,13 @@ class TrialScheduler:
         if trial.rungs:
             trial.note_tests(repetition, self._read_tests(stored), self.rule.first.metric)
 
+    def _read_tests(self, stored: StoredRun) -> Tests:
+        assert self._client is not None
+        metric = self.rule.first.metric
+        with store_errors(f"read {metric} of run {stored.run_id}"):
+            history = self._client.get_metric_history(stored.run_id, metric)
+        return [(one.step, {metric: one.value}) for one in history]
+
     # --- Trials go -----------------------------------------------------------------------------
 
     def _settle(self) -> None:
@@ -385,7 +381,7 @@ class TrialScheduler:
         for run in trial.runs[: trial.granted]:
             if run.repetition not in trial.metrics and run.repetition not in trial.failed:
                 trial.withdrawn.add(run.repetition)
-                self._withdrawals.append(Withdrawal(run, reason))
+                self._withdrawals.append((run, reason))
         self._end(trial, TrialState.PRUNED, reason, [value])
 
     def _end(
@@ -429,7 +425,7 @@ class TrialScheduler:
         if grid is None:
             return
         self._n_updates += 1
-        self._say(f"after {n_ended} configurations the grid file has changed the grid")
+        _note(f"after {n_ended} configurations the grid file has changed the grid")
         if not self._is_search:
             self._drop_all_but({config.digest for config in grid.unique()[0]})
         self.sampler.update(grid)
@@ -445,8 +441,12 @@ class TrialScheduler:
             del self.trials[trial.number]
             keys = {run.key for run in trial.runs}
             self._decisions = [one for one in self._decisions if one.run.key not in keys]
-            self._withdrawals += [Withdrawal(run, reason, False) for run in trial.runs]
+            self._withdrawals += [(run, "") for run in trial.runs]
             self.sampler.tell(trial.number, TrialState.FAILED, note=reason)
+
+
+def _note(text: str) -> None:
+    tqdm.write(f"note: {text}", file=sys.stderr)
 
 
 def _drained(answers: list[Any]) -> list[Any]:

@@ -42,27 +42,19 @@ EXPRESSIONS = {
     "a * b": "a1b3 a1b4 a2b3 a2b4",
     "a + b": "a1 a2 b3 b4",
     "a * b + c": "a1b3 a1b4 a2b3 a2b4 c5 c6",
-    "c + a * b": "c5 c6 a1b3 a1b4 a2b3 a2b4",
     "a * (b + c)": "a1b3 a1b4 a2b3 a2b4 a1c5 a1c6 a2c5 a2c6",
     "(b + c) * a": "b3a1 b3a2 b4a1 b4a2 c5a1 c5a2 c6a1 c6a2",
     "(a + b) * (c + d)": "a1c5 a1c6 a2c5 a2c6 a1d7 a2d7 b3c5 b3c6 b4c5 b4c6 b3d7 b4d7",
-    "a * b * c": "a1b3c5 a1b3c6 a1b4c5 a1b4c6 a2b3c5 a2b3c6 a2b4c5 a2b4c6",
     "Option.product(a, b)": "a1b3 a2b4",
-    "Option.product(a)": "a1 a2",
     "Option.product(a, b) * c": "a1b3c5 a1b3c6 a2b4c5 a2b4c6",
     "c * Option.product(a, b)": "c5a1b3 c6a1b3 c5a2b4 c6a2b4",
-    "Option.product(a, b, c)": "a1b3c5 a2b4c6",
     "a @ b": "a1b3 a2b4",
     "a @ b @ c": "a1b3c5 a2b4c6",
-    "a @ (b @ c)": "a1b3c5 a2b4c6",
     "a @ b * c": "a1b3c5 a1b3c6 a2b4c5 a2b4c6",
     "c * (a @ b)": "c5a1b3 c6a1b3 c5a2b4 c6a2b4",
     "a @ b + c": "a1b3 a2b4 c5 c6",
-    "c + a @ b": "c5 c6 a1b3 a2b4",
-    "Grid(a)": "a1 a2",
     "Grid(a * b)": "a1b3 a1b4 a2b3 a2b4",
     "Grid([[a, b], [c]])": "a1b3 a1b4 a2b3 a2b4 c5 c6",
-    "Grid() * a": "a1 a2",
     "a * Grid()": "a1 a2",
     "a + a": "a1 a2 a1 a2",
 }
@@ -94,32 +86,24 @@ def test_order_of_configurations(expression, configurations):
         ("Option.product()", ["none was given"]),
         ("Option.product(a, 'b')", ["not 'b' of type str"]),
         ("a * a", ["option 'a' occurs twice"]),
-        ("a * b * a", ["option 'a' occurs twice"]),
         ("a * (b + a)", ["option 'a' occurs twice"]),
-        ("a @ a", ["option 'a' occurs twice"]),
         ("a * 3", ["* 3", "type int", "write Option(name, values)"]),
         ("a + None", ["+ None", "type NoneType"]),
         ("a @ [1, 2]", ["@ [1, 2]", "type list"]),
-        ("(a + b) + {'c': [5]}", ["type dict"]),
         ("Grid([])", ["without products", "Grid()"]),
         ("Grid([a, b])", ["not Option({'a': ['1', '2']})", "combine options"]),
         ("Grid([['a']])", ["not 'a' of type str"]),
-        ("Grid([3])", ["not 3"]),
         ("Option('a', [])", ["option 'a' has no values"]),
         ("Option('a', 'cna')", ["'a' takes a list of values", "Option('a', [value, ...])"]),
         ("Option('a', 3)", ["'a' takes a list of values, not 3 of type int"]),
-        ("Option('a', {1, 2})", ["'a' takes a list of values", "type set"]),
         ("Option('a', {'x': 1})", ["'a' takes a list of values", "type dict"]),
         ("Option('a', KV(1, 'one'))", ["'a' takes a list of values", "type KV"]),
         ("Option('', [1])", ["name must be a non-empty string, not ''"]),
-        ("Option(3, [1])", ["name must be a non-empty string, not 3"]),
         ("Option('a', [1, {2}])", ["option 'a', value 1", "sorted list"]),
         ("Option('a', [object()])", ["option 'a', value 0", "frozen dataclass"]),
         ("Option('a', [[print, lambda: 0]])", ["option 'a', value 0", "memory address"]),
         ("Option('a', [1, '1'])", ["'a' have the alias '1'", "1 and '1'", "KV(value, 'alias')"]),
-        ("Option('a', [None, 'None'])", ["alias 'None'"]),
         ("Option('a', [KV(1, 'x'), KV(2, 'x')])", ["alias 'x'", "1 and 2"]),
-        ("Option('a', [lambda: 1, lambda: 2])", ["alias '<lambda>'"]),
         ("a + Option('a', [KV(3, '1')])", ["'a' have the alias '1'", "1 and 3"]),
     ],
 )
@@ -234,15 +218,11 @@ def test_the_reference_grid_has_26_configurations_and_130_runs():
     ("expression", "config", "configurations"),
     [
         ("a * b + c", {}, "a1b3 a1b4 a2b3 a2b4 c5 c6"),
-        ("a", {"a": "2"}, "a2"),
         ("a * b", {"b": "4"}, "a1b4 a2b4"),
         ("a * b", {"b": 4}, "a1b4 a2b4"),
         ("a * b", {"b": "4", "a": "1"}, "a1b4"),
         ("a * b", {"b": ["4", "3"]}, "a1b3 a1b4 a2b3 a2b4"),
-        ("a * b", {"b": (3, "4")}, "a1b3 a1b4 a2b3 a2b4"),
         ("a * b + c", {"b": "4"}, "a1b4 a2b4"),
-        ("a * b + c", {"c": "5"}, "c5"),
-        ("a * b + a * c", {"a": "1"}, "a1b3 a1b4 a1c5 a1c6"),
         ("a @ b", {"a": "2"}, "a2b4"),
         ("c * (a @ b)", {"b": "3", "c": "6"}, "c6a1b3"),
         ("Option('a', [1]) + Option('a', [2]) * b", {"a": "1"}, "a1"),
@@ -250,7 +230,6 @@ def test_the_reference_grid_has_26_configurations_and_130_runs():
         ("Option('a', [[2, 2], [3]])", {"a": "[2, 2]"}, "a[2, 2]"),
         ("lr", {"lr": 0.00123}, "lr0.00123"),
         ("lr", {"lr": "1e-3"}, "lr0.001"),
-        ("lr", {"lr": 0.0012345678}, "lr0.0012345678"),
         ("lr", {"lr": [1e-3, 1e-2, 0.001]}, "lr0.001 lr0.01"),
         ("a * lr", {"a": "1", "lr": 0.00123}, "a1lr0.00123"),
         ("width", {"width": [8, 24.0, "32"]}, "width8 width24 width32"),
@@ -300,22 +279,17 @@ def test_a_configuration_is_a_part_of_its_grid():
         ("Grid()", {"a": "1"}, ["no option 'a'. The options are none"]),
         ("a * b + a * c", {"a": "3"}, ["option 'a' has no value '3'; it has '1', '2'"]),
         ("a * b", {"a": ["1", 3]}, ["option 'a' has no value 3; it has '1', '2'"]),
-        ("a * b", {"a": 1.0}, ["option 'a' has no value 1.0"]),
         ("a * b", {"a": True}, ["option 'a' has no value True"]),
         ("a * b", {"a": []}, ["option 'a' is given an empty list"]),
         ("a * b", {"a": LogUniform(1, 2)}, ["no value LogUniform(1.0, 2.0); it has '1', '2'"]),
         ("lr", {"lr": 0.1}, ["'lr' has no value 0.1; it has LogUniform(0.0001, 0.01)"]),
         ("lr", {"lr": "high"}, ["'lr' has no value 'high'; it has LogUniform(0.0001, 0.01)"]),
-        ("lr", {"lr": float("nan")}, ["'lr' has no value nan"]),
         ("lr", {"lr": Uniform(0, 1e-3)}, ["'lr' has no value Uniform(0.0, 0.001)"]),
         ("lr", {"lr": [Uniform(1e-4, 1e-3)]}, ["'lr' has no value Uniform(0.0001, 0.001)"]),
         ("lr + Option('lr', [0.1])", {"lr": 1}, ["it has LogUniform(0.0001, 0.01), '0.1'"]),
         ("width", {"width": 9}, ["'width' has no value 9; it has IntUniform(8, 64, step=8)"]),
-        ("width", {"width": True}, ["'width' has no value True"]),
-        ("width", {"width": Uniform(8, 16)}, ["'width' has no value Uniform(8.0, 16.0)"]),
         ("width", {"width": IntUniform(8, 16)}, ["'width' has no value IntUniform(8, 16)"]),
         ("a + b", {"a": "1", "b": "3"}, ["no configuration has a='1', b='3'", "Name fewer"]),
-        ("a @ b", {"a": "1", "b": "4"}, ["no configuration has a='1', b='4'"]),
     ],
 )
 def test_a_part_that_does_not_exist_is_refused(expression, config, parts):
@@ -340,13 +314,3 @@ def test_crossing_distributes_over_the_sum_on_its_right(i, j, k):
     assert (x * y) * z == x * (y * z)
     assert (x + y) + z == x + (y + z)
     assert len(x * (y + z)) == i * (j + k)
-
-
-@settings(max_examples=40, deadline=None)
-@given(sizes, sizes, st.integers(-20, 19), st.slices(16))
-def test_any_index_and_slice_agrees_with_the_list(i, j, index, part):
-    grid = option("x", i) * option("y", j) + option("x", j) @ option("z", j)
-    configs = list(grid)
-    assert grid[part] == configs[part]
-    if -len(configs) <= index < len(configs):
-        assert grid[index] == configs[index]

@@ -17,6 +17,7 @@ from ecg_mlflow.search.objective import Objective, mean, pareto_front, parse_obj
         ("test_log_loss", None, [("test_log_loss", False)]),
         ("validation_brier", None, [("validation_brier", False)]),
         ("trainable_parameters", None, [("trainable_parameters", False)]),
+        ("iterations_per_second", None, [("iterations_per_second", True)]),
         ("test_f1, loss", None, [("test_f1", True), ("loss", False)]),
         ("test_f1,speed", "maximize, minimize", [("test_f1", True), ("speed", False)]),
         ("loss", "maximize", [("loss", True)]),
@@ -53,8 +54,5 @@ def test_the_pareto_front_holds_what_nothing_beats():
     values = [(0.9, 100), (0.8, 10), (0.8, 20), (0.7, 10), (math.nan, 1), (0.9, 100)]
     assert pareto_front(values, objectives) == [0, 1, 5]
     assert pareto_front([], objectives) == []
-
-
-def test_the_mean_of_nothing_is_no_number():
     assert mean([1.0, 2.0]) == 1.5
     assert math.isnan(mean([]))

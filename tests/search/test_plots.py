@@ -64,10 +64,6 @@ def test_several_objectives_have_a_picture_each_and_a_front():
     assert "slices_system_iterations_per_second" in three
 
 
-def test_without_a_complete_trial_there_is_nothing_to_see():
-    assert figures([], [F1]) == {}
-
-
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_few_trials_give_what_they_can(n):
     drawn = figures(make_trials(n), [F1])
@@ -76,14 +72,17 @@ def test_few_trials_give_what_they_can(n):
         assert texts(figure)
 
 
-def test_an_objective_that_is_always_the_same_has_no_importances():
-    trials = [({"lr": float(i)}, (0.5,)) for i in range(5)]
-    assert set(figures(trials, [F1])) == {"optimisation_history"}
-
-
-def test_options_that_never_vary_are_left_out():
-    trials = [({"model": "VGG16"}, (0.1 * i,)) for i in range(5)]
-    assert set(figures(trials, [F1])) == {"optimisation_history"}
+@pytest.mark.parametrize(
+    ("trials", "names"),
+    [
+        ([], set()),
+        ([({"lr": float(i)}, (0.5,)) for i in range(5)], {"optimisation_history"}),
+        ([({"model": "VGG16"}, (0.1 * i,)) for i in range(5)], {"optimisation_history"}),
+    ],
+    ids=["nothing complete", "always the same value", "always the same options"],
+)
+def test_what_there_is_nothing_to_see_in_is_left_out(trials, names):
+    assert set(figures(trials, [F1])) == names
 
 
 def test_what_decides_is_the_most_important():

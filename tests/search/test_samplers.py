@@ -156,7 +156,6 @@ def test_another_grid_in_the_middle(name, other):
 
 def test_the_grid_is_asked_for_in_its_order_and_leaves_no_journal(tmp_path):
     sampler = make("grid")
-    assert sampler.is_exhaustive
     assert configs(ask_all(sampler, 3)) == SMALL[:3]
     more = SMALL + Option("model", ["D"]) * Option("width", [8])
     sampler.update(more)
@@ -167,7 +166,7 @@ def test_the_grid_is_asked_for_in_its_order_and_leaves_no_journal(tmp_path):
 
 
 @pytest.mark.parametrize("name", REMEMBERING)
-def test_a_pruned_trial_stays_pruned_with_several_objectives(name, tmp_path):
+def test_ends_of_several_objectives(name, tmp_path):
     if name == "cmaes":
         pytest.skip("for one objective")
     sampler = make(name, directions=["maximize", "minimize"])
@@ -183,16 +182,17 @@ def test_a_pruned_trial_stays_pruned_with_several_objectives(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", REMEMBERING)
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_value_that_is_not_finite_is_a_failure(tmp_path, name, value):
+def test_a_value_that_is_not_finite_is_a_failure(tmp_path, name):
     sampler = make(name)
-    sampler.tell(sampler.ask().number, COMPLETE, [value])
-    sampler.tell(sampler.ask().number, PRUNED, [value])
-    failed, pruned = studies(sampler, tmp_path)["search"].trials
-    assert (failed.state.name, pruned.state.name) == ("FAIL", "PRUNED")
-    assert failed.user_attrs["note"] == f"not finite: [{value}]"
-    assert pruned.intermediate_values == {}
-    assert len(ask_all(sampler)) == 24
+    for value in (math.nan, math.inf, -math.inf):
+        sampler.tell(sampler.ask().number, COMPLETE, [value])
+        sampler.tell(sampler.ask().number, PRUNED, [value])
+    trials = studies(sampler, tmp_path)["search"].trials
+    assert [one.state.name for one in trials] == ["FAIL", "PRUNED"] * 3
+    notes = [one.user_attrs["note"] for one in trials[::2]]
+    assert notes == [f"not finite: [{value}]" for value in ("nan", "inf", "-inf")]
+    assert not any(one.intermediate_values for one in trials)
+    assert len(ask_all(sampler)) == 20
 
 
 def test_the_journal_has_what_was_asked_and_told_and_no_mere_suggestions(tmp_path):
@@ -202,66 +202,16 @@ def test_the_journal_has_what_was_asked_and_told_and_no_mere_suggestions(tmp_pat
     *others, pruned = studies(sampler, tmp_path)["search"].trials
     assert [one.user_attrs["number"] for one in others] == list(range(20))
     assert [one.value for one in others] == [merit(trial.config) for trial in trials]
-    assert pruned.user_attrs["note"] == "worse than most"
+    assert (pruned.state.name, pruned.user_attrs["note"]) == ("PRUNED", "worse than most")
     assert pruned.intermediate_values == {0: 0.25}
-    assert pruned.state is optuna.trial.TrialState.PRUNED
 
 
-# --- Resuming ------------------------------------------------------------------------------------
-
-
-def search(name, grids, n_trials, seed=3):
-    """Search with four trials under way; return the trials and what happened, in order."""
-    sampler = make(name, grids[0], n_trials=n_trials, seed=seed)
-    rng, trials, events, under_way = random.Random(1), [], [], []
-    while True:
-        while len(under_way) < 4 and (trial := sampler.ask()) is not None:
-            trials.append(trial)
-            under_way.append(trial)
-            events.append(("ask",))
-        if not under_way:
-            return trials, events
-        trial = under_way.pop(rng.randrange(len(under_way)))
-        state = rng.choice([COMPLETE] * 4 + [PRUNED, FAILED])
-        events.append(("tell", trial.number, state, [merit(trial.config)]))
-        sampler.tell(*events[-1][1:])
-        if len(trials) > 12 and len(grids) > 1:
-            events.append(("update", grids.pop(1)))
-            sampler.update(events[-1][1])
-
-
-def replay(sampler, events):
-    """Let the same things happen; return the trials."""
-    trials = []
-    for what, *arguments in events:
-        found = getattr(sampler, what)(*arguments)
-        trials += [found] if what == "ask" else []
-    return trials
-
-
-@pytest.mark.parametrize("missing", [0, 0.4], ids=["all are known", "some left no run"])
-@pytest.mark.parametrize(
-    ("grids", "n_trials"),
-    [([SMALL], None), ([RANGES], 70), ([SMALL, RANGES, SMALL.only({"model": "C"})], 40)],
-    ids=["grid", "ranges", "changes"],
-)
-@pytest.mark.parametrize("name", REMEMBERING)
-def test_a_resumed_search_chooses_as_it_would_have_without_the_interruption(
-    name, grids, n_trials, missing
-):
-    trials, events = search(name, [*grids], n_trials)
-    rng = random.Random(2)
-    for n_known in (len(trials) // 3, len(trials) - 3):
-        known = options(trial for trial in trials[:n_known] if rng.random() >= missing)
-        resumed = make(name, grids[0], n_trials=n_trials, seed=3, known=known)
-        assert configs(replay(resumed, events)) == configs(trials)
-    other = make(name, grids[0], n_trials=n_trials, seed=4)
-    assert [other.ask().config for _ in range(4)] != configs(trials[:4])
+# --- Resuming; see also tests/study/test_search_history.py ---------------------------------------
 
 
 @pytest.mark.parametrize(("name", "seed"), [("random", 3), ("nsgaii", 3), ("tpe", 4)])
 def test_what_is_known_is_asked_again_by_another_sampler_too_and_nothing_twice(name, seed):
-    trials, _ = search("tpe", [SMALL], 20)
+    trials = ask_all(make("tpe", seed=3), 20)
     known = options(trials[5:15])
     asked = ask_all(make(name, seed=seed, known=known))
     assert configs(asked[5:15]) == configs(trials[5:15])
@@ -288,17 +238,14 @@ def test_a_resumed_search_learns_from_what_is_told():
     ids=["less", "more options", "nothing"],
 )
 def test_a_search_is_not_resumed_in_a_grid_that_lacks_its_trials(other):
-    known = {0: {"model": "A", "width": "8"}}
-    with pytest.raises(
-        SearchError, match=r"trial 0 .*'model': 'A'.* another grid.*undo the change"
-    ):
-        make("random", other, known=known).ask()
+    said = r"trial 0 .*'model': 'A'.* another grid.*undo the change"
+    with pytest.raises(SearchError, match=said):
+        make("random", other, known={0: {"model": "A", "width": "8"}}).ask()
 
 
 def test_a_grid_that_has_grown_is_searched_further():
-    trials = ask_all(make("random", SMALL))
     more = SMALL + Option("model", ["D"]) * Option("width", [8, 16])
-    sampler = make("random", more, known=options(trials))
+    sampler = make("random", more, known=options(ask_all(make("random"))))
     assert sampler.n_trials == 28
     assert set(configs(ask_all(sampler))) == set(more)
 
@@ -345,24 +292,17 @@ def test_uniform_draws_count_configurations_and_not_products():
 
 @pytest.mark.parametrize("name", REMEMBERING)
 def test_optuna_is_quiet_and_its_settings_stay(name):
-    said = []
-    handler = logging.Handler()
+    said, handler, logger = [], logging.Handler(), logging.getLogger("optuna")
     handler.emit = said.append
-    logger = logging.getLogger("optuna")
     before = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
         ask_all(make(name, RANGES, n_trials=14))
-        assert said == []
-        assert logger.level == logging.INFO
+        assert (said, logger.level) == ([], logging.INFO)
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
-
-
-def away_from_best(config):
-    return sum(abs(config[key] - best) for key, best in {"a": 3, "b": 7, "c": 1}.items())
 
 
 FIVE_HUNDRED = (
@@ -370,18 +310,23 @@ FIVE_HUNDRED = (
 )
 
 
-def test_tpe_finds_the_best_of_500_sooner_than_chance():
-    def n_needed(name, seed):
-        sampler = make(name, FIVE_HUNDRED, n_trials=120, directions=["minimize"], seed=seed)
-        while (trial := sampler.ask()) is not None:
-            away = away_from_best(trial.config)
-            if away == 0:
-                return trial.number
-            sampler.tell(trial.number, COMPLETE, [away])
-        return math.inf
+def away_from_best(config):
+    return sum(abs(config[key] - best) for key, best in {"a": 3, "b": 7, "c": 1}.items())
 
+
+def needed(name, seed):
+    """Return how many trials it takes to find the best of 500."""
+    sampler = make(name, FIVE_HUNDRED, n_trials=120, directions=["minimize"], seed=seed)
+    while (trial := sampler.ask()) is not None:
+        if (away := away_from_best(trial.config)) == 0:
+            return trial.number
+        sampler.tell(trial.number, COMPLETE, [away])
+    return math.inf
+
+
+def test_tpe_finds_the_best_of_500_sooner_than_chance():
     tpe, chance = (
-        statistics.median(n_needed(name, seed) for seed in range(5)) for name in ("tpe", "random")
+        statistics.median(needed(name, seed) for seed in range(5)) for name in ("tpe", "random")
     )
     assert tpe < 70 < 120 < chance
 
@@ -420,14 +365,11 @@ def test_names_that_are_refused(name, message):
         make(name)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("cmaes") is not None, reason="cmaes is installed")
-def test_a_missing_package_is_known_before_anything_is_tried():
-    with pytest.raises(SearchError, match=r"sampler=CmaEs needs .* pip install cmaes"):
-        make("CmaEs")
-
-
-def test_a_sampler_for_one_objective_refuses_two():
-    pytest.importorskip("cmaes")
+def test_what_a_sampler_lacks_is_known_before_anything_is_tried():
+    if importlib.util.find_spec("cmaes") is None:
+        with pytest.raises(SearchError, match=r"sampler=CmaEs needs .* pip install cmaes"):
+            make("CmaEs")
+        return
     with pytest.raises(SearchError, match=r"sampler=cmaes can't be used with 2 objective"):
         make("cmaes", directions=["maximize", "minimize"])
 
@@ -443,7 +385,4 @@ def test_a_search_that_would_not_end():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_grid_of_one_configuration(name):
-    sampler = make(name, Grid())
-    assert sampler.n_trials == 1
-    assert dict(sampler.ask().config) == {}
-    assert sampler.ask() is None
+    assert [dict(trial.config) for trial in ask_all(make(name, Grid()), tell=False)] == [{}]

@@ -13,32 +13,39 @@ from stored_runs import stored_run
 from ecg_mlflow.errors import StorageFullError, TrackingError
 from ecg_mlflow.executors import Event, Outcome, OutcomeState
 from ecg_mlflow.files import checkpoint_path
+from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.study import child_runs as children
 from ecg_mlflow.study import dispatcher as dispatch
 from ecg_mlflow.study.dispatcher import MOST_DEATHS, Dispatcher
 from ecg_mlflow.study.jobs import REPORT, Ended, Evaluated, Noted, RunEnd, Saved, ScoreJob
 from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.resume import ResumeAction, RunDecision
-from ecg_mlflow.study.trial_scheduler import Withdrawal
 from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.training import Checkpoint, save_checkpoint
+
+
+class Recorder:
+    """Keeps what it is told: the method, the run's key and what else is said."""
+
+    def __init__(self):
+        self.told = []
+
+    def __getattr__(self, name):
+        return lambda *given: self.told.append((name, *(getattr(one, "key", one) for one in given)))
 
 
 class Executor:
     """Hands submitted jobs to a script that says what is reported of them."""
 
-    def __init__(self, script, n_slots=1):
+    def __init__(self, script, n_slots):
         self.script, self.n_slots = script, n_slots
-        self.jobs, self.exclusive, self.messages = [], [], []
-        self.on_send = lambda: None
-        self.reports = deque()
+        self.jobs, self.exclusive, self.messages, self.reports = [], [], [], deque()
 
     @property
     def free_slots(self):
         return self.n_slots if not self.reports else 0
 
     def send(self, key, data):
-        self.on_send()
         self.messages.append((key, data))
 
     def submit(self, job):
@@ -53,29 +60,24 @@ class Executor:
             yield self.reports.popleft()
 
 
-class Study:
+class Study(Recorder):
     """Keeps what happens to the child runs."""
 
-    def __init__(self):
+    def __init__(self, tags):
+        super().__init__()
         self.client = SimpleNamespace(
             tracking_uri="sqlite:///x", log_text=lambda *args: None, get_run=self.get_run
         )
-        self.tags: dict[str, dict] = {}
-        self.ends: list[tuple[str, str]] = []
         self.retry = RetryPolicy(limit_s=0.0)
-        self.reopened: list[str] = []
-        self.beat = lambda: None
+        self.tags, self.ends = dict(tags), []
 
     def get_run(self, run_id):
         return SimpleNamespace(data=SimpleNamespace(tags=self.tags.get(run_id, {})))
 
     def create_child(self, name, params, tags):
-        run_id = f"{name.split()[0]} child {len(self.tags)}"
+        run_id = f"{name} child {len(self.tags)}"
         self.tags[run_id] = dict(tags)
         return run_id
-
-    def reopen_child(self, run_id, params):
-        self.reopened.append(run_id)
 
     def tag_child(self, run_id, tags):
         self.tags.setdefault(run_id, {}).update(tags)
@@ -84,70 +86,57 @@ class Study:
         self.ends.append((run_id, str(status)))
 
 
-class Scheduler:
-    """Hands out decisions one by one, and keeps what it is told."""
+class Scheduler(Recorder):
+    """Hands out decisions one by one; gives up runs and ends trials once a run was evaluated."""
 
-    def __init__(self, decisions):
-        self.decisions = deque(decisions)
-        self.told: list[tuple[str, str]] = []
-        #: What to give up, and which trials end, once a run was evaluated.
-        self.given_up, self.ended = {}, {}
-        self._new, self._new_ends = [], []
-        for name in ("handed_out", "finished", "failed", "scored"):
-            setattr(self, name, self._record(name))
-
-    def _record(self, what):
-        return lambda run, *values: self.told.append((what, run.key, *values))
+    def __init__(self, decisions, given_up, ended):
+        super().__init__()
+        self.decisions, self.given_up, self.ended = deque(decisions), given_up, ended
+        self.new_withdrawals, self.new_ends = [], []
+        self.counts = self.n_scored = 0
 
     def tested(self, run, tests):
         self.told.append(("tested", run.key))
-        self._new += self.given_up.pop(run.key, [])
-        self._new_ends += self.ended.pop(run.key, [])
+        self.new_withdrawals += self.given_up.pop(run.key, [])
+        self.new_ends += self.ended.pop(run.key, [])
 
     def next_runs(self):
         return [self.decisions.popleft()] if self.decisions else []
 
     def withdrawals(self):
-        new, self._new = self._new, []
+        new, self.new_withdrawals = self.new_withdrawals, []
         return new
 
     def ends(self):
-        ends, self._new_ends = self._new_ends, []
-        return ends
+        new, self.new_ends = self.new_ends, []
+        return new
 
     def trial_tags(self, run):
         return {"trial": run.key}
 
 
-class Display:
+class Display(Recorder):
     """Keeps what is shown of runs."""
 
-    def __init__(self):
-        self.done, self.ends, self.notes = [], {}, []
-        self.refresh = lambda: None
+    @property
+    def done(self):
+        return [key for what, key, *_ in self.told if what == "finished"]
 
-    def finished(self, run, metrics):
-        self.done.append(run.key)
+    @property
+    def ends(self):
+        return {key: said[0] for what, key, *said in self.told if what == "ended"}
 
-    def ended(self, run, what):
-        self.ends[run.key] = what
+    @property
+    def notes(self):
+        reports = [said[0] for what, _, *said in self.told if what == "reported"]
+        return [one.text for one in reports if isinstance(one, Noted)]
 
-    def reported(self, run, report):
-        if isinstance(report, Noted):
-            self.notes.append(report.text)
+    def refresh(self):
+        pass
 
 
 def planned(index, repetition=0, stream="s"):
-    config = SimpleNamespace(
-        index=index,
-        seconds=1.0,
-        stream=stream,
-        settings=None,
-        data=SimpleNamespace(sides={}, input_shape=(1, 1)),
-        n_iterations=10,
-        tests=None,
-        name="net",
-    )
+    config = SimpleNamespace(index=index, stream=stream, name="net")
     key = f"{index:02d}-r{repetition}"
     return SimpleNamespace(key=key, config=config, repetition=repetition, identity=key)
 
@@ -210,6 +199,7 @@ def bench(monkeypatch):
     monkeypatch.setattr(children, "run_name", lambda run: run.key)
     monkeypatch.setattr(children, "log_datasets", lambda *args: None)
     monkeypatch.setattr(dispatch, "count_oom_kills", lambda: 0)
+    monkeypatch.setattr(dispatch, "show_status", lambda *args: None)
 
     def go(
         runs,
@@ -218,46 +208,37 @@ def bench(monkeypatch):
         n_slots=1,
         stop=lambda: None,
         settle=False,
-        given_up=None,
-        ended_trials=None,
+        given_up=(),
+        ended_trials=(),
         at_once=False,
-        tags=None,
-        score=None,
+        tags=(),
+        score=(),
     ):
         decisions = [
             one if isinstance(one, RunDecision) else RunDecision(one, ResumeAction.START)
             for one in runs
         ]
-        study, display, executor = Study(), Display(), Executor(script, n_slots)
-        study.tags.update(tags or {})
-        scheduler = Scheduler([] if at_once else decisions)
-        scheduler.given_up, scheduler.ended = given_up or {}, ended_trials or {}
-        found = SimpleNamespace(
-            study=study, display=display, executor=executor, scheduler=scheduler, marked=[]
-        )
-        executor.on_send = lambda: found.marked.append(
-            [run_id for run_id, one in study.tags.items() if "ecg_mlflow.pruned" in one]
-        )
-        found.dispatcher = dispatcher = Dispatcher(
-            SimpleNamespace(corpus=SimpleNamespace(path=None, digest="c" * 64)),
-            study,
-            scheduler,
-            SimpleNamespace(refresh=lambda: None),
-            display,
-            StudyRequest("x.py", branches=branches),
-        )
-        for decision in decisions if at_once else []:
+        study, display, executor = Study(tags), Display(), Executor(script, n_slots)
+        scheduler = Scheduler([] if at_once else decisions, dict(given_up), dict(ended_trials))
+        plan = SimpleNamespace(corpus=SimpleNamespace(path=None, digest="c" * 64))
+        request = StudyRequest("x.py", branches=branches)
+        search = SimpleNamespace(holds_test_back=lambda plan: False)
+        dispatcher = Dispatcher(plan, search, study, scheduler, display, request, UserCode())
+        for decision in decisions if at_once or settle else []:
             dispatcher.take(decision)
-        if score is not None:
-            dispatcher.score(score)
+        dispatcher.score(score)
         if settle:
-            if not at_once:
-                dispatcher.take(scheduler.next_runs()[0])
             dispatcher._submit(executor)
             dispatcher.settle(executor)
         else:
             dispatcher.run(executor, SimpleNamespace(check=stop))
-        return found
+        return SimpleNamespace(
+            study=study,
+            display=display,
+            executor=executor,
+            scheduler=scheduler,
+            dispatcher=dispatcher,
+        )
 
     return go
 
@@ -295,14 +276,13 @@ def test_a_run_is_opened_with_the_tags_by_which_it_is_found_again(bench):
 
 def test_a_run_to_continue_is_gone_on_with_in_its_child(bench):
     found = bench([decided(planned(0), "CONTINUE", "old", attempt=2)])
-    assert found.study.reopened == ["old"]
+    assert ("reopen_child", "old", {}) in found.study.told
     assert found.study.tags == {"old": {"ecg_mlflow.attempt": 3, "trial": "00-r0"}}
     assert found.study.ends == [("old", "FINISHED")]
 
 
 def test_a_failed_run_that_is_tried_again_has_a_new_child(bench):
     found = bench([decided(planned(0), "REPLACE", "old", "FAILED", 2)])
-    assert found.study.reopened == []
     assert found.study.tags["00-r0 child 0"]["ecg_mlflow.attempt"] == 3
 
 
@@ -354,9 +334,13 @@ def test_a_run_whose_process_died_goes_on_in_the_same_child(bench):
     assert found.study.ends == [("00-r0 child 0", "FINISHED")]
     assert found.study.tags["00-r0 child 0"]["ecg_mlflow.attempt"] == 2
     assert found.display.notes == ["it died; it goes on from iteration 0"]
+    assert "reopen_child" not in {what for what, *_ in found.study.told}
 
 
-def test_three_deaths_fail_the_run_and_not_the_study(bench):
+def test_three_deaths_fail_the_run_and_not_the_study(bench, monkeypatch):
+    delivered = []
+    monkeypatch.setattr(children.ChildRuns, "deliver_rest", lambda _, run: delivered.append(run))
+
     def script(key, runs, n):
         return [died(key)] if runs == ["00-r0"] else all_done(key, runs, n)
 
@@ -364,6 +348,7 @@ def test_three_deaths_fail_the_run_and_not_the_study(bench):
     assert found.executor.jobs == [["00-r0"]] * MOST_DEATHS + [["01-r0"]]
     reason = "FAILED: 3 processes died under it; the last: it died"
     assert found.display.ends == {"00-r0": reason}
+    assert delivered == ["00-r0 child 0"]
     assert found.study.tags["00-r0 child 0"]["ecg_mlflow.died"] == 3
     assert found.display.done == ["01-r0"]
 
@@ -477,14 +462,21 @@ def is_evaluated_and_done(key, runs, n):
 
 def worse(*runs):
     """Say that these are given up when the first run of all was evaluated."""
-    return {"00-r0": [Withdrawal(run, "worse") for run in runs]}
+    return {"00-r0": [(run, "worse") for run in runs]}
 
 
-def test_a_run_under_way_is_marked_in_the_store_before_its_worker_is_told(bench):
-    run = planned(0)
+def test_a_run_under_way_is_marked_in_the_store_before_its_worker_is_told(bench, monkeypatch):
+    run, order = planned(0), []
+    for kind, name in ((Study, "tag_child"), (Executor, "send")):
+        whole = getattr(kind, name)
+        monkeypatch.setattr(
+            kind, name, lambda *args, whole=whole: order.append(args[1:]) or whole(*args)
+        )
     found = bench([run], GIVEN_UP, given_up=worse(run))
-    assert found.executor.messages == [("00-r0 #1", {"prune": "00-r0", "reason": "worse"})]
-    assert found.marked == [["00-r0 child 0"]]
+    assert order[:2] == [
+        ("00-r0 child 0", {"ecg_mlflow.pruned": "worse"}),
+        ("00-r0 #1", {"prune": "00-r0", "reason": "worse"}),
+    ]
     assert found.study.tags["00-r0 child 0"]["ecg_mlflow.pruned"] == "worse"
     assert found.study.ends == [("00-r0 child 0", "KILLED")]
     assert found.display.ends == {"00-r0": "worse"}
@@ -543,7 +535,7 @@ def test_a_run_that_ends_before_it_hears_of_it_is_finished(bench):
 
 def test_a_run_that_has_left_the_grid_is_dropped_without_a_word(bench):
     first, second = planned(0), planned(1)
-    given_up = {"00-r0": [Withdrawal(second, "no longer in the grid", is_pruned=False)]}
+    given_up = {"00-r0": [(second, "")]}
     found = bench([first, second], is_evaluated_and_done, given_up=given_up, at_once=True)
     assert found.display.ends == {}
     assert found.display.done == ["00-r0"]

@@ -46,7 +46,7 @@ def show():
 
     yield make
     for progress in opened:
-        progress.__exit__(None, None, None)
+        progress.close()
 
 
 def share(progress):

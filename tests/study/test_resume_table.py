@@ -93,5 +93,7 @@ def test_the_summary_counts():
         ResumeAction.REPLACE,
     ]
     decisions = [RunDecision(planned("a"), action) for action in actions]
-    assert summary(decisions) == "of 5 runs: 2 finished, 1 to go on with, 2 to begin"
+    assert (
+        summary(decisions) == "of 5 runs: 2 finished, 1 to go on with, 1 to begin, 1 to begin anew"
+    )
     assert summary([RunDecision(planned("a"), ResumeAction.START)]) is None

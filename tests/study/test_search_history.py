@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
-from boards import Planner, Table, asked, entry, told
+from boards import Planner, Table, asked, entry, evaluation, told
 
 from ecg_mlflow.errors import SearchError
 from ecg_mlflow.grids import KV, Grid, LogUniform, Option
@@ -13,7 +14,6 @@ from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.search.pruners import SuccessiveHalving
 from ecg_mlflow.search.sampler import TrialState
 from ecg_mlflow.search.samplers import make_sampler
-from ecg_mlflow.study.grid_update import GridUpdate
 from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.resume import KnownRuns, ResumeAction
 from ecg_mlflow.study.search_history import (
@@ -23,7 +23,6 @@ from ecg_mlflow.study.search_history import (
     known_identities,
     read_history,
 )
-from ecg_mlflow.training.schedule import Schedule
 
 GRID = Option("layout", ["c", "cn", "cna"]) * Option("lr", LogUniform(1e-4, 1e-1)) + Option(
     "layout", ["ca"]
@@ -32,6 +31,9 @@ LATER = Option("layout", ["ca"]) * Option("depth", list(range(2, 20))) * Option(
 ASHA = SuccessiveHalving(eta=2, min_epochs=1)
 N_TRIALS = 26
 N_WORKERS, N_UNDER_WAY = 3, 5
+
+
+needs_cmaes = pytest.mark.skipif(not find_spec("cmaes"), reason="no cmaes")
 
 
 def chance(identity, what):
@@ -83,7 +85,7 @@ class Search:
             GRID.only({"layout": "ca"}),  # examples, as a plan has them
             known_runs=known_runs,
             sampler=sampler,
-            read_tests=lambda one: [(9, {"f1": chance(one.identity, "test")})],
+            tests=lambda run_id: [evaluation(9, chance(run_id.removeprefix("run of "), "test"))],
             **self.table_options,
         )
         decisions = self.table.open()
@@ -148,8 +150,8 @@ class Search:
                 child = self.children[own[0].identity]
                 child["tags"] = child["tags"] | end.tags()
                 self.moment()
-        for one in self.table.scheduler.withdrawals():
-            self.children[one.run.identity] |= {"status": "KILLED", "is_pruned": True}
+        for run, _ in self.table.scheduler.withdrawals():
+            self.children[run.identity] |= {"status": "KILLED", "is_pruned": True}
 
 
 class Reusable:
@@ -173,14 +175,16 @@ class Reusable:
         ("random", 0.4, None, True),
         ("qmc", 0.4, ASHA, False),
         ("nsgaii", 0, None, True),
+        pytest.param("cmaes", 0.4, ASHA, True, marks=needs_cmaes),
     ],
 )
 def test_deaths_change_nothing_of_what_is_chosen(sampler, reused, pruner, changes):
     def make(deaths=()):
-        update = GridUpdate(
-            lambda results: LATER if changes and len(results) == 15 else None, Schedule.parse("%5")
-        )
-        return Search(sampler, reused, deaths, pruner=pruner, grid_update=update)
+        def update(results):
+            return LATER if changes and len(results) == 15 else None
+
+        options = {"pruner": pruner, "update_grid": update, "update_every": "%5"}
+        return Search(sampler, reused, deaths, **options)
 
     whole = make()
     expected = whole.run()

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 
 import pytest
-from boards import F1, Table, asked, entry, told
+from boards import F1, Table, asked, entry, evaluation, told
 
 from ecg_mlflow.grids import Grid, Option
 from ecg_mlflow.search.objective import Objective
 from ecg_mlflow.search.pruners import Hyperband, Median, SuccessiveHalving
 from ecg_mlflow.search.sampler import TrialState
 from ecg_mlflow.study.descriptions import Counts
-from ecg_mlflow.study.grid_update import GridUpdate
 from ecg_mlflow.study.resume import KnownRuns, ResumeAction
-from ecg_mlflow.training.schedule import Schedule
 
 COMPLETE, PRUNED, FAILED = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED
 ASHA = SuccessiveHalving(eta=3, min_epochs=1)
@@ -59,12 +57,12 @@ def test_a_sampler_is_asked_when_runs_are_wanted_and_not_before():
     assert [table.next_keys() for _ in range(2)] == [["02-r0", "02-r1"], []]
 
 
-def test_a_trial_that_cannot_be_trained_is_told_and_the_next_one_asked_for():
+def test_a_trial_that_cannot_be_trained_is_told_and_the_next_one_asked_for(capsys):
     table = Table(layouts(3), refused=["layout_c1"], chosen=[0])
     table.open()
     assert [table.next_keys() for _ in range(3)] == [["00-r0"], ["02-r0"], []]
     assert table.told == {1: ("failed", [], "it can't be")}
-    assert table.notes == ["trial 1 can't be trained: it can't be"]
+    assert capsys.readouterr().err == "note: trial 1 can't be trained: it can't be\n"
 
 
 # --- What is told --------------------------------------------------------------------------------
@@ -358,7 +356,7 @@ def test_the_curves_of_finished_runs_count_when_others_are_judged():
         exhaustive=True,
         known_runs=KnownRuns([entry("layout_c0 r0", metrics={"f1": 0.9})]),
         pruner=ASHA,
-        read_tests=lambda one: [(9, {"f1": 0.8}), (89, {"f1": 0.9})],
+        tests=lambda run_id: [evaluation(9, 0.8), evaluation(89, 0.9)],
     )
     table.open()
     table.test(table.hand_out("01-r0"), 1, 0.7)
@@ -381,8 +379,8 @@ def test_a_failed_run_that_is_tried_again_changes_nothing_that_was_told():
 
 def changing(n, function, rule="last", **options):
     """Return a table over a grid that the grid file changes."""
-    update = GridUpdate(function, Schedule.parse(rule))
-    return Table(layouts(n), grid_update=update, **{"exhaustive": True, **options})
+    more = {"update_grid": function, "update_every": rule, "exhaustive": True, **options}
+    return Table(n if isinstance(n, Grid) else layouts(n), **more)
 
 
 def test_a_grid_can_grow_when_all_of_it_is_done():
@@ -404,7 +402,7 @@ def test_a_grid_can_grow_when_all_of_it_is_done():
     assert table.next_keys() == []
 
 
-def test_what_has_not_begun_and_has_left_the_grid_is_dropped():
+def test_what_has_not_begun_and_has_left_the_grid_is_dropped(capsys):
     smaller = Grid(Option("layout", ["c0", "c4"]))
     table = changing(5, lambda results: smaller, 0, repetitions=2)
     table.open()
@@ -415,15 +413,14 @@ def test_what_has_not_begun_and_has_left_the_grid_is_dropped():
     assert table.given_up() == ["02-r0", "02-r1", "03-r0", "03-r1"]
     assert sorted(table.scheduler.trials) == [0, 1, 4], "what has begun goes on"
     assert table.scheduler.counts == Counts(6, finished=2)
-    assert table.notes == ["after 1 configurations the grid file has changed the grid"]
+    said = "note: after 1 configurations the grid file has changed the grid\n"
+    assert capsys.readouterr().err == said
 
 
 def test_the_results_tell_options_state_and_means():
     seen = {}
-    table = changing(1, lambda results: seen.update(results.to_dict("list")))
     grid = Option("layout", ["c0"]) * Option("lr", [0.1, 0.2])
-    update = table.scheduler._grid_update
-    table = Table(grid, exhaustive=True, repetitions=2, grid_update=update)
+    table = changing(grid, lambda results: seen.update(results.to_dict("list")), repetitions=2)
     for decision in table.open():
         key = decision.run.key
         table.finish(key, 0.5 + decision.run.repetition / 10) if key[1] == "0" else table.fail(key)

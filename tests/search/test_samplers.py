@@ -206,6 +206,13 @@ def test_the_journal_has_what_was_asked_and_told_and_no_mere_suggestions(tmp_pat
     assert pruned.intermediate_values == {0: 0.25}
 
 
+def test_a_genetic_sampler_counts_the_generations_of_all_that_was_asked(tmp_path):
+    sampler = make("nsgaii")
+    ask_all(sampler, 14)
+    for trial in studies(sampler, tmp_path)["search"].trials:
+        assert any("generation" in name for name in trial.system_attrs)
+
+
 # --- Resuming; see also tests/study/test_search_history.py ---------------------------------------
 
 

@@ -164,6 +164,15 @@ def test_with_the_second_repetition_a_trial_is_judged_again_among_those_that_hav
     assert table.told[1][2].endswith("where 1 of 1 others were better")
 
 
+def test_a_first_repetition_is_compared_with_first_ones():
+    table = Table(layouts(2), exhaustive=True, repetitions=2, pruner=ASHA)
+    (a0, b0, a1, b1) = keys(table.open())
+    for key, f1 in ((a0, 0.9), (a1, 0.1)):
+        table.test(table.hand_out(key), 1, f1)
+    table.test(table.hand_out(b0), 1, 0.6)  # more than the mean of both
+    assert table.given_up() == [b0, b1]
+
+
 def test_who_has_failed_is_waited_for_no_longer_and_does_not_count():
     table, good, late, torn = under_way(3, repetitions=2, pruner=ASHA)
     for key in good:

@@ -19,8 +19,7 @@ from ecg_mlflow.study.jobs import (
     RunEnd,
     RunReport,
     Saved,
-    ScoreJob,
-    TrainJob,
+    WorkerJob,
 )
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.study.progress import StudyProgress
@@ -204,12 +203,12 @@ class Dispatcher:
         self._n_submitted += 1
         key = f"{'+'.join(one.run.key for one in group)} #{self._n_submitted}"
         self._jobs[key] = {one.run.key: one for one in group}
-        uri, corpus = self._study.client.tracking_uri, self._plan.corpus.path
-        runs = tuple(self._children.job(one.run) for one in group)
-        job = (
-            ScoreJob(uri, corpus, runs[0])
-            if first.is_trained
-            else TrainJob(uri, corpus, runs, 60 * self._request.checkpoint_minutes)
+        job = WorkerJob(
+            self._study.client.tracking_uri,
+            self._plan.corpus.path,
+            tuple(self._children.job(one.run) for one in group),
+            60 * self._request.checkpoint_minutes,
+            first.is_trained,
         )
         payload = pickle_for_worker(job, self._code)
         executor.submit(Job(key, payload, exclusive=first.exclusive))

@@ -97,7 +97,8 @@ def load_grid_file(path: Path) -> GridFile:
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         use(UserCode())
-        raise ResearchError(f"{_where(path, error)}: {_what(error)}") from error
+        kind = "" if isinstance(error, EcgMlflowError) else f"{type(error).__name__}: "
+        raise ResearchError(f"{_where(path, error)}: {kind}{error}") from error
     finally:
         with suppress(ValueError):  # the file may have changed the list itself
             sys.path.remove(str(path.parent))
@@ -111,10 +112,6 @@ def load_grid_file(path: Path) -> GridFile:
     code = settled(code)
     use(code)
     return GridFile(path, research, module, code)
-
-
-def _what(error: BaseException) -> str:
-    return str(error) if isinstance(error, EcgMlflowError) else f"{type(error).__name__}: {error}"
 
 
 def _where(path: Path, error: BaseException) -> str:

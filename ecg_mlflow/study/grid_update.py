@@ -56,14 +56,14 @@ class GridUpdate:
 
         try:
             found = self.update_grid(pd.DataFrame(list(rows())))
-        except EcgMlflowError as error:
-            raise ResearchError(f"update_grid: {error}") from error
         except Exception as error:
-            raise ResearchError(
-                f"update_grid failed on the results of {n_ended} configurations with "
-                f"{type(error).__name__}: {error}. Mend it in the grid file; the study can be gone "
-                "on with"
-            ) from error
+            what = str(error)
+            if not isinstance(error, EcgMlflowError):
+                what = (
+                    f"it failed on the results of {n_ended} configurations with "
+                    f"{type(error).__name__}: {error}. Correct the grid file and resume the study"
+                )
+            raise ResearchError(f"update_grid: {what}") from error
         if isinstance(found, Option):
             return Grid(found)
         if found is not None and not isinstance(found, Grid):

@@ -49,8 +49,8 @@ class RunJob:
 
 
 @dataclass(frozen=True)
-class TrainJob:
-    """The runs that one process trains together, on one stream of batches.
+class WorkerJob:
+    """The runs that one process trains together, on one stream of batches, or a run to score.
 
     Attributes
     ----------
@@ -62,29 +62,15 @@ class TrainJob:
         One or several: they have pipelines, records, batch size, seed and repetition in common.
     save_every_s
         Longest time between two checkpoints.
+    is_score
+        The run, which is one, is finished: only score its test records.
     """
 
     tracking_uri: str
     corpus: Path
     runs: tuple[RunJob, ...]
     save_every_s: float = 60.0
-
-
-@dataclass(frozen=True)
-class ScoreJob:
-    """A finished run whose test records are to be scored.
-
-    Attributes
-    ----------
-    tracking_uri, corpus
-        As of a `TrainJob`.
-    run
-        What was trained.
-    """
-
-    tracking_uri: str
-    corpus: Path
-    run: RunJob
+    is_score: bool = False
 
 
 # --- Reports --------------------------------------------------------------------------------------

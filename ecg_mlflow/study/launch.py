@@ -203,8 +203,8 @@ def link_project_run(
 def end_project_run(client: MlflowClient, run_id: str, error: BaseException) -> None:
     """End the run that ``mlflow run`` has created, with the error that prevented the study."""
     status = EndStatus.FAILED if isinstance(error, Exception) else EndStatus.KILLED
-    reason = str(error) if isinstance(error, EcgMlflowError) else f"{type(error).__name__}: {error}"
+    kind = "" if isinstance(error, EcgMlflowError) else f"{type(error).__name__}: "
     try:
-        Study.open(client, "", "study", run_id=run_id).close(status, reason)
+        Study.open(client, "", "study", run_id=run_id).close(status, f"{kind}{error}")
     except TrackingError as closing:
         error.add_note(str(closing))

@@ -17,7 +17,7 @@ from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.study import child_runs as children
 from ecg_mlflow.study import dispatcher as dispatch
 from ecg_mlflow.study.dispatcher import MOST_DEATHS, Dispatcher
-from ecg_mlflow.study.jobs import REPORT, Ended, Evaluated, Noted, RunEnd, Saved, ScoreJob
+from ecg_mlflow.study.jobs import REPORT, Ended, Evaluated, Noted, RunEnd, Saved
 from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.resume import ResumeAction, RunDecision
 from ecg_mlflow.tracking.retry import RetryPolicy
@@ -50,7 +50,7 @@ class Executor:
 
     def submit(self, job):
         work = cloudpickle.loads(job.payload)
-        runs = [one.run.key for one in ([work.run] if isinstance(work, ScoreJob) else work.runs)]
+        runs = [one.run.key for one in ([work.run] if isinstance(work) else work.runs)]
         self.jobs.append(runs)
         self.exclusive.append(job.exclusive)
         self.reports.extend(self.script(job.key, runs, len(self.jobs)))

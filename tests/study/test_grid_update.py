@@ -36,7 +36,7 @@ def test_it_gets_the_results_as_a_table():
     [
         (
             lambda results: results["test_f2"],
-            "update_grid failed on the results of 1 configurations with KeyError: 'test_f2'",
+            "update_grid: it failed on the results of 1 configurations with KeyError: 'test_f2'",
         ),
         (lambda results: Option("layout", []), "update_grid: option 'layout' has no values"),
         (lambda results: ["c"], r"must return a grid, an option, or None .* not \['c'\]"),

@@ -5,6 +5,7 @@ The driver opens runs and closes them; the worker fills them.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from functools import lru_cache
@@ -18,7 +19,7 @@ from ecg_mlflow.pipeline import BatchSource, map_ahead
 from ecg_mlflow.records import Corpus, packed_path
 from ecg_mlflow.records.splits import TRAIN
 from ecg_mlflow.study.data_plan import batch_sources
-from ecg_mlflow.study.jobs import RunEnd, ScoreJob, Send, TrainJob, described, is_out_of_memory
+from ecg_mlflow.study.jobs import RunEnd, Send, WorkerJob, described, is_out_of_memory
 from ecg_mlflow.study.worker.score import score
 from ecg_mlflow.study.worker.training_run import TrainingRun
 from ecg_mlflow.tracking.client import connect
@@ -30,25 +31,25 @@ _open_corpus = lru_cache(maxsize=2)(Corpus.open)
 
 
 def work(payload: bytes, send: Send) -> dict[str, float] | None:
-    """Do a `TrainJob` or a `ScoreJob`.
+    """Do a `WorkerJob`.
 
-    How each run of the first ends is reported, not returned; the second returns metrics. A request
+    How each run ends that is trained is reported, not returned; scoring returns metrics. A request
     to stop is answered when the iteration is done and the runs are saved.
     """
-    job: TrainJob | ScoreJob = cloudpickle.loads(payload)
+    job: WorkerJob = cloudpickle.loads(payload)
     with shielded(), suppress(Paused), ExitStack() as resources:
-        if isinstance(job, ScoreJob):
-            return score(job.run, _client(job.tracking_uri), _corpus(job), send)
+        if job.is_score:
+            return score(job.runs[0], _client(job.tracking_uri), _corpus(job), send)
         _train(job, send, resources)
     return None
 
 
-def _corpus(job: TrainJob | ScoreJob) -> Corpus:
+def _corpus(job: WorkerJob) -> Corpus:
     """Open the corpus, from where the driver has it or from this machine's cache."""
     return _open_corpus(job.corpus if job.corpus.exists() else packed_path(job.corpus.name))
 
 
-def _train(job: TrainJob, send: Send, resources: ExitStack) -> None:
+def _train(job: WorkerJob, send: Send, resources: ExitStack) -> None:
     """Open each run of a job, and train those that can be opened; the others are reported."""
     runs = [TrainingRun(one, send) for one in job.runs]
     client = runs[0].retry.call(_client, job.tracking_uri)
@@ -87,7 +88,7 @@ def _train_together(runs: Sequence[TrainingRun], source: BatchSource, save_every
     ) as batches:
         loop = TrainingLoop(step, runs, batches, save_every_s)
         for run in runs:
-            run.setup_seconds = run.age
+            run.setup_seconds = time.perf_counter() - run.started
         try:
             finished = loop.run(lambda: _should_stop(runs))
         except (StorageFullError, TrackingError):

@@ -95,17 +95,12 @@ class TrainingRun(Branch):
         self.ms_per_record = math.inf
         self.conclusion: dict[str, Any] | None = None
         self.failure: dict[str, str] | None = None
-        self._started = time.perf_counter()
+        self.started = time.perf_counter()
         self._send = send
         self._reported_at = 0.0
         self._is_covered = True
         self._path = checkpoint_path(job.run_id)
         self._resources = ExitStack()
-
-    @property
-    def age(self) -> float:
-        """Seconds since the worker took this run up."""
-        return time.perf_counter() - self._started
 
     def __enter__(self) -> Self:
         # A process that trained it before may still be writing its last checkpoint.

@@ -35,10 +35,9 @@ from ecg_mlflow.study.jobs import (
     RunJob,
     RunReport,
     Saved,
-    ScoreJob,
     StoreAway,
     Trained,
-    TrainJob,
+    WorkerJob,
 )
 from ecg_mlflow.study.worker import main as main_module
 from ecg_mlflow.study.worker import run_artifacts as conclusion
@@ -93,7 +92,7 @@ class Desk:
 
     def train(self, *runs: RunJob, report=None, save_every_s=60.0) -> None:
         uri = self.work.client.tracking_uri
-        job = TrainJob(uri, self.plan.corpus.path, runs, save_every_s)
+        job = WorkerJob(uri, self.plan.corpus.path, runs, save_every_s)
         work(cloudpickle.dumps(job), report or self.take)
 
     def kill(self, run: RunJob, kind: type[RunReport], **wanted) -> None:
@@ -108,7 +107,8 @@ class Desk:
             self.train(run, report=report)
 
     def score(self, run: RunJob) -> dict[str, float] | None:
-        job = ScoreJob(self.work.client.tracking_uri, self.plan.corpus.path, run)
+        uri = self.work.client.tracking_uri
+        job = WorkerJob(uri, self.plan.corpus.path, (run,), is_score=True)
         return work(cloudpickle.dumps(job), self.take)
 
     def ended(self, run: RunJob) -> Ended:

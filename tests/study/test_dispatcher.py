@@ -50,7 +50,7 @@ class Executor:
 
     def submit(self, job):
         work = cloudpickle.loads(job.payload)
-        runs = [one.run.key for one in ([work.run] if isinstance(work) else work.runs)]
+        runs = [one.run.key for one in work.runs]
         self.jobs.append(runs)
         self.exclusive.append(job.exclusive)
         self.reports.extend(self.script(job.key, runs, len(self.jobs)))

@@ -9,11 +9,13 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, regularizers
 
 from ecg_mlflow.errors import CheckpointError
+from ecg_mlflow.models import ResNet
 from ecg_mlflow.training import Loss, Optimizer
-from ecg_mlflow.training.step import CompiledStep, _is_plain_adam
+from ecg_mlflow.training.step import CompiledStep, JointStep, _is_plain_adam
 
 Batches = list[tuple[np.ndarray, np.ndarray]]
 MakeModel = Callable[[], keras.Model]
@@ -257,3 +259,65 @@ def test_the_state_of_another_model_is_refused(small_resnet: MakeModel):
     for model, optimizer in ((small_resnet(), "adam"), (with_dropout(), "sgd")):
         with pytest.raises(CheckpointError, match="belongs to another model or optimizer"):
             compiled(model, Optimizer(optimizer)).restore(one.state())
+
+
+# --- Several models in one call ------------------------------------------------------------------
+
+#: Different networks, each with batch norm and dropout, and the optimizer of each.
+BRANCHES = [
+    ({"layout": "cna", "filters": [4, 6], "input_filters": 4}, Optimizer("adam")),
+    ({"layout": "nac", "filters": [6, 4], "input_filters": 6}, Optimizer("sgd", learning_rate=0.1)),
+    ({"layout": "cnacna", "filters": [4, 4], "input_filters": 4}, Optimizer(learning_rate=0.01)),
+]
+
+
+def build_steps() -> list[CompiledStep]:
+    """Build the branches' steps; the same weights and dropout each time."""
+    steps = []
+    for seed, (arguments, optimizer) in enumerate(BRANCHES):
+        keras.utils.set_random_seed(seed)
+        model = ResNet((64, 2), 2, blocks=[1, 1], **arguments)
+        steps.append(compiled(model, optimizer))
+    return steps
+
+
+def train_in_sets(train, batches: Batches, sets) -> list[list[float]]:
+    """Train some of the models on each batch; return their losses."""
+    pairs = zip(sets, batches, strict=False)
+    return [[float(loss) for loss in train(active, *batch)] for active, batch in pairs]
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        [[0, 1, 2]] * 10,
+        [[0, 1, 2]] * 4 + [[0, 2]] * 3 + [[2]] * 3,
+        [[2, 0], [0, 2], [1], [1, 2, 0], [2, 1, 0], [0], [2], [], [0, 1], [1, 0]],
+    ],
+    ids=["all", "fewer and fewer", "any order"],
+)
+def test_models_train_as_they_do_alone(batches: Batches, sets):
+    together, apart = build_steps(), build_steps()
+    losses = train_in_sets(JointStep(together).train, batches, sets)
+    alone = train_in_sets(lambda a, *batch: [apart[i].train(*batch) for i in a], batches, sets)
+    # On a GPU sums may be formed in another order, on a CPU the last bit is the same.
+    close = {"rtol": 1e-5, "atol": 1e-6} if tf.config.list_logical_devices("GPU") else {"rtol": 0}
+    for found, expected in zip(losses, alone, strict=True):
+        np.testing.assert_allclose(found, expected, **close)
+    for i, (step, other) in enumerate(zip(together, apart, strict=True)):
+        for name, array in other.state().items():  # weights, statistics, seeds and moments
+            np.testing.assert_allclose(step.state()[name], array, **close)
+        assert int(step.optimizer.iterations.value) == sum(i in active for active in sets)
+    assert min(np.diff(sorted(losses[3]))) > 1e-3, "the models differ"
+
+
+def test_each_set_of_models_is_traced_once_and_each_model_once(batches: Batches):
+    steps = build_steps()
+    joint = JointStep(steps)
+    train_in_sets(joint.train, batches, [[1], [0]])
+    assert joint._joint == {}, "one model alone needs no joint function"
+    sets = [[0, 1, 2], [2, 1, 0], [0, 2], [2, 0], [0, 1, 2], [1], [2], [0, 2], [1, 0]]
+    train_in_sets(joint.train, batches, sets)
+    traces = {models: f.experimental_get_tracing_count() for models, f in joint._joint.items()}
+    assert traces == {(0, 1, 2): 1, (0, 2): 1, (0, 1): 1}
+    assert [step._train.experimental_get_tracing_count() for step in steps] == [1, 1, 1]

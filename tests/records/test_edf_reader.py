@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 
 import numpy as np
@@ -75,20 +76,15 @@ def test_lead_names(label):
     assert ecg_signals(["SaO2", label, "ECG"]) == ([1, 2] if is_ecg else [2])
 
 
-@pytest.mark.parametrize(
-    ("signals", "fault"),
-    [
-        (
-            [signal("ECG I"), signal("ECG II", fs=500)],
-            "leads of different sampling frequencies: 250 Hz, 500 Hz",
-        ),
+def test_recordings_that_can_not_be_used(tmp_path):
+    for signals, fault in (
+        ([signal("ECG I"), signal("ECG II", fs=500)], "leads of different .*: 250 Hz, 500 Hz"),
         ([signal("ECG I", unit="mmHg")], "unit is not a voltage: lead 'I' is in 'mmHg'"),
         ([], "no signals: the EDF file holds annotations only"),
-    ],
-)
-def test_recordings_that_can_not_be_used(tmp_path, signals, fault):
-    path = write_edf(tmp_path / "E1.edf", *signals, annotations=[EdfAnnotation(0.0, None, "start")])
-    assert reason(path).startswith(fault)
+    ):
+        start = [EdfAnnotation(0.0, None, "start")]
+        path = write_edf(tmp_path / "E1.edf", *signals, annotations=start)
+        assert re.match(fault, reason(path))
 
 
 def test_broken_files(tmp_path):

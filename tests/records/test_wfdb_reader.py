@@ -117,6 +117,7 @@ def segments(tmp_path, write_record):
     write_record(tmp_path, "part0", signal[:2], gain=1000, leads=["I", "II"])
     write_record(tmp_path, "part1", signal[2:, ::-1], gain=2000, leads=["II", "I"])
     write_record(tmp_path, "part2", signal[:, :1], leads=["I"])
+    write_record(tmp_path, "quick", np.zeros((6, 2)), fs=500, leads=["I", "II"])
     layout = "".join(f"~ 0 200/mV 12 0 0 0 0 {lead}\n" for lead in ("I", "II"))
     (tmp_path / "layout.hea").write_text(f"layout 2 250 0\n{layout}")
 
@@ -149,6 +150,7 @@ def test_segments_are_joined_by_the_names_of_leads(segments, tmp_path, odd_date,
         (("layout 0", "part2 5"), "NaN .* 5 of 5 samples .* of lead 'II'", 5),
         (("part0 3", "~ 2"), "segment unlike its record: part0 has 2 samples", None),
         (("part2 5", "part0 2"), "part0 has 2 .* of leads I, II; expected are .* of I$", None),
+        (("part0 2", "quick 3"), "quick has 6 samples at 500 Hz .* expected are 3 at 250 Hz", None),
         (("other 5",), "unreadable header: other.hea: No such file", None),
         (("whole 5",), "unreadable signal file|broken header", None),
     ],

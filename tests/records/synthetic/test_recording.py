@@ -109,18 +109,15 @@ def amplitude_at(signal, hz):
     return 2 * np.abs(np.mean(signal * np.exp(-2j * np.pi * hz * TIME_S)))
 
 
-@pytest.mark.parametrize(
-    ("band_hz", "passed"),
-    [
+def test_the_recorder_passes_its_band():
+    assert not run(QUIET).any()
+    for band_hz, passed in (
         ((0.5, 40.0), {0.0625: 0.12, 0.5: 0.71, 10: 1.0, 40: 0.71, 120: 0.04}),
         ((0.05, 150.0), {0.0625: 0.78, 0.5: 1.0, 10: 1.0, 40: 1.0, 150: 0.71}),
-    ],
-)
-def test_the_recorder_passes_its_band(band_hz, passed):
-    assert not run(QUIET).any()
-    for hz, share in passed.items():
-        out = run(replace(QUIET, band_hz=band_hz), np.sin(2 * np.pi * hz * TIME_S))
-        assert amplitude_at(out, hz) == pytest.approx(share, abs=0.02)
+    ):
+        for hz, share in passed.items():
+            out = run(replace(QUIET, band_hz=band_hz), np.sin(2 * np.pi * hz * TIME_S))
+            assert amplitude_at(out, hz) == pytest.approx(share, abs=0.02)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,8 @@ def compare_studies(
     results = read_results(client, names)
     options = options.with_metric(results.usual_metric)
     comparison = compare_side(results, TEST, options)
-    conclusions, notes = _conclusions(comparison), (*comparison.notes, *results.notes)
+    conclusions = render("conclusions.txt", comparison=comparison).splitlines()
+    notes = (*comparison.notes, *results.notes)
     metric = comparison.decisive
     rows = [_row(rank, one) for rank, one in enumerate(comparison.standings, start=1)]
     shown = [
@@ -126,24 +127,6 @@ def compare_side(results: Results, side: str, options: ComparisonOptions) -> Com
         )
     metrics = [name for name in METRICS if name in defined]
     return compare(known, metrics, options.metric, **options.bootstrap)
-
-
-def _conclusions(comparison: Comparison) -> list[str]:
-    """Say what the comparison means, in sentences without full stops."""
-    group, metric = comparison.group, comparison.decisive
-    where = f"in {metric} on {comparison.n_records} test records, at {comparison.level:.0%}"
-    if len(comparison.standings) == 1:
-        lines = ["There is one configuration, and nothing to compare it with"]
-    elif len(group) == 1:
-        lines = [f"{group[0].name} is significantly better than every other configuration {where}"]
-    else:
-        lines = [
-            f"{len(group)} of {len(comparison.standings)} configurations (marked) are not "
-            f"significantly different from the best {where}"
-        ]
-        named = {"smallest": comparison.smallest, "fastest": comparison.fastest}
-        lines += [f"The {word} of them is {one.name}" for word, one in named.items() if one]
-    return [*lines, "p is of the difference from the first one, corrected for all pairs"]
 
 
 def _table(comparison: Comparison) -> list[list[str]]:

@@ -21,6 +21,7 @@ from ecg_mlflow.records.quality import lead_faults
 from ecg_mlflow.records.snomed import in_words
 from ecg_mlflow.reports.figures import png
 from ecg_mlflow.reports.figures.ecg_paper import draw_record
+from ecg_mlflow.reports.html import render
 
 _ENDINGS = (".hea", ".edf", ".EDF")
 
@@ -74,7 +75,20 @@ def show_record(
     figure = draw_record(part, start_s=start_s, layout=layout)
     target = out or Path(f"{digital.id}.png")
     write_output(target, png(figure))
-    return "\n".join([*describe_record(path, digital, label), f"picture:  {target}"])
+    signal, gains = whole.signal, [f"{gain:g}" for gain in digital.gain.tolist()]
+    named = read_header_groups([path]).items()
+    return render(
+        "record.txt",
+        record=digital,
+        path=path,
+        labels=[in_words(one) for one in split_label(label)] if label else [],
+        patient=[f"{column} {values[path.stem]}" for column, values in named],
+        gains=gains,
+        leads_gains=map(" ".join, zip(digital.leads, gains, strict=True)),
+        span=(np.nanmin(signal, initial=np.inf), np.nanmax(signal, initial=-np.inf)),
+        faults=lead_faults(digital.samples, digital.fs, digital.leads),
+        target=target,
+    )
 
 
 def find_record(name: str, data: str | None = None) -> tuple[Path, Path]:
@@ -113,40 +127,6 @@ def find_record(name: str, data: str | None = None) -> tuple[Path, Path]:
             "one instead of --data"
         )
     return paths[0], found.root
-
-
-def describe_record(path: Path, record: DigitalRecord, label: str | None) -> list[str]:
-    """Describe a record and its faults in lines of text."""
-    n_samples, n_leads = record.samples.shape
-    signal = record.millivolts()
-    labels = ", ".join(map(in_words, split_label(label))) if label else "unknown"
-    lines = [
-        f"{record.id}: {n_samples} samples at {record.fs:g} Hz, {n_samples / record.fs:.1f} s "
-        f"({path})",
-        f"leads:    {n_leads}: {', '.join(record.leads)}",
-        f"label:    {labels}",
-    ]
-    groups = read_header_groups([path])
-    if groups:
-        told = (f"{column} {values[path.stem]}" for column, values in groups.items())
-        lines.append(f"patient:  {', '.join(told)}")
-    low, high = np.nanmin(signal, initial=np.inf), np.nanmax(signal, initial=-np.inf)
-    return [
-        *lines,
-        f"gain:     {_gains(record)}",
-        f"range:    {low:.2f} to {high:.2f} mV",
-        *(f"warning:  {fault}" for fault in lead_faults(record.samples, record.fs, record.leads)),
-    ]
-
-
-def _gains(record: DigitalRecord) -> str:
-    if record.samples.dtype == np.float32:
-        return "none: samples are kept in mV"
-    values = [f"{gain:g}" for gain in record.gain.tolist()]
-    if len(set(values)) == 1:
-        return f"{values[0]} units per mV"
-    told = ", ".join(f"{lead} {gain}" for lead, gain in zip(record.leads, values, strict=True))
-    return f"{told} units per mV"
 
 
 def _label(path: Path, root: Path, labels: str | None, record: DigitalRecord) -> str | None:

@@ -10,9 +10,8 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.stats.metrics import weighted_metrics
-from ecg_mlflow.stats.predictions import Predictions
-
-Floats = npt.NDArray[np.float64]
+from ecg_mlflow.stats.predictions import Predictions, shared_groups
+from ecg_mlflow.stats.scores import Floats
 
 #: Numbers of a block of weights that is worked on at once; float32 and a few float64 of them.
 _BLOCK = 4_000_000
@@ -127,6 +126,29 @@ def blocks(
     for begin in range(0, n_resamples, size):
         block = slice(begin, begin + size)
         yield block, np.ascontiguousarray(columns[:, block])
+
+
+def paired_weights(
+    predictions: Sequence[Predictions], n_resamples: int, seed: int
+) -> npt.NDArray[np.float32]:
+    """Draw resamples for several models, the records as they are before them; see `with_original`.
+
+    Raises
+    ------
+    PredictionsError
+        If the models' records, labels or classes differ.
+    """
+    first = predictions[0]
+    wanted = first.records, first.classes, first.positive
+    for one in predictions[1:]:
+        is_other = (one.records, one.classes, one.positive) != wanted
+        if is_other or not np.array_equal(one.targets, first.targets):
+            raise PredictionsError(
+                "predictions can be compared only where they are of the same records with the "
+                "same labels, in the same order"
+            )
+    groups = shared_groups(predictions)
+    return with_original(resample_weights(len(first), n_resamples, seed, groups))
 
 
 def with_original(weights: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

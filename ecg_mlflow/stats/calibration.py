@@ -16,8 +16,7 @@ from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.stats.intervals import wilson_interval
 from ecg_mlflow.stats.metrics import loss_terms
 from ecg_mlflow.stats.predictions import Predictions
-
-Floats = npt.NDArray[np.float64]
+from ecg_mlflow.stats.scores import Floats
 
 #: Temperatures that are tried: beyond them all probabilities are equal, or 0 and 1.
 _TEMPERATURES = (0.05, 20.0)

@@ -7,26 +7,14 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 import numpy as np
-import numpy.typing as npt
 
 from ecg_mlflow.errors import PredictionsError
-from ecg_mlflow.stats.bootstrap import (
-    defined_mean,
-    resample_weights,
-    resampled_metrics,
-    with_original,
-)
+from ecg_mlflow.stats.bootstrap import defined_mean, paired_weights, resampled_metrics
 from ecg_mlflow.stats.intervals import Interval, records_interval, t_interval
 from ecg_mlflow.stats.metrics import higher_is_better
 from ecg_mlflow.stats.pairs import PairTable, SeedSpread, compare_pairs
-from ecg_mlflow.stats.predictions import (
-    Predictions,
-    check_paired,
-    degrees_of_freedom,
-    shared_groups,
-)
-
-Floats = npt.NDArray[np.float64]
+from ecg_mlflow.stats.predictions import Predictions, degrees_of_freedom
+from ecg_mlflow.stats.scores import Floats
 
 
 @dataclass(frozen=True)
@@ -196,8 +184,7 @@ def compare(
     _check(candidates)
     everyone = [one for candidate in candidates for one in candidate.repetitions]
     names = tuple(dict.fromkeys([decisive, *metrics]))
-    groups = shared_groups(everyone)
-    weights = with_original(resample_weights(len(everyone[0]), n_resamples, seed, groups))
+    weights = paired_weights(everyone, n_resamples, seed)
     estimates, decisive_values = [], []
     for candidate in candidates:
         each = [resampled_metrics(one, weights, names) for one in candidate.repetitions]
@@ -273,7 +260,6 @@ def _check(candidates: Sequence[Candidate]) -> None:
     names = [one.name for one in candidates]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise PredictionsError(f"several candidates are called {', '.join(twice)}")
-    check_paired([one for candidate in candidates for one in candidate.repetitions])
 
 
 def _estimate(candidate: Candidate, name: str, values: Floats, level: float) -> Estimate:

@@ -12,9 +12,7 @@ import numpy.typing as npt
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.stats.bootstrap import blocks, defined_mean, with_original
 from ecg_mlflow.stats.predictions import Predictions
-from ecg_mlflow.stats.ranks import Ranks, ranks
-
-Floats = npt.NDArray[np.float64]
+from ecg_mlflow.stats.scores import Floats, Ranks, ranks
 
 #: Where curves are computed: in hundredths.
 GRID: Floats = np.linspace(0, 1, 101)

@@ -10,20 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from ecg_mlflow.errors import PredictionsError
-from ecg_mlflow.stats.bootstrap import resample_weights, resampled_metrics, with_original
+from ecg_mlflow.stats.bootstrap import paired_weights, resampled_metrics
 from ecg_mlflow.stats.intervals import Interval, as_normal, as_student
 from ecg_mlflow.stats.metrics import higher_is_better
-from ecg_mlflow.stats.predictions import (
-    Predictions,
-    check_paired,
-    degrees_of_freedom,
-    shared_groups,
-)
-
-Floats = npt.NDArray[np.float64]
+from ecg_mlflow.stats.predictions import Predictions, degrees_of_freedom
+from ecg_mlflow.stats.scores import Floats
 
 #: Gains that differ by less are the same count of records, told apart by rounding.
 _ROUNDING = 1e-12
@@ -107,7 +100,6 @@ def gain_test(
     and Hinkley, 1997, section 4.2.3).
     """
     rivals = [challenger, *(one for one in candidates if not _same(one, challenger))]
-    check_paired([champion, *rivals])
     gains, resampled = _gains(champion, rivals, metric, n_resamples, seed)
     gain, deviations = float(gains[0]), resampled - gains[:, None]
     errors = np.ma.masked_invalid(deviations).std(axis=1, ddof=1).filled(0.0)
@@ -133,8 +125,7 @@ def _gains(
 ) -> tuple[Floats, Floats]:
     """Return the gains over the champion, ``(n_rivals,)``, and ``(n_rivals, n_resamples)``."""
     models = [champion, *rivals]
-    drawn = resample_weights(len(champion), n_resamples, seed, shared_groups(models))
-    weights = with_original(drawn)
+    weights = paired_weights(models, n_resamples, seed)
     found = np.stack([resampled_metrics(one, weights, [metric])[metric] for one in models])
     values, resampled = found[:, 0], found[:, 1:]
     if np.isnan(values[:2]).any():

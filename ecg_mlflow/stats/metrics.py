@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.stats.ranks import ranks
-from ecg_mlflow.stats.scores import Bools, Floats, ScoredRecords
+from ecg_mlflow.stats.scores import Bools, Floats, ScoredRecords, ranks
 
 Weights = npt.NDArray[np.float32]
 

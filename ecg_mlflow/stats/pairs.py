@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.stats.intervals import Interval, as_normal, as_student
-
-Floats = npt.NDArray[np.float64]
+from ecg_mlflow.stats.scores import Floats
 
 
 @dataclass(frozen=True, eq=False)

@@ -190,19 +190,6 @@ def columns_by_class(
     return {name.format(one): probabilities[:, place] for place, one in enumerate(classes)}
 
 
-def check_paired(predictions: Sequence[Predictions]) -> None:
-    """Raise a `PredictionsError` unless all are of the same records, labels and classes."""
-    first = predictions[0]
-    wanted = first.records, first.classes, first.positive
-    for one in predictions[1:]:
-        is_other = (one.records, one.classes, one.positive) != wanted
-        if is_other or not np.array_equal(one.targets, first.targets):
-            raise PredictionsError(
-                "predictions can be compared only where they are of the same records with the "
-                "same labels, in the same order"
-            )
-
-
 def shared_groups(predictions: Sequence[Predictions]) -> npt.NDArray[np.int64] | None:
     """Return the groups of records that are drawn together: those of the first model with any."""
     return next((one.groups for one in predictions if one.groups is not None), None)

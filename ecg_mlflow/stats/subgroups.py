@@ -14,9 +14,9 @@ import numpy.typing as npt
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.stats.intervals import UNKNOWN, Interval, metric_intervals
 from ecg_mlflow.stats.predictions import Predictions
+from ecg_mlflow.stats.scores import Floats
 
 Value = str | float | None
-Floats = npt.NDArray[np.float64]
 
 #: Numbers with more different values are cut at their quartiles.
 MOST_NUMBERS = 6

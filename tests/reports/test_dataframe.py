@@ -227,24 +227,22 @@ def test_a_sampled_studys_runs_say_what_they_are(writer):
     assert frame["layout"].cat.categories.tolist() == ["cna", "cnacna"]
 
 
-@pytest.mark.parametrize(
-    ("aliases", "categories"),
-    [
-        (["2", "10"], [2, 10]),
-        (["0.5", "1"], [0.5, 1.0]),
-        (["1", "1.0"], ["1", "1.0"]),
-        (["1", "one"], ["1", "one"]),
-        (["nan", "1"], ["nan", "1"]),
-        (["[8, 16]", "[8]"], ["[8, 16]", "[8]"]),
-    ],
-)
-def test_aliases_are_numbers_where_all_of_them_are(writer, aliases, categories):
-    grid = [{"width": alias} for alias in aliases]
+def test_aliases_are_numbers_where_all_of_them_are(writer):
+    expected = {
+        ("2", "10"): [2, 10],
+        ("0.5", "1"): [0.5, 1.0],
+        ("1", "1.0"): ["1", "1.0"],
+        ("1", "one"): ["1", "one"],
+        ("nan", "1"): ["nan", "1"],
+        ("[8, 16]", "[8]"): ["[8, 16]", "[8]"],
+    }
+    grid = [{f"o{i}": aliases[row] for i, aliases in enumerate(expected)} for row in range(2)]
     with writer.study(grid=grid, repetitions=1) as study:
         writer.run(study, grid[0], 0)
     frame = load_results(study.run_id, final=True)
-    assert frame["width"].cat.categories.tolist() == categories
-    assert frame["width"].tolist() == categories[:1]
+    for i, categories in enumerate(expected.values()):
+        assert frame[f"o{i}"].cat.categories.tolist() == categories
+        assert frame[f"o{i}"].tolist() == categories[:1]
 
 
 def test_missing_options_and_those_named_like_other_columns(writer):
@@ -265,21 +263,18 @@ def test_a_study_without_runs_or_options_is_a_table(writer):
     assert load_results(study.run_id)["config"].tolist() == [0] * N_ITERATIONS
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"metrics": ["test_f2"]}, r"'test_f2' is none of study curves \(.*test_f1, test_roc_auc"),
+def test_what_is_not_there(writer):
+    with writer.study(repetitions=1) as study:
+        writer.run(study, GRID[0], 0)
+    for options, message in (
+        ({"metrics": ["f2"]}, r"'f2' is none of study curves \(.*test_f1, test_roc_auc"),
         ({"every": 0}, "every=0 is no number of iterations: give 1, 2, 3"),
         ({"every": 2.5}, "every=2.5 is no number"),
         ({"every": 5, "final": True}, "give one of them"),
         ({"status": "DONE"}, "'DONE' is none that a run has: FINISHED, PRUNED, RUNNING"),
-    ],
-)
-def test_what_is_not_there(writer, options, message):
-    with writer.study(repetitions=1) as study:
-        writer.run(study, GRID[0], 0)
-    with pytest.raises(ResultsError, match=message):
-        load_results(study.run_id, **options)
+    ):
+        with pytest.raises(ResultsError, match=message):
+            load_results(study.run_id, **options)
     with pytest.raises(TrackingError, match="there is no study 'nowhere'"):
         load_results("nowhere")
 

@@ -9,9 +9,9 @@ import pytest
 from simulated import equal_models
 
 from ecg_mlflow.errors import PredictionsError
+from ecg_mlflow.stats.bootstrap import paired_weights
 from ecg_mlflow.stats.predictions import (
     Predictions,
-    check_paired,
     degrees_of_freedom,
     shared_groups,
 )
@@ -76,10 +76,10 @@ def test_predicted_classes(threshold, multilabel, expected):
 
 def test_only_predictions_of_the_same_records_are_paired():
     one, other = equal_models(np.random.default_rng(0), 2, 20)
-    check_paired([one, other])
+    assert paired_weights([one, other], 5, 0).shape == (6, 20)
     for changed in (one.take(np.arange(19)), replace(other, targets=1 - other.targets)):
         with pytest.raises(PredictionsError, match="of the same records with the same labels"):
-            check_paired([one, changed])
+            paired_weights([one, changed], 5, 0)
 
 
 def test_the_rarer_class_says_how_well_standard_errors_are_known():

@@ -36,7 +36,7 @@ def searched(shared_workplace):
         grid = work.write_grid(SEARCH, "waves.py")
         assert work.run(
             grid, "--workers", "0", "--sampler", "tpe", "--trials", "6", "--pruner", "asha",
-            "--finalists", "2", "--objective", "validation_log_loss", experiment="searched",
+            "--finalists", "1", "--objective", "validation_log_loss", experiment="searched",
         ) == 0  # fmt: skip
         patch.undo()
         work.parent, work.children = work.runs("searched")
@@ -75,15 +75,13 @@ def test_a_run_that_was_given_up_says_why_and_keeps_its_losses(searched):
 
 def test_only_the_finalists_are_scored_on_the_test_records(searched):
     ranked = leaderboard(searched, searched.parent)
-    # Of six, one may be so much better than the others that it alone is not given up.
-    n = min(2, searched.n_complete)
-    assert n
-    assert all(row["test_f1"] not in ("", "nan") for row in ranked[:n])
-    assert all(row["test_f1"] in ("", "nan") for row in ranked[n:])
-    best = [(row["hidden"], row["rate"]) for row in ranked[:n]]
+    # A second one is complete, too, unless one is so much better that the others are given up.
+    assert ranked[0]["test_f1"] not in ("", "nan")
+    assert all(row["test_f1"] in ("", "nan") for row in ranked[1:])
+    best = ranked[0]["hidden"], ranked[0]["rate"]
     for run in searched.children:
         is_scored = any(name.startswith("test_") for name in run.data.metrics)
-        assert is_scored is ((run.data.params["hidden"], run.data.params["rate"]) in best)
+        assert is_scored is ((run.data.params["hidden"], run.data.params["rate"]) == best)
         assert is_scored is ("predictions/best.csv" in searched.artifacts(run))
 
 

@@ -24,8 +24,8 @@ import numpy as np
 from ecg_mlflow.grids.source_code import owner
 from ecg_mlflow.grids.user_code import UserCode, is_imported, use
 
-#: Names and values by module, and in it by class, "" for the module itself.
-State: TypeAlias = dict[str, dict[str, dict[str, Any]]]
+#: A class, or "" for the module itself, and the name of one of its variables.
+Variable: TypeAlias = tuple[str, str]
 
 #: Values that can be assigned again without any effect, unless they have changed.
 _FIXED = (bool, int, float, complex, str, bytes)
@@ -36,10 +36,7 @@ def watched(module: ModuleType, execute: Callable[[], None]) -> None:
     """Run a module, and record its variables before others change them; see `user_code.Run`."""
     execute()
     loader: Any = module.__loader__
-    loader.made = {
-        space: {name: (value, _content(value)) for name, value in variables.items()}
-        for space, variables in _spaces(module).items()
-    }
+    loader.made = {key: (value, _content(value)) for key, value in _variables(module).items()}
 
 
 def settled(code: UserCode) -> UserCode:
@@ -49,7 +46,7 @@ def settled(code: UserCode) -> UserCode:
     identity of these modules depends on their state in this process, not on their files.
     """
     code = code.with_loaded()
-    modules, state = code.modules(), State()
+    modules, state = code.modules(), dict[str, dict[Variable, Any]]()
     with _by_value(modules):
         for name, module in modules.items():
             loader: Any = module.__loader__
@@ -97,32 +94,28 @@ def _by_value(modules: Mapping[str, ModuleType]) -> Iterator[None]:
 
 
 def _changes(
-    module: ModuleType, made: Mapping[str, Mapping[str, tuple[object, bytes]]] | None
-) -> dict[str, dict[str, Any]]:
+    module: ModuleType, made: Mapping[Variable, tuple[object, bytes]] | None
+) -> dict[Variable, Any]:
     """Return the variables that others have changed in a module, and all its numbers and texts.
 
     These may differ between runs of the module, if they depend on time, chance or environment.
     Values that can't be pickled, such as a lock, are left out.
     """
-    found = dict[str, dict[str, Any]]()
-    for space, variables in _spaces(module).items():
-        before = None if made is None else made.get(space, {})
-        for name, value in variables.items():
-            is_changed = before is not None and (
-                name not in before
-                or before[name][0] is not value
-                or before[name][1] != _content(value)
-            )
-            if is_changed or isinstance(value, _FIXED):
-                with suppress(Exception):  # whatever pickling comes upon
-                    cloudpickle.dumps(value)
-                    found.setdefault(space, {})[name] = value
+    found = dict[Variable, Any]()
+    for key, value in _variables(module).items():
+        is_changed = made is not None and (
+            key not in made or made[key][0] is not value or made[key][1] != _content(value)
+        )
+        if is_changed or isinstance(value, _FIXED):
+            with suppress(Exception):  # whatever pickling comes upon
+                cloudpickle.dumps(value)
+                found[key] = value
     return found
 
 
-def _spaces(module: ModuleType) -> dict[str, dict[str, Any]]:
+def _variables(module: ModuleType) -> dict[Variable, Any]:
     """Return the variables of a module, and the attributes of the classes that it defines."""
-    classes = {
+    spaces = {"": module} | {
         name: value
         for name, value in vars(module).items()
         if isinstance(value, type)
@@ -131,8 +124,10 @@ def _spaces(module: ModuleType) -> dict[str, dict[str, Any]]:
         and not issubclass(value, Enum)
     }
     return {
-        space: {name: value for name, value in vars(one).items() if not name.startswith("__")}
-        for space, one in {"": module, **classes}.items()
+        (space, name): value
+        for space, one in spaces.items()
+        for name, value in vars(one).items()
+        if not name.startswith("__")
     }
 
 
@@ -144,13 +139,11 @@ def _content(value: object) -> bytes:
     return b""
 
 
-def _restore(state: State) -> None:
-    for name, spaces in state.items():
+def _restore(state: Mapping[str, Mapping[Variable, Any]]) -> None:
+    for name, variables in state.items():
         try:
             module = import_module(name)
         except Exception:  # noqa: BLE001 - shows where a function needs the module
             continue
-        for space, variables in spaces.items():
-            target = getattr(module, space) if space else module
-            for variable, value in variables.items():
-                setattr(target, variable, value)
+        for (space, variable), value in variables.items():
+            setattr(getattr(module, space) if space else module, variable, value)

@@ -7,6 +7,7 @@ import pytest
 from ray_nodes import TwoNodes
 
 from ecg_mlflow.executors import (
+    Event,
     Executor,
     InProcessExecutor,
     Job,
@@ -73,6 +74,14 @@ class Bench:
                 if wanted(report):
                     return report
         raise AssertionError("the report did not come")
+
+    def begin(self, text: str, n_slots: int = 1, **options: Any) -> tuple[Executor, dict[str, Any]]:
+        """Open an executor with a job "a", and wait for the data of its first report."""
+        executor = self.open(n_slots, **options)
+        executor.submit(Job("a", text.encode()))
+        event = self.wait_for(executor, lambda report: isinstance(report, Event))
+        assert isinstance(event, Event)
+        return executor, event.data
 
     def run(self, executor: Executor, text: str) -> Outcome:
         """Run one job to its end."""

@@ -56,6 +56,18 @@ def environment(argument, report):
     return dict(os.environ)
 
 
+def hold_lock(argument, report):
+    """Keep every other thread and the handling of signals from running."""
+    report({"holding": True})
+    sum(itertools.repeat(1, 10**14))
+
+
+def slow_exit(argument, report):
+    """Take a while to end after the job has been cancelled."""
+    atexit.register(time.sleep, 0.7)
+    tick("", report)
+
+
 def where(argument, report):
     """Report the node and the environment, and stay there until told to stop."""
     report({"node": os.environ.get("JOBS_NODE"), "pid": os.getpid(), "env": dict(os.environ)})
@@ -111,24 +123,15 @@ def fail(argument, report):
     raise OwnError(f"lead {argument}\nis off")
 
 
-def unpicklable(argument, report):
-    return threading.Lock()
+ODD = {"lock": threading.Lock(), "unreadable": Unreadable()}
 
 
-def unreadable(argument, report):
-    return Unreadable()
+def give(argument, report):
+    return ODD[argument]
 
 
-def report_lock(argument, report):
-    report({"lock": threading.Lock()})
-
-
-def report_unreadable(argument, report):
-    report({"what": Unreadable()})
-
-
-def report_text(argument, report):
-    report("text")
+def tell(argument, report):
+    report({argument: ODD[argument]} if argument in ODD else argument)
 
 
 def leave(argument, report):
@@ -287,18 +290,6 @@ def late(argument, report):
             time.sleep(0.05)
     with contextlib.suppress(Terminated):
         report({"late": True})
-
-
-def hold_lock(argument, report):
-    """Keep every other thread and the handling of signals from running."""
-    report({"holding": True})
-    sum(itertools.repeat(1, 10**14))
-
-
-def slow_exit(argument, report):
-    """Take a while to end after the job has been cancelled."""
-    atexit.register(time.sleep, 0.7)
-    tick("", report)
 
 
 def sleep(argument, report):

@@ -95,11 +95,11 @@ def test_an_error_of_the_job_fails_it_and_not_the_next(bench):
     for text, error_type, said in (
         ("fail II", "jobs.OwnError", r"^jobs.OwnError: lead II is off$"),
         ("stop_on_its_own unasked", "ecg_mlflow.executors.stopping.Terminated", "for no reason"),
-        ("unpicklable", "TypeError", "a _thread.lock, can't be sent to the driver"),
-        ("unreadable", "jobs.OwnError", "can't be unpickled in the driver: not here"),
-        ("report_lock", "TypeError", r"report\(\) can't send \['lock'\] to the driver"),
-        ("report_unreadable", "TypeError", r"can't send \['what'\] to the driver \(not here\)"),
-        ("report_text", "TypeError", r"report\(\) takes a dict, not a str"),
+        ("give lock", "TypeError", "a _thread.lock, can't be sent to the driver"),
+        ("give unreadable", "jobs.OwnError", "can't be unpickled in the driver: not here"),
+        ("tell lock", "TypeError", r"report\(\) can't send \['lock'\] to the driver"),
+        ("tell unreadable", "TypeError", r"can't send \['unreadable'\] to the driver \(not here\)"),
+        ("tell text", "TypeError", r"report\(\) takes a dict, not a str"),
     ):
         outcome = bench.run(executor, text)
         assert (outcome.state, outcome.value) == (OutcomeState.FAILED, None)
@@ -171,9 +171,7 @@ def test_a_running_job_may_flush_when_it_is_cancelled(bench, tmp_path):
 
 @on_ray_too
 def test_a_shielded_job_is_told_to_stop_and_ends_where_it_wants_to(bench):
-    executor = bench.open()
-    executor.submit(Job("a", b"stop_at_a_boundary"))
-    bench.wait_for(executor, is_event)
+    executor, _ = bench.begin("stop_at_a_boundary")
     executor.cancel("a")
     *events, outcome = bench.drain(executor)
     assert (outcome.state, outcome.value) == (OutcomeState.CANCELLED, "checkpoint")
@@ -182,9 +180,7 @@ def test_a_shielded_job_is_told_to_stop_and_ends_where_it_wants_to(bench):
 
 
 def test_no_stop_is_requested_of_a_job_that_nobody_cancels(bench):
-    executor = bench.open()
-    executor.submit(Job("a", b"tick"))
-    bench.wait_for(executor, is_event)
+    executor, _ = bench.begin("tick")
     executor.cancel("a")
     bench.drain(executor)
     outcome = bench.run(executor, "poll_without_a_shield")  # nor is it of the one after it
@@ -236,9 +232,7 @@ def test_what_its_job_did_not_read_reaches_no_later_job(bench, key):
 
 
 def test_only_the_jobs_own_thread_receives(bench):
-    executor = bench.open()
-    executor.submit(Job("a", b"read_in_two_threads 2"))
-    bench.wait_for(executor, is_event)
+    executor, _ = bench.begin("read_in_two_threads 2")
     executor.send("a", {"i": 1})
     assert received() == []
     assert bench.drain(executor)[-1].value == ([], [{"i": 1}])
@@ -324,9 +318,7 @@ def test_shutdown_gives_every_job_an_outcome(bench):
 
 
 def test_shutdown_waits_no_longer_than_its_grace_and_nothing_comes_after_it(bench):
-    executor = bench.open()
-    executor.submit(Job("a", b"late 3"))
-    bench.wait_for(executor, is_event)
+    executor, _ = bench.begin("late 3")
     start = time.monotonic()
     executor.shutdown(0.3)
     assert time.monotonic() - start >= 0.3
@@ -339,10 +331,8 @@ def test_shutdown_waits_no_longer_than_its_grace_and_nothing_comes_after_it(benc
 
 
 def test_a_ctrl_c_during_shutdown_ends_it_at_once(bench):
-    executor = bench.open(grace=3600)
-    executor.submit(Job("a", b"stubborn"))
+    executor, _ = bench.begin("stubborn", grace=3600)
     executor.submit(Job("b", b"echo"))
-    bench.wait_for(executor, is_event)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     main = threading.main_thread().ident
     threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()

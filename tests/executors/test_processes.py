@@ -154,9 +154,7 @@ def test_sigterm_cuts_no_message_in_two(processes):
 
 
 def test_a_job_that_hangs_over_unread_messages_is_killed_in_time(processes):
-    executor = processes.open(hang_timeout=1)
-    executor.submit(Job("a", b"hang"))
-    processes.wait_for(executor, is_event)
+    executor, _ = processes.begin("hang", hang_timeout=1)
     for _ in range(1000):
         executor.send("a", {"blob": bytes(1000)})
     outcome = processes.wait_for(executor, is_outcome)
@@ -166,9 +164,7 @@ def test_a_job_that_hangs_over_unread_messages_is_killed_in_time(processes):
 
 @needs_proc
 def test_sending_to_a_dead_worker_is_ignored_and_what_it_had_started_is_killed(processes):
-    executor = processes.open()
-    executor.submit(Job("a", b"with_child"))
-    pids = processes.wait_for(executor, is_event).data
+    executor, pids = processes.begin("with_child")
     os.kill(pids["pid"], signal.SIGKILL)
     assert ends(pids["pid"])
     for _ in range(1000):
@@ -180,10 +176,9 @@ def test_sending_to_a_dead_worker_is_ignored_and_what_it_had_started_is_killed(p
 
 @needs_proc
 def test_a_cancelled_job_that_hangs_is_killed_after_its_grace(processes):
-    executor = processes.open(grace=0.3)
-    executor.submit(Job("a", b"stubborn"))
+    executor, data = processes.begin("stubborn", grace=0.3)
+    pid = data["pid"]
     executor.submit(Job("b", b"echo on"))
-    pid = processes.wait_for(executor, is_event).data["pid"]
     start = time.monotonic()
     executor.cancel("a")
     outcome = processes.wait_for(executor, is_outcome)
@@ -197,9 +192,7 @@ def test_a_cancelled_job_that_hangs_is_killed_after_its_grace(processes):
 
 @pytest.mark.parametrize("second", ["cancel", "shutdown"])
 def test_a_second_cancel_can_shorten_the_grace(processes, second):
-    executor = processes.open(grace=3600)
-    executor.submit(Job("a", b"stubborn"))
-    processes.wait_for(executor, is_event)
+    executor, _ = processes.begin("stubborn", grace=3600)
     executor.cancel("a")
     processes.wait_for(executor, is_event)
     if second == "cancel":
@@ -213,9 +206,7 @@ def test_a_second_cancel_can_shorten_the_grace(processes, second):
 
 
 def test_a_signal_handler_may_shut_down_while_a_shutdown_waits(processes, monkeypatch):
-    executor = processes.open()
-    executor.submit(Job("a", b"stubborn"))
-    processes.wait_for(executor, is_event)
+    executor, _ = processes.begin("stubborn")
     before = signal.signal(signal.SIGUSR1, lambda number, frame: executor.shutdown(0))
     try:
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
@@ -261,9 +252,7 @@ def test_a_job_that_reports_may_take_any_time(processes):
 
 
 def test_a_cancelled_job_has_its_whole_grace_however_silent(processes):
-    executor = processes.open(hang_timeout=2)
-    executor.submit(Job("a", b"late 3"))
-    processes.wait_for(executor, is_event)
+    executor, _ = processes.begin("late 3", hang_timeout=2)
     executor.cancel("a")
     assert processes.drain(executor)[-1].reason == "stopped as asked"
 
@@ -313,9 +302,8 @@ def test_an_exclusive_job_is_alone_on_its_device(processes):
 
 
 def test_a_slot_is_not_free_before_its_cancelled_worker_has_ended(processes):
-    executor = processes.open()
-    executor.submit(Job("a", b"slow_exit"))
-    pid = processes.wait_for(executor, is_event).data["pid"]
+    executor, data = processes.begin("slow_exit")
+    pid = data["pid"]
     executor.cancel("a")
     while executor.n_pending:
         for _ in executor.events(1):
@@ -330,9 +318,7 @@ def test_a_slot_is_not_free_before_its_cancelled_worker_has_ended(processes):
 def test_shutdown_leaves_no_process_no_descriptor_and_no_log(processes, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = len(os.listdir("/proc/self/fd"))
-    executor = processes.open(2)
-    executor.submit(Job("a", b"with_child"))
-    pids = processes.wait_for(executor, is_event).data
+    executor, pids = processes.begin("with_child", 2)
     executor.submit(Job("idle", b"pid"))
     idle = processes.wait_for(executor, is_outcome).value
     assert list(tmp_path.glob("*/worker-0.log"))
@@ -345,30 +331,16 @@ def test_shutdown_leaves_no_process_no_descriptor_and_no_log(processes, tmp_path
 
 
 @needs_proc
-def test_a_worker_without_connection_ends_with_what_it_had_started(processes):
+@pytest.mark.parametrize("text", ["with_child", "read_and_flush {}"])
+def test_a_worker_without_connection_ends_after_its_time_to_flush(processes, tmp_path, text):
     # A dying driver's connections close a moment before the system counts it as dead.
-    executor = processes.open()
-    executor.submit(Job("a", b"with_child"))
-    pids = processes.wait_for(executor, is_event).data
-    (worker,) = executor._workers
-    with socket.socket(fileno=os.dup(worker.connection.fileno())) as connection:
-        connection.shutdown(socket.SHUT_RDWR)
-    assert ends(pids["pid"])
-    assert ends(pids["child"])
-    assert processes.drain(executor)[-1].state is OutcomeState.DIED
-
-
-@needs_proc
-def test_a_job_that_reads_when_its_driver_goes_has_its_time_to_flush(processes, tmp_path):
     file = tmp_path / "flushed"
-    executor = processes.open()
-    executor.submit(Job("a", f"read_and_flush {file}".encode()))
-    pid = processes.wait_for(executor, is_event).data["pid"]
+    executor, data = processes.begin(text.format(file))
     (worker,) = executor._workers
     with socket.socket(fileno=os.dup(worker.connection.fileno())) as connection:
         connection.shutdown(socket.SHUT_RDWR)
-    assert ends(pid)
-    assert file.read_text() == "flushed"
+    assert all(map(ends, data.values()))
+    assert file.exists() == (text != "with_child")
     assert processes.drain(executor)[-1].state is OutcomeState.DIED
 
 

@@ -29,8 +29,10 @@ def outcome_of(actor):
 
 
 def test_a_stop_is_for_the_current_job_alone(actor):
-    actor.begin(Job("a", b"tick"))
+    actor.begin(Job("a", b"sleep 0.3"))
     actor.stop("b")
+    assert outcome_of(actor).state is OutcomeState.DONE
+    actor.begin(Job("a", b"tick"))
     actor.stop("a")
     assert outcome_of(actor).state is OutcomeState.CANCELLED
     actor.stop("a")  # too late, and not for its next try

@@ -149,9 +149,8 @@ def test_a_job_without_a_sign_of_life_is_killed_and_its_place_told(on_ray):
 
 
 def test_a_cancelled_job_that_goes_on_is_killed_after_its_grace(on_ray):
-    executor = on_ray.open(grace=3600)
-    executor.submit(Job("a", b"stubborn"))
-    pid = on_ray.wait_for(executor, is_event).data["pid"]
+    executor, data = on_ray.begin("stubborn", grace=3600)
+    pid = data["pid"]
     executor.cancel("a")
     executor.cancel("a", grace=0.3)
     executor.cancel("a", grace=3600)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import PipelineError
-from ecg_mlflow.pipeline.actions import Signal
+from ecg_mlflow.pipeline.actions.base import Signal
 from ecg_mlflow.pipeline.windows import WindowMaker
 from ecg_mlflow.records.label_sets import split_label
 

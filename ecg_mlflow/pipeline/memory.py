@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.pipeline.actions import Signal
+from ecg_mlflow.pipeline.actions.base import Signal
 from ecg_mlflow.pipeline.pipeline import Stages
 from ecg_mlflow.pipeline.prepare import Prepared, changing_actions, run_once
 from ecg_mlflow.pipeline.windows import WindowMaker

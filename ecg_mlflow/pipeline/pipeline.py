@@ -9,15 +9,28 @@ from typing import Any
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.grids import C
 from ecg_mlflow.grids.canonical import counts_as
-from ecg_mlflow.pipeline import actions
-from ecg_mlflow.pipeline.actions import (
-    Action,
-    ChanceAction,
+from ecg_mlflow.pipeline.actions.base import Action
+from ecg_mlflow.pipeline.actions.chance import CenterFlip, ChanceAction, RandomResampleSignals
+from ecg_mlflow.pipeline.actions.label_actions import (
+    DropLabels,
+    KeepLabels,
     LabelAction,
-    RecordAction,
-    SignalStep,
-    SplitAction,
+    RenameLabels,
+    SelectLabels,
 )
+from ecg_mlflow.pipeline.actions.records import (
+    ApplyStep,
+    BandPassSignals,
+    DropLeads,
+    DropShortSignals,
+    KeepLeads,
+    RecordAction,
+    ReorderLeads,
+    ResampleSignals,
+    SignalStep,
+    StandardiseSignals,
+)
+from ecg_mlflow.pipeline.actions.split_signals import RandomSplitSignals, SplitAction, SplitSignals
 from ecg_mlflow.records.label_sets import join_labels, split_label
 
 
@@ -46,11 +59,11 @@ class Pipeline:
 
     def drop_labels(self, labels: Sequence[str] | C) -> Pipeline:
         """Leave out the records with one of these labels; ``""`` means records without labels."""
-        return self._then(actions.DropLabels(_names(labels)))
+        return self._then(DropLabels(_names(labels)))
 
     def keep_labels(self, labels: Sequence[str] | C) -> Pipeline:
         """Leave out the records with any other label."""
-        return self._then(actions.KeepLabels(_names(labels)))
+        return self._then(KeepLabels(_names(labels)))
 
     def select_labels(self, labels: Sequence[str] | C) -> Pipeline:
         """Remove all other labels from the records.
@@ -58,44 +71,44 @@ class Pipeline:
         All records stay. With several labels per record, one without a selected label is in no
         class. With one label per record its label becomes ``""``, to be renamed or dropped.
         """
-        return self._then(actions.SelectLabels(_names(labels)))
+        return self._then(SelectLabels(_names(labels)))
 
     def rename_labels(self, names: Mapping[str, str] | C) -> Pipeline:
         """Give labels new names, ``{old: new}``; several old ones may share a new one.
 
         ``ecg_mlflow.SNOMED`` names the usual diagnoses in the ``#Dx`` lines of WFDB headers.
         """
-        return self._then(actions.RenameLabels(_copied(names)))
+        return self._then(RenameLabels(_copied(names)))
 
     def drop_short_signals(self, seconds: float | C) -> Pipeline:
         """Leave out the recordings that are shorter than this, before any resampling."""
-        return self._then(actions.DropShortSignals(seconds))  # type: ignore[arg-type]
+        return self._then(DropShortSignals(seconds))  # type: ignore[arg-type]
 
     def keep_leads(self, leads: Sequence[str] | C) -> Pipeline:
         """Keep these leads, in this order."""
-        return self._then(actions.KeepLeads(_names(leads)))
+        return self._then(KeepLeads(_names(leads)))
 
     def drop_leads(self, leads: Sequence[str] | C) -> Pipeline:
         """Leave these leads out."""
-        return self._then(actions.DropLeads(_names(leads)))
+        return self._then(DropLeads(_names(leads)))
 
     def reorder_leads(self, leads: Sequence[str] | C) -> Pipeline:
         """Put all leads in this order."""
-        return self._then(actions.ReorderLeads(_names(leads)))
+        return self._then(ReorderLeads(_names(leads)))
 
     def band_pass_signals(
         self, low: float | C | None = None, high: float | C | None = None, order: int | C = 3
     ) -> Pipeline:
         """Apply a Butterworth filter forward and backward; edges in Hz, None for an open side."""
-        return self._then(actions.BandPassSignals(low, high, order))  # type: ignore[arg-type]
+        return self._then(BandPassSignals(low, high, order))  # type: ignore[arg-type]
 
     def standardise_signals(self) -> Pipeline:
         """Give each lead mean 0 and standard deviation 1; a flat lead becomes 0."""
-        return self._then(actions.StandardiseSignals())
+        return self._then(StandardiseSignals())
 
     def resample_signals(self, fs: float | C) -> Pipeline:
         """Resample to one frequency in Hz, by linear interpolation."""
-        return self._then(actions.ResampleSignals(fs))  # type: ignore[arg-type]
+        return self._then(ResampleSignals(fs))  # type: ignore[arg-type]
 
     def apply(self, step: SignalStep | C) -> Pipeline:
         """Run the user's function, ``step(signal, fs) -> signal``, plain or ``@njit``.
@@ -104,11 +117,11 @@ class Pipeline:
         the first random action it runs once per record; between that and the split, on every
         record in each epoch; after the split, on every window, whose shape it must keep.
         """
-        return self._then(actions.ApplyStep(step))
+        return self._then(ApplyStep(step))
 
     def center_flip(self, flip_at_test: bool | C = False) -> Pipeline:
         """Subtract each lead's mean; in training, multiply it by a random sign."""
-        return self._then(actions.CenterFlip(flip_at_test))  # type: ignore[arg-type]
+        return self._then(CenterFlip(flip_at_test))  # type: ignore[arg-type]
 
     def random_resample_signals(self, distribution: str | C, **parameters: object) -> Pipeline:
         """Resample each record to a frequency in Hz that is drawn in each epoch.
@@ -117,16 +130,16 @@ class Pipeline:
         ``random_resample_signals("normal", loc=300, scale=10)``.
         """
         return self._then(
-            actions.RandomResampleSignals(distribution, parameters)  # type: ignore[arg-type]
+            RandomResampleSignals(distribution, parameters)  # type: ignore[arg-type]
         )
 
     def random_split_signals(self, length: int | C, n: int | Mapping[str, int | C] | C) -> Pipeline:
         """Cut `n` windows (or ``{label: n}``) of `length` samples at random positions."""
-        return self._then(actions.RandomSplitSignals(length, _copied(n)))  # type: ignore[arg-type]
+        return self._then(RandomSplitSignals(length, _copied(n)))  # type: ignore[arg-type]
 
     def split_signals(self, length: int | C, step: int | Mapping[str, int | C] | C) -> Pipeline:
         """Cut a window of `length` samples every `step` samples (or ``{label: step}``)."""
-        return self._then(actions.SplitSignals(length, _copied(step)))  # type: ignore[arg-type]
+        return self._then(SplitSignals(length, _copied(step)))  # type: ignore[arg-type]
 
     def stages(self) -> Stages:
         """Divide the actions into those that run once and those that run for every batch.
@@ -154,7 +167,7 @@ class Pipeline:
             elif isinstance(action, RecordAction) and not every:
                 once.append(action)
             else:
-                if not isinstance(action, (ChanceAction, actions.ApplyStep, *_ANYWHERE)):
+                if not isinstance(action, (ChanceAction, ApplyStep, *_ANYWHERE)):
                     raise PipelineError(
                         f"{action} must come before the first random action or split ({every[0]})"
                     )
@@ -173,8 +186,8 @@ class Pipeline:
 
 
 #: Deterministic actions that may also follow a random one, or run on windows.
-_ANYWHERE = (actions.StandardiseSignals, actions.ResampleSignals, actions.BandPassSignals)
-_RESAMPLERS = (actions.ResampleSignals, actions.RandomResampleSignals)
+_ANYWHERE = (StandardiseSignals, ResampleSignals, BandPassSignals)
+_RESAMPLERS = (ResampleSignals, RandomResampleSignals)
 
 
 @counts_as("Stages", version=1)

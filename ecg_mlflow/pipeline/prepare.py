@@ -16,7 +16,8 @@ import numpy.typing as npt
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.files import cache_root, locked, write_whole
 from ecg_mlflow.grids.canonical import digest
-from ecg_mlflow.pipeline.actions import ApplyStep, RecordAction, Signal
+from ecg_mlflow.pipeline.actions.base import Signal
+from ecg_mlflow.pipeline.actions.records import ApplyStep, RecordAction
 from ecg_mlflow.pipeline.pipeline import Stages
 from ecg_mlflow.records import (
     Corpus,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from functools import partial
 from operator import attrgetter
 from types import FunctionType
 from typing import Any
@@ -17,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from ecg_mlflow.errors import PipelineError
-from ecg_mlflow.pipeline import actions
-from ecg_mlflow.pipeline.actions import Action, ApplyStep, CenterFlip, SignalStep
+from ecg_mlflow.pipeline.actions import chance, label_actions, records, split_signals
+from ecg_mlflow.pipeline.actions.base import Action
+from ecg_mlflow.pipeline.actions.chance import CenterFlip
+from ecg_mlflow.pipeline.actions.records import ApplyStep, SignalStep
 from ecg_mlflow.pipeline.pipeline import Pipeline, Stages
 
 #: Finds a function by its module and qualified name.
@@ -29,7 +30,8 @@ _INSTEAD = (
 )
 _KINDS: Mapping[str, type[Action]] = {
     kind.name: kind
-    for kind in map(partial(getattr, actions), actions.__all__)
+    for module in (chance, label_actions, records, split_signals)
+    for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, Action) and hasattr(kind, "name")
 }
 
@@ -96,9 +98,9 @@ def check_deterministic(stages: Stages) -> None:
         if isinstance(action, CenterFlip):
             if action.flip_at_test:
                 _refuse(action, "flips leads at random", "center_flip()")
-        elif isinstance(action, actions.RandomResampleSignals):
+        elif isinstance(action, chance.RandomResampleSignals):
             _refuse(action, "draws a sampling frequency", "resample_signals(fs), or nothing")
-        elif isinstance(action, actions.RandomSplitSignals):
+        elif isinstance(action, split_signals.RandomSplitSignals):
             _refuse(action, "cuts at random positions", f"split_signals({split.length}, step)")
     given = split.per_label()
     if isinstance(given, Mapping) and len(set(given.values())) > 1:

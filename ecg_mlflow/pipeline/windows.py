@@ -17,16 +17,10 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.pipeline import kernels
-from ecg_mlflow.pipeline.actions import (
-    CenterFlip,
-    ChanceAction,
-    RandomResampleSignals,
-    RandomSplitSignals,
-    RecordAction,
-    ResampleSignals,
-    Signal,
-    SplitSignals,
-)
+from ecg_mlflow.pipeline.actions.base import Signal
+from ecg_mlflow.pipeline.actions.chance import CenterFlip, ChanceAction, RandomResampleSignals
+from ecg_mlflow.pipeline.actions.records import RecordAction, ResampleSignals
+from ecg_mlflow.pipeline.actions.split_signals import RandomSplitSignals, SplitSignals
 from ecg_mlflow.pipeline.pipeline import Stages
 from ecg_mlflow.pipeline.prepare import Prepared, apply_checked
 

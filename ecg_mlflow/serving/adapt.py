@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import RecordError
 from ecg_mlflow.pipeline import Stages
-from ecg_mlflow.pipeline.actions import ApplyStep, ResampleSignals, resampled_length
+from ecg_mlflow.pipeline.actions.base import resampled_length
+from ecg_mlflow.pipeline.actions.records import ApplyStep, ResampleSignals
 from ecg_mlflow.records import DigitalRecord
 from ecg_mlflow.serving.manifest import Manifest
 

@@ -9,25 +9,20 @@ from scipy.signal import butter, sosfiltfilt
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.grids import C, resolve
 from ecg_mlflow.pipeline import Pipeline
-from ecg_mlflow.pipeline.actions import (
+from ecg_mlflow.pipeline.actions.base import interpolate, resampled_length
+from ecg_mlflow.pipeline.actions.chance import CenterFlip, RandomResampleSignals
+from ecg_mlflow.pipeline.actions.label_actions import DropLabels, KeepLabels, RenameLabels
+from ecg_mlflow.pipeline.actions.records import (
     ApplyStep,
     BandPassSignals,
-    CenterFlip,
-    DropLabels,
     DropLeads,
     DropShortSignals,
-    KeepLabels,
     KeepLeads,
-    RandomResampleSignals,
-    RandomSplitSignals,
-    RenameLabels,
     ReorderLeads,
     ResampleSignals,
-    SplitSignals,
     StandardiseSignals,
-    interpolate,
-    resampled_length,
 )
+from ecg_mlflow.pipeline.actions.split_signals import RandomSplitSignals, SplitSignals
 
 
 def one_lead(*samples: float) -> np.ndarray:

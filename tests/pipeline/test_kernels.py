@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.pipeline import kernels
-from ecg_mlflow.pipeline.actions import interpolate
+from ecg_mlflow.pipeline.actions.base import interpolate
 
 LENGTH = 16
 

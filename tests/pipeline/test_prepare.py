@@ -10,7 +10,7 @@ import pytest
 
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.pipeline import Pipeline, prepare, select
-from ecg_mlflow.pipeline.actions import ApplyStep
+from ecg_mlflow.pipeline.actions.records import ApplyStep
 from ecg_mlflow.pipeline.prepare import output_leads
 from ecg_mlflow.records import Corpus
 

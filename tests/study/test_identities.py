@@ -32,7 +32,10 @@ from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.grids.user_code import UserCode, use
 from ecg_mlflow.models.resnet import SpecBuilder
 from ecg_mlflow.pipeline import Stages, actions
-from ecg_mlflow.pipeline.actions import Action
+from ecg_mlflow.pipeline.actions.base import Action
+from ecg_mlflow.pipeline.actions.chance import CenterFlip
+from ecg_mlflow.pipeline.actions.records import ApplyStep
+from ecg_mlflow.pipeline.actions.split_signals import SplitSignals
 from ecg_mlflow.study.grid_file import load_grid_file
 from ecg_mlflow.study.planning import plan_study
 from ecg_mlflow.study.request import StudyRequest
@@ -119,7 +122,7 @@ def test_all_that_can_take_part_in_an_identity_has_a_name():
         importlib.import_module(module.name)
     concrete = {one for one in kinds_of(Action) if hasattr(one, "name")}
     concrete = {one for one in concrete if one.__module__.startswith("ecg_mlflow.")}
-    assert {actions.CenterFlip, actions.ApplyStep, actions.SplitSignals} < concrete
+    assert {CenterFlip, ApplyStep, SplitSignals} < concrete
     builders = [one for one in vars(models).values() if callable(one)]
     assert {ResNet, ResNet18, ResNet34} <= {*builders}
     known = [*NAMED, Option, C, *sorted(concrete, key=str), *builders]
@@ -162,7 +165,7 @@ def test_a_version_counts_and_where_a_class_of_the_package_stands_does_not(monke
     stages = Pipeline().center_flip().split_signals(100, 100).stages()
     values = [ResNet18, Optimizer("sgd"), stages]
     before = digest(values)
-    for kind in (Optimizer, Stages, actions.CenterFlip, actions.SplitSignals):
+    for kind in (Optimizer, Stages, CenterFlip, SplitSignals):
         monkeypatch.setattr(kind, "__module__", "ecg_mlflow.somewhere.else_")
         monkeypatch.setattr(kind, "__doc__", "Another text.")
     monkeypatch.setattr(ResNet18.describe, "__module__", "ecg_mlflow.somewhere.else_")

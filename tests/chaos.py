@@ -51,7 +51,6 @@ _FIELDS = {
     "repetitions": "2",
 }
 N_ITERATIONS = 80
-N_RUNS = 12
 GRID = numpy_grid(
     grid="Option('momentum', [0.5, 0.9]) * Option('hidden', [2, 3, 4])",
     optimizer="Optimizer('sgd', learning_rate=1e-2)",

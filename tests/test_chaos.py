@@ -17,7 +17,6 @@ from chaos import (
     FEW,
     FINISHED,
     KERAS_GRID,
-    N_RUNS,
     SEED,
     Fault,
     Lab,
@@ -31,6 +30,9 @@ from ecg_mlflow.tracking.runs import reopen_run
 from ecg_mlflow.training import save_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+#: Of the whole grid, with three repetitions.
+N_RUNS = 18
 
 
 def deaths(branches):
@@ -76,12 +78,12 @@ def lab(tmp_path_factory, beats):
 @pytest.mark.nightly
 @pytest.mark.parametrize("branches", [1, 3])
 def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(lab, branches):
-    expected = lab.undisturbed()
+    expected = lab.undisturbed("--reps", "3")
     assert len(expected) == N_RUNS
     # Three runs that share a process take no longer than one.
     lab.environment["UNHURRIED_S"] = str(0.004 * branches)
     chance = random.Random(SEED + branches)
-    more = ("--branches", str(branches))
+    more = ("--branches", str(branches), "--reps", "3")
     kills = Counter()
 
     def go_on(*faults):

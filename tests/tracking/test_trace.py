@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import pytest
+from mlflow.entities import Metric
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking.run_log import RunLog
@@ -87,6 +88,18 @@ def test_what_a_trace_lacks_is_read_from_the_metrics(client, run_id):
     np.testing.assert_array_equal(trace.metrics["test_f1"], [0.5, np.nan])
     np.testing.assert_array_equal(trace.metrics["test_roc_auc"], [np.nan, 0.9])
     assert len(trace.losses) == 0
+
+
+def test_of_an_iteration_that_was_logged_twice_the_later_value_counts(client, run_id):
+    later_first = [
+        Metric(name, value, timestamp, 1)
+        for name in ("loss", "test_f1")
+        for value, timestamp in ((0.5, 2000), (0.25, 1000), (0.75, 1500))
+    ]
+    client.log_batch(run_id, later_first)
+    (trace,) = read_traces(client, [study_run(client, run_id)], ["loss", "test_f1"])
+    assert trace.metrics["test_f1"].tolist() == [0.5]
+    np.testing.assert_array_equal(trace.losses, np.array([np.nan, 0.5], np.float32))
 
 
 def test_a_gap_in_the_losses_is_no_number(client, run_id):

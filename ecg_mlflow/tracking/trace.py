@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from mlflow import MlflowClient
-from mlflow.entities import Metric
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking.artifacts import N_THREADS, read_artifacts
@@ -190,7 +189,7 @@ def _complete(
             found = trace.metrics[name].tolist()
             tests += [(i, {name: v}) for i, v in zip(trace.iterations.tolist(), found, strict=True)]
         else:
-            history = _history(client, run.run_id, name)
+            history = client.get_metric_history(run.run_id, name)
             tests += [(metric.step, {name: metric.value}) for metric in history]
     losses = np.empty(0, np.float32)
     if LOSS in names:
@@ -198,16 +197,10 @@ def _complete(
     return RunTrace.of([losses], tests)
 
 
-def _history(client: MlflowClient, run_id: str, name: str) -> list[Metric]:
-    """Return a metric's values in the order in which they were logged."""
-    history = client.get_metric_history(run_id, name)
-    return sorted(history, key=lambda metric: metric.timestamp)
-
-
 def _losses(client: MlflowClient, run_id: str) -> npt.NDArray[np.float32]:
-    history = _history(client, run_id, LOSS)
+    history = client.get_metric_history(run_id, LOSS)
     steps = np.array([metric.step for metric in history], dtype=np.int64)
     values = np.array([metric.value for metric in history], dtype=np.float32)
     losses = np.full(steps.max(initial=-1) + 1, np.nan, np.float32)
-    losses[steps] = values
+    losses[steps] = values  # in the order of their times, so that the last of a step counts
     return losses

@@ -57,13 +57,6 @@ def test_actions_are_sorted_by_when_they_run():
     assert Pipeline().resample_signals(300).split_signals(3, 1).stages().resamples
 
 
-def test_labels_go_through_the_actions_in_their_order():
-    stages = (
-        Pipeline().drop_labels(["~"]).rename_labels({"N": "~", "O": "N"}).split_signals(3, 1)
-    ).stages()
-    assert [stages.label(x) for x in ["N", "O", "A", "~"]] == ["~", "N", "A", None]
-
-
 @pytest.mark.parametrize(
     ("pipeline", "message"),
     [

@@ -133,32 +133,6 @@ def test_leads_that_are_chosen_first_are_those_of_the_windows(
 
 # --- Chance ------------------------------------------------------------------------------------
 
-ALL = ["center", "random", "random_split"]
-
-
-def test_a_records_windows_depend_on_seed_repetition_epoch_and_record_alone(
-    some_corpus, make_windows: MakeWindows
-):
-    corpus = some_corpus("int16", 3)
-    everyone = make_windows(corpus, pipeline_of(ALL))
-    found, counts = everyone.make(np.arange(8), everyone.draw(5, 2, 9))
-    (of_6,) = np.split(found, np.cumsum(counts)[:-1])[6:7]
-    few = make_windows(corpus, pipeline_of(ALL), [2, 6])
-    for rows in ([6], [2, 6], [6, 2]):
-        windows_, counts = few.make(np.array(rows), few.draw(5, 2, 9))
-        start = counts[: rows.index(6)].sum()
-        np.testing.assert_array_equal(windows_[start : start + len(of_6)], of_6)
-
-
-@pytest.mark.parametrize("other", [(6, 2, 9), (5, 3, 9), (5, 2, 10)])
-def test_another_seed_repetition_or_epoch_gives_other_windows(
-    some_corpus, make_windows: MakeWindows, other
-):
-    maker, rows = make_windows(some_corpus("int16", 1), pipeline_of(ALL)), np.array([7])
-    first, _ = maker.make(rows, maker.draw(5, 2, 9))
-    second, _ = maker.make(rows, maker.draw(*other))
-    assert not np.allclose(first, second, atol=1e-2)
-
 
 def test_what_chance_gives_for_a_seed_repetition_and_epoch_stays(
     make_corpus: MakeCorpus, make_windows: MakeWindows

@@ -40,12 +40,13 @@ numpydoc_class_members_toctree = False
 # without their modules; and what stands in signatures without being for anybody to call.
 nitpick_ignore_regex = [
     (r"py:.*", r"(np|npt|numpy|pd|pandas|keras|tf|tensorflow|mlflow|optuna|matplotlib|ray)\..*"),
-    (r"py:.*", r"(collections|pathlib|types|typing|datetime|contextlib|os)\..*"),
+    (r"py:.*", r"(collections|pathlib|types|typing|datetime|contextlib|os|signal|subprocess)\..*"),
     (r"py:class", r"[A-Z]\w*"),
     (r"py:class", r"ecg_mlflow\.grids\.grid\.Design"),
-    (r"py:.*", r"ecg_mlflow\.(grids\.canonical|provenance|study\.settings)\..*"),
+    (r"py:.*", r"ecg_mlflow\.(grids\.canonical|provenance)\..*"),
+    (r"py:class", r"ecg_mlflow\.study\.research\.Settings"),
     (r"py:.*", r"_frozen_importlib.*"),
-    (r"py:class", r"ecg_mlflow\.records\.(index|synthetic)\..*"),
+    (r"py:class", r"ecg_mlflow\.records\.synthetic\..*"),
     (r"py:class", r"ecg_mlflow\.tracking\.(retry|runs)\..*"),
 ]
 

@@ -31,10 +31,10 @@ _LARGEST_MV, _SMALLEST_MV = 20.0, 0.005
 _LOOKED_AT = 10_000
 
 #: A recording, and what had to be done or supposed for it.
-Flagged: TypeAlias = tuple[DigitalRecord, list[str]]
+_Flagged: TypeAlias = tuple[DigitalRecord, list[str]]
 
 
-def adapt(record: DigitalRecord, manifest: Manifest, stages: Stages) -> Flagged:
+def adapt(record: DigitalRecord, manifest: Manifest, stages: Stages) -> _Flagged:
     """Bring a recording to the leads and the sampling frequency of those trained on.
 
     Parameters
@@ -89,7 +89,7 @@ def needed_leads(leads: tuple[str, ...], stages: Stages) -> tuple[str, ...]:
     return leads
 
 
-def _with_leads(record: DigitalRecord, wanted: Sequence[str], needed: Sequence[str]) -> Flagged:
+def _with_leads(record: DigitalRecord, wanted: Sequence[str], needed: Sequence[str]) -> _Flagged:
     """Take the leads trained on, in their order; those that the network never sees may lack."""
     found = [name.strip().casefold() for name in record.leads]
     keys = {lead: lead.strip().casefold() for lead in wanted}
@@ -129,7 +129,7 @@ def _chosen(record: DigitalRecord, columns: Sequence[int], leads: tuple[str, ...
     )
 
 
-def _with_frequency(record: DigitalRecord, known: tuple[float, ...], resamples: bool) -> Flagged:
+def _with_frequency(record: DigitalRecord, known: tuple[float, ...], resamples: bool) -> _Flagged:
     """Resample to the nearest frequency trained on, unless the pipeline can take this one.
 
     The pipeline's own resampling interpolates, without a filter: what is faster than all

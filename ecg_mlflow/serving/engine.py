@@ -60,7 +60,7 @@ class RecordPrediction:
 #: A prediction that is still to be made, and its recording as the pipeline has prepared it.
 _Prepared: TypeAlias = tuple[RecordPrediction, DigitalRecord]
 #: A recording that is asked for: what to call it until it is read, and how to read it.
-Item: TypeAlias = tuple[str, Callable[[], DigitalRecord]]
+_Item: TypeAlias = tuple[str, Callable[[], DigitalRecord]]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Engine:
     stages: Stages
     predict: Callable[[Floats], Floats]
 
-    def answer(self, items: Iterable[Item]) -> list[RecordPrediction]:
+    def answer(self, items: Iterable[_Item]) -> list[RecordPrediction]:
         """Answer for each recording, in their order.
 
         Windows of many recordings share the calls of the network. Memory holds some blocks of
@@ -109,7 +109,7 @@ class Engine:
 
     def _windows(
         self,
-        items: Iterable[Item],
+        items: Iterable[_Item],
         answers: list[RecordPrediction],
         cut: list[tuple[RecordPrediction, int]],
     ) -> Iterator[Floats]:
@@ -118,7 +118,7 @@ class Engine:
             yield from self._cut(block, cut)
 
     def _prepared(
-        self, items: Iterable[Item], answers: list[RecordPrediction]
+        self, items: Iterable[_Item], answers: list[RecordPrediction]
     ) -> Iterator[_Prepared]:
         n_classes = len(self.manifest.classes)
         nothing, unknown = np.empty((0, n_classes), np.float32), np.full(n_classes, np.nan)

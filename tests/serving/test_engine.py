@@ -11,7 +11,7 @@ from ecg_mlflow.errors import RecordError
 from ecg_mlflow.pipeline import Pipeline
 from ecg_mlflow.pipeline.batches import CHUNK
 from ecg_mlflow.serving import engine as engine_module
-from ecg_mlflow.serving.engine import Engine, Item, RecordPrediction, prediction_table
+from ecg_mlflow.serving.engine import Engine, RecordPrediction, prediction_table
 
 LENGTH = 120
 PLAIN = Pipeline().center_flip().split_signals(LENGTH, LENGTH)
@@ -44,7 +44,7 @@ def make_engine(make_manifest):
     return make
 
 
-def items(records) -> list[Item]:
+def items(records):
     return [(record.id, lambda record=record: record) for record in records]
 
 

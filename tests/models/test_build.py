@@ -20,8 +20,6 @@ def build(model, seed=0):
 
 
 def net(input_shape, n_classes, width, activation=None, softmax=False, rank=2):
-    import keras
-
     inputs = keras.Input(input_shape[:rank])
     x = keras.layers.Dense(width)(keras.layers.Flatten()(inputs))
     x = keras.layers.Dense(n_classes, activation=activation)(x)

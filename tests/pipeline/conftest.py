@@ -12,14 +12,15 @@ from ecg_mlflow.pipeline import BatchSource, Pipeline, WindowMaker, class_target
 from ecg_mlflow.records import Corpus, DigitalRecord
 from ecg_mlflow.records.packing import pack
 
+MakeRecords = Callable[..., list[tuple[DigitalRecord, str]]]
 MakeCorpus = Callable[..., Corpus]
 MakeWindows = Callable[..., WindowMaker]
 MakeSource = Callable[..., BatchSource]
 
 
 @pytest.fixture
-def make_corpus(tmp_path: Path) -> MakeCorpus:
-    """Pack arrays ``(n_samples, n_leads)``, int16 or float32, as records R000, R001, ..."""
+def make_records() -> MakeRecords:
+    """Return arrays ``(n_samples, n_leads)``, int16 or float32, as records R000, R001, ..."""
 
     def make(
         signals: Sequence[np.ndarray],
@@ -29,7 +30,7 @@ def make_corpus(tmp_path: Path) -> MakeCorpus:
         gain: float = 1000,
         baseline: float = 0,
         leads: Sequence[Sequence[str]] | None = None,
-    ) -> Corpus:
+    ) -> list[tuple[DigitalRecord, str]]:
         records = []
         for i, signal in enumerate(signals):
             n_leads, digital = signal.shape[1], signal.dtype == np.int16
@@ -43,9 +44,17 @@ def make_corpus(tmp_path: Path) -> MakeCorpus:
                 baseline=np.full(n_leads, baseline if digital else 0, np.float32),
             )
             records.append((record, labels[i] if labels else "NA"[i % 2]))
-        return pack(records, tmp_path / "corpora", "made-up")
+        return records
 
     return make
+
+
+@pytest.fixture
+def make_corpus(make_records: MakeRecords, tmp_path: Path) -> MakeCorpus:
+    """Pack the records that `make_records` returns."""
+    return lambda *args, **kwargs: pack(
+        make_records(*args, **kwargs), tmp_path / "corpora", "made-up"
+    )
 
 
 @pytest.fixture

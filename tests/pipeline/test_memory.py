@@ -8,29 +8,10 @@ import pytest
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.pipeline import Pipeline
 from ecg_mlflow.pipeline.memory import cut_windows, prepare_record
-from ecg_mlflow.records import DigitalRecord
 
 
 def squared(signal, fs):
     return signal**2
-
-
-def as_records(corpus) -> list[DigitalRecord]:
-    found = []
-    for i in range(len(corpus)):
-        samples = corpus.signals.samples(i)
-        n_leads = len(corpus.leads[i])
-        found.append(
-            DigitalRecord(
-                corpus.ids[i],
-                float(corpus.fs[i]),
-                corpus.leads[i],
-                samples,
-                corpus.signals.gain[i, :n_leads],
-                corpus.signals.baseline[i, :n_leads],
-            )
-        )
-    return found
 
 
 PIPELINES = {
@@ -47,16 +28,18 @@ PIPELINES = {
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
 @pytest.mark.parametrize("pipeline", PIPELINES.values(), ids=PIPELINES)
-def test_windows_are_those_of_a_packed_corpus(make_corpus, make_windows, pipeline, dtype):
+def test_windows_are_those_of_a_packed_corpus(
+    make_records, make_corpus, make_windows, pipeline, dtype
+):
     rng = np.random.default_rng(0)
     lengths = (30, 60, 61, 200, 333)
     signals = [rng.normal(0, 500, (n, 2)).astype(dtype) for n in lengths]
-    corpus = make_corpus(signals, fs=[300, 300, 200, 360, 300], gain=750, baseline=12)
-    maker = make_windows(corpus, pipeline, training=False)
+    how = {"fs": [300, 300, 200, 360, 300], "gain": 750, "baseline": 12}
+    maker = make_windows(make_corpus(signals, **how), pipeline, training=False)
     rows = np.arange(len(signals))
     windows, counts = maker.make(rows, maker.draw(3, 1, 4))
     stages = pipeline.stages()
-    prepared = [prepare_record(record, stages) for record in as_records(corpus)]
+    prepared = [prepare_record(record, stages) for record, _ in make_records(signals, **how)]
     found, found_counts = cut_windows(prepared, stages)
     assert found_counts.tolist() == counts.tolist()
     np.testing.assert_array_equal(found, windows)
@@ -64,9 +47,8 @@ def test_windows_are_those_of_a_packed_corpus(make_corpus, make_windows, pipelin
     np.testing.assert_array_equal(alone, windows[counts[:3].sum() : counts[:4].sum()])
 
 
-def test_what_fails_names_the_record(make_corpus):
-    corpus = make_corpus([np.ones((50, 1), np.float32)], fs=50)
-    (record,) = as_records(corpus)
+def test_what_fails_names_the_record(make_records):
+    ((record, _),) = make_records([np.ones((50, 1), np.float32)], fs=50)
     stages = Pipeline().band_pass_signals(1, 40).split_signals(10, 10).stages()
     with pytest.raises(PipelineError, match=r"record R000: .*edges must lie below 25 Hz"):
         prepare_record(record, stages)

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ecg_mlflow.errors import EcgMlflowError, ScheduleError
 from ecg_mlflow.training.schedule import Schedule
@@ -43,21 +41,19 @@ def test_rules_over_three_epochs_of_two_iterations(rules, fires_at):
     [
         ("%0", "at least 1"),
         ("0 epochs", "at least 1"),
-        ("%-1", "after '%' comes a whole number"),
         ("%", "after '%' comes a whole number"),
         ("%2.5", "after '%' comes a whole number"),
         ("foo", "not a rule"),
         ("", "not a rule"),
         ("-1 epochs", "not a rule"),
-        ("0.5 epochs", "not a rule"),
         ("3", "write 3 without quotes"),
         ("-1", "write -1 without quotes"),
         (-2, "only negative iteration is -1"),
         (True, "type bool"),
-        (1.0, "type float"),
         (None, "type NoneType"),
         (["%2", ["last"]], "type list"),
         ([], "never fires"),
+        (["%2", "twice", 0], "can't read the schedule rule 'twice'"),
     ],
 )
 def test_what_is_not_a_rule_is_refused(rule, cause):
@@ -66,11 +62,6 @@ def test_what_is_not_a_rule_is_refused(rule, cause):
     assert cause in str(caught.value)
     assert isinstance(caught.value, ValueError)
     assert isinstance(caught.value, EcgMlflowError)
-
-
-def test_the_message_names_the_bad_rule_of_a_list():
-    with pytest.raises(ScheduleError, match="can't read the schedule rule 'twice'"):
-        Schedule.parse(["%2", "twice", 0])
 
 
 def test_last_fires_where_a_run_stops_early_and_no_other_rule_does():
@@ -95,15 +86,3 @@ def test_epochs_need_a_length():
         Schedule.parse("20 epochs")
     with pytest.raises(ScheduleError, match="an epoch has 0 iterations"):
         Schedule.parse("epoch", iterations_per_epoch=0)
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    periods=st.lists(st.integers(1, 12), max_size=3),
-    moments=st.lists(st.integers(0, 40), max_size=3),
-    total=st.integers(0, 40),
-)
-def test_a_list_fires_wherever_one_of_its_rules_does(periods, moments, total):
-    rules = [*(f"%{period}" for period in periods), *moments, "last"]
-    one_by_one = {i for rule in rules for i in Schedule.parse(rule).iterations(total)}
-    assert Schedule.parse(rules).iterations(total) == sorted(one_by_one)

@@ -78,10 +78,18 @@ class Bench:
     def begin(self, text: str, n_slots: int = 1, **options: Any) -> tuple[Executor, dict[str, Any]]:
         """Open an executor with a job "a", and wait for the data of its first report."""
         executor = self.open(n_slots, **options)
-        executor.submit(Job("a", text.encode()))
-        event = self.wait_for(executor, lambda report: isinstance(report, Event))
-        assert isinstance(event, Event)
-        return executor, event.data
+        return executor, self.first_events(executor, Job("a", text.encode()))["a"]
+
+    def first_events(self, executor: Executor, *jobs: Job) -> dict[str, dict[str, Any]]:
+        """Submit jobs, and wait for the data of the first report of each."""
+        found: dict[str, dict[str, Any]] = {}
+        for job in jobs:
+            executor.submit(job)
+        while len(found) < len(jobs):
+            event = self.wait_for(executor, lambda report: isinstance(report, Event))
+            assert isinstance(event, Event)
+            found.setdefault(event.key, event.data)
+        return found
 
     def run(self, executor: Executor, text: str) -> Outcome:
         """Run one job to its end."""

@@ -317,19 +317,6 @@ def terminate_twice(argument, report):
     report({"caught": caught})
 
 
-def terminate_shielded(argument, report):
-    steps = []
-    try:
-        with shielded():
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.05)
-            steps.append("inside")
-        steps.append("after")
-    except Terminated:
-        steps.append("terminated")
-    report({"steps": steps})
-
-
 def read(argument, report):
     """Read, after some seconds without reading, until told that it was the last; return all."""
     report({"pid": os.getpid()})

@@ -157,11 +157,9 @@ def test_a_queued_job_is_cancelled_without_starting(bench):
 
 @on_ray_too
 def test_a_running_job_may_flush_when_it_is_cancelled(bench, tmp_path):
-    executor = bench.open()
     file = tmp_path / "flushed"
-    executor.submit(Job("a", f"tick {file}".encode()))
+    executor, _ = bench.begin(f"tick {file}")
     executor.submit(Job("b", b"echo on"))
-    bench.wait_for(executor, is_event)
     executor.cancel("a")
     reports = bench.drain(executor)
     assert states(reports) == {"a": OutcomeState.CANCELLED, "b": OutcomeState.DONE}
@@ -255,9 +253,8 @@ def test_what_cannot_be_sent_is_an_error_at_once(bench):
 
 
 def test_a_job_that_does_not_read_holds_nobody_up(bench, tmp_path):
-    executor, file = bench.open(), tmp_path / "read now"
-    executor.submit(Job("a", f"read_after {file}".encode()))
-    bench.wait_for(executor, is_event)
+    file = tmp_path / "read now"
+    executor, _ = bench.begin(f"read_after {file}")
     messages = send_all(executor, "a", 40, blob=bytes(15_000))  # more than a connection takes
     assert list(executor.events(0.1)) == []
     file.touch()
@@ -303,18 +300,16 @@ def test_events_waits_no_longer_than_its_timeout_and_not_without_jobs(bench, tmp
 
 
 @on_ray_too
-def test_shutdown_gives_every_job_an_outcome(bench):
-    executor = bench.open()
-    executor.submit(Job("running", b"tick"))
-    executor.submit(Job("queued", b"echo"))
-    bench.wait_for(executor, is_event)
-    executor.shutdown(60)
-    executor.shutdown(60)
-    reports = bench.drain(executor)
-    assert states(reports) == dict.fromkeys(("running", "queued"), OutcomeState.CANCELLED)
-    assert Event("running", {"flushing": True}) in reports
+def test_a_shutdown_at_the_end_of_a_with_block_gives_every_job_an_outcome(bench):
+    executor, _ = bench.begin("tick")
+    with executor:
+        executor.submit(Job("queued", b"echo"))
     with pytest.raises(ExecutorError, match="shut down"):
         executor.submit(Job("late", b"echo"))
+    executor.shutdown(60)
+    reports = bench.drain(executor)
+    assert states(reports) == dict.fromkeys(("a", "queued"), OutcomeState.CANCELLED)
+    assert Event("a", {"flushing": True}) in reports
 
 
 def test_shutdown_waits_no_longer_than_its_grace_and_nothing_comes_after_it(bench):
@@ -363,9 +358,3 @@ def test_an_exclusive_job_among_others(bench):
     assert [r.key for r in reports if isinstance(r, Started)] == list("01234")
     assert set(states(reports).values()) == {OutcomeState.DONE}
     assert executor.free_slots == 1
-
-
-def test_the_end_of_a_with_block_shuts_down(bench):
-    with bench.open() as executor:
-        executor.submit(Job("a", b"tick"))
-    assert states(bench.drain(executor)) == {"a": OutcomeState.CANCELLED}

@@ -127,12 +127,6 @@ def test_sigterm_raises_once_in_the_main_thread(processes):
     assert processes.run(executor, "echo on").value == "on"
 
 
-def test_a_shield_holds_sigterm_back(processes):
-    executor = processes.open()
-    executor.submit(Job("a", b"terminate_shielded"))
-    assert processes.drain(executor)[1].data == {"steps": ["inside", "terminated"]}
-
-
 def test_sigterm_cuts_no_report_in_two(processes):
     executor = processes.open()
     for i in range(10):
@@ -265,21 +259,11 @@ def test_what_makes_no_sense_is_an_error_at_once(processes):
         ProcessExecutor("jobs:do", [])
 
 
-def start_all(processes, executor, *jobs):
-    """Submit jobs that report their process ids, and return these."""
-    pids = {}
-    for job in jobs:
-        executor.submit(job)
-    while len(pids) < len(jobs):
-        event = processes.wait_for(executor, is_event)
-        pids[event.key] = event.data["pid"]
-    return pids
-
-
 @needs_proc
 def test_an_exclusive_job_is_alone_on_its_device(processes):
     executor = processes.open(3)
-    pids = start_all(processes, executor, Job("a", b"tick"), Job("warm", b"tick"))
+    found = processes.first_events(executor, Job("a", b"tick"), Job("warm", b"tick"))
+    pids = {key: data["pid"] for key, data in found.items()}
     executor.submit(Job("idle", b"pid"))
     idle = processes.wait_for(executor, is_outcome).value
     executor.cancel("warm")

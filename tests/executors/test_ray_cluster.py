@@ -44,23 +44,12 @@ def is_started(report):
     return isinstance(report, Started)
 
 
-def first_events(bench, executor, *jobs):
-    """Submit jobs, and return the first report of each."""
-    found = {}
-    for job in jobs:
-        executor.submit(job)
-    while len(found) < len(jobs):
-        event = bench.wait_for(executor, is_event)
-        found.setdefault(event.key, event.data)
-    return found
-
-
 @pytest.mark.parametrize("share", [0.5, pytest.param(1, marks=nightly)])
 def test_each_worker_sees_its_gpu_alone(on_ray, share):
     n_workers = int(2 / share)
     executor = on_ray.open(n_workers, gpus=share)
     jobs = [Job(f"{i}", b"where") for i in range(n_workers)]
-    found = first_events(on_ray, executor, *jobs).values()
+    found = on_ray.first_events(executor, *jobs).values()
     gpus = [(data["node"], data["env"]["CUDA_VISIBLE_DEVICES"]) for data in found]
     assert sorted(gpus) == [(node, "0") for node in "01" for _ in range(n_workers // 2)]
     assert len({data["pid"] for data in found}) == n_workers
@@ -162,7 +151,7 @@ def test_a_cancelled_job_that_goes_on_is_killed_after_its_grace(on_ray):
 
 def test_an_exclusive_job_has_a_gpu_of_its_own_and_the_other_one_goes_on(on_ray):
     executor = on_ray.open(4, gpus=0.5)
-    found = first_events(on_ray, executor, *(Job(f"{i}", b"where") for i in range(4)))
+    found = on_ray.first_events(executor, *(Job(f"{i}", b"where") for i in range(4)))
     pids = {node: [] for node in "01"}
     keys = {node: [] for node in "01"}
     for key, data in found.items():
@@ -195,7 +184,7 @@ def test_an_exclusive_job_has_a_gpu_of_its_own_and_the_other_one_goes_on(on_ray)
 @nightly
 def test_a_job_without_room_yet_can_be_cancelled_and_others_wait_for_it(on_ray):
     holder = on_ray.open(2, gpus=1)
-    first_events(on_ray, holder, Job("a", b"tick"), Job("b", b"tick"))
+    on_ray.first_events(holder, Job("a", b"tick"), Job("b", b"tick"))
     executor = on_ray.open(1, gpus=0.5, hang_timeout=3)
     executor.submit(Job("waits", b"pid"))
     executor.submit(Job("behind", b"pid"))
@@ -210,9 +199,9 @@ def test_a_job_without_room_yet_can_be_cancelled_and_others_wait_for_it(on_ray):
 
 def test_messages_go_along_when_another_worker_takes_a_job_over(on_ray):
     holder = on_ray.open(1, gpus=1)
-    first_events(on_ray, holder, Job("holds", b"tick"))
+    on_ray.first_events(holder, Job("holds", b"tick"))
     executor = on_ray.open(2, gpus=1)
-    first_events(on_ray, executor, Job("a", b"read"))
+    on_ray.first_events(executor, Job("a", b"read"))
     executor.submit(Job("b", b"read"))
     executor.send("b", {"i": 0})
     assert list(executor.events(0.5)) == []
@@ -225,7 +214,7 @@ def test_messages_go_along_when_another_worker_takes_a_job_over(on_ray):
 
 def test_a_lost_node_is_told_and_its_job_can_run_on_the_other(on_ray, two_nodes):
     executor = on_ray.open(2, gpus=1)
-    found = first_events(on_ray, executor, Job("a", b"where"), Job("b", b"where"))
+    found = on_ray.first_events(executor, Job("a", b"where"), Job("b", b"where"))
     (lost,) = [key for key, data in found.items() if data["node"] == "1"]
     (kept,) = found.keys() - {lost}
     try:
@@ -261,7 +250,7 @@ def test_a_folder_reaches_every_node_that_lacks_it(on_ray, two_nodes, folder):
     (there / "signals").write_bytes(b"as it was")
     executor = on_ray.open(2, gpus=1, folder=folder, place="jobs:place")
     jobs = [Job(f"{i}", f"read_files {folder.name}".encode()) for i in range(2)]
-    found = first_events(on_ray, executor, *jobs)
+    found = on_ray.first_events(executor, *jobs)
     files = {data["node"]: data["files"] for data in found.values()}
     assert files == {"0": {"signals": b"as it was"}, "1": expected}
     assert {path.name for path in (two_nodes.caches[1] / "folders").iterdir()} <= {

@@ -1,7 +1,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from ray_nodes import TwoNodes
@@ -15,9 +15,11 @@ from ecg_mlflow.executors import (
     ProcessExecutor,
     Report,
     Slot,
+    Started,
 )
 from ecg_mlflow.executors.devices import RayShare
 
+R = TypeVar("R", Started, Event, Outcome)
 HERE = str(Path(__file__).parent)  # jobs.py lies here
 #: Seconds after which a test gives up, where other work slows the machine too. Whatever must not be
 #: waited for takes longer in the tests, or has no end.
@@ -66,12 +68,14 @@ class Bench:
             reports.extend(executor.events(0.5))
         return reports
 
-    def wait_for(self, executor: Executor, wanted: Callable[[Report], bool]) -> Report:
-        """Wait for one report and throw the ones before it away."""
+    def wait_for(
+        self, executor: Executor, kind: type[R], wanted: Callable[[R], bool] = lambda report: True
+    ) -> R:
+        """Wait for one report of a kind and throw the ones before it away."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             for report in executor.events(0.5):
-                if wanted(report):
+                if isinstance(report, kind) and wanted(report):
                     return report
         raise AssertionError("the report did not come")
 
@@ -86,8 +90,7 @@ class Bench:
         for job in jobs:
             executor.submit(job)
         while len(found) < len(jobs):
-            event = self.wait_for(executor, lambda report: isinstance(report, Event))
-            assert isinstance(event, Event)
+            event = self.wait_for(executor, Event)
             found.setdefault(event.key, event.data)
         return found
 

@@ -29,10 +29,6 @@ on_ray_too = pytest.mark.parametrize(
 )
 
 
-def is_event(report):
-    return isinstance(report, Event)
-
-
 def states(reports):
     return {r.key: r.state for r in reports if isinstance(r, Outcome)}
 
@@ -136,7 +132,7 @@ def test_a_function_that_cannot_be_imported_fails_the_job(bench, function, error
 def test_what_a_cancelled_job_does_last_is_told(bench, job, value, reason):
     executor = bench.open()
     executor.submit(Job("a", job.encode()))
-    bench.wait_for(executor, lambda r: is_event(r) and "from" not in r.data)
+    bench.wait_for(executor, Event, lambda r: "from" not in r.data)
     executor.cancel("a")
     outcome = bench.drain(executor)[-1]
     assert (outcome.state, outcome.value) == (OutcomeState.CANCELLED, value)
@@ -198,7 +194,7 @@ def test_a_running_job_gets_what_is_sent_in_order(bench):
     executor = bench.open()
     for key in "ab":  # the second one in a worker that has had messages before
         executor.submit(Job(key, b"read"))
-        bench.wait_for(executor, is_event)
+        bench.wait_for(executor, Event)
         messages = send_all(executor, key, 100)
         assert bench.drain(executor)[-1].value == messages
 
@@ -218,7 +214,7 @@ def test_what_its_job_did_not_read_reaches_no_later_job(bench, key):
     executor = bench.open()
     executor.send("b", {"to": "a job that is not there"})
     executor.submit(Job("a", b"sleep 0.3"))
-    bench.wait_for(executor, is_event)
+    bench.wait_for(executor, Event)
     executor.send("a", {"to": "a running job"})
     time.sleep(0.8)
     executor.send("a", {"to": "a job that has ended, which the driver has not noted"})
@@ -291,7 +287,7 @@ def test_events_waits_no_longer_than_its_timeout_and_not_without_jobs(bench, tmp
     executor, file = bench.open(), tmp_path / "go on"
     assert list(executor.events(3600)) == []
     executor.submit(Job("a", f"wait_for_file {file}".encode()))
-    bench.wait_for(executor, is_event)
+    bench.wait_for(executor, Event)
     start = time.monotonic()
     assert list(executor.events(0.3)) == []
     assert time.monotonic() - start > 0.25

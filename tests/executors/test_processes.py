@@ -31,14 +31,6 @@ ROOT = HERE.parents[1]
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc or a pidfd")
 
 
-def is_event(report):
-    return isinstance(report, Event)
-
-
-def is_outcome(report):
-    return isinstance(report, Outcome)
-
-
 def test_the_environment_is_complete_before_the_worker_starts(processes, monkeypatch):
     monkeypatch.setenv("MLFLOW_RUN_ID", "the parent's")
     monkeypatch.setenv("FROM_THE_DRIVER", "yes")
@@ -49,7 +41,7 @@ def test_the_environment_is_complete_before_the_worker_starts(processes, monkeyp
     reports = processes.drain(executor)
     workers = {r.key: r.worker for r in reports if isinstance(r, Started)}
     assert sorted(workers.values()) == [0, 1]
-    for outcome in filter(is_outcome, reports):
+    for outcome in (r for r in reports if isinstance(r, Outcome)):
         env = outcome.value
         assert env["ECG_MLFLOW_DEVICE"] == f"gpu:{workers[outcome.key]}"
         assert (env["PYTHONHASHSEED"], env["FROM_THE_DRIVER"]) == ("0", "yes")
@@ -112,7 +104,7 @@ def test_output_does_not_disturb_the_reports(processes):
     executor = processes.open()
     executor.submit(Job("a", b"noise"))
     reports = processes.drain(executor)
-    assert [r.data["i"] for r in reports if is_event(r)] == list(range(50))
+    assert [r.data["i"] for r in reports if isinstance(r, Event)] == list(range(50))
     assert reports[-1].value == "quiet"
 
 
@@ -131,7 +123,7 @@ def test_sigterm_cuts_no_report_in_two(processes):
     executor = processes.open()
     for i in range(10):
         executor.submit(Job(f"{i}", b"flood"))
-        processes.wait_for(executor, is_event)
+        processes.wait_for(executor, Event)
         time.sleep(0.003 * i)
         executor.cancel(f"{i}")
         *_, last, outcome = processes.drain(executor)
@@ -143,7 +135,7 @@ def test_sigterm_cuts_no_message_in_two(processes):
     executor = processes.open()
     executor.submit(Job("a", b"terminated_in_a_message"))
     executor.send("a", {"i": 0})
-    processes.wait_for(executor, lambda r: is_event(r) and "flushing" in r.data)
+    processes.wait_for(executor, Event, lambda r: "flushing" in r.data)
     executor.send("a", {"i": 1, "last": True})
     assert processes.drain(executor)[-1].value == [{"i": 1, "last": True}]
 
@@ -152,7 +144,7 @@ def test_a_job_that_hangs_over_unread_messages_is_killed_in_time(processes):
     executor, _ = processes.begin("hang", hang_timeout=1)
     for _ in range(1000):
         executor.send("a", {"blob": bytes(1000)})
-    outcome = processes.wait_for(executor, is_outcome)
+    outcome = processes.wait_for(executor, Outcome)
     assert "gave no sign of life for 1 s" in outcome.reason
     assert processes.run(executor, "read_what_is_there 0.2").value == []
 
@@ -176,7 +168,7 @@ def test_a_cancelled_job_that_hangs_is_killed_after_its_grace(processes):
     executor.submit(Job("b", b"echo on"))
     start = time.monotonic()
     executor.cancel("a")
-    outcome = processes.wait_for(executor, is_outcome)
+    outcome = processes.wait_for(executor, Outcome)
     assert time.monotonic() - start >= 0.3
     assert outcome.state is OutcomeState.CANCELLED
     assert outcome.exitcode == -signal.SIGKILL
@@ -189,7 +181,7 @@ def test_a_cancelled_job_that_hangs_is_killed_after_its_grace(processes):
 def test_a_second_cancel_can_shorten_the_grace(processes, second):
     executor, _ = processes.begin("stubborn", grace=3600)
     executor.cancel("a")
-    processes.wait_for(executor, is_event)
+    processes.wait_for(executor, Event)
     if second == "cancel":
         executor.cancel("a", grace=0)
         executor.cancel("a", grace=3600)  # does not lengthen it
@@ -217,9 +209,9 @@ def test_a_job_without_a_sign_of_life_is_killed_and_its_place_told(processes, te
     executor = processes.open(hang_timeout=1)
     executor.submit(Job("a", text.encode()))
     executor.submit(Job("b", b"pid"))
-    pid = processes.wait_for(executor, lambda r: isinstance(r, Started)).pid
+    pid = processes.wait_for(executor, Started).pid
     start = time.monotonic()
-    outcome = processes.wait_for(executor, is_outcome)
+    outcome = processes.wait_for(executor, Outcome)
     assert time.monotonic() - start > 0.9
     assert outcome.state is OutcomeState.DIED
     assert outcome.exitcode == exitcode
@@ -234,14 +226,14 @@ def test_a_job_that_reports_may_take_any_time(processes):
     executor = processes.open(2, hang_timeout=4)
     executor.submit(Job("slow", b"report_slowly 0.75"))
     executor.submit(Job("quick", b"pid"))
-    pid = processes.wait_for(executor, is_outcome).value
+    pid = processes.wait_for(executor, Outcome).value
     assert processes.drain(executor)[-1].value == "slow"
     executor.submit(Job("a", b"tick"))
-    processes.wait_for(executor, is_event)
+    processes.wait_for(executor, Event)
     time.sleep(4.5)  # the driver was busy: what it finds now are signs of life
     assert list(executor.events(0))
     executor.submit(Job("b", b"pid"))  # an idle worker owes no sign of life
-    assert processes.wait_for(executor, is_outcome).value == pid
+    assert processes.wait_for(executor, Outcome).value == pid
     executor.cancel("a")
     assert processes.drain(executor)[-1].reason == "stopped as asked"
 
@@ -265,17 +257,17 @@ def test_an_exclusive_job_is_alone_on_its_device(processes):
     found = processes.first_events(executor, Job("a", b"tick"), Job("warm", b"tick"))
     pids = {key: data["pid"] for key, data in found.items()}
     executor.submit(Job("idle", b"pid"))
-    idle = processes.wait_for(executor, is_outcome).value
+    idle = processes.wait_for(executor, Outcome).value
     executor.cancel("warm")
     assert is_alive(idle)
     executor.submit(Job("alone", b"tick", exclusive=True))
     executor.submit(Job("behind", b"pid"))
     assert executor.free_slots == 0
-    assert processes.wait_for(executor, is_outcome).key == "warm"
+    assert processes.wait_for(executor, Outcome).key == "warm"
     assert ends(pids["warm"])
     assert not [r for r in executor.events(0.5) if isinstance(r, Started)]  # "a" still runs
     executor.cancel("a")
-    started = processes.wait_for(executor, lambda r: isinstance(r, Started))
+    started = processes.wait_for(executor, Started)
     assert started.key == "alone"
     assert not any(map(is_alive, [*pids.values(), idle]))
     assert not [r for r in executor.events(0.5) if isinstance(r, Started)]
@@ -305,7 +297,7 @@ def test_shutdown_leaves_no_process_no_descriptor_and_no_log(processes, tmp_path
     before = len(os.listdir("/proc/self/fd"))
     executor, pids = processes.begin("with_child", 2)
     executor.submit(Job("idle", b"pid"))
-    idle = processes.wait_for(executor, is_outcome).value
+    idle = processes.wait_for(executor, Outcome).value
     assert list(tmp_path.glob("*/worker-0.log"))
     executor.shutdown(60)
     assert not list(tmp_path.iterdir())

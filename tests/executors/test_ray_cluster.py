@@ -32,18 +32,6 @@ nightly = pytest.mark.nightly
 HERE = Path(__file__).parent
 
 
-def is_event(report):
-    return isinstance(report, Event)
-
-
-def is_outcome(report):
-    return isinstance(report, Outcome)
-
-
-def is_started(report):
-    return isinstance(report, Started)
-
-
 @pytest.mark.parametrize("share", [0.5, pytest.param(1, marks=nightly)])
 def test_each_worker_sees_its_gpu_alone(on_ray, share):
     n_workers = int(2 / share)
@@ -77,11 +65,11 @@ def test_a_worker_stays_until_it_dies_and_its_death_is_told(on_ray, capfd):
     executor = on_ray.open()
     pid = on_ray.run(executor, "pid").value
     executor.submit(Job("a", b"tick"))
-    on_ray.wait_for(executor, is_event)
+    on_ray.wait_for(executor, Event)
     executor.cancel("a")
     on_ray.drain(executor)
     executor.submit(Job("a", b"sleep"))
-    assert on_ray.wait_for(executor, is_event).data["pid"] == pid
+    assert on_ray.wait_for(executor, Event).data["pid"] == pid
     os.kill(pid, signal.SIGKILL)
     assert ends(pid)
     for _ in range(2):
@@ -121,8 +109,8 @@ def test_a_process_that_ends_is_replaced_whether_its_job_asks_for_that_or_not(
 def test_a_job_without_a_sign_of_life_is_killed_and_its_place_told(on_ray):
     executor = on_ray.open(hang_timeout=3)
     executor.submit(Job("a", b"hang"))
-    pid = on_ray.wait_for(executor, is_started).pid
-    outcome = on_ray.wait_for(executor, is_outcome)
+    pid = on_ray.wait_for(executor, Started).pid
+    outcome = on_ray.wait_for(executor, Outcome)
     assert outcome.state is OutcomeState.DIED
     assert outcome.reason.startswith(f"worker 0 (pid {pid} on ")
     assert outcome.reason.endswith("gave no sign of life for 3 s and was killed")
@@ -130,7 +118,7 @@ def test_a_job_without_a_sign_of_life_is_killed_and_its_place_told(on_ray):
     assert ends(pid)
     assert on_ray.run(executor, "report_slowly 0.6").value == "slow"
     executor.submit(Job("b", b"tick"))
-    on_ray.wait_for(executor, is_event)
+    on_ray.wait_for(executor, Event)
     time.sleep(3.5)  # the driver was busy: what it finds now are signs of life
     assert list(executor.events(60))
     executor.cancel("b")
@@ -143,7 +131,7 @@ def test_a_cancelled_job_that_goes_on_is_killed_after_its_grace(on_ray):
     executor.cancel("a")
     executor.cancel("a", grace=0.3)
     executor.cancel("a", grace=3600)
-    outcome = on_ray.wait_for(executor, is_outcome)
+    outcome = on_ray.wait_for(executor, Outcome)
     assert outcome.state is OutcomeState.CANCELLED
     assert "did not stop within 0.3 s and was killed" in outcome.reason
     assert ends(pid)
@@ -160,20 +148,20 @@ def test_an_exclusive_job_has_a_gpu_of_its_own_and_the_other_one_goes_on(on_ray)
     executor.submit(Job("alone", b"where", exclusive=True))
     for node in "01":  # one of them is to be vacated, the other one has an idle worker
         executor.cancel(keys[node][0])
-        on_ray.wait_for(executor, is_outcome)
+        on_ray.wait_for(executor, Outcome)
     executor.submit(Job("behind", b"where"))
-    behind = on_ray.wait_for(executor, lambda r: is_event(r) and r.key == "behind").data["node"]
+    behind = on_ray.wait_for(executor, Event, lambda r: r.key == "behind").data["node"]
     (vacated,) = {"0", "1"} - {behind}
     assert executor.free_slots == 0
-    assert not [r for r in executor.events(1) if is_started(r)]
+    assert not [r for r in executor.events(1) if isinstance(r, Started)]
     executor.cancel(keys[vacated][1])
-    event = on_ray.wait_for(executor, lambda r: is_event(r) and r.key == "alone")
+    event = on_ray.wait_for(executor, Event, lambda r: r.key == "alone")
     assert event.data["node"] == vacated
     assert event.data["pid"] in pids[vacated]
     (other,) = set(pids[vacated]) - {event.data["pid"]}
     assert ends(other)
     executor.cancel(keys[behind][1])
-    on_ray.wait_for(executor, is_outcome)
+    on_ray.wait_for(executor, Outcome)
     assert executor.free_slots == 1  # on the other GPU
     executor.cancel("alone")
     executor.cancel("behind")
@@ -190,7 +178,7 @@ def test_a_job_without_room_yet_can_be_cancelled_and_others_wait_for_it(on_ray):
     executor.submit(Job("behind", b"pid"))
     assert list(executor.events(4)) == []  # that it has not begun is no hang
     executor.cancel("waits")
-    outcome = on_ray.wait_for(executor, is_outcome)
+    outcome = on_ray.wait_for(executor, Outcome)
     assert outcome.state is OutcomeState.CANCELLED
     assert outcome.reason == "cancelled before it started"
     holder.shutdown(60)
@@ -219,14 +207,14 @@ def test_a_lost_node_is_told_and_its_job_can_run_on_the_other(on_ray, two_nodes)
     (kept,) = found.keys() - {lost}
     try:
         two_nodes.remove_second()
-        outcome = on_ray.wait_for(executor, is_outcome)
+        outcome = on_ray.wait_for(executor, Outcome)
         assert (outcome.key, outcome.state) == (lost, OutcomeState.DIED)
         assert "node" in outcome.reason
         executor.submit(Job(lost, b"where"))
         executor.cancel(kept)
-        assert on_ray.wait_for(executor, is_outcome).key == kept
+        assert on_ray.wait_for(executor, Outcome).key == kept
         # The worker that is idle by now holds the only GPU left, and takes the job over.
-        event = on_ray.wait_for(executor, lambda r: r.key == lost and is_event(r))
+        event = on_ray.wait_for(executor, Event, lambda r: r.key == lost)
         assert (event.key, event.data["node"]) == (lost, "0")
     finally:
         executor.shutdown(60)

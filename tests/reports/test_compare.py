@@ -91,7 +91,11 @@ def test_the_report_is_logged_and_copied(results, tmp_path, monkeypatch):
         assert row["f1_repetitions_low"] < row["f1"] < row["f1_repetitions_high"]
         assert row["f1_low"] < row["f1"] < row["f1_high"]
     assert table["as_good_as_the_best"].tolist() == [True, True, False]
-    assert pd.read_csv(logged / "pairs.csv")["second"].tolist()[1:] == ["poor", "poor"]
+    pairs = pd.read_csv(logged / "pairs.csv")
+    assert pairs["second"].tolist()[1:] == ["poor", "poor"]
+    assert (
+        (pairs["low"] < pairs["f1_difference"]) & (pairs["f1_difference"] < pairs["high"])
+    ).all()
 
 
 def test_an_unknown_metric_and_a_folder_that_is_a_file(results, tmp_path, monkeypatch):

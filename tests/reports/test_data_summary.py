@@ -88,12 +88,13 @@ def test_patients_are_counted(small_folder):
 def test_faulty_leads_of_usable_records(small_folder, write_record, monkeypatch):
     signal = np.random.default_rng(0).normal(0, 0.2, (500, 2))
     signal[:, 1] = 0.1
-    write_record(small_folder, "R7", signal, leads=["I", "II"])
+    write_record(small_folder, "R0", signal, leads=["I", "II"])
     with (small_folder / "REFERENCE.csv").open("a") as file:
-        file.write("R7,N\n")
+        file.write("R0,N\n")
     corpus = load_corpus(str(small_folder))
     text = summary_text(CorpusSummary(corpus))
-    assert "signals:  1 usable records have faulty leads\n  R7: lead II is flat" in text
+    assert "signals:  1 usable records have faulty leads\n  R0: lead II is flat" in text
+    assert "N: record R1, label N" in data_page(CorpusSummary(corpus))  # a faultless one
     monkeypatch.setattr(data_summary, "MOST_SAMPLES", 2000)
     assert "only 3 of 7 records, evenly spread, were checked" in summary_text(CorpusSummary(corpus))
 

@@ -44,6 +44,8 @@ def test_independent_normal_values_get_tukeys_p_values(freedom):
         assert found.p_values[i, j] == found.p_values[j, i]
     reach = stats.studentized_range.ppf(0.95, 5, np.inf) / 2**0.5
     assert found.critical == pytest.approx(stats.t.isf(stats.norm.sf(reach), freedom), rel=0.02)
+    half, interval = found.critical * found.errors[0, 3], found.interval(0, 3)
+    assert (interval.low, interval.high) == pytest.approx((0.1 - half, 0.1 + half))
 
 
 def test_what_candidates_share_is_no_difference():

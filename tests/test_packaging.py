@@ -77,7 +77,8 @@ def test_the_built_distributions_hold_what_they_should(built: Path) -> None:
     (wheel,), (archive,) = built.glob("*.whl"), built.glob("*.tar.gz")
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "ecg_mlflow").rglob("*.py")}
     examples = {path.name for path in (ROOT / "examples").glob("*.py")}
-    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "ecg_mlflow").rglob("*.html")}
+    folder = ROOT / "ecg_mlflow" / "reports" / "templates"
+    templates = {str(path.relative_to(ROOT)) for path in folder.iterdir()}
     with zipfile.ZipFile(wheel) as file:
         held = {name for name in file.namelist() if ".dist-info/" not in name}
         (metadata,) = (name for name in file.namelist() if name.endswith("/METADATA"))

@@ -36,7 +36,14 @@ EXAMPLE_S = 10.0
 EXAMPLE_DIGITS = 5
 
 #: Distributions that reading recordings takes beside those of the network.
-CLASSIFIER_PACKAGES = (("numba",), ("scipy",), ("pandas",), ("wfdb",), ("filelock",))
+CLASSIFIER_PACKAGES = (
+    ("numba",),
+    ("scipy",),
+    ("pandas",),
+    ("wfdb",),
+    ("filelock",),
+    ("platformdirs",),
+)
 
 PYFUNC_FILE = Path(__file__).with_name("classifier_pyfunc.py")
 _PACKAGE = Path(__file__).parents[1]

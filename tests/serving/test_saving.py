@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, requires, version
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import Model
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from saved_models import BESIDE, HIDE, elsewhere
 
 from ecg_mlflow.errors import ModelError
@@ -94,24 +96,45 @@ def test_the_example_is_ten_seconds_or_what_the_model_takes(
 
 USE = f"""
 import json, os
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+absent = set(json.loads(sys.argv[3]))
+sys.meta_path.insert(0, Absent())
 os.chdir(sys.argv[2])
 import mlflow, pandas as pd
 model = mlflow.pyfunc.load_model(sys.argv[1])
 import ecg_mlflow
 assert Path(ecg_mlflow.__file__).is_relative_to(sys.argv[1]), ecg_mlflow.__file__
-assert not {{"optuna", "ray"}} & set(sys.modules)
 assert not [n for n in sys.modules if n.startswith("{client.__name__}")]
-answers = model.predict(pd.DataFrame({{"record": sys.argv[3:]}}), params={{"windows": True}})
+answers = model.predict(pd.DataFrame({{"record": sys.argv[4:]}}), params={{"windows": True}})
 print(json.dumps(answers.to_dict("list")))
 """
 
 
-def test_it_runs_without_this_package_and_without_pickle(saved, tmp_path):
+def absent_modules(requirements):
+    """List the modules that are installed here, and are not where the requirements alone are."""
+    waiting, there = [Requirement(one).name for one in requirements], set()
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name not in there:
+            there.add(name)
+            needs = map(Requirement, requires(name) or ())
+            waiting += [n.name for n in needs if not n.marker or n.marker.evaluate({"extra": ""})]
+    homes = packages_distributions().items()
+    return sorted(top for top, dists in homes if not there & set(map(canonicalize_name, dists)))
+
+
+def test_it_runs_with_its_requirements_alone_and_without_pickle(saved, tmp_path):
     """The function of the grid file too, which no other process knows."""
+    absent = absent_modules((saved.folder / "requirements.txt").read_text().split())
+    absent.remove("ecg_mlflow")  # of which the model has what it needs
+    assert {"optuna", "ray", "filelock"} & set(absent) == {"optuna", "ray"}
     records = [str(saved.records / f"R{i}") for i in range(5)]
     here = mlflow.pyfunc.load_model(str(saved.folder)).predict(pd.DataFrame({"record": records}))
     done = subprocess.run(
-        [sys.executable, "-c", HIDE + USE, str(saved.folder), str(tmp_path), *records],
+        [*(sys.executable, "-c", HIDE + USE, saved.folder, tmp_path, json.dumps(absent)), *records],
         capture_output=True,
         text=True,
         env=elsewhere(),
@@ -148,7 +171,17 @@ def test_all_is_pinned_to_what_is_installed():
     tensorflow = {"tensorflow", "tensorflow-cpu"} & set(found)
     assert len(tensorflow) == 1
     assert set(found) - tensorflow == {
-        *("mlflow", "keras", "numpy", "numba", "scipy", "pandas", "wfdb", "filelock")
+        *(
+            "mlflow",
+            "keras",
+            "numpy",
+            "numba",
+            "scipy",
+            "pandas",
+            "wfdb",
+            "filelock",
+            "platformdirs",
+        )
     }
     assert all(version(name) == number for name, number in found.items())
 

@@ -27,6 +27,8 @@ def test_a_loop_of_ones_own(store, waves, network):
             if i == 1:
                 found = log.test(RECORDS, LABELS, GOOD, classes=CLASSES, model=model)
         assert found["f1"] == 1
+        expected = model.predict(waves.windows, verbose=0)
+        model.set_weights([0 * one for one in model.get_weights()])
         log.test(RECORDS, LABELS, BAD, classes=CLASSES, model=model)
         log.metric("F1 ~", 0.5)
         log.params({"depth": 4, "width": 2})
@@ -43,6 +45,12 @@ def test_a_loop_of_ones_own(store, waves, network):
     models = store.models()
     assert models["best"].metrics[0].step == 1
     assert models["last"].metrics[0].step == 3
+    best, last = (
+        mlflow.pyfunc.load_model(f"models:/{models[name].model_id}").predict(waves.windows)
+        for name in ("best", "last")
+    )
+    np.testing.assert_allclose(best, expected, rtol=1e-4, atol=1e-6)
+    assert (last == 0.5).all()
     assert mlflow.active_run() is None
 
 
@@ -113,6 +121,8 @@ def test_windows_of_records_several_labels_and_one_question(store):
         probabilities = [[0.9, 0.4], [0.9, 0.8], [0.1, 0.3]]
         found = log.test(windows, labels, probabilities, classes=CLASSES, multilabel=True)
         assert found["accuracy"] == 1
+        with pytest.raises(AutologError, match=r"no probabilities: they lie between 0\.2"):
+            log.test(RECORDS, LABELS, [[1.5, 0.2]] * 3, classes=CLASSES, multilabel=True)
         with pytest.raises(AutologError, match="must ask one thing"):
             log.test(RECORDS, LABELS, GOOD, classes=CLASSES)
     assert "best_test_f1_macro" in store.run().data.metrics

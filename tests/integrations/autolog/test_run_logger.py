@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from ecg_mlflow.errors import AutologError
 from ecg_mlflow.integrations.autolog import RunLogger
+from ecg_mlflow.integrations.autolog.run_logger import REPORTED_TAG
 
 #: Keras's own, when it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -139,8 +140,18 @@ def test_weights_that_another_callback_restores_are_what_is_tested(
     assert [step for step, _ in store.history("loss")] == list(range(6))
 
 
-def test_without_a_test_keras_validates(store, fit):
-    fit(epochs=2, validation_split=0.25, callbacks=[RunLogger()])
+def test_without_a_test_keras_validates(store, network, fit):
+    class Untold(keras.Sequential):
+        """Its `compute_loss` is not told whether it is for training."""
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+            return super().compute_loss(x, y, y_pred, sample_weight)
+
+    model = Untold([keras.Input((32, 1)), *network().layers])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    fit(model, epochs=2, validation_split=0.25, callbacks=[RunLogger()])
+    assert [step for step, _ in store.history("loss")] == list(range(6))
+    assert REPORTED_TAG not in store.run().data.tags, "losses of a validation do not come between"
     assert [step for step, _ in store.history("val_loss")] == [2, 5]
     assert set(store.models()) == {"last"}
     assert store.files("plots") == {"plots/learning_curve.png"}

@@ -30,7 +30,7 @@ from ecg_mlflow.study.progress import StudyProgress
 from ecg_mlflow.study.request import StudyRequest, design_of
 from ecg_mlflow.study.resume import KnownRuns, end_abandoned, summary, superfluous
 from ecg_mlflow.study.search_config import SearchConfig
-from ecg_mlflow.study.search_history import known_identities, read_history
+from ecg_mlflow.study.search_history import known_identities
 from ecg_mlflow.study.search_results import conclude_search
 from ecg_mlflow.study.signals import StopRequest, stop_on_signals
 from ecg_mlflow.study.status import leaderboard
@@ -189,7 +189,7 @@ def _run(
     plan: StudyPlan, study: Study, options: StudyOptions, known_runs: KnownRuns, stop: StopRequest
 ) -> StudyResult:
     search, rule = options.search, options.search.rule
-    sampler = search.make_sampler(plan, read_history(known_runs.runs).options)
+    sampler = search.make_sampler(plan, known_runs.history.options)
     scheduler = TrialScheduler(plan, sampler, known_runs, rule, study.client)
     decisions = scheduler.open()
     if found := summary(decisions):

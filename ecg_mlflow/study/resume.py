@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -23,6 +24,7 @@ from ecg_mlflow.provenance import VERSIONS_TAG, ProcessMark, living_process
 from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.request import DESIGN, StudyRequest
 from ecg_mlflow.study.search_config import SEARCH_OPTIONS
+from ecg_mlflow.study.search_history import SearchHistory, read_history
 from ecg_mlflow.tracking.client import connect, store_errors
 from ecg_mlflow.tracking.runs import EndStatus, end_run
 from ecg_mlflow.tracking.stored_run import IDENTITY_VERSION_TAG, PLAN_TAG, REQUEST_TAG, StoredRun
@@ -83,6 +85,11 @@ class KnownRuns:
         self._by_identity: dict[str, list[StoredRun]] = {}
         for run in self.runs:
             self._by_identity.setdefault(run.identity, []).append(run)
+
+    @cached_property
+    def history(self) -> SearchHistory:
+        """The trials of earlier sessions, if the study is a search."""
+        return read_history(self.runs)
 
     @property
     def identities(self) -> set[str]:

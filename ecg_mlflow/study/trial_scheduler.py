@@ -22,7 +22,7 @@ from ecg_mlflow.study.descriptions import Counts
 from ecg_mlflow.study.grid_update import GridUpdate
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.study.resume import KnownRuns, ResumeAction, RunDecision
-from ecg_mlflow.study.search_history import SearchHistory, TrialEnd, read_history, trial_tags
+from ecg_mlflow.study.search_history import SearchHistory, TrialEnd, trial_tags
 from ecg_mlflow.study.trials import (
     OpenTrial,
     SelectionRule,
@@ -81,7 +81,7 @@ class TrialScheduler:
         self._plan = plan
         self._is_search = not sampler.is_exhaustive
         self._known_runs = known_runs
-        self._history = read_history(known_runs.runs) if self._is_search else SearchHistory()
+        self._history = known_runs.history if self._is_search else SearchHistory()
         self._client = client
         self._grid_update = None
         if (update := plan.research.update_grid) is not None:

@@ -183,26 +183,20 @@ class WfdbDataset(Dataset):
     @cached_property
     def _info(self) -> "DatasetInfo":
         """Describe it in the words of a study's data sets."""
-        from collections import Counter
-
-        import numpy as np
-
-        from ecg_mlflow.records.label_sets import split_label
-        from ecg_mlflow.tracking.dataset_inputs import DatasetInfo
+        from ecg_mlflow.records.label_sets import count_labels
+        from ecg_mlflow.tracking.dataset_inputs import DatasetInfo, duration_range
 
         corpus = self.corpus
-        seconds = corpus.n_samples / corpus.fs
-        counts = Counter(one for label in corpus.labels for one in split_label(label))
         return DatasetInfo(
             self.name,
             self.digest,
             self.source,
             len(corpus),
-            dict(sorted(counts.items())),
+            dict(sorted(count_labels(corpus.labels).items())),
             tuple(sorted(set(map(float, corpus.fs)))),
             # As many as any record has; which they are may differ from one to the other.
             max(corpus.leads, key=len),
-            (float(seconds.min()), float(np.median(seconds)), float(seconds.max())),
+            duration_range(corpus.seconds),
         )
 
 

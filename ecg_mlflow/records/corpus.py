@@ -189,6 +189,11 @@ class Corpus:
         return self.signals.n_samples
 
     @property
+    def seconds(self) -> NDArray[np.float64]:
+        """Durations in seconds, float64, shape ``(n_records,)``."""
+        return self.n_samples / self.fs
+
+    @property
     def source(self) -> str:
         """The data that the user asked for, in words."""
         return self.provenance.source

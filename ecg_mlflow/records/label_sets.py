@@ -1,4 +1,4 @@
-"""Split and join the labels of a record that has several: ``AF,RBBB``.
+"""Split, count and join the labels of records that have several: ``AF,RBBB``.
 
 Label files, corpora, pipelines and tables of predictions separate them by a comma, as the ``#Dx``
 lines of WFDB headers do. The empty string means a record without any of the labels.
@@ -6,6 +6,7 @@ lines of WFDB headers do. The empty string means a record without any of the lab
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 SEPARATOR = ","
@@ -20,6 +21,17 @@ def split_label(label: str) -> tuple[str, ...]:
     ('AF', 'RBBB')
     """
     return tuple(part.strip() for part in label.split(SEPARATOR))
+
+
+def count_labels(labels: Iterable[str]) -> Counter[str]:
+    """Count each label over records; a record of several counts for each of them.
+
+    Examples
+    --------
+    >>> count_labels(["AF,RBBB", "AF", ""])
+    Counter({'AF': 2, 'RBBB': 1, '': 1})
+    """
+    return Counter(one for label in labels for one in split_label(label))
 
 
 def join_labels(labels: Iterable[str]) -> str:

@@ -81,7 +81,7 @@ class CorpusSummary:
         self.labels = _counted(corpus.labels)
         self.diagnoses = _counted(one for found in diagnoses for one in found)
         self.several = sum(len(found) > 1 for found in diagnoses)
-        self.seconds: npt.NDArray[np.float64] = corpus.n_samples / corpus.fs
+        self.seconds: npt.NDArray[np.float64] = corpus.seconds
         self.fs = _counted(corpus.fs.tolist())
         self.leads = _counted(corpus.leads)
         self.patients = _counted(filter(None, corpus.patients or ()))

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ecg_mlflow.errors import PromotionError
 from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.records.splits import TEST
@@ -137,7 +135,7 @@ def _manifest(study: StoredStudy, run: TrainedRun, corpus: Corpus, rule: str) ->
         fs=tuple(sorted({float(corpus.fs[row]) for row in rows})),
         activation="sigmoid" if configuration.get("multilabel") else "softmax",
         # The network was tried on the test records too: what it was scored on, it shall answer.
-        shortest_s=float(np.min(corpus.n_samples[everything] / corpus.fs[everything])),
+        shortest_s=float(corpus.seconds[everything].min()),
         **_operating_point(run, rule),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +22,7 @@ from ecg_mlflow.pipeline import (
 )
 from ecg_mlflow.pipeline.spec import check_deterministic, stages_to_json
 from ecg_mlflow.records import BadRecord, Corpus
-from ecg_mlflow.records.label_sets import split_label
+from ecg_mlflow.records.label_sets import count_labels, split_label
 from ecg_mlflow.records.splits import TRAIN, Parts
 from ecg_mlflow.study.research import Settings, located_errors
 
@@ -125,7 +124,7 @@ def _check_side(
 ) -> tuple[int, int]:
     """Check one side; return the shape of its windows."""
     stages = settings.stages(name)
-    counts = Counter(one for label in selection.labels for one in split_label(label))
+    counts = count_labels(selection.labels)
     missing = [label for label in settings.classes if not counts[label]]
     if missing:
         raise PipelineError(

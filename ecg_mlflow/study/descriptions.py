@@ -11,20 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.models.build import weight_seed
 from ecg_mlflow.records import Corpus, list_bad_records
 from ecg_mlflow.records.catalogue import asked_for
-from ecg_mlflow.records.label_sets import split_label
+from ecg_mlflow.records.label_sets import count_labels
 from ecg_mlflow.reports.text_tables import aligned
 from ecg_mlflow.study.plan import ConfigPlan, PlannedRun, StudyPlan
 from ecg_mlflow.study.research import RESERVED
 from ecg_mlflow.study.search_config import SearchConfig, selection_warnings
 from ecg_mlflow.tracking.client import store_errors
-from ecg_mlflow.tracking.dataset_inputs import DatasetInfo
+from ecg_mlflow.tracking.dataset_inputs import DatasetInfo, duration_range
 from ecg_mlflow.tracking.recordings_source import RecordingsSource
 from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.study_run import Study
@@ -181,8 +179,7 @@ def dataset_infos(corpus: Corpus, config: ConfigPlan) -> dict[str, DatasetInfo]:
     data = asked_for(corpus.source)
     for side, selection in config.data.sides.items():
         rows = tuple(map(int, selection.rows))
-        seconds = corpus.n_samples[list(rows)] / corpus.fs[list(rows)]
-        n_records = Counter(one for label in selection.labels for one in split_label(label))
+        n_records = count_labels(selection.labels)
         found[side] = DatasetInfo(
             f"{source} {side}",
             digest([corpus.digest, selection.rows, selection.labels], version=DATASET_VERSION),
@@ -191,7 +188,7 @@ def dataset_infos(corpus: Corpus, config: ConfigPlan) -> dict[str, DatasetInfo]:
             {label: n_records[label] for label in config.settings.classes},
             tuple(sorted({float(corpus.fs[row]) for row in rows})),
             corpus.leads[rows[0]],
-            (float(seconds.min()), float(np.median(seconds)), float(seconds.max())),
+            duration_range(corpus.seconds[list(rows)]),
         )
     return found
 

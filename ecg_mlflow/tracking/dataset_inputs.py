@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.exceptions import MlflowException
@@ -89,6 +91,11 @@ class DatasetInfo:
             "class_counts": dict(self.class_counts),
             "duration_s": dict(zip(("min", "median", "max"), self.durations_s, strict=True)),
         }
+
+
+def duration_range(seconds: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return the shortest, the median and the longest duration."""
+    return float(seconds.min()), float(np.median(seconds)), float(seconds.max())
 
 
 def log_datasets(client: MlflowClient, run_id: str, parts: Mapping[str, DatasetInfo]) -> None:

@@ -2,5 +2,5 @@
 
 # MLflow imports the modules of this package while it is imported itself. To have it begin with that
 # here keeps it from asking for one of them that is half imported.
-import mlflow.data
+import mlflow.data  # noqa: F401
 import mlflow.tracking.context.registry  # noqa: F401

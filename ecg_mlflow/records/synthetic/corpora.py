@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,6 @@ _OTHER = {
     ("NSR", "IAVB"): 0.04,
     ("AFL",): 0.02,
 }
-_DEMO12_FS = 500.0
 _MAT_HEADER_BYTES = 24
 _MOST_RECORDS = 99_999  # as many as five digits name
 _KINDS, _RECORD, _PATIENT = range(3)  # independent streams of randomness
@@ -93,9 +91,7 @@ def spread_evenly(block: Mapping[Any, int], n_records: int, seed: int) -> list[A
     return kinds[:n_records]
 
 
-def demo_recording(
-    number: int, label: str, seed: int, fs: float = 300, n_leads: int = 1
-) -> Recording:
+def demo_recording(number: int, label: str, seed: int) -> Recording:
     """Record number `number` (from 1) of the demo corpus, given its class."""
     rng = _stream(seed, _RECORD, number)
     setting = str(rng.choice(UNREADABLE)) if label == "~" else "handheld"
@@ -104,32 +100,25 @@ def demo_recording(
     diagnoses: tuple[str, ...] = ("AF",) if label == "A" else ("NSR",)
     if label == "O":
         diagnoses = list(_OTHER)[rng.choice(len(_OTHER), p=list(_OTHER.values()))]
-    return make_recording(rng, diagnoses, setting, fs, n_leads)
+    return make_recording(rng, diagnoses, setting)
 
 
 def demo12_recording(number: int, diagnoses: Collection[str], seed: int) -> Recording:
     """Record number `number` (from 1) of the twelve-lead corpus, given its diagnoses."""
-    rng = _stream(seed, _RECORD, number)
-    return make_recording(rng, diagnoses, "bedside", _DEMO12_FS, n_leads=12)
+    return make_recording(_stream(seed, _RECORD, number), diagnoses, "bedside")
 
 
 def write_demo(
-    folder: str | os.PathLike[str],
-    n_records: int,
-    seed: int,
-    fs: float = 300,
-    n_leads: int = 1,
-    *,
-    kind: str = "demo",
+    folder: str | os.PathLike[str], n_records: int, seed: int, *, kind: str = "demo"
 ) -> Path:
     """Write a corpus of made-up ECGs as WFDB records.
 
     Each record of `demo` is a header `D00001.hea` and a MATLAB-v4 signal file `D00001.mat` (int16,
-    1000 units per mV), 9 to 61 s long and mostly 30 s; `REFERENCE.csv` has their classes. Each of
-    `demo12` is `E00001.hea` with the comments `#Age`, `#Sex` and `#Dx` (SNOMED codes), and
-    `E00001.mat`, 10 s of twelve leads at 500 Hz. A record depends only on seed, number, kind, fs
-    and n_leads, not on how many there are. The folder appears whole or not at all. Two processes
-    must not write the same folder at once.
+    1000 units per mV), of one lead at 300 Hz, 9 to 61 s long and mostly 30 s; `REFERENCE.csv` has
+    their classes. Each of `demo12` is `E00001.hea` with the comments `#Age`, `#Sex` and `#Dx`
+    (SNOMED codes), and `E00001.mat`, 10 s of twelve leads at 500 Hz. A record depends only on seed,
+    number and kind, not on how many there are. The folder appears whole or not at all. Two
+    processes must not write the same folder at once.
 
     Parameters
     ----------
@@ -139,11 +128,6 @@ def write_demo(
         1 to 99,999.
     seed
         A whole number >= 0.
-    fs
-        Sampling frequency of `demo` in Hz, 100 to 2,000.
-    n_leads
-        1 to 12, of `demo`: the first of I, II, III, aVR, aVL, aVF, V1 to V6; a single one is called
-        ECG.
     kind
         "demo" or "demo12".
 
@@ -157,7 +141,10 @@ def write_demo(
         If an argument is out of range, or the folder holds something already.
     """
     place = Path(folder)
-    _check_arguments(n_records, seed, fs, n_leads)
+    if not 1 <= n_records <= _MOST_RECORDS:
+        raise RecordError(f"demo corpus: {n_records} records; allowed are 1 to {_MOST_RECORDS}")
+    if seed < 0:
+        raise RecordError(f"demo corpus: seed is {seed}; allowed is a whole number >= 0")
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise RecordError(
             f"demo corpus: {place} holds something already; give a new or an empty folder"
@@ -166,8 +153,7 @@ def write_demo(
         kinds = spread_evenly(DEMO_BLOCK if kind == "demo" else DEMO12_BLOCK, n_records, seed)
         for number, one in enumerate(kinds, start=1):
             if kind == "demo":
-                recording = demo_recording(number, one, seed, fs, n_leads)
-                _write_record(aside, f"D{number:05d}", recording)
+                _write_record(aside, f"D{number:05d}", demo_recording(number, one, seed))
             else:
                 patient = _patient(_stream(seed, _PATIENT, number), one)
                 _write_record(aside, f"E{number:05d}", demo12_recording(number, one, seed), patient)
@@ -193,17 +179,6 @@ def _patient(rng: np.random.Generator, diagnoses: Collection[str]) -> str:
 def _stream(seed: int, *key: int) -> np.random.Generator:
     """Return the source of randomness of one thing of a corpus, independent of all others."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
-
-
-def _check_arguments(n_records: int, seed: int, fs: float, n_leads: int) -> None:
-    for name, value, least, most, allowed in (
-        ("n_records", n_records, 1, _MOST_RECORDS, f"1 to {_MOST_RECORDS}"),
-        ("seed", seed, 0, inf, "a whole number >= 0"),
-        ("fs", fs, 100, 2000, "100 to 2000 Hz"),
-        ("n_leads", n_leads, 1, 12, "1 to 12"),
-    ):
-        if not least <= value <= most:
-            raise RecordError(f"demo corpus: {name} is {value!r}; allowed is {allowed}")
 
 
 def _write_record(folder: Path, name: str, recording: Recording, comments: str = "") -> None:

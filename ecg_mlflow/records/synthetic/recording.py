@@ -39,13 +39,10 @@ class Recording:
     diagnoses: tuple[str, ...]
 
 
-def make_recording(
-    rng: np.random.Generator, diagnoses: Collection[str], setting: str, fs: float, n_leads: int
-) -> Recording:
-    """Make one recording.
+def make_recording(rng: np.random.Generator, diagnoses: Collection[str], setting: str) -> Recording:
+    """Make one recording: at the bedside 10 s of twelve leads at 500 Hz, else a lead at 300 Hz.
 
-    The first lead does not depend on how many more there are, nor length, rhythm and noise level on
-    the sampling frequency. Leads keep Einthoven's law to the last unit: II = I + III.
+    Twelve leads keep Einthoven's law to the last unit: II = I + III.
 
     Parameters
     ----------
@@ -56,38 +53,29 @@ def make_recording(
         LBBB, and LAD.
     setting
         How it is recorded, one of `noise.SETTINGS`.
-    fs
-        Sampling frequency in Hz.
-    n_leads
-        1 to 12, the first of `STANDARD_LEADS`. A single one is called "ECG", as in the Challenge.
     """
     heart_rng, noise_rng = rng.spawn(2)
     # Lengths by hand are as in the Challenge of 2017: mostly 30 s, now and then 60, else 9 to 61.
     duration_s = rng.choice((30.0, 60.0, rng.uniform(9.05, 60.95)), p=(0.72, 0.08, 0.2))
     arms_swapped = rng.random() < _SWAPPED_SHARE
+    fs, n_independent = 300.0, 1
     if setting == "bedside":
-        duration_s, arms_swapped = 10.0, False
+        duration_s, arms_swapped, fs, n_independent = 10.0, False, 500.0, 8
     rhythm = draw_rhythm(rng, diagnoses, duration_s)
     lead_in, n_samples = round(LEAD_IN_S * fs), round(LEAD_IN_S * fs) + round(duration_s * fs)
-    # Of I, II, V1 to V6, as many as the others follow from.
-    needed = 1 if n_leads == 1 else max(2, n_leads - 4)
-    heart_mv = heart_signal(heart_rng, diagnoses, rhythm, fs, n_samples)[:needed]
-    if arms_swapped:  # I turns over, II becomes III
-        heart_mv[1:2] -= heart_mv[:1]
-        heart_mv[0] *= -1.0
+    heart_mv = heart_signal(heart_rng, diagnoses, rhythm, fs, n_samples)[:n_independent]
+    if arms_swapped:  # lead I turns over
+        heart_mv = -heart_mv
     breath = rhythm.breath(np.arange(n_samples) / fs - LEAD_IN_S)
     mv = disturb(noise_rng, heart_mv, SETTINGS[setting], breath, fs)[:, lead_in:]
     digital = np.rint(UNITS_PER_MV * mv).astype(np.int16)
-    return Recording(
-        samples=standard_leads(digital, n_leads),
-        fs=fs,
-        leads=("ECG",) if n_leads == 1 else STANDARD_LEADS[:n_leads],
-        diagnoses=tuple(diagnoses),
-    )
+    if setting == "bedside":
+        return Recording(standard_leads(digital), STANDARD_LEADS, fs, tuple(diagnoses))
+    return Recording(digital.T, ("ECG",), fs, tuple(diagnoses))
 
 
-def standard_leads(independent: NDArray[np.int16], n_leads: int) -> NDArray[np.int16]:
-    """Compute the first `n_leads` standard leads in whole units, so that rounding breaks no law.
+def standard_leads(independent: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Compute the twelve standard leads in whole units, so that rounding breaks no law.
 
     I, II and V1 to V6 determine the others by Einthoven's law (III = II - I) and Goldberger's
     formulas (aVR = -(I + II) / 2, aVL = I - II / 2, aVF = II - I / 2).
@@ -95,16 +83,12 @@ def standard_leads(independent: NDArray[np.int16], n_leads: int) -> NDArray[np.i
     Parameters
     ----------
     independent
-        Leads I, II, V1, ... as far as needed, shape `(n, n_samples)`.
-    n_leads
-        1 to 12.
+        Leads I, II, V1 to V6, shape `(8, n_samples)`.
 
     Returns
     -------
-    Shape `(n_samples, n_leads)`.
+    Shape `(n_samples, 12)`.
     """
-    if n_leads == 1:
-        return independent.T
     one, two, *chest = independent
     limb = (one, two, two - one, -((one + two) // 2), one - two // 2, two - one // 2)
-    return np.stack((*limb, *chest)[:n_leads], axis=1)
+    return np.stack((*limb, *chest), axis=1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ecg_mlflow.records.synthetic.heart import bumps, heart_signal
+from ecg_mlflow.records.synthetic.heart import heart_signal
 from ecg_mlflow.records.synthetic.rhythms import LEAD_IN_S, Rhythm, draw_rhythm
 
 FS = 500.0
@@ -65,11 +65,11 @@ def test_sizes_and_intervals_are_an_adults():
 
 
 def test_blocks_lengthen_the_pq_interval_or_the_complex():
-    usual, long = (
-        [-peak_s(beat("NSR", *block, seed=seed)[LEAD_II], -0.35, -0.07) for seed in PEOPLE]
-        for block in ((), ("IAVB",))
-    )
-    assert max(usual) < 0.19 < 0.2 < min(long)
+    pq = {
+        block: [-peak_s(beat(*block, seed=seed)[LEAD_II], -0.35, -0.07) for seed in PEOPLE]
+        for block in (("NSR",), ("NSR", "IAVB"))
+    }
+    assert max(pq["NSR",]) < 0.19 < 0.2 < min(pq["NSR", "IAVB"])
     narrow, right, left = (
         [qrs_s(beat("NSR", *block, seed=seed)) for seed in PEOPLE]
         for block in ((), ("RBBB",), ("LBBB",))
@@ -79,26 +79,20 @@ def test_blocks_lengthen_the_pq_interval_or_the_complex():
     assert min(np.median(right), np.median(left)) > 0.12
 
 
-def test_right_bundle_branch_block():
-    for seed in PEOPLE:
-        mv, narrow = beat("NSR", "RBBB", seed=seed), beat("NSR", seed=seed)
-        late = slice(R + 20, R + 50)
-        assert mv[V1, late].max() > 3 * abs(narrow[V1, late].max())  # R' in V1
-        assert mv[V1, late].max() > mv[V1, R - 10 : R + 5].max()
-        assert mv[LEAD_I, late].min() < -0.03  # a broad S in I and V6
-        assert mv[V6, late].min() < -0.03
-        assert mv[V1, R + 100 : R + 200].min() < -0.03  # T against the end of QRS
-
-
-def test_left_bundle_branch_block():
-    for seed in PEOPLE:
-        mv = beat("NSR", "LBBB", seed=seed)
-        qrs, t = slice(R - 30, R + 60), slice(R + 100, R + 200)
-        assert -mv[V1, qrs].min() > 3 * mv[V1, qrs].max()  # QS or rS
-        for lead in (LEAD_I, V5, V6):
-            assert mv[lead, qrs].min() > -0.15 * mv[lead, qrs].max()  # no q, no S
-            assert mv[lead, t].min() < -0.03
-        assert mv[V1, t].max() > 0.05
+@pytest.mark.parametrize("seed", [*PEOPLE][::5])
+def test_bundle_branch_blocks(seed):
+    mv, narrow = beat("NSR", "RBBB", seed=seed), beat("NSR", seed=seed)
+    late, t = slice(R + 20, R + 50), slice(R + 100, R + 200)
+    assert mv[V1, late].max() > 3 * abs(narrow[V1, late].max())  # R' in V1
+    assert mv[V1, late].max() > mv[V1, R - 10 : R + 5].max()
+    assert mv[[LEAD_I, V6], late].min(axis=1).max() < -0.03  # a broad S in I and V6
+    assert mv[V1, t].min() < -0.03  # T against the end of QRS
+    mv, qrs = beat("NSR", "LBBB", seed=seed), slice(R - 30, R + 60)
+    assert -mv[V1, qrs].min() > 3 * mv[V1, qrs].max()  # QS or rS
+    for lead in (LEAD_I, V5, V6):
+        assert mv[lead, qrs].min() > -0.15 * mv[lead, qrs].max()  # no q, no S
+        assert mv[lead, t].min() < -0.03
+    assert mv[V1, t].max() > 0.05
 
 
 def test_left_axis_is_up_in_one_and_down_in_avf():
@@ -129,14 +123,6 @@ def test_atrial_waves_have_their_frequency_and_sway_only_in_fibrillation():
         assert 0.02 < waves[V1].std() < 0.3
 
 
-def test_bumps_have_a_width_for_each_side_and_are_cut_off_at_the_edges():
-    wave = bumps(np.array([0.0, 1.0]), 0.02, 0.05, np.array([1.0, 2.0]), 1000.0, 1500)
-    assert wave.shape == (1500,)
-    np.testing.assert_allclose(wave[[0, 1000]], [1.0, 2.0])
-    np.testing.assert_allclose(wave[[980, 1050]], 2.0 * np.exp(-0.5))
-    assert not bumps(np.empty(0), 0.02, 0.05, np.empty(0), 1000.0, 5).any()
-
-
 def draw(*diagnoses, seed=0, duration_s=300.0):
     return draw_rhythm(np.random.default_rng(seed), diagnoses, duration_s)
 
@@ -149,36 +135,17 @@ def variation(rhythm):
     ("diagnosis", "slowest", "fastest"),
     [("NSR", 60, 100), ("SB", 40, 60), ("STach", 100, 140), ("AF", 53, 118), ("AFL", 65, 150)],
 )
-def test_rates_are_those_of_the_diagnosis(diagnosis, slowest, fastest):
-    rates = [60 / draw(diagnosis, seed=seed).rr_s[1:].mean() for seed in range(40)]
+def test_rates_are_those_of_the_diagnosis_and_beats_cover_the_recording(
+    diagnosis, slowest, fastest
+):
+    rhythms = [draw(diagnosis, seed=seed) for seed in range(40)]
+    rates = [60 / rhythm.rr_s[1:].mean() for rhythm in rhythms]
     assert slowest - 2 < min(rates) < max(rates) < fastest + 2
     assert max(rates) - min(rates) > 0.5 * (fastest - slowest)
-
-
-@pytest.mark.parametrize(
-    "diagnoses", ["NSR", "SB", "STach", "AF", "AFL", "NSR PAC", "NSR PVC", "AF PVC"]
-)
-def test_beats_cover_the_recording_and_its_lead_in(diagnoses):
-    for seed in SEEDS:
-        rhythm = draw(*diagnoses.split(), seed=seed, duration_s=60.0)
+    for rhythm in [*rhythms, draw(diagnosis, "PVC"), draw(diagnosis, "PAC")]:
         assert rhythm.r_s[0] < -LEAD_IN_S + rhythm.rr_s.max()
-        assert rhythm.r_s[-1] > 60.0
+        assert rhythm.r_s[-1] > 300.0
         assert np.diff(rhythm.r_s).min() > 0.25
-
-
-def test_sinus_rhythm_follows_breathing():
-    # Amplitude of the heart rate at the breathing frequency against the frequencies around it.
-    ratios = []
-    for seed in SEEDS:
-        rhythm = draw("NSR", seed=seed)
-        grid = np.arange(0, 300, 0.25)
-        rate = np.interp(grid, rhythm.r_s, 1 / rhythm.rr_s)
-        power = np.abs(np.fft.rfft(rate - rate.mean()))
-        off_hz = np.abs(np.fft.rfftfreq(len(grid), 0.25) - rhythm.breath_hz)
-        ratios.append(
-            power[off_hz < 0.015].max() / np.median(power[(off_hz > 0.03) & (off_hz < 0.1)])
-        )
-    assert np.median(ratios) > 5
 
 
 def test_fibrillation_is_irregularly_irregular_without_p_waves():

@@ -76,17 +76,13 @@ def damaged(workplace) -> Path:
         (grid_text(), "--configs layout=nca", "configs='layout=nca'"),
         (grid_text(), "--data nowhere", "nowhere"),
         (grid_text(), "--gpus 0,1", "asks for 0, 1. GPUs found: none"),
+        (None, "", "no grid file 'small.py'. quickstart.py, resnet.py"),
     ],
 )
 def test_a_study_that_can_not_be_run(workplace, refused, text, words, message):
-    told = refused(workplace.write_grid(text), *words.split())
+    grid = workplace.write_grid(text) if text else "small.py"
+    told = refused(grid, *words.split())
     assert all(part in told for part in message.split(". "))
-
-
-def test_an_unknown_grid(refused):
-    message = refused("nosuch.py")
-    assert "no grid file 'nosuch.py'" in message
-    assert "quickstart.py, resnet.py" in message
 
 
 def test_all_bad_records_in_one_error(workplace, refused):
@@ -151,18 +147,25 @@ def test_a_store_without_permission(workplace, capsys, monkeypatch):
     assert "can't be written" in capsys.readouterr().err
 
 
-def test_an_error_of_our_own_making_is_the_runs_reason_too(workplace, experiment, monkeypatch):
+def test_an_error_of_our_own_making_is_the_runs_reason_too_and_ctrl_c_ends_with_130(
+    workplace, experiment, capsys, monkeypatch
+):
+    faults = iter([RuntimeError("a bug"), KeyboardInterrupt])
+
     def broken(*_, **__):
-        raise RuntimeError("a bug")
+        raise next(faults)
 
     client = workplace.client
     made = client.create_run(client.create_experiment(experiment))
     monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
     monkeypatch.setattr(launch, "plan_study", broken)
+    grid = workplace.write_grid(grid_text())
     with pytest.raises(RuntimeError, match="a bug"):
-        workplace.run(workplace.write_grid(grid_text()), experiment="x")
+        workplace.run(grid, experiment="x")
     parent, _ = workplace.runs(experiment)
     assert (parent.info.status, reason(parent)) == ("FAILED", "RuntimeError: a bug")
+    assert workplace.run(grid, experiment="x") == 130
+    assert "stopped" in capsys.readouterr().err
 
 
 # --- What goes well ------------------------------------------------------------------------------
@@ -193,15 +196,6 @@ def test_bad_records_are_left_out_and_listed_in_the_experiment_of_the_environmen
     assert child.info.status == "FINISHED"
     listed = workplace.text(parent, "left_out.txt")
     assert all(name in listed for name in ("S05", "S06", "S07", "S08", "S09", "S10"))
-
-
-def test_ctrl_c_ends_with_130(workplace, capsys, monkeypatch):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(launch, "plan_study", interrupted)
-    assert workplace.run(workplace.write_grid(grid_text()), experiment="x") == 130
-    assert "stopped" in capsys.readouterr().err
 
 
 def test_the_demo_corpus_uses_the_smaller_budget(workplace, experiment, capsys):

@@ -29,7 +29,7 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,14 +44,13 @@ from ecg_mlflow.records import load_corpus
 from ecg_mlflow.search.objective import Objective
 from ecg_mlflow.search.optuna_sampler import quiet
 from ecg_mlflow.search.pruners import make_pruner
-from ecg_mlflow.search.samplers import make_sampler
 from ecg_mlflow.search.space import Space
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.study.planning import plan_study
 from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.resume import KnownRuns
+from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
-from ecg_mlflow.study.trials import SelectionRule
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.stored_study import read_children
@@ -196,16 +195,11 @@ class Ours:
     """This package's sampler, pruner and scheduler."""
 
     def __init__(self, plan: StudyPlan, sampler: str, pruner: str, seed: int) -> None:
-        chosen = make_sampler(
-            sampler,
-            Grid(plan.research.grid),
-            n_trials=None,
-            directions=[OBJECTIVE.direction],
-            seed=seed,
+        search = SearchConfig(
+            sampler, seed=seed, objectives=(OBJECTIVE,), pruner=make_pruner(pruner)
         )
-        self.scheduler = TrialScheduler(
-            plan, chosen, KnownRuns(), SelectionRule((OBJECTIVE,), make_pruner(pruner))
-        )
+        chosen = search.make_sampler(Grid(plan.research.grid))
+        self.scheduler = TrialScheduler(replace(plan, search=search), chosen, KnownRuns())
         self.waiting = deque(self.scheduler.open())
 
     def start(self) -> tuple[PlannedRun, str] | None:

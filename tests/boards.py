@@ -13,9 +13,9 @@ from ecg_mlflow.search.objective import Objective
 from ecg_mlflow.search.sampler import GridSampler, Trial
 from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.resume import KnownRuns
+from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.study.search_history import TrialEnd, trial_tags
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
-from ecg_mlflow.study.trials import SelectionRule
 from ecg_mlflow.training.schedule import Schedule
 
 F1 = Objective("f1", maximize=True)
@@ -117,6 +117,7 @@ class Table:
         plan = SimpleNamespace(
             configs=[one for i, one in enumerate(configs) if chosen is None or i in chosen],
             planner=planner,
+            search=SearchConfig(objectives=objectives, pruner=pruner, adaptive=adaptive),
             research=SimpleNamespace(
                 repetitions=repetitions, update_grid=update_grid, update_every=update_every
             ),
@@ -126,7 +127,6 @@ class Table:
             plan,
             self._recorded(sampler or (GridSampler(grid) if exhaustive else ListSampler(grid))),
             known_runs or KnownRuns(),
-            SelectionRule(objectives, pruner, adaptive),
             SimpleNamespace(get_metric_history=lambda run_id, metric: tests(run_id)),
         )
         self.open = self.scheduler.open

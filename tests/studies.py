@@ -63,14 +63,12 @@ def small_research(**changes: Any) -> Research:
 def small_plan(
     corpus: Corpus | Path,
     request: Mapping[str, Any] | None = None,
-    *,
-    sampled: bool = False,
     **changes: Any,
 ) -> StudyPlan:
     """Plan the small research on some records."""
     found = load_corpus(str(corpus)) if isinstance(corpus, Path) else corpus
     asked = StudyRequest(**(request or {}))
-    return plan_study(small_research(**changes), found, asked, sampled=sampled)
+    return plan_study(small_research(**changes), found, asked)
 
 
 def grid_text(before: str = "", **fields: str) -> str:

@@ -165,14 +165,8 @@ def study_request(given: dict[str, Any], visible_devices: str | None) -> StudyRe
         CUDA_VISIBLE_DEVICES as it was when the command was typed.
     """
     from ecg_mlflow.study.request import StudyRequest
-    from ecg_mlflow.study.search_config import SEARCH_OPTIONS
 
     if PROJECT_RUN in os.environ:
         given = {**given, "how_to_resume": "the same command and -P resume={run_id}"}
     given = {name: value for name, value in given.items() if value is not None}
-    return StudyRequest(
-        **{name: value for name, value in given.items() if name not in SEARCH_OPTIONS},
-        search={name: value for name, value in given.items() if name in SEARCH_OPTIONS},
-        visible_devices=visible_devices,
-        folders=base_folders(),
-    )
+    return StudyRequest(**given, visible_devices=visible_devices, folders=base_folders())

@@ -20,7 +20,7 @@ from ecg_mlflow.records.label_sets import count_labels
 from ecg_mlflow.reports.text_tables import aligned
 from ecg_mlflow.study.plan import ConfigPlan, PlannedRun, StudyPlan
 from ecg_mlflow.study.research import RESERVED
-from ecg_mlflow.study.search_config import SearchConfig, selection_warnings
+from ecg_mlflow.study.search_config import SELECTS_BY_TEST
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo, duration_range
 from ecg_mlflow.tracking.recordings_source import RecordingsSource
@@ -52,14 +52,12 @@ class Counts:
         return self.n_runs - self.finished - self.failed - self.pruned
 
 
-def describe_study(
-    study: Study, plan: StudyPlan, search: SearchConfig, code: UserCode, n_runs: int
-) -> None:
+def describe_study(study: Study, plan: StudyPlan, code: UserCode, n_runs: int) -> None:
     """Log what is known of a study before its first run: design, plan, records left out.
 
     `code` is the grid file and what it imports from beside it.
     """
-    study.params(study_params(plan, search, n_runs))
+    study.params(study_params(plan, n_runs))
     client, run_id = study.client, study.run_id
     with store_errors(f"write the design into run {run_id}"):
         if code.files:
@@ -68,18 +66,18 @@ def describe_study(
         client.log_text(run_id, json.dumps(plan.describe(), indent=1), "design/plan.json")
         if plan.bad:
             client.log_text(run_id, "\n".join(list_bad_records(plan.bad)), "left_out.txt")
-    state = describe_state(plan, search, [], Counts(n_runs))
-    first = search.rule.first
+    state = describe_state(plan, [], Counts(n_runs))
+    first = plan.search.first
     study.describe(state, first.metric, higher_is_better=first.maximize, n_runs=n_runs)
 
 
-def study_params(plan: StudyPlan, search: SearchConfig, n_runs: int) -> dict[str, object]:
+def study_params(plan: StudyPlan, n_runs: int) -> dict[str, object]:
     """Return the parent's params: the design in numbers."""
-    research, corpus, rule = plan.research, plan.corpus, search.rule
+    research, corpus, search = plan.research, plan.corpus, plan.search
     chosen = {
         "sampler": search.sampler,
-        "pruner": rule.pruner or "none",
-        "adaptive_repetitions": rule.adaptive,
+        "pruner": search.pruner or "none",
+        "adaptive_repetitions": search.adaptive,
     }
     return {
         "study": research.name,
@@ -91,7 +89,7 @@ def study_params(plan: StudyPlan, search: SearchConfig, n_runs: int) -> dict[str
         "corpus_source": corpus.source,
         "corpus_digest": corpus.digest[:16],
         "labels_sha256": corpus.labels_sha256[:16],
-        "objective": ", ".join(map(str, rule.objectives)),
+        "objective": ", ".join(map(str, search.objectives)),
         **(chosen if search.selects else {}),
     }
 
@@ -195,13 +193,12 @@ def dataset_infos(corpus: Corpus, config: ConfigPlan) -> dict[str, DatasetInfo]:
 
 def describe_state(
     plan: StudyPlan,
-    search: SearchConfig,
     rows: Sequence[Mapping[str, object]],
     counts: Counts,
     reused: Sequence[StoredRun] = (),
 ) -> str:
     """Write the parent's description: the design, the state and the best, in Markdown."""
-    research, metric = plan.research, search.rule.first.metric
+    research, search, metric = plan.research, plan.search, plan.search.first.metric
 
     def options(row: Mapping[str, object]) -> str:
         names = [name for name in research.grid.names if name in row]
@@ -226,7 +223,8 @@ def describe_state(
     ]
     if search.selects:
         lines += ["", f"Chosen by {search}."]
-    lines += [f"\n**Beware**: {warning}." for warning in selection_warnings(plan, search)]
+    if SELECTS_BY_TEST in plan.notes:
+        lines.append(f"\n**Beware**: {SELECTS_BY_TEST}.")
     if reused:
         studies = Counter(entry.study_id for entry in reused)
         listed = ", ".join(f"{n} of study {study}" for study, n in studies.items())
@@ -246,13 +244,13 @@ def _number(value: object) -> str:
 # --- The plan, on a terminal ----------------------------------------------------------------------
 
 
-def plan_table(plan: StudyPlan, search: SearchConfig, n_workers: int) -> str:
+def plan_table(plan: StudyPlan, n_workers: int) -> str:
     """Write a plan: one line per configuration, and what the study takes in all.
 
     Parameters
     ----------
-    plan, search
-        The plan, and how it chooses among its configurations.
+    plan
+        The plan.
     n_workers
         How many runs train at once, for the estimate of the time.
     """
@@ -268,11 +266,11 @@ def plan_table(plan: StudyPlan, search: SearchConfig, n_workers: int) -> str:
     ]
     header = ["#", "configuration", "parameters", "iterations", "time of one run"]
     parts = ", ".join(f"{len(part)} {name}" for name, part in plan.parts.items())
-    n_planned, what = _size(plan, search)
+    n_planned, what = _size(plan)
     # No worker is idle before the end, except that one run is on one worker.
     share = n_planned * plan.seconds / len(plan.runs) / n_workers
     seconds = max(share, max(config.seconds for config in plan.configs))
-    early = ", less what is given up early" if search.selects else ""
+    early = ", less what is given up early" if plan.search.selects else ""
     return "\n".join(
         [
             *aligned([header, *rows]),
@@ -280,7 +278,7 @@ def plan_table(plan: StudyPlan, search: SearchConfig, n_workers: int) -> str:
             f"{plan.research.name}: {what} x "
             f"{plan.research.repetitions} repetitions = {n_planned} runs, plan "
             f"{plan.digest[:12]}",
-            *([f"chosen by {search}"] if search.selects else []),
+            *([f"chosen by {plan.search}"] if plan.search.selects else []),
             f"records: {parts} of {len(plan.corpus)} from {plan.corpus.source}",
             f"estimated time: {_duration(seconds)} with {n_workers} CPU workers of one core "
             f"(within a factor of about 2){early}",
@@ -288,12 +286,12 @@ def plan_table(plan: StudyPlan, search: SearchConfig, n_workers: int) -> str:
     )
 
 
-def _size(plan: StudyPlan, search: SearchConfig) -> tuple[int, str]:
+def _size(plan: StudyPlan) -> tuple[int, str]:
     """Return how many runs there are at most, and of what."""
-    if not plan.sampled:
+    if not plan.search.is_sampled:
         return len(plan.runs), f"{len(plan.configs)} configurations"
     n = plan.n_configs
-    trials = n if search.trials is None else search.trials
+    trials = n if plan.search.trials is None else plan.search.trials
     if isinstance(n, int) and isinstance(trials, int):
         trials = min(n, trials)
     assert isinstance(trials, int), "a search without an end has been refused"

@@ -25,7 +25,6 @@ from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.study.progress import StudyProgress
 from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.resume import ResumeAction, RunDecision
-from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.study.signals import StopRequest
 from ecg_mlflow.study.status import show_status
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
@@ -49,8 +48,8 @@ class Dispatcher:
 
     Parameters
     ----------
-    plan, search, study
-        The study, how it chooses, and its parent run.
+    plan, study
+        The study and its parent run.
     scheduler
         Chooses the next runs and those to give up; is told of every event.
     progress
@@ -69,7 +68,6 @@ class Dispatcher:
     def __init__(
         self,
         plan: StudyPlan,
-        search: SearchConfig,
         study: Study,
         scheduler: TrialScheduler,
         progress: StudyProgress,
@@ -77,12 +75,11 @@ class Dispatcher:
         code: UserCode,
     ) -> None:
         self._plan = plan
-        self._search = search
         self._study = study
         self._scheduler = scheduler
         self._progress = progress
         self._request = request
-        self._children = ChildRuns(plan, study, scores_test=not search.holds_test_back(plan))
+        self._children = ChildRuns(plan, study, scores_test=not plan.holds_test_back)
         self._code = code
         self._waiting: dict[str, OpenRun] = {}
         self._jobs: dict[str, dict[str, OpenRun]] = {}
@@ -162,7 +159,7 @@ class Dispatcher:
         state = self._scheduler.counts, self._scheduler.n_scored
         if state != self._shown:
             self._shown = state
-            show_status(self._study, self._plan, self._search, self._scheduler)
+            show_status(self._study, self._plan, self._scheduler)
         self._progress.refresh()
 
     def _ask(self, executor: Executor) -> None:

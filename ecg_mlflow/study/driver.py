@@ -21,6 +21,7 @@ from ecg_mlflow.executors import Slot
 from ecg_mlflow.executors.devices import RayShare
 from ecg_mlflow.executors.factory import make_executor
 from ecg_mlflow.files import cache_root, locked
+from ecg_mlflow.grids import Grid
 from ecg_mlflow.grids.canonical import VERSION
 from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.study.descriptions import Counts, dataset_infos, describe_study
@@ -29,7 +30,6 @@ from ecg_mlflow.study.plan import StudyPlan
 from ecg_mlflow.study.progress import StudyProgress
 from ecg_mlflow.study.request import StudyRequest, design_of
 from ecg_mlflow.study.resume import KnownRuns, end_abandoned, summary, superfluous
-from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.study.search_history import known_identities
 from ecg_mlflow.study.search_results import conclude_search
 from ecg_mlflow.study.signals import StopRequest, stop_on_signals
@@ -67,15 +67,12 @@ class StudyOptions:
         Parent run to work in: one that ``mlflow run`` has created, or a study to resume.
     code
         The grid file and what it has beside it, which workers get.
-    search
-        How the study chooses among its configurations.
     """
 
     request: StudyRequest
     where: Sequence[Slot] | RayShare
     run_id: str | None = None
     code: UserCode = field(default_factory=UserCode)
-    search: SearchConfig = field(default_factory=SearchConfig)
 
 
 @dataclass(frozen=True)
@@ -120,9 +117,9 @@ def _look_up(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> Kn
         parent = client.get_run(options.run_id)
         entries = read_children(client, parent.info.experiment_id, options.run_id)
     # What a search asks for and is known already is taken over, so nothing is trained twice.
-    reuse = plan.sampled if options.request.reuse is None else options.request.reuse
+    reuse = plan.search.is_sampled if options.request.reuse is None else options.request.reuse
     reusable = find_finished(client, plan.corpus.digest[:16]) if reuse else {}
-    if not options.search.holds_test_back(plan):
+    if not plan.holds_test_back:
         # Runs of a search may lack what is wanted here: their score on the test records.
         reusable = {key: one for key, one in reusable.items() if is_scored(one.metrics)}
     return KnownRuns(entries, reusable, retry_failed=options.request.retry_failed)
@@ -131,7 +128,7 @@ def _look_up(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> Kn
 def _check_same_study(plan: StudyPlan, run_id: str, known_runs: KnownRuns) -> None:
     """Raise a `ResumeError` if nothing that the study has trained is among what is planned."""
     planned = {run.identity for run in plan.runs}
-    if plan.sampled:
+    if plan.search.is_sampled:
         known = known_identities(plan, known_runs.runs)
         if not known:  # the runs of a grid, which the search takes over as it comes to them
             return
@@ -188,9 +185,10 @@ def _opened(
 def _run(
     plan: StudyPlan, study: Study, options: StudyOptions, known_runs: KnownRuns, stop: StopRequest
 ) -> StudyResult:
-    search, rule = options.search, options.search.rule
-    sampler = search.make_sampler(plan, known_runs.history.options)
-    scheduler = TrialScheduler(plan, sampler, known_runs, rule, study.client)
+    search, grid = plan.search, plan.research.grid
+    assert isinstance(grid, Grid)
+    sampler = search.make_sampler(grid, known_runs.history.options)
+    scheduler = TrialScheduler(plan, sampler, known_runs, study.client)
     decisions = scheduler.open()
     if found := summary(decisions):
         print(found, file=sys.stderr)
@@ -198,11 +196,9 @@ def _run(
         end_abandoned(study.client, entry, "no planned run goes on with it")
     mean_seconds = plan.seconds / len(plan.runs)
     with closing(StudyProgress(scheduler, mean_seconds)) as progress:
-        describe_study(study, plan, search, options.code, scheduler.counts.n_runs)
+        describe_study(study, plan, options.code, scheduler.counts.n_runs)
         log_datasets(study.client, study.run_id, dataset_infos(plan.corpus, plan.configs[0]))
-        dispatcher = Dispatcher(
-            plan, search, study, scheduler, progress, options.request, options.code
-        )
+        dispatcher = Dispatcher(plan, study, scheduler, progress, options.request, options.code)
         for decision in decisions:
             dispatcher.take(decision)
         executor = make_executor(
@@ -214,8 +210,8 @@ def _run(
         try:
             with executor:
                 dispatcher.run(executor, stop)
-                if search.holds_test_back(plan):
-                    best = finalists(scheduler.trials.values(), rule.objectives, search.finalists)
+                if plan.holds_test_back:
+                    best = finalists(scheduler.trials.values(), search.objectives, search.finalists)
                     dispatcher.score(best)
                     dispatcher.run(executor, stop)
         except BaseException:
@@ -223,7 +219,7 @@ def _run(
             raise
         dispatcher.refresh()
         if search.selects:
-            conclude_search(study, plan, scheduler, search, Path(options.request.grid))
+            conclude_search(study, plan, scheduler, Path(options.request.grid))
         counts, n_unscored = scheduler.counts, dispatcher.n_unscored
         failures = [
             *([f"{counts.failed} of {counts.n_runs} runs failed"] if counts.failed else []),
@@ -231,7 +227,7 @@ def _run(
         ]
         status_of_study = EndStatus.FAILED if failures else EndStatus.FINISHED
         study.close(status_of_study, "; ".join(failures) or None)
-    return StudyResult(study.run_id, counts, leaderboard(plan, search, scheduler))
+    return StudyResult(study.run_id, counts, leaderboard(plan, scheduler))
 
 
 class _Waiting:

@@ -26,7 +26,6 @@ from ecg_mlflow.study.planning import plan_study, probe_networks
 from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.research import Research
 from ecg_mlflow.study.resume import reap_dead_studies, resumed
-from ecg_mlflow.study.search_config import GRID, SearchConfig, selection_warnings
 from ecg_mlflow.study.signals import sigterm_as_interrupt
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.runs import EndStatus
@@ -56,24 +55,22 @@ def run_request(request: StudyRequest) -> int:
             where = _where(request)
             grid = load_grid_file(find_grid_file(request.grid, request.folders))
             request = replace(request, grid=str(grid.path))
-            plan = _plan(request, grid.research)
-            search = SearchConfig(**request.search).checked(plan)
-            plan = probe_networks(plan, grid.code)
+            plan = probe_networks(_plan(request, grid.research), grid.code)
     except BaseException as error:
         # A study that could not be resumed, since another process runs it, is not ours to end.
         is_anothers = isinstance(error, ResumeError) and not request.resume
         if client and project_run and not is_anothers:
             end_project_run(client, project_run, error)
         raise
-    for note in (*plan.notes, *selection_warnings(plan, search)):
+    for note in plan.notes:
         print(f"note: {note}", file=sys.stderr)
     if plan.bad:
         print(f"note: {len(plan.bad)} bad records are left out", file=sys.stderr)
     if client is None or request.dry_run:
         n_workers = where.workers if isinstance(where, RayShare) else len(where)
-        print(plan_table(plan, search, max(1, n_workers)))
+        print(plan_table(plan, max(1, n_workers)))
         return 0
-    options = StudyOptions(request, where, run_id, grid.code, search=search)
+    options = StudyOptions(request, where, run_id, grid.code)
     with link_project_run(client, project_run, run_id):
         return _report(run_study(plan, client, options), client.tracking_uri)
 
@@ -85,8 +82,7 @@ def _plan(request: StudyRequest, research: Research) -> StudyPlan:
     if is_demo(data):
         request = _within_demo_budget(research, request)
     corpus = _load_corpus(data, request.labels and located(request.labels, request.folders))
-    sampled = request.search.get("sampler", GRID) != GRID
-    return plan_study(research, corpus, request, sampled=sampled)
+    return plan_study(research, corpus, request)
 
 
 def _within_demo_budget(research: Research, request: StudyRequest) -> StudyRequest:

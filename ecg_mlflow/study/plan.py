@@ -13,6 +13,7 @@ from ecg_mlflow.records.splits import TRAIN, Parts
 from ecg_mlflow.search.space import Space
 from ecg_mlflow.study.data_plan import DataPlan, plan_data, try_batches
 from ecg_mlflow.study.research import Research, Settings, config_name, located_errors
+from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.study.step_factory import step_factory
 from ecg_mlflow.training.schedule import Schedule
 
@@ -200,8 +201,8 @@ class StudyPlan:
         What the user should know before the study starts.
     planner
         Plans configurations that come later.
-    sampled
-        A sampler chooses configurations: those here are examples.
+    search
+        How the study chooses among its configurations.
     """
 
     research: Research
@@ -212,7 +213,7 @@ class StudyPlan:
     bad: tuple[BadRecord, ...]
     notes: tuple[str, ...]
     planner: ConfigPlanner
-    sampled: bool = False
+    search: SearchConfig
 
     @property
     def digest(self) -> str:
@@ -222,11 +223,16 @@ class StudyPlan:
     @property
     def n_configs(self) -> int | str:
         """How many configurations there are to choose from."""
-        if not self.sampled:
+        if not self.search.is_sampled:
             return len(self.configs)
         assert isinstance(self.research.grid, Grid)
         n = Space(self.research.grid).n_configs
         return "unlimited" if n is None else n
+
+    @property
+    def holds_test_back(self) -> bool:
+        """Whether runs leave the test records alone until the study is over."""
+        return self.search.selects and len(self.parts.validation) > 0
 
     @property
     def seconds(self) -> float:
@@ -243,7 +249,7 @@ class StudyPlan:
             "split": {name: [ids[row] for row in rows] for name, rows in self.parts.items()},
             "left_out": [vars(record) for record in self.bad],
             "notes": list(self.notes),
-            "examples" if self.sampled else "runs": [
+            "examples" if self.search.is_sampled else "runs": [
                 {
                     "key": run.key,
                     "identity": run.identity,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.errors import ResearchError
+from ecg_mlflow.errors import ResearchError, SearchError
 from ecg_mlflow.executors import Job, Outcome, OutcomeState, plan_slots
 from ecg_mlflow.executors.factory import make_executor
 from ecg_mlflow.grids import C, ConfigAlias, Grid
@@ -19,42 +19,44 @@ from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.records import BadRecord, Corpus, bad_records_error
 from ecg_mlflow.records.grouping import patients_note
 from ecg_mlflow.records.splits import Split, split_records, spread
+from ecg_mlflow.search.pruners import Pruner
 from ecg_mlflow.search.space import Space
 from ecg_mlflow.study.data_plan import uncovered_labels
 from ecg_mlflow.study.plan import ConfigPlan, ConfigPlanner, Network, StudyPlan
 from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.research import Research, Settings, config_name
+from ecg_mlflow.study.search_config import GRID, SELECTS_BY_TEST, read_search
+from ecg_mlflow.study.trials import rungs_of
 
 #: Groups of copies that a note lists.
 SHOWN_COPIES = 10
 
 
-def plan_study(
-    research: Research, corpus: Corpus, request: StudyRequest, *, sampled: bool = False
-) -> StudyPlan:
+def plan_study(research: Research, corpus: Corpus, request: StudyRequest) -> StudyPlan:
     """Plan every run and check all that can be checked without training.
 
     1. Apply the request; expand the grid; put every configuration's values in their places.
     2. Leave out, or refuse, bad records, those whose label no class covers among them.
-    3. Divide the records; per distinct pair of pipelines, select, cut and make a first batch.
-    4. Describe the models that can describe themselves.
+    3. Divide the records; read how to choose among configurations.
+    4. Per distinct pair of pipelines, select, cut and make a first batch.
+    5. Describe the models that can describe themselves.
+
+    Where a sampler chooses while the study runs, examples are planned, among which every value of
+    every option occurs.
 
     Parameters
     ----------
     research, corpus, request
         What, on which records, and what the user asks for in place of the research's words.
-    sampled
-        Configurations will be chosen while the study runs: plan examples of them, among which
-        every value of every option occurs.
 
     Raises
     ------
-    ResearchError, BadRecordsError, SplitError, PipelineError, ModelError
+    ResearchError, BadRecordsError, SplitError, PipelineError, ModelError, SearchError
         For what is wrong; the message names the configuration, side or records.
     """
     research = _override(research, request)
     assert isinstance(research.split, Split)
-    configs, notes = _list_configs(research, request, sampled=sampled)
+    configs, notes = _list_configs(research, request)
     chosen = choose(configs, request.configs)
     settings = {index: research.settings(configs[index]) for index in chosen}
     rows, bad = _leave_out_bad(corpus, settings.values(), request)
@@ -66,8 +68,11 @@ def plan_study(
         rows,
         patients=corpus.patients,
     )
+    search = read_search(request, research, parts)
     planner = ConfigPlanner(research, corpus, parts)
     plans = [planner.plan(index, configs[index], one) for index, one in settings.items()]
+    if search.pruner is not None:
+        _check_pruner(search.pruner, plans)
     notes += dict.fromkeys(note for plan in plans for note in plan.data.notes)
     if (whose := patients_note(parts, corpus.patients)) is not None:
         notes.append(whose)
@@ -76,6 +81,8 @@ def plan_study(
         more = len(corpus.copies) - SHOWN_COPIES
         rest = f" and {more} more such groups" if more > 0 else ""
         notes.append(f"the same recording under several names: {listed}{rest}")
+    if search.selects and not len(parts.validation):
+        notes.append(SELECTS_BY_TEST)
     by_repetition = zip(*map(planner.runs, plans), strict=True)
     return StudyPlan(
         research,
@@ -86,16 +93,14 @@ def plan_study(
         tuple(bad),
         (*corpus.provenance.notes, *notes),
         planner,
-        sampled,
+        search,
     )
 
 
-def _list_configs(
-    research: Research, request: StudyRequest, *, sampled: bool
-) -> tuple[list[ConfigAlias], list[str]]:
+def _list_configs(research: Research, request: StudyRequest) -> tuple[list[ConfigAlias], list[str]]:
     """List the configurations, or examples for a sampler, and say which are the same."""
     assert isinstance(research.grid, Grid)
-    if not sampled:
+    if request.sampler in (None, GRID):
         configs, twins = research.grid.unique()
         return configs, [
             f"configuration {config_name(twin)} equals {config_name(kept)} by value and runs once"
@@ -107,6 +112,20 @@ def _list_configs(
             "chooses itself: leave configs out, or narrow the grid in the grid file"
         )
     return Space(research.grid).examples(), []
+
+
+def _check_pruner(pruner: Pruner, plans: Iterable[ConfigPlan]) -> None:
+    """Check that every configuration is evaluated at an age at which it can be pruned."""
+    numbers = range(20)  # trials of every bracket
+    for config in plans:
+        epochs, test_every = config.settings.epochs, config.settings.test_every
+        ages = {age for n in numbers for age in pruner.rungs(n, epochs)}
+        if not rungs_of(config, sorted(ages)):
+            raise SearchError(
+                f"pruner={pruner} has nothing to judge configuration {config.name!r} by: it trains "
+                f"{epochs} epochs and is evaluated by test_every={test_every!r}. Evaluate more "
+                "often, or train longer"
+            )
 
 
 def _override(research: Research, request: StudyRequest) -> Research:

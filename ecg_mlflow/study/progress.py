@@ -62,7 +62,7 @@ class StudyProgress:
 
     def finished(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
         """Print what a run has reached."""
-        metric = self._scheduler.rule.first.metric
+        metric = self._scheduler.search.first.metric
         self.ended(run, f"{metric} {metrics.get(metric, math.nan):.4f}")
 
     def ended(self, run: PlannedRun, what: str) -> None:
@@ -76,7 +76,7 @@ class StudyProgress:
 
     def refresh(self) -> None:
         """Redraw the bar."""
-        counts, first = self._scheduler.counts, self._scheduler.rule.first
+        counts, first = self._scheduler.counts, self._scheduler.search.first
         # Runs of this session that have begun are weighed by their own cost, others by the mean.
         others = max(counts.n_runs - len(self._shares), 0) * self._seconds
         before = max(counts.n_runs - counts.waiting - self._n_ended, 0) * self._seconds

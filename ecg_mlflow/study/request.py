@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ecg_mlflow.records.catalogue import located
 from ecg_mlflow.study.research import Rules
@@ -25,8 +23,8 @@ class StudyRequest:
         Use at most this many records, evenly spread over the sorted ones.
     skip_bad_records
         Leave bad records out instead of refusing to start.
-    search
-        Those options of `SearchConfig` that were given.
+    sampler, trials, search_seed, pruner, objective, direction, adaptive, finalists
+        The options of the search; see `SearchConfig`.
     visible_devices
         CUDA_VISIBLE_DEVICES as it was when the command was typed.
     branches
@@ -52,7 +50,14 @@ class StudyRequest:
     configs: str | None = None
     limit: int | None = None
     skip_bad_records: bool | None = None
-    search: Mapping[str, Any] = field(default_factory=dict)
+    sampler: str | None = None
+    trials: int | None = None
+    search_seed: int | None = None
+    pruner: str | None = None
+    objective: str | None = None
+    direction: str | None = None
+    adaptive: bool | None = None
+    finalists: int | None = None
     workers: int | None = None
     gpus: str | None = None
     threads: int | None = None
@@ -72,14 +77,17 @@ class StudyRequest:
     folders: tuple[Path, ...] = field(default_factory=lambda: (Path.cwd(),))
 
 
-#: What a resumed study keeps of the request that it was started with, unless it is given again;
-#: beside the options of the search.
-DESIGN = ("grid", "data", "labels", "epochs", "repetitions", "configs", "limit", "skip_bad_records")
+#: What a resumed study keeps of the request that it was started with, unless it is given again.
+DESIGN = (
+    *("grid", "data", "labels", "epochs", "repetitions", "configs", "limit", "skip_bad_records"),
+    *("sampler", "trials", "search_seed", "pruner", "objective", "direction", "adaptive"),
+    "finalists",
+)
 
 
 def design_of(request: StudyRequest) -> dict[str, object]:
     """Return what a resumed study needs to know, with paths that hold from anywhere."""
-    design = {name: getattr(request, name) for name in DESIGN} | {**request.search}
+    design = {name: getattr(request, name) for name in DESIGN}
     for name in ("data", "labels"):
         if design[name]:
             design[name] = located(str(design[name]), request.folders)

@@ -23,7 +23,6 @@ from ecg_mlflow.grids.canonical import VERSION
 from ecg_mlflow.provenance import VERSIONS_TAG, ProcessMark, living_process
 from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.request import DESIGN, StudyRequest
-from ecg_mlflow.study.search_config import SEARCH_OPTIONS
 from ecg_mlflow.study.search_history import SearchHistory, read_history
 from ecg_mlflow.tracking.client import connect, store_errors
 from ecg_mlflow.tracking.runs import EndStatus, end_run
@@ -180,9 +179,7 @@ def resumed(
         )
     before = json.loads(tags.get(REQUEST_TAG, "{}"))
     missing = {name for name in DESIGN if getattr(request, name) in (None, "")}
-    design = {name: value for name, value in before.items() if name in missing}
-    search = {name: value for name, value in before.items() if name in SEARCH_OPTIONS}
-    return run_id, replace(request, **design, search=search | {**request.search})
+    return run_id, replace(request, **{name: before[name] for name in missing & before.keys()})
 
 
 # --- Studies whose driver has died ----------------------------------------------------------------

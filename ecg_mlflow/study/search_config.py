@@ -1,23 +1,28 @@
-"""The options of a search: sampler, objectives, pruner, repetitions; checked against the plan."""
+"""How a study chooses among its configurations: read from the request, checked before training."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ecg_mlflow.errors import SearchError
 from ecg_mlflow.grids import Grid
-from ecg_mlflow.records.splits import TEST, VALIDATION
-from ecg_mlflow.search.objective import parse_objectives
+from ecg_mlflow.records.splits import TEST, VALIDATION, Parts
+from ecg_mlflow.search.objective import Objective, parse_objectives
 from ecg_mlflow.search.pruners import Pruner, make_pruner
 from ecg_mlflow.search.sampler import GridSampler, Sampler
 from ecg_mlflow.stats.metrics import class_suffix
 from ecg_mlflow.stats.scores import objective_of
-from ecg_mlflow.study.plan import StudyPlan
-from ecg_mlflow.study.trials import SelectionRule, rungs_of
+from ecg_mlflow.study.request import StudyRequest
+from ecg_mlflow.study.research import Research
 
 GRID = "grid"
+#: A note on a study that selects and has no validation records.
+SELECTS_BY_TEST = (
+    "this study selects by its test records, so the best score will be too good: give it "
+    "validation records, as in split=Split((0.7, 0.1, 0.2), stratified=True, seed=0)"
+)
 #: Names of the metrics that every evaluation has, but for those of the classes.
 _SCORES = (
     *("f1", "f1_macro", "accuracy", "sensitivity", "specificity", "precision"),
@@ -39,7 +44,7 @@ _FIGURES = (
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """The options of a search, as they are typed, and the rule that follows from them.
+    """How a study chooses among its configurations, and what it compares them by.
 
     Attributes
     ----------
@@ -47,53 +52,55 @@ class SearchConfig:
         ``grid`` for all configurations of the grid, or what chooses from it.
     trials
         How many configurations a sampler may choose; None for all there are.
-    search_seed
-        Of the sampler; None for the research's.
+    seed
+        Of the sampler.
+    objectives
+        What values are; the first is what pruning and repetitions go by.
     pruner
-        As `make_pruner` reads it.
-    objective, direction
-        As `parse_objectives` reads them; None for the study's usual score.
+        Gives configurations up early; None gives none up.
     adaptive
         The first repetition for every configuration, more for those still in contention.
     finalists
         How many configurations a study that selects scores on the test records, at its end.
-    rule
-        How configurations are compared; `checked` reads it from the options.
     """
 
     sampler: str = GRID
     trials: int | None = None
-    search_seed: int | None = None
-    pruner: str = "none"
-    objective: str | None = None
-    direction: str | None = None
+    seed: int = 0
+    objectives: tuple[Objective, ...] = (Objective("test_f1", maximize=True),)
+    pruner: Pruner | None = None
     adaptive: bool = False
     finalists: int = 3
-    rule: SelectionRule = field(default_factory=SelectionRule)
+
+    @property
+    def first(self) -> Objective:
+        """The first objective."""
+        return self.objectives[0]
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether a sampler chooses configurations: those of the plan are examples."""
+        return self.sampler != GRID
 
     @property
     def selects(self) -> bool:
         """Whether what is trained depends on what others have reached."""
-        return self.sampler != GRID or self.rule.pruner is not None or self.rule.adaptive
-
-    def holds_test_back(self, plan: StudyPlan) -> bool:
-        """Say whether runs leave the test records alone until the study is over."""
-        return self.selects and len(plan.parts.validation) > 0
+        return self.is_sampled or self.pruner is not None or self.adaptive
 
     def __str__(self) -> str:
-        pruner = "" if self.rule.pruner is None else f", pruner {self.rule.pruner}"
-        more = ", repetitions for those in contention" if self.rule.adaptive else ""
-        return f"sampler {self.sampler}{pruner}{more}; " + ", ".join(map(str, self.rule.objectives))
+        pruner = "" if self.pruner is None else f", pruner {self.pruner}"
+        more = ", repetitions for those in contention" if self.adaptive else ""
+        return f"sampler {self.sampler}{pruner}{more}; " + ", ".join(map(str, self.objectives))
 
     def make_sampler(
-        self, plan: StudyPlan, known: Mapping[int, Mapping[str, str]] | None = None
+        self, grid: Grid, known: Mapping[int, Mapping[str, str]] | None = None
     ) -> Sampler:
         """Make the study's sampler.
 
         Parameters
         ----------
-        plan
-            The study.
+        grid
+            What it chooses from.
         known
             By number, the options of trials that an earlier session has asked for.
 
@@ -102,69 +109,69 @@ class SearchConfig:
         SearchError
             If there is no such sampler, or it does not work here.
         """
-        grid, seed = plan.research.grid, plan.research.seed
-        assert isinstance(grid, Grid)
-        if self.sampler == GRID:
+        if not self.is_sampled:
             return GridSampler(grid)
         # Optuna takes half a second to load, which a plain grid should not cost.
         from ecg_mlflow.search.samplers import make_sampler
 
-        if self.search_seed is not None:
-            seed = self.search_seed
-        return make_sampler(
-            self.sampler,
-            grid,
-            n_trials=self.trials,
-            directions=[one.direction for one in self.rule.objectives],
-            seed=seed if isinstance(seed, int) else 0,  # an option may stand for the research's
-            known=known,
+        directions = [one.direction for one in self.objectives]
+        options = {"n_trials": self.trials, "directions": directions, "seed": self.seed}
+        return make_sampler(self.sampler, grid, **options, known=known)
+
+
+def read_search(request: StudyRequest, research: Research, parts: Parts) -> SearchConfig:
+    """Read how a study is to choose, with the usual score for its objective.
+
+    Raises
+    ------
+    SearchError
+        If a metric is none that runs log, a study would select by its test records though it
+        has validation records, or the parts don't go together.
+    """
+    side = VALIDATION if len(parts.validation) else TEST
+    usual = f"{side}_{objective_of(research.multilabel)}"
+    # An option may stand for the research's seed.
+    seeds = (request.search_seed, research.seed, 0)
+    search = SearchConfig(
+        request.sampler or GRID,
+        request.trials,
+        next(seed for seed in seeds if isinstance(seed, int)),
+        parse_objectives(request.objective or usual, request.direction),
+        make_pruner(request.pruner or "none"),
+        bool(request.adaptive),
+        request.finalists or SearchConfig.finalists,
+    )
+    for one in search.objectives:
+        _check_metric(research, one.metric, side, usual)
+    if search.trials is not None and not search.is_sampled:
+        raise SearchError(
+            f"trials={search.trials} is for samplers, and sampler=grid trains the whole grid: "
+            "leave it out, or choose a sampler such as tpe"
         )
-
-    def checked(self, plan: StudyPlan) -> SearchConfig:
-        """Check the options against the plan; return them with the rule that they mean.
-
-        Raises
-        ------
-        SearchError
-            If a metric is none that runs log, a study would select by its test records though it
-            has validation records, or the parts don't go together.
-        """
-        side = VALIDATION if len(plan.parts.validation) else TEST
-        usual = f"{side}_{objective_of(plan.research.multilabel)}"
-        objectives = parse_objectives(self.objective or usual, self.direction)
-        rule = SelectionRule(objectives, make_pruner(self.pruner), self.adaptive)
-        for one in objectives:
-            _check_metric(plan, one.metric, side, usual)
-        if self.trials is not None and self.sampler == GRID:
-            raise SearchError(
-                f"trials={self.trials} is for samplers, and sampler=grid trains the whole grid: "
-                "leave it out, or choose a sampler such as tpe"
-            )
-        if self.adaptive and plan.research.repetitions < 2:
-            raise SearchError(
-                "adaptive=true spends repetitions on those still in contention, and there is 1 "
-                "repetition: say reps=3, or leave it out"
-            )
-        if len(objectives) > 1 and (rule.pruner or self.adaptive):
-            raise SearchError(
-                f"{len(objectives)} objectives leave no order in which to prune or to repeat: use "
-                "one objective, or pruner=none and adaptive=false"
-            )
-        if rule.pruner is not None:
-            _check_pruner(plan, rule.pruner, rule.first.metric)
-        config = replace(self, rule=rule)
-        if self.sampler != GRID:
-            config.make_sampler(plan)  # so that its errors show before training
-        return config
+    if search.adaptive and research.repetitions < 2:
+        raise SearchError(
+            "adaptive=true spends repetitions on those still in contention, and there is 1 "
+            "repetition: say reps=3, or leave it out"
+        )
+    if len(search.objectives) > 1 and (search.pruner or search.adaptive):
+        raise SearchError(
+            f"{len(search.objectives)} objectives leave no order in which to prune or to repeat: "
+            "use one objective, or pruner=none and adaptive=false"
+        )
+    if search.pruner and search.first.metric in _FIGURES:
+        raise SearchError(
+            f"objective={search.first.metric!r} is known at the end of a run only, so nothing can "
+            "be pruned by it: use a score of the evaluations, or pruner=none"
+        )
+    if search.is_sampled:
+        assert isinstance(research.grid, Grid)
+        search.make_sampler(research.grid)  # so that its errors show before training
+    return search
 
 
-#: Names of the options, as they are typed.
-SEARCH_OPTIONS = tuple(one.name for one in fields(SearchConfig) if one.name != "rule")
-
-
-def _check_metric(plan: StudyPlan, metric: str, side: str, usual: str) -> None:
-    more = _MULTILABEL_SCORES if plan.research.multilabel else ()
-    of_classes = (f"f1_{class_suffix(name)}" for name in plan.research.classes)
+def _check_metric(research: Research, metric: str, side: str, usual: str) -> None:
+    more = _MULTILABEL_SCORES if research.multilabel else ()
+    of_classes = (f"f1_{class_suffix(name)}" for name in research.classes)
     scores = [f"{side}_{name}" for name in (*_SCORES, *more, *of_classes)]
     known = [*scores, f"best_{usual}", *_FIGURES]
     if metric in known:
@@ -178,31 +185,3 @@ def _check_metric(plan: StudyPlan, metric: str, side: str, usual: str) -> None:
     hint = f"did you mean {close[0]}? " if close else ""
     listed = ", ".join(known)
     raise SearchError(f"objective={metric!r} is no metric of these runs; {hint}There are {listed}")
-
-
-def _check_pruner(plan: StudyPlan, pruner: Pruner, metric: str) -> None:
-    if metric in _FIGURES:
-        raise SearchError(
-            f"objective={metric!r} is known at the end of a run only, so nothing can be pruned by "
-            "it: use a score of the evaluations, or pruner=none"
-        )
-    numbers = range(20)  # trials of every bracket
-    for config in plan.configs:
-        epochs, test_every = config.settings.epochs, config.settings.test_every
-        ages = {age for n in numbers for age in pruner.rungs(n, epochs)}
-        if not rungs_of(config, sorted(ages)):
-            raise SearchError(
-                f"pruner={pruner} has nothing to judge configuration {config.name!r} by: it trains "
-                f"{epochs} epochs and is evaluated by test_every={test_every!r}. Evaluate more "
-                "often, or train longer"
-            )
-
-
-def selection_warnings(plan: StudyPlan, search: SearchConfig) -> Sequence[str]:
-    """Say where a study would select by the records that it is judged by."""
-    if not search.selects or len(plan.parts.validation):
-        return ()
-    return (
-        "this study selects by its test records, so the best score will be too good: give it "
-        "validation records, as in split=Split((0.7, 0.1, 0.2), stratified=True, seed=0)",
-    )

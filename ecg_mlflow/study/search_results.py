@@ -9,7 +9,6 @@ from ecg_mlflow.errors import GridError
 from ecg_mlflow.search.sampler import TrialState
 from ecg_mlflow.study.plan import StudyPlan
 from ecg_mlflow.study.research import Research
-from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.trials import OpenTrial, finalists
 from ecg_mlflow.tracking.client import store_errors
@@ -37,7 +36,7 @@ research = _replace(
 
 
 def conclude_search(
-    study: Study, plan: StudyPlan, scheduler: TrialScheduler, search: SearchConfig, grid_file: Path
+    study: Study, plan: StudyPlan, scheduler: TrialScheduler, grid_file: Path
 ) -> None:
     """Write what a search has come to into the parent run.
 
@@ -50,7 +49,7 @@ def conclude_search(
     """
     from ecg_mlflow.search.plots import figures
 
-    client, run_id, objectives = study.client, study.run_id, search.rule.objectives
+    client, run_id, objectives = study.client, study.run_id, plan.search.objectives
     trials = sorted(scheduler.trials.values(), key=lambda one: one.number)
     complete = [one for one in trials if one.state is TrialState.COMPLETE]
     drawn = figures([(one.options(), one.values(objectives)) for one in complete], objectives)

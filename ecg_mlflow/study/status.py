@@ -8,7 +8,6 @@ import math
 from ecg_mlflow.search.objective import pareto_front
 from ecg_mlflow.study.descriptions import describe_state
 from ecg_mlflow.study.plan import StudyPlan
-from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.leaderboard import RunResult, leaderboard_rows
@@ -19,14 +18,12 @@ from ecg_mlflow.tracking.study_run import Study
 SHOWN = ("test_", "validation_", "best_")
 
 
-def leaderboard(
-    plan: StudyPlan, search: SearchConfig, scheduler: TrialScheduler
-) -> list[dict[str, object]]:
+def leaderboard(plan: StudyPlan, scheduler: TrialScheduler) -> list[dict[str, object]]:
     """Rank the configurations by what has finished so far.
 
     Of several objectives the first decides; a column says which are on the Pareto front.
     """
-    objectives = search.rule.objectives
+    objectives = plan.search.objectives
     names = {one.metric for one in objectives}
     results = [
         RunResult(
@@ -40,7 +37,7 @@ def leaderboard(
         results,
         objectives[0].metric,
         higher_is_better=objectives[0].maximize,
-        n_repetitions=plan.research.repetitions if search.selects else 1,
+        n_repetitions=plan.research.repetitions if plan.search.selects else 1,
     )
     if len(objectives) > 1:
         values = [[_as_float(row.get(one.metric)) for one in objectives] for row in rows]
@@ -50,25 +47,23 @@ def leaderboard(
     return rows
 
 
-def show_status(
-    study: Study, plan: StudyPlan, search: SearchConfig, scheduler: TrialScheduler
-) -> None:
+def show_status(study: Study, plan: StudyPlan, scheduler: TrialScheduler) -> None:
     """Bring the parent run of a study up to date."""
-    counts, reused, first = scheduler.counts, scheduler.reused, search.rule.first
-    rows = leaderboard(plan, search, scheduler)
+    counts, reused, first = scheduler.counts, scheduler.reused, plan.search.first
+    rows = leaderboard(plan, scheduler)
     progress: dict[str, float] = {
         "runs_done": counts.finished,
         "runs_failed": counts.failed,
         "runs_waiting": counts.waiting,
     }
-    if search.selects:
+    if plan.search.selects:
         progress["runs_pruned"] = counts.pruned
     if rows and math.isfinite(best := _as_float(rows[0][first.metric])):
         progress[f"best_mean_{first.metric}"] = best
     study.progress(progress)
     if rows:
         study.leaderboard(rows)
-    text = describe_state(plan, search, rows, counts, reused)
+    text = describe_state(plan, rows, counts, reused)
     study.describe(text, first.metric, higher_is_better=first.maximize, n_runs=counts.n_runs)
     if reused:
         taken = {one.identity: one.run_id for one in reused}

@@ -25,7 +25,6 @@ from ecg_mlflow.study.resume import KnownRuns, ResumeAction, RunDecision
 from ecg_mlflow.study.search_history import SearchHistory, TrialEnd, trial_tags
 from ecg_mlflow.study.trials import (
     OpenTrial,
-    SelectionRule,
     Tests,
     is_contender,
     judge_at_rung,
@@ -50,8 +49,6 @@ class TrialScheduler:
         Chooses the configurations; knows those that the store has.
     known_runs
         What the store has of them.
-    rule
-        How they are compared.
     client
         The store, for the evaluations of runs that have ended before.
 
@@ -70,13 +67,12 @@ class TrialScheduler:
         plan: StudyPlan,
         sampler: Sampler,
         known_runs: KnownRuns,
-        rule: SelectionRule,
         client: MlflowClient | None = None,
     ) -> None:
         self.trials: dict[int, OpenTrial] = {}
         self.reused: list[StoredRun] = []
         self.n_scored = 0
-        self.rule = rule
+        self.search = plan.search
         self.sampler = sampler
         self._plan = plan
         self._is_search = not sampler.is_exhaustive
@@ -147,7 +143,7 @@ class TrialScheduler:
     def counts(self) -> Counts:
         """How many runs the study is going to have, as far as is known now, and their ends."""
         trials = self.trials.values()
-        per_trial = 1 if self.rule.adaptive else self._plan.research.repetitions
+        per_trial = 1 if self.search.adaptive else self._plan.research.repetitions
         return Counts(
             self._n_coming * per_trial + sum(trial.n_runs for trial in trials),
             sum(len(trial.metrics) for trial in trials),
@@ -179,7 +175,7 @@ class TrialScheduler:
     def tested(self, run: PlannedRun, tests: Tests) -> None:
         """Record evaluations of a run; its trial may be pruned for them."""
         trial = self._by_run[run.key]
-        trial.note_tests(run.repetition, tests, self.rule.first.metric)
+        trial.note_tests(run.repetition, tests, self.search.first.metric)
         self._judge(trial)
         self._go_on()
 
@@ -261,7 +257,7 @@ class TrialScheduler:
             self.sampler.tell(number, TrialState.FAILED, note=str(error))
             return
         trial = OpenTrial(number, config, self._plan.planner.runs(config))
-        if (pruner := self.rule.pruner) is not None:
+        if (pruner := self.search.pruner) is not None:
             epochs = config.settings.epochs
             trial.rungs = rungs_of(config, pruner.rungs(number, epochs))
             trial.bracket = pruner.bracket(number, epochs)
@@ -279,7 +275,7 @@ class TrialScheduler:
             self._end(trial, TrialState.PRUNED, "pruned in an earlier session")
         else:
             trial.is_known = any(one.stored for one in decisions)
-            self._grant(trial, 1 if self.rule.adaptive else len(trial.runs))
+            self._grant(trial, 1 if self.search.adaptive else len(trial.runs))
 
     def _grant(self, trial: OpenTrial, n_repetitions: int) -> None:
         """Let a trial have so many repetitions."""
@@ -315,11 +311,11 @@ class TrialScheduler:
         else:
             return
         if trial.rungs:
-            trial.note_tests(repetition, self._read_tests(stored), self.rule.first.metric)
+            trial.note_tests(repetition, self._read_tests(stored), self.search.first.metric)
 
     def _read_tests(self, stored: StoredRun) -> Tests:
         assert self._client is not None
-        metric = self.rule.first.metric
+        metric = self.search.first.metric
         with store_errors(f"read {metric} of run {stored.run_id}"):
             history = self._client.get_metric_history(stored.run_id, metric)
         return [(one.step, {metric: one.value}) for one in history]
@@ -334,7 +330,7 @@ class TrialScheduler:
             for trial in self._running:
                 if trial.n_ended < trial.granted or trial.awaits_decision or not trial.granted:
                     continue
-                if self.rule.adaptive and trial.metrics and trial.granted < len(trial.runs):
+                if self.search.adaptive and trial.metrics and trial.granted < len(trial.runs):
                     trial.awaits_decision = True
                 else:
                     self._complete(trial)
@@ -342,7 +338,7 @@ class TrialScheduler:
                 if not self._may_decide(trial):
                     continue
                 changed = True
-                if is_contender(trial, self.trials.values(), self.rule.first):
+                if is_contender(trial, self.trials.values(), self.search.first):
                     self._grant(trial, trial.granted + 1)
                 else:
                     self._complete(trial)
@@ -358,8 +354,8 @@ class TrialScheduler:
         )
 
     def _complete(self, trial: OpenTrial) -> None:
-        values = trial.values(self.rule.objectives)
-        reached = zip(self.rule.objectives, values, strict=True)
+        values = trial.values(self.search.objectives)
+        reached = zip(self.search.objectives, values, strict=True)
         missing = [one.metric for one, value in reached if not math.isfinite(value)]
         if not trial.metrics:
             self._end(trial, TrialState.FAILED, f"all {len(trial.failed)} runs failed")
@@ -372,7 +368,7 @@ class TrialScheduler:
     def _judge(self, trial: OpenTrial) -> None:
         """Give a trial up if it has come to a rung where others are better."""
         while trial.is_running and (age := trial.due_rung()) is not None:
-            given_up = judge_at_rung(trial, age, self.trials.values(), self.rule)
+            given_up = judge_at_rung(trial, age, self.trials.values(), self.search)
             if given_up is not None:
                 self._prune(trial, *given_up)
 

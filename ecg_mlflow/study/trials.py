@@ -9,38 +9,15 @@ from typing import Any, TypeAlias
 
 from ecg_mlflow.records.splits import TEST
 from ecg_mlflow.search.objective import Objective, mean, pareto_front
-from ecg_mlflow.search.pruners import Pruner, is_among_best
+from ecg_mlflow.search.pruners import is_among_best
 from ecg_mlflow.search.sampler import TrialState
 from ecg_mlflow.study.plan import ConfigPlan, PlannedRun
+from ecg_mlflow.study.search_config import SearchConfig
 
 #: Evaluations of a run: iteration, counted from zero, and metrics.
 Tests: TypeAlias = "Iterable[tuple[int, Mapping[str, float]]]"
 #: With adaptive repetitions, the best third of those that have as many get another one.
 CONTENDERS = 3
-
-
-@dataclass(frozen=True)
-class SelectionRule:
-    """How configurations are compared.
-
-    Attributes
-    ----------
-    objectives
-        What values are; the first is what pruning and repetitions go by.
-    pruner
-        Gives configurations up early; None gives none up.
-    adaptive
-        The first repetition for every configuration, more for those still in contention.
-    """
-
-    objectives: tuple[Objective, ...] = (Objective("test_f1", maximize=True),)
-    pruner: Pruner | None = None
-    adaptive: bool = False
-
-    @property
-    def first(self) -> Objective:
-        """The first objective."""
-        return self.objectives[0]
 
 
 @dataclass
@@ -190,7 +167,7 @@ def rungs_of(config: ConfigPlan, ages: Iterable[float]) -> tuple[float, ...]:
 
 
 def judge_at_rung(
-    trial: OpenTrial, age: float, trials: Iterable[OpenTrial], rule: SelectionRule
+    trial: OpenTrial, age: float, trials: Iterable[OpenTrial], search: SearchConfig
 ) -> tuple[str, float] | None:
     """Compare a trial with the others of its bracket that have come to the same age.
 
@@ -202,8 +179,8 @@ def judge_at_rung(
     -------
     Why it is given up and its value there; None where it goes on.
     """
-    assert rule.pruner is not None
-    objective, reached = rule.first, trial.values_at(age)
+    assert search.pruner is not None
+    objective, reached = search.first, trial.values_at(age)
     n, value = len(reached), mean(reached)
     trial.judged |= {rung: n for rung in trial.rungs if rung <= age}
     others = [
@@ -213,7 +190,7 @@ def judge_at_rung(
         if len(found := other.values_at(age)) >= n
     ]
     merit = objective.merit(value)
-    if rule.pruner.keeps(merit, others):
+    if search.pruner.keeps(merit, others):
         return None
     better = sum(other > merit for other in others)
     reason = (

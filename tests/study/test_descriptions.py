@@ -23,7 +23,6 @@ from ecg_mlflow.study.descriptions import (
     study_params,
 )
 from ecg_mlflow.study.search_config import SearchConfig
-from ecg_mlflow.study.trials import SelectionRule
 
 WAYS = [KV(Optimizer("sgd", learning_rate=0.5), "slow|steady"), KV(Optimizer("adam"), "fast")]
 
@@ -79,13 +78,13 @@ def test_the_full_configuration_is_json(plan):
 
 
 def test_the_studys_params_say_how_it_chooses(plan):
-    params = study_params(plan, SearchConfig(), 4)
+    params = study_params(plan, 4)
     assert params["study"] == "waves"
     assert (params["configurations"], params["repetitions"], params["runs"]) == (2, 2, 4)
     assert params["objective"] == "maximize test_f1"
     assert "sampler" not in params
-    rule = SelectionRule(pruner=make_pruner("asha"), adaptive=True)
-    params = study_params(plan, SearchConfig("tpe", 5, rule=rule), 4)
+    search = SearchConfig("tpe", 5, pruner=make_pruner("asha"), adaptive=True)
+    params = study_params(replace(plan, search=search), 4)
     assert params["sampler"] == "tpe"
     assert str(params["pruner"]) == "asha:eta=3"
     assert params["adaptive_repetitions"] is True
@@ -124,7 +123,7 @@ def test_the_note_tells_state_and_best(plan):
         {"rank": 2, "layout": "c", "runs": 1, "test_f1": 0.5, "test_f1_std": math.nan},
     ]
     counts = Counts(4, finished=3, failed=1)
-    lines = describe_state(plan, SearchConfig(), rows, counts).splitlines()
+    lines = describe_state(plan, rows, counts).splitlines()
     assert lines[:3] == [
         "3 of 4 runs finished, 1 failed.",
         r"Best so far: test_f1 0.7500 of optimizer slow\|steady, layout c (mean of 2 runs).",
@@ -140,7 +139,7 @@ def test_the_note_tells_state_and_best(plan):
 
 
 def table(plan, n_workers):
-    return plan_table(plan, SearchConfig(), n_workers).splitlines()
+    return plan_table(plan, n_workers).splitlines()
 
 
 def test_a_plan_has_one_line_per_configuration_and_a_sum(beats):

@@ -220,10 +220,10 @@ def bench(monkeypatch):
         ]
         study, display, executor = Study(tags), Display(), Executor(script, n_slots)
         scheduler = Scheduler([] if at_once else decisions, dict(given_up), dict(ended_trials))
-        plan = SimpleNamespace(corpus=SimpleNamespace(path=None, digest="c" * 64))
+        corpus = SimpleNamespace(path=None, digest="c" * 64)
+        plan = SimpleNamespace(corpus=corpus, holds_test_back=False)
         request = StudyRequest("x.py", branches=branches)
-        search = SimpleNamespace(holds_test_back=lambda plan: False)
-        dispatcher = Dispatcher(plan, search, study, scheduler, display, request, UserCode())
+        dispatcher = Dispatcher(plan, study, scheduler, display, request, UserCode())
         for decision in decisions if at_once or settle else []:
             dispatcher.take(decision)
         dispatcher.score(score)

@@ -24,12 +24,12 @@ class Scheduler:
     """Knows what it is given."""
 
     def __init__(self, objective=F1, n_runs=2):
-        self.counts, self.rule = Counts(n_runs), SimpleNamespace(first=objective)
+        self.counts, self.search = Counts(n_runs), SimpleNamespace(first=objective)
         self.trials = {}
 
     def end(self, *values, **ends):
         """Let runs finish with these values, and others end."""
-        metric, runs = self.rule.first.metric, (SHORT, LONG)
+        metric, runs = self.search.first.metric, (SHORT, LONG)
         for i, value in enumerate(values):
             self.trials[i] = SimpleNamespace(metrics={0: {metric: value}}, runs=(runs[i % 2],))
         self.counts = Counts(self.counts.n_runs, len(values), **ends)

@@ -22,6 +22,6 @@ def test_relative_paths_start_at_the_first_folder_that_has_them(tmp_path):
     assert located("mine/*.hea", folders) == str(caller / "mine/*.hea")
     for name in ("nowhere", str(caller)):
         assert located(name, folders) == name
-    request = StudyRequest("/g.py", data="both", epochs=3, search={"trials": 5}, folders=folders)
+    request = StudyRequest("/g.py", data="both", epochs=3, trials=5, folders=folders)
     design = {"grid": "/g.py", "data": str(caller / "both"), "epochs": 3, "trials": 5}
     assert design_of(request) == design

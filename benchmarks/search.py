@@ -199,7 +199,9 @@ class Ours:
             sampler, seed=seed, objectives=(OBJECTIVE,), pruner=make_pruner(pruner)
         )
         chosen = search.make_sampler(Grid(plan.research.grid))
-        self.scheduler = TrialScheduler(replace(plan, search=search), chosen, KnownRuns())
+        self.scheduler = TrialScheduler(
+            replace(plan, search=search), chosen, KnownRuns(), MlflowClient()
+        )
         self.waiting = deque(self.scheduler.open())
 
     def start(self) -> tuple[PlannedRun, str] | None:
@@ -207,7 +209,7 @@ class Ours:
         if not self.waiting:
             return None
         run = self.waiting.popleft().run
-        self.scheduler.handed_out(run)
+        self.scheduler.handed_out(run, "")
         return run, run.config.config.digest
 
     def reached(self, run: PlannedRun, epoch: int, value: float) -> bool:

@@ -153,7 +153,7 @@ class Table:
         return [self.hand_out(one.run.key) for one in self.scheduler.next_runs()]
 
     def hand_out(self, key):
-        self.scheduler.handed_out(self.run(key))
+        self.scheduler.handed_out(self.run(key), f"run {key}")
         return key
 
     def run(self, key):

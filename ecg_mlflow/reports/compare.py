@@ -20,8 +20,7 @@ from ecg_mlflow.stats.bootstrap import resample_weights
 from ecg_mlflow.stats.calibration import fit_temperature, reliability, with_temperature
 from ecg_mlflow.stats.comparison import Comparison, Standing, compare
 from ecg_mlflow.stats.curves import precision_recall_curve, roc_curve
-from ecg_mlflow.tracking.leaderboard import as_columns
-from ecg_mlflow.tracking.run_log import csv_text
+from ecg_mlflow.tracking.run_log import as_columns, csv_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ecg_mlflow.errors import CheckpointError
@@ -81,22 +81,7 @@ class ChildRuns:
         self._plan = plan
         self._study = study
         self._scores_test = scores_test
-        self._run_ids: dict[str, str] = {}
-        self._taken_over: set[str] = set()
         self._datasets: dict[int, dict[str, DatasetInfo]] = {}
-
-    def note(self, run: PlannedRun, run_id: str, *, is_own: bool = True) -> None:
-        """Note the run that has ended before: a child of this study, or of another one."""
-        self._run_ids[run.key] = run_id
-        if not is_own:
-            self._taken_over.add(run.key)
-
-    def tag_first(self, runs: Iterable[PlannedRun], tags: Mapping[str, str]) -> None:
-        """Set tags of the first of these runs that has a child in this study, if any has."""
-        for run in runs:
-            if run.key in self._run_ids and run.key not in self._taken_over:
-                self._study.tag_child(self._run_ids[run.key], tags)
-                return
 
     def open(self, one: OpenRun, trial_tags: Mapping[str, str]) -> None:
         """Create the child run, or reopen the one that was created before."""
@@ -115,7 +100,6 @@ class ChildRuns:
                 CONFIGURATION_TAG: configuration_name(run),
             }
             one.run_id = study.create_child(run_name(run), run_params(run), tags)
-        self._run_ids[run.key] = one.run_id
         one.is_open = True
         # Again for a resumed run: its first driver may have died before it came here.
         # Here and not in the workers, which would race for the first entry in MLflow's table.
@@ -128,10 +112,9 @@ class ChildRuns:
             self._datasets[index] = dataset_infos(self._plan.corpus, run.config)
         return self._datasets[index]
 
-    def job(self, run: PlannedRun) -> RunJob:
+    def job(self, one: OpenRun) -> RunJob:
         """Return what a worker needs to know of a run."""
-        run_id = self._run_ids[run.key]
-        return RunJob(run, run_id, self._describe_data(run), self._scores_test)
+        return RunJob(one.run, one.run_id, self._describe_data(one.run), self._scores_test)
 
     def end_pruned(self, run_id: str, reason: str) -> None:
         """End a run that is given up, with all that it has logged.

@@ -97,7 +97,6 @@ class Dispatcher:
             self._waiting[run.key] = OpenRun(run, run_id, stored.attempt if stored else 0)
             return
         assert stored is not None
-        self._children.note(run, stored.run_id, is_own=action is not ResumeAction.REUSE)
         if action is ResumeAction.SKIP:
             if stored.status != EndStatus.FINISHED:
                 self._study.finish_child(stored.run_id, EndStatus.FINISHED)
@@ -121,7 +120,8 @@ class Dispatcher:
             for repetition, metrics in sorted(trial.metrics.items()):
                 if not is_scored(metrics):
                     run = trial.runs[repetition]
-                    self._waiting[run.key] = OpenRun(run, alone=True, is_trained=True)
+                    run_id = trial.run_ids[repetition]
+                    self._waiting[run.key] = OpenRun(run, run_id, alone=True, is_trained=True)
 
     # --- The loop ------------------------------------------------------------------------------
 
@@ -173,8 +173,8 @@ class Dispatcher:
                 self.take(decision)
 
     def _store_ends(self) -> None:
-        for trial, end in self._scheduler.ends():
-            self._children.tag_first(trial.runs, end.tags())
+        for run_id, tags in self._scheduler.ends():
+            self._study.tag_child(run_id, tags)
 
     def _attend(self, executor: Executor, timeout: float) -> None:
         for report in executor.events(timeout):
@@ -196,14 +196,14 @@ class Dispatcher:
         for one in group:
             if not one.is_trained:
                 self._children.open(one, self._scheduler.trial_tags(one.run))
-                self._scheduler.handed_out(one.run)
+                self._scheduler.handed_out(one.run, one.run_id)
         self._n_submitted += 1
         key = f"{'+'.join(one.run.key for one in group)} #{self._n_submitted}"
         self._jobs[key] = {one.run.key: one for one in group}
         job = WorkerJob(
             self._study.client.tracking_uri,
             self._plan.corpus.path,
-            tuple(self._children.job(one.run) for one in group),
+            tuple(self._children.job(one) for one in group),
             60 * self._request.checkpoint_minutes,
             first.is_trained,
         )

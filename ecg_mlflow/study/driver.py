@@ -31,9 +31,8 @@ from ecg_mlflow.study.progress import StudyProgress
 from ecg_mlflow.study.request import StudyRequest, design_of
 from ecg_mlflow.study.resume import KnownRuns, end_abandoned, summary, superfluous
 from ecg_mlflow.study.search_history import known_identities
-from ecg_mlflow.study.search_results import conclude_search
 from ecg_mlflow.study.signals import StopRequest, stop_on_signals
-from ecg_mlflow.study.status import leaderboard
+from ecg_mlflow.study.status import conclude_search, leaderboard
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.trials import finalists, is_scored
 from ecg_mlflow.tracking.dataset_inputs import log_datasets
@@ -227,7 +226,8 @@ def _run(
         ]
         status_of_study = EndStatus.FAILED if failures else EndStatus.FINISHED
         study.close(status_of_study, "; ".join(failures) or None)
-    return StudyResult(study.run_id, counts, leaderboard(plan, scheduler))
+    ranked = leaderboard(scheduler.trials.values(), plan.search, plan.research.repetitions)
+    return StudyResult(study.run_id, counts, ranked)
 
 
 class _Waiting:

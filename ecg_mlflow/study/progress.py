@@ -50,15 +50,13 @@ class StudyProgress:
                 self._shares[run.key] = run.config.seconds, iteration / run.config.n_iterations
             case Noted():
                 text = report.text
-            case StoreAway(seconds=seconds, error=error) if self._is_new_minute(run, seconds):
-                text = f"waits for the store ({seconds:.0f} s so far): {error[:300]}"
+            case StoreAway(seconds=seconds, error=error):
+                before, minute = self._waiting.get(run.key), int(seconds // 60)
+                self._waiting[run.key] = minute
+                if minute != before:
+                    text = f"waits for the store ({seconds:.0f} s so far): {error[:300]}"
         if text:
             tqdm.write(f"{run.key} {run.config.name}: {text}", file=sys.stderr)
-
-    def _is_new_minute(self, run: PlannedRun, seconds: float) -> bool:
-        before = self._waiting.get(run.key)
-        self._waiting[run.key] = int(seconds // 60)
-        return before != self._waiting[run.key]
 
     def finished(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
         """Print what a run has reached."""

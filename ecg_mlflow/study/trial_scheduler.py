@@ -12,14 +12,15 @@ import sys
 from collections import deque
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mlflow import MlflowClient
 from tqdm import tqdm
 
 from ecg_mlflow.errors import EcgMlflowError
 from ecg_mlflow.search.sampler import Sampler, Trial, TrialState
 from ecg_mlflow.study.descriptions import Counts
-from ecg_mlflow.study.grid_update import GridUpdate
+from ecg_mlflow.study.grid_update import updated_grid
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.study.resume import KnownRuns, ResumeAction, RunDecision
 from ecg_mlflow.study.search_history import SearchHistory, TrialEnd, trial_tags
@@ -33,9 +34,6 @@ from ecg_mlflow.study.trials import (
 from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.training.schedule import Schedule
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 
 class TrialScheduler:
@@ -67,7 +65,7 @@ class TrialScheduler:
         plan: StudyPlan,
         sampler: Sampler,
         known_runs: KnownRuns,
-        client: MlflowClient | None = None,
+        client: MlflowClient,
     ) -> None:
         self.trials: dict[int, OpenTrial] = {}
         self.reused: list[StoredRun] = []
@@ -79,9 +77,7 @@ class TrialScheduler:
         self._known_runs = known_runs
         self._history = known_runs.history if self._is_search else SearchHistory()
         self._client = client
-        self._grid_update = None
-        if (update := plan.research.update_grid) is not None:
-            self._grid_update = GridUpdate(update, Schedule.parse(plan.research.update_every))
+        self._update_schedule = Schedule.parse(plan.research.update_every)
         self._known = {one.config.digest: one for one in plan.configs}
         self._by_run: dict[str, OpenTrial] = {}
         self._ended: list[OpenTrial] = []
@@ -128,12 +124,18 @@ class TrialScheduler:
         """
         return _drained(self._withdrawals)
 
-    def ends(self) -> list[tuple[OpenTrial, TrialEnd]]:
-        """Return which trials have ended since the last call, for the store.
+    def ends(self) -> list[tuple[str, dict[str, str]]]:
+        """Return child runs and their tags that say how trials have ended since the last call.
 
         They are to be stored before the next runs are asked for: what is chosen depends on them.
+        Nothing is stored of a trial whose runs are all of other studies.
         """
-        return _drained(self._ends)
+        elsewhere = {one.run_id for one in self.reused}
+        found = []
+        for trial, end in _drained(self._ends):
+            own = [one for _, one in sorted(trial.run_ids.items()) if one not in elsewhere]
+            found += [(run_id, end.tags()) for run_id in own[:1]]
+        return found
 
     def trial_tags(self, run: PlannedRun) -> dict[str, str]:
         """Return the tags by which the child of a run is known to be of its trial, in a search."""
@@ -168,9 +170,11 @@ class TrialScheduler:
 
     # --- What the dispatcher tells -------------------------------------------------------------
 
-    def handed_out(self, run: PlannedRun) -> None:
-        """Record that a worker has a run."""
-        self._by_run[run.key].under_way.add(run.repetition)
+    def handed_out(self, run: PlannedRun, run_id: str) -> None:
+        """Record that a worker has a run, and its child run."""
+        trial = self._by_run[run.key]
+        trial.under_way.add(run.repetition)
+        trial.run_ids[run.repetition] = run_id
 
     def tested(self, run: PlannedRun, tests: Tests) -> None:
         """Record evaluations of a run; its trial may be pruned for them."""
@@ -298,6 +302,7 @@ class TrialScheduler:
         action, stored, repetition = decision.action, decision.stored, decision.run.repetition
         if stored is None:
             return
+        trial.run_ids[repetition] = stored.run_id
         trial.ended_ms = max(trial.ended_ms, stored.ended_ms)
         if action is ResumeAction.REUSE:
             self.reused.append(stored)
@@ -314,7 +319,6 @@ class TrialScheduler:
             trial.note_tests(repetition, self._read_tests(stored), self.search.first.metric)
 
     def _read_tests(self, stored: StoredRun) -> Tests:
-        assert self._client is not None
         metric = self.search.first.metric
         with store_errors(f"read {metric} of run {stored.run_id}"):
             history = self._client.get_metric_history(stored.run_id, metric)
@@ -356,11 +360,11 @@ class TrialScheduler:
     def _complete(self, trial: OpenTrial) -> None:
         values = trial.values(self.search.objectives)
         reached = zip(self.search.objectives, values, strict=True)
-        missing = [one.metric for one, value in reached if not math.isfinite(value)]
-        if not trial.metrics:
-            self._end(trial, TrialState.FAILED, f"all {len(trial.failed)} runs failed")
-        elif missing:
-            reason = f"its runs have no value of {', '.join(missing)}"
+        missing = ", ".join(one.metric for one, value in reached if not math.isfinite(value))
+        if missing:
+            reason = f"its runs have no value of {missing}"
+            if not trial.metrics:
+                reason = f"all {len(trial.failed)} runs failed"
             self._end(trial, TrialState.FAILED, reason)
         else:
             self._end(trial, TrialState.COMPLETE, values=values)
@@ -370,15 +374,9 @@ class TrialScheduler:
         while trial.is_running and (age := trial.due_rung()) is not None:
             given_up = judge_at_rung(trial, age, self.trials.values(), self.search)
             if given_up is not None:
-                self._prune(trial, *given_up)
-
-    def _prune(self, trial: OpenTrial, reason: str, value: float) -> None:
-        """Give a trial up, with all its repetitions."""
-        for run in trial.runs[: trial.granted]:
-            if run.repetition not in trial.metrics and run.repetition not in trial.failed:
-                trial.withdrawn.add(run.repetition)
-                self._withdrawals.append((run, reason))
-        self._end(trial, TrialState.PRUNED, reason, [value])
+                reason, value = given_up
+                self._withdrawals += [(run, reason) for run in trial.withdraw()]
+                self._end(trial, TrialState.PRUNED, reason, [value])
 
     def _end(
         self, trial: OpenTrial, state: TrialState, note: str = "", values: Sequence[float] = ()
@@ -414,11 +412,11 @@ class TrialScheduler:
 
     def _update_grid(self, n_ended: int) -> None:
         """Let the grid file change the grid, if it is time to after so many trials."""
-        if self._grid_update is None:
-            return
         last = self._n_coming <= 0 and not self._running and n_ended == len(self._ended)
-        grid = self._grid_update.next_grid(n_ended, last, lambda: self.rows(n_ended))
-        if grid is None:
+        update = self._plan.research.update_grid
+        if update is None or not self._update_schedule.fires(n_ended - 1, last):
+            return
+        if (grid := updated_grid(update, self.rows(n_ended))) is None:
             return
         self._n_updates += 1
         _note(f"after {n_ended} configurations the grid file has changed the grid")
@@ -430,15 +428,11 @@ class TrialScheduler:
 
     def _drop_all_but(self, digests: Container[str]) -> None:
         """Forget the trials that have not begun and are no longer in the grid."""
-        reason = "no longer in the grid: the grid file has changed it"
         for trial in self._running:
-            if trial.has_begun or trial.config.config.digest in digests:
-                continue
-            del self.trials[trial.number]
-            keys = {run.key for run in trial.runs}
-            self._decisions = [one for one in self._decisions if one.run.key not in keys]
-            self._withdrawals += [(run, "") for run in trial.runs]
-            self.sampler.tell(trial.number, TrialState.FAILED, note=reason)
+            if not trial.has_begun and trial.config.config.digest not in digests:
+                del self.trials[trial.number]
+                self._decisions = [one for one in self._decisions if one.run not in trial.runs]
+                self._withdrawals += [(run, "") for run in trial.runs]
 
 
 def _note(text: str) -> None:

@@ -41,6 +41,8 @@ class OpenTrial:
         not been taken up yet.
     awaits_decision
         These have ended, and it is to be decided whether it gets another.
+    run_ids
+        By repetition, the child run, or the run of another study that was taken over.
     under_way
         Repetitions that a worker has, or has had.
     curves
@@ -67,6 +69,7 @@ class OpenTrial:
     state: TrialState = TrialState.RUNNING
     granted: int = 0
     awaits_decision: bool = False
+    run_ids: dict[int, str] = field(default_factory=dict)
     under_way: set[int] = field(default_factory=set)
     curves: dict[int, dict[float, float]] = field(default_factory=dict)
     metrics: dict[int, Mapping[str, float]] = field(default_factory=dict)
@@ -100,6 +103,14 @@ class OpenTrial:
     def n_runs(self) -> int:
         """How many runs it has, as far as is known now."""
         return self.granted if self.is_running else self.n_ended + self.n_pruned
+
+    def withdraw(self) -> list[PlannedRun]:
+        """Give it up, with all its repetitions; return the runs that have not ended."""
+        runs = self.runs[: self.granted]
+        over = self.metrics.keys() | self.failed
+        left = [run for run in runs if run.repetition not in over]
+        self.withdrawn.update(run.repetition for run in left)
+        return left
 
     def note_tests(self, repetition: int, tests: Tests, metric: str) -> None:
         """Record evaluations of one repetition."""

@@ -177,6 +177,12 @@ def csv_text(columns: Mapping[str, Column]) -> str:
     return text.getvalue()
 
 
+def as_columns(rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
+    """Turn rows into columns in order of first appearance; a missing cell is None."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
 def _fitting(value: str, limit: int) -> str:
     if len(value) <= limit:
         return value

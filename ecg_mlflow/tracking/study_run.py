@@ -28,9 +28,15 @@ from ecg_mlflow.provenance import (
     version_tags,
 )
 from ecg_mlflow.tracking.client import store_errors
-from ecg_mlflow.tracking.leaderboard import as_columns
 from ecg_mlflow.tracking.retry import RetryPolicy
-from ecg_mlflow.tracking.run_log import TAG_LIMIT, csv_text, fitting_tags, log_params, log_tags
+from ecg_mlflow.tracking.run_log import (
+    TAG_LIMIT,
+    as_columns,
+    csv_text,
+    fitting_tags,
+    log_params,
+    log_tags,
+)
 from ecg_mlflow.tracking.runs import ENDED, EndStatus, create_or_reopen_run, end_run, reopen_run
 
 LEADERBOARD = "leaderboard"
@@ -253,7 +259,7 @@ class Study:
         Parameters
         ----------
         rows
-            In the order to show, for example from `leaderboard_rows`.
+            In the order to show, for example from `study.status.leaderboard`.
         """
         columns = as_columns(rows)
         frame = pd.DataFrame(columns, dtype=object)

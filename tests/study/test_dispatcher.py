@@ -317,10 +317,10 @@ def test_the_scheduler_is_told_of_everything(bench):
 
     found = bench([planned(0), planned(1)], script)
     assert found.scheduler.told == [
-        ("handed_out", "00-r0"),
+        ("handed_out", "00-r0", "00-r0 child 0"),
         ("tested", "00-r0"),
         ("finished", "00-r0", {}),
-        ("handed_out", "01-r0"),
+        ("handed_out", "01-r0", "01-r0 child 1"),
         ("failed", "01-r0"),
     ]
 
@@ -483,18 +483,13 @@ def test_a_run_under_way_is_marked_in_the_store_before_its_worker_is_told(bench,
     assert "failed" not in {what for what, *_ in found.scheduler.told}
 
 
-def test_the_end_of_a_trial_is_stored_in_its_own_child_and_before_anything_that_follows(bench):
+def test_the_end_of_a_trial_is_stored_before_anything_that_follows(bench):
     first, second = planned(0), planned(0, repetition=2)
-    taken_over = decided(planned(0, repetition=1), "REUSE", "other study's")
-    trial = SimpleNamespace(runs=(taken_over.run, first, second))
-    of_other = SimpleNamespace(runs=(taken_over.run,))
-    end = SimpleNamespace(tags=lambda: {"end": "pruned"})
-    starts = [RunDecision(run, ResumeAction.START) for run in (first, second)]
     found = bench(
-        [taken_over, *starts],
+        [first, second],
         GIVEN_UP,
         given_up=worse(first, second),
-        ended_trials={"00-r0": [(trial, end), (of_other, end)]},
+        ended_trials={"00-r0": [("00-r0 child 0", {"end": "pruned"})]},
         at_once=True,
     )
     assert list(found.study.tags) == ["00-r0 child 0"]
@@ -573,7 +568,7 @@ def final(bench):
         return bench(
             [decided(run, "SKIP", run.key, "FINISHED") for run in runs],
             script,
-            score=[SimpleNamespace(runs=runs, metrics=metrics)],
+            score=[SimpleNamespace(runs=runs, metrics=metrics, run_ids=dict(enumerate("abc")))],
             at_once=True,
             branches=3,
             **options,

@@ -123,7 +123,7 @@ class Search:
         }
         self.children.setdefault(run.identity, new)
         self.started = run
-        self.table.scheduler.handed_out(run)
+        self.table.scheduler.handed_out(run, f"run of {run.identity}")
 
     def end(self, run):
         """Let a run be evaluated once, and come to its end or be given up."""
@@ -144,12 +144,10 @@ class Search:
         self.carry_out()
 
     def carry_out(self):
-        for trial, end in self.table.scheduler.ends():
-            own = [run for run in trial.runs if run.identity in self.children]
-            if own:
-                child = self.children[own[0].identity]
-                child["tags"] = child["tags"] | end.tags()
-                self.moment()
+        for run_id, tags in self.table.scheduler.ends():
+            child = self.children[run_id.removeprefix("run of ")]
+            child["tags"] = child["tags"] | tags
+            self.moment()
         for run, _ in self.table.scheduler.withdrawals():
             self.children[run.identity] |= {"status": "KILLED", "is_pruned": True}
 

@@ -7,12 +7,14 @@ import math
 import pytest
 from boards import F1, Table, asked, entry, evaluation, told
 
+from ecg_mlflow.errors import ResearchError
 from ecg_mlflow.grids import Grid, Option
 from ecg_mlflow.search.objective import Objective
 from ecg_mlflow.search.pruners import Hyperband, Median, SuccessiveHalving
 from ecg_mlflow.search.sampler import TrialState
 from ecg_mlflow.study.descriptions import Counts
 from ecg_mlflow.study.resume import KnownRuns, ResumeAction
+from ecg_mlflow.study.search_history import read_history
 
 COMPLETE, PRUNED, FAILED = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED
 ASHA = SuccessiveHalving(eta=3, min_epochs=1)
@@ -318,8 +320,10 @@ def test_trials_of_an_earlier_session_are_told_again_as_they_were_then():
         *("ask 0", "ask 1", "tell 0 complete [0.4]", "ask 2", "ask 3"),
         "tell 1 complete [0.7]",  # its end was seen, and not stored any more
     ]
-    (stored,) = table.scheduler.ends()
-    assert (stored[1].number, stored[1].n_asked, stored[1].order) == (1, 4, 1)
+    ((run_id, tags),) = table.scheduler.ends()
+    assert run_id == "run of layout_c1 r0"
+    (end,) = read_history([entry("layout_c1 r0", tags=tags)]).ends
+    assert (end.number, end.n_asked, end.order) == (1, 4, 1)
     assert table.next_keys() == ["04-r0"]
 
 
@@ -397,7 +401,7 @@ def test_a_grid_can_grow_when_all_of_it_is_done():
 
     def once_more(results):
         seen.append(list(results["f1"]))
-        return Grid(layouts(4)) if len(results) == 2 else None
+        return layouts(4) if len(results) == 2 else None  # an option is a grid, too
 
     table = changing(2, once_more)
     for i, key in enumerate(keys(table.open())):
@@ -424,6 +428,24 @@ def test_what_has_not_begun_and_has_left_the_grid_is_dropped(capsys):
     assert table.scheduler.counts == Counts(6, finished=2)
     said = "note: after 1 configurations the grid file has changed the grid\n"
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (
+            lambda results: results["f2"],
+            "update_grid: it failed on the results of 1 configurations with KeyError: 'f2'",
+        ),
+        (lambda results: Option("layout", []), "update_grid: option 'layout' has no values"),
+        (lambda results: ["c"], r"must return a grid, an option, or None .* not \['c'\]"),
+    ],
+)
+def test_what_goes_wrong_in_the_function_that_changes_the_grid_says_so(function, says):
+    table = changing(1, function)
+    table.open()
+    with pytest.raises(ResearchError, match=says):
+        table.finish("00-r0", 0.5)
 
 
 def test_the_results_tell_options_state_and_means():

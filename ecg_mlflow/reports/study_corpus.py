@@ -99,6 +99,6 @@ def record_digests(corpus: Corpus, rows: Iterable[int]) -> list[str]:
     ]
 
 
-def unseen(corpus: Corpus, rows: npt.NDArray[np.int64], seen: Collection[str]) -> npt.NDArray[Any]:
+def unseen(corpus: Corpus, rows: Iterable[int], seen: Collection[str]) -> npt.NDArray[np.bool_]:
     """Tell which records a network was not trained on, ``(n_records,)`` bool."""
     return np.array([digest not in seen for digest in record_digests(corpus, rows)], dtype=bool)

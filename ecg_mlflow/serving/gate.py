@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ecg_mlflow.reports.options import ComparisonOptions
 from ecg_mlflow.reports.study_corpus import DataLocation
@@ -12,9 +11,6 @@ from ecg_mlflow.stats.calibration import reliability, with_temperature
 from ecg_mlflow.stats.gain import gain_test
 from ecg_mlflow.stats.intervals import metric_intervals
 from ecg_mlflow.stats.predictions import Predictions
-
-if TYPE_CHECKING:
-    from ecg_mlflow.tracking.registry import RegisteredVersion
 
 
 @dataclass(frozen=True)
@@ -86,18 +82,12 @@ class GateDecision:
         What was measured, by name.
     n_records
         Held-out records that were compared.
-    champion
-        The version that it was compared with; None where there is none.
-    notes
-        What the reader should know.
     """
 
     promoted: bool
     reasons: tuple[str, ...]
     figures: dict[str, float]
     n_records: int
-    champion: RegisteredVersion | None = None
-    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return "; ".join(self.reasons)

@@ -5,52 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from ecg_mlflow.errors import PromotionError
+from ecg_mlflow.records import Corpus
 from ecg_mlflow.records.label_sets import split_label
 from ecg_mlflow.stats.predictions import PROBABILITY, Predictions
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from ecg_mlflow.records import Corpus
-
 #: Recordings of one call.
 BLOCK = 128
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Recordings that a model was not trained on, and what it answers to them.
-
-    Attributes
-    ----------
-    corpus, rows
-        The recordings.
-    predictions
-        The model's answers.
-    candidates
-        Those of all models that it was picked from by these recordings.
-    """
-
-    corpus: Corpus
-    rows: npt.NDArray[np.int64]
-    predictions: Predictions
-    candidates: tuple[Predictions, ...]
-
-    def take(self, chosen: npt.NDArray[np.bool_]) -> HeldOut:
-        """Return some of the recordings."""
-        places = np.flatnonzero(chosen)
-        return HeldOut(
-            self.corpus,
-            self.rows[places],
-            self.predictions.take(places),
-            tuple(one.take(places) for one in self.candidates),
-        )
 
 
 @dataclass(frozen=True)
@@ -76,13 +42,9 @@ class Answers:
         """``(n_records,)``: where there is an answer."""
         return np.asarray(np.isfinite(self.probabilities).all(axis=1))
 
-    def take(self, chosen: npt.NDArray[np.bool_]) -> Answers:
-        """Return the answers to some of the recordings."""
-        return Answers(self.predicted[chosen], self.probabilities[chosen], self.ms_per_record)
-
 
 def classify(
-    predict: Callable[[pd.DataFrame], pd.DataFrame], held_out: HeldOut, who: str
+    predict: Callable[[pd.DataFrame], pd.DataFrame], corpus: Corpus, truth: Predictions, who: str
 ) -> Answers:
     """Let a model classify recordings.
 
@@ -91,8 +53,10 @@ def classify(
     predict
         A table of recordings (``signal``, ``fs``, ``leads``) to one with the columns
         ``p_<class>`` and ``prediction``.
-    held_out
-        The recordings, and the classes whose probabilities are wanted.
+    corpus
+        Has the recordings.
+    truth
+        Names the recordings, and the classes whose probabilities are wanted.
     who
         What to call the model in messages.
 
@@ -101,13 +65,11 @@ def classify(
     PromotionError
         If the answer has no such columns.
     """
-    import pandas as pd
-
-    wanted = [PROBABILITY.format(one) for one in held_out.predictions.classes]
+    wanted = [PROBABILITY.format(one) for one in truth.classes]
     labels, probabilities, times = [], [], []
-    for first in range(0, len(held_out.rows), BLOCK):
-        rows = held_out.rows[first : first + BLOCK]
-        records = [held_out.corpus.record(int(row)) for row in rows]
+    for first in range(0, len(truth), BLOCK):
+        names = truth.records[first : first + BLOCK]
+        records = [corpus.record(corpus.index(name)) for name in names]
         asked = {
             "signal": [record.signal for record in records],
             "fs": [record.fs for record in records],
@@ -115,14 +77,13 @@ def classify(
         }
         began = time.perf_counter()
         answer = predict(pd.DataFrame(asked))
-        times.append(1e3 * (time.perf_counter() - began) / len(rows))
+        times.append(1e3 * (time.perf_counter() - began) / len(records))
         columns = list(getattr(answer, "columns", ()))
         if missing := [name for name in ("prediction", *wanted) if name not in columns]:
             raise PromotionError(
                 f"{who} can't be compared: its answers lack {', '.join(missing)} (they have "
                 f"{columns or type(answer).__name__}). Both models need the classes "
-                f"{list(held_out.predictions.classes)}; promote under another name, or to another "
-                "alias"
+                f"{list(truth.classes)}; promote under another name, or to another alias"
             )
         labels.append(answer["prediction"].to_numpy(dtype=object, na_value=""))
         probabilities.append(answer[wanted].to_numpy(dtype=np.float64))
@@ -135,17 +96,18 @@ def at_own_threshold(answers: Answers, truth: Predictions) -> Predictions:
     Parameters
     ----------
     answers
-        For the records of `truth`, all of them known.
+        A model's answers.
     truth
-        Records, labels and classes.
+        The records with an answer, their labels and classes.
 
     Raises
     ------
     PromotionError
         If the labels follow from no threshold of the positive class's probability.
     """
-    called = np.array([truth.positive in split_label(text) for text in answers.predicted], bool)
-    plain = replace(truth, probabilities=answers.probabilities, threshold=None)
+    known = answers.known
+    called = np.array([truth.positive in split_label(one) for one in answers.predicted[known]])
+    plain = replace(truth, probabilities=answers.probabilities[known], threshold=None)
     scores = plain.scores
     if not called.any():
         return replace(plain, threshold=float(np.nextafter(1, 2)))

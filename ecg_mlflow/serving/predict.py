@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mlflow import MlflowClient
 from tqdm import tqdm
 
 from ecg_mlflow.errors import DataNotFoundError, ModelError
@@ -17,9 +18,6 @@ from ecg_mlflow.files import write_output
 from ecg_mlflow.records.locating import find_headers
 from ecg_mlflow.tracking.logged_models import open_model
 from ecg_mlflow.tracking.registry import find_source
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 #: Recordings of one call of the model.
 BATCH = 256

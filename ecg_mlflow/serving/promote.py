@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
+from mlflow import MlflowClient
 
 from ecg_mlflow.errors import ModelError, PromotionError
+from ecg_mlflow.records import Corpus
 from ecg_mlflow.reports.html import render
 from ecg_mlflow.reports.study_corpus import open_study_corpus, unseen
 from ecg_mlflow.reports.study_results import read_results
 from ecg_mlflow.reports.winner import choose_run
 from ecg_mlflow.serving.gate import GateDecision, PromotionRequest, apply_gate
-from ecg_mlflow.serving.held_out import Answers, HeldOut, at_own_threshold, classify
+from ecg_mlflow.serving.held_out import at_own_threshold, classify
 from ecg_mlflow.serving.served_model import ServedModel, log_served_model
 from ecg_mlflow.stats.predictions import Predictions
 from ecg_mlflow.tracking.logged_models import open_model, trained_on
@@ -25,11 +27,6 @@ from ecg_mlflow.tracking.registry import (
     check_alias,
     register_decision,
 )
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-    from ecg_mlflow.records import Corpus
 
 #: How far a served model's probabilities may be from those that its study logged.
 TOLERANCE = 1e-5
@@ -59,18 +56,18 @@ def promote(client: MlflowClient, request: PromotionRequest) -> int:
     corpus = open_study_corpus(study.plan, study.request, request.location)
     served = log_served_model(client, study, choice, corpus, request.threshold)
     _say(f"{choice}: model {served.model_id}, trained by run {run_id}")
-    held_out, ms_per_record = _reproduced(client, served, corpus)
+    models, ms_per_record = _reproduced(client, served, corpus)
     cost = {"size_mb": served.size_mb, "ms_per_record": ms_per_record}
     while True:
-        decision = _compared(client, request, served, held_out, current, cost)
-        notes = (*results.notes, *decision.notes)
+        decision, notes = _compared(client, request, served, corpus, models, current, cost)
         text = render(
             "decision.md",
             request=request,
             study=study,
             served=served,
+            champion=current,
             decision=decision,
-            notes=notes,
+            notes=(*results.notes, *notes),
         )
         version = register_decision(
             client,
@@ -83,11 +80,7 @@ def promote(client: MlflowClient, request: PromotionRequest) -> int:
             model_id=served.model_id,
             alias=request.alias,
             report=text,
-            tags={
-                "ecg_mlflow.study": study.run_id,
-                "ecg_mlflow.run": run_id,
-                **_tags(served, decision, request.options.metric),
-            },
+            tags=_tags(served, decision, current, request.options.metric, study.run_id),
         )
         if version is not None:
             break
@@ -102,16 +95,24 @@ def promote(client: MlflowClient, request: PromotionRequest) -> int:
     return 3
 
 
-def _tags(served: ServedModel, decision: GateDecision, metric: str) -> Mapping[str, object]:
+def _tags(
+    served: ServedModel,
+    decision: GateDecision,
+    against: RegisteredVersion | None,
+    metric: str,
+    study_id: str,
+) -> Mapping[str, object]:
     """Return what a version's tags say of how it answers, and what was measured."""
     figures, threshold = decision.figures, served.manifest.threshold
     tags: dict[str, object] = {
+        "study": study_id,
+        "run": served.choice.run.record.run_id,
         "threshold": "none" if threshold is None else threshold,
         "temperature": f"{served.manifest.temperature:.4g}",
         "held_out_records": decision.n_records,
     }
-    if decision.champion is not None:
-        tags["judged_against"] = decision.champion.version
+    if against is not None:
+        tags["judged_against"] = against.version
         tags["gain_interval"] = f"{figures['gain_low']:+.4f} to {figures['gain_high']:+.4f}"
     # The UI lists all tags of all versions in one narrow column: the rest is in the report.
     for name in (metric, "gain", "p_value"):
@@ -124,12 +125,20 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _reproduced(client: MlflowClient, served: ServedModel, corpus: Corpus) -> tuple[HeldOut, float]:
+def _kept(models: Sequence[Predictions], chosen: npt.NDArray[np.bool_]) -> list[Predictions]:
+    """Return the predictions of the chosen records by each model."""
+    return [one.take(np.flatnonzero(chosen)) for one in models]
+
+
+def _reproduced(
+    client: MlflowClient, served: ServedModel, corpus: Corpus
+) -> tuple[list[Predictions], float]:
     """Classify the test records with the served model, and compare with what the study logged.
 
     Returns
     -------
-    The records that it has an answer to, and the milliseconds that one takes.
+    The predictions by the model, and by the models that it was picked from, of the records that it
+    has an answer to; and the milliseconds that one takes.
 
     Raises
     ------
@@ -138,15 +147,8 @@ def _reproduced(client: MlflowClient, served: ServedModel, corpus: Corpus) -> tu
     """
     run = served.choice.run
     logged = replace(run.test, threshold=served.manifest.threshold)
-    rows = np.array([corpus.index(name) for name in logged.records], dtype=np.int64)
-    held_out = HeldOut(corpus, rows, logged, served.choice.candidates)
     with open_model(client, served.source) as model:
-        answers = classify(model.predict, held_out, "the model")
-    _check_same(answers, logged, run.record.run_id)
-    return held_out.take(answers.known), answers.ms_per_record
-
-
-def _check_same(answers: Answers, logged: Predictions, run_id: str) -> None:
+        answers = classify(model.predict, corpus, logged, "the model")
     known = answers.known
     if not known.any():
         raise ModelError("the model has no answer to any of the test records")
@@ -160,74 +162,83 @@ def _check_same(answers: Answers, logged: Predictions, run_id: str) -> None:
     worst = int(np.nanargmax(differences))
     if differences[worst] > TOLERANCE:
         raise ModelError(
-            f"the model doesn't reproduce what run {run_id} has logged: for record "
+            f"the model doesn't reproduce what run {run.record.run_id} has logged: for record "
             f"{logged.records[worst]} the probabilities differ by {differences[worst]:.2g}, more "
             f"than {TOLERANCE:g}; were other versions of libraries installed when it was trained?"
         )
+    return _kept([logged, *served.choice.candidates], known), answers.ms_per_record
 
 
 def _compared(
     client: MlflowClient,
     request: PromotionRequest,
     served: ServedModel,
-    held_out: HeldOut,
+    corpus: Corpus,
+    models: Sequence[Predictions],
     current: RegisteredVersion | None,
     cost: Mapping[str, float],
-) -> GateDecision:
-    """Classify the same records with the champion, and apply the gate."""
+) -> tuple[GateDecision, list[str]]:
+    """Classify the same records with the champion, and apply the gate; return notes, too."""
     other, notes = None, list[str]()
     if current is not None:
         if current.model_id == served.model_id:
             raise PromotionError(
                 f"this very model is the {request.alias} already, as {current}: nothing is changed"
             )
-        n_records = len(held_out.rows)
-        held_out, notes = _unseen_records(client, held_out, current)
+        is_new, notes = _unseen_records(client, corpus, models[0], current)
+        models = _enough(models, is_new, current)
         with open_model(client, current.source) as model:
-            answers = classify(model.predict, held_out, str(current))
+            answers = classify(model.predict, corpus, models[0], str(current))
         known = answers.known
         if not known.all():
             notes.append(
                 f"the champion has no answer to {int((~known).sum())} of {len(known)} records; "
                 "they are left out of the comparison"
             )
-        held_out = held_out.take(known)
-        own = held_out.predictions
-        n_positive = int(own.is_positive.sum())
-        if len(own) < LEAST_RECORDS or not 0 < n_positive < len(own):
-            raise PromotionError(
-                f"{current} can't be judged on the study's test records: only {len(own)} of "
-                f"{n_records} are new to it and answered, {n_positive} of them {own.positive}. "
-                "Give the study test records that no champion was trained on: "
-                "split=Split(records={'test': [...]})"
-            )
-        other = at_own_threshold(answers.take(known), own)
+        models = _enough(models, known, current)
+        other = at_own_threshold(answers, models[0])
     decision = apply_gate(
-        held_out.predictions,
+        models[0],
         other,
         request.options,
         request.requirements,
         cost,
-        candidates=held_out.candidates,
+        candidates=models[1:],
         temperature=served.manifest.temperature,
     )
-    return replace(decision, champion=current, notes=tuple(notes))
+    return decision, notes
+
+
+def _enough(
+    models: Sequence[Predictions], chosen: npt.NDArray[np.bool_], current: RegisteredVersion
+) -> list[Predictions]:
+    """Return the predictions of the chosen records, if the champion can be judged by them."""
+    positive = models[0].is_positive[chosen]
+    if len(positive) < LEAST_RECORDS or not 0 < positive.sum() < len(positive):
+        raise PromotionError(
+            f"{current} can't be judged on the study's test records: only {len(positive)} of "
+            f"{len(chosen)} are new to it and answered, {positive.sum()} of them "
+            f"{models[0].positive}. Give the study test records that no champion was trained on: "
+            "split=Split(records={'test': [...]})"
+        )
+    return _kept(models, chosen)
 
 
 def _unseen_records(
-    client: MlflowClient, held_out: HeldOut, current: RegisteredVersion
-) -> tuple[HeldOut, list[str]]:
-    """Return the records that the champion has not seen while it was made, and notes on that."""
+    client: MlflowClient, corpus: Corpus, asked: Predictions, current: RegisteredVersion
+) -> tuple[npt.NDArray[np.bool_], list[str]]:
+    """Tell which records the champion has not seen while it was made, with notes on that."""
     seen = trained_on(client, current.source)
     if seen is None:
-        return held_out, [
+        return np.ones(len(asked), bool), [
             f"{current} doesn't tell what it was trained on: it may have seen these records, "
             "which would be to its advantage"
         ]
-    is_new = unseen(held_out.corpus, held_out.rows, frozenset(seen["digests"]))
+    rows = [corpus.index(name) for name in asked.records]
+    is_new = unseen(corpus, rows, frozenset(seen["digests"]))
     if is_new.all():
-        return held_out, []
-    return held_out.take(is_new), [
+        return is_new, []
+    return is_new, [
         f"{int((~is_new).sum())} of {len(is_new)} test records are left out of the comparison: "
         "the champion was trained on them, or its threshold was chosen by them"
     ]

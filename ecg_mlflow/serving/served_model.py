@@ -6,10 +6,14 @@ import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.models import Model
 
 from ecg_mlflow.errors import PromotionError
 from ecg_mlflow.grids.canonical import digest
+from ecg_mlflow.records import Corpus
 from ecg_mlflow.records.splits import TEST
 from ecg_mlflow.reports.study_corpus import seen_digests
 from ecg_mlflow.reports.study_results import TrainedRun
@@ -18,12 +22,6 @@ from ecg_mlflow.serving.manifest import Manifest
 from ecg_mlflow.stats.calibration import choose_threshold, fit_temperature
 from ecg_mlflow.tracking.logged_models import fetch_network, log_saved
 from ecg_mlflow.tracking.stored_study import StoredStudy
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.models import Model
-
-    from ecg_mlflow.records import Corpus
 
 NO_THRESHOLD = "none"
 

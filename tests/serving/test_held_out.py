@@ -9,7 +9,7 @@ import pytest
 from ecg_mlflow.errors import PromotionError
 from ecg_mlflow.records import load_corpus
 from ecg_mlflow.serving import held_out
-from ecg_mlflow.serving.held_out import Answers, HeldOut, at_own_threshold, classify
+from ecg_mlflow.serving.held_out import Answers, at_own_threshold, classify
 from ecg_mlflow.stats.predictions import Predictions
 
 
@@ -29,7 +29,7 @@ def ask(predict, corpus, rows, classes=("A", "N")):
     n = len(rows)
     names = tuple(corpus.ids[row] for row in rows)
     truth = Predictions(names, np.zeros(n, int), np.full((n, 2), 0.5), classes, "A")
-    return classify(predict, HeldOut(corpus, np.array(rows), truth, ()), "version 3")
+    return classify(predict, corpus, truth, "version 3")
 
 
 def test_recordings_are_asked_about_in_their_order_and_in_blocks(corpus, monkeypatch):
@@ -70,30 +70,29 @@ def test_recordings_without_an_answer_are_not_known(corpus):
     assert found.predicted[1] == ""
 
 
-def said(scores: list[float], labels: str) -> tuple[Answers, Predictions]:
-    p = np.array(scores)
-    answers = Answers(np.array(list(labels), dtype=object), np.stack([p, 1 - p], 1), 1.0)
-    n = len(p)
-    truth = Predictions(
-        tuple(map(str, range(n))), np.arange(n) % 2, np.full((n, 2), 0.5), ("A", "N"), "A"
-    )
+P_A = np.array([0.9, np.nan, 0.7, 0.4, 0.1])
+PLAIN = np.array([0, 1, 0, 1])
+
+
+def said(labels: str, p_n=1 - P_A, targets=PLAIN) -> tuple[Answers, Predictions]:
+    """Answer to five recordings but the second; the others have these targets."""
+    answers = Answers(np.array(labels.split("|"), dtype=object), np.stack([P_A, p_n], 1), 1.0)
+    truth = Predictions(tuple("acde"), targets, np.full((4, 2), 0.5), ("A", "N"), "A")
     return answers, truth
 
 
-@pytest.mark.parametrize("labels", ["AANN", "AAAN", "AAAA", "NNNN"])
+@pytest.mark.parametrize("labels", ["A||A|N|N", "A||A|A|N", "A||A|A|A", "N||N|N|N"])
 def test_labels_tell_the_threshold_that_made_them(labels):
-    answers, truth = said([0.9, 0.7, 0.4, 0.1], labels)
+    answers, truth = said(labels)
     found = at_own_threshold(answers, truth)
-    assert "".join("AN"[place] for place in found.predicted) == labels
+    assert ["AN"[place] for place in found.predicted] == labels.replace("||", "|").split("|")
     np.testing.assert_array_equal(found.targets, truth.targets)
     with pytest.raises(PromotionError, match="follow neither from a threshold"):
-        at_own_threshold(*said([0.9, 0.7, 0.4, 0.1], "ANAN"))
+        at_own_threshold(*said("A||N|A|N"))
 
 
-@pytest.mark.parametrize("texts", [["A,N", "N", "", "N"], ["A,N", "A,N", "A", "N"]])
-def test_labels_of_several_classes_tell_it_too(texts):
-    p = np.array([0.9, 0.7, 0.4, 0.1])
-    answers = Answers(np.array(texts, dtype=object), np.stack([p, [0.8, 0.7, 0.2, 0.9]], 1), 1.0)
+@pytest.mark.parametrize("labels", ["A,N||N||N", "A,N||A,N|A|N"])
+def test_labels_of_several_classes_tell_it_too(labels):
     targets = np.array([[1, 1], [0, 1], [0, 0], [0, 1]], bool)
-    truth = Predictions(tuple("abcd"), targets, np.full((4, 2), 0.5), ("A", "N"), "A")
-    assert at_own_threshold(answers, truth).predicted_labels == texts
+    found = at_own_threshold(*said(labels, np.array([0.8, np.nan, 0.7, 0.2, 0.9]), targets))
+    assert found.predicted_labels == [labels.split("|")[0], *labels.split("|")[2:]]

@@ -19,7 +19,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ecg_mlflow.files import write_output
 from ecg_mlflow.reports.figures.sheet import png, size_mm
-from ecg_mlflow.tracking.client import store_errors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,8 +77,7 @@ def log_report(
                 write_output(
                     place / name, content.encode() if isinstance(content, str) else content
                 )
-        with store_errors(f"write {folder} of run {run_id}"):
-            client.log_artifacts(run_id, scratch, folder)
+        client.log_artifacts(run_id, scratch, folder)
     return str(output / PAGE) if output else f"artifact {folder}/{PAGE} of run {run_id}"
 
 

@@ -17,7 +17,6 @@ from ecg_mlflow.study.descriptions import (
 )
 from ecg_mlflow.study.jobs import RunJob
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
-from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo, log_datasets
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.runs import EndStatus
@@ -104,7 +103,8 @@ class ChildRuns:
         # Again for a resumed run: its first driver may have died before it came here.
         # Here and not in the workers, which would race for the first entry in MLflow's table.
         log_datasets(study.client, one.run_id, self._describe_data(run))
-        self.write(one.run_id, "configuration.json", json.dumps(full_configuration(run), indent=2))
+        text = json.dumps(full_configuration(run), indent=2)
+        study.client.log_text(one.run_id, text, "configuration.json")
 
     def _describe_data(self, run: PlannedRun) -> dict[str, DatasetInfo]:
         index = run.config.index
@@ -121,8 +121,7 @@ class ChildRuns:
 
         A reason that is in the store already is kept: it is the first one.
         """
-        with store_errors(f"read run {run_id}"):
-            reason = self._study.client.get_run(run_id).data.tags.get(PRUNED_TAG, reason)
+        reason = self._study.client.get_run(run_id).data.tags.get(PRUNED_TAG, reason)
         self._study.tag_child(run_id, {PRUNED_TAG: reason})
         self.deliver_rest(run_id)
         self._study.finish_child(run_id, EndStatus.KILLED, reason)
@@ -138,8 +137,3 @@ class ChildRuns:
             pending, retry = checkpoint.state["pending"], self._study.retry
             with RunLog(self._study.client, run_id, pending=pending, retry=retry) as log:
                 log.flush()
-
-    def write(self, run_id: str, name: str, text: str) -> None:
-        """Write a text artifact of a run."""
-        with store_errors(f"write {name} of run {run_id}"):
-            self._study.client.log_text(run_id, text, name)

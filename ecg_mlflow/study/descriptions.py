@@ -21,9 +21,9 @@ from ecg_mlflow.reports.text_tables import aligned
 from ecg_mlflow.study.plan import ConfigPlan, PlannedRun, StudyPlan
 from ecg_mlflow.study.research import RESERVED
 from ecg_mlflow.study.search_config import SELECTS_BY_TEST
-from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo, duration_range
 from ecg_mlflow.tracking.recordings_source import RecordingsSource
+from ecg_mlflow.tracking.retry import store_errors
 from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.study_run import Study
 
@@ -59,13 +59,12 @@ def describe_study(study: Study, plan: StudyPlan, code: UserCode, n_runs: int) -
     """
     study.params(study_params(plan, n_runs))
     client, run_id = study.client, study.run_id
-    with store_errors(f"write the design into run {run_id}"):
-        if code.files:
-            with tempfile.TemporaryDirectory(prefix="ecg-mlflow-") as folder:
-                client.log_artifacts(run_id, str(code.write(Path(folder))), "design")
-        client.log_text(run_id, json.dumps(plan.describe(), indent=1), "design/plan.json")
-        if plan.bad:
-            client.log_text(run_id, "\n".join(list_bad_records(plan.bad)), "left_out.txt")
+    if code.files:
+        with store_errors("write the design"), tempfile.TemporaryDirectory() as folder:
+            client.log_artifacts(run_id, str(code.write(Path(folder))), "design")
+    client.log_text(run_id, json.dumps(plan.describe(), indent=1), "design/plan.json")
+    if plan.bad:
+        client.log_text(run_id, "\n".join(list_bad_records(plan.bad)), "left_out.txt")
     state = describe_state(plan, [], Counts(n_runs))
     first = plan.search.first
     study.describe(state, first.metric, higher_is_better=first.maximize, n_runs=n_runs)

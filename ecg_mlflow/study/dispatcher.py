@@ -359,7 +359,7 @@ class Dispatcher:
         self._queue_first(one)
 
     def _fail(self, one: OpenRun, reason: str, error: str) -> None:
-        self._children.write(one.run_id, "error.txt", error)
+        self._study.client.log_text(one.run_id, error, "error.txt")
         self._study.finish_child(one.run_id, EndStatus.FAILED, reason)
         self._scheduler.failed(one.run)
         self._progress.ended(one.run, f"FAILED: {reason}")

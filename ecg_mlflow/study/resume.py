@@ -15,16 +15,15 @@ from functools import cached_property
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
-from ecg_mlflow.errors import ResumeError
+from ecg_mlflow.errors import ResumeError, TrackingError
 from ecg_mlflow.files import checkpoint_root, discard_checkpoint
 from ecg_mlflow.grids.canonical import VERSION
 from ecg_mlflow.provenance import VERSIONS_TAG, ProcessMark, living_process
 from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.request import DESIGN, StudyRequest
 from ecg_mlflow.study.search_history import SearchHistory, read_history
-from ecg_mlflow.tracking.client import connect, store_errors
+from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.runs import EndStatus, end_run
 from ecg_mlflow.tracking.stored_run import IDENTITY_VERSION_TAG, PLAN_TAG, REQUEST_TAG, StoredRun
 from ecg_mlflow.tracking.stored_study import search_runs
@@ -161,8 +160,7 @@ def resumed(
     run_id = request.resume or project_run
     if run_id is None:
         return None, request
-    with store_errors(f"find the study {run_id}", "Is MLFLOW_TRACKING_URI its store?"):
-        tags = client.get_run(run_id).data.tags
+    tags = client.get_run(run_id).data.tags
     if PLAN_TAG not in tags:
         if request.resume:
             raise ResumeError(
@@ -221,9 +219,8 @@ def reap_dead_studies(client: MlflowClient, run_id: str | None = None) -> list[s
     TrackingError
         If the store fails.
     """
-    with store_errors("look for studies that have died"):
-        running = search_runs(client, None, "attributes.status = 'RUNNING'")
-        runs = [StoredRun.from_mlflow(run) for run in running]
+    running = search_runs(client, None, "attributes.status = 'RUNNING'")
+    runs = [StoredRun.from_mlflow(run) for run in running]
     said = []
     for parent in runs:
         is_study = PLAN_TAG in parent.tags and parent.run_id != run_id
@@ -274,7 +271,7 @@ def _is_over(client: MlflowClient, run_id: str) -> bool:
     """
     try:
         run = StoredRun.from_mlflow(client.get_run(run_id))
-    except MlflowException:
+    except TrackingError:
         return False
     if run.status == EndStatus.FAILED:
         return not run.has_died

@@ -19,7 +19,7 @@ from ecg_mlflow.study.research import Research
 from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.trials import OpenTrial, finalists
-from ecg_mlflow.tracking.client import store_errors
+from ecg_mlflow.tracking.retry import store_errors
 from ecg_mlflow.tracking.run_log import as_columns, csv_text
 from ecg_mlflow.tracking.stored_study import REUSED
 from ecg_mlflow.tracking.study_run import Study
@@ -112,8 +112,7 @@ def show_status(study: Study, plan: StudyPlan, scheduler: TrialScheduler) -> Non
     study.describe(text, first.metric, higher_is_better=first.maximize, n_runs=counts.n_runs)
     if reused:
         taken = {one.identity: one.run_id for one in reused}
-        with store_errors(f"write {REUSED} of run {study.run_id}"):
-            study.client.log_text(study.run_id, json.dumps(taken), REUSED)
+        study.client.log_text(study.run_id, json.dumps(taken), REUSED)
 
 
 def conclude_search(
@@ -135,23 +134,22 @@ def conclude_search(
     complete = [one for one in trials if one.state is TrialState.COMPLETE]
     drawn = figures([(one.options(), one.values(objectives)) for one in complete], objectives)
     table = csv_text(as_columns(scheduler.rows()))
-    with store_errors(f"write the results of the search into run {run_id}"):
-        client.log_text(run_id, table, f"{ARTIFACTS}/trials.csv")
-        for name, figure in drawn.items():
-            whole = {"bbox_inches": "tight", "dpi": 120}  # values' names stick out
-            client.log_figure(run_id, figure, f"{ARTIFACTS}/{name}.png", save_kwargs=whole)
-        for best in finalists(complete, objectives, 1)[:1]:
-            values = zip(objectives, best.values(objectives), strict=True)
-            reached = ", ".join(f"{one.metric} {value:.4f}" for one, value in values)
-            why = f"{reached}, the mean of {len(best.metrics)} runs, in study {run_id}"
-            text = best_grid_file(grid_file.read_text(), plan.research, best, why)
-            if text is not None:
-                client.log_text(run_id, text, f"{ARTIFACTS}/best.py")
-        with TemporaryDirectory() as folder:
-            journal = Path(folder, f"{run_id}.journal")
-            scheduler.sampler.write_journal(journal)
-            if journal.exists():
-                client.log_artifact(run_id, str(journal), ARTIFACTS)
+    client.log_text(run_id, table, f"{ARTIFACTS}/trials.csv")
+    for name, figure in drawn.items():
+        whole = {"bbox_inches": "tight", "dpi": 120}  # values' names stick out
+        client.log_figure(run_id, figure, f"{ARTIFACTS}/{name}.png", save_kwargs=whole)
+    for best in finalists(complete, objectives, 1)[:1]:
+        values = zip(objectives, best.values(objectives), strict=True)
+        reached = ", ".join(f"{one.metric} {value:.4f}" for one, value in values)
+        why = f"{reached}, the mean of {len(best.metrics)} runs, in study {run_id}"
+        text = best_grid_file(grid_file.read_text(), plan.research, best, why)
+        if text is not None:
+            client.log_text(run_id, text, f"{ARTIFACTS}/best.py")
+    with store_errors("write the journal of a search"), TemporaryDirectory() as folder:
+        journal = Path(folder, f"{run_id}.journal")
+        scheduler.sampler.write_journal(journal)
+        if journal.exists():
+            client.log_artifact(run_id, str(journal), ARTIFACTS)
 
 
 def best_grid_file(source: str, research: Research, trial: OpenTrial, why: str) -> str | None:

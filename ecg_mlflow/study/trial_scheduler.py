@@ -31,7 +31,6 @@ from ecg_mlflow.study.trials import (
     judge_at_rung,
     rungs_of,
 )
-from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.training.schedule import Schedule
 
@@ -320,8 +319,7 @@ class TrialScheduler:
 
     def _read_tests(self, stored: StoredRun) -> Tests:
         metric = self.search.first.metric
-        with store_errors(f"read {metric} of run {stored.run_id}"):
-            history = self._client.get_metric_history(stored.run_id, metric)
+        history = self._client.get_metric_history(stored.run_id, metric)
         return [(one.step, {metric: one.value}) for one in history]
 
     # --- Trials go -----------------------------------------------------------------------------

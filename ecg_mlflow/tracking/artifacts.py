@@ -17,7 +17,8 @@ from mlflow import MlflowClient
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-from ecg_mlflow.tracking.client import NO_PROGRESS_BAR, environment, store_errors
+from ecg_mlflow.tracking.client import NO_PROGRESS_BAR, environment
+from ecg_mlflow.tracking.retry import store_errors
 
 #: A table by its columns: text as lists of str, numbers as float64 arrays.
 Table: TypeAlias = dict[str, Any]

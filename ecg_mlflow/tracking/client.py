@@ -4,6 +4,9 @@ MLflow itself retries a refused connection for minutes (seven tries with back-of
 for a database), which looks like a hang. Here every kind of store is tried once, cheaply and with
 a deadline, before MLflow opens it. The driver calls `connect` before it starts workers, because
 several processes that create one new sqlite store at once race.
+
+All calls of the client that `connect` returns raise `TrackingError`, and are repeated while the
+store is away if a `RetryPolicy` says so.
 """
 
 from __future__ import annotations
@@ -18,15 +21,12 @@ from urllib.parse import unquote, urlsplit
 import mlflow
 import sqlalchemy
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
 from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.tracking.retry import RetryPolicy, store_errors
 
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 HTTP_TRIES = 3
-#: Characters of a store's own words that an error repeats.
-CAUSE_LIMIT = 500
 #: For `environment`: MLflow's bars would run through others.
 NO_PROGRESS_BAR = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
@@ -35,6 +35,8 @@ def connect(
     uri: str | None = None, *, base_dir: str | Path | None = None, timeout_s: float = 15.0
 ) -> MlflowClient:
     """Open an MLflow tracking store, creating it where it is a sqlite file that isn't there yet.
+
+    Whatever the client's calls meet in the store is a `TrackingError`.
 
     Parameters
     ----------
@@ -64,7 +66,7 @@ def connect(
         ):
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
-    return client
+    return RetryPolicy(limit_s=0.0).client(client)
 
 
 def absolute_uri(uri: str, base_dir: str | Path) -> str:
@@ -84,27 +86,6 @@ def absolute_uri(uri: str, base_dir: str | Path) -> str:
     # MLflow makes the folder without decoding, beside "my dir" an empty "my%20dir".
     place = (Path(base_dir).absolute() / path).as_posix()
     return f"{head}:///{place.replace('%', '%25').replace('?', '%3F')}{query}"
-
-
-@contextmanager
-def store_errors(doing: str, hint: str = "") -> Iterator[None]:
-    """Turn whatever a store raises inside the block into one `TrackingError`.
-
-    Parameters
-    ----------
-    doing
-        What was attempted, as in ``"log the table predictions.csv"``.
-    hint
-        What to do next.
-    """
-    try:
-        yield
-    except TrackingError:
-        raise
-    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-        cause = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        cause = cause if len(cause) <= CAUSE_LIMIT else f"{cause[:CAUSE_LIMIT]} ..."
-        raise TrackingError(f"MLflow could not {doing}: {cause}. {hint}".rstrip()) from error
 
 
 @contextmanager

@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from ecg_mlflow.tracking.client import store_errors
+from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking.recordings_source import DIGEST_LIMIT, SOURCE_TYPE, RecordingsSource
 
 NAME_LIMIT = 500  # characters in MLflow's database
@@ -118,11 +117,10 @@ def log_datasets(client: MlflowClient, run_id: str, parts: Mapping[str, DatasetI
         DatasetInput(info.to_mlflow(), [InputTag(MLFLOW_DATASET_CONTEXT, context)])
         for context, info in parts.items()
     ]
-    with store_errors(f"log the data sets of run {run_id}"):
-        try:
-            client.log_inputs(run_id, inputs)
-        except MlflowException as error:
-            if "IntegrityError" not in str(error):
-                raise
-            # MLflow looks a data set up before it adds it, and another process was quicker.
-            client.log_inputs(run_id, inputs)
+    try:
+        client.log_inputs(run_id, inputs)
+    except TrackingError as error:
+        if "IntegrityError" not in str(error.__cause__):
+            raise
+        # MLflow looks a data set up before it adds it, and another process was quicker.
+        client.log_inputs(run_id, inputs)

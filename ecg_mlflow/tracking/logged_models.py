@@ -26,14 +26,14 @@ import mlflow
 import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from ecg_mlflow.errors import ModelError, TrackingError
 from ecg_mlflow.provenance import pinned
-from ecg_mlflow.tracking.client import NO_PROGRESS_BAR, environment, store_errors
+from ecg_mlflow.tracking.client import NO_PROGRESS_BAR, environment
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo
+from ecg_mlflow.tracking.retry import store_errors
 
 _LOGGED_MODEL = re.compile(r"models:/(?P<id>m-[0-9a-f]+)")
 
@@ -147,8 +147,7 @@ def log_model(
         )
         for key, value in (metrics or {}).items()
     ]
-    with store_errors(f"log the metrics of model {name!r} of run {run_id}"):
-        client.log_batch(run_id, linked)
+    client.log_batch(run_id, linked)
     return model_id
 
 
@@ -183,37 +182,36 @@ def log_saved(
     TrackingError
         The store fails. A model that was begun is marked FAILED then.
     """
-    with store_errors(f"log the model {name!r} of run {run_id}"):
-        ready, unfinished = _models_of(client, run_id, name)
-        for model in unfinished:
-            client.delete_logged_model(model.model_id)
-        if ready:
-            return str(ready[0].model_id)
-        model = client.create_logged_model(
-            client.get_run(run_id).info.experiment_id,
-            name=name,
-            source_run_id=run_id,
-            model_type="classifier",
-        )
-        model_id = str(model.model_id)
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder, "model")
-                description = Model(
-                    artifact_path=model.artifact_location,
-                    run_id=run_id,
-                    model_id=model_id,
-                    model_uuid=model_id,
-                    metadata=dict(metadata),
-                )
-                save(path, description)
-                client.log_model_artifacts(model_id, str(path))
-            client.log_outputs(run_id, [LoggedModelOutput(model_id, step)])
-            client.finalize_logged_model(model_id, "READY")
-        except BaseException:
-            with suppress(MlflowException, OSError):
-                client.finalize_logged_model(model_id, "FAILED")
-            raise
+    ready, unfinished = _models_of(client, run_id, name)
+    for model in unfinished:
+        client.delete_logged_model(model.model_id)
+    if ready:
+        return str(ready[0].model_id)
+    model = client.create_logged_model(
+        client.get_run(run_id).info.experiment_id,
+        name=name,
+        source_run_id=run_id,
+        model_type="classifier",
+    )
+    model_id = str(model.model_id)
+    try:
+        with store_errors(f"log the model {name!r}"), tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model")
+            description = Model(
+                artifact_path=model.artifact_location,
+                run_id=run_id,
+                model_id=model_id,
+                model_uuid=model_id,
+                metadata=dict(metadata),
+            )
+            save(path, description)
+            client.log_model_artifacts(model_id, str(path))
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step)])
+        client.finalize_logged_model(model_id, "READY")
+    except BaseException:
+        with suppress(TrackingError):
+            client.finalize_logged_model(model_id, "FAILED")
+        raise
     return model_id
 
 
@@ -245,11 +243,10 @@ def fetch_network(client: MlflowClient, run_id: str, name: str, folder: Path) ->
     TrackingError
         The run has no such model, or the store fails.
     """
-    with store_errors(f"fetch the model {name!r} of run {run_id}"):
-        ready, _ = _models_of(client, run_id, name)
-        if not ready:
-            raise TrackingError(f"run {run_id} has no model {name!r}; was it deleted?")
-        return _download(client, f"{ready[0].artifact_location}/artifacts/{name}.keras", folder)
+    ready, _ = _models_of(client, run_id, name)
+    if not ready:
+        raise TrackingError(f"run {run_id} has no model {name!r}; was it deleted?")
+    return _download(client, f"{ready[0].artifact_location}/artifacts/{name}.keras", folder)
 
 
 def _models_of(
@@ -285,8 +282,7 @@ def open_model(client: MlflowClient, source: str) -> Iterator[Any]:
     with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as folder:
         files = Path(source)
         if not files.is_dir():
-            with store_errors(f"load the model {source}"):
-                files = _download(client, source, Path(folder))
+            files = _download(client, source, Path(folder))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the model's own code and requirements
@@ -306,18 +302,18 @@ def trained_on(client: MlflowClient, source: str) -> Mapping[str, Any] | None:
     with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as folder:
         try:
             path = _download(client, f"{source}/artifacts/trained_on.json", Path(folder))
-        except (MlflowException, OSError):
+        except TrackingError:
             return None
         found: dict[str, Any] = json.loads(path.read_text("utf-8"))
         return found
 
 
 def _download(client: MlflowClient, source: str, folder: Path) -> Path:
-    if logged := _LOGGED_MODEL.match(source):
-        # MLflow would look for the model in the store of the environment, whatever store is meant.
-        location = client.get_logged_model(logged["id"]).artifact_location
-        source = f"{location}{source[logged.end() :]}"
-    with environment(**NO_PROGRESS_BAR):
+    with environment(**NO_PROGRESS_BAR), store_errors(f"load the model {source}"):
+        if logged := _LOGGED_MODEL.match(source):
+            # MLflow would look for it in the store of the environment, whatever store is meant.
+            location = client.get_logged_model(logged["id"]).artifact_location
+            source = f"{location}{source[logged.end() :]}"
         return Path(
             mlflow.artifacts.download_artifacts(
                 source, dst_path=str(folder), tracking_uri=client.tracking_uri

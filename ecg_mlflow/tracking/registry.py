@@ -26,13 +26,12 @@ from typing import Any, TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
-from ecg_mlflow.errors import ModelError, PromotionError
+from ecg_mlflow.errors import ModelError, PromotionError, TrackingError
 from ecg_mlflow.files import cache_root, locked
 from ecg_mlflow.grids.canonical import digest
-from ecg_mlflow.tracking.client import store_errors
+from ecg_mlflow.tracking.retry import MISSING, error_code
 from ecg_mlflow.tracking.runs import REASON_TAG
 
 T = TypeVar("T")
@@ -116,15 +115,14 @@ def champion(client: MlflowClient, name: str, alias: str = CHAMPION) -> Register
     TrackingError
         If the store fails, or refuses the name.
     """
-    model = _find_model(client, name)
+    model = _unless_missing(client.get_registered_model, name)
     version = None if model is None else model.aliases.get(alias)
     return None if version is None else find_version(client, name, int(version))
 
 
 def find_version(client: MlflowClient, name: str, version: int) -> RegisteredVersion | None:
     """Return a version, if there is one and it was not deleted."""
-    doing = f"read version {version} of {name!r}"
-    found = _unless_missing(doing, client.get_model_version, name, str(version))
+    found = _unless_missing(client.get_model_version, name, str(version))
     return None if found is None else RegisteredVersion.from_mlflow(found)
 
 
@@ -159,29 +157,22 @@ def find_source(client: MlflowClient, uri: str) -> str:
     return found.source
 
 
-def _find_model(client: MlflowClient, name: str) -> RegisteredModel | None:
-    doing = f"look for the registered model {name!r}"
-    return _unless_missing(doing, client.get_registered_model, name)
-
-
 def _registered_model(client: MlflowClient, name: str) -> RegisteredModel:
-    model = _find_model(client, name)
+    model: RegisteredModel | None = _unless_missing(client.get_registered_model, name)
     if model is None:
-        with store_errors("list the registered models"):
-            names = sorted(one.name for one in client.search_registered_models(max_results=1000))
+        names = sorted(one.name for one in client.search_registered_models(max_results=1000))
         there = f"there is {', '.join(names)}" if names else "nothing is registered"
         raise ModelError(f"no model is registered as {name!r} in this store; {there}")
     return model
 
 
-def _unless_missing(doing: str, get: Callable[..., T], *args: str) -> T | None:
-    with store_errors(doing):
-        try:
-            return get(*args)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
+def _unless_missing(get: Callable[..., T], *args: str) -> T | None:
+    try:
+        return get(*args)
+    except TrackingError as error:
+        if error_code(error) != MISSING:
+            raise
+        return None
 
 
 # --- Decisions ------------------------------------------------------------------------------------
@@ -266,22 +257,22 @@ def register_decision(
             DECIDED_TAG: _now(),
             **({MODEL_TAG: model_id} if model_id else {}),
         }
-        with store_errors(f"register a model as {name!r}"):
-            try:
-                client.create_registered_model(name)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-            made = client.create_model_version(
-                name,
-                source,
-                run_id,
-                tags={key: str(value) for key, value in {**(tags or {}), **explained}.items()},
-                description=_cut(report),
-                model_id=model_id or None,
-            )
+        try:
+            client.create_registered_model(name)
+        except TrackingError as error:
+            if error_code(error) != "RESOURCE_ALREADY_EXISTS":
+                raise
+        made = client.create_model_version(
+            name,
+            source,
+            run_id,
+            tags={key: str(value) for key, value in {**(tags or {}), **explained}.items()},
+            description=_cut(report),
+            model_id=model_id or None,
+        )
         version = RegisteredVersion.from_mlflow(made)
-        _set_alias(client, version, alias if promoted else CHALLENGER)
+        given = alias if promoted else CHALLENGER
+        client.set_registered_model_alias(name, given, str(version.version))
         decision = Decision.PROMOTED if promoted else Decision.REFUSED
         _set_tags(client, version, {DECISION_TAG: decision})
         if model_id:
@@ -321,7 +312,7 @@ def rollback(client: MlflowClient, name: str, alias: str = CHAMPION) -> Rollback
         now = _now()
         _set_tags(client, left, {DECISION_TAG: Decision.ROLLED_BACK, ROLLED_BACK_TAG: now})
         _set_tags(client, restored, {RESTORED_TAG: f"{now}, after version {left.version}"})
-        _set_alias(client, restored, alias)
+        client.set_registered_model_alias(name, alias, str(restored.version))
     return Rollback(left, restored)
 
 
@@ -353,26 +344,19 @@ def _registry_lock(client: MlflowClient, name: str) -> AbstractContextManager[No
     return locked(cache_root() / "promotions" / digest([client.tracking_uri, name])[:16])
 
 
-def _set_alias(client: MlflowClient, version: RegisteredVersion, alias: str) -> None:
-    with store_errors(f"give {version} the alias {alias!r}"):
-        client.set_registered_model_alias(version.name, alias, str(version.version))
-
-
 def _set_tags(client: MlflowClient, version: RegisteredVersion, tags: Mapping[str, Any]) -> None:
-    with store_errors(f"set the tags of {version}"):
-        for key, value in tags.items():
-            client.set_model_version_tag(version.name, str(version.version), key, str(value))
+    for key, value in tags.items():
+        client.set_model_version_tag(version.name, str(version.version), key, str(value))
 
 
 def _link(client: MlflowClient, version: RegisteredVersion) -> None:
     """Let the logged model name the version, as MLflow's server does by itself."""
-    with store_errors(f"link {version} to the model {version.model_id}"):
-        tags = client.get_logged_model(version.model_id).tags
-        versions = json.loads(tags.get(MLFLOW_MODEL_VERSIONS) or "[]")
-        entry = {"name": version.name, "version": version.version}
-        if not any(str(one) == str(entry) for one in versions):
-            tag = {MLFLOW_MODEL_VERSIONS: json.dumps([*versions, entry])}
-            client.set_logged_model_tags(version.model_id, tag)
+    tags = client.get_logged_model(version.model_id).tags
+    versions = json.loads(tags.get(MLFLOW_MODEL_VERSIONS) or "[]")
+    entry = {"name": version.name, "version": version.version}
+    if not any(str(one) == str(entry) for one in versions):
+        tag = {MLFLOW_MODEL_VERSIONS: json.dumps([*versions, entry])}
+        client.set_logged_model_tags(version.model_id, tag)
 
 
 def _cut(markdown: str) -> str:

@@ -1,22 +1,24 @@
-"""Wait for a store that is away: a server that restarts, a database or a disk that is full.
+"""Calls of a store: all their errors are `TrackingError`, and they wait for a store that is away.
 
-MLflow's own retries last seconds or minutes, repeat calls that must not be repeated, and say
-nothing. Here every call that may be repeated is, until the store is back or the
-time is up, and `on_wait` is called meanwhile.
+A store is away while a server restarts, or a database or a disk is full. MLflow's own retries last
+seconds or minutes, repeat calls that must not be repeated, and say nothing. Here every call that
+may be repeated is, until the store is back or the time is up, and `on_wait` is called meanwhile.
 """
 
 from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar, cast
 
 import requests
 import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+
+from ecg_mlflow.errors import TrackingError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,8 +28,43 @@ RETRY_LIMIT_S = 3600.0
 #: Longest pause between two tries.
 PAUSE_S = 5.0
 
+#: Characters of a store's own words that an error repeats.
+CAUSE_LIMIT = 500
+#: Characters of a call's arguments that an error repeats: longer ones are contents, not names.
+NAME_LIMIT = 100
+#: MLflow's code for what is not in the store.
+MISSING = "RESOURCE_DOES_NOT_EXIST"
+
 #: Calls that make something new each time: to repeat one blindly may make two.
 _MAKES_NEW = ("create_run", "create_logged_model")
+
+
+@contextmanager
+def store_errors(doing: str, hint: str = "") -> Iterator[None]:
+    """Turn whatever a store raises inside the block into one `TrackingError`.
+
+    Parameters
+    ----------
+    doing
+        What was attempted, as in ``"open the tracking store sqlite:///mlflow.db"``.
+    hint
+        What to do next.
+    """
+    try:
+        yield
+    except TrackingError:
+        raise
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError, ImportError) as error:
+        cause = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        cause = cause if len(cause) <= CAUSE_LIMIT else f"{cause[:CAUSE_LIMIT]} ..."
+        if getattr(error, "error_code", "") == MISSING:
+            hint = hint or "Is MLFLOW_TRACKING_URI its store?"
+        raise TrackingError(f"MLflow could not {doing}: {cause}. {hint}".rstrip()) from error
+
+
+def error_code(error: TrackingError) -> str:
+    """Return MLflow's code of what caused an error; empty where it was something else."""
+    return str(getattr(error.__cause__, "error_code", ""))
 
 
 def is_away(error: BaseException) -> bool:
@@ -97,11 +134,11 @@ class RetryPolicy:
 
     def client(self, client: MlflowClient) -> MlflowClient:
         """Return the client with retries in all calls that may be repeated."""
-        return cast("MlflowClient", _RetryingClient(client, self))
+        return cast("MlflowClient", _StoreClient(client, self))
 
 
-class _RetryingClient:
-    """An `MlflowClient` whose calls go through a `RetryPolicy`."""
+class _StoreClient:
+    """An `MlflowClient` whose calls go through a `RetryPolicy`, and raise `TrackingError`."""
 
     def __init__(self, client: MlflowClient, retry: RetryPolicy) -> None:
         self._client = client
@@ -109,6 +146,14 @@ class _RetryingClient:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._client, name)
-        if not callable(found) or name in _MAKES_NEW:
+        if not callable(found):
             return found
-        return partial(self._retry.call, found)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            names = [repr(one) for one in args if isinstance(one, str) and len(one) <= NAME_LIMIT]
+            with store_errors(f"{name.replace('_', ' ')} {', '.join(names)}".rstrip()):
+                if name in _MAKES_NEW:
+                    return found(*args, **kwargs)
+                return self._retry.call(found, *args, **kwargs)
+
+        return call

@@ -15,7 +15,6 @@ from mlflow.entities import Param, RunTag
 from numpy.typing import ArrayLike, NDArray
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.metric_buffer import MetricBuffer
 from ecg_mlflow.tracking.retry import RetryPolicy
 
@@ -89,8 +88,7 @@ class RunLog(MetricBuffer):
 
     def text(self, name: str, text: str) -> None:
         """Write a text artifact, in place of an earlier one with that name."""
-        with store_errors(f"write the artifact {name} of run {self.run_id}"):
-            self.client.log_text(self.run_id, text, name)
+        self.client.log_text(self.run_id, text, name)
 
     def table(self, name: str, columns: Mapping[str, Column]) -> None:
         """Write a CSV artifact, in place of an earlier one with that name.
@@ -111,13 +109,11 @@ class RunLog(MetricBuffer):
 
     def figure(self, name: str, figure: Figure) -> None:
         """Write a matplotlib figure as an artifact; the ending of the name is its format."""
-        with store_errors(f"write the figure {name} of run {self.run_id}"):
-            self.client.log_figure(self.run_id, figure, name)
+        self.client.log_figure(self.run_id, figure, name)
 
     def file(self, path: str | Path, folder: str | None = None) -> None:
         """Copy a file into the run's artifacts, or into a folder of them."""
-        with store_errors(f"write {path} into the artifacts of run {self.run_id}"):
-            self.client.log_artifact(self.run_id, str(path), folder)
+        self.client.log_artifact(self.run_id, str(path), folder)
 
     def flush(self, timeout_s: float = 60.0) -> None:
         """Wait until all metrics that are not held are in the store; see `MetricBuffer.flush`."""
@@ -147,17 +143,15 @@ def log_params(client: MlflowClient, run_id: str, values: Mapping[str, object]) 
     long values that differ still look different.
     """
     params = [Param(key, _fitting(str(value), PARAM_LIMIT)) for key, value in values.items()]
-    with store_errors(f"log the params of run {run_id}"):
-        for first in range(0, len(params), PER_BATCH):
-            client.log_batch(run_id, params=params[first : first + PER_BATCH])
+    for first in range(0, len(params), PER_BATCH):
+        client.log_batch(run_id, params=params[first : first + PER_BATCH])
 
 
 def log_tags(client: MlflowClient, run_id: str, values: Mapping[str, object]) -> None:
     """Set tags in as few requests as MLflow allows; long values are cut as params are."""
     tags = [RunTag(key, value) for key, value in fitting_tags(values).items()]
-    with store_errors(f"set the tags of run {run_id}"):
-        for first in range(0, len(tags), PER_BATCH):
-            client.log_batch(run_id, tags=tags[first : first + PER_BATCH])
+    for first in range(0, len(tags), PER_BATCH):
+        client.log_batch(run_id, tags=tags[first : first + PER_BATCH])
 
 
 def fitting_tags(values: Mapping[str, object]) -> dict[str, str]:

@@ -8,10 +8,9 @@ from enum import StrEnum
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.tracking.client import environment, sqlite_path, store_errors
+from ecg_mlflow.tracking.client import environment, sqlite_path
 from ecg_mlflow.tracking.run_log import log_tags
 
 REASON_TAG = "ecg_mlflow.reason"
@@ -58,22 +57,20 @@ def create_or_reopen_run(
         The experiment or run was deleted, there is no such run, or the store fails.
     """
     if run_id is None:
-        with store_errors(f"create a run in the experiment {experiment!r}"):
-            experiment_id = find_or_create_experiment(client, experiment)
-            return client.create_run(experiment_id, tags={**context, **tags}, run_name=name)
-    with store_errors(f"go on in run {run_id}", "Is MLFLOW_TRACKING_URI its store?"):
-        run = client.get_run(run_id)
-        if run.info.lifecycle_stage != "active":
-            raise TrackingError(
-                f"run {run_id} was deleted. Bring it back with `mlflow runs restore --run-id"
-                f" {run_id}`, or start a new study."
-            )
-        reopen_run(client, run_id)
-        if not run.info.run_name or GENERATED_NAME.fullmatch(run.info.run_name):
-            client.update_run(run_id, name=name)
-        missing = {key: value for key, value in context.items() if key not in run.data.tags}
-        log_tags(client, run_id, {**missing, **tags})
-        return client.get_run(run_id)
+        experiment_id = find_or_create_experiment(client, experiment)
+        return client.create_run(experiment_id, tags={**context, **tags}, run_name=name)
+    run = client.get_run(run_id)
+    if run.info.lifecycle_stage != "active":
+        raise TrackingError(
+            f"run {run_id} was deleted. Bring it back with `mlflow runs restore --run-id"
+            f" {run_id}`, or start a new study."
+        )
+    reopen_run(client, run_id)
+    if not run.info.run_name or GENERATED_NAME.fullmatch(run.info.run_name):
+        client.update_run(run_id, name=name)
+    missing = {key: value for key, value in context.items() if key not in run.data.tags}
+    log_tags(client, run_id, {**missing, **tags})
+    return client.get_run(run_id)
 
 
 def find_or_create_experiment(client: MlflowClient, name: str) -> str:
@@ -91,7 +88,7 @@ def find_or_create_experiment(client: MlflowClient, name: str) -> str:
         location = (path.parent / "mlruns" / re.sub(r"[^\w.-]+", "_", name)).as_uri()
     try:
         return str(client.create_experiment(name, location, tags={MLFLOW_EXPERIMENT_KIND: KIND}))
-    except MlflowException:  # it is there, or may not be made by this user, who may use it
+    except TrackingError:  # it is there, or may not be made by this user, who may use it
         found = client.get_experiment_by_name(name)
         if found is None:
             raise
@@ -108,11 +105,8 @@ def end_run(client: MlflowClient, run_id: str, status: EndStatus, reason: str | 
     """End a run, with the reason as a tag where there is one."""
     if reason:
         log_tags(client, run_id, {REASON_TAG: reason})
-    with (
-        store_errors(f"end run {run_id} as {status}"),
-        # Two printed lines for each of 130 runs would tear the progress bar apart.
-        environment(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true"),
-    ):
+    # Two printed lines for each of 130 runs would tear the progress bar apart.
+    with environment(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true"):
         client.set_terminated(run_id, status=status.value)
 
 

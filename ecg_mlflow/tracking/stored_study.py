@@ -17,7 +17,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking.artifacts import read_artifacts
-from ecg_mlflow.tracking.client import NO_PROGRESS_BAR, environment, store_errors
+from ecg_mlflow.tracking.client import NO_PROGRESS_BAR, environment
 from ecg_mlflow.tracking.stored_run import (
     CORPUS_TAG,
     IDENTITY_TAG,
@@ -148,10 +148,7 @@ class StoredStudy(StoredRun):
         TrackingError
             If they can't be fetched.
         """
-        with (
-            store_errors(f"fetch the code of study {self.run_id}"),
-            environment(**NO_PROGRESS_BAR),
-        ):
+        with environment(**NO_PROGRESS_BAR):
             return Path(self.client.download_artifacts(self.run_id, "design", str(folder)))
 
     @cached_property
@@ -170,8 +167,7 @@ class StoredStudy(StoredRun):
         if reused is not None:
             finished = {identity for identity, run in own.items() if run.is_finished}
             taken = {key: one for key, one in json.loads(reused).items() if key not in finished}
-            with store_errors(f"read the runs that study {self.run_id} has taken over"):
-                return [StoredRun.from_mlflow(self.client.get_run(one)) for one in taken.values()]
+            return [StoredRun.from_mlflow(self.client.get_run(one)) for one in taken.values()]
         missing = [run["identity"] for run in self._planned_runs if run["identity"] not in own]
         others = find_finished(self.client, self.tags.get(CORPUS_TAG, "")) if missing else {}
         return [others[identity] for identity in missing if identity in others]
@@ -206,8 +202,7 @@ def read_children(client: MlflowClient, experiment_id: str, parent_id: str) -> l
         If the store fails.
     """
     query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'"
-    with store_errors(f"read the runs of study {parent_id}"):
-        runs = list(search_runs(client, [experiment_id], query))
+    runs = list(search_runs(client, [experiment_id], query))
     runs.sort(key=lambda run: run.info.start_time)
     return [StoredRun.from_mlflow(run) for run in runs if run.data.tags.get(IDENTITY_TAG)]
 
@@ -230,8 +225,7 @@ def find_finished(client: MlflowClient, corpus: str) -> dict[str, StoredRun]:
         If the store fails.
     """
     query = f"attributes.status = 'FINISHED' AND tags.`{CORPUS_TAG}` = '{corpus}'"
-    with store_errors("look for finished runs of earlier studies"):
-        runs = list(search_runs(client, None, query))
+    runs = list(search_runs(client, None, query))
     runs.sort(key=lambda run: -run.info.start_time)
     found = [StoredRun.from_mlflow(run) for run in runs if IDENTITY_TAG in run.data.tags]
     return {run.identity: run for run in found}
@@ -266,8 +260,7 @@ def _with_configurations(client: MlflowClient, runs: Sequence[StoredRun]) -> lis
 
 
 def _find_parent(client: MlflowClient, name: str) -> Run:
-    with store_errors(f"look for the study {name!r}", "Is MLFLOW_TRACKING_URI its store?"):
-        studies = list(search_runs(client, None, f"tags.`{PLAN_TAG}` != ''"))
+    studies = list(search_runs(client, None, f"tags.`{PLAN_TAG}` != ''"))
     studies.sort(key=lambda run: -run.info.start_time)
     found = [run for run in studies if run.info.run_id == name]
     found = found or [run for run in studies if _is_called(run, name)]

@@ -27,7 +27,6 @@ from ecg_mlflow.provenance import (
     heartbeat,
     version_tags,
 )
-from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.run_log import (
     TAG_LIMIT,
@@ -152,8 +151,7 @@ class Study:
         return self._add_params(self.run_id, values)
 
     def _add_params(self, run_id: str, values: Mapping[str, object]) -> tuple[str, ...]:
-        with store_errors(f"read run {run_id}"):
-            there = self.client.get_run(run_id).data.params
+        there = self.client.get_run(run_id).data.params
         log_params(self.client, run_id, {k: v for k, v in values.items() if k not in there})
         return tuple(key for key in values if key in there)
 
@@ -185,8 +183,7 @@ class Study:
             mlflow_tags.MLFLOW_PARENT_RUN_ID: self.run_id,
             ORDER_TAG: uuid.uuid4().hex,
         }
-        with store_errors(f"create the child run {name!r}"):
-            run_id = self.retry.call(self._create_once, name, all_tags)
+        run_id = self.retry.call(self._create_once, name, all_tags)
         self._open_children[run_id] = None
         try:
             log_params(self.client, run_id, params)
@@ -210,8 +207,7 @@ class Study:
         The driver that created it may have died before it had logged all params: those that are
         not there are logged. The others stay, for a number in a grid that has grown may be another.
         """
-        with store_errors(f"go on in run {run_id}"):
-            reopen_run(self.client, run_id)
+        reopen_run(self.client, run_id)
         self._open_children[run_id] = None
         self._add_params(run_id, params)
 
@@ -250,8 +246,7 @@ class Study:
         now = _now_ms()
         step = max(0, (now - self._started_ms) // 1000)
         metrics = [Metric(key, float(value), now, step) for key, value in values.items()]
-        with store_errors(f"log the progress of run {self.run_id}"):
-            self.client.log_batch(self.run_id, metrics=metrics)
+        self.client.log_batch(self.run_id, metrics=metrics)
 
     def leaderboard(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Write the leaderboard as CSV and as an MLflow table, in place of the last one.
@@ -265,9 +260,8 @@ class Study:
         frame = pd.DataFrame(columns, dtype=object)
         # Not log_table: it appends to the table that is there.
         table = frame.to_json(orient="split", index=False, double_precision=15)
-        with store_errors(f"write the leaderboard of run {self.run_id}"):
-            self.client.log_text(self.run_id, csv_text(columns), f"{LEADERBOARD}.csv")
-            self.client.log_text(self.run_id, table, f"{LEADERBOARD}.json")
+        self.client.log_text(self.run_id, csv_text(columns), f"{LEADERBOARD}.csv")
+        self.client.log_text(self.run_id, table, f"{LEADERBOARD}.json")
         logged = [{"path": f"{LEADERBOARD}.json", "type": "table"}]
         self.tags({mlflow_tags.MLFLOW_LOGGED_ARTIFACTS: json.dumps(logged)})
 
@@ -311,13 +305,12 @@ class Study:
         )
         room = TAG_LIMIT - len(link)
         text = markdown if len(markdown) <= room else f"{markdown[: room - 4]} ..."
-        with store_errors(f"describe run {self.run_id}"):
-            if view != self._view:
-                self.client.set_experiment_tag(
-                    self.experiment_id, f"{VIEW_TAG}{self.run_id}", json.dumps(view)
-                )
-                self._view = view
-            self.client.set_tag(self.run_id, mlflow_tags.MLFLOW_RUN_NOTE, link + text)
+        if view != self._view:
+            self.client.set_experiment_tag(
+                self.experiment_id, f"{VIEW_TAG}{self.run_id}", json.dumps(view)
+            )
+            self._view = view
+        self.client.set_tag(self.run_id, mlflow_tags.MLFLOW_RUN_NOTE, link + text)
 
     def close(
         self, status: EndStatus | str = EndStatus.FINISHED, reason: str | None = None

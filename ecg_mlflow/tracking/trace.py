@@ -21,7 +21,6 @@ from mlflow import MlflowClient
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking.artifacts import N_THREADS, read_artifacts
-from ecg_mlflow.tracking.client import store_errors
 from ecg_mlflow.tracking.stored_run import StoredRun
 
 if TYPE_CHECKING:
@@ -170,8 +169,7 @@ def read_traces(
         traces.append(None if data is None else RunTrace.from_bytes(data, name, names))
 
     def complete(run: StoredRun, trace: RunTrace | None) -> RunTrace:
-        with store_errors(f"read the curves of run {run.run_id}"):
-            return _complete(client, run, trace, names)
+        return _complete(client, run, trace, names)
 
     with ThreadPoolExecutor(N_THREADS, "history-reader") as pool:
         return list(pool.map(complete, runs, traces))

@@ -14,12 +14,8 @@ from mlflow import MlflowClient
 from servers import free_port
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.tracking.client import (
-    absolute_uri,
-    connect,
-    environment,
-    store_errors,
-)
+from ecg_mlflow.tracking.client import absolute_uri, connect, environment
+from ecg_mlflow.tracking.retry import store_errors
 
 
 def test_opens_a_new_store_and_finds_it_again(store_uri, client):

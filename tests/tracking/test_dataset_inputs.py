@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo, log_datasets
@@ -45,7 +46,7 @@ def test_inputs_of_a_run(client, run_id):
 
 
 def test_another_process_that_adds_the_same_data_set_is_no_error(client, run_id, monkeypatch):
-    log_inputs, calls = client.log_inputs, []
+    log_inputs, calls = MlflowClient.log_inputs, []
 
     def too_late_at_first(*arguments):
         calls.append(arguments)
@@ -53,7 +54,7 @@ def test_another_process_that_adds_the_same_data_set_is_no_error(client, run_id,
             raise MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed")
         log_inputs(*arguments)
 
-    monkeypatch.setattr(client, "log_inputs", too_late_at_first)
+    monkeypatch.setattr(MlflowClient, "log_inputs", too_late_at_first)
     log_datasets(client, run_id, {"train": TRAIN})
     assert len(calls) == 2
     assert len(client.get_run(run_id).inputs.dataset_inputs) == 1

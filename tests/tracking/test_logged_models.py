@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 from mlflow.models import Model
 
 from ecg_mlflow.errors import TrackingError
@@ -157,7 +158,7 @@ def test_a_model_that_could_not_be_stored_is_failed(client, run_id, study, any_f
         return [model.status for model in models if model.source_run_id == run_id]
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(client), "log_model_artifacts", full)
+        patch.setattr(MlflowClient, "log_model_artifacts", full)
         with pytest.raises(TrackingError, match="No space left"):
             log_model(client, run_id, "best", any_file, NETWORK)
     assert found() == ["FAILED"]

@@ -10,7 +10,6 @@ import uuid
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from servers import free_port
 
 from ecg_mlflow.errors import ModelError, PromotionError, TrackingError
 from ecg_mlflow.tracking.registry import (
@@ -89,13 +88,9 @@ def test_a_model_that_was_registered_by_hand_is_known_by_its_place(client, name)
     assert (found.model_id, found.run_id, found.tags) == (model_id, "", {})
 
 
-def test_a_store_that_is_gone_and_a_name_that_mlflow_refuses(client, monkeypatch):
-    with pytest.raises(TrackingError, match="look for the registered model 'a/b': Invalid"):
+def test_a_name_that_mlflow_refuses(client):
+    with pytest.raises(TrackingError, match="get registered model 'a/b': Invalid"):
         champion(client, "a/b")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    lost = MlflowClient(f"http://127.0.0.1:{free_port()}")
-    with pytest.raises(TrackingError, match="could not look for the registered model"):
-        champion(lost, "any")
 
 
 def test_the_first_is_promoted_and_the_next_replaces_it(client, name):
@@ -291,8 +286,8 @@ def test_a_store_that_fails_in_the_middle(client, name, monkeypatch):
         raise MlflowException("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(client), "set_registered_model_alias", fail)
-        with pytest.raises(TrackingError, match="the alias 'champion': disk full"):
+        patch.setattr(MlflowClient, "set_registered_model_alias", fail)
+        with pytest.raises(TrackingError, match=r"alias .*'champion', '1': disk full"):
             decide(client, name)
     assert decisions(client, name, 1) == ["pending"]
     assert decide(client, name) == 2

@@ -105,5 +105,7 @@ def test_a_client_repeats_its_calls_but_not_what_makes_something_new(clock):
     assert client.tracking_uri == "sqlite:///x"
     assert client.set_tag("done") == "done"
     for name in ("create_run", "create_logged_model"):
-        with pytest.raises(MlflowException):
+        doing = name.replace("_", " ")
+        with pytest.raises(TrackingError, match=f"could not {doing} 'x': API request") as caught:
             getattr(client, name)("x")
+        assert is_away(caught.value)

@@ -16,9 +16,9 @@ from ecg_mlflow.integrations.autolog.labelled_records import LabelledRecords
 from ecg_mlflow.integrations.autolog.live_results import LiveResults
 from ecg_mlflow.integrations.autolog.network import log_network
 from ecg_mlflow.provenance import HEARTBEAT_S, ProcessMark, heartbeat
-from ecg_mlflow.tracking.client import connect, store_errors
+from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.metric_buffer import metric_name
-from ecg_mlflow.tracking.retry import RetryPolicy
+from ecg_mlflow.tracking.retry import RetryPolicy, store_errors
 from ecg_mlflow.tracking.run_log import RunLog, log_tags
 from ecg_mlflow.tracking.runs import REASON_TAG, EndStatus
 from ecg_mlflow.training import Evaluation
@@ -229,8 +229,7 @@ class LiveRun:
     def params(self, values: Mapping[str, object]) -> None:
         """Log params; one that the run has already keeps its value."""
         self._check_open()
-        with store_errors(f"read run {self.run_id}"):
-            there = self.log.client.get_run(self.run_id).data.params
+        there = self.log.client.get_run(self.run_id).data.params
         self.log.params({key: value for key, value in values.items() if key not in there})
 
     def test(

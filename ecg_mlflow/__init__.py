@@ -1,7 +1,7 @@
 """Run experimental designs over ECG classifiers, and compare their results on MLflow.
 
 The names below are the public API for grid files. They are imported at first use, without
-TensorFlow.
+TensorFlow, except for `RunLogger` and `autolog`, which are for Keras scripts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ecg_mlflow.grids import KV, C, Grid, IntUniform, LogUniform, Option, Uniform
-    from ecg_mlflow.integrations.autolog import RunLogger, autolog, start_run
+    from ecg_mlflow.integrations.autolog.live_run import start_run
+    from ecg_mlflow.integrations.autolog.run_logger import RunLogger, autolog
     from ecg_mlflow.models import ResNet, ResNet18, ResNet34
     from ecg_mlflow.pipeline import Pipeline
     from ecg_mlflow.records import SNOMED, load_corpus, read_record
@@ -49,7 +50,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "integrations.autolog": ("RunLogger", "autolog", "start_run"),
+    "integrations.autolog.live_run": ("start_run",),
+    "integrations.autolog.run_logger": ("RunLogger", "autolog"),
     "grids": ("KV", "C", "Grid", "IntUniform", "LogUniform", "Option", "Uniform"),
     "models": ("ResNet", "ResNet18", "ResNet34"),
     "pipeline": ("Pipeline",),

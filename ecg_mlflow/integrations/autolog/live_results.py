@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import AutologError
-from ecg_mlflow.integrations.autolog.network import log_network
 from ecg_mlflow.reports.figures.training_plots import confusion_plot, learning_curve
 from ecg_mlflow.stats.predictions import prediction_columns
 from ecg_mlflow.stats.scores import objective_of
 from ecg_mlflow.study.worker.run_artifacts import DRAWN
+from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.trace import RunTrace, log_trace
 from ecg_mlflow.training import Evaluation
 
 if TYPE_CHECKING:
     import keras
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,18 +89,25 @@ class LiveResults:
         self._tests[iteration] = metrics
         return metrics
 
-    def conclude(self, log: RunLog, *, models: bool) -> None:
+    def conclude(self, run_log: RunLog, *, models: bool) -> None:
         """Log predictions, figures, models if that is wanted, and the curves as one file."""
         for name, test in self.scored.items():
-            columns = prediction_columns(
-                test.names, test.evaluation, more={"windows": test.evaluation.counts}
-            )
-            log.table(f"predictions/{name}.csv", columns)
+            windows = {"windows": test.evaluation.counts}
+            columns = prediction_columns(test.names, test.evaluation, more=windows)
+            run_log.table(f"predictions/{name}.csv", columns)
         if self.scored:
             figure = confusion_plot(self.scored["best"].evaluation, title="best test")
-            log.figure("plots/confusion_matrix.png", figure)
+            run_log.figure("plots/confusion_matrix.png", figure)
         if models and self._network is not None:
-            self._log_models(log, self._network)
+            own = self._network.get_weights()
+            try:
+                for name, test in self.scored.items():
+                    if test.weights is not None:
+                        self._network.set_weights(test.weights)
+                        classes, reached = test.evaluation.classes, test.objective(name)
+                        log_network(run_log, name, self._network, classes, reached, test.iteration)
+            finally:
+                self._network.set_weights(own)
         if self.losses:
             steps, losses = list(self.losses), list(self.losses.values())
             trace = RunTrace.of([np.array(losses, np.float32)], list(self._tests.items()))
@@ -104,17 +116,77 @@ class LiveResults:
                 for name in (f"test_{metric}" for metric in DRAWN)
                 if name in trace.metrics
             }
-            log.figure("plots/learning_curve.png", learning_curve(losses, drawn, steps=steps))
+            run_log.figure("plots/learning_curve.png", learning_curve(losses, drawn, steps=steps))
             if len(steps) == steps[-1] + 1:
-                log_trace(log, trace)
+                log_trace(run_log, trace)
 
-    def _log_models(self, log: RunLog, model: keras.Model) -> None:
-        own = model.get_weights()
-        try:
-            for name, test in self.scored.items():
-                if test.weights is not None:
-                    model.set_weights(test.weights)
-                    classes, reached = test.evaluation.classes, test.objective(name)
-                    log_network(log, name, model, classes, reached, test.iteration)
-        finally:
-            model.set_weights(own)
+
+def log_network(
+    run_log: RunLog,
+    name: str,
+    model: keras.Model,
+    classes: Sequence[str],
+    metrics: Mapping[str, float],
+    iteration: int,
+) -> str | None:
+    """Log a network with its present weights.
+
+    Parameters
+    ----------
+    run_log
+        The run that trained it.
+    name
+        Name of the model, such as ``last``.
+    model
+        A network of stock layers with one input and one output becomes an MLflow model, without
+        its optimizer. Of any other kind the ``.keras`` file is kept among the run's artifacts, for
+        MLflow could not load it without the code of its layers.
+    classes
+        Names of the classes; empty where they have none.
+    metrics
+        What these weights have reached.
+    iteration
+        The iteration that the weights are of.
+
+    Returns
+    -------
+    The model's id; None where only a file was kept.
+    """
+    import keras
+
+    with tempfile.TemporaryDirectory(prefix="ecg-mlflow-") as folder:
+        path = Path(folder, f"{name}.keras")
+        if obstacle := _obstacle(model):
+            log.warning(
+                "the network %r is kept as models/%s.keras and not as an MLflow model: %s",
+                *(model.name, name, obstacle),
+            )
+            try:
+                model.save(path)
+            except (NotImplementedError, TypeError, ValueError) as error:
+                log.warning("Keras can't save the network %r: %s", model.name, error)
+            else:
+                run_log.file(path, "models")
+            return None
+        keras.Model(model.inputs[0], model.outputs[0], name=model.name).save(path)
+        outputs = map(str, range(model.outputs[0].shape[-1]))
+        info = NetworkInfo(tuple(model.inputs[0].shape[1:]), tuple(classes or outputs), "linear")
+        of_run = run_log.client, run_log.run_id, name, path, info
+        return run_log.retry.call(log_model, *of_run, metrics=metrics, step=iteration)
+
+
+def _obstacle(model: keras.Model) -> str | None:
+    """Say why MLflow could not load and describe a network; None if it can."""
+    import keras
+
+    is_stock = isinstance(model, keras.Sequential) or type(model).__name__ == "Functional"
+    for layer in model._flatten_layers(include_self=not is_stock):
+        kind = type(layer)
+        if kind.__name__ == "Lambda" or not kind.__module__.startswith("keras."):
+            return (
+                f"{layer.name!r} is of the class {kind.__name__}, which only its own code can load"
+            )
+    shapes = [output.shape for output in model.outputs]
+    if len(model.inputs) != 1 or len(shapes) != 1 or len(shapes[0]) != 2:
+        return f"it has {len(model.inputs)} inputs and the outputs {shapes}, not (None, n_classes)"
+    return None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import mlflow
@@ -13,8 +11,7 @@ import numpy as np
 
 from ecg_mlflow.errors import AutologError, TrackingError
 from ecg_mlflow.integrations.autolog.labelled_records import LabelledRecords
-from ecg_mlflow.integrations.autolog.live_results import LiveResults
-from ecg_mlflow.integrations.autolog.network import log_network
+from ecg_mlflow.integrations.autolog.live_results import LiveResults, log_network
 from ecg_mlflow.provenance import HEARTBEAT_S, ProcessMark, heartbeat
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.metric_buffer import metric_name
@@ -105,10 +102,11 @@ class LiveRun:
         self._client, active = connect(), mlflow.active_run()
         marks = {**ProcessMark.own().tags(), **heartbeat()}
         with store_errors("start a run"):
-            if active is not None and self._joins:
-                tags = self._client.get_run(active.info.run_id).data.tags
-                self._joins = TRAINED_TAG not in tags
-            if active is not None and self._joins:
+            if (
+                active is not None
+                and self._joins
+                and TRAINED_TAG not in self._client.get_run(active.info.run_id).data.tags
+            ):
                 self._run_id = str(active.info.run_id)
                 log_tags(self._client, self._run_id, {**marks, TRAINED_TAG: "true"})
             else:
@@ -126,12 +124,7 @@ class LiveRun:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._check_open()
         late = error
         try:
@@ -289,12 +282,7 @@ class LiveRun:
         self.take(evaluation, known.names, model)
         return dict(evaluation.metrics)
 
-    def take(
-        self,
-        evaluation: Evaluation,
-        names: Sequence[str],
-        model: keras.Model | None,
-    ) -> None:
+    def take(self, evaluation: Evaluation, names: Sequence[str], model: keras.Model | None) -> None:
         """Log an evaluation of named records; keep it and the weights if it is the best so far."""
         self._check_open()
         self._fetch()
@@ -338,8 +326,7 @@ class LiveRun:
         self._fetched = time.monotonic()
         if not waiting:
             return
-        iterations, values, times_ms = zip(*waiting, strict=True)
-        for iteration, value in zip(iterations, values, strict=True):
+        for iteration, value, time_ms in waiting:
             try:
                 self.results.losses[iteration] = float(value)
             except (TypeError, ValueError) as error:
@@ -347,11 +334,9 @@ class LiveRun:
                 raise AutologError(
                     f"the loss of iteration {iteration} is no number: {kind}, {error}"
                 ) from error
-        gaps = np.flatnonzero(np.diff(iterations) != 1) + 1
-        for begin, end in pairwise([0, *gaps.tolist(), len(waiting)]):
-            numbers = [self.results.losses[now] for now in iterations[begin:end]]
-            self.log.losses(numbers, iterations[begin], times_ms[begin:end])
-        self._span_ms = self._span_ms[0] or times_ms[0], times_ms[-1], 1e3 * self.paused_s
+            self.log.add("loss", self.results.losses[iteration], iteration, time_ms)
+        begin = self._span_ms[0] or waiting[0][2]
+        self._span_ms = begin, waiting[-1][2], 1e3 * self.paused_s
 
 
 def start_run(name: str | None = None, params: Mapping[str, object] | None = None) -> LiveRun:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
 import numpy as np
-
-if TYPE_CHECKING:
-    import keras
-
-#: Losses that may wait on the device.
-RING = 1024
+from keras import ops
 
 
 class LossRecorder:
-    """Copies each training loss into a ring buffer on the device, inside the compiled step.
+    """Copies each training loss into a variable on the device, inside the compiled step.
 
     Keras's `compute_loss` is where every training step gets its loss from, penalties of the layers
     included, so the copy is the very number that is minimised. Nothing waits for the device before
-    `fetch`, or before the ring is full.
+    `fetch`.
 
     For a training step of a model's own that does not call `compute_loss` once for each batch, and
     for one that is spread over several devices, the losses are what the step reports as ``loss``.
@@ -41,22 +37,17 @@ class LossRecorder:
     """
 
     def __init__(self, model: keras.Model, on_step: Callable[[], None]) -> None:
-        import keras
-
         self.batch_size = 0
         self.reported = False
         self._model, self._on_step = model, on_step
         self._per_call = int(model.steps_per_execution)
-        self._ring = max(RING, self._per_call)
         self._seen = 0
-        self._waiting: list[tuple[Any, int]] = []
-        self._fetched: list[tuple[float, int]] = []
-        # The ring, and behind it how many losses there were. In one variable, because a step that
-        # finds no more data must change neither, and what doesn't depend on them is computed.
-        self._state, self._examples = (
-            keras.Variable(np.zeros(shape, dtype), trainable=False, dtype=dtype, autocast=False)
-            for shape, dtype in (((self._ring + 1,), "float64"), ((), "int32"))
-        )
+        self._waiting: list[tuple[Any, Any, int]] = []
+        # The losses of one call, how many there were in all, and the largest batch. In one
+        # variable, because a step that finds no more data must change none of them, and what
+        # doesn't depend on the data is computed.
+        zeros = np.zeros(self._per_call + 2)
+        self._state = keras.Variable(zeros, trainable=False, dtype="float64", autocast=False)
         self._own_compute_loss = vars(model).get("compute_loss")
         if model.distribute_strategy.num_replicas_in_sync == 1:
             model.compute_loss = self._recording(model.compute_loss)
@@ -74,25 +65,21 @@ class LossRecorder:
         return recording
 
     def _record(self, loss: Any, outputs: Any) -> None:
-        from keras import ops, tree
-
-        state, places = self._state.value, np.arange(self._ring + 1)
-        now = ops.mod(ops.cast(state[-1], "int32"), self._ring)
-        number = ops.mean(ops.cast(loss, "float64"))
-        copied = ops.where(ops.equal(places, now), number, state)
-        self._state.assign(ops.where(places == self._ring, copied + 1, copied))
-        parts = tree.flatten(outputs)
+        state, n = self._state.value, self._per_call
+        losses, count, largest = state[:n], state[n], state[n + 1]
+        is_next = ops.equal(np.arange(n), ops.mod(ops.cast(count, "int32"), n))
+        losses = ops.where(is_next, ops.mean(ops.cast(loss, "float64")), losses)
+        parts = keras.tree.flatten(outputs)
         if parts and parts[0] is not None:
-            size = ops.cast(ops.shape(parts[0])[0], "int32")
-            self._examples.assign(ops.maximum(self._examples.value, size))
+            largest = ops.maximum(largest, ops.cast(ops.shape(parts[0])[0], "float64"))
+        self._state.assign(ops.concatenate([losses, ops.stack([count + 1, largest])]))
 
     def _reporting(self, train_function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def reporting(iterator: Any) -> Any:
-            if (len(self._waiting) + 1) * self._per_call > self._ring:
-                self._collect()
             logs = train_function(iterator)
             reported = logs.get("loss") if isinstance(logs, dict) else None
-            self._waiting.append((reported, time.time_ns() // 1_000_000))
+            state = ops.copy(self._state)
+            self._waiting.append((state, reported, time.time_ns() // 1_000_000))
             self._on_step()
             return logs
 
@@ -101,36 +88,30 @@ class LossRecorder:
     @property
     def n_waiting(self) -> int:
         """Calls of the step since the last `fetch`."""
-        return len(self._fetched) + len(self._waiting)
+        return len(self._waiting)
 
     def fetch(self) -> list[tuple[float, int]]:
         """Bring the losses since the last call from the device, each with its time in ms."""
-        self._collect()
-        fetched, self._fetched = self._fetched, []
-        return fetched
-
-    def _collect(self) -> None:
         waiting, self._waiting = self._waiting, []
+        found: list[tuple[float, int]] = []
         if not waiting:
-            return
-        before = self._seen
-        state = self.skip()
-        new = self._seen - before
-        # A call ends early where the data do; it computes one loss for each batch otherwise.
-        self.reported |= not len(waiting) <= new <= len(waiting) * self._per_call
-        if self.reported:
-            self._fetched += [(float(loss), when) for loss, when in waiting if loss is not None]
-        else:
-            times = np.repeat([when for _, when in waiting], self._per_call)[:new]
-            losses = state[np.arange(before, self._seen) % self._ring]
-            self._fetched += zip(losses.tolist(), times.tolist(), strict=True)
-        self.batch_size = int(self._examples.numpy())
+            return found
+        states = ops.convert_to_numpy(ops.stack([state for state, _, _ in waiting]))
+        for (_, reported, time_ms), state in zip(waiting, states, strict=True):
+            new = range(self._seen, int(state[-2]))
+            self._seen = new.stop
+            # A call computes one loss for each batch, and ends early where the data do.
+            self.reported |= not 1 <= len(new) <= self._per_call
+            if not self.reported:
+                found += [(float(state[i % self._per_call]), time_ms) for i in new]
+            elif reported is not None:
+                found.append((float(reported), time_ms))
+        self.batch_size = int(states[-1, -1])
+        return found
 
-    def skip(self) -> Any:
+    def skip(self) -> None:
         """Leave out what was computed since the last `fetch`, as in a validation."""
-        state = self._state.numpy()
-        self._seen = int(state[-1])
-        return state
+        self._seen = int(self._state.numpy()[-2])
 
     def remove(self) -> None:
         """Give the network back its own training step."""

@@ -1,36 +1,41 @@
-"""A Keras callback that logs `model.fit` of any script with the layout of a study's runs."""
+"""A Keras callback that logs `model.fit` of any script with the layout of a study's runs.
+
+`keras.Model.fit` is patched, so that a run ends also where `fit` fails, and for `autolog`.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+from mlflow.utils.autologging_utils import disable_autologging
 
 from ecg_mlflow.errors import AutologError, TrackingError
-from ecg_mlflow.integrations.autolog.fit_patch import FitLogger, patch_fit, set_default_logger
 from ecg_mlflow.integrations.autolog.live_run import FETCH_S, LiveRun
 from ecg_mlflow.integrations.autolog.losses import LossRecorder
-from ecg_mlflow.integrations.autolog.network import Activation, training_params
-from ecg_mlflow.integrations.autolog.scorer import Scorer
-
-if TYPE_CHECKING:
-    import keras
+from ecg_mlflow.integrations.autolog.scorer import Activation, Scorer, loss_name
+from ecg_mlflow.models.build import count_parameters
+from ecg_mlflow.training.schedule import Rule
 
 log = logging.getLogger(__name__)
 
 #: Marks a run whose losses are not those of single iterations.
 REPORTED_TAG = "ecg_mlflow.loss"
-#: The same classes as Keras's callbacks, by those without Keras.
-_CALLBACKS: dict[type, type[RunLogger]] = {}
+_PATCH = "_ecg_mlflow_patch"
+#: Makes the logger of a `fit` that is given none; None adds none.
+_default_logger: Callable[[], RunLogger] | None = None
 
 
-class RunLogger(FitLogger):
+class RunLogger(keras.callbacks.Callback):  # type: ignore[misc]
     """Logs one training at a time: ``model.fit(..., callbacks=[RunLogger(...)])``.
 
-    It is a `keras.callbacks.Callback`. The run is the active MLflow run, if there is one and no
-    training was logged in it before, and one of its own otherwise, which ends with `fit`.
+    The run is the active MLflow run, if there is one and no training was logged in it before, and
+    one of its own otherwise, which ends with `fit`.
 
     Parameters
     ----------
@@ -66,20 +71,12 @@ class RunLogger(FitLogger):
         `test_every` can't be read.
     """
 
-    if TYPE_CHECKING:
-        model: keras.Model
-        params: Mapping[str, Any]
-
-    def __new__(cls, *_: object, **__: object) -> RunLogger:
-        """Make a Keras callback of it, so that this module loads without Keras."""
-        return super().__new__(_as_callback(cls))
-
     def __init__(
         self,
         test: tuple[Any, Any, Sequence[object] | None] | None = None,
         classes: Sequence[str] | None = None,
         positive: str | None = None,
-        test_every: str | int | Sequence[str | int] = "epoch",
+        test_every: Rule | Sequence[Rule] = "epoch",
         *,
         activation: Activation | None = None,
         name: str | None = None,
@@ -87,6 +84,12 @@ class RunLogger(FitLogger):
         log_models: bool = True,
     ) -> None:
         super().__init__()
+        if keras.backend.backend() != "tensorflow":
+            raise AutologError(
+                f"Keras runs on {keras.backend.backend()!r}; trainings are logged on 'tensorflow' "
+                "only (KERAS_BACKEND=tensorflow). For a loop of your own there is "
+                "ecg_mlflow.start_run"
+            )
         self._scorer: Scorer | None = None
         if test is not None:
             self._scorer = Scorer(test, classes, positive, test_every, activation)
@@ -99,7 +102,7 @@ class RunLogger(FitLogger):
         self._log_models = log_models
         self._run: LiveRun | None = None
         self._is_open = False
-        patch_fit()
+        _patch_fit()
 
     @property
     def run_id(self) -> str:
@@ -222,29 +225,26 @@ class RunLogger(FitLogger):
         self._recorder.remove()
         try:
             try:
-                self._log_feeding()
+                # What is known only after the training.
+                if self._recorder.batch_size:
+                    self._live.params({"batch_size": self._recorder.batch_size})
+                if self._recorder.reported:
+                    kind = "as Keras reports it, as a rule the mean over the epoch so far"
+                    self._live.log.tags({REPORTED_TAG: kind})
                 if error is None and self._log_models and self._scorer is None:
                     self._live.model(self.model)
             finally:
-                self._live.__exit__(None if error is None else type(error), error, None)
+                self._live.__exit__(type(error), error, None)
         except TrackingError as lost:
             # The trained network is worth more than its log.
             log.warning("run %s lacks what was to be logged at its end: %s", self.run_id, lost)
-
-    def _log_feeding(self) -> None:
-        """Log what is known only after the training."""
-        if self._recorder.batch_size:
-            self._live.params({"batch_size": self._recorder.batch_size})
-        if self._recorder.reported:
-            kind = "as Keras reports it, as a rule the mean over the epoch so far"
-            self._live.log.tags({REPORTED_TAG: kind})
 
 
 def autolog(
     test: tuple[Any, Any, Sequence[object] | None] | None = None,
     classes: Sequence[str] | None = None,
     positive: str | None = None,
-    test_every: str | int | Sequence[str | int] = "epoch",
+    test_every: Rule | Sequence[Rule] = "epoch",
     *,
     disable: bool = False,
     **more: Any,
@@ -275,25 +275,82 @@ def autolog(
     ``mlflow.autolog(disable=True)`` removes this patch of `fit` too, if it came after MLflow's own;
     call this function again afterwards.
     """
-    if disable:
-        set_default_logger(None)
-        return
-    make = partial(RunLogger, test, classes, positive, test_every, **more)
-    make()  # so that wrong arguments show here, and not in the first fit
-    set_default_logger(make)
+    global _default_logger
+    make = functools.partial(RunLogger, test, classes, positive, test_every, **more)
+    if not disable:
+        make()  # so that wrong arguments show here, and not in the first fit
+    _default_logger = None if disable else make
 
 
-def _as_callback(cls: type[RunLogger]) -> type[RunLogger]:
-    import keras
+def training_params(model: keras.Model, fit_params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return params, by the names that a study's runs have where they are the same.
 
-    if keras.backend.backend() != "tensorflow":
-        raise AutologError(
-            f"Keras runs on {keras.backend.backend()!r}; trainings are logged on 'tensorflow' "
-            "only (KERAS_BACKEND=tensorflow). For a loop of your own there is ecg_mlflow.start_run"
-        )
-    if issubclass(cls, keras.callbacks.Callback):
-        return cls
-    if cls not in _CALLBACKS:
-        own = {"__module__": cls.__module__, "__doc__": cls.__doc__}
-        _CALLBACKS[cls] = type(cls.__name__, (cls, keras.callbacks.Callback), own)
-    return _CALLBACKS[cls]
+    Parameters
+    ----------
+    model
+        Built and compiled.
+    fit_params
+        The `params` of Keras's callbacks: ``epochs``, and ``steps`` of an epoch where known.
+    """
+    of_fit, optimizer, training = fit_params or {}, model.optimizer, {"optimizer": "none"}
+    if optimizer is not None:
+        rate = optimizer.get_config().get("learning_rate")
+        if isinstance(rate, dict):  # a schedule
+            rate = f"{rate['class_name']}({rate['config']})"
+        # Its name would be numbered, from the second one of a process on.
+        name = type(optimizer).__name__.lower()
+        training = {
+            "optimizer": name,
+            "learning_rate": rate if isinstance(rate, str) else f"{rate:.6g}",
+        }
+    return {
+        "model": model.name,
+        "epochs": of_fit.get("epochs"),
+        "iterations_per_epoch": of_fit.get("steps") or "unknown",
+        **training,
+        "loss_function": loss_name(model.loss),
+        "trainable_parameters": count_parameters(model),
+        "total_parameters": model.count_params(),
+    }
+
+
+def _patch_fit() -> None:
+    """Patch `keras.Model.fit` once; without a logger a `fit` is then Keras's own."""
+    # Whatever wraps this wrapper, as MLflow does, copies the mark.
+    if not hasattr(keras.Model.fit, _PATCH):
+        keras.Model.fit = _logged(keras.Model.fit)
+
+
+def _logged(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def fit(model: Any, *args: Any, **kwargs: Any) -> Any:
+        call = inspect.signature(original).bind(model, *args, **kwargs)
+        callbacks = call.arguments.get("callbacks")
+        if not isinstance(callbacks, list | tuple):
+            callbacks = [] if callbacks is None else [callbacks]
+        loggers = [one for one in callbacks if isinstance(one, RunLogger)]
+        if not loggers and _default_logger is not None:
+            # Last, so that it sees the weights that the other callbacks leave behind.
+            loggers = [_default_logger()]
+            callbacks = [*callbacks, *loggers]
+        if not loggers:
+            return original(model, *args, **kwargs)
+        call.arguments["callbacks"] = [one for one in callbacks if not _is_mlflows(one)]
+        try:
+            with disable_autologging():
+                return original(*call.args, **call.kwargs)
+        except BaseException as error:
+            for logger in loggers:
+                logger.fail(error)
+            raise
+
+    setattr(fit, _PATCH, True)
+    return fit
+
+
+def _is_mlflows(callback: Any) -> bool:
+    """Say whether it is a callback of MLflow's autologging."""
+    return any(
+        kind.__module__.partition(".")[0] == "mlflow" and kind.__name__.lower() == "mlflowcallback"
+        for kind in type(callback).__mro__
+    )

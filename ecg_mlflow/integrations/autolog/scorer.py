@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, Literal, get_args
 
+import keras
 import numpy as np
 
 from ecg_mlflow.errors import AutologError
 from ecg_mlflow.integrations.autolog.labelled_records import LabelledRecords
-from ecg_mlflow.integrations.autolog.network import Activation, probability_network
 from ecg_mlflow.pipeline.batches import CHUNK, Floats, predict_chunks
 from ecg_mlflow.training import Evaluation
 from ecg_mlflow.training.schedule import Rule, Schedule
 
-if TYPE_CHECKING:
-    import keras
-
-#: Windows that are brought to float32 at once.
-_PIECE = 8 * CHUNK
+#: What turns the outputs of a network into probabilities; ``linear`` leaves them as they are.
+Activation = Literal["softmax", "sigmoid", "linear"]
+#: Layers behind the last one that computes: they change no value at prediction.
+_WITHOUT_EFFECT = ("Dropout", "Flatten", "Reshape", "Identity")
 
 
 class Scorer:
@@ -115,9 +114,7 @@ class Scorer:
         self.ms_per_record = np.inf
         shape = self._windows.shape[1:]
         self.network, self._multilabel = probability_network(model, self._activation, shape)
-        few = next(self._pieces())[:CHUNK]
-        # Repeated to the size of all calls, so that none is traced anew.
-        outputs = self.network.predict_on_batch(np.resize(few, (CHUNK, *shape)))[: len(few)]
+        outputs = next(self._predictions())
         finite = outputs[np.isfinite(outputs).all(axis=1)]
         if len(finite):
             self.records.check(
@@ -131,14 +128,92 @@ class Scorer:
     def evaluate(self) -> Evaluation | None:
         """Score each record once; return None if the network says NaN."""
         began = time.perf_counter()
-        chunks = predict_chunks(self.network.predict_on_batch, self._pieces())
-        probabilities = np.concatenate(list(chunks))
+        probabilities = np.concatenate(list(self._predictions()))
         spent_ms = 1e3 * (time.perf_counter() - began)
         self.ms_per_record = min(self.ms_per_record, spent_ms / len(self.records.names))
         if not np.isfinite(probabilities).all():
             return None
         return self.records.evaluation(probabilities, multilabel=self._multilabel)
 
-    def _pieces(self) -> Iterator[Floats]:
-        for first in range(0, len(self._windows), _PIECE):
-            yield np.asarray(self._windows[first : first + _PIECE], np.float32)
+    def _predictions(self) -> Iterator[Floats]:
+        starts = range(0, len(self._windows), CHUNK)
+        chunks = (np.asarray(self._windows[i : i + CHUNK], np.float32) for i in starts)
+        return predict_chunks(self.network.predict_on_batch, chunks)
+
+
+def probability_network(
+    model: keras.Model, activation: Activation | None, window_shape: Sequence[int]
+) -> tuple[keras.Model, bool]:
+    """Return a network of the same weights that ends in probabilities of classes.
+
+    Parameters
+    ----------
+    model
+        A compiled network. One output is the probability of the second class of two.
+    activation
+        Where the caller knows it; otherwise the last layer tells, and for logits the loss.
+    window_shape
+        Of its input, where the network itself doesn't say.
+
+    Returns
+    -------
+    The network, and whether its classes are independent, so that a record may be of several or of
+    none: several sigmoids.
+
+    Raises
+    ------
+    AutologError
+        The network has several outputs, or the last layer does not tell.
+    """
+    known = getattr(model, "inputs", None)
+    inputs = keras.Input(known[0].shape[1:] if known else window_shape)
+    outputs = model(inputs)
+    if len(getattr(outputs, "shape", ())) != 2:
+        shapes = [tuple(one.shape) for one in keras.tree.flatten(outputs)]
+        raise AutologError(
+            f"the network {model.name!r} must have one output, of shape (n_windows, n_classes), to "
+            f"be tested; it has {shapes}"
+        )
+    n_outputs, ending = outputs.shape[1], last_activation(model)
+    if activation is None:
+        if ending in ("softmax", "sigmoid"):
+            activation = "linear"
+        elif ending == "linear":
+            is_binary = n_outputs == 1 or loss_name(model.loss).startswith("binary_")
+            activation = "sigmoid" if is_binary else "softmax"
+        else:
+            raise AutologError(
+                f"the network {model.name!r} ends in {ending or 'a layer'} that does not say "
+                "whether its outputs are probabilities; give activation='softmax' or 'sigmoid' for "
+                "logits, 'linear' for probabilities"
+            )
+    if activation != "linear":
+        outputs = keras.layers.Activation(activation, dtype="float32")(outputs)
+    if n_outputs == 1:
+        rest = keras.layers.Rescaling(-1.0, offset=1.0)(outputs)
+        outputs = keras.layers.Concatenate()([rest, outputs])
+    is_sigmoid = "sigmoid" in (activation, ending if activation == "linear" else None)
+    return keras.Model(inputs, outputs, name=model.name), n_outputs > 1 and is_sigmoid
+
+
+def last_activation(model: keras.Model) -> str | None:
+    """Name the activation that a network ends in, ``linear`` for none; None if it can't be told."""
+    found = None
+    for layer in reversed(model.layers):
+        if type(layer).__name__ in _WITHOUT_EFFECT:
+            continue
+        if isinstance(layer, keras.Model):
+            return last_activation(layer)
+        if isinstance(layer, keras.layers.Softmax):
+            return "softmax"
+        name = getattr(getattr(layer, "activation", None), "__name__", None)
+        # A linear layer of another type stands there in mixed precision.
+        if name != "linear" or not isinstance(layer, keras.layers.Activation):
+            return name or found
+        found = name
+    return found
+
+
+def loss_name(loss: Any) -> str:
+    """Name a loss as it was given to `compile`: text, a function, or an object."""
+    return str(getattr(loss, "name", None) or getattr(loss, "__name__", None) or loss)

@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from ecg_mlflow.integrations.autolog import autolog
+from ecg_mlflow import autolog
 from ecg_mlflow.tracking.client import connect
 
 
@@ -26,11 +26,7 @@ class Store:
     def runs(self) -> list[Run]:
         found = self.client.get_experiment_by_name(self.experiment)
         order = ["attributes.start_time ASC"]
-        return (
-            []
-            if found is None
-            else self.client.search_runs([found.experiment_id], "", 1, 99, order)
-        )
+        return self.client.search_runs([found.experiment_id], "", 1, 99, order)
 
     def run(self) -> Run:
         (run,) = self.runs()

@@ -4,10 +4,10 @@ import keras
 import mlflow
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from ecg_mlflow.errors import AutologError
-from ecg_mlflow.integrations.autolog import RunLogger
+from ecg_mlflow import RunLogger, autolog, start_run
+from ecg_mlflow.errors import AutologError, TrackingError
+from ecg_mlflow.integrations.autolog import live_run
 from ecg_mlflow.integrations.autolog.run_logger import REPORTED_TAG
 
 #: Keras's own, when it saves.
@@ -22,23 +22,26 @@ def logger_for(waves):
     return make
 
 
+@pytest.fixture
+def switch_on(store, waves):
+    """Switch `autolog` on, with a test at the end only and without models."""
+
+    def switch(**more):
+        autolog(waves.test, waves.classes, test_every="last", log_models=False, **more)
+
+    return switch
+
+
 def means(probabilities):
     """Average the two windows of each of the eight records."""
     return np.asarray(probabilities).reshape(8, 2, 2).mean(axis=1)
 
 
 def test_a_run_has_what_a_studys_runs_have(store, waves, network, fit, logger_for):
-    model, seen = network(metrics=["accuracy"]), {}
-
-    class Weights(keras.callbacks.Callback):
-        """The weights after the iterations that are tested."""
-
-        def on_epoch_end(self, epoch, logs=None):
-            seen[3 * epoch + 2] = self.model.get_weights()
-
+    model = network(metrics=["accuracy"])
     logger = logger_for(test_every="2 epochs", positive="N", name="waves", params={"fold": 3})
     validation = waves.windows[:8], waves.labels[:8]
-    fit(model, epochs=5, callbacks=[Weights(), logger], validation_data=validation)
+    fit(model, epochs=5, callbacks=[logger], validation_data=validation)
     run = store.run()
     assert (run.info.status, run.info.run_name) == ("FINISHED", "waves")
     assert run.info.run_id == logger.run_id
@@ -52,14 +55,13 @@ def test_a_run_has_what_a_studys_runs_have(store, waves, network, fit, logger_fo
     assert told.items() <= run.data.params.items()
     assert [step for step, _ in store.history("loss")] == list(range(15))
     assert [step for step, _ in store.history("test_f1")] == [5, 11, 14]
-    assert [step for step, _ in store.history("val_loss")] == [2, 5, 8, 11, 14]
-    assert [step for step, _ in store.history("accuracy")] == [2, 5, 8, 11, 14]
+    for name in ("val_loss", "accuracy"):
+        assert [step for step, _ in store.history(name)] == [2, 5, 8, 11, 14]
     metrics = run.data.metrics
     assert metrics["trainable_parameters"] == 34
     assert metrics["best_test_f1"] == max(value for _, value in store.history("test_f1"))
     names = {"test_accuracy", "test_f1_A", "test_f1_macro", "test_roc_auc", "test_log_loss"}
-    names |= {"system/iterations_per_second", "system/setup_seconds", "system/ms_per_record"}
-    assert names <= set(metrics)
+    assert names | {"system/setup_seconds", "system/ms_per_record"} <= set(metrics)
     assert 0 < metrics["system/iterations_per_second"] < 1e5
     assert store.files() >= {"plots", "predictions", "trace.npz"}
     assert store.files("plots") == {"plots/confusion_matrix.png", "plots/learning_curve.png"}
@@ -69,28 +71,15 @@ def test_a_run_has_what_a_studys_runs_have(store, waves, network, fit, logger_fo
     assert list(rows[0]) == ["record", "label", "prediction", "windows", "p_A", "p_N"]
     assert [row["record"] for row in rows] == list(dict.fromkeys(waves.records[24:]))
     assert {row["windows"] for row in rows} == {"2"}
-    model.set_weights(seen[14])
     expected = means(model.predict(waves.windows[24:], verbose=0))
     np.testing.assert_allclose(store.probabilities("last"), expected, rtol=1e-4, atol=1e-6)
-    right = [row["label"] == row["prediction"] for row in rows]
-    assert metrics["test_accuracy"] == np.mean(right)
+    assert metrics["test_accuracy"] == np.mean([row["label"] == row["prediction"] for row in rows])
     assert set(store.models()) == {"last", "best"}
 
 
-@pytest.mark.parametrize(
-    ("n_outputs", "activation", "loss"),
-    [
-        (2, "softmax", "sparse_categorical_crossentropy"),
-        (2, None, keras.losses.SparseCategoricalCrossentropy(from_logits=True)),
-        (1, None, keras.losses.BinaryCrossentropy(from_logits=True)),
-        (1, "sigmoid", "binary_crossentropy"),
-    ],
-    ids=["softmax", "logits", "one logit", "one sigmoid"],
-)
-def test_the_model_gives_the_probabilities_that_were_tested(
-    store, waves, network, fit, logger_for, n_outputs, activation, loss
-):
-    fit(network(n_outputs, activation, loss), callbacks=[logger_for()])
+def test_the_model_gives_the_probabilities_that_were_tested(store, waves, network, fit, logger_for):
+    model = network(1, None, keras.losses.BinaryCrossentropy(from_logits=True))
+    fit(model, callbacks=[logger_for()])
     loaded = mlflow.pyfunc.load_model(f"models:/{store.models()['last'].model_id}")
     predicted = means(loaded.predict(waves.windows[24:]))
     np.testing.assert_allclose(store.probabilities("last"), predicted, rtol=1e-4, atol=1e-6)
@@ -99,25 +88,8 @@ def test_the_model_gives_the_probabilities_that_were_tested(
 def test_several_sigmoids_are_several_questions(store, waves, network, logger_for):
     model = network(2, "sigmoid", "binary_crossentropy")
     one_hot = np.eye(2, dtype=np.float32)[waves.labels]
-    model.fit(waves.windows, one_hot, verbose=0, callbacks=[logger_for(test_every="last")])
-    metrics = store.run().data.metrics
-    assert {"test_f1_macro", "test_f1_micro", "best_test_f1_macro"} <= set(metrics)
-
-
-@pytest.mark.filterwarnings("ignore:Your input ran out of data")
-def test_tests_in_the_middle_of_an_epoch_from_a_generator(store, waves, network, logger_for):
-    def batches():
-        for i in range(0, 24, 8):
-            yield waves.windows[i : i + 8], waves.labels[i : i + 8]
-
-    types = (tf.TensorSpec((None, 32, 1)), tf.TensorSpec((None,), tf.int32))
-    dataset = tf.data.Dataset.from_generator(batches, output_signature=types)
-    logger = logger_for(test_every=["%2", "epoch"], log_models=False)
-    network().fit(dataset, epochs=2, verbose=0, shuffle=False, callbacks=logger)
-    assert [step for step, _ in store.history("loss")] == list(range(6))
-    assert [step for step, _ in store.history("test_f1")] == [1, 2, 3, 5]
-    assert store.run().data.params["batch_size"] == "8"
-    assert store.models() == {}
+    model.fit(waves.windows, one_hot, verbose=0, callbacks=[logger_for(log_models=False)])
+    assert {"test_f1_micro", "best_test_f1_macro"} <= set(store.run().data.metrics)
 
 
 def test_weights_that_another_callback_restores_are_what_is_tested(
@@ -163,9 +135,8 @@ def test_layers_of_ones_own_are_kept_as_a_file(store, fit, logger_for, caplog):
         def call(self, inputs):
             return keras.ops.mean(inputs, axis=1)
 
-    model = keras.Sequential(
-        [keras.Input((32, 1)), Mine(), keras.layers.Dense(2, activation="softmax")]
-    )
+    dense = keras.layers.Dense(2, activation="softmax")
+    model = keras.Sequential([keras.Input((32, 1)), Mine(), dense])
     model.compile("sgd", "sparse_categorical_crossentropy")
     fit(model, callbacks=[logger_for()])
     assert store.files("models") == {"models/last.keras", "models/best.keras"}
@@ -187,15 +158,12 @@ def test_a_network_that_has_diverged_is_trained_on(store, network, fit, logger_f
     ("more", "message"),
     [
         ({"classes": ["A", "N", "O"]}, r"shape \(16, 2\) are not of the 3 classes"),
-        ({"activation": "softmax", "test": "several"}, "a record has several or none"),
         ({"activation": "linear"}, "no probabilities: they lie between .* Give activation="),
     ],
 )
 def test_what_does_not_fit_the_network_ends_fit_before_a_run_begins(
-    store, waves, network, fit, logger_for, more, message
+    store, network, fit, logger_for, more, message
 ):
-    if more.get("test") == "several":
-        more = more | {"test": (waves.windows[:2], ["A,N", ""], None)}
     model = network(activation=None if "activation" in more else "softmax")
     with pytest.raises(AutologError, match=message):
         fit(model, callbacks=[logger_for(**more)])
@@ -203,21 +171,114 @@ def test_what_does_not_fit_the_network_ends_fit_before_a_run_begins(
     assert "compute_loss" not in vars(model)
 
 
-def test_a_network_with_an_output_of_another_shape(store, waves, logger_for):
-    model = keras.Sequential([keras.Input((32, 1)), keras.layers.Conv1D(2, 3)])
-    model.compile("sgd", "mse")
-    with pytest.raises(AutologError, match=r"must have one output, of shape \(n_windows, n_"):
-        model.fit(waves.windows, np.zeros((40, 30, 2)), verbose=0, callbacks=[logger_for()])
-
-
 def test_it_is_a_callback_and_can_be_told(monkeypatch):
-    logger = RunLogger()
-    assert isinstance(logger, RunLogger)
-    assert isinstance(logger, keras.callbacks.Callback)
     with pytest.raises(AutologError, match="no training was logged yet"):
-        _ = logger.run_id
+        _ = RunLogger().run_id
     with pytest.raises(AutologError, match="nothing to score"):
-        RunLogger(classes=["A", "N"])
+        autolog(classes=["A", "N"])
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(AutologError, match="Keras runs on 'jax'"):
         RunLogger()
+
+
+# --- Every fit ------------------------------------------------------------------------------------
+
+
+def test_on_and_off(store, switch_on, fit):
+    switch_on()
+    switch_on(name="of the second call")
+    fit()
+    assert store.run().info.run_name == "of the second call"
+    assert "test_f1" in store.run().data.metrics
+    autolog(disable=True)
+    fit()
+    assert len(store.runs()) == 1
+
+
+def test_a_logger_of_its_own_is_enough(store, switch_on, fit):
+    switch_on()
+    fit(callbacks=[RunLogger(name="own", log_models=False)])
+    assert store.run().info.run_name == "own"
+    assert "test_f1" not in store.run().data.metrics
+
+
+class Breaks(keras.callbacks.Callback):
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ZeroDivisionError("no luck"), "FAILED"), (KeyboardInterrupt(), "KILLED")],
+)
+def test_a_fit_that_fails_ends_its_run(store, switch_on, fit, network, error, status):
+    switch_on()
+    model = network()
+    with pytest.raises(type(error)):
+        fit(model, epochs=3, callbacks=[Breaks(error)])
+    run = store.run()
+    assert run.info.status == status
+    assert run.data.tags["ecg_mlflow.reason"].startswith(type(error).__name__)
+    assert [step for step, _ in store.history("loss")] == list(range(6))
+    assert mlflow.active_run() is None
+    assert "compute_loss" not in vars(model)
+
+
+def test_the_active_run_is_used_and_left_open(store, switch_on, fit):
+    switch_on()
+    with mlflow.start_run(run_name="mine") as mine:
+        mlflow.log_param("epochs", "as I say")
+        with pytest.raises(ZeroDivisionError):
+            fit(epochs=3, callbacks=[Breaks(ZeroDivisionError())])
+        assert store.run().info.status == "RUNNING"
+        fit(epochs=3)  # another training: another run
+    first, second = store.runs()
+    assert first.info.run_id == mine.info.run_id
+    assert first.data.params["epochs"] == "as I say"
+    assert len(store.history("loss", first.info.run_id)) == 6
+    assert len(store.history("loss", second.info.run_id)) == 9
+    assert second.data.tags["mlflow.parentRunId"] == mine.info.run_id
+    assert second.info.status == "FINISHED"
+
+
+def test_in_a_run_of_start_run(store, switch_on, fit):
+    switch_on()
+    with start_run("outer") as log:
+        fit()
+        log.metric("age", 7)
+    assert store.run().data.metrics["age"] == 7
+    assert len(store.history("loss")) == 3
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_beside_mlflows_own(store, switch_on, fit, network, request, order):
+    request.addfinalizer(lambda: mlflow.keras.autolog(disable=True))
+    switches = [switch_on, lambda: mlflow.keras.autolog(log_models=False, log_datasets=False)]
+    for switch in switches if order == "after" else reversed(switches):
+        switch()
+    fit(network(metrics=["accuracy"]), epochs=2, callbacks=[])
+    # One run, each loss once: MLflow would have added those of the epochs.
+    assert [step for step, _ in store.history("loss")] == list(range(6))
+    assert [step for step, _ in store.history("accuracy")] == [2, 5]
+    assert "model_summary.txt" not in store.files()
+    assert store.run().info.status == "FINISHED"
+    autolog(disable=True)
+    fit(callbacks=[])
+    assert "model_summary.txt" in store.files(run_id=store.runs()[1].info.run_id)
+
+
+def test_the_store_is_away_at_the_end(store, switch_on, fit, monkeypatch, caplog):
+    def away(self, *_, **__):
+        raise TrackingError("the disk is full")
+
+    switch_on()
+    monkeypatch.setattr(live_run.RunLog, "table", away)
+    assert fit().history["loss"]  # the training is not lost
+    assert "lacks what was to be logged at its end: the disk is full" in caplog.text
+    assert store.run().info.status == "FAILED"
+    assert len(store.history("loss")) == 3

@@ -32,6 +32,12 @@ class Config:
     seconds: float = 1.0
     test_every: str = "epoch"
     iterations_per_epoch: int = ITERATIONS_PER_EPOCH
+    repetitions: int = 1
+
+    @property
+    def runs(self):
+        name = self.config.alias(as_string=True)
+        return tuple(PlannedRun(self, r, f"{name} r{r}") for r in range(self.repetitions))
 
     @property
     def settings(self):
@@ -49,17 +55,13 @@ class Config:
 class Planner:
     """Plans whatever comes, but for what it is told to refuse."""
 
-    def __init__(self, repetitions, refused=(), **config):
-        self.repetitions, self.refused, self.config = repetitions, refused, config
+    def __init__(self, refused=(), **config):
+        self.refused, self.config = refused, config
 
     def plan(self, index, config):
         if config.alias(as_string=True) in self.refused:
             raise ResearchError("it can't be")
         return Config(index, config, **self.config)
-
-    def runs(self, config):
-        name = config.config.alias(as_string=True)
-        return tuple(PlannedRun(config, r, f"{name} r{r}") for r in range(self.repetitions))
 
 
 class ListSampler:
@@ -112,8 +114,8 @@ class Table:
         **config,
     ):
         grid = grid if isinstance(grid, Grid) else Grid(grid)
-        planner = Planner(repetitions, refused, **config)
-        configs = [Config(i, one, **config) for i, one in enumerate(grid.unique()[0])]
+        planner = Planner(refused, repetitions=repetitions, **config)
+        configs = [Config(i, one, **planner.config) for i, one in enumerate(grid.unique()[0])]
         plan = SimpleNamespace(
             configs=[one for i, one in enumerate(configs) if chosen is None or i in chosen],
             planner=planner,

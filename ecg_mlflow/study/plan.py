@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ecg_mlflow.errors import EcgMlflowError, ModelError
@@ -46,6 +47,8 @@ class ConfigPlan:
         Records and windows.
     network
         None until a model without a description of its own has been built once.
+    identities
+        What each of its runs, one a repetition, is recognised by.
     stream
         Digest of what the training batches depend on: configurations with an equal one can be
         trained together on one stream of batches.
@@ -56,7 +59,14 @@ class ConfigPlan:
     settings: Settings
     data: DataPlan
     network: Network | None
-    stream: str = ""
+    identities: tuple[str, ...]
+    stream: str
+
+    @property
+    def runs(self) -> tuple[PlannedRun, ...]:
+        """Its repetitions."""
+        numbered = enumerate(self.identities)
+        return tuple(PlannedRun(self, repetition, identity) for repetition, identity in numbered)
 
     @property
     def iterations_per_epoch(self) -> int:
@@ -149,16 +159,10 @@ class ConfigPlanner:
             data = self._planned[key]
             network = describe_network(one, data.input_shape)
         stream = digest([key, one.seed, step_factory(one)], known=self._known)
-        return ConfigPlan(index, config, one, data, network, stream)
-
-    def runs(self, config: ConfigPlan) -> tuple[PlannedRun, ...]:
-        """Plan the repetitions of a configuration."""
-        decided = [config.settings, step_factory(config.settings)]
-        of_config = digest(decided, known=self._known)
-        return tuple(
-            PlannedRun(config, repetition, digest([self._shared, of_config, repetition]))
-            for repetition in range(self._research.repetitions)
-        )
+        of_config = digest([one, step_factory(one)], known=self._known)
+        repetitions = range(self._research.repetitions)
+        identities = tuple(digest([self._shared, of_config, number]) for number in repetitions)
+        return ConfigPlan(index, config, one, data, network, identities, stream)
 
 
 def describe_network(settings: Settings, input_shape: tuple[int, int]) -> Network | None:
@@ -193,8 +197,6 @@ class StudyPlan:
         The records and their division.
     configs
         Without repeated ones.
-    runs
-        Those of `configs`, repetitions outermost, so that a first pass over the grid ends early.
     bad
         Records that were left out.
     notes
@@ -209,11 +211,16 @@ class StudyPlan:
     corpus: Corpus
     parts: Parts
     configs: tuple[ConfigPlan, ...]
-    runs: tuple[PlannedRun, ...]
     bad: tuple[BadRecord, ...]
     notes: tuple[str, ...]
     planner: ConfigPlanner
     search: SearchConfig
+
+    @cached_property
+    def runs(self) -> tuple[PlannedRun, ...]:
+        """Those of `configs`, repetitions outermost, so that a first pass over them ends early."""
+        by_repetition = zip(*(config.runs for config in self.configs), strict=True)
+        return tuple(run for runs in by_repetition for run in runs)
 
     @property
     def digest(self) -> str:

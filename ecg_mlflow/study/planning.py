@@ -83,13 +83,11 @@ def plan_study(research: Research, corpus: Corpus, request: StudyRequest) -> Stu
         notes.append(f"the same recording under several names: {listed}{rest}")
     if search.selects and not len(parts.validation):
         notes.append(SELECTS_BY_TEST)
-    by_repetition = zip(*map(planner.runs, plans), strict=True)
     return StudyPlan(
         research,
         corpus,
         parts,
         tuple(plans),
-        tuple(run for runs in by_repetition for run in runs),
         tuple(bad),
         (*corpus.provenance.notes, *notes),
         planner,
@@ -172,35 +170,31 @@ def probe_networks(plan: StudyPlan, code: UserCode) -> StudyPlan:
         If a model can't be built; the message lists every such configuration.
     """
     known: Known = {}
-    asking = [one for one in plan.configs if one.network is None]
     # Configurations that differ in something else, such as a learning rate, share a model.
-    keys = {one.index: _network_key(one, known) for one in asking}
-    if not asking:
+    sharing: dict[str, list[ConfigPlan]] = {}
+    for one in plan.configs:
+        if one.network is None:
+            of_model = [one.settings.builder, one.settings.arguments, one.settings.classes]
+            key = digest([*of_model, one.data.input_shape], known=known)
+            sharing.setdefault(key, []).append(one)
+    if not sharing:
         return plan
-    distinct = {keys[one.index]: (one.settings, one.data.input_shape) for one in asking}
-    outcome = _ask_worker(pickle_for_worker([*distinct.values()], code))
+    groups = [*sharing.values()]
+    asked = [(group[0].settings, group[0].data.input_shape) for group in groups]
+    outcome = _ask_worker(pickle_for_worker(asked, code))
     if outcome.state is not OutcomeState.DONE:
         raise ResearchError(f"the models could not be built for a look at them: {outcome.error}")
-    answers = dict(zip(distinct, outcome.value, strict=True))
-    failed = [
-        f"configuration {config_name(one.config)}: {answers[keys[one.index]]}"
-        for one in asking
-        if isinstance(answers[keys[one.index]], str)
-    ]
+    networks: dict[int, Network] = {}
+    failed: list[str] = []
+    for group, answer in zip(groups, outcome.value, strict=True):
+        if isinstance(answer, str):
+            failed += [f"configuration {config_name(one.config)}: {answer}" for one in group]
+        else:
+            networks |= {one.index: Network(*answer) for one in group}
     if failed:
         raise ResearchError("the model can't be built:\n" + "\n".join(failed))
-    configs = {
-        one.index: replace(one, network=one.network or Network(*answers[keys[one.index]]))
-        for one in plan.configs
-    }
-    runs = tuple(replace(run, config=configs[run.config.index]) for run in plan.runs)
-    return replace(plan, configs=tuple(configs.values()), runs=runs)
-
-
-def _network_key(config: ConfigPlan, known: Known) -> str:
-    """Digest what a model is built from."""
-    one, shape = config.settings, config.data.input_shape
-    return digest([one.builder, one.arguments, one.classes, shape], known=known)
+    complete = (replace(one, network=networks.get(one.index, one.network)) for one in plan.configs)
+    return replace(plan, configs=tuple(complete))
 
 
 def _ask_worker(payload: bytes) -> Outcome:

@@ -128,8 +128,7 @@ def known_identities(plan: StudyPlan, entries: Sequence[StoredRun]) -> set[str]:
         config = configuration(plan.research.grid, options)
         if config is not None:
             with suppress(ResearchError):  # the scheduler says so
-                runs = plan.planner.runs(plan.planner.plan(number, config))
-                planned[number] = {run.identity for run in runs}
+                planned[number] = set(plan.planner.plan(number, config).identities)
         elif plan.research.update_grid is None:
             raise SearchError(
                 f"trial {number} of this study has the options {dict(options)}, which are not in "

@@ -259,7 +259,7 @@ class TrialScheduler:
             _note(f"trial {number} can't be trained: {error}")
             self.sampler.tell(number, TrialState.FAILED, note=str(error))
             return
-        trial = OpenTrial(number, config, self._plan.planner.runs(config))
+        trial = OpenTrial(number, config, config.runs)
         if (pruner := self.search.pruner) is not None:
             epochs = config.settings.epochs
             trial.rungs = rungs_of(config, pruner.rungs(number, epochs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from boards import F1, Config, Planner, Table
+from boards import F1, Config, Table
 
 from ecg_mlflow.grids import KV, ConfigAlias, Option
 from ecg_mlflow.search.objective import Objective
@@ -15,8 +15,8 @@ BOTH = (F1, Objective("loss", False))
 
 
 def make_trial(options=None):
-    planned = Config(0, ConfigAlias(options or {"layout": "c"}))
-    return OpenTrial(0, planned, Planner(3).runs(planned), rungs=(1.0, 3.0))
+    planned = Config(0, ConfigAlias(options or {"layout": "c"}), repetitions=3)
+    return OpenTrial(0, planned, planned.runs, rungs=(1.0, 3.0))
 
 
 def note(trial, repetition, **values):

@@ -87,7 +87,7 @@ def _record(path: Path, signals: list[EdfSignal]) -> DigitalRecord:
         raise RecordError("no samples: the EDF file has no data records")
     gain, baseline = np.array(scales, np.float32).T
     samples = digital.astype(np.int16, copy=False)
-    return DigitalRecord(path.stem, float(rates[0]), leads, samples, gain, baseline, (path,))
+    return DigitalRecord(path.stem, float(rates[0]), leads, samples, gain, baseline)
 
 
 def _scale(lead: str, signal: EdfSignal) -> tuple[float, float]:

@@ -41,7 +41,7 @@ FORMATS = {".hea": Format(read_wfdb, wfdb_files), ".edf": Format(read_edf)}
 
 def format_of(path: Path) -> Format | None:
     """Return the format of a recording by the ending of its name; None for another file."""
-    return FORMATS.get(path.suffix) or FORMATS.get(path.suffix.lower())
+    return FORMATS.get(path.suffix.lower())
 
 
 def read_digital(path: str | Path, *, keep_invalid: bool = False) -> DigitalRecord:

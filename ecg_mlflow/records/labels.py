@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +39,6 @@ class Labels:
         Patient of each of these records, if known.
     sha256
         Hex digest of the files' bytes.
-    paths
-        The files, in the order read.
     problems
         Unusable lines; `BadRecord.path` is ``file:line``.
     """
@@ -47,11 +46,10 @@ class Labels:
     by_id: dict[str, str]
     patients: dict[str, str]
     sha256: str
-    paths: tuple[Path, ...]
     problems: tuple[BadRecord, ...]
 
 
-def read_labels(paths: str | Path | Sequence[Path]) -> Labels:
+def read_labels(*files: Path) -> Labels:
     """Read label files: UTF-8, one ``record,label`` per line, or the columns that a header names.
 
     A first line with the names ``record`` and ``label``, in any order, is a header. A column
@@ -61,15 +59,14 @@ def read_labels(paths: str | Path | Sequence[Path]) -> Labels:
 
     Parameters
     ----------
-    paths
-        One file, or several that are read as one, each with or without a header.
+    files
+        They are read as one; each is with or without a header.
 
     Raises
     ------
     DataNotFoundError
         If a file can't be read, isn't text, or has an ambiguous header.
     """
-    files = (Path(paths),) if isinstance(paths, str | Path) else tuple(paths)
     content = hashlib.sha256()
     #: Values and the places of their lines, by column and record.
     known: dict[str, dict[str, tuple[str, str]]] = {_LABEL: {}, _PATIENT: {}}
@@ -101,7 +98,7 @@ def read_labels(paths: str | Path | Sequence[Path]) -> Labels:
         {record: value for record, (value, _) in values.items() if record not in ambiguous}
         for values in known.values()
     )
-    return Labels(by_id, patients, content.hexdigest(), files, tuple(problems))
+    return Labels(by_id, patients, content.hexdigest(), tuple(problems))
 
 
 def _header(row: list[str], where: str) -> list[str] | None:
@@ -196,7 +193,7 @@ def find_label_files(headers: Iterable[Path], root: Path) -> tuple[Path, ...] | 
     folders = dict.fromkeys(path.parent for path in headers)
     found = {folder: _label_file(folder) or _label_file(root) for folder in folders}
     without = [folder for folder, file in found.items() if file is None]
-    if without == list(folders) and have_diagnoses(headers):
+    if without == list(folders) and any(map(read_diagnoses, headers)):
         return None
     if without:
         places = list(dict.fromkeys((without[0], root)))
@@ -237,31 +234,11 @@ def _rows(file: Path) -> tuple[bytes, list[tuple[int, list[str]]]]:
     return data, [(number, row) for number, row in rows if any(row)]
 
 
-def read_comments(path: Path) -> tuple[str, ...]:
-    """Return a WFDB header's comments without their ``#``; none if it can't be read.
-
-    Reading the record reports what is wrong with such a header.
-    """
-    if path.suffix != ".hea":
-        return ()
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return ()
-    lines = (line.strip() for line in data.decode("utf-8", errors="replace").splitlines())
-    return tuple(line.strip(" \t#") for line in lines if line.startswith("#"))
-
-
-def diagnoses(comments: Iterable[str]) -> str | None:
-    """Return a record's diagnoses joined by commas, each once, in the order given; or None."""
-    given = _fields(comments).get(_DIAGNOSES, "").split(",")
+def read_diagnoses(header: Path) -> str | None:
+    """Return a header's diagnoses joined by commas, each once, in the order given; or None."""
+    given = _read_comments(header).get(_DIAGNOSES, "").split(",")
     known = dict.fromkeys(one.strip() for one in given if one.strip().casefold() not in _UNKNOWN)
     return ",".join(known) or None
-
-
-def have_diagnoses(headers: Iterable[Path]) -> bool:
-    """Return whether any header names diagnoses; the first that does ends the search."""
-    return any(diagnoses(read_comments(path)) for path in headers)
 
 
 def read_header_groups(headers: Iterable[Path]) -> dict[str, dict[str, str]]:
@@ -273,20 +250,27 @@ def read_header_groups(headers: Iterable[Path]) -> dict[str, dict[str, str]]:
     unknown values are left out.
     """
     found: dict[str, dict[str, str]] = {}
-    for path in headers:
-        fields = _fields(read_comments(path))
+    for header in headers:
+        comments = _read_comments(header)
         for name, column in _GROUPS.items():
-            value = fields.get(name, "")
+            value = comments.get(name, "")
             if value.casefold() not in _UNKNOWN:
-                found.setdefault(column, {})[path.stem] = value
+                found.setdefault(column, {})[header.stem] = value
     return found
 
 
-def _fields(comments: Iterable[str]) -> dict[str, str]:
-    """Read ``name: value`` comments; if a name occurs twice, the first one counts."""
-    fields: dict[str, str] = {}
-    for comment in comments:
-        name, colon, value = comment.partition(":")
-        if colon:
-            fields.setdefault(name.strip().casefold(), value.strip())
-    return fields
+def _read_comments(header: Path) -> dict[str, str]:
+    """Return the comments ``#name: value`` of a WFDB header; none if it can't be read.
+
+    Reading the record reports what is wrong with such a header. If a name occurs twice, the first
+    one counts.
+    """
+    data = b""
+    with suppress(OSError):
+        data = header.read_bytes() if header.suffix == ".hea" else b""
+    comments: dict[str, str] = {}
+    for line in data.decode("utf-8", errors="replace").splitlines():
+        name, colon, value = line.strip().partition(":")
+        if name.startswith("#") and colon:
+            comments.setdefault(name.strip("# \t").casefold(), value.strip())
+    return comments

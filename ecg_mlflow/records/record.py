@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,10 +63,6 @@ class DigitalRecord:
         Units of the converter per mV, shape ``(n_leads,)``, float32.
     baseline
         The converter's value at 0 mV, shape ``(n_leads,)``, float32.
-    files
-        Every file that was read, the header first.
-    comments
-        Comment lines of a WFDB header, without the ``#``.
     """
 
     id: str
@@ -76,14 +71,12 @@ class DigitalRecord:
     samples: NDArray[np.int16] | NDArray[np.float32]
     gain: NDArray[np.float32]
     baseline: NDArray[np.float32]
-    files: tuple[Path, ...] = ()
-    comments: tuple[str, ...] = ()
 
     @classmethod
     def from_millivolts(
         cls, name: str, signal: NDArray[np.float32], fs: float, leads: tuple[str, ...]
     ) -> DigitalRecord:
-        """Make a record without files of a signal in mV, ``(n_samples, n_leads)`` float32."""
+        """Make a record of a signal in mV, ``(n_samples, n_leads)`` float32."""
         ones = np.ones(len(leads), np.float32)
         return cls(name, fs, leads, signal, ones, np.zeros_like(ones))
 

@@ -8,7 +8,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from ecg_mlflow.records.corpus import Corpus, Provenance, corpora_folder, packed
 from ecg_mlflow.records.formats import FORMATS, read_digital
 from ecg_mlflow.records.labels import (
     Labels,
-    diagnoses,
     find_label_files,
+    read_diagnoses,
     read_groups,
     read_header_groups,
     read_labels,
@@ -130,26 +130,63 @@ class _Inputs:
     def build(self, note: Path, on_progress: Progress | None) -> Corpus:
         """Read and pack the records, and write the note."""
         before = self._stamps(())
-        labels = None if self.label_files is None else read_labels(self.label_files)
-        reading = _Reading(self.found.headers, labels, on_progress)
-        records = reading.good()
+        labels = None if self.label_files is None else read_labels(*self.label_files)
+        bad: list[BadRecord] = []
+        records = self._usable(labels, bad, on_progress)
         first = next(records, None)
         if first is None:
-            raise BadRecordsError(f"no record can be used: {bad_records_error(reading.bad)}")
+            raise BadRecordsError(f"no record can be used: {bad_records_error(bad)}")
         patients = {} if labels is None else labels.patients
         corpus = pack(chain([first], records), corpora_folder(), note.stem, patients=patients)
-        # The times before reading win: a file that changed meanwhile makes the note outdated.
-        stamps = self._stamps(reading.files) | before
+        formats = ((path, FORMATS[path.suffix.lower()]) for path in self.found.headers)
+        files = [str(file) for path, form in formats for file in form.files(path)]
         content = {
             "form": _NOTE_FORM,
             "digest": corpus.digest,
             "labels_sha256": labels.sha256 if labels else _labels_digest(corpus),
-            "bad": [asdict(record) for record in reading.bad],
-            "files": list(map(str, reading.files)),
-            "stamps": _digest(stamps),
+            "bad": [asdict(record) for record in bad],
+            "files": files,
+            # The times before reading win: a file that changed meanwhile makes the note outdated.
+            "stamps": _digest(self._stamps(files) | before),
         }
         write_whole(note, json.dumps(content).encode())
         return self._open(content)
+
+    def _usable(
+        self, labels: Labels | None, bad: list[BadRecord], on_progress: Progress | None
+    ) -> Iterator[tuple[DigitalRecord, str]]:
+        """Yield the usable records with their labels, by name; append every fault to `bad`.
+
+        Without `labels`, those are the diagnoses in each record's header.
+        """
+        by_id: dict[str, list[Path]] = defaultdict(list)
+        for header in self.found.headers:
+            by_id[header.stem].append(header)
+        problems = labels.problems if labels else ()
+        # A line without a valid record name may belong to any record.
+        bad += [p for p in problems if p.id in by_id or not _RECORD_NAME.fullmatch(p.id)]
+        at_fault = {problem.id for problem in problems}
+        for name, paths in by_id.items():
+            for path in paths if len(paths) > 1 else ():
+                # The name is ambiguous in the label file.
+                others = ", ".join(str(other) for other in paths if other != path)
+                bad.append(BadRecord(name, str(path), f"one id twice: also {others}"))
+        where = f"not in {', '.join(file.name for file in self.label_files or ())}"
+        single = [paths[0] for paths in by_id.values() if len(paths) == 1]
+        for done, path in enumerate(single, start=1):
+            record = None
+            try:
+                record = read_digital(path)
+            except RecordError as error:
+                bad.append(BadRecord(path.stem, str(path), str(error)))
+            label = labels.by_id.get(path.stem) if labels else read_diagnoses(path)
+            if label is None and path.stem not in at_fault and (record or labels):
+                reason = where if labels else "no #Dx in its header"
+                bad.append(BadRecord(path.stem, str(path), f"no label: {reason}"))
+            if record and label is not None:
+                yield record, label
+            if on_progress:
+                on_progress(done, len(single))
 
     def reopen(self, note: Path) -> Corpus | None:
         """Open the corpus that was packed before, if all of its files are unchanged."""
@@ -176,71 +213,6 @@ class _Inputs:
         """Return size and time of every file found and of `signal_files`, by path."""
         paths = (*self.found.headers, *(self.label_files or ()), *signal_files)
         return {path: _stamp(path) for path in dict.fromkeys(map(str, paths))}
-
-
-@dataclass
-class _Reading:
-    """One pass over all records.
-
-    Attributes
-    ----------
-    headers
-        Sorted by record name.
-    labels
-        The content of the label files; None uses the diagnoses in each record's header.
-    on_progress
-        Called with (records done, records in total).
-    bad
-        Every fault of every record, complete when `good` is exhausted.
-    files
-        Every file of the records, likewise.
-    """
-
-    headers: tuple[Path, ...]
-    labels: Labels | None
-    on_progress: Progress | None
-    bad: list[BadRecord] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
-
-    def good(self) -> Iterator[tuple[DigitalRecord, str]]:
-        """Yield the usable records with their labels, by name; complete the attributes."""
-        by_id: dict[str, list[Path]] = defaultdict(list)
-        for header in self.headers:
-            by_id[header.stem].append(header)
-        problems = self.labels.problems if self.labels else ()
-        # A line without a valid record name may belong to any record.
-        self.bad += [p for p in problems if p.id in by_id or not _RECORD_NAME.fullmatch(p.id)]
-        at_fault = {problem.id for problem in problems}
-        for name, paths in by_id.items():
-            for path in paths if len(paths) > 1 else ():
-                # The name is ambiguous in the label file.
-                others = ", ".join(str(other) for other in paths if other != path)
-                self.bad.append(BadRecord(name, str(path), f"one id twice: also {others}"))
-        single = [paths[0] for paths in by_id.values() if len(paths) == 1]
-        for done, path in enumerate(single, start=1):
-            record = self._read(path)
-            if self.labels is not None:
-                label = self.labels.by_id.get(path.stem)
-                where = f"not in {', '.join(file.name for file in self.labels.paths)}"
-            else:
-                label = diagnoses(record.comments) if record else None
-                where = "no #Dx in its header"
-            if label is None and path.stem not in at_fault and (record or self.labels):
-                self.bad.append(BadRecord(path.stem, str(path), f"no label: {where}"))
-            if record and label is not None:
-                yield record, label
-            if self.on_progress:
-                self.on_progress(done, len(single))
-
-    def _read(self, path: Path) -> DigitalRecord | None:
-        try:
-            record = read_digital(path)
-        except RecordError as error:
-            self.bad.append(BadRecord(path.stem, str(path), str(error)))
-            self.files.extend(FORMATS[path.suffix.lower()].files(path))
-            return None
-        self.files.extend(record.files)
-        return record
 
 
 def _labels_digest(corpus: Corpus) -> str:

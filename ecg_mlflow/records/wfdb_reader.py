@@ -10,8 +10,6 @@ import functools
 import math
 import tempfile
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -61,9 +59,8 @@ def read_wfdb(path: Path) -> DigitalRecord:
         or unreadable, the record has no samples, its leads have different sampling frequencies,
         its segments have different leads, or a lead isn't a voltage.
     """
-    segmented = _is_segmented(_header_lines(_header_text(path)))
-    record = _join_segments(path) if segmented else _read_signals(path)
-    return replace(record, files=wfdb_files(path))
+    segmented = _is_segmented(header_lines(_header_text(path)))
+    return _join_segments(path) if segmented else _read_signals(path)
 
 
 def wfdb_files(path: Path) -> tuple[Path, ...]:
@@ -72,7 +69,7 @@ def wfdb_files(path: Path) -> tuple[Path, ...]:
     They may be missing; what is wrong with the header is of no concern here.
     """
     try:
-        lines = _header_lines(_header_text(path))
+        lines = header_lines(_header_text(path))
     except RecordError:
         return (path,)
     names = dict.fromkeys(line.split()[0] for line in lines[1:])
@@ -84,7 +81,7 @@ def wfdb_files(path: Path) -> tuple[Path, ...]:
 
 def _read_signals(path: Path, *, in_millivolts: bool = False) -> DigitalRecord:
     """Read, check and convert a record of one segment; invalid samples become NaN."""
-    read = _as_wfdb_reads_it(path, _rdrecord)
+    read = _read(path)
     leads = _lead_names(read)
     digital = np.stack(read.e_d_signal, axis=1)
     marks = import_wfdb().io._signal.INVALID_SAMPLE_VALUE
@@ -105,19 +102,19 @@ def _read_signals(path: Path, *, in_millivolts: bool = False) -> DigitalRecord:
         samples[missing] = np.nan
         gain, baseline = np.ones_like(gain), np.zeros_like(baseline)
     scale = gain.astype(np.float32), baseline.astype(np.float32)
-    return DigitalRecord(path.stem, fs, leads, samples, *scale, comments=tuple(read.comments or ()))
+    return DigitalRecord(path.stem, fs, leads, samples, *scale)
 
 
 def _join_segments(path: Path) -> DigitalRecord:
     """Join the segments that a header lists, in mV; gaps and leads that a segment lacks are NaN."""
-    read = _as_wfdb_reads_it(path, _rdheader)
+    read = _read(path, signals=False)
     parts: dict[str, DigitalRecord] = {}
     leads: tuple[str, ...] = ()
     fs, per_frame = read.fs, 1
     for name, length in zip(read.seg_name, read.seg_len, strict=True):
         header = path.parent / f"{name}.hea"
         if name != "~" and not length:  # the layout lists the leads of all segments
-            leads = _lead_names(_as_wfdb_reads_it(header, _rdheader))
+            leads = _lead_names(_read(header, signals=False))
         elif name != "~":
             part = _read_signals(header, in_millivolts=True)
             if not parts:
@@ -139,67 +136,54 @@ def _join_segments(path: Path) -> DigitalRecord:
             same = part.leads == leads
             columns = slice(None) if same else [leads.index(lead) for lead in part.leads]
             signal[end - len(part.samples) : end, columns] = part.samples
-    joined = DigitalRecord.from_millivolts(path.stem, signal, float(fs), leads)
-    return replace(joined, comments=tuple(read.comments or ()))
+    return DigitalRecord.from_millivolts(path.stem, signal, float(fs), leads)
 
 
-def _as_wfdb_reads_it(path: Path, read: Callable[[Path], Any]) -> Any:
-    """Read a header, or a copy of it that wfdb can read.
+def _read(path: Path, *, signals: bool = True) -> Any:
+    """Let wfdb read a record, or its header alone.
 
-    wfdb 4.3 raises for a date after the time that isn't day/month/year, and drops characters that
-    aren't ASCII, so it would read µV as V. The copy has neither, and lies beside links to the
-    signal files.
+    wfdb 4.3 raises for a date that isn't day/month/year, and drops characters that aren't ASCII, so
+    it would read µV as V. A header with either is read from a copy that has neither, and that lies
+    beside links to the signal files.
     """
     text = _header_text(path)
+    record_line = header_lines(text)[0]
     plain = text.replace("µ", "u").replace("μ", "u")
-    record_line = _header_lines(text)[0]
-    undated = plain.replace(record_line, " ".join(record_line.split()[:4]), 1)
+    plain = plain.replace(record_line, " ".join(record_line.split()[:4]), 1)
     if plain == text:
-        try:
-            return read(path)
-        except RecordError:
-            if undated == text:
-                raise
+        return _call_wfdb(path, signals)
     with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as folder:
         copy = Path(folder, path.name)
-        copy.write_text(undated, encoding="ascii", errors="replace")
+        copy.write_text(plain, encoding="ascii", errors="replace")
         for file in wfdb_files(path)[1:]:
             if file.is_file():
                 copy.with_name(file.name).symlink_to(file.resolve())
-        return read(copy)
+        return _call_wfdb(copy, signals)
 
 
-def _rdheader(path: Path) -> Any:
-    """Call ``wfdb.rdheader`` and turn its exceptions into a RecordError."""
-    try:
-        read = import_wfdb().rdheader(str(path.with_suffix("")))
-    except _WFDB_ERRORS as error:
-        raise RecordError(f"broken header: {str(error) or type(error).__name__}") from error
-    _check_record_line(path, read)
-    return read
-
-
-def _rdrecord(path: Path) -> Any:
-    """Call ``wfdb.rdrecord`` and check its header against the signal files."""
+def _call_wfdb(path: Path, signals: bool) -> Any:
+    """Turn wfdb's exceptions into a RecordError, and check the header against the signal files."""
     name = str(path.with_suffix(""))
     try:
-        read = import_wfdb().rdrecord(name, physical=False, smooth_frames=False, return_res=32)
+        if signals:
+            options = {"physical": False, "smooth_frames": False, "return_res": 32}
+            read = import_wfdb().rdrecord(name, **options)
+        else:
+            read = import_wfdb().rdheader(name)
     except _WFDB_ERRORS as error:
-        # A fault in the header explains the cause better than wfdb's exception.
-        _check_signal_files(path, _rdheader(path))
-        raise RecordError(
-            f"unreadable signal file: {str(error) or type(error).__name__}"
-        ) from error
-    _check_record_line(path, read)
-    _check_signal_files(path, read)
-    return read
-
-
-def _check_record_line(path: Path, read: Any) -> None:
+        kind = "broken header"
+        if signals:
+            # A fault in the header explains the cause better than wfdb's exception.
+            _check_signal_files(path, _call_wfdb(path, signals=False))
+            kind = "unreadable signal file"
+        raise RecordError(f"{kind}: {str(error) or type(error).__name__}") from error
     if read.record_name != path.stem:
         raise RecordError(f"header of another record: it names {read.record_name!r}")
     if not read.fs > 0:
         raise RecordError(f"broken header: a sampling frequency of {read.fs} Hz")
+    if signals:
+        _check_signal_files(path, read)
+    return read
 
 
 def _check_signal_files(path: Path, read: Any) -> None:
@@ -253,7 +237,7 @@ def _header_text(path: Path) -> str:
         return data.decode("latin-1")
 
 
-def _header_lines(text: str) -> list[str]:
+def header_lines(text: str) -> list[str]:
     """Return a header's lines without comments; there is at least one."""
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]

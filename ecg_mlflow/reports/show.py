@@ -12,10 +12,15 @@ import numpy as np
 
 from ecg_mlflow.errors import DataNotFoundError, RecordError
 from ecg_mlflow.files import write_output
-from ecg_mlflow.records import DigitalRecord, Record, read_digital
+from ecg_mlflow.records import Record, read_digital
 from ecg_mlflow.records.catalogue import HEADERS, absolute, locate
 from ecg_mlflow.records.label_sets import split_label
-from ecg_mlflow.records.labels import diagnoses, find_label_files, read_header_groups, read_labels
+from ecg_mlflow.records.labels import (
+    find_label_files,
+    read_diagnoses,
+    read_header_groups,
+    read_labels,
+)
 from ecg_mlflow.records.locating import find_headers
 from ecg_mlflow.records.quality import lead_faults
 from ecg_mlflow.records.snomed import in_words
@@ -69,7 +74,7 @@ def show_record(
     """
     path, root = find_record(name, data)
     digital = read_digital(path, keep_invalid=True)
-    label = _label(path, root, labels, digital)
+    label = _label(path, root, labels)
     whole = Record(digital.id, digital.millivolts(), digital.fs, digital.leads, label)
     part = _part(whole, start_s, seconds, leads)
     figure = draw_record(part, start_s=start_s, layout=layout)
@@ -129,14 +134,14 @@ def find_record(name: str, data: str | None = None) -> tuple[Path, Path]:
     return paths[0], found.root
 
 
-def _label(path: Path, root: Path, labels: str | None, record: DigitalRecord) -> str | None:
+def _label(path: Path, root: Path, labels: str | None) -> str | None:
     if labels == HEADERS:
-        return diagnoses(record.comments)
+        return read_diagnoses(path)
     if labels is not None:
-        return read_labels(absolute(labels)).by_id.get(record.id)
+        return read_labels(absolute(labels)).by_id.get(path.stem)
     try:
         files = find_label_files([path], root)
-        return read_labels(files).by_id.get(record.id) if files else diagnoses(record.comments)
+        return read_labels(*files).by_id.get(path.stem) if files else read_diagnoses(path)
     except DataNotFoundError:  # none, ambiguous, or no text: the record is shown all the same
         return None
 

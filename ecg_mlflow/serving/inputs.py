@@ -17,9 +17,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+from pandas.api.types import is_scalar
 
 from ecg_mlflow.errors import ExtraMissingError, RecordError
 from ecg_mlflow.records import DigitalRecord, read_digital
+from ecg_mlflow.records.wfdb_reader import header_lines
 
 #: The columns of an input table, all of them optional.
 COLUMNS = ("record", "header", "signal_file", "signal", "fs", "leads")
@@ -28,18 +31,10 @@ COLUMNS = ("record", "header", "signal_file", "signal", "fs", "leads")
 _PLAIN_NAME = re.compile(r"\w[-\w.]{0,99}")
 
 
-def is_given(value: object) -> bool:
-    """Say whether a cell of a table holds something: None and NaN are nothing."""
-    if value is None or type(value).__name__ == "NAType":
-        return False
-    return not (isinstance(value, float | np.floating) and np.isnan(value))
-
-
 def row_name(row: Mapping[Any, Any], number: int) -> str:
     """Return what to call a row's recording before it is read."""
-    if is_given(record := row.get("record")) and isinstance(record, str):
-        return _header_path(record).stem
-    return f"row {number}"
+    record = row.get("record")
+    return _header_path(record).stem if isinstance(record, str) else f"row {number}"
 
 
 def read_row(row: Mapping[Any, Any], number: int, trained_leads: Sequence[str]) -> DigitalRecord:
@@ -59,7 +54,8 @@ def read_row(row: Mapping[Any, Any], number: int, trained_leads: Sequence[str]) 
     RecordError
         If the row holds none of the three, or more than one, or its recording can't be read.
     """
-    given = {name for name in COLUMNS if is_given(row.get(name))}
+    cells = {name: row.get(name) for name in COLUMNS}
+    given = {name for name, cell in cells.items() if not (is_scalar(cell) and pd.isna(cell))}
     if given == {"record"}:
         return _from_path(row["record"])
     if given == {"header", "signal_file"}:
@@ -126,11 +122,7 @@ def _from_bytes(header: object, signal: object) -> DigitalRecord:
 
 def _names_in(header: bytes) -> tuple[str, str]:
     """Return the names of the record and of its one signal file, both without any path."""
-    text = header.decode("latin-1")
-    stripped = (line.strip() for line in text.splitlines())
-    lines = [line.split() for line in stripped if line and not line.startswith("#")]
-    if not lines:
-        raise RecordError("broken header: it is empty")
+    lines = [line.split() for line in header_lines(header.decode("latin-1"))]
     record, files = lines[0][0], sorted({line[0] for line in lines[1:]})
     if "/" in record and _PLAIN_NAME.fullmatch(record.partition("/")[0]):
         raise RecordError("a record of several segments can't be given as bytes; join it first")

@@ -3,13 +3,10 @@ from __future__ import annotations
 import pytest
 
 from ecg_mlflow.errors import DataNotFoundError
-from ecg_mlflow.records import read_digital
 from ecg_mlflow.records.label_sets import join_labels, split_label
 from ecg_mlflow.records.labels import (
-    diagnoses,
     find_label_files,
-    have_diagnoses,
-    read_comments,
+    read_diagnoses,
     read_groups,
     read_header_groups,
     read_labels,
@@ -21,10 +18,10 @@ def read(tmp_path):
     """Write label files a.csv, b.csv, ... and read them as one."""
 
     def call(*texts, using=read_labels):
-        files = [tmp_path / f"{'abcd'[i]}.csv" for i in range(len(texts))]
+        files = [tmp_path / f"{name}.csv" for name, _ in zip("abcd", texts, strict=False)]
         for file, text in zip(files, texts, strict=True):
             file.write_bytes(text.encode() if isinstance(text, str) else text)
-        return using(files)
+        return using(*files)
 
     return call
 
@@ -44,13 +41,13 @@ def read(tmp_path):
         ("", "", ""),
     ],
 )
-def test_labels_and_patients(read, tmp_path, text, by_id, patients):
+def test_labels_and_patients(read, text, by_id, patients):
     def pairs(words):
         return dict(zip(words.split()[::2], words.split()[1::2], strict=True))
 
     labels = read(text)
     assert (labels.by_id, labels.patients) == (pairs(by_id), pairs(patients))
-    assert (labels.problems, labels.paths) == ((), (tmp_path / "a.csv",))
+    assert labels.problems == ()
 
 
 def test_lines_that_cant_be_used_are_listed_with_file_and_line(read, tmp_path):
@@ -101,9 +98,8 @@ def test_several_files_are_read_as_one_each_with_its_own_header(read, tmp_path):
 def test_label_files_that_cant_be_read(read, tmp_path, text, message):
     with pytest.raises(DataNotFoundError, match=message):
         read(text)
-    for using in (read_labels, read_groups):
-        with pytest.raises(DataNotFoundError, match=r"can't read the label file .*none\.csv: No"):
-            using([tmp_path / "none.csv"])
+    with pytest.raises(DataNotFoundError, match=r"can't read the label file .*none\.csv: No"):
+        read_labels(tmp_path / "none.csv")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +114,7 @@ def test_label_files_that_cant_be_read(read, tmp_path, text, message):
     ],
 )
 def test_other_columns_describe_groups(read, texts, groups):
-    assert read(*texts, using=read_groups) == groups
+    assert read(*texts, using=lambda *files: read_groups(files)) == groups
 
 
 @pytest.mark.parametrize(
@@ -155,35 +151,33 @@ def test_label_files_lie_beside_the_records_or_above_them(tmp_path, files, expec
 @pytest.mark.parametrize(
     ("comments", "expected"),
     [
-        (["Dx: 164889003,59118001"], "164889003,59118001"),
-        (["Age: 5", "dx : 2 , 1 ,2"], "2,1"),
-        (["Dx: 5,4,9,2,7,1,8"], "5,4,9,2,7,1,8"),
-        (["Dx: Unknown"], None),
-        (["Dx:"], None),
-        (["Dx 164889003", "Dxx: 1"], None),
-        (["Dx: 1", "Dx: 2"], "1"),
-        ([], None),
+        ("#Dx: 164889003,59118001", "164889003,59118001"),
+        ("# Age: 5\n  #dx : 2 , 1 ,2", "2,1"),
+        ("#Dx: 5,4,9,2,7,1,8", "5,4,9,2,7,1,8"),
+        ("#Dx: Unknown", None),
+        ("#Dx:", None),
+        ("#Dx 164889003\n#Dxx: 1\nDx: 1", None),
+        ("#Dx: 1\n#Dx: 2", "1"),
+        ("", None),
     ],
 )
-def test_diagnoses_in_the_order_given_each_once(comments, expected):
-    assert diagnoses(comments) == expected
+def test_diagnoses_of_a_header_in_the_order_given_each_once(tmp_path, comments, expected):
+    header = tmp_path / "A.hea"
+    header.write_text(f"A 1 250 9\nA.dat\n{comments}\n")
+    assert read_diagnoses(header) == expected
+    assert read_diagnoses(header.rename(tmp_path / "A.edf")) is None
+    assert read_diagnoses(header) is None
 
 
-def test_comments_of_headers(tmp_path, write_record):
+def test_age_and_sex_are_groups(tmp_path):
+    headers = [tmp_path / f"A{i}.hea" for i in range(4)]
     texts = ["#Age: 74\n#Sex: Male\n#Dx: 1\n", "# Age: NaN\n# Sex: Female\n", "# Age: 40\n"]
-    headers = [write_record(tmp_path, f"A{i}") for i in range(3)]
-    for header, text in zip(headers, texts, strict=True):
-        with header.open("a") as file:
-            file.write(text)
-    assert read_comments(headers[0]) == read_digital(headers[0]).comments
-    assert read_comments(headers[0]) == ("Age: 74", "Sex: Male", "Dx: 1")
-    absent = [tmp_path / "no.hea", tmp_path / "R2.edf"]
-    assert read_header_groups([*headers, *absent]) == {
+    for header, text in zip(headers, texts, strict=False):
+        header.write_text(text)
+    assert read_header_groups(headers) == {
         "Age": {"A0": "74", "A2": "40"},
         "Sex": {"A0": "Male", "A1": "Female"},
     }
-    assert have_diagnoses(headers)
-    assert not have_diagnoses([*headers[1:], *absent])
 
 
 def test_several_labels_have_one_spelling():

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 
 from ecg_mlflow.errors import RecordError
 from ecg_mlflow.records import read_digital, read_record
+from ecg_mlflow.records.wfdb_reader import wfdb_files
 
 SMALL = np.array([[0.1], [-0.2], [0.3]])
 
@@ -52,7 +52,6 @@ def test_samples_gain_and_baseline_are_those_of_the_file(tmp_path, write_record)
     assert record.samples.dtype == np.int16
     assert record.samples.tolist() == [[824, 1124], [1024, 1074], [1224, 924]]
     assert (record.gain.tolist(), record.baseline.tolist()) == ([200, 200], [1024, 1024])
-    assert record.files == (tmp_path / "R.hea", tmp_path / "R.dat")
     np.testing.assert_array_equal(record.millivolts(), signal.astype(np.float32))
     # Samples beyond 16 bits become millivolts.
     signal = np.array([[100.0], [-100.0], [0.25]])
@@ -139,7 +138,7 @@ def test_segments_are_joined_by_the_names_of_leads(segments, tmp_path, odd_date,
     record = read_digital(header)
     assert record.leads == ("I", "II")
     np.testing.assert_allclose(record.samples, signal, rtol=1e-6)
-    names = [file.name for file in record.files if file.name != "layout.hea"]
+    names = [file.name for file in wfdb_files(header) if file.name != "layout.hea"]
     assert names == ["whole.hea", "part0.hea", "part0.dat", "part1.hea", "part1.dat"]
 
 
@@ -171,13 +170,11 @@ def test_segments_that_do_not_make_a_record(segments, lines, message, n_valid):
         *("2014-05-08T05:05:15Z", "05:05:15.25 8/05/2014"),
     ],
 )
-def test_dates_are_ignored(tmp_path, write_record, monkeypatch, words):
+def test_dates_are_ignored(tmp_path, write_record, words):
     header = write_record(tmp_path, "R", SMALL)
     date(header, words)
-    if words == "05:05:15.25 8/05/2014":  # wfdb reads it: no copy is needed
-        monkeypatch.setattr(tempfile, "TemporaryDirectory", None)
     np.testing.assert_allclose(read_record(header).signal, SMALL)
-    assert read_digital(header).files == (header, tmp_path / "R.dat")
+    assert wfdb_files(header) == (header, tmp_path / "R.dat")
 
 
 def test_real_records_with_new_and_old_headers(real_data, sample_records, tmp_path):

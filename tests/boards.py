@@ -67,8 +67,6 @@ class Planner:
 class ListSampler:
     """Asks for the configurations of a list one by one."""
 
-    is_exhaustive = False
-
     def __init__(self, configs):
         self.configs, self.n_asked = list(configs), 0
 
@@ -119,7 +117,12 @@ class Table:
         plan = SimpleNamespace(
             configs=[one for i, one in enumerate(configs) if chosen is None or i in chosen],
             planner=planner,
-            search=SearchConfig(objectives=objectives, pruner=pruner, adaptive=adaptive),
+            search=SearchConfig(
+                sampler="grid" if exhaustive else "list",
+                objectives=objectives,
+                pruner=pruner,
+                adaptive=adaptive,
+            ),
             research=SimpleNamespace(
                 repetitions=repetitions, update_grid=update_grid, update_every=update_every
             ),

@@ -25,7 +25,7 @@ from ecg_mlflow.executors import ProcessExecutor
 from ecg_mlflow.study.child_runs import ChildRuns
 from ecg_mlflow.study.search_history import TRIAL_END_TAG, read_history
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
-from ecg_mlflow.study.worker.score import score
+from ecg_mlflow.study.worker.main import score
 from ecg_mlflow.study.worker.training_run import TrainingRun
 from ecg_mlflow.tracking.runs import REASON_TAG
 from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, IDENTITY_TAG, PRUNED_TAG, StoredRun

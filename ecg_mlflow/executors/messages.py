@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pkgutil import resolve_name
-from types import TracebackType
 from typing import Any
 
 from ecg_mlflow.executors.base import Event, ExecutorError, Job, Outcome, OutcomeState
@@ -89,14 +88,14 @@ def execute(
 
 def _failure(key: str, error: BaseException) -> Outcome:
     own_frame = error.__traceback__
-    described = describe_error(error, own_frame.tb_next if own_frame else None)
-    return Outcome(key, OutcomeState.FAILED, **described)
+    error = error.with_traceback(own_frame.tb_next if own_frame else None)
+    return Outcome(key, OutcomeState.FAILED, **describe_error(error))
 
 
-def describe_error(error: BaseException, trace: TracebackType | None) -> dict[str, Any]:
+def describe_error(error: BaseException) -> dict[str, Any]:
     """Return ``error``, ``reason`` and ``error_type`` of an exception, as in `Outcome`."""
     return {
-        "error": "".join(traceback.format_exception(type(error), error, trace)),
+        "error": "".join(traceback.format_exception(error)),
         "reason": one_line("".join(traceback.format_exception_only(error))),
         "error_type": type_name(error),
     }

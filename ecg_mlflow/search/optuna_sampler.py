@@ -95,8 +95,6 @@ class OptunaSampler:
         If the search would never end, because the grid has a range and `n_trials` is None.
     """
 
-    is_exhaustive = False
-
     def __init__(
         self,
         grid: Grid,

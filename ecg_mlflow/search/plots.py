@@ -6,15 +6,20 @@ spelt as suits the sampler, and a plain grid has none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import optuna
+from matplotlib.figure import Figure
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.importance import FanovaImportanceEvaluator
+from optuna.trial import create_trial
+from optuna.visualization import matplotlib as optuna_plots
 
 from ecg_mlflow.search.objective import Objective
-
-if TYPE_CHECKING:
-    import optuna
-    from matplotlib.figure import Figure
+from ecg_mlflow.search.optuna_sampler import quiet
 
 Options: TypeAlias = "Mapping[str, str | float]"
 
@@ -50,9 +55,8 @@ def figures(
     """
     if not trials:
         return {}
-    with _drawing() as draw:
-        from optuna.importance import FanovaImportanceEvaluator
-
+    # Optuna draws in a style of its own: the process's is as it was afterwards.
+    with quiet(), mpl.rc_context():
         study = _study(trials, objectives)
         drawn = {}
         for i, objective in enumerate(objectives):
@@ -60,59 +64,40 @@ def figures(
             shown: dict[str, Any] = {"target_name": objective.metric}
             if len(objectives) > 1:
                 shown["target"] = lambda trial, i=i: trial.values[i]
-            drawn[f"optimisation_history{suffix}"] = draw("optimization_history", study, **shown)
+            drawn[f"optimisation_history{suffix}"] = _draw("optimization_history", study, **shown)
             reached = {values[i] for _, values in trials}
             if len(reached) > 1 and study.trials[0].params:
-                drawn[f"slices{suffix}"] = draw("slice", study, **shown)
+                drawn[f"slices{suffix}"] = _draw("slice", study, **shown)
                 evaluator = FanovaImportanceEvaluator(seed=0)
                 try:
-                    found = draw("param_importances", study, evaluator=evaluator, **shown)
+                    found = _draw("param_importances", study, evaluator=evaluator, **shown)
                 except RuntimeError:  # no tree has found a split: next to no variance
                     continue
                 drawn[f"importances{suffix}"] = found
         if len(objectives) in (2, 3):
             names = [objective.metric for objective in objectives]
-            drawn["pareto_front"] = draw("pareto_front", study, target_names=names)
+            drawn["pareto_front"] = _draw("pareto_front", study, target_names=names)
         return drawn
 
 
-@contextmanager
-def _drawing() -> Iterator[Any]:
-    """Give a function that calls Optuna's plots by name and returns readable figures.
-
-    Optuna draws with pyplot, in a style of its own: what is drawn is taken out of pyplot's hands,
-    and the process's style is as it was afterwards.
-    """
-    import matplotlib as mpl
-    import matplotlib.pyplot as plt
-    from optuna.visualization import matplotlib as plots
-
-    from ecg_mlflow.search.optuna_sampler import quiet
-
-    def draw(name: str, study: optuna.Study, **options: Any) -> Figure:
-        axes = getattr(plots, f"plot_{name}")(study, **options)
-        panels = list(axes.flat) if hasattr(axes, "flat") else [axes]
-        figure: Figure = panels[0].figure
-        plt.close(figure)
-        if name == "slice":
-            figure.set_size_inches(max(6.0, 3.2 * len(panels) + 1.0), 4.8)
-            for panel in panels:
-                for label in panel.get_xticklabels():
-                    label.set(rotation=35, ha="right")
-        return figure
-
-    with quiet(), mpl.rc_context():
-        yield draw
+def _draw(name: str, study: optuna.Study, **options: Any) -> Figure:
+    """Call one of Optuna's plots; return its figure, readable and out of pyplot's hands."""
+    axes = getattr(optuna_plots, f"plot_{name}")(study, **options)
+    panels = list(axes.flat) if hasattr(axes, "flat") else [axes]
+    figure: Figure = panels[0].figure
+    plt.close(figure)
+    if name == "slice":
+        figure.set_size_inches(max(6.0, 3.2 * len(panels) + 1.0), 4.8)
+        for panel in panels:
+            for label in panel.get_xticklabels():
+                label.set(rotation=35, ha="right")
+    return figure
 
 
 def _study(
     trials: Sequence[tuple[Options, Sequence[float]]], objectives: Sequence[Objective]
 ) -> optuna.Study:
     """Make a study of complete trials, with the options that vary as its parameters."""
-    import optuna
-    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-    from optuna.trial import create_trial
-
     params: list[dict[str, Any]] = [{} for _ in trials]
     distributions: dict[str, BaseDistribution] = {}
     for name in dict.fromkeys(name for options, _ in trials for name in options):

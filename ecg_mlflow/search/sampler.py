@@ -39,10 +39,6 @@ class Sampler(Protocol):
     """
 
     @property
-    def is_exhaustive(self) -> bool:
-        """Whether it lists the whole grid whatever it is told, so that all can be asked at once."""
-
-    @property
     def n_trials(self) -> int:
         """How many trials there will be in all, as far as is known."""
 
@@ -87,8 +83,6 @@ class GridSampler:
     GridError
         If an option is a range: there are no configurations to list.
     """
-
-    is_exhaustive = True
 
     def __init__(self, grid: Grid) -> None:
         self._asked: set[ConfigAlias] = set()

@@ -1,11 +1,10 @@
-"""Make a sampler by its name: the grid, or any of Optuna's."""
+"""Make one of Optuna's samplers by its name."""
 
 from __future__ import annotations
 
 import difflib
-import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -14,9 +13,8 @@ from optuna.samplers import BaseSampler, TPESampler
 from ecg_mlflow.errors import SearchError
 from ecg_mlflow.grids import Grid, Option, Uniform
 from ecg_mlflow.search.optuna_sampler import N_STARTUP, MakeSampler, OptunaSampler
-from ecg_mlflow.search.sampler import GridSampler, Sampler, TrialState
+from ecg_mlflow.search.sampler import TrialState
 
-_OURS = ("grid", "random", "tpe")
 #: Choose by the trials alone. The others count their samples or generations in Optuna's study.
 _STATELESS = ("random", "tpe", "gp")
 _REFUSED = {
@@ -26,52 +24,44 @@ _REFUSED = {
 }
 
 
-def known_samplers() -> list[str]:
-    """List the names of samplers, as `make_sampler` takes them, the usual ones first."""
-    others = _optuna_samplers().keys() - set(_OURS) - _REFUSED.keys()
-    return [*_OURS, *sorted(others)]
-
-
-def make_sampler(name: str, grid: Grid, **options: Any) -> Sampler:
+def make_sampler(name: str, grid: Grid, **options: Any) -> OptunaSampler:
     """Make a sampler.
 
     Parameters
     ----------
     name
-        ``grid``, all configurations in order; ``random``; ``tpe``, Optuna's tree-structured Parzen
-        estimator; or another of Optuna's samplers by the name of its class, such as ``cmaes`` or
-        ``NSGAIISampler``.
+        ``random``; ``tpe``, Optuna's tree-structured Parzen estimator; or another of Optuna's
+        samplers by the name of its class, such as ``cmaes`` or ``NSGAIISampler``.
     grid
         What to choose from.
     **options
         Those of `OptunaSampler` that are the search's: `n_trials`, `directions`, `seed`, `known`.
-        ``grid`` tries all configurations and asks for the same ones anyway.
 
     Raises
     ------
     SearchError
         If there is no such sampler, if it can't be used here or lacks a package, or if there is no
         end because the grid has a range and `n_trials` is None.
-    GridError
-        If ``grid`` is to list a grid that has a range.
     """
-    if name.lower() == "grid":
-        return GridSampler(grid)
-    short, known = _short(name), _optuna_samplers()
+    kinds: dict[str, type[BaseSampler]] = {
+        _short(one): getattr(optuna.samplers, one)
+        for one in optuna.samplers.__all__
+        if one.endswith("Sampler") and not one.startswith("Base")
+    }
+    short = _short(name)
     if short in _REFUSED:
         raise SearchError(f"sampler={name} is not for a search here: {_REFUSED[short]}")
-    if short not in known:
-        hints = difflib.get_close_matches(short, known_samplers(), n=1)
+    if short not in kinds:
+        others = sorted(kinds.keys() - _REFUSED.keys())
+        names = [*dict.fromkeys(["grid", "random", "tpe", *others])]
+        hints = difflib.get_close_matches(short, names, n=1)
         hint = f", perhaps {hints[0]}" if hints else ""
-        raise SearchError(
-            f"there is no sampler {name!r}: choose one of {', '.join(known_samplers())}{hint}"
-        )
-    make: Callable[..., BaseSampler] = known[short]
-    ours: dict[str, MakeSampler | None] = {"random": None, "tpe": _tpe}
-    sampler = ours.get(short, lambda seed, _: make(seed=seed))
-    if sampler is not None:
-        _try(name, sampler, options["directions"])
-    return OptunaSampler(grid, sampler=sampler, is_stateless=short in _STATELESS, **options)
+        raise SearchError(f"there is no sampler {name!r}: choose one of {', '.join(names)}{hint}")
+    make: MakeSampler | None = None
+    if short != "random":
+        make = _tpe if short == "tpe" else lambda seed, _: kinds[short](seed=seed)  # type: ignore[call-arg]
+        _try(name, make, options["directions"])
+    return OptunaSampler(grid, sampler=make, is_stateless=short in _STATELESS, **options)
 
 
 def _tpe(seed: int, attempt: int) -> BaseSampler:
@@ -112,17 +102,6 @@ def _try(name: str, make: MakeSampler, directions: Sequence[str]) -> None:
         raise SearchError(
             f"sampler={name} can't be used with {len(directions)} objective(s): {error}"
         ) from error
-
-
-def _optuna_samplers() -> dict[str, type[BaseSampler]]:
-    """Find the classes of Optuna's samplers by their short names."""
-    return {
-        _short(name): found
-        for name in optuna.samplers.__all__
-        if inspect.isclass(found := getattr(optuna.samplers, name))
-        and issubclass(found, BaseSampler)
-        and not inspect.isabstract(found)
-    }
 
 
 def _short(name: str) -> str:

@@ -8,7 +8,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ecg_mlflow.executors import describe_error
 from ecg_mlflow.records.splits import TEST, VALIDATION
 from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.research import Settings
@@ -159,11 +158,6 @@ class Ended(RunReport):
 Send = Callable[[dict[str, Any]], None]
 #: A report's place in what is sent.
 REPORT = "report"
-
-
-def described(error: BaseException) -> dict[str, str]:
-    """Return an error as the driver wants it: one line, all of it, and its type."""
-    return describe_error(error, error.__traceback__)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -72,7 +72,7 @@ class TrialScheduler:
         self.search = plan.search
         self.sampler = sampler
         self._plan = plan
-        self._is_search = not sampler.is_exhaustive
+        self._is_search = plan.search.is_sampled
         self._known_runs = known_runs
         self._history = known_runs.history if self._is_search else SearchHistory()
         self._client = client

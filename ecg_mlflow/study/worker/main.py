@@ -1,28 +1,35 @@
-"""The functions that workers execute: `work` for runs, `probe` for a plan.
+"""The functions that workers execute: `work` trains or scores runs, `probe` helps a plan.
 
 The driver opens runs and closes them; the worker fills them.
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from functools import lru_cache
+from pathlib import Path
 
 import cloudpickle
+from mlflow import MlflowClient
 
 from ecg_mlflow.errors import CheckpointError, StorageFullError, TrackingError
-from ecg_mlflow.executors import received, shielded, stop_requested
+from ecg_mlflow.executors import describe_error, received, shielded, stop_requested
 from ecg_mlflow.models.build import build_model, count_multiply_adds, count_parameters
 from ecg_mlflow.pipeline import BatchSource, map_ahead
 from ecg_mlflow.records import Corpus, packed_path
-from ecg_mlflow.records.splits import TRAIN
+from ecg_mlflow.records.splits import TEST, TRAIN
+from ecg_mlflow.reports.figures.training_plots import confusion_plot
 from ecg_mlflow.study.data_plan import batch_sources
-from ecg_mlflow.study.jobs import RunEnd, Send, WorkerJob, described, is_out_of_memory
-from ecg_mlflow.study.worker.score import score
+from ecg_mlflow.study.jobs import RunEnd, RunJob, Send, WorkerJob, is_out_of_memory
+from ecg_mlflow.study.step_factory import make_step
+from ecg_mlflow.study.worker.run_artifacts import evaluation_columns, prefixed
 from ecg_mlflow.study.worker.training_run import TrainingRun
 from ecg_mlflow.tracking.client import connect
+from ecg_mlflow.tracking.logged_models import fetch_network
+from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.training import Paused, TrainingLoop
 
 #: A warm worker keeps them open for its next runs.
@@ -65,7 +72,7 @@ def _train(job: WorkerJob, send: Send, resources: ExitStack) -> None:
         except (Paused, StorageFullError, TrackingError):
             raise
         except Exception as error:  # noqa: BLE001 - a user's model may raise any
-            run.report_end(_end_by(error), described(error))
+            run.report_end(_end_by(error), describe_error(error))
     if opened:
         _train_together(opened, sources[TRAIN], job.save_every_s)
 
@@ -111,6 +118,36 @@ def _should_stop(runs: Sequence[TrainingRun]) -> bool:
             if run.key == message["prune"]:
                 run.withdrawn = message["reason"]
     return stop_requested()
+
+
+def score(job: RunJob, client: MlflowClient, corpus: Corpus, send: Send) -> dict[str, float]:
+    """Score a run's test records; log metrics and predictions into it; return the metrics.
+
+    The metrics come last: a run that has them has all of it.
+
+    Raises
+    ------
+    TrackingError
+        If the run's model is not in the store, or the store fails.
+    """
+    run = TrainingRun(job, send)
+    retrying = run.retry.client(client)
+    logged = retrying.get_run(job.run_id).data.metrics
+    if there := {name: one for name, one in logged.items() if name.startswith(f"{TEST}_")}:
+        return there  # the process that scored it died before it could say so
+    run.step = make_step(job.settings, job.run.config.data.input_shape, seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        run.step.load_weights(fetch_network(retrying, job.run_id, "best", Path(folder)))
+    run.sources = batch_sources(corpus, job.settings, {TEST: job.run.config.data.sides[TEST]})
+    evaluation = run.evaluate(TEST)
+    metrics = prefixed(TEST, evaluation.metrics)
+    title = f"best weights, {TEST} records"
+    with RunLog(client, job.run_id, retry=run.retry) as log:
+        log.table("predictions/best.csv", evaluation_columns(evaluation, corpus))
+        log.figure("plots/confusion_matrix_test.png", confusion_plot(evaluation, title=title))
+        log.metrics(metrics, job.run.config.n_iterations - 1, time.time_ns() // 1_000_000)
+        log.flush()
+    return metrics
 
 
 def probe(payload: bytes, send: Send) -> list[tuple[int, int] | str]:

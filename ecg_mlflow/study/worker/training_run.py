@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import CheckpointError, StorageFullError
-from ecg_mlflow.executors import DEVICE_VARIABLE, stop_requested
+from ecg_mlflow.executors import DEVICE_VARIABLE, describe_error, stop_requested
 from ecg_mlflow.files import checkpoint_path, locked, remove_unfinished
 from ecg_mlflow.models.build import weight_seed
 from ecg_mlflow.pipeline import BatchSource
 from ecg_mlflow.provenance import HEARTBEAT_S, ProcessMark, heartbeat, package_versions, worker_tags
 from ecg_mlflow.study import jobs
-from ecg_mlflow.study.jobs import RunEnd, RunJob, RunReport, Send, described
+from ecg_mlflow.study.jobs import RunEnd, RunJob, RunReport, Send
 from ecg_mlflow.study.step_factory import make_step
 from ecg_mlflow.study.worker import run_artifacts
 from ecg_mlflow.study.worker.run_artifacts import final_metrics, prefixed
@@ -286,9 +286,9 @@ class TrainingRun(Branch):
         A run that ran out of memory has not failed: it may be resumed from its checkpoint.
         """
         if jobs.is_out_of_memory(error):
-            self.report_end(RunEnd.OUT_OF_MEMORY, described(error))
+            self.report_end(RunEnd.OUT_OF_MEMORY, describe_error(error))
             return
-        self.failure = described(error)
+        self.failure = describe_error(error)
         self._write({})
         self._deliver_failure(self.failure)
 
@@ -355,7 +355,7 @@ class TrainingRun(Branch):
             raise Paused
 
     def report_end(self, end: RunEnd, error: Mapping[str, str]) -> None:
-        """Report that the run has ended by an error, as `described` returns it."""
+        """Report that the run has ended by an error, as `describe_error` returns it."""
         self.report(jobs.Ended(self.key, end, error["reason"], error["error"]))
 
     def _note(self, text: str) -> None:

@@ -12,6 +12,7 @@ from ecg_mlflow.cli.environment import base_folders
 from ecg_mlflow.cli.parameters import (
     AMOUNT,
     PLACE,
+    RECORDINGS,
     CliOption,
     command,
     labels_option,
@@ -54,9 +55,8 @@ def data_command(words: tuple[str, ...], labels: str | None, output: Path | None
         words = words[1:]
     if len(words) > 1:
         raise click.UsageError(f"name one data set; given are {' '.join(words)}")
-    data, folders = words[0] if words else "demo", base_folders()
-    corpus = load_corpus(located(data, folders), labels and located(labels, folders))
-    summary = CorpusSummary(corpus)
+    data = located(words[0], base_folders()) if words else "demo"
+    summary = CorpusSummary(load_corpus(data, labels))
     print(summary_text(summary))
     if output:
         page, table = output / "summary.html", output / "records.csv"
@@ -69,7 +69,7 @@ def data_command(words: tuple[str, ...], labels: str | None, output: Path | None
 @command(
     "show",
     click.Argument(["record"], type=PLACE),
-    CliOption("--data", "Data set that has RECORD.", PLACE),
+    CliOption("--data", "Data set that has RECORD.", RECORDINGS),
     labels_option(),
     CliOption("--from start_s", "Start of the picture, in s.", AMOUNT, default=0.0),
     CliOption("--seconds", "Length of the picture. Default: the rest of the record.", AMOUNT),
@@ -86,24 +86,13 @@ def data_command(words: tuple[str, ...], labels: str | None, output: Path | None
     ),
     output_option("PNG file. Default: RECORD.png in the current folder."),
 )
-def show_command(
-    record: str, data: str | None, labels: str | None, output: Path | None, **view: Any
-) -> int:
+def show_command(record: str, output: Path | None, **view: Any) -> int:
     """Draw a recording on millimetre paper, and say what it is.
 
     RECORD is the path of a header (.hea) or an EDF file, with or without its ending; with --data
     it is the record's name. What data and labels may be is in `ecg-mlflow data --help`.
     """
-    from ecg_mlflow.records.catalogue import located
     from ecg_mlflow.reports.show import show_record
 
-    folders = base_folders()
-    told = show_record(
-        record,
-        data=data and located(data, folders),
-        labels=labels and located(labels, folders),
-        out=output,
-        **view,
-    )
-    print(told)
+    print(show_record(record, out=output, **view))
     return 0

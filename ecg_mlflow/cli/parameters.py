@@ -36,6 +36,16 @@ class FiniteNumber(click.FloatRange):
         return number
 
 
+class LocatedPath(click.Path):
+    """A path, a glob or the name of a data set; a relative path starts at the caller's folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Find a path."""
+        from ecg_mlflow.records.catalogue import located
+
+        return located(value, base_folders()) if value else value
+
+
 COUNT = WholeNumber(min=0)
 POSITIVE = WholeNumber(min=1)
 AMOUNT = FiniteNumber(min=0)
@@ -43,6 +53,8 @@ MINUTES = FiniteNumber(min=0, min_open=True)
 PROBABILITY = FiniteNumber(min=0, max=1, min_open=True, max_open=True)
 #: A word, a path or a glob, which stays a text.
 PLACE = click.Path()
+#: ... and starts at the caller's folder.
+RECORDINGS = LocatedPath()
 FILE = click.Path(path_type=Path)
 
 
@@ -153,7 +165,7 @@ def as_typed(words: Sequence[str], opposites: Mapping[str, str]) -> list[str]:
 
 def labels_option() -> CliOption:
     """Return the option for the labels of recordings."""
-    return CliOption("--labels", "CSV file or headers; see `ecg-mlflow data -h`.", PLACE)
+    return CliOption("--labels", "CSV file or headers; see `ecg-mlflow data -h`.", RECORDINGS)
 
 
 def output_option(meaning: str) -> CliOption:
@@ -190,8 +202,8 @@ STATISTICS = section(
 #: Where the recordings of an earlier study are.
 MOVED_DATA = section(
     "Data",
-    CliOption("--data", "Where the study's recordings are now, if they moved.", PLACE),
-    CliOption("--labels", "Where their labels are now.", PLACE),
+    CliOption("--data", "Where the study's recordings are now, if they moved.", RECORDINGS),
+    CliOption("--labels", "Where their labels are now.", RECORDINGS),
 )
 #: What a command needs to find a study's winner and its recordings.
 STUDY_OPTIONS = (*WINNER, *STATISTICS, *MOVED_DATA)
@@ -203,9 +215,8 @@ def study_options(given: dict[str, Any]) -> dict[str, Any]:
     from ecg_mlflow.reports.study_corpus import DataLocation
 
     compared = {name: given.pop(name) for name in ("metric", "level", "resamples", "seed", "rule")}
-    location = DataLocation(given.pop("data"), given.pop("labels"), base_folders())
     return {
         "options": ComparisonOptions(**compared),
-        "location": location,
+        "location": DataLocation(given.pop("data"), given.pop("labels")),
         "run_id": given.pop("run_id"),
     }

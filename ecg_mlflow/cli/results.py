@@ -12,6 +12,7 @@ from ecg_mlflow.cli.parameters import (
     AMOUNT,
     PLACE,
     POSITIVE,
+    RECORDINGS,
     STATISTICS,
     STUDY_OPTIONS,
     CliOption,
@@ -73,7 +74,7 @@ def compare_command(studies: tuple[str, ...], output: Path | None, **statistics:
         "--groups groups_file",
         "CSV with the column record and others, such as age, sex or site. Default: the study's "
         "label file.",
-        PLACE,
+        RECORDINGS,
     ),
     _OUTPUT,
 )

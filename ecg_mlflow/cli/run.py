@@ -14,6 +14,7 @@ from ecg_mlflow.cli.parameters import (
     MINUTES,
     PLACE,
     POSITIVE,
+    RECORDINGS,
     CliOption,
     command,
     labels_option,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _GRID = click.Argument(["grid"], default="", type=PLACE)
 _DATA = section(
     "Data",
-    CliOption("--data", "demo by default; see `ecg-mlflow data -h`.", PLACE),
+    CliOption("--data", "demo by default; see `ecg-mlflow data -h`.", RECORDINGS),
     labels_option(),
     CliOption("--limit", "Use at most N records, evenly spread.", POSITIVE),
     CliOption(

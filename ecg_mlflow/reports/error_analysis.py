@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import DataNotFoundError
-from ecg_mlflow.records.catalogue import HEADERS, located
+from ecg_mlflow.records.catalogue import HEADERS
 from ecg_mlflow.records.labels import read_groups
 from ecg_mlflow.records.sources import load_groups
 from ecg_mlflow.reports.figures import draw_ecg, subgroup_plot
@@ -178,8 +178,8 @@ def _group_columns(
     study: StoredStudy, location: DataLocation, file: str | None
 ) -> dict[str, dict[str, str]]:
     if file is not None:
-        return read_groups([Path(located(file, location.folders))])
-    data, labels = location.located(study.plan, study.request)
+        return read_groups([Path(file)])
+    data, labels = location.of(study.plan, study.request)
     if labels not in (None, HEADERS):
         return read_groups([Path(labels)])
     if data == "cinc2017":  # its label file has no other column, and need not be downloaded again

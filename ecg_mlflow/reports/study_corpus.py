@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import CorpusError
 from ecg_mlflow.records import Corpus, load_corpus, packed_path
-from ecg_mlflow.records.catalogue import asked_for, located
+from ecg_mlflow.records.catalogue import asked_for
 from ecg_mlflow.records.splits import TEST
 
 #: Hex digits of a recording's digest: enough to tell any two apart that are not the same.
@@ -28,21 +27,15 @@ class DataLocation:
     ----------
     data, labels
         As for ``ecg-mlflow run``.
-    folders
-        Where relative paths start, the first that fits.
     """
 
     data: str | None = None
     labels: str | None = None
-    folders: tuple[Path, ...] = field(default_factory=lambda: (Path.cwd(),))
 
-    def located(
-        self, plan: Mapping[str, Any], request: Mapping[str, Any]
-    ) -> tuple[str, str | None]:
+    def of(self, plan: Mapping[str, Any], request: Mapping[str, Any]) -> tuple[str, str | None]:
         """Return data and labels; what isn't given is the study's."""
-        data = self.data or str(request.get("data") or asked_for(plan["corpus"]["source"]))
-        labels = self.labels or request.get("labels")
-        return located(data, self.folders), labels and located(str(labels), self.folders)
+        data = self.data or request.get("data") or asked_for(plan["corpus"]["source"])
+        return data, self.labels or request.get("labels")
 
 
 def open_study_corpus(
@@ -70,7 +63,7 @@ def open_study_corpus(
     location = location or DataLocation()
     if location.data is None and packed_path(wanted).exists():
         return Corpus.open(packed_path(wanted))
-    found = load_corpus(*location.located(plan, request))
+    found = load_corpus(*location.of(plan, request))
     if found.digest != wanted:
         raise CorpusError(
             f"the recordings of {found.source} are not those that the study was run on (digest "

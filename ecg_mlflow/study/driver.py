@@ -28,7 +28,7 @@ from ecg_mlflow.study.descriptions import Counts, dataset_infos, describe_study
 from ecg_mlflow.study.dispatcher import Dispatcher
 from ecg_mlflow.study.plan import StudyPlan
 from ecg_mlflow.study.progress import StudyProgress
-from ecg_mlflow.study.request import StudyRequest, design_of
+from ecg_mlflow.study.request import DESIGN, StudyRequest
 from ecg_mlflow.study.resume import KnownRuns, end_abandoned, summary, superfluous
 from ecg_mlflow.study.search_history import known_identities
 from ecg_mlflow.study.signals import StopRequest, stop_on_signals
@@ -159,11 +159,13 @@ def _opened(
     plan: StudyPlan, client: MlflowClient, options: StudyOptions, retry: RetryPolicy
 ) -> Iterator[Study]:
     """Open the parent run; whatever ends the study early says how to resume it."""
+    asked = vars(options.request)
+    design = {name: asked[name] for name in DESIGN if asked[name] is not None}
     tags = {
         IDENTITY_VERSION_TAG: str(VERSION),
         PLAN_TAG: plan.digest[:16],
         CORPUS_TAG: plan.corpus.digest[:16],
-        REQUEST_TAG: json.dumps(design_of(options.request)),
+        REQUEST_TAG: json.dumps(design),
     }
     name = plan.research.name or "study"
     experiment = options.request.experiment or plan.research.name or "ecg-mlflow"

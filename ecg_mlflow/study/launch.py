@@ -16,7 +16,7 @@ from ecg_mlflow.errors import DeviceError, EcgMlflowError, ResumeError, Tracking
 from ecg_mlflow.executors import Slot, count_cores, find_gpus, plan_slots
 from ecg_mlflow.executors.devices import RayShare
 from ecg_mlflow.records import Corpus, load_corpus
-from ecg_mlflow.records.catalogue import DEMO_RECORDS, is_demo, located
+from ecg_mlflow.records.catalogue import DEMO_RECORDS, is_demo
 from ecg_mlflow.reports.text_tables import result_table
 from ecg_mlflow.study.descriptions import plan_table
 from ecg_mlflow.study.driver import StudyOptions, StudyResult, run_study
@@ -76,12 +76,12 @@ def run_request(request: StudyRequest) -> int:
 
 
 def _plan(request: StudyRequest, research: Research) -> StudyPlan:
-    data = located(request.data or "demo", request.folders)
+    data = request.data or "demo"
     if data in DEMO_RECORDS:
         data = f"{data}:{research.demo.records}"
     if is_demo(data):
         request = _within_demo_budget(research, request)
-    corpus = _load_corpus(data, request.labels and located(request.labels, request.folders))
+    corpus = _load_corpus(data, request.labels)
     return plan_study(research, corpus, request)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ecg_mlflow.records.catalogue import located
 from ecg_mlflow.study.research import Rules
 
 
@@ -34,7 +33,7 @@ class StudyRequest:
     hang_minutes
         Time without a sign of life after which a worker counts as hung.
     folders
-        Where relative paths start, the first that fits.
+        Where the path of the grid file may start, the first that fits; also those of the store.
     how_to_resume
         The command that resumes the study, with ``{run_id}`` in it.
 
@@ -83,12 +82,3 @@ DESIGN = (
     *("sampler", "trials", "search_seed", "pruner", "objective", "direction", "adaptive"),
     "finalists",
 )
-
-
-def design_of(request: StudyRequest) -> dict[str, object]:
-    """Return what a resumed study needs to know, with paths that hold from anywhere."""
-    design = {name: getattr(request, name) for name in DESIGN}
-    for name in ("data", "labels"):
-        if design[name]:
-            design[name] = located(str(design[name]), request.folders)
-    return {name: value for name, value in design.items() if value is not None}

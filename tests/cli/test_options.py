@@ -169,6 +169,11 @@ def test_paths_start_at_the_callers_folder_only_under_mlflow_run(monkeypatch, tm
         assert base_folders() == (Path.cwd(),)
         monkeypatch.setenv("MLFLOW_RUN_ID", "0")
         assert base_folders() == (tmp_path, Path.cwd())
+        (tmp_path / "mine").mkdir()
+        words = ["x.py", "--data", "mine", "--labels", "headers"]
+        request = study_request(parsed(["run", *words]), None)
+        assert (request.grid, request.data) == ("x.py", str(tmp_path / "mine"))
+        assert request.labels == "headers"
     finally:
         caller.kill()
         caller.wait()

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from ecg_mlflow.errors import DataNotFoundError
-from ecg_mlflow.records.catalogue import asked_for, is_demo, locate
+from ecg_mlflow.records.catalogue import asked_for, is_demo, locate, located
 from ecg_mlflow.records.locating import find_headers
 
 
@@ -84,3 +84,21 @@ def test_folders_and_globs(tree, monkeypatch, data, expected, root, note):
 def test_nothing_found(tree, data, message):
     with pytest.raises(DataNotFoundError, match=message):
         find_headers(f"{tree}/{data}")
+
+
+@pytest.mark.parametrize("text", ["demo", "demo:20:3", "demo12", "demo12:9", "cinc2017", "headers"])
+def test_words_are_no_paths(tmp_path, text):
+    (tmp_path / text.partition(":")[0]).mkdir()
+    assert located(text, [tmp_path]) == text
+
+
+def test_relative_paths_start_at_the_first_folder_that_has_them(tmp_path):
+    caller, project = folders = [tmp_path / "caller", tmp_path / "project"]
+    for folder in (caller / "mine", caller / "both", project / "theirs", project / "both"):
+        folder.mkdir(parents=True)
+    (caller / "mine" / "a.hea").touch()
+    for name, folder in (("mine", caller), ("both", caller), ("theirs", project)):
+        assert located(name, folders) == str(folder / name)
+    assert located("mine/*.hea", folders) == str(caller / "mine/*.hea")
+    for name in ("nowhere", str(caller)):
+        assert located(name, folders) == name

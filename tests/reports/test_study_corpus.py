@@ -41,7 +41,7 @@ def test_recordings_are_the_packed_ones_or_where_the_study_had_them_or_where_the
     assert open_study_corpus(plan, request).ids == ids
     monkeypatch.setenv("ECG_MLFLOW_CACHE", str(folder.parent / "elsewhere"))
     assert not packed_path(plan["corpus"]["digest"]).exists()
-    location = DataLocation("moved", None, (folder.parent,))
+    location = DataLocation(str(moved))
     assert open_study_corpus(plan, request, location).ids == ids
     moved.rename(folder)
     monkeypatch.setenv("ECG_MLFLOW_CACHE", str(folder.parent / "another"))

@@ -75,7 +75,7 @@ def test_what_is_no_study_is_an_error(workplace, run_id, capsys):
         run_id = workplace.client.create_run("0").info.run_id
     assert run(workplace, "x", "--resume", run_id) == 1
     said = capsys.readouterr().err
-    assert f"run {run_id} is no study of ecg_mlflow" in said or "find the study 0000" in said
+    assert f"run {run_id} is no study of ecg_mlflow" in said or "Run with id=0000" in said
 
 
 def test_a_study_that_another_process_runs_is_left_alone(

@@ -147,7 +147,7 @@ def _files(
     from ecg_mlflow.reports.figures.training_plots import confusion_plot
     from ecg_mlflow.stats.bootstrap import resample_weights
     from ecg_mlflow.stats.calibration import reliability
-    from ecg_mlflow.stats.curves import Curve, precision_recall_curve, roc_curve
+    from ecg_mlflow.stats.curves import Curve, ranking_curves
     from ecg_mlflow.tracking.run_log import csv_text
 
     names = [name for name in metrics if not name.endswith(("_low", "_high"))]
@@ -165,13 +165,15 @@ def _files(
         n_resamples = min(config.resamples, BAND_RESAMPLES)
         weights = resample_weights(len(predictions), n_resamples, config.seed, predictions.groups)
 
+        roc, precision_recall = ranking_curves([predictions], weights, level)
+
         def named(curve: Curve, area: str) -> list[tuple[str, Curve, str]]:
             bounds = [metrics.get(f"{area}{end}", np.nan) for end in ("", "_low", "_high")]
             return [("", curve, "{:.3f} [{:.3f}, {:.3f}]".format(*bounds))]
 
         figures["curves"] = ranking_plot(
-            named(roc_curve([predictions], weights, level=level), "roc_auc"),
-            named(precision_recall_curve([predictions], weights, level=level), "average_precision"),
+            named(roc, "roc_auc"),
+            named(precision_recall, "average_precision"),
             share,
             title=f"{positive} against the rest",
             level=level,

@@ -19,7 +19,7 @@ from ecg_mlflow.reports.text_tables import aligned
 from ecg_mlflow.stats.bootstrap import resample_weights
 from ecg_mlflow.stats.calibration import fit_temperature, reliability, with_temperature
 from ecg_mlflow.stats.comparison import Comparison, Standing, compare
-from ecg_mlflow.stats.curves import precision_recall_curve, roc_curve
+from ecg_mlflow.stats.curves import Curve, ranking_curves
 from ecg_mlflow.tracking.run_log import as_columns, csv_text
 
 if TYPE_CHECKING:
@@ -207,18 +207,13 @@ def _figures(
 def _curves(comparison: Comparison, options: ComparisonOptions) -> Figure:
     first = comparison.leader.repetitions[0]
     weights = resample_weights(len(first), BAND_RESAMPLES, options.seed, first.groups)
-    kinds = ((roc_curve, "roc_auc"), (precision_recall_curve, "average_precision"))
-    roc, recall = (
-        [
-            (
-                one.name,
-                curve_of(one.repetitions, weights, level=options.level),
-                f"{one.estimates[area].mean if area in one.estimates else np.nan:.3f}",
-            )
-            for one in comparison.standings[:CURVES]
-        ]
-        for curve_of, area in kinds
-    )
+    drawn: dict[str, list[tuple[str, Curve, str]]] = {"roc_auc": [], "average_precision": []}
+    for one in comparison.standings[:CURVES]:
+        curves = ranking_curves(one.repetitions, weights, options.level)
+        for name, curve in zip(drawn, curves, strict=True):
+            area = one.estimates[name].mean if name in one.estimates else np.nan
+            drawn[name].append((one.name, curve, f"{area:.3f}"))
+    roc, recall = drawn.values()
     return ranking_plot(roc, recall, float(first.is_positive.mean()), level=options.level)
 
 

@@ -73,15 +73,16 @@ def calibrated(
     activation
         What has made them: ``sigmoid`` of each class by itself, or ``softmax``.
     """
+    from scipy.special import expit, softmax
+
     given = np.asarray(probabilities, dtype=np.float64)
     if temperature == 1:
         return given.copy()
+    logits = np.log(np.maximum(given, _LEAST))
     if activation == "sigmoid":
-        odds = np.log(np.maximum(given, _LEAST)) - np.log(np.maximum(1 - given, _LEAST))
-        return np.asarray(1 / (1 + np.exp(-odds / temperature)))
-    scaled = np.log(np.maximum(given, _LEAST)) / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+        logits -= np.log(np.maximum(1 - given, _LEAST))
+        return np.asarray(expit(logits / temperature))
+    return np.asarray(softmax(logits / temperature, axis=1))
 
 
 def choose_threshold(predictions: Predictions, rule: str = "f1") -> float:

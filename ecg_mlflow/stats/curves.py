@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,72 +38,34 @@ class Curve:
     high: Floats
 
 
-def roc_curve(
-    repetitions: Sequence[Predictions],
-    weights: npt.NDArray[Any],
-    grid: Floats = GRID,
-    level: float = 0.95,
-) -> Curve:
-    """Return sensitivity by false positive rate.
+def ranking_curves(
+    repetitions: Sequence[Predictions], weights: npt.NDArray[Any], level: float = 0.95
+) -> tuple[Curve, Curve]:
+    """Return the ROC curve and the precision-recall curve at each point of `GRID`.
 
-    Straight lines join the points of neighbouring thresholds, as the area under the curve has it;
-    where the curve rises at one false positive rate, its upper end counts.
+    The first is sensitivity by false positive rate. Straight lines join the points of neighbouring
+    thresholds, as the area under the curve has it; where the curve rises at one false positive
+    rate, its upper end counts.
+
+    The second is precision by recall: that of the highest threshold which reaches the recall; 0
+    stands for the first positive record found. The area under these steps is the average precision.
+    Nothing is drawn between thresholds, where a straight line would promise what no threshold gives
+    (Davis and Goadrich, ICML 2006, doi:10.1145/1143844.1143874).
 
     Parameters
     ----------
     repetitions
-        Of one configuration; the curve is the mean of theirs.
+        Of one configuration; the curves are the means of theirs.
     weights
         ``(n_resamples, n_records)`` from `ecg_mlflow.stats.bootstrap.resample_weights`.
-    grid
-        ``(n_points,)`` false positive rates from 0 to 1.
     level
-        Of the band, at each point alone.
+        Of the bands, at each point alone.
 
     Raises
     ------
     PredictionsError
         If all records are positive, or none is.
     """
-    return _mean_curve(repetitions, weights, np.asarray(grid, np.float64), level, _sensitivities)
-
-
-def precision_recall_curve(
-    repetitions: Sequence[Predictions],
-    weights: npt.NDArray[Any],
-    grid: Floats = GRID,
-    level: float = 0.95,
-) -> Curve:
-    """Return precision by recall: that of the highest threshold which reaches the recall.
-
-    The area under these steps is the average precision. Nothing is drawn between thresholds, where
-    a straight line would promise what no threshold gives (Davis and Goadrich, ICML 2006,
-    doi:10.1145/1143844.1143874).
-
-    Parameters
-    ----------
-    repetitions, weights
-        See `roc_curve`.
-    grid
-        ``(n_points,)`` recalls from 0 to 1; 0 stands for the first positive record found.
-    level
-        See `roc_curve`.
-
-    Raises
-    ------
-    PredictionsError
-        If all records are positive, or none is.
-    """
-    return _mean_curve(repetitions, weights, np.asarray(grid, np.float64), level, _precisions)
-
-
-def _mean_curve(
-    repetitions: Sequence[Predictions],
-    weights: npt.NDArray[Any],
-    grid: Floats,
-    level: float,
-    curve_of: Callable[[Ranks, Floats], Floats],
-) -> Curve:
     for one in repetitions:
         if not 0 < one.is_positive.sum() < len(one):
             raise PredictionsError(
@@ -111,25 +73,30 @@ def _mean_curve(
                 f"are {one.positive}"
             )
     both = with_original(weights)
-    curves = np.empty((len(both), len(grid)))
-    for block, columns in blocks(both, rows=len(grid)):
-        each = [curve_of(ranks(one.is_positive, one.scores, columns), grid) for one in repetitions]
-        curves[block] = defined_mean(np.stack(each)).T
+    roc, precision_recall = np.empty((2, len(both), len(GRID)))
+    for block, columns in blocks(both, rows=len(GRID)):
+        ranked = [ranks(one.is_positive, one.scores, columns) for one in repetitions]
+        roc[block] = defined_mean(np.stack([_sensitivities(one) for one in ranked])).T
+        precision_recall[block] = defined_mean(np.stack([_precisions(one) for one in ranked])).T
+    return _with_band(roc, level), _with_band(precision_recall, level)
+
+
+def _with_band(values: Floats, level: float) -> Curve:
+    """Return the curve of ``(1 + n_resamples, n_points)`` values, the records' own first."""
     # A resample of one class alone has no curve.
-    resampled = curves[1:][~np.isnan(curves[1:, 0])]
+    resampled = values[1:][~np.isnan(values[1:, 0])]
     if not len(resampled):
-        nothing = np.full(len(grid), np.nan)
-        return Curve(grid, curves[0], nothing, nothing)
+        resampled = np.full((1, len(GRID)), np.nan)
     low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return Curve(grid, curves[0], low, high)
+    return Curve(GRID, values[0], low, high)
 
 
-def _sensitivities(found: Ranks, grid: Floats) -> Floats:
+def _sensitivities(found: Ranks) -> Floats:
     """Return ``(n_points, n_weightings)``."""
     ties = found.negative - found.above
-    curve = np.empty((len(grid), len(found.n_negative)))
+    curve = np.empty((len(GRID), len(found.n_negative)))
     with np.errstate(invalid="ignore", divide="ignore"):
-        for row, rate in enumerate(grid):
+        for row, rate in enumerate(GRID):
             # Positive records come when so many negative ones are passed; those that tie with
             # negative ones come along with these, little by little. Rates times counts that are
             # whole numbers may be rounded down.
@@ -140,11 +107,11 @@ def _sensitivities(found: Ranks, grid: Floats) -> Floats:
     return curve
 
 
-def _precisions(found: Ranks, grid: Floats) -> Floats:
+def _precisions(found: Ranks) -> Floats:
     """Return ``(n_points, n_weightings)``."""
     precision = found.positive / np.maximum(found.positive + found.negative, 1)
-    curve = np.empty((len(grid), len(found.n_positive)))
-    for row, recall in enumerate(grid):
+    curve = np.empty((len(GRID), len(found.n_positive)))
+    for row, recall in enumerate(GRID):
         needed = np.maximum(recall * found.n_positive * (1 - 1e-12), 1e-9)
         place = np.minimum((found.positive < needed).sum(axis=0), len(precision) - 1)
         curve[row] = precision[place, np.arange(len(place))]

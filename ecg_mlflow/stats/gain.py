@@ -36,17 +36,11 @@ class GainTest:
     p_value
         Of a gain this large, measured by its standard error, of any candidate where in truth none
         is better than the champion. The least possible is 1 / (resamples + 1).
-    n_candidates
-        How many models the challenger was picked from on these records; 1 is no correction.
-    n_records
-        Of how many records.
     """
 
     gain: float
     interval: Interval
     p_value: float
-    n_candidates: int
-    n_records: int
 
 
 def gain_test(
@@ -103,10 +97,9 @@ def gain_test(
     gains, resampled = _gains(champion, rivals, metric, n_resamples, seed)
     gain, deviations = float(gains[0]), resampled - gains[:, None]
     errors = np.ma.masked_invalid(deviations).std(axis=1, ddof=1).filled(0.0)
-    n_candidates = len(rivals)
     if errors[0] <= _ROUNDING:
         # Without variation there is no test.
-        return GainTest(gain, Interval(gain, gain), 1.0, n_candidates, len(champion))
+        return GainTest(gain, Interval(gain, gain), 1.0)
     moving = errors > _ROUNDING
     scaled = deviations[moving] / errors[moving, None]
     scaled = scaled[:, ~np.isnan(scaled).any(axis=0)]
@@ -117,7 +110,7 @@ def gain_test(
     tails = [np.quantile(highest, (1 + level) / 2), np.quantile(lowest, (1 - level) / 2)]
     above, below = as_student(tails, freedom).tolist()
     interval = Interval(gain - above * float(errors[0]), gain - below * float(errors[0]))
-    return GainTest(gain, interval, float(p_value), n_candidates, len(champion))
+    return GainTest(gain, interval, float(p_value))
 
 
 def _gains(

@@ -39,7 +39,6 @@ def test_the_p_value_is_that_of_tables_written_out():
     own = stats.norm.isf(stats.t.sf(gains[0] / errors[0], freedom))
     assert found.gain == pytest.approx(gains[0])
     assert found.p_value == pytest.approx((1 + (largest >= own).sum()) / 301)
-    assert (found.n_candidates, found.n_records) == (3, 120)
     reach = stats.t.isf(stats.norm.sf(np.quantile(largest, 0.975)), freedom) * errors[0]
     assert found.interval.low == pytest.approx(gains[0] - reach)
 
@@ -54,7 +53,6 @@ def test_a_few_records_count_as_in_the_sign_test(better):
     found = gain_test(
         certain(targets, less_wrong), certain(targets, wrong), "accuracy", n_resamples=9999
     )
-    assert found.gain == pytest.approx(better / 1000)
     assert found.p_value == pytest.approx(stats.poisson.sf(2 * better - 1, better), abs=0.01)
     assert found.p_value == pytest.approx(0.5**better, abs=0.05)
 
@@ -84,33 +82,27 @@ def test_who_was_picked_of_many_needs_a_larger_gain():
     champion, *rivals = equal_models(np.random.default_rng(3), 21, 400)
     best = max(rivals, key=lambda one: one.metrics["f1"])
     found = [gain_test(best, champion, candidates=rivals[:n]) for n in (0, 5, 20)]
-    assert [one.p_value for one in found] == sorted(one.p_value for one in found)
-    assert found[2].p_value > 2 * found[0].p_value
+    p_values = [one.p_value for one in found]
+    assert p_values == sorted(p_values)
+    assert p_values[2] > 2 * p_values[0]
     widths = [one.interval.high - one.interval.low for one in found]
     assert widths == sorted(widths)
-    assert {one.gain for one in found} == {found[0].gain}
 
 
 def test_the_challenger_is_one_of_the_candidates_anyway():
     champion, *rivals = equal_models(np.random.default_rng(3), 6, 200)
-    found = gain_test(rivals[0], champion, candidates=rivals)
-    assert found == gain_test(rivals[0], champion, candidates=rivals[1:])
     again = replace(rivals[0], records=tuple(rivals[0].records))
-    assert gain_test(again, champion, candidates=rivals).n_candidates == 5
+    found = gain_test(again, champion, candidates=rivals)
+    assert found == gain_test(rivals[0], champion, candidates=rivals[1:])
 
 
 def test_records_of_one_patient_are_one_piece_of_evidence():
     champion, rival = equal_models(np.random.default_rng(5), 2, 300)
 
-    def three_times(one):
-        tripled = one.take(np.repeat(np.arange(300), 3))
-        return replace(tripled, groups=np.repeat(np.arange(300), 3))
-
-    alone = gain_test(rival, champion)
-    assert gain_test(three_times(rival), three_times(champion)) == GainTest(
-        pytest.approx(alone.gain), alone.interval, alone.p_value, 1, 900
-    )
-    without = replace(three_times(rival), groups=None), replace(three_times(champion), groups=None)
+    patients, alone = np.repeat(np.arange(300), 3), gain_test(rival, champion)
+    without = rival.take(patients), champion.take(patients)
+    found = gain_test(*(replace(one, groups=patients) for one in without))
+    assert found == GainTest(pytest.approx(alone.gain), alone.interval, alone.p_value)
     assert gain_test(*without).p_value < alone.p_value
 
 
@@ -141,29 +133,25 @@ def best_of(models) -> int:
 def promotions(extra: float, n_seeds: int) -> dict[str, float]:
     """How often a promotion happens where one of 40 models may be better than the champion."""
     models = [better(0)] * 39 + [better(extra)]
-    p_values: dict[str, list[float]] = {"corrected": [], "not corrected": [], "validated": []}
+    promoted = dict.fromkeys(("corrected", "not corrected", "validated"), 0)
     for seed in range(n_seeds):
         rng = np.random.default_rng([seed, 7])
         records, others = difficulties(rng, 1000), difficulties(rng, 500)
         champion = answers(rng, records)
         test = [answers(rng, records, **model) for model in models]
         validation = [answers(rng, others, **model) for model in models]
-        picked = test[best_of(test)]
-        options = {"n_resamples": 1000, "seed": seed}
-        for name, challenger, candidates in (
-            ("corrected", picked, test),
-            ("not corrected", picked, ()),
-            ("validated", test[best_of(validation)], ()),
+        picked, validated = test[best_of(test)], test[best_of(validation)]
+        for name, challenger, candidates in zip(
+            promoted, (picked, picked, validated), (test, (), ()), strict=True
         ):
-            found = gain_test(challenger, champion, candidates=candidates, **options)
-            p_values[name].append(found.p_value)
-    return {name: float(np.mean(np.array(p) <= ALPHA)) for name, p in p_values.items()}
+            options = {"candidates": candidates, "n_resamples": 1000, "seed": seed}
+            promoted[name] += gain_test(challenger, champion, **options).p_value <= ALPHA
+    return {name: count / n_seeds for name, count in promoted.items()}
 
 
 @pytest.mark.parametrize("n_seeds", [20, pytest.param(200, marks=pytest.mark.nightly)])
 def test_of_equal_models_few_are_promoted(n_seeds):
     shares = promotions(0, n_seeds)
-    print("equal:", shares)
     # What it may be by the luck of so many seeds.
     at_most = ALPHA + 3 * (ALPHA * (1 - ALPHA) / n_seeds) ** 0.5
     assert max(shares["corrected"], shares["validated"]) <= at_most
@@ -177,5 +165,4 @@ def test_of_equal_models_few_are_promoted(n_seeds):
 def test_a_difference_that_the_intervals_resolve_is_promoted(n_seeds, least):
     # The F1 of such a model is above the others' by the width of its own interval over records.
     shares = promotions(0.827, n_seeds)
-    print("an interval better:", shares)
     assert min(shares["corrected"], shares["validated"]) >= least

@@ -1,4 +1,4 @@
-"""Intervals against SciPy and values worked by hand."""
+"""Intervals against SciPy, values worked by hand, and simulations of how often they hold."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
-from simulated import equal_models
+from simulated import equal_models, truth
 
 from ecg_mlflow.stats.bootstrap import resample_weights, resampled_metrics
 from ecg_mlflow.stats.intervals import (
     Interval,
     as_normal,
     as_student,
-    percentile_interval,
+    metric_intervals,
     records_interval,
     t_interval,
     wilson_interval,
@@ -23,14 +23,6 @@ from ecg_mlflow.stats.intervals import (
 
 def bounds(interval: Interval) -> list[float]:
     return [interval.low, interval.high]
-
-
-def test_percentiles_leave_nan_out():
-    values = [np.nan, *range(101), np.nan]
-    assert bounds(percentile_interval(values, 0.9)) == pytest.approx([5, 95])
-    assert np.isnan(bounds(percentile_interval([np.nan]))).all()
-    assert 0.2 in Interval(0.1, 0.2)
-    assert 0.3 not in Interval(0.1, 0.2)
 
 
 def test_students_interval_is_that_of_scipy():
@@ -63,9 +55,8 @@ def test_intervals_over_records_have_the_width_that_theory_gives():
 
 def test_losses_have_percentiles_and_what_is_not_defined_has_no_interval():
     (one,) = equal_models(np.random.default_rng(0), 1, 200)
-    resampled = resampled_metrics(one, resample_weights(200, 500), ["log_loss"])["log_loss"]
-    found = records_interval([one], "log_loss", one.metrics["log_loss"], resampled)
-    assert found == percentile_interval(resampled)
+    resampled = np.array([np.nan, *range(101), np.nan])
+    assert bounds(records_interval([one], "brier", 1.0, resampled, 0.9)) == pytest.approx([5, 95])
     for value, values in ((np.nan, np.ones(9)), (0.5, np.full(9, np.nan))):
         assert not records_interval([one], "f1", value, values).is_known
 
@@ -93,11 +84,32 @@ def test_f1_without_an_error_has_the_interval_of_its_share_of_counts():
     assert bounds(found) == pytest.approx([2 * share / (1 + share), 1])
     assert records_interval([one], "f1_macro", 1.0, np.ones(100)) == Interval(1, 1)
     none_found = records_interval([one], "roc_auc", 0.0, np.zeros(100))
-    assert none_found.low == 0
-    assert 0 < none_found.high < 1
+    assert none_found.low == 0 < none_found.high < 1
 
 
 def test_students_values_and_normal_ones_have_the_same_tails():
     found = as_normal([-1.0, 0.0, 2.0], 5)
     assert stats.norm.sf(found) == pytest.approx(stats.t.sf([-1.0, 0.0, 2.0], 5))
     assert as_student(found, 5) == pytest.approx([-1.0, 0.0, 2.0], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("n_sets", "least", "most"),
+    [(60, 0.85, 1), pytest.param(400, 0.92, 0.98, marks=pytest.mark.nightly)],
+)
+def test_intervals_over_records_hold_the_truth_in_95_of_100_test_sets(n_sets, least, most):
+    names = ("f1", "sensitivity", "specificity", "accuracy", "precision", "roc_auc")
+    true, hits = truth(), dict.fromkeys(names, 0)
+    for seed in range(n_sets):
+        (model,) = equal_models(np.random.default_rng([seed, 3]), 1)
+        found = metric_intervals(model, names, n_resamples=1000, seed=seed)
+        for name, interval in found.items():
+            hits[name] += true[name] in interval
+    for name, count in hits.items():
+        assert least <= count / n_sets <= most, name
+
+
+def test_intervals_over_repetitions_hold_the_truth():
+    rng = np.random.default_rng(0)
+    hits = sum(0.8 in t_interval(rng.normal(0.8, 0.03, 3).tolist()) for _ in range(2000))
+    assert 0.94 <= hits / 2000 <= 0.96

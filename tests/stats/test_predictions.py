@@ -37,8 +37,7 @@ def test_a_table_of_records_of_several_classes():
     # Each record without a patient is one of its own.
     assert found.groups.tolist() == [0, 1, 0, 2]
     assert found.sorted().records == found.records
-    # pandas reads an empty cell as NaN.
-    again = {**TABLE, "label": ["AF,RBBB", float("nan"), "RBBB", "AF"]}
+    again = {**TABLE, "label": ["AF,RBBB", float("nan"), "RBBB", "AF"]}  # as pandas reads it
     assert Predictions.from_columns(again, "RBBB", multilabel=True).labels == TABLE["label"]
 
 

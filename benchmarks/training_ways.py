@@ -20,7 +20,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ecg_mlflow import Pipeline, ResNet, ResNet18
-from ecg_mlflow.pipeline import Batch, BatchSource, WindowMaker, class_targets, map_ahead
+from ecg_mlflow.pipeline import Batch, BatchSource, WindowMaker, class_targets, prefetched
 from ecg_mlflow.pipeline.prepare import prepare, select
 from ecg_mlflow.records import Corpus, load_corpus
 from ecg_mlflow.records.locating import find_headers
@@ -198,10 +198,12 @@ class Ours(Branch):
         # It is stopped after each run, long before its end, so nothing is evaluated.
         super().__init__(10**9, Schedule.parse("last"))
         self.step = build_step(net)
-        batches = map_ahead(
-            lambda b: (self.step.to_device(b.windows), self.step.to_device(b.targets)),
-            material.stream(),
+        to_device = self.step.to_device
+        # Until the process ends.
+        self._ahead = prefetched(
+            (to_device(one.windows), to_device(one.targets)) for one in material.stream()
         )
+        batches = self._ahead.__enter__()
         self.taken: list[Floats] = []
         self._loop = TrainingLoop(JointStep([self.step]), [self], batches)
 

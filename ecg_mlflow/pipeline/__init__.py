@@ -5,7 +5,7 @@ A `Pipeline` declares the actions; its `Stages` divide them into those that run 
 `BatchSource` makes epochs of batches.
 """
 
-from ecg_mlflow.pipeline.batches import Batch, BatchSource, Prefetch, class_targets, map_ahead
+from ecg_mlflow.pipeline.batches import Batch, BatchSource, class_targets, prefetched
 from ecg_mlflow.pipeline.pipeline import Pipeline, Stages
 from ecg_mlflow.pipeline.prepare import Prepared, Selection, output_leads, prepare, select
 from ecg_mlflow.pipeline.windows import WindowMaker
@@ -14,14 +14,13 @@ __all__ = [
     "Batch",
     "BatchSource",
     "Pipeline",
-    "Prefetch",
     "Prepared",
     "Selection",
     "Stages",
     "WindowMaker",
     "class_targets",
-    "map_ahead",
     "output_leads",
+    "prefetched",
     "prepare",
     "select",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -121,8 +122,9 @@ def class_targets(labels: Sequence[str], classes: Sequence[str]) -> npt.NDArray[
     return np.array(targets, np.float32).reshape(-1, len(classes))
 
 
-class Prefetch(Iterator[T]):
-    """Iterator that reads another one ahead in a thread, and raises its errors in order.
+@contextmanager
+def prefetched(items: Iterable[T], depth: int = 3) -> Iterator[Iterator[T]]:
+    """Read items ahead in a thread, while the block runs; an error is raised in its place.
 
     Parameters
     ----------
@@ -131,38 +133,22 @@ class Prefetch(Iterator[T]):
     depth
         Number of items that are read ahead.
     """
+    source, thread = iter(items), ThreadPoolExecutor(max_workers=1)
+    ahead = deque(thread.submit(next, source) for _ in range(depth))
 
-    def __init__(self, items: Iterable[T], depth: int = 3) -> None:
-        self._items = iter(items)
-        self._thread = ThreadPoolExecutor(max_workers=1)
-        self._ahead = deque(self._read() for _ in range(depth))
+    def in_order() -> Iterator[T]:
+        while True:
+            try:
+                item = ahead.popleft().result()
+            except StopIteration:
+                return
+            ahead.append(thread.submit(next, source))
+            yield item
 
-    def _read(self) -> Future[T]:
-        return self._thread.submit(next, self._items)
-
-    def __next__(self) -> T:
-        if not self._ahead:
-            raise StopIteration
-        item = self._ahead[0].result()  # an error, or the end, stays the first in line
-        self._ahead.popleft()
-        self._ahead.append(self._read())
-        return item
-
-    def close(self) -> None:
-        """Stop the thread and wait for it; the iterator is then exhausted."""
-        self._ahead.clear()
-        self._thread.shutdown(cancel_futures=True)
-
-    def __enter__(self) -> Prefetch[T]:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def map_ahead(function: Callable[[Batch], T], batches: Iterator[Batch]) -> Prefetch[T]:
-    """Prepare batches and run `function` on each of them ahead, in the background."""
-    return Prefetch(map(function, batches))
+    try:
+        yield in_order()
+    finally:
+        thread.shutdown(cancel_futures=True)
 
 
 Floats = npt.NDArray[np.float32]

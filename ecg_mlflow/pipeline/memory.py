@@ -27,11 +27,10 @@ def prepare_record(record: DigitalRecord, stages: Stages) -> DigitalRecord:
     PipelineError
         If an action fails, or its result isn't finite.
     """
-    changing = changing_actions(stages)
-    if not changing:
-        return record
-    signal = Record(record.id, record.millivolts(), record.fs, record.leads, None)
-    return run_once(signal, changing)
+    if changing := changing_actions(stages):
+        signal = Record(record.id, record.millivolts(), record.fs, record.leads, None)
+        return run_once(signal, changing)
+    return record
 
 
 def cut_windows(

@@ -9,28 +9,11 @@ from typing import Any
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.grids import C
 from ecg_mlflow.grids.canonical import counts_as
+from ecg_mlflow.pipeline.actions import every_batch, label_actions, records
 from ecg_mlflow.pipeline.actions.base import Action
-from ecg_mlflow.pipeline.actions.chance import CenterFlip, ChanceAction, RandomResampleSignals
-from ecg_mlflow.pipeline.actions.label_actions import (
-    DropLabels,
-    KeepLabels,
-    LabelAction,
-    RenameLabels,
-    SelectLabels,
-)
-from ecg_mlflow.pipeline.actions.records import (
-    ApplyStep,
-    BandPassSignals,
-    DropLeads,
-    DropShortSignals,
-    KeepLeads,
-    RecordAction,
-    ReorderLeads,
-    ResampleSignals,
-    SignalStep,
-    StandardiseSignals,
-)
-from ecg_mlflow.pipeline.actions.split_signals import RandomSplitSignals, SplitAction, SplitSignals
+from ecg_mlflow.pipeline.actions.every_batch import ChanceAction, SplitAction
+from ecg_mlflow.pipeline.actions.label_actions import LabelAction
+from ecg_mlflow.pipeline.actions.records import RecordAction, SignalStep
 from ecg_mlflow.records.label_sets import join_labels, split_label
 
 
@@ -59,11 +42,11 @@ class Pipeline:
 
     def drop_labels(self, labels: Sequence[str] | C) -> Pipeline:
         """Leave out the records with one of these labels; ``""`` means records without labels."""
-        return self._then(DropLabels(_names(labels)))
+        return self._then(label_actions.DropLabels(_names(labels)))
 
     def keep_labels(self, labels: Sequence[str] | C) -> Pipeline:
         """Leave out the records with any other label."""
-        return self._then(KeepLabels(_names(labels)))
+        return self._then(label_actions.KeepLabels(_names(labels)))
 
     def select_labels(self, labels: Sequence[str] | C) -> Pipeline:
         """Remove all other labels from the records.
@@ -71,44 +54,44 @@ class Pipeline:
         All records stay. With several labels per record, one without a selected label is in no
         class. With one label per record its label becomes ``""``, to be renamed or dropped.
         """
-        return self._then(SelectLabels(_names(labels)))
+        return self._then(label_actions.SelectLabels(_names(labels)))
 
     def rename_labels(self, names: Mapping[str, str] | C) -> Pipeline:
         """Give labels new names, ``{old: new}``; several old ones may share a new one.
 
         ``ecg_mlflow.SNOMED`` names the usual diagnoses in the ``#Dx`` lines of WFDB headers.
         """
-        return self._then(RenameLabels(_copied(names)))
+        return self._then(label_actions.RenameLabels(_copied(names)))
 
     def drop_short_signals(self, seconds: float | C) -> Pipeline:
         """Leave out the recordings that are shorter than this, before any resampling."""
-        return self._then(DropShortSignals(seconds))  # type: ignore[arg-type]
+        return self._then(records.DropShortSignals(seconds))  # type: ignore[arg-type]
 
     def keep_leads(self, leads: Sequence[str] | C) -> Pipeline:
         """Keep these leads, in this order."""
-        return self._then(KeepLeads(_names(leads)))
+        return self._then(records.KeepLeads(_names(leads)))
 
     def drop_leads(self, leads: Sequence[str] | C) -> Pipeline:
         """Leave these leads out."""
-        return self._then(DropLeads(_names(leads)))
+        return self._then(records.DropLeads(_names(leads)))
 
     def reorder_leads(self, leads: Sequence[str] | C) -> Pipeline:
         """Put all leads in this order."""
-        return self._then(ReorderLeads(_names(leads)))
+        return self._then(records.ReorderLeads(_names(leads)))
 
     def band_pass_signals(
         self, low: float | C | None = None, high: float | C | None = None, order: int | C = 3
     ) -> Pipeline:
         """Apply a Butterworth filter forward and backward; edges in Hz, None for an open side."""
-        return self._then(BandPassSignals(low, high, order))  # type: ignore[arg-type]
+        return self._then(records.BandPassSignals(low, high, order))  # type: ignore[arg-type]
 
     def standardise_signals(self) -> Pipeline:
         """Give each lead mean 0 and standard deviation 1; a flat lead becomes 0."""
-        return self._then(StandardiseSignals())
+        return self._then(records.StandardiseSignals())
 
     def resample_signals(self, fs: float | C) -> Pipeline:
         """Resample to one frequency in Hz, by linear interpolation."""
-        return self._then(ResampleSignals(fs))  # type: ignore[arg-type]
+        return self._then(records.ResampleSignals(fs))  # type: ignore[arg-type]
 
     def apply(self, step: SignalStep | C) -> Pipeline:
         """Run the user's function, ``step(signal, fs) -> signal``, plain or ``@njit``.
@@ -117,11 +100,11 @@ class Pipeline:
         the first random action it runs once per record; between that and the split, on every
         record in each epoch; after the split, on every window, whose shape it must keep.
         """
-        return self._then(ApplyStep(step))
+        return self._then(records.ApplyStep(step))
 
     def center_flip(self, flip_at_test: bool | C = False) -> Pipeline:
         """Subtract each lead's mean; in training, multiply it by a random sign."""
-        return self._then(CenterFlip(flip_at_test))  # type: ignore[arg-type]
+        return self._then(every_batch.CenterFlip(flip_at_test))  # type: ignore[arg-type]
 
     def random_resample_signals(self, distribution: str | C, **parameters: object) -> Pipeline:
         """Resample each record to a frequency in Hz that is drawn in each epoch.
@@ -130,16 +113,16 @@ class Pipeline:
         ``random_resample_signals("normal", loc=300, scale=10)``.
         """
         return self._then(
-            RandomResampleSignals(distribution, parameters)  # type: ignore[arg-type]
+            every_batch.RandomResampleSignals(distribution, parameters)  # type: ignore[arg-type]
         )
 
     def random_split_signals(self, length: int | C, n: int | Mapping[str, int | C] | C) -> Pipeline:
         """Cut `n` windows (or ``{label: n}``) of `length` samples at random positions."""
-        return self._then(RandomSplitSignals(length, _copied(n)))  # type: ignore[arg-type]
+        return self._then(every_batch.RandomSplitSignals(length, _copied(n)))  # type: ignore[arg-type]
 
     def split_signals(self, length: int | C, step: int | Mapping[str, int | C] | C) -> Pipeline:
         """Cut a window of `length` samples every `step` samples (or ``{label: step}``)."""
-        return self._then(SplitSignals(length, _copied(step)))  # type: ignore[arg-type]
+        return self._then(every_batch.SplitSignals(length, _copied(step)))  # type: ignore[arg-type]
 
     def stages(self) -> Stages:
         """Divide the actions into those that run once and those that run for every batch.
@@ -150,44 +133,41 @@ class Pipeline:
             If the chain doesn't cut windows exactly once, or an action is at a position where it
             can't run.
         """
-        labels: list[LabelAction] = []
-        once: list[RecordAction] = []
-        every: list[Action] = []
-        split: SplitAction | None = None
-        for action in self.actions:
-            if isinstance(action, LabelAction):
-                if split is not None:
-                    raise PipelineError(f"{action} must come before {split}")
-                labels.append(action)
-            elif isinstance(action, SplitAction):
-                if split is not None:
-                    raise PipelineError(f"windows are cut twice: by {split} and by {action}")
-                split = action
-                every.append(action)
-            elif isinstance(action, RecordAction) and not every:
-                once.append(action)
-            else:
-                if not isinstance(action, (ChanceAction, ApplyStep, *_ANYWHERE)):
-                    raise PipelineError(
-                        f"{action} must come before the first random action or split ({every[0]})"
-                    )
-                if split is not None and isinstance(action, _RESAMPLERS):
-                    raise PipelineError(
-                        f"{action} would change the length of the windows that {split} cut; "
-                        "put it before the split"
-                    )
-                every.append(action)
-        if split is None:
+        splits = [action for action in self.actions if isinstance(action, SplitAction)]
+        if not splits:
             raise PipelineError(
                 "the pipeline must cut windows of one length, which a model needs; end it with "
                 "split_signals or random_split_signals. It is:\n" + str(self)
             )
-        return Stages(tuple(labels), tuple(once), tuple(every), split)
+        if len(splits) > 1:
+            raise PipelineError(f"windows are cut twice: by {splits[0]} and by {splits[1]}")
+        labels, once, every = list[LabelAction](), list[RecordAction](), list[Action]()
+        for action in self.actions:
+            if splits[0] in every and isinstance(action, _BEFORE_SPLIT):
+                raise PipelineError(
+                    f"{action} must come before {splits[0]}, which cuts windows of one length"
+                )
+            if isinstance(action, LabelAction):
+                labels.append(action)
+            elif isinstance(action, RecordAction) and not every:
+                once.append(action)
+            elif isinstance(action, _EVERY_BATCH):
+                every.append(action)
+            else:
+                raise PipelineError(
+                    f"{action} must come before the first random action or split ({every[0]})"
+                )
+        return Stages(tuple(labels), tuple(once), tuple(every), splits[0])
 
 
-#: Deterministic actions that may also follow a random one, or run on windows.
-_ANYWHERE = (StandardiseSignals, ResampleSignals, BandPassSignals)
-_RESAMPLERS = (ResampleSignals, RandomResampleSignals)
+_RESAMPLERS = (records.ResampleSignals, every_batch.RandomResampleSignals)
+_BEFORE_SPLIT = (LabelAction, *_RESAMPLERS)
+#: Random actions, cuts, and deterministic actions that may follow them.
+_EVERY_BATCH = (
+    *(ChanceAction, SplitAction),
+    *(records.ApplyStep, records.StandardiseSignals, records.ResampleSignals),
+    records.BandPassSignals,
+)
 
 
 @counts_as("Stages", version=1)

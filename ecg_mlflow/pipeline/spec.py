@@ -10,27 +10,27 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
-from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from ecg_mlflow.errors import PipelineError
-from ecg_mlflow.pipeline.actions import chance, label_actions, records, split_signals
+from ecg_mlflow.pipeline.actions import every_batch, label_actions, records
 from ecg_mlflow.pipeline.actions.base import Action
-from ecg_mlflow.pipeline.actions.chance import CenterFlip
+from ecg_mlflow.pipeline.actions.every_batch import (
+    CenterFlip,
+    RandomResampleSignals,
+    RandomSplitSignals,
+)
 from ecg_mlflow.pipeline.actions.records import ApplyStep, SignalStep
 from ecg_mlflow.pipeline.pipeline import Pipeline, Stages
 
 #: Finds a function by its module and qualified name.
 FindFunction = Callable[[str, str], SignalStep]
 
-_INSTEAD = (
-    "write it with def at the top of the grid file, or of a file beside it, and name it there"
-)
 _KINDS: Mapping[str, type[Action]] = {
     kind.name: kind
-    for module in (chance, label_actions, records, split_signals)
+    for module in (every_batch, label_actions, records)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, Action) and hasattr(kind, "name")
 }
@@ -94,28 +94,24 @@ def check_deterministic(stages: Stages) -> None:
         If they are not; the message says what to write instead.
     """
     split = stages.split
-    for action in stages.every:
-        if isinstance(action, CenterFlip):
-            if action.flip_at_test:
-                _refuse(action, "flips leads at random", "center_flip()")
-        elif isinstance(action, chance.RandomResampleSignals):
-            _refuse(action, "draws a sampling frequency", "resample_signals(fs), or nothing")
-        elif isinstance(action, split_signals.RandomSplitSignals):
-            _refuse(action, "cuts at random positions", f"split_signals({split.length}, step)")
     given = split.per_label()
-    if isinstance(given, Mapping) and len(set(given.values())) > 1:
-        _refuse(
-            split,
-            "depends on the label, which is unknown for a new recording",
-            f"one step for all, such as split_signals({split.length}, {min(given.values())})",
+    steps = set(given.values()) if isinstance(given, Mapping) else set()
+    for action in stages.every:
+        if isinstance(action, CenterFlip) and action.flip_at_test:
+            why, instead = "flips leads at random", "center_flip()"
+        elif isinstance(action, RandomResampleSignals):
+            why, instead = "draws a sampling frequency", "resample_signals(fs), or nothing"
+        elif isinstance(action, RandomSplitSignals):
+            why, instead = "cuts at random positions", f"split_signals({split.length}, step)"
+        elif action is split and len(steps) > 1:
+            why = "depends on the label, which is unknown for a new recording"
+            instead = f"one step for all, such as split_signals({split.length}, {min(steps)})"
+        else:
+            continue
+        raise PipelineError(
+            f"the test pipeline has {action}, which {why}: a model that reads recordings must give "
+            f"the same answer each time. Write {instead} in the test pipeline"
         )
-
-
-def _refuse(action: Action, why: str, instead: str) -> None:
-    raise PipelineError(
-        f"the test pipeline has {action}, which {why}: a model that reads recordings must give "
-        f"the same answer each time. Write {instead} in the test pipeline"
-    )
 
 
 def _to_json(value: object, action: Action) -> Any:
@@ -140,27 +136,17 @@ def _to_json(value: object, action: Action) -> Any:
 def _reference(step: Callable[..., Any], action: Action) -> dict[str, str]:
     """Return a function's name; for a compiled function, that of its Python function."""
     function = getattr(step, "py_func", step)
-    if not isinstance(function, FunctionType):
-        raise PipelineError(
-            f"{action}: a model stores a function by its name, and {type(function).__name__} "
-            f"{function!r} has none; {_INSTEAD}"
-        )
-    module, qualname = function.__module__, function.__qualname__
-    if "<" in qualname:
-        what = "a lambda" if qualname.endswith("<lambda>") else "defined within another function"
-        raise PipelineError(
-            f"{action}: {qualname} is {what}, which can't be found by name; {_INSTEAD}"
-        )
-    if module == "__main__":
-        raise PipelineError(f"{action}: {qualname} is defined in the running program; {_INSTEAD}")
+    module, qualname = function.__module__, getattr(function, "__qualname__", "")
     try:
         found = attrgetter(qualname)(sys.modules[module])
     except (AttributeError, KeyError):
         found = None
-    if found is not step:
+    if found is not step or module == "__main__":
         raise PipelineError(
-            f"{action}: {module}.{qualname} is another object now, so the name doesn't find "
-            f"this function; {_INSTEAD}"
+            f"{action}: a model stores a function by its module and name, by which {function!r} "
+            "can't be found; nor can lambdas, partials, and functions defined within another one "
+            "or in the running program. Write it with def at the top of the grid file, or of a "
+            "file beside it, and name it there"
         )
     return {"module": module, "qualname": qualname}
 

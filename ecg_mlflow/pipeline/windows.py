@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +17,20 @@ import numpy.typing as npt
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.pipeline import kernels
 from ecg_mlflow.pipeline.actions.base import Signal
-from ecg_mlflow.pipeline.actions.chance import CenterFlip, ChanceAction, RandomResampleSignals
+from ecg_mlflow.pipeline.actions.every_batch import (
+    CenterFlip,
+    ChanceAction,
+    Numbers,
+    RandomResampleSignals,
+    SplitAction,
+    Starts,
+)
 from ecg_mlflow.pipeline.actions.records import RecordAction, ResampleSignals
-from ecg_mlflow.pipeline.actions.split_signals import RandomSplitSignals, SplitSignals
 from ecg_mlflow.pipeline.pipeline import Stages
 from ecg_mlflow.pipeline.prepare import Prepared, apply_checked
 
 #: Random numbers of one epoch: for each random action, one row for each record of the corpus.
-Draws = dict[int, npt.NDArray[Any]]
+Draws = dict[int, Numbers]
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class FusedChain:
     center: int
     flip: tuple[int, CenterFlip] | None
     resample: tuple[int, RandomResampleSignals | ResampleSignals] | None
-    split: tuple[int, SplitSignals | RandomSplitSignals]
+    split: tuple[int, SplitAction]
     tail: tuple[RecordAction, ...]
 
 
@@ -56,7 +61,7 @@ def fuse(stages: Stages) -> FusedChain | None:
     """
     flip: tuple[int, CenterFlip] | None = None
     resample: tuple[int, RandomResampleSignals | ResampleSignals] | None = None
-    split: tuple[int, SplitSignals | RandomSplitSignals] | None = None
+    split: tuple[int, SplitAction] | None = None
     center = kernels.NO_CENTER
     tail: list[RecordAction] = []
     for place, action in enumerate(stages.every):
@@ -70,7 +75,7 @@ def fuse(stages: Stages) -> FusedChain | None:
                 center = kernels.CENTER_RECORD
         elif isinstance(action, (RandomResampleSignals, ResampleSignals)) and resample is None:
             resample = place, action
-        elif isinstance(action, (SplitSignals, RandomSplitSignals)):
+        elif isinstance(action, SplitAction):
             split = place, action
         elif split is not None and isinstance(action, RecordAction):
             tail.append(action)
@@ -148,9 +153,10 @@ class WindowMaker:
         counts
             ``(n,)`` number of windows of each record.
         """
-        if self._chain is None:
-            return self._make_in_numpy(rows, draws)
-        return self._make_fused(self._chain, rows, draws)
+        if self._chain is not None:
+            return self._make_fused(self._chain, rows, draws)
+        made = [self._make_in_numpy(int(row), draws) for row in rows]
+        return np.concatenate(made), np.array([len(windows) for windows in made], dtype=np.int64)
 
     def _signs(self, place: int, action: CenterFlip, draws: Draws) -> npt.NDArray[np.float32]:
         """Return the signs of all records, ``(n_corpus, n_leads)``."""
@@ -165,10 +171,8 @@ class WindowMaker:
         n_resampled = n_samples
         if chain.resample is not None:
             k, action = chain.resample
-            if isinstance(action, RandomResampleSignals):
-                fs_new = draws[k][rows]
-            else:
-                fs_new = np.full(len(rows), float(action.fs))
+            fixed = action.fs if isinstance(action, ResampleSignals) else None
+            fs_new = draws[k][rows] if fixed is None else np.full(len(rows), float(fixed))
             n_resampled = np.maximum(1, (fs_new * n_samples / fs).astype(np.int64))
             n_resampled = np.where(fs_new > 0, n_resampled, n_samples)
             fs = np.where(fs_new > 0, fs_new, fs)
@@ -203,17 +207,16 @@ class WindowMaker:
 
     def _starts(
         self,
-        split: tuple[int, SplitSignals | RandomSplitSignals],
+        split: tuple[int, SplitAction],
         rows: npt.NDArray[np.int64],
         n_samples: npt.NDArray[np.int64],
         draws: Draws,
-    ) -> list[npt.NDArray[np.int64]]:
-        k, action = split
-        labelled = zip(rows.tolist(), n_samples.tolist(), strict=True)
-        if isinstance(action, RandomSplitSignals):
-            places = draws[k]
-            return [action.starts(n, self._labels[row], places[row]) for row, n in labelled]
-        return [action.starts(n, self._labels[row]) for row, n in labelled]
+    ) -> list[Starts]:
+        place, action = split
+        return [
+            action.starts(n, self._labels[row], draws[place][row] if place in draws else None)
+            for row, n in zip(rows.tolist(), n_samples.tolist(), strict=True)
+        ]
 
     def _apply(
         self, action: RecordAction, signal: Signal, row: int, fs: float, *, is_window: bool
@@ -229,28 +232,20 @@ class WindowMaker:
             )
         return result
 
-    def _make_in_numpy(
-        self, rows: npt.NDArray[np.int64], draws: Draws
-    ) -> tuple[Signal, npt.NDArray[np.int64]]:
+    def _make_in_numpy(self, row: int, draws: Draws) -> Signal:
         """Run the actions one by one, for chains that can't be fused; also the tests' reference."""
-        made = [self._windows_of(int(row), draws) for row in rows]
-        counts = np.array([len(windows) for windows in made], dtype=np.int64)
-        return np.concatenate(made), counts
-
-    def _windows_of(self, row: int, draws: Draws) -> Signal:
         pieces = [self._prepared.signals.millivolts(int(self._prepared.place[row]))]
         fs, cut = float(self._prepared.fs[row]), False
         for place, action in enumerate(self._stages.every):
-            if isinstance(action, (SplitSignals, RandomSplitSignals)):
-                (signal,) = pieces
-                n_samples = np.array([len(signal)])
+            if isinstance(action, SplitAction):
+                n_samples = np.array([len(pieces[0])])
                 (starts,) = self._starts((place, action), np.array([row]), n_samples, draws)
-                pieces, cut = list(action.cut(signal, starts)), True
+                pieces, cut = list(action.cut(pieces[0], starts)), True
             elif isinstance(action, CenterFlip):
                 signs = self._signs(place, action, draws)[row]
                 pieces = [action.apply(piece, signs) for piece in pieces]
             elif isinstance(action, RandomResampleSignals):
-                (fs_new,) = draws[place][[row]].tolist()
+                fs_new = float(draws[place][row])
                 pieces = [action.apply(piece, fs, fs_new) for piece in pieces]
                 fs = fs_new if fs_new > 0 else fs
             else:

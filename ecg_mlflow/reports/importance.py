@@ -13,8 +13,8 @@ from ecg_mlflow.grids.user_code import step_finder
 from ecg_mlflow.models.build import load_network
 from ecg_mlflow.pipeline import Stages
 from ecg_mlflow.pipeline.actions.base import resampled_length
+from ecg_mlflow.pipeline.actions.every_batch import SplitSignals
 from ecg_mlflow.pipeline.actions.records import ResampleSignals
-from ecg_mlflow.pipeline.actions.split_signals import SplitSignals
 from ecg_mlflow.pipeline.memory import cut_windows, prepare_record
 from ecg_mlflow.pipeline.spec import stages_from_json
 from ecg_mlflow.records import DigitalRecord, Record

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ecg_mlflow.errors import PipelineError, RecordError
-from ecg_mlflow.pipeline import Prefetch, Stages
+from ecg_mlflow.pipeline import Stages, prefetched
 from ecg_mlflow.pipeline.batches import Floats, predict_chunks, record_means
 from ecg_mlflow.pipeline.memory import cut_windows, prepare_record
 from ecg_mlflow.records import DigitalRecord
@@ -90,7 +90,7 @@ class Engine:
         answers: list[RecordPrediction] = []
         cut: list[tuple[RecordPrediction, int]] = []
         # Reading takes as long as a small network does: it goes on meanwhile, in a thread.
-        with Prefetch(self._windows(items, answers, cut)) as windows:
+        with prefetched(self._windows(items, answers, cut)) as windows:
             found = list(predict_chunks(self.predict, windows))
         if not found:
             return answers

@@ -9,7 +9,12 @@ from scipy.signal import butter, sosfiltfilt
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.pipeline import Pipeline
 from ecg_mlflow.pipeline.actions.base import interpolate, resampled_length
-from ecg_mlflow.pipeline.actions.chance import CenterFlip, RandomResampleSignals
+from ecg_mlflow.pipeline.actions.every_batch import (
+    CenterFlip,
+    RandomResampleSignals,
+    RandomSplitSignals,
+    SplitSignals,
+)
 from ecg_mlflow.pipeline.actions.label_actions import DropLabels, KeepLabels, RenameLabels
 from ecg_mlflow.pipeline.actions.records import (
     ApplyStep,
@@ -21,7 +26,6 @@ from ecg_mlflow.pipeline.actions.records import (
     ResampleSignals,
     StandardiseSignals,
 )
-from ecg_mlflow.pipeline.actions.split_signals import RandomSplitSignals, SplitSignals
 
 
 def one_lead(*samples: float) -> np.ndarray:
@@ -277,7 +281,7 @@ def test_a_step_that_returns_no_signal_is_told_so(step, message):
         (lambda: BandPassSignals(5, 5, 3), "low below high"),
         (lambda: BandPassSignals(1, 40, 0), "order must be at least 1"),
         (lambda: KeepLeads(()), "leads must be a list of names, at least one"),
-        (lambda: KeepLeads(("I", "I")), "none of them twice"),
+        (lambda: KeepLeads(("I", "I")), "at least one and none twice"),
         (lambda: KeepLeads("I"), "leads must be a list of names"),
         (lambda: DropLabels("~"), "labels must be a list of names"),
         (lambda: KeepLabels(()), "labels must be a list of names, at least one"),

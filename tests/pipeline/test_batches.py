@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.errors import PipelineError
-from ecg_mlflow.pipeline import Batch, BatchSource, Pipeline, Prefetch, class_targets, map_ahead
+from ecg_mlflow.pipeline import Batch, BatchSource, Pipeline, class_targets, prefetched
 from ecg_mlflow.records import Corpus
 
 MakeSource = Callable[..., BatchSource]
@@ -143,52 +143,41 @@ def test_a_record_may_be_of_several_classes_or_of_none():
 # --- Prepared ahead -----------------------------------------------------------------------------
 
 
-def test_prefetch_runs_ahead_but_not_further_than_it_should():
+def test_items_are_read_ahead_in_a_thread_but_not_further_than_they_should():
     made = []
-    with Prefetch((made.append(i) or i for i in range(100)), depth=3) as items:
+
+    def noted(i: int) -> int:
+        made.append(threading.current_thread())
+        return i
+
+    with prefetched(map(noted, range(100)), depth=3) as items:
         assert next(items) == 0
         deadline = time.monotonic() + 100
         while len(made) < 4 and time.monotonic() < deadline:
             time.sleep(0.005)
         time.sleep(0.02)
-        assert made == [0, 1, 2, 3]  # one was taken, and three wait
+        assert len(made) == 4  # one was taken, and three wait
+        assert threading.current_thread() not in made
+        assert list(items) == list(range(1, 100))
 
 
-def test_an_error_is_raised_in_its_place_and_again():
+def test_an_error_is_raised_in_its_place():
     def broken() -> Iterator[int]:
         yield 1
         raise PipelineError("record R007: no beats")
 
-    with Prefetch(broken()) as items:
+    with prefetched(broken()) as items:
         assert next(items) == 1
-        for _ in range(2):
-            with pytest.raises(PipelineError, match="R007"):
-                next(items)
+        with pytest.raises(PipelineError, match="R007"):
+            next(items)
 
 
-def test_closing_or_an_error_in_the_block_stops_the_thread():
+def test_the_end_of_the_block_or_an_error_in_it_stops_the_thread():
     before = threading.active_count()
-    items = Prefetch(itertools.count(1), depth=2)
-    assert list(islice(items, 5)) == [1, 2, 3, 4, 5]
-    assert threading.active_count() == before + 1
-    for _ in range(2):
-        items.close()
-        assert threading.active_count() == before
-        assert list(items) == []
-    with pytest.raises(KeyError), Prefetch(iter(range(1000))):
+    with prefetched(itertools.count(1), depth=2) as items:
+        assert list(islice(items, 5)) == [1, 2, 3, 4, 5]
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
+    with pytest.raises(KeyError), prefetched(iter(range(1000))):
         raise KeyError("elsewhere")
     assert threading.active_count() == before
-
-
-def test_map_ahead_runs_the_function_in_the_background(corpus, make_source: MakeSource):
-    source = make_source(corpus, TRAIN, 4)
-    threads = set()
-
-    def rows(batch: Batch) -> list[int]:
-        threads.add(threading.current_thread())
-        return batch.rows.tolist()
-
-    expected = [batch.rows.tolist() for batch in source.epoch(0, 0, 0, shuffle=True)]
-    with map_ahead(rows, source.epoch(0, 0, 0, shuffle=True)) as found:
-        assert list(found) == expected
-    assert threading.current_thread() not in threads

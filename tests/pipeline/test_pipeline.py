@@ -65,17 +65,17 @@ def test_actions_are_sorted_by_when_they_run():
         (Pipeline().split_signals(3, 1).split_signals(2, 1), "windows are cut twice: by split_sig"),
         (
             Pipeline().split_signals(3, 1).drop_labels(["~"]),
-            "drop_labels.* must come before split",
+            "drop_labels.* must come before split_signals.*, which cuts",
         ),
         (
             Pipeline().center_flip().keep_leads(["I"]).split_signals(3, 1),
             "keep_leads.* must come before the first random action or split .center_flip",
         ),
         (Pipeline().split_signals(3, 1).drop_short_signals(3), "drop_short_signals.* must come"),
-        (Pipeline().split_signals(3, 1).resample_signals(100), "would change the length"),
+        (Pipeline().split_signals(3, 1).resample_signals(100), "must come before split_signals"),
         (
             Pipeline().split_signals(3, 1).random_resample_signals("normal", loc=300),
-            "would change the length of the windows that split_signals",
+            "random_resample.* must come before split_signals",
         ),
     ],
 )

@@ -11,8 +11,12 @@ from numba import njit
 
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.pipeline import Pipeline, WindowMaker, kernels, windows
-from ecg_mlflow.pipeline.actions.chance import CenterFlip, RandomResampleSignals
-from ecg_mlflow.pipeline.actions.split_signals import RandomSplitSignals, SplitSignals
+from ecg_mlflow.pipeline.actions.every_batch import (
+    CenterFlip,
+    RandomResampleSignals,
+    RandomSplitSignals,
+    SplitSignals,
+)
 from ecg_mlflow.pipeline.windows import fuse
 from ecg_mlflow.records import Corpus
 

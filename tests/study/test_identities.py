@@ -33,9 +33,8 @@ from ecg_mlflow.grids.user_code import UserCode, use
 from ecg_mlflow.models.resnet import SpecBuilder
 from ecg_mlflow.pipeline import Stages, actions
 from ecg_mlflow.pipeline.actions.base import Action
-from ecg_mlflow.pipeline.actions.chance import CenterFlip
+from ecg_mlflow.pipeline.actions.every_batch import CenterFlip, SplitSignals
 from ecg_mlflow.pipeline.actions.records import ApplyStep
-from ecg_mlflow.pipeline.actions.split_signals import SplitSignals
 from ecg_mlflow.study.grid_file import load_grid_file
 from ecg_mlflow.study.planning import plan_study
 from ecg_mlflow.study.request import StudyRequest

@@ -25,6 +25,8 @@ class Action:
 
     #: The `Pipeline` method that adds the action, for messages.
     name: ClassVar[str]
+    #: How many names the action's list needs, where it has one.
+    _at_least: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         if not references(self):
@@ -41,13 +43,13 @@ class Action:
         if not ok:
             raise PipelineError(f"{self}: {allowed}")
 
-    def _require_names(self, what: str, names: object, at_least: int) -> None:
+    def _require_names(self, argument: str) -> None:
+        names = getattr(self, argument)
         self._require(
             isinstance(names, (tuple, list))
             and all(isinstance(name, str) for name in names)
-            and at_least <= len(names) == len(set(names)),
-            f"{what} must be a list of names, {'at least one and ' if at_least else ''}none of "
-            "them twice",
+            and self._at_least <= len(names) == len(set(names)),
+            f"{argument} must be a list of names, {'at least one and ' * self._at_least}none twice",
         )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from ecg_mlflow.grids.canonical import counts_as
 from ecg_mlflow.pipeline.actions.base import Action
@@ -31,10 +30,9 @@ class LabelAction(Action):
 @dataclass(frozen=True)
 class _ListedLabels(LabelAction):
     labels: tuple[str, ...]
-    _at_least: ClassVar[int] = 1
 
     def _check(self) -> None:
-        self._require_names("labels", self.labels, self._at_least)
+        self._require_names("labels")
 
 
 @counts_as("drop_labels", version=1)

@@ -61,67 +61,62 @@ class DropShortSignals(RecordAction):
         return n_samples >= self.seconds * fs
 
 
-@counts_as("keep_leads", version=1)
 @dataclass(frozen=True)
-class KeepLeads(RecordAction):
-    """Keep these leads, in this order."""
-
-    name = "keep_leads"
+class _ListedLeads(RecordAction):
     leads: tuple[str, ...]
 
     def _check(self) -> None:
-        self._require_names("leads", self.leads, 1)
+        self._require_names("leads")
 
     def output_leads(self, leads: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the chosen leads, all of which the record must have."""
+        """Return the listed leads, all of which the record must have."""
         missing = [lead for lead in self.leads if lead not in leads]
         self._require(not missing, f"the record has no lead {missing}; it has {list(leads)}")
         return tuple(self.leads)
 
     def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
-        """Return the chosen columns."""
-        return signal[:, [leads.index(lead) for lead in self.leads]]
+        """Return the columns of the leads after the action."""
+        return signal[:, [leads.index(lead) for lead in self.output_leads(leads)]]
+
+
+@counts_as("keep_leads", version=1)
+@dataclass(frozen=True)
+class KeepLeads(_ListedLeads):
+    """Keep these leads, in this order."""
+
+    name = "keep_leads"
 
 
 @counts_as("reorder_leads", version=1)
 @dataclass(frozen=True)
-class ReorderLeads(KeepLeads):
+class ReorderLeads(_ListedLeads):
     """Put the leads in this order; every lead of the record must be named."""
 
     name = "reorder_leads"
 
     def output_leads(self, leads: tuple[str, ...]) -> tuple[str, ...]:
         """Return the new order, which must name every lead."""
-        super().output_leads(leads)
         left = [lead for lead in leads if lead not in self.leads]
         self._require(
             not left, f"lead {left} is not in the order; use keep_leads to leave leads out"
         )
-        return tuple(self.leads)
+        return super().output_leads(leads)
 
 
 @counts_as("drop_leads", version=1)
 @dataclass(frozen=True)
-class DropLeads(RecordAction):
+class DropLeads(_ListedLeads):
     """Leave these leads out."""
 
     name = "drop_leads"
-    leads: tuple[str, ...]
-
-    def _check(self) -> None:
-        self._require_names("leads", self.leads, 0)
+    _at_least = 0
 
     def output_leads(self, leads: tuple[str, ...]) -> tuple[str, ...]:
         """Return the leads that are left, at least one."""
-        missing = [lead for lead in self.leads if lead not in leads]
-        self._require(not missing, f"the record has no lead {missing}; it has {list(leads)}")
-        kept = tuple(lead for lead in leads if lead not in self.leads)
+        dropped = super().output_leads(leads)
+        kept = tuple(lead for lead in leads if lead not in dropped)
         self._require(bool(kept), "this leaves no lead")
         return kept
-
-    def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
-        """Return the columns that are left."""
-        return signal[:, [i for i, lead in enumerate(leads) if lead not in self.leads]]
 
 
 @counts_as("band_pass_signals", version=1)

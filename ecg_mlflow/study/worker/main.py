@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from ecg_mlflow.errors import CheckpointError, StorageFullError, TrackingError
 from ecg_mlflow.executors import describe_error, received, shielded, stop_requested
 from ecg_mlflow.models.build import build_model, count_multiply_adds, count_parameters
-from ecg_mlflow.pipeline import BatchSource, map_ahead
+from ecg_mlflow.pipeline import BatchSource, prefetched
 from ecg_mlflow.records import Corpus, packed_path
 from ecg_mlflow.records.splits import TEST, TRAIN
 from ecg_mlflow.reports.figures.training_plots import confusion_plot
@@ -89,10 +89,9 @@ def _end_by(error: Exception) -> RunEnd:
 def _train_together(runs: Sequence[TrainingRun], source: BatchSource, save_every_s: float) -> None:
     step = runs[0].step.join([run.step for run in runs])
     job, begin = runs[0].job, min(run.iteration for run in runs)
-    with map_ahead(
-        lambda batch: (step.to_device(batch.windows), step.to_device(batch.targets)),
-        source.stream(job.settings.seed, job.run.repetition, begin),
-    ) as batches:
+    stream = source.stream(job.settings.seed, job.run.repetition, begin)
+    on_device = ((step.to_device(one.windows), step.to_device(one.targets)) for one in stream)
+    with prefetched(on_device) as batches:
         loop = TrainingLoop(step, runs, batches, save_every_s)
         for run in runs:
             run.setup_seconds = time.perf_counter() - run.started

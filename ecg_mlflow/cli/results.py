@@ -126,8 +126,8 @@ def rollback_command(name: str, alias: str) -> int:
 
     client = open_store()
     with project_run(client, f"rollback of {name}"):
-        done = rollback(client, name, alias)
-    print(f"{alias} of {name} is {done.restored} again, and no longer {done.left}")
+        left, restored = rollback(client, name, alias)
+    print(f"{alias} of {name} is {restored} again, and no longer {left}")
     return 0
 
 

@@ -24,6 +24,7 @@ from ecg_mlflow.study.search_config import SELECTS_BY_TEST
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo, duration_range
 from ecg_mlflow.tracking.recordings_source import RecordingsSource
 from ecg_mlflow.tracking.retry import store_errors
+from ecg_mlflow.tracking.run_log import log_new_params
 from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.study_run import Study
 
@@ -57,8 +58,9 @@ def describe_study(study: Study, plan: StudyPlan, code: UserCode, n_runs: int) -
 
     `code` is the grid file and what it imports from beside it.
     """
-    study.params(study_params(plan, n_runs))
     client, run_id = study.client, study.run_id
+    # ``mlflow run`` has logged what it was given under the same names.
+    log_new_params(client, run_id, study_params(plan, n_runs))
     if code.files:
         with store_errors("write the design"), tempfile.TemporaryDirectory() as folder:
             client.log_artifacts(run_id, str(code.write(Path(folder))), "design")

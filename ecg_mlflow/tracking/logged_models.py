@@ -182,11 +182,10 @@ def log_saved(
     TrackingError
         The store fails. A model that was begun is marked FAILED then.
     """
-    ready, unfinished = _models_of(client, run_id, name)
-    for model in unfinished:
+    for model in _models_of(client, run_id, name):
+        if model.status == LoggedModelStatus.READY:
+            return str(model.model_id)
         client.delete_logged_model(model.model_id)
-    if ready:
-        return str(ready[0].model_id)
     model = client.create_logged_model(
         client.get_run(run_id).info.experiment_id,
         name=name,
@@ -243,21 +242,17 @@ def fetch_network(client: MlflowClient, run_id: str, name: str, folder: Path) ->
     TrackingError
         The run has no such model, or the store fails.
     """
-    ready, _ = _models_of(client, run_id, name)
-    if not ready:
-        raise TrackingError(f"run {run_id} has no model {name!r}; was it deleted?")
-    return _download(client, f"{ready[0].artifact_location}/artifacts/{name}.keras", folder)
+    for model in _models_of(client, run_id, name):
+        if model.status == LoggedModelStatus.READY:
+            return _download(client, f"{model.artifact_location}/artifacts/{name}.keras", folder)
+    raise TrackingError(f"run {run_id} has no model {name!r}; was it deleted?")
 
 
-def _models_of(
-    client: MlflowClient, run_id: str, name: str
-) -> tuple[list[LoggedModel], list[LoggedModel]]:
-    """Return the run's models of that name: those that are whole, and those that are not."""
+def _models_of(client: MlflowClient, run_id: str, name: str) -> list[LoggedModel]:
+    """Return the run's models of that name, also those that are not whole."""
     experiment_id = client.get_run(run_id).info.experiment_id
     query = f"source_run_id = '{run_id}' AND name = '{name}'"
-    found = list(client.search_logged_models([experiment_id], filter_string=query))
-    ready = [model for model in found if model.status == LoggedModelStatus.READY]
-    return ready, [model for model in found if model.status != LoggedModelStatus.READY]
+    return list(client.search_logged_models([experiment_id], filter_string=query))
 
 
 @contextmanager

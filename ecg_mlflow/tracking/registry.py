@@ -280,19 +280,17 @@ def register_decision(
         return version
 
 
-@dataclass(frozen=True)
-class Rollback:
-    """An alias that was given back: the version that had it, and the one that has it again."""
-
-    left: RegisteredVersion
-    restored: RegisteredVersion
-
-
-def rollback(client: MlflowClient, name: str, alias: str = CHAMPION) -> Rollback:
+def rollback(
+    client: MlflowClient, name: str, alias: str = CHAMPION
+) -> tuple[RegisteredVersion, RegisteredVersion]:
     """Give an alias back to the version that the present one has replaced.
 
     A second rollback goes one further back. Repeat one that was interrupted: the tags are written
     before the alias moves.
+
+    Returns
+    -------
+    The version that had the alias, and the one that has it again.
 
     Raises
     ------
@@ -313,7 +311,7 @@ def rollback(client: MlflowClient, name: str, alias: str = CHAMPION) -> Rollback
         _set_tags(client, left, {DECISION_TAG: Decision.ROLLED_BACK, ROLLED_BACK_TAG: now})
         _set_tags(client, restored, {RESTORED_TAG: f"{now}, after version {left.version}"})
         client.set_registered_model_alias(name, alias, str(restored.version))
-    return Rollback(left, restored)
+    return left, restored
 
 
 def _predecessor(client: MlflowClient, left: RegisteredVersion, alias: str) -> RegisteredVersion:

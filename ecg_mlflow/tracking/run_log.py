@@ -6,13 +6,12 @@ import csv
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Param, RunTag
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking.metric_buffer import MetricBuffer
@@ -32,7 +31,7 @@ Column = Sequence[object] | NDArray[Any]
 
 
 class RunLog(MetricBuffer):
-    """Writes metrics, params, tags and artifacts of one run, by its id.
+    """Writes metrics and artifacts of one run, by its id.
 
     The run is not opened and not closed here: that is the driver's. As a context manager it
     flushes on leaving, exceptions and a SIGTERM that was turned into one included.
@@ -65,30 +64,12 @@ class RunLog(MetricBuffer):
         self.client = self.retry.client(client)
         self.run_id = run_id
 
-    def losses(
-        self, values: ArrayLike, first_step: int, timestamps_ms: ArrayLike | None = None
-    ) -> None:
-        """Log the metric ``loss`` of consecutive iterations; see `MetricBuffer.add`."""
-        self.add("loss", values, first_step, timestamps_ms)
-
     def metrics(
         self, values: Mapping[str, float], step: int, timestamp_ms: int | None = None
     ) -> None:
         """Log metrics of one iteration."""
         for key, value in values.items():
             self.add(key, value, step, timestamp_ms)
-
-    def params(self, values: Mapping[str, object]) -> None:
-        """Log params; each key only once in a run, as MLflow demands."""
-        log_params(self.client, self.run_id, values)
-
-    def tags(self, values: Mapping[str, object]) -> None:
-        """Set tags."""
-        log_tags(self.client, self.run_id, values)
-
-    def text(self, name: str, text: str) -> None:
-        """Write a text artifact, in place of an earlier one with that name."""
-        self.client.log_text(self.run_id, text, name)
 
     def table(self, name: str, columns: Mapping[str, Column]) -> None:
         """Write a CSV artifact, in place of an earlier one with that name.
@@ -105,15 +86,11 @@ class RunLog(MetricBuffer):
         ValueError
             The columns are not equally long.
         """
-        self.text(name, csv_text(columns))
+        self.client.log_text(self.run_id, csv_text(columns), name)
 
     def figure(self, name: str, figure: Figure) -> None:
         """Write a matplotlib figure as an artifact; the ending of the name is its format."""
         self.client.log_figure(self.run_id, figure, name)
-
-    def file(self, path: str | Path, folder: str | None = None) -> None:
-        """Copy a file into the run's artifacts, or into a folder of them."""
-        self.client.log_artifact(self.run_id, str(path), folder)
 
     def flush(self, timeout_s: float = 60.0) -> None:
         """Wait until all metrics that are not held are in the store; see `MetricBuffer.flush`."""
@@ -121,7 +98,7 @@ class RunLog(MetricBuffer):
 
     def complete(self) -> None:
         """Mark the run as one that has logged everything and waits to be closed."""
-        self.tags({COMPLETE_TAG: "true"})
+        log_tags(self.client, self.run_id, {COMPLETE_TAG: "true"})
 
     def __enter__(self) -> RunLog:
         return self
@@ -145,6 +122,12 @@ def log_params(client: MlflowClient, run_id: str, values: Mapping[str, object]) 
     params = [Param(key, _fitting(str(value), PARAM_LIMIT)) for key, value in values.items()]
     for first in range(0, len(params), PER_BATCH):
         client.log_batch(run_id, params=params[first : first + PER_BATCH])
+
+
+def log_new_params(client: MlflowClient, run_id: str, values: Mapping[str, object]) -> None:
+    """Log those params that a run doesn't have: MLflow refuses a second value for a param."""
+    there = client.get_run(run_id).data.params
+    log_params(client, run_id, {key: one for key, one in values.items() if key not in there})
 
 
 def log_tags(client: MlflowClient, run_id: str, values: Mapping[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""Create, reopen and end single runs."""
+"""Reopen and end single runs."""
 
 from __future__ import annotations
 
@@ -32,38 +32,36 @@ class EndStatus(StrEnum):
     KILLED = "KILLED"
 
 
-def create_or_reopen_run(
+def continue_run(
     client: MlflowClient,
-    experiment: str,
+    run_id: str,
     name: str,
-    run_id: str | None,
     context: Mapping[str, str],
     tags: Mapping[str, str],
 ) -> Run:
-    """Create a run in an experiment, or reopen the one with that id.
+    """Reopen a run that another process has created, such as ``mlflow run``.
 
     Parameters
     ----------
-    client, experiment, name, run_id
-        As in `Study.open`.
+    client, run_id
+        Where it is.
+    name
+        Its new name, where MLflow has made up the present one.
     context
-        MLflow's context tags; those that an existing run carries already stay as they are.
+        MLflow's context tags; those that the run carries already stay as they are.
     tags
         Tags that are set in any case.
 
     Raises
     ------
     TrackingError
-        The experiment or run was deleted, there is no such run, or the store fails.
+        There is no such run, it was deleted, or the store fails.
     """
-    if run_id is None:
-        experiment_id = find_or_create_experiment(client, experiment)
-        return client.create_run(experiment_id, tags={**context, **tags}, run_name=name)
     run = client.get_run(run_id)
     if run.info.lifecycle_stage != "active":
         raise TrackingError(
-            f"run {run_id} was deleted. Bring it back with `mlflow runs restore --run-id"
-            f" {run_id}`, or start a new study."
+            f"run {run_id} was deleted. Bring it back with `mlflow runs restore --run-id {run_id}`,"
+            " or start a new study."
         )
     reopen_run(client, run_id)
     if not run.info.run_name or GENERATED_NAME.fullmatch(run.info.run_name):
@@ -101,13 +99,13 @@ def find_or_create_experiment(client: MlflowClient, name: str) -> str:
     return str(found.experiment_id)
 
 
-def end_run(client: MlflowClient, run_id: str, status: EndStatus, reason: str | None) -> None:
+def end_run(client: MlflowClient, run_id: str, status: str, reason: str | None) -> None:
     """End a run, with the reason as a tag where there is one."""
     if reason:
         log_tags(client, run_id, {REASON_TAG: reason})
     # Two printed lines for each of 130 runs would tear the progress bar apart.
     with environment(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true"):
-        client.set_terminated(run_id, status=status.value)
+        client.set_terminated(run_id, status=status)
 
 
 def reopen_run(client: MlflowClient, run_id: str) -> None:

@@ -33,10 +33,18 @@ from ecg_mlflow.tracking.run_log import (
     as_columns,
     csv_text,
     fitting_tags,
+    log_new_params,
     log_params,
     log_tags,
 )
-from ecg_mlflow.tracking.runs import ENDED, EndStatus, create_or_reopen_run, end_run, reopen_run
+from ecg_mlflow.tracking.runs import (
+    ENDED,
+    EndStatus,
+    continue_run,
+    end_run,
+    find_or_create_experiment,
+    reopen_run,
+)
 
 LEADERBOARD = "leaderboard"
 #: Identifies one request to create a run, so that a lost answer makes no second run.
@@ -124,11 +132,14 @@ class Study:
         context = {**own, **resolve_tags()}
         # The driver trains nothing; its workers log the devices that they use.
         context = {key: tag for key, tag in context.items() if key not in DEVICE_TAGS}
+        all_tags = {**fitting_tags(tags or {}), **ProcessMark.own().tags(), **heartbeat()}
         retry = retry or RetryPolicy(limit_s=0.0)
-        marks = {**ProcessMark.own().tags(), **heartbeat()}
-        all_tags = {**fitting_tags(tags or {}), **marks}
-        retrying = retry.client(client)
-        run = create_or_reopen_run(retrying, experiment, name, run_id, context, all_tags)
+        store = retry.client(client)
+        if run_id is None:
+            experiment_id = find_or_create_experiment(store, experiment)
+            run = store.create_run(experiment_id, tags={**context, **all_tags}, run_name=name)
+        else:
+            run = continue_run(store, run_id, name, context, all_tags)
         # Children are the parent's: "mlflow run" knows project, commit and user better.
         inherited = {
             key: value
@@ -137,27 +148,6 @@ class Study:
         }
         elsewhere = {key: tag for key, tag in context.items() if key not in MACHINE_TAGS}
         return cls(client, run, {**elsewhere, **inherited}, retry)
-
-    def params(self, values: Mapping[str, object]) -> tuple[str, ...]:
-        """Log params of the parent, except those that are there already.
-
-        ``mlflow run`` has logged what it was given under the same names, and MLflow refuses a
-        second value for a param.
-
-        Returns
-        -------
-        The keys that were left as they were.
-        """
-        return self._add_params(self.run_id, values)
-
-    def _add_params(self, run_id: str, values: Mapping[str, object]) -> tuple[str, ...]:
-        there = self.client.get_run(run_id).data.params
-        log_params(self.client, run_id, {k: v for k, v in values.items() if k not in there})
-        return tuple(key for key in values if key in there)
-
-    def tags(self, values: Mapping[str, object]) -> None:
-        """Set tags of the parent."""
-        log_tags(self.client, self.run_id, values)
 
     def create_child(
         self,
@@ -209,7 +199,7 @@ class Study:
         """
         reopen_run(self.client, run_id)
         self._open_children[run_id] = None
-        self._add_params(run_id, params)
+        log_new_params(self.client, run_id, params)
 
     def tag_child(self, run_id: str, tags: Mapping[str, object]) -> None:
         """Set tags of a child."""
@@ -220,9 +210,9 @@ class Study:
         now = time.monotonic()
         if now - self._beaten >= HEARTBEAT_S:
             self._beaten = now
-            self.tags(heartbeat())
+            log_tags(self.client, self.run_id, heartbeat())
 
-    def finish_child(self, run_id: str, status: EndStatus | str, reason: str | None = None) -> None:
+    def finish_child(self, run_id: str, status: str, reason: str | None = None) -> None:
         """End a child run.
 
         Parameters
@@ -234,7 +224,7 @@ class Study:
         reason
             Why it did not finish; the tag ``ecg_mlflow.reason``.
         """
-        end_run(self.client, run_id, EndStatus(status), reason)
+        end_run(self.client, run_id, status, reason)
         self._open_children.pop(run_id, None)
 
     def progress(self, values: Mapping[str, float]) -> None:
@@ -263,7 +253,8 @@ class Study:
         self.client.log_text(self.run_id, csv_text(columns), f"{LEADERBOARD}.csv")
         self.client.log_text(self.run_id, table, f"{LEADERBOARD}.json")
         logged = [{"path": f"{LEADERBOARD}.json", "type": "table"}]
-        self.tags({mlflow_tags.MLFLOW_LOGGED_ARTIFACTS: json.dumps(logged)})
+        tags = {mlflow_tags.MLFLOW_LOGGED_ARTIFACTS: json.dumps(logged)}
+        log_tags(self.client, self.run_id, tags)
 
     def describe(
         self,
@@ -312,9 +303,7 @@ class Study:
             self._view = view
         self.client.set_tag(self.run_id, mlflow_tags.MLFLOW_RUN_NOTE, link + text)
 
-    def close(
-        self, status: EndStatus | str = EndStatus.FINISHED, reason: str | None = None
-    ) -> None:
+    def close(self, status: str = EndStatus.FINISHED, reason: str | None = None) -> None:
         """End the parent, and as KILLED the children that are still open; once.
 
         Raises
@@ -326,12 +315,12 @@ class Study:
             return
         self._closed = True
         with suppress(TrackingError):  # the ends of runs are what counts
-            self.tags({HEARTBEAT_TAG: ENDED})
+            log_tags(self.client, self.run_id, {HEARTBEAT_TAG: ENDED})
         why = reason or "the study ended before this run did"
         ends = [(run_id, EndStatus.KILLED, why) for run_id in self._open_children]
         self._open_children.clear()
         failures: list[str] = []
-        for run_id, how, text in [*ends, (self.run_id, EndStatus(status), reason)]:
+        for run_id, how, text in [*ends, (self.run_id, status, reason)]:
             try:
                 end_run(self.client, run_id, how, text)
             except TrackingError as error:

@@ -130,7 +130,7 @@ def log_trace(log: RunLog, trace: RunTrace) -> None:
     with tempfile.TemporaryDirectory(prefix="ecg-mlflow-") as folder:
         path = Path(folder, TRACE)
         path.write_bytes(trace.to_bytes())
-        log.file(path)
+        log.client.log_artifact(log.run_id, str(path))
 
 
 def read_traces(

@@ -85,7 +85,7 @@ class Writer:
                 log_trace(log, RunTrace.of([values], tests))
                 log.metrics({"loss": float(values[-1])}, N_ITERATIONS - 1)
             else:
-                log.losses(values, 0)
+                log.add("loss", values, 0)
             log.metrics(tests[-1][1], 9)
             log.metrics({"trainable_parameters": 1234, "system/ms_per_record": 0.5}, 0)
         if status != "RUNNING":

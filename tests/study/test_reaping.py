@@ -23,7 +23,7 @@ def test_where_nothing_is_wrong_nothing_is_done(workplace, capsys):
 def test_a_study_whose_driver_is_dead_is_ended_and_can_be_resumed(workplace, experiment, capsys):
     study = Study.open(workplace.client, experiment, "the study", tags={PLAN_TAG: "p"})
     child = study.create_child("child", {}, {IDENTITY_TAG: "a"})
-    study.tags(DEAD)
+    study.tag_child(study.run_id, DEAD)
     assert main(["reap"]) == 0
     out = capsys.readouterr().out
     assert f"go on with: ecg-mlflow run --resume {study.run_id}" in out
@@ -65,7 +65,7 @@ def test_the_dead_are_reaped_and_the_living_are_not(workplace, experiment):
 
     def opened(tags):
         made = Study.open(client, experiment, "dead study", tags={PLAN_TAG: "p"})
-        made.tags(tags)
+        made.tag_child(made.run_id, tags)
         child = made.create_child("child", {}, {IDENTITY_TAG: "a"})
         complete = made.create_child("complete", {}, {IDENTITY_TAG: "b"})
         with RunLog(client, complete) as log:

@@ -18,14 +18,14 @@ from ecg_mlflow.tracking.client import absolute_uri, connect, environment
 from ecg_mlflow.tracking.retry import store_errors
 
 
-def test_opens_a_new_store_and_finds_it_again(store_uri, client):
+def test_opens_a_new_store_and_finds_it_again(tracking_store, client):
     run = client.create_run("0")
-    assert connect(store_uri).get_run(run.info.run_id).info.run_id == run.info.run_id
+    assert connect(tracking_store).get_run(run.info.run_id).info.run_id == run.info.run_id
 
 
-def test_relative_sqlite_starts_from_the_base_folder(store_uri):
-    folder, name = os.path.split(store_uri.removeprefix("sqlite:///"))
-    assert connect(f"sqlite:///{name}", base_dir=folder).tracking_uri == store_uri
+def test_relative_sqlite_starts_from_the_base_folder(tracking_store):
+    folder, name = os.path.split(tracking_store.removeprefix("sqlite:///"))
+    assert connect(f"sqlite:///{name}", base_dir=folder).tracking_uri == tracking_store
 
 
 @pytest.mark.parametrize(
@@ -47,10 +47,10 @@ def test_absolute_uri(uri, absolute):
     assert absolute_uri(uri, "/base") == absolute
 
 
-def test_a_folder_with_a_space_is_the_one_that_mlflow_uses(store_uri, tmp_path, monkeypatch):
+def test_a_folder_with_a_space_is_the_one_that_mlflow_uses(tracking_store, tmp_path, monkeypatch):
     folder = tmp_path / "my studies"
     folder.mkdir()
-    shutil.copy(store_uri.removeprefix("sqlite:///"), folder / "mlflow.db")
+    shutil.copy(tracking_store.removeprefix("sqlite:///"), folder / "mlflow.db")
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     client = connect()
@@ -59,9 +59,9 @@ def test_a_folder_with_a_space_is_the_one_that_mlflow_uses(store_uri, tmp_path, 
     assert MlflowClient(mlflow.get_tracking_uri()).get_experiment_by_name("seen by MLflow")
 
 
-def test_default_is_mlflows_own(store_uri, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
-    assert connect().tracking_uri == store_uri
+def test_default_is_mlflows_own(tracking_store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_store)
+    assert connect().tracking_uri == tracking_store
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_what_can_be_no_sqlite_store_is_refused_and_left_as_it_is(tmp_path, path
     assert notes.read_text() == text
 
 
-def test_store_of_another_schema_and_a_damaged_one(tmp_path, store_uri):
+def test_store_of_another_schema_and_a_damaged_one(tmp_path, tracking_store):
     old, damaged = tmp_path / "old.db", tmp_path / "damaged.db"
-    data = Path(store_uri.removeprefix("sqlite:///")).read_bytes()
+    data = Path(tracking_store.removeprefix("sqlite:///")).read_bytes()
     old.write_bytes(data)
     with sqlite3.connect(old) as database:
         database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")

@@ -84,14 +84,14 @@ def any_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_model_loads_elsewhere_without_pickle_and_predicts_probabilities(
-    client, run_id, store_uri, keras_file, tmp_path
+    client, run_id, tracking_store, keras_file, tmp_path
 ):
     model_id = log_model(client, run_id, "best", keras_file, NETWORK)
     printed = run_python(
         f"import os; os.chdir({str(tmp_path)!r})\n{USE}",
         f"models:/{model_id}",
         str(keras_file),
-        MLFLOW_TRACKING_URI=store_uri,
+        MLFLOW_TRACKING_URI=tracking_store,
         MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false",
     )
     answer, dtype, logits, refused = json.loads(printed.splitlines()[-1])

@@ -231,8 +231,8 @@ finally:
 
 
 @pytest.mark.parametrize("how", ["wait", "exit"])
-def test_sigterm_and_exit_lose_nothing(how, client, store_uri, run_id):
-    command = [sys.executable, "-c", WORKER, store_uri, run_id, how]
+def test_sigterm_and_exit_lose_nothing(how, client, tracking_store, run_id):
+    command = [sys.executable, "-c", WORKER, tracking_store, run_id, how]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout.readline() == "ready\n"
         if how == "wait":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import uuid
+from contextlib import ExitStack
 
 import pytest
 from mlflow import MlflowClient
@@ -27,8 +27,8 @@ RUN = "0" * 32
 
 
 @pytest.fixture
-def name():
-    return f"af {uuid.uuid4().hex[:8]}"
+def name(experiment):
+    return f"af {experiment}"
 
 
 def decide(client, name, *, promoted=True, against="champion", source="/models/x", **more):
@@ -78,6 +78,8 @@ def test_models_that_are_not_there(client, name, uri, why):
 
 def test_a_model_that_was_registered_by_hand_is_known_by_its_place(client, name):
     model_id = "m-" + "ab" * 16
+    with pytest.raises(TrackingError, match="get registered model 'a/b': Invalid"):
+        champion(client, "a/b")
     assert champion(client, name) is None
     client.create_registered_model(name)
     client.create_model_version(name, f"/mlruns/1/models/{model_id}/artifacts")
@@ -86,11 +88,6 @@ def test_a_model_that_was_registered_by_hand_is_known_by_its_place(client, name)
     client.set_registered_model_alias(name, "champion", "1")
     found = champion(client, name)
     assert (found.model_id, found.run_id, found.tags) == (model_id, "", {})
-
-
-def test_a_name_that_mlflow_refuses(client):
-    with pytest.raises(TrackingError, match="get registered model 'a/b': Invalid"):
-        champion(client, "a/b")
 
 
 def test_the_first_is_promoted_and_the_next_replaces_it(client, name):
@@ -117,7 +114,7 @@ def test_a_refused_one_is_the_challenger_and_another_alias_has_its_own_champion(
     assert aliases(client, name) == {"champion": 1, CHALLENGER: 3, "holter": 4}
 
 
-@pytest.mark.parametrize("alias", ["latest", "v3", "a b", "", "challenger", "LATEST"])
+@pytest.mark.parametrize("alias", ["v3", "a b", "", "challenger", "LATEST"])
 def test_an_alias_that_can_not_be_given(alias):
     with pytest.raises(PromotionError, match="alias"):
         check_alias(alias)
@@ -186,43 +183,33 @@ while True:
         break
     judged = champion(client, name)
 """
-SCORES = ("0.5", "0.3", "0.9", "0.7")
 
 
 @pytest.mark.slow
-def test_of_promotions_at_once_each_is_compared_with_the_one_before(client, store_uri, name, cache):
-    promoters = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROMOTER, store_uri, name, score],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for score in SCORES
-    ]
-    try:
+def test_promotions_at_once_are_each_compared_with_the_one_before(client, tracking_store, name):
+    scores = ("0.5", "0.3", "0.9", "0.7")
+    with ExitStack() as stack:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        commands = [[sys.executable, "-c", PROMOTER, tracking_store, name, one] for one in scores]
+        promoters = [stack.enter_context(subprocess.Popen(one, **pipes)) for one in commands]
         for one in promoters:
+            stack.callback(one.kill)
             assert one.stdout.readline() == "ready\n"
         for one in promoters:
             one.stdin.write("go\n")
             one.stdin.flush()
-        for one in promoters:
-            assert one.wait(1000) == 0
-    finally:
-        for one in promoters:
-            one.kill()
-            one.communicate()
+        assert [one.wait(1000) for one in promoters] == [0, 0, 0, 0]
     # What one process would have decided, one version after the other.
-    best, holder = None, "none"
+    best, holder = "", "none"
     found = [tags(client, name, number) for number in range(1, 5)]
     for number, one in enumerate(found, start=1):
-        promoted = best is None or float(one["score"]) > float(best)
+        promoted = one["score"] > best
         assert one["ecg_mlflow.decision"] == ("promoted" if promoted else "refused")
         assert one["ecg_mlflow.reason"] == f"against {holder}"
         assert one[PREVIOUS_TAG] == holder
         if promoted:
             best, holder = one["score"], str(number)
-    assert sorted(one["score"] for one in found) == sorted(SCORES)
+    assert sorted(one["score"] for one in found) == sorted(scores)
     assert champion(client, name).tags["score"] == "0.9"
 
 
@@ -263,7 +250,7 @@ def test_a_death_anywhere_in_a_decision_leaves_a_champion_and_a_reason(client, n
             assert died.tags[PREVIOUS_TAG] == "2"
     assert reached == [False, promoted]
     if promoted:
-        assert rollback(client, name).left.version == 4
+        assert rollback(client, name)[0].version == 4
     assert champion(client, name).version == 2
 
 
@@ -296,8 +283,7 @@ def test_a_store_that_fails_in_the_middle(client, name, monkeypatch):
 def test_a_rollback_goes_back_one_by_one(client, name):
     for promoted in (True, True, False, True):
         decide(client, name, promoted=promoted)
-    back = rollback(client, name)
-    assert (back.left.version, back.restored.version) == (4, 2)
+    assert [one.version for one in rollback(client, name)] == [4, 2]
     assert champion(client, name).version == 2
     left = tags(client, name, 4)
     assert left["ecg_mlflow.decision"] == "rolled back"
@@ -305,7 +291,7 @@ def test_a_rollback_goes_back_one_by_one(client, name):
     assert tags(client, name, 2)["ecg_mlflow.restored"].endswith("after version 4")
     decide(client, name)
     assert champion(client, name).tags[PREVIOUS_TAG] == "2"
-    assert [rollback(client, name).restored.version for _ in range(2)] == [2, 1]
+    assert [rollback(client, name)[1].version for _ in range(2)] == [2, 1]
     with pytest.raises(PromotionError, match=r"version 1 .* was the first"):
         rollback(client, name)
 
@@ -343,4 +329,4 @@ def test_promotions_by_earlier_versions_are_read_and_rolled_back(client, name):
     assert champion(client, name).model_id == "m-1"
     assert decide(client, name) == 4
     assert tags(client, name, 4)[PREVIOUS_TAG] == "2"
-    assert [rollback(client, name).restored.version for _ in range(2)] == [2, 1]
+    assert [rollback(client, name)[1].version for _ in range(2)] == [2, 1]

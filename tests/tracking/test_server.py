@@ -18,9 +18,9 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def server_uri(store_uri, tmp_path_factory):
-    with MlflowServer(store_uri, tmp_path_factory.mktemp("server")).running() as server:
+@pytest.fixture
+def server_uri(tracking_store, tmp_path_factory):
+    with MlflowServer(tracking_store, tmp_path_factory.mktemp("server")).running() as server:
         yield server.uri
 
 
@@ -31,7 +31,7 @@ def test_a_study_over_http(server_uri, tmp_path, experiment, capsys):
     with Study.open(client, experiment, "over http") as study:
         child = study.create_child("child", {"a": 1})
         with RunLog(client, child) as run_log:
-            run_log.losses(range(3000), 0)
+            run_log.add("loss", range(3000), 0)
             run_log.table("predictions.csv", {"record": ["A1"]})
         model_id = log_model(client, child, "best", network, NetworkInfo((10, 1), ("A", "NO")))
         study.leaderboard([{"rank": 1}])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.provenance import HEARTBEAT_TAG, ProcessMark, living_process, seconds_since
 from ecg_mlflow.stats.predictions import Predictions
 from ecg_mlflow.tracking import stored_study
-from ecg_mlflow.tracking.artifacts import parse_table, read_artifacts, read_tables
+from ecg_mlflow.tracking.artifacts import parse_table, read_tables
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo, log_datasets
 from ecg_mlflow.tracking.recordings_source import RecordingsSource
@@ -42,18 +41,15 @@ SIDES = {
 }
 
 
-def unique(word):
-    return f"{word} {uuid.uuid4().hex[:8]}"
-
-
 @pytest.fixture
 def open_study(client, experiment):
+    """Open studies of names of their own, whose plan is of these identities."""
     opened = []
 
     def open_one(name="", corpus="c", planned=()):
-        name = name or unique("study")
+        name = name or f"study {len(opened)} of {experiment}"
         study = Study.open(client, experiment, name, tags={PLAN_TAG: "p", CORPUS_TAG: corpus})
-        study.params({"study": f"{name} design"})
+        client.log_param(study.run_id, "study", f"{name} design")
         runs = [
             {"identity": one, "key": f"{i}-r0", "config": {"layout": one}, "repetition": 0}
             for i, one in enumerate(planned)
@@ -84,40 +80,33 @@ def finished(client, study):
     return [child.run_id for child in read_study(client, study.run_id).finished]
 
 
-def test_children_are_read_with_all_that_matters(client, open_study):
-    study = open_study()
+def test_children_are_read_with_all_that_matters(client, study, monkeypatch):
+    monkeypatch.setattr(stored_study, "_PAGE", 2)
     more = {DIED_TAG: 3, REPLACED_TAG: "x", "ecg_mlflow.complete": "true"}
     plain = study.create_child("1", {}, {IDENTITY_TAG: "a", ATTEMPT_TAG: 3})
     study.create_child("2", {}, {IDENTITY_TAG: "b", **more})
-    study.tag_child(study.create_child("3", {}, {IDENTITY_TAG: "c"}), {PRUNED_TAG: "worse"})
+    study.create_child("3", {}, {IDENTITY_TAG: "c", PRUNED_TAG: "worse"})
     study.create_child("no identity", {})
     client.log_metric(plain, "test_f1", 0.5)
-    client.log_metric(plain, "loss", 0.1)
     study.finish_child(plain, "FINISHED")
-    first, second, third = read_children(client, study.experiment_id, study.run_id)
-    assert (first.run_id, first.study_id) == (plain, study.run_id)
-    assert first.metrics == {"test_f1": 0.5, "loss": 0.1}
-    assert first.ended_ms == client.get_run(plain).info.end_time
-    found = [(one.identity, one.shown_status, one.attempt) for one in (first, second, third)]
-    assert found == [("a", "FINISHED", 3), ("b", "FINISHED", 1), ("c", "PRUNED", 1)]
-    assert [[getattr(one, flag) for flag in FLAGS] for one in (first, second, third)] == [
-        [True, False, False, False, False],
-        [True, True, True, True, False],
-        [False, False, False, False, True],
+    found = read_children(client, study.experiment_id, study.run_id)
+    assert (found[0].run_id, found[0].study_id) == (plain, study.run_id)
+    assert found[0].metrics == {"test_f1": 0.5}
+    assert found[0].ended_ms == client.get_run(plain).info.end_time
+    assert [(one.identity, one.shown_status, one.attempt) for one in found] == [
+        ("a", "FINISHED", 3),
+        ("b", "FINISHED", 1),
+        ("c", "PRUNED", 1),
+    ]
+    assert [[flag for flag in FLAGS if getattr(one, flag)] for one in found] == [
+        ["is_finished"],
+        ["is_finished", "is_complete", "is_replaced", "has_died"],
+        ["is_pruned"],
     ]
 
 
-def test_more_children_than_a_page_holds(client, open_study, monkeypatch):
-    monkeypatch.setattr(stored_study, "_PAGE", 2)
-    study = open_study()
-    for i in range(5):
-        study.create_child(str(i), {}, {IDENTITY_TAG: str(i)})
-    found = read_children(client, study.experiment_id, study.run_id)
-    assert [entry.identity for entry in found] == list("01234")
-
-
-def test_finished_runs_are_found_by_corpus_in_all_experiments(client, experiment, open_study):
-    study, corpus = open_study(), experiment  # a name of its own
+def test_finished_runs_are_found_by_corpus_in_all_experiments(client, experiment, study):
+    corpus = experiment  # a name of its own
     first = train(study, "a", corpus=corpus)
     train(study, "b", status="FAILED", corpus=corpus)
     train(study, "c", corpus="another corpus")
@@ -128,17 +117,17 @@ def test_finished_runs_are_found_by_corpus_in_all_experiments(client, experiment
     assert {identity: entry.run_id for identity, entry in found.items()} == {"a": first, "d": other}
 
 
-def test_a_study_says_whose_it_is_while_it_is_open(client, experiment):
-    with Study.open(client, experiment, "study") as study:
-        tags = client.get_run(study.run_id).data.tags
+def test_a_study_says_whose_it_is_while_it_is_open(client, study):
+    tags = client.get_run(study.run_id).data.tags
     assert living_process(tags) == ProcessMark.own()
     dead = replace(ProcessMark.own(), pid=2**22 + 1, birth="1").tags()
     assert living_process({**tags, **dead}) is None
     assert seconds_since(tags[HEARTBEAT_TAG]) < 60
+    study.close()
     assert client.get_run(study.run_id).data.tags[HEARTBEAT_TAG] == "ended"
 
 
-def test_a_study_and_its_finished_runs(client, open_study):
+def test_a_study_and_its_finished_runs(client, open_study, tmp_path):
     study = open_study()
     second = train(study, "b", config=1, repetition=1)
     first = train(study, "a", config=1)
@@ -147,12 +136,15 @@ def test_a_study_and_its_finished_runs(client, open_study):
     train(study, "open", status=None)
     client.log_metric(first, "test_f1", 0.5)
     client.log_metric(first, "test_f1", 0.75, step=1)
-    for run_id in (first, study.run_id):
-        log_datasets(client, run_id, SIDES)
+    log_datasets(client, first, SIDES)
+    study.tag_child(study.run_id, {"ecg_mlflow.request": json.dumps({"data": "demo"})})
+    client.log_text(study.run_id, "", "design/nets/deep/helper.py")
     found = read_study(client, study.run_id)
     assert (found.run_id, found.experiment_id) == (study.run_id, study.experiment_id)
     assert found.params["study"] == f"{found.name} design"
     assert (found.tags[CORPUS_TAG], found.status, found.plan) == ("c", "RUNNING", {"runs": []})
+    assert found.request == {"data": "demo"}
+    assert (found.fetch_code(tmp_path) / "nets/deep/helper.py").is_file()
     assert [child.run_id for child in found.finished] == [zeroth, first, second]
     child = found.finished[1]
     assert (child.config, child.repetition, child.identity, child.name) == (1, 0, "a", "01-r0")
@@ -180,22 +172,10 @@ def test_which_of_the_runs_of_one_identity_count(client, open_study):
     assert (child.options, child.config, child.repetition, child.datasets) == ({}, 3, 2, {})
 
 
-def test_a_study_knows_its_request_and_its_code(client, open_study, tmp_path):
-    study = open_study()
-    study.tags({"ecg_mlflow.request": json.dumps({"data": "demo"})})
-    client.log_text(study.run_id, "import helper", "design/grid.py")
-    client.log_text(study.run_id, "", "design/nets/deep/helper.py")
-    found = read_study(client, study.run_id)
-    assert found.request == {"data": "demo"}
-    code = found.fetch_code(tmp_path)
-    assert (code / "grid.py").read_text() == "import helper"
-    assert (code / "nets/deep/helper.py").is_file()
-
-
 @pytest.fixture
-def earlier(open_study):
+def earlier(open_study, experiment):
     """A finished run of another study, on a corpus of its own."""
-    corpus = unique("corpus")
+    corpus = f"corpus of {experiment}"
     return train(open_study(corpus=corpus), "e", config=1, corpus=corpus), corpus
 
 
@@ -232,29 +212,23 @@ def test_on_other_records_or_where_a_run_was_begun_nothing_is_taken_over(
     assert finished(client, study) == []
 
 
-def test_a_study_by_every_name_that_it_has(client, open_study):
-    name = unique("study")
-    run_id = open_study(name).run_id
-    for given in (run_id, run_id[:6], run_id[:12], name, f"{name} design"):
+def test_a_study_by_every_name_that_it_has(client, open_study, experiment):
+    run_id = open_study(experiment).run_id
+    for given in (run_id, run_id[:6], run_id[:12], experiment, f"{experiment} design"):
         assert read_study(client, given).run_id == run_id
+    ids = sorted([run_id, open_study(experiment).run_id])
+    with pytest.raises(TrackingError, match=f"2 studies are called '{experiment}'") as raised:
+        read_study(client, experiment)
+    assert all(one in str(raised.value) for one in ids)
 
 
-@pytest.mark.parametrize("given", ["", "abc", "no such study", "%"])
-def test_an_unknown_study_lists_those_that_there_are(client, open_study, given):
-    study = open_study(name := unique("study"))
-    with pytest.raises(TrackingError) as raised:
+@pytest.mark.parametrize("given", ["", "abc", "%"])
+def test_an_unknown_study_lists_those_that_there_are(client, open_study, experiment, given):
+    study = open_study(experiment)
+    with pytest.raises(TrackingError, match=f"there is no study {given!r}") as raised:
         read_study(client, given)
-    assert f"there is no study {given!r}" in str(raised.value)
     line = next(line for line in str(raised.value).splitlines() if study.run_id in line)
-    assert all(word in line for word in (name, "RUNNING", " UTC "))
-
-
-def test_a_name_of_several_studies_is_refused(client, open_study):
-    name = unique("study")
-    ids = sorted(open_study(name).run_id for _ in range(2))
-    with pytest.raises(TrackingError, match=f"2 studies are called '{name}'") as raised:
-        read_study(client, name)
-    assert all(run_id in str(raised.value) for run_id in ids)
+    assert all(word in line for word in (experiment, "RUNNING", " UTC "))
 
 
 def test_a_store_without_studies_and_a_study_without_a_plan(client, open_study, tmp_path):
@@ -278,7 +252,6 @@ def test_predictions_are_read_as_they_were_written_and_no_file_stays(
     columns = {"record": ["001", "2"], "label": ["A", "NA"], "windows": [3, 4], "p_A": p}
     with RunLog(client, with_both) as log:
         log.table("predictions/best.csv", {**columns, "p_NA": 1 - p})
-        log.text("notes.txt", "ä")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     places = uri_of(client, with_both), uri_of(client, with_none)
     keys = [(place, path) for place in places for path in ("predictions/best.csv", "predictions")]
@@ -289,8 +262,6 @@ def test_predictions_are_read_as_they_were_written_and_no_file_stays(
     assert table["windows"].tolist() == [3.0, 4.0]
     assert table["p_A"].tolist() == p.tolist(), "to the last bit"
     assert Predictions.from_columns(table, "A").targets.tolist() == [0, 1]
-    texts = read_artifacts(client, [(place, "notes.txt") for place in places])
-    assert list(texts.values()) == ["ä".encode(), None]
     assert not list(tmp_path.iterdir())
 
 

@@ -23,7 +23,7 @@ def study_run(client, run_id):
 
 def log_metrics(client, run_id, losses=LOSSES, tests=TESTS):
     with RunLog(client, run_id) as log:
-        log.losses(losses, 0)
+        log.add("loss", losses, 0)
         for iteration, metrics in tests:
             log.metrics(metrics, iteration)
 
@@ -105,7 +105,7 @@ def test_of_an_iteration_that_was_logged_twice_the_later_value_counts(client, ru
 def test_a_gap_in_the_losses_is_no_number(client, run_id):
     log_metrics(client, run_id, LOSSES[:2], [])
     with RunLog(client, run_id) as log:
-        log.losses([0.125], 3)
+        log.add("loss", [0.125], 3)
     (trace,) = read_traces(client, [study_run(client, run_id)], ["loss"])
     np.testing.assert_array_equal(trace.losses, np.array([0.7, 0.5, np.nan, 0.125], np.float32))
 

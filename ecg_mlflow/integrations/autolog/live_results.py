@@ -166,7 +166,7 @@ def log_network(
             except (NotImplementedError, TypeError, ValueError) as error:
                 log.warning("Keras can't save the network %r: %s", model.name, error)
             else:
-                run_log.file(path, "models")
+                run_log.client.log_artifact(run_log.run_id, str(path), "models")
             return None
         keras.Model(model.inputs[0], model.outputs[0], name=model.name).save(path)
         outputs = map(str, range(model.outputs[0].shape[-1]))

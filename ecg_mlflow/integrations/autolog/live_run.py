@@ -16,7 +16,7 @@ from ecg_mlflow.provenance import HEARTBEAT_S, ProcessMark, heartbeat
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.metric_buffer import metric_name
 from ecg_mlflow.tracking.retry import RetryPolicy, store_errors
-from ecg_mlflow.tracking.run_log import RunLog, log_tags
+from ecg_mlflow.tracking.run_log import RunLog, log_new_params, log_tags
 from ecg_mlflow.tracking.runs import REASON_TAG, EndStatus
 from ecg_mlflow.training import Evaluation
 
@@ -222,8 +222,7 @@ class LiveRun:
     def params(self, values: Mapping[str, object]) -> None:
         """Log params; one that the run has already keeps its value."""
         self._check_open()
-        there = self.log.client.get_run(self.run_id).data.params
-        self.log.params({key: value for key, value in values.items() if key not in there})
+        log_new_params(self.log.client, self.run_id, values)
 
     def test(
         self,

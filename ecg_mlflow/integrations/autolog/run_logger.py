@@ -20,6 +20,7 @@ from ecg_mlflow.integrations.autolog.live_run import FETCH_S, LiveRun
 from ecg_mlflow.integrations.autolog.losses import LossRecorder
 from ecg_mlflow.integrations.autolog.scorer import Activation, Scorer, loss_name
 from ecg_mlflow.models.build import count_parameters
+from ecg_mlflow.tracking.run_log import log_tags
 from ecg_mlflow.training.schedule import Rule
 
 log = logging.getLogger(__name__)
@@ -230,7 +231,7 @@ class RunLogger(keras.callbacks.Callback):  # type: ignore[misc]
                     self._live.params({"batch_size": self._recorder.batch_size})
                 if self._recorder.reported:
                     kind = "as Keras reports it, as a rule the mean over the epoch so far"
-                    self._live.log.tags({REPORTED_TAG: kind})
+                    log_tags(self._live.log.client, self.run_id, {REPORTED_TAG: kind})
                 if error is None and self._log_models and self._scorer is None:
                     self._live.model(self.model)
             finally:

@@ -193,7 +193,7 @@ class TrainingRun(Branch):
     ) -> None:
         """Keep, log and report the losses of consecutive iterations."""
         self.losses.append(values)
-        self.log.losses(values, first_iteration, times_ms)
+        self.log.add("loss", values, first_iteration, times_ms)
         self.report(jobs.Trained(self.key, first_iteration + len(values), float(values[-1])))
 
     def test(self, iteration: int) -> None:

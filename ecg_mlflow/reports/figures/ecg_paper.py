@@ -75,7 +75,7 @@ def draw_ecg(
         the twelve standard leads on one page, in any case and order.
     importance
         ``(n_samples,)`` in [0, 1]: how much each instant counted for the network, shown as the
-        paper's colour, a mean for each 0.04 s.
+        paper's colour.
     start_s
         What the seconds below the rows begin with: where in the recording `signal` starts.
     most_rows

@@ -24,7 +24,8 @@ Look = dict[str, Any]
 
 MM_PER_INCH = 25.4
 #: Six pixels a mm, so that every line of a mm grid falls on a pixel; 150 dpi as printers see it.
-DPI = 6 * MM_PER_INCH
+PIXELS_PER_MM = 6
+DPI = PIXELS_PER_MM * MM_PER_INCH
 TEXT_PT, SMALL_PT, TITLE_PT = 8.0, 7.0, 10.0
 #: Margin of a sheet, and height of a table's rows, in mm.
 EDGE = ROW = 5.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,10 +13,9 @@ from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.reports.figures.forest import NOT_SIGNIFICANT
 from ecg_mlflow.reports.figures.sheet import (
     BLUE,
-    DPI,
     EDGE,
     GREY,
-    MM_PER_INCH,
+    PIXELS_PER_MM,
     SMALL_PT,
     TEXT_PT,
     VERMILION,
@@ -33,16 +31,18 @@ from ecg_mlflow.stats.metrics import higher_is_better
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.transforms import Bbox
 
 Floats = npt.NDArray[np.float64]
 
 MOST_NAMED = 18
 _LEFT, _WIDE, _TALL, _KEY, _TOP, _BOTTOM = 18, 115, 96, 128, 16, 26
 _LIST = _LEFT + _WIDE + 8
-#: Distances from a point in mm, and directions, that are tried; beside is better than above.
-_DISTANCES = (3.4, 5.0, 7.5, 10.0, 14.0, 18.0)
+#: Half of a point's width, and places around it that are tried for its rank, the nearest first; at
+#: one distance beside is better than above.
+_DOT = 0.9 * PIXELS_PER_MM
 _ANGLES = np.pi * np.array([0, 1, 0.25, 0.75, -0.25, -0.75, 0.12, 0.88, -0.12, -0.88, 0.5, -0.5])
+_DIRECTIONS = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1).round(6)
+_OFFSETS = np.concatenate([mm * PIXELS_PER_MM * _DIRECTIONS for mm in (3.4, 5, 7.5, 10, 14, 18)])
 
 #: How configurations look that are in the group of the best, or not, or marked in the list.
 _GROUP: Look = {"color": BLUE, "marker": "o"}
@@ -50,6 +50,9 @@ _OTHERS: Look = {"color": "#8a8a8a", "marker": "s", "markerfacecolor": "white"}
 _MARKED: Look = {"color": VERMILION, "marker": "o", "markersize": 10, "markerfacecolor": "none",
                  "markeredgewidth": 1.3, "linewidth": 0}  # fmt: skip
 _FRONT: Look = {"color": GREY, "linestyle": "--", "linewidth": 0.9}
+#: Behind a rank, and from a rank that is far from its point.
+_BEHIND: Look = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5}
+_ARROW: Look = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0}
 
 
 class Point(NamedTuple):
@@ -100,13 +103,15 @@ def size_plot(comparison: Comparison, *, title: str = "") -> Figure:
     front = size_front(points, higher_is_better(metric))
     sizes, means = ([getattr(point, name) for point in front] for name in ("size", "mean"))
     axes.step(sizes, means, where="post", gid="front", zorder=1.5, **_FRONT)
-
-    def importance(point: Point) -> tuple[bool, bool, bool, bool, int]:
-        rank, one, *_ = point
-        return rank != points[0].rank, not comparison.marks(one), point not in front, \
-            not one.in_group, rank  # fmt: skip
-
-    named = sorted(sorted(points, key=importance)[:MOST_NAMED], key=lambda point: point.rank)
+    named = sorted(
+        points,
+        key=lambda point: (
+            point is not points[0] and not comparison.marks(point.one),
+            point not in front,
+            not point.one.in_group,
+        ),
+    )
+    named = sorted(named[:MOST_NAMED], key=lambda point: point.rank)
     _list(sheet, _write_ranks(axes, points, named), comparison)
     entries: list[tuple[str, Look]] = [
         (f"mean, {comparison.level:.0%} interval over records", _OTHERS | {"markersize": 5}),
@@ -130,53 +135,9 @@ def size_front(points: Sequence[Point], higher_is_better: bool = True) -> list[P
 
 def short_number(value: float) -> str:
     """Return ``850``, ``2.4k`` or ``11.2M``."""
-    for size, letter in ((1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.0f}"
+    from matplotlib.ticker import EngFormatter
 
-
-def label_places(
-    points: Floats, wanted: Sequence[int], sizes: Floats, frame: tuple[float, float]
-) -> list[Bbox | None]:
-    """Find a place for the label of each wanted point, one after the other.
-
-    Of the places inside the frame that are clear of the labels before it, a label takes the one
-    that covers the fewest points, and of these the nearest.
-
-    Parameters
-    ----------
-    points
-        ``(n_points, 2)`` places of all points in mm.
-    wanted
-        Which of them get a label, the most important first.
-    sizes
-        ``(n_wanted, 2)`` width and height of the labels in mm.
-    frame
-        Width and height of the frame in mm; its lower left corner is (0, 0).
-
-    Returns
-    -------
-    list
-        The box of each wanted label, None where there was no room.
-    """
-    from matplotlib.transforms import Bbox
-
-    dots = [Bbox([point - 0.9, point + 0.9]) for point in points]
-    found: list[Bbox | None] = []
-    for index, size in zip(wanted, sizes, strict=True):
-        clear = []
-        for distance, angle in product(_DISTANCES, _ANGLES):
-            turn = np.array([np.cos(angle), np.sin(angle)]).round(6)
-            # A wide label stands farther off to the side.
-            sideways = np.sign(turn[0]) * (size[0] - size[1]) / 2
-            middle = points[index] + distance * turn + [sideways, 0]
-            box = Bbox([middle - size / 2, middle + size / 2])
-            is_inside = min(box.min) >= 0 and np.less_equal(box.max, frame).all()
-            if is_inside and not box.count_overlaps([one for one in found if one]):
-                clear.append(box)
-        found.append(min(clear, key=lambda box: box.count_overlaps(dots), default=None))
-    return found
+    return EngFormatter(sep="").format_eng(float(f"{value:.3g}"))
 
 
 def _list(sheet: Sheet, named: Sequence[Point], comparison: Comparison) -> None:
@@ -234,25 +195,40 @@ def _scale(axes: Axes, points: Sequence[Point], metric: str) -> None:
 
 
 def _write_ranks(axes: Axes, points: Sequence[Point], named: Sequence[Point]) -> list[Point]:
-    """Write ranks beside points, clear of each other; return those that found room."""
+    """Write ranks beside points, clear of each other; return the points whose rank found room.
+
+    Of the places inside the axes that are clear of the ranks before it, a rank takes the one that
+    covers the fewest points, and of these the nearest.
+    """
     pixels = axes.transData.transform([(point.size, point.mean) for point in points])
-    at_mm = (pixels - axes.bbox.min) * MM_PER_INCH / DPI
-    widths = [text_width(f"{point.rank}", SMALL_PT, "bold") + 0.6 for point in named]
-    sizes = np.array([(width, 2.8) for width in widths])
-    wanted = [points.index(point) for point in named]
-    places = label_places(at_mm, wanted, sizes, (_WIDE, _TALL))
-    found = [
-        (point, at, place.min + size / 2)
-        for point, at, place, size in zip(named, at_mm[wanted], places, sizes, strict=True)
-        if place
-    ]
-    for point, at, middle in found:
-        share = middle / (_WIDE, _TALL)
+    dots = np.stack([pixels - _DOT, pixels + _DOT], axis=1)
+    taken, written = np.empty((0, 2, 2)), []
+    for point in named:
+        at = pixels[points.index(point)]
+        width = text_width(f"{point.rank}", SMALL_PT, "bold") + 0.6
+        size = PIXELS_PER_MM * np.array([width, 2.8])
+        # A wide rank stands farther off to the side.
+        middles = at + _OFFSETS + np.sign(_OFFSETS[:, :1]) * [(size[0] - size[1]) / 2, 0]
+        boxes = np.stack([middles - size / 2, middles + size / 2], axis=1)
+        is_inside = (boxes >= axes.bbox.min).all((1, 2)) & (boxes <= axes.bbox.max).all((1, 2))
+        is_clear = is_inside & (_overlaps(boxes, taken) == 0)
+        if not is_clear.any():
+            continue
+        best = np.argmin(np.where(is_clear, _overlaps(boxes, dots), len(dots) + 1))
+        taken = np.append(taken, boxes[[best]], axis=0)
+        written.append(point)
+        x, y = axes.transAxes.inverted().transform(middles[best])
         axes.annotate(
-            f"{point.rank}", at / (_WIDE, _TALL), share, "axes fraction", "axes fraction",
+            f"{point.rank}", (point.size, point.mean), (x, y), textcoords="axes fraction",
             ha="center", va="center_baseline", fontsize=SMALL_PT, weight="bold", gid="rank",
-            zorder=5, bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5},
-            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0,
-                        "shrinkB": 0} if math.dist(at, middle) > 6 else None,
+            zorder=5, bbox=_BEHIND,
+            arrowprops=_ARROW if math.dist(at, middles[best]) > 6 * PIXELS_PER_MM else None,
         )  # fmt: skip
-    return [point for point, *_ in found]
+    return written
+
+
+def _overlaps(boxes: Floats, others: Floats) -> npt.NDArray[np.int64]:
+    """Count the others that each of ``(n_boxes, 2, 2)`` boxes, low and high ends, overlaps."""
+    low, high = others[:, 0], others[:, 1]
+    meet = (boxes[:, None, 0] < high) & (boxes[:, None, 1] > low)
+    return np.asarray(meet.all(axis=2).sum(axis=1))

@@ -250,27 +250,22 @@ def _draw_trace(axes: Axes, trace: LeadTrace, baseline: float) -> None:
 def draw_importance(
     axes: Axes, importance: npt.NDArray[np.floating[Any]], fs: float, row: Row
 ) -> None:
-    """Colour the paper under the grid by the importance for the network, a mean for each mm.
+    """Colour the paper under the grid of a row by the importance for the network.
 
     Parameters
     ----------
-    axes
-        A row's.
+    axes, row
+        Where it is drawn.
     importance
         ``(n_samples,)`` in [0, 1] of the recording; a sample's lasts until the next sample.
     fs
         In Hz.
-    row
-        Its last cell may be narrower than a mm.
     """
-    total = np.concatenate([[0.0], np.cumsum(importance, dtype=np.float64)])
-    last = (row.end - row.start) * MM_PER_S
-    edges = np.minimum(np.arange(max(1, int(np.ceil(round(last, 6)))) + 1), last)
-    times = row.start + edges / MM_PER_S
-    means = np.diff(np.interp(times * fs, np.arange(len(total)), total)) / (np.diff(times) * fs)
-    axes.pcolormesh(
-        edges, axes.get_ylim(), np.clip(means, 0, 1)[None, :], cmap=importance_colours(), vmin=0,
-        vmax=1, gid="importance", zorder=0.5, antialiased=False, linewidth=0,
+    first, last = round(row.start * fs), round(row.end * fs)
+    left, right = (MM_PER_S * (sample / fs - row.start) for sample in (first, last))
+    axes.imshow(
+        importance[None, first:last], importance_colours(), vmin=0, vmax=1, zorder=0.5,
+        extent=(left, right, *axes.get_ylim()), gid="importance",
     )  # fmt: skip
 
 

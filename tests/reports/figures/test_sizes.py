@@ -7,12 +7,11 @@ import math
 import numpy as np
 import pytest
 from comparisons import comparison_of, standing
+from matplotlib.text import Text
 
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.reports.figures import size_plot
-from ecg_mlflow.reports.figures.sizes import Point, label_places, short_number, size_front
-
-FRAME = (100.0, 80.0)
+from ecg_mlflow.reports.figures.sizes import Point, short_number, size_front
 
 
 def several(n, seed=0, sizes=(500, 500_000)):
@@ -27,8 +26,8 @@ def several(n, seed=0, sizes=(500, 500_000)):
     ])  # fmt: skip
 
 
-@pytest.mark.parametrize("n", [1, 4, 26, 130])
-@pytest.mark.parametrize("sizes", [(500, 500_000), (1000, 1100), (10, 10**8), (800, 4000)])
+@pytest.mark.parametrize("n", [1, 26, 130])
+@pytest.mark.parametrize("sizes", [(500, 500_000), (1000, 1100), (10, 10**8)])
 def test_points_bars_ranks_and_the_list(n, sizes, named, legible):
     given = several(n, sizes=sizes)
     figure = size_plot(given, title=f"{n} configurations")
@@ -52,8 +51,9 @@ def test_points_bars_ranks_and_the_list(n, sizes, named, legible):
     assert set(written) <= listed
     assert {str(rank) for rank in wanted} <= set(written)
     legible(figure)
+    boxes = [Text.get_window_extent(text) for text in written.values()]  # without their lines
+    assert all(axes.bbox.contains(*end) for box in boxes for end in box.corners())
     if n == 26:  # ranks are clear of points
-        boxes = [text.get_window_extent() for text in written.values()]
         assert not any(box.contains(*xy) for box in boxes for xy in axes.transData.transform(at))
 
 
@@ -67,8 +67,9 @@ def test_a_rank_stands_nearest_to_its_point_and_the_group_looks_different(named,
     (axes,) = figure.axes
     for text, at in zip(named(figure, "rank"), ((100, 0.9), (10_000, 0.8)), strict=True):
         box = text.get_window_extent()
-        distance = np.subtract((box.min + box.max) / 2, axes.transData.transform(at))
-        assert np.linalg.norm(distance) < 6 * 6  # 6 mm
+        right, up = np.subtract((box.min + box.max) / 2, axes.transData.transform(at))
+        assert 0 < right < 6 * 6  # 6 mm
+        assert abs(up) < 6
     first, second = (box.lines[0] for box in axes.containers)
     assert first.get_marker() != second.get_marker()
     assert first.get_markerfacecolor() != second.get_markerfacecolor()
@@ -101,25 +102,3 @@ def test_unknown_sizes_are_left_out(texts, legible):
 def test_short_numbers():
     numbers = {850: "850", 2400: "2.4k", 11_200_000: "11.2M", 999: "999"}
     assert {number: short_number(number) for number in numbers} == numbers
-
-
-def test_labels_are_inside_and_clear_of_each_other():
-    points = np.random.default_rng(0).uniform((0, 0), FRAME, (200, 2))
-    points[:20] = (50, 40)
-    places = label_places(points, list(range(40)), np.tile([6.0, 3.0], (40, 1)), FRAME)
-    boxes = [box for box in places if box is not None]
-    assert len(boxes) >= 30
-    for number, box in enumerate(boxes):
-        assert (box.min >= 0).all()
-        assert (box.max <= FRAME).all()
-        assert not box.count_overlaps(boxes[:number])
-
-
-def test_a_label_stands_at_the_right_clear_of_points_or_not_at_all():
-    (place,) = label_places(np.array([[50.0, 40.0]]), [0], np.array([[4.0, 3.0]]), FRAME)
-    assert (place.y0 + place.y1) / 2 == 40
-    assert 52 < (place.x0 + place.x1) / 2 < 56
-    points = np.array([[50.0, 40.0], [53.5, 40.0]])
-    (place,) = label_places(points, [0], np.array([[3.0, 3.0]]), FRAME)
-    assert place.x1 < 50
-    assert label_places(np.array([[1.0, 1.0]]), [0], np.array([[9.0, 9.0]]), (5, 5)) == [None]

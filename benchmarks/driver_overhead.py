@@ -31,7 +31,9 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 from mlflow.entities import Metric, Param
 
 from ecg_mlflow import C, Optimizer, Option, Pipeline, Research, ResNet, load_corpus
-from ecg_mlflow.executors import Event, ProcessExecutor, Report, Started, plan_slots
+from ecg_mlflow.executors.base import Event, Job, Report
+from ecg_mlflow.executors.devices import plan_slots
+from ecg_mlflow.executors.processes import ProcessExecutor
 from ecg_mlflow.study.descriptions import run_name, run_params
 from ecg_mlflow.study.driver import StudyOptions, run_study
 from ecg_mlflow.study.jobs import REPORT, Ended
@@ -76,11 +78,13 @@ def between_runs(folder: Path) -> dict[str, list[float]]:
     started: list[float] = []
 
     class Watched(ProcessExecutor):
+        def submit(self, job: Job) -> None:
+            super().submit(job)  # its only slot is free, so the job starts
+            started.append(time.time())
+
         def events(self, timeout: float) -> Iterator[Report]:
             for report in super().events(timeout):
-                if isinstance(report, Started):
-                    started.append(time.time())
-                elif isinstance(report, Event) and isinstance(report.data[REPORT], Ended):
+                if isinstance(report, Event) and isinstance(report.data[REPORT], Ended):
                     ended.append(time.time())
                 yield report
 

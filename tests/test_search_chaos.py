@@ -21,7 +21,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from studies import numpy_grid
 
-from ecg_mlflow.executors import ProcessExecutor
+from ecg_mlflow.executors.processes import ProcessExecutor
 from ecg_mlflow.study.child_runs import ChildRuns
 from ecg_mlflow.study.search_history import TRIAL_END_TAG, read_history
 from ecg_mlflow.study.trial_scheduler import TrialScheduler

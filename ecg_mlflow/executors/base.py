@@ -45,16 +45,7 @@ class OutcomeState(Enum):
     DIED = "died"
     """The process ended during the job, or hung and was killed. The job may be retried."""
     CANCELLED = "cancelled"
-    """`Pool.cancel` or `Pool.shutdown` stopped it, before or after it had started."""
-
-
-@dataclass(frozen=True)
-class Started:
-    """A job was given to a worker: slot number and process id."""
-
-    key: str
-    worker: int
-    pid: int
+    """`Pool.shutdown` stopped it, before or after it had started."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +64,6 @@ class Outcome:
     ----------
     value
         The return value of the function, if any. A job that was told to stop may still return one.
-        On its way from the worker it is a pickle.
     error
         The full text: a traceback, or how the process ended and the end of its log.
     reason
@@ -94,4 +84,4 @@ class Outcome:
     exitcode: int | None = None
 
 
-Report = Started | Event | Outcome
+Report = Event | Outcome

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ecg_mlflow.errors import DeviceError
+from ecg_mlflow.files import CHECKPOINT_VARIABLE
 from ecg_mlflow.provenance import visible_gpus
 
 DEVICE_VARIABLE = "ECG_MLFLOW_DEVICE"
@@ -112,7 +113,7 @@ def plan_slots(
     Parameters
     ----------
     workers
-        Number of workers; None for one per core, or for the number that `gpus` gives.
+        Number of workers, at least 1; None for one per core, or for the number that `gpus` gives.
     gpus
         None or empty for the CPU alone; else comma-separated ids: indices of ``nvidia-smi -L``,
         or UUIDs of GPUs and MIG instances. ``0:2,1`` puts two workers on GPU 0 and one on GPU 1;
@@ -132,12 +133,8 @@ def plan_slots(
     Raises
     ------
     DeviceError
-        If a number is below one, an id occurs twice, a GPU is missing, or the workers can't be
-        divided equally.
+        If an id occurs twice, a GPU is missing, or the workers can't be divided equally.
     """
-    for name, number in (("workers", workers), ("threads", threads)):
-        if number is not None and number < 1:
-            raise DeviceError(f"{name}={number}: write a number of at least 1, or leave it out")
     ids = _share_gpus(workers, gpus, visible) if gpus and gpus.strip() else []
     n_workers = len(ids) or workers or n_cores
     n_threads = threads or max(1, n_cores // n_workers)
@@ -211,9 +208,11 @@ def build_travelling_env(slot: Slot, base: Mapping[str, str]) -> dict[str, str]:
     """Return the part of `build_env` for a worker on another machine.
 
     It is added to that machine's own environment, and includes the user's values in `base` for the
-    variables with defaults.
+    variables with defaults, for MLflow and for the folder of checkpoints, which are the same on
+    every machine.
     """
-    return build_env(slot, {name: base[name] for name in _DEFAULTS if name in base})
+    names = (*_DEFAULTS, "MLFLOW_", CHECKPOINT_VARIABLE)
+    return build_env(slot, {name: base[name] for name in base if name.startswith(names)})
 
 
 def count_cores() -> int:

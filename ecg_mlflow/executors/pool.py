@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
+import signal
 import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
-from ecg_mlflow.executors.base import ExecutorError, Job, Outcome, OutcomeState, Report, Started
+from ecg_mlflow.executors.base import ExecutorError, Job, Outcome, OutcomeState, Report
 from ecg_mlflow.executors.job_queue import JobQueue, SlotState
-from ecg_mlflow.executors.messages import decode_outcome, encode_message
+
+#: Seconds that running jobs have to flush when an executor ends.
+GRACE = 30.0
+#: Bytes of a message; a connection takes so many in one piece.
+MESSAGE_LIMIT = 16_000
 
 
 class Worker(ABC):
@@ -21,9 +28,6 @@ class Worker(ABC):
     ----------
     slot
         Number of the slot.
-    hang_timeout
-        Seconds that its job may take from its start to its first report, and from each report to
-        the next; None for any time.
 
     Attributes
     ----------
@@ -31,39 +35,29 @@ class Worker(ABC):
         Its current job.
     alone
         Whether its current or last job is an exclusive one.
-    has_begun
-        Whether its current job has started.
     stopping
         Whether it was told to stop.
     """
 
-    def __init__(self, slot: int, hang_timeout: float | None = None) -> None:
+    #: What `kill` does to it, in messages.
+    kill_effect = "was killed"
+
+    def __init__(self, slot: int) -> None:
         self.slot = slot
         self.job: Job | None = None
         self.alone = False
-        self.has_begun = False
         self.stopping = False
         self._inbox: deque[bytes] = deque()
-        self._hang_timeout = hang_timeout
-        self._last_sign = 0.0
+        self._hang_timeout: float | None = None
+        self._last_sign: float | None = None
         self._grace = 0.0
         self._stop_by: float | None = None
         self._killed_because: str | None = None
 
     @property
     @abstractmethod
-    def pid(self) -> int:
-        """The process id."""
-
-    @property
     def name(self) -> str:
         """The worker's name in messages."""
-        return f"worker {self.slot} (pid {self.pid})"
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether its job can be taken back, since it has not been sent."""
-        return False
 
     @property
     def is_idle(self) -> bool:
@@ -73,16 +67,22 @@ class Worker(ABC):
     @property
     def deadline(self) -> float | None:
         """The time at which `enforce_limits` has something to do, as far as is known."""
-        if self._stop_by is not None or self._hang_timeout is None:
+        if self._stop_by is not None or self._killed_because:
             return self._stop_by
-        is_watched = self.has_begun and self._killed_because is None
-        return self._last_sign + self._hang_timeout if is_watched else None
+        if self._last_sign is None or self._hang_timeout is None:
+            return None
+        return self._last_sign + self._hang_timeout
 
-    def start(self, job: Job, inbox: deque[bytes]) -> None:
-        """Start a job; its messages are taken from `inbox`, now and later."""
+    def start(self, job: Job, inbox: deque[bytes], hang_timeout: float | None) -> None:
+        """Start a job; its messages are taken from `inbox`, now and later.
+
+        It may take `hang_timeout` seconds from its start to its first report, and from each report
+        to the next; None for any time.
+        """
         self.job = job
         self.alone = job.exclusive
         self._inbox = inbox
+        self._hang_timeout = hang_timeout
         self._begin(job)
 
     def _has_shown_life(self) -> None:
@@ -104,18 +104,19 @@ class Worker(ABC):
     def finish(self) -> None:
         """Record that its job has its outcome."""
         self.job = None
-        self.has_begun = False
+        self._last_sign = None
+        if self.stopping:
+            self._request_stop()
 
     def enforce_limits(self) -> None:
         """Kill it if the grace of `stop` is over; abort it if its job hangs."""
         if self.deadline is None or time.monotonic() < self.deadline:
             return
         if self._stop_by is None:
-            silent = f"gave no sign of life for {self._hang_timeout:g} s"
-            self._killed_because = f"{silent} and was killed"
+            self._killed_because = f"gave no sign of life for {self._hang_timeout:g} s"
             self._abort()
         else:
-            self.kill(f"did not stop within {self._grace:g} s and was killed")
+            self.kill(f"did not stop within {self._grace:g} s")
 
     def kill(self, because: str) -> None:
         """End it immediately, with what its jobs have started."""
@@ -125,24 +126,25 @@ class Worker(ABC):
 
     def death(self, job: Job) -> Outcome:
         """Return the outcome of `job`, during which the worker ended. Call it after `close`."""
-        reason = f"{self.name} {self._killed_because or self._describe_end()}"
+        killed = self._killed_because and f"{self._killed_because} and {self.kill_effect}"
+        reason = f"{self.name} {killed or self._describe_end()}"
         state = OutcomeState.CANCELLED if self.stopping else OutcomeState.DIED
         return Outcome(job.key, state, error=f"{reason}\n{self._details()}", reason=reason)
 
     @abstractmethod
     def _begin(self, job: Job) -> None:
-        """Give it the job; set `has_begun` if it starts at once."""
+        """Give it the job; call `_has_shown_life` if it starts at once."""
 
     def forward_inbox(self) -> None:  # noqa: B027 - a job may read its inbox itself
         """Deliver the messages to its job that can be delivered without waiting."""
 
     @abstractmethod
     def reports(self) -> Iterator[Report]:
-        """Yield the reports that have arrived; `Outcome.value` is pickled."""
+        """Yield the reports that have arrived."""
 
+    @abstractmethod
     def has_ended(self) -> bool:
         """Whether it is gone. The reports that it sent before can still be read."""
-        return False
 
     def close(self) -> None:  # noqa: B027 - a thread has nothing to release
         """End it if it is still running, and release its resources."""
@@ -155,7 +157,8 @@ class Worker(ABC):
         """End a hanging worker, and find out where it hangs."""
         self._kill()
 
-    def _kill(self) -> None:  # noqa: B027 - a thread can't be ended
+    @abstractmethod
+    def _kill(self) -> None:
         """End it immediately."""
 
     def _describe_end(self) -> str:
@@ -174,9 +177,9 @@ class Pool(ABC, Generic[W]):
     """Executes jobs in the order of their submission, as many at once as it has slots.
 
     Each slot has one worker, which is started for the slot's first job and reused for later ones.
-    Each submitted job has exactly one `Outcome`, also when it is cancelled or the executor is shut
-    down. Retrying is the caller's decision. An executor belongs to one thread, which must live as
-    long as the executor.
+    Each submitted job has exactly one `Outcome`, also when the executor is shut down. Retrying is
+    the caller's decision. An executor belongs to one thread, which must live as long as the
+    executor. The end of a ``with`` block shuts it down and gives running jobs 30 s to flush.
 
     A subclass starts a worker (`_spawn`) and waits for any worker (`_wait`).
 
@@ -184,15 +187,18 @@ class Pool(ABC, Generic[W]):
     ----------
     n_slots
         How many jobs run at once.
-    grace
-        Seconds to flush, for a cancelled job and at the end of a ``with`` block.
+    hang_timeout
+        Seconds that a job may take from its start to its first report, and from each report to
+        the next or to its end; None for any time.
     fresh
         Whether an exclusive job gets a new worker, see `JobQueue`.
     """
 
-    def __init__(self, n_slots: int, *, grace: float, fresh: bool = True) -> None:
+    def __init__(
+        self, n_slots: int, *, hang_timeout: float | None = None, fresh: bool = False
+    ) -> None:
         self._workers: list[W | None] = [None] * n_slots
-        self._grace = grace
+        self._hang_timeout = hang_timeout
         self._queue = JobQueue(fresh=fresh)
         self._pending: dict[str, deque[bytes]] = {}  # undelivered messages by job
         self._ready: deque[Report] = deque()
@@ -209,10 +215,6 @@ class Pool(ABC, Generic[W]):
     @abstractmethod
     def _device(self, slot: int) -> str:
         """Return the device of the slot's worker, or `job_queue.UNKNOWN`."""
-
-    def _is_ending(self) -> bool:
-        """Whether `shutdown` has workers to wait for."""
-        return any(worker.job for worker in self._present())
 
     def _release(self) -> None:
         """Release the executor's resources, after its workers have ended."""
@@ -259,8 +261,8 @@ class Pool(ABC, Generic[W]):
         """Yield the reports, after waiting up to `timeout` seconds for the first one.
 
         The iterator ends after the reports at hand, and immediately if no job is pending. It may be
-        left early, and jobs may be submitted and cancelled while it runs: all reports are kept.
-        Reports during `shutdown` are yielded afterwards.
+        left early, and jobs may be submitted while it runs: all reports are kept. Reports during
+        `shutdown` are yielded afterwards.
         """
         deadline = time.monotonic() + timeout
         if not self._closed:
@@ -274,7 +276,7 @@ class Pool(ABC, Generic[W]):
             yield report
 
     def send(self, key: str, data: dict[str, Any]) -> None:
-        """Send a copy of `data` to a job, which gets it from `ecg_mlflow.executors.received`.
+        """Send a copy of `data` to a job, which gets it from `execution.received`.
 
         A queued job gets it after its start; a job may ignore it. The call returns without waiting:
         `events` delivers what the job can't take yet. A key that is not pending is ignored, since
@@ -284,44 +286,39 @@ class Pool(ABC, Generic[W]):
         Raises
         ------
         ExecutorError
-            `data` is not a dict, can't be pickled, or exceeds 16 kB when pickled.
+            `data` exceeds 16 kB when pickled.
         """
-        message = encode_message(data)
+        message = pickle.dumps(data, pickle.HIGHEST_PROTOCOL)
+        if len(message) > MESSAGE_LIMIT:
+            raise ExecutorError(
+                f"a message of {len(message)} bytes can't be sent to a job, {MESSAGE_LIMIT} are "
+                "allowed: send a path or an id of what is large"
+            )
         if key in self._pending:
             self._pending[key].append(message)
         for worker in self._present():
             worker.forward_inbox()
 
-    def cancel(self, key: str, grace: float | None = None) -> None:
-        """Remove a job from the queue, or tell it to stop by raising `Terminated` in it.
-
-        It has `grace` seconds to flush, None for the executor's default. A later call, also of
-        `shutdown`, can only shorten them. A job that returns a value after it was told to stop is
-        CANCELLED with that value; one that returned just before may be DONE. A key that is not
-        pending is ignored, since the job may just have ended.
-        """
-        if self._queue.remove(key):
-            self._ready.append(_cancelled_in_queue(key))
-        for worker in self._present():
-            if worker.job and worker.job.key == key:
-                self._stop(worker, self._grace if grace is None else grace)
-
     def shutdown(self, grace: float) -> None:
-        """Cancel every job and give the running ones `grace` seconds to flush. Idempotent.
+        """Stop every job by raising `Terminated` in it, and give it `grace` seconds to flush.
 
-        An exception that interrupts it, such as a second Ctrl-C, ends them immediately.
+        A job that returns a value after it was told to stop is CANCELLED with that value. Later
+        calls change nothing, except that one from a signal's handler can shorten the grace. An
+        exception that interrupts it, such as a second Ctrl-C, ends the jobs immediately.
         """
         self._closed = True
-        self._ready.extend(map(_cancelled_in_queue, self._queue.clear()))
+        for key in self._queue.clear():
+            reason = "cancelled before it started"
+            self._ready.append(Outcome(key, OutcomeState.CANCELLED, reason=reason))
         try:
             for worker in self._present():
-                self._stop(worker, grace)
-            while self._is_ending():
+                worker.stop(grace)
+            while self._present():
                 self._attend(grace)
         finally:  # also after a second Ctrl-C
             for worker in self._present():
                 worker.stopping = True
-                worker.kill("was killed at the shutdown")
+                worker.kill("had to end at once")
             for worker in self._present():
                 self._retire(worker)
             self._release()
@@ -335,7 +332,7 @@ class Pool(ABC, Generic[W]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.shutdown(self._grace)
+        self.shutdown(GRACE)
 
     def _present(self) -> list[W]:
         return [worker for worker in self._workers if worker]
@@ -361,21 +358,17 @@ class Pool(ABC, Generic[W]):
     def _note(self, worker: W, report: Report) -> None:
         """Pass a worker's report on."""
         if worker.job is None or report.key != worker.job.key:
-            return  # from a thread of an earlier job
+            return  # from a thread that an earlier job has left behind
         if not isinstance(report, Outcome):
             self._ready.append(report)
             return
-        self._ready.append(decode_outcome(report, worker.stopping))
         worker.finish()
-        if report.state is OutcomeState.DIED:
+        if report.state is OutcomeState.CANCELLED:
+            report = _interrupted(report, by_driver=worker.stopping)
+            worker.stop(GRACE)  # what an interrupted job leaves behind is not reused
+        elif report.state is OutcomeState.DIED:
             worker.kill("was asked to end by its job")
-
-    def _stop(self, worker: W, grace: float) -> None:
-        if worker.job and worker.is_waiting:
-            self._ready.append(_cancelled_in_queue(worker.job.key))
-            worker.finish()
-        else:
-            worker.stop(grace)
+        self._ready.append(report)
 
     def _retire(self, worker: W) -> None:
         """Free the slot of a worker that has ended; its current job has died."""
@@ -405,7 +398,7 @@ class Pool(ABC, Generic[W]):
             if job:
                 self._start(job, slot)
             elif idle := self._workers[slot]:
-                idle.stop(self._grace)
+                idle.stop(GRACE)
 
     def _start(self, job: Job, slot: int) -> None:
         worker = self._workers[slot]
@@ -416,22 +409,17 @@ class Pool(ABC, Generic[W]):
                 reason = f"no worker could be started: {error}"
                 self._ready.append(Outcome(job.key, OutcomeState.DIED, error=reason, reason=reason))
                 return
-        worker.start(job, self._pending[job.key])
-        if worker.has_begun:
-            self._ready.append(Started(job.key, slot, worker.pid))
+        worker.start(job, self._pending[job.key], self._hang_timeout)
 
 
 #: Any executor: what jobs are submitted to.
 Executor: TypeAlias = Pool[Any]
 
 
-def _cancelled_in_queue(key: str) -> Outcome:
-    """Return the outcome of a job that never started."""
-    return Outcome(key, OutcomeState.CANCELLED, reason="cancelled before it started")
-
-
-def check_hang_timeout(seconds: float | None) -> float | None:
-    """Return `seconds`, or None for no limit; raise ExecutorError unless they are above 0."""
-    if seconds is not None and not seconds > 0:
-        raise ExecutorError(f"hang_timeout={seconds:g}: write seconds above 0, or leave it out")
-    return seconds
+def _interrupted(outcome: Outcome, by_driver: bool) -> Outcome:
+    """Complete the outcome of a job that was told to stop: who has interrupted it."""
+    if by_driver:
+        return replace(outcome, reason=outcome.reason or "stopped as asked")
+    reason = "stopped by a SIGTERM that the driver did not send"
+    error, code = outcome.error or reason, -signal.SIGTERM
+    return replace(outcome, state=OutcomeState.DIED, error=error, reason=reason, exitcode=code)

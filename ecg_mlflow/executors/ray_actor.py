@@ -14,13 +14,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 from ecg_mlflow.executors.base import Job
 from ecg_mlflow.executors.devices import DEVICE_VARIABLE, REMOVED_VARIABLES
-from ecg_mlflow.executors.messages import JobThread, take_all
-from ecg_mlflow.files import locked, move_folder, scratch_folder
+from ecg_mlflow.executors.execution import JobThread
+from ecg_mlflow.files import cache_root, locked, move_folder, scratch_folder
 
 CHUNK = 64 * 2**20  # bytes of a file that travel together
 _OUTBOX_LIMIT = 64 * 2**20  # bytes; beyond them `report` waits for the driver
@@ -55,23 +54,22 @@ class JobActor:
     ----------
     function
         The job function's import path.
-    place
-        Import path and argument of the function that returns where on this node the folder belongs
-        that jobs need; None if they need none.
+    needed
+        The folder that jobs need, as its path within the cache folder; None if they need none.
     """
 
-    def __init__(self, function: str, place: tuple[str, str] | None) -> None:
+    def __init__(self, function: str, needed: str | None) -> None:
         for name in REMOVED_VARIABLES:
             os.environ.pop(name, None)
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ[DEVICE_VARIABLE] = f"gpu:{gpus}" if gpus else "cpu"
         self._function = function
-        self._place = place
+        self._folder = None if needed is None else cache_root() / needed
         self._outbox: list[bytes] = []
         self._size = 0
         self._changed = threading.Condition()
         self._inbox: deque[bytes] = deque()
-        self._job: tuple[str, JobThread] | None = None
+        self._thread: JobThread | None = None
 
     def stay(self) -> None:
         """Never return; the failure of this call tells the caller that the process ended."""
@@ -85,7 +83,7 @@ class JobActor:
         """
         import ray
 
-        lacks_folder = self._place is not None and not self._folder().is_dir()
+        lacks_folder = self._folder is not None and not self._folder.is_dir()
         node = ray.get_runtime_context().get_node_id()
         device = os.environ[DEVICE_VARIABLE]
         return ActorInfo(os.getpid(), os.uname().nodename, node, device, lacks_folder)
@@ -94,28 +92,22 @@ class JobActor:
         """Write the folder, unless another worker of this node has done so meanwhile."""
         import ray
 
-        write_folder(self._folder(), files, ray.get)
-
-    def _folder(self) -> Path:
-        assert self._place is not None
-        function, content_hash = self._place
-        return Path(resolve_name(function)(content_hash))
+        assert self._folder is not None
+        write_folder(self._folder, files, ray.get)
 
     def begin(self, job: Job) -> None:
         """Start a job, to which the messages from now on are addressed."""
-        inbox = self._inbox = deque[bytes]()
-        thread = JobThread(self._function, job, lambda: take_all(inbox), self._put)
-        self._job = job.key, thread
-        thread.start()
+        self._inbox = deque[bytes]()
+        self._thread = JobThread(self._function, job, self._inbox, self._put)
 
     def deliver(self, messages: list[bytes]) -> None:
         """Give messages to the current job."""
         self._inbox.extend(messages)
 
-    def stop(self, key: str) -> None:
-        """Tell the current job to stop, if it has this key."""
-        if self._job and self._job[0] == key:
-            self._job[1].stop.request()
+    def stop(self) -> None:
+        """Tell the current job to stop."""
+        if self._thread:
+            self._thread.request_stop()
 
     def next_reports(self) -> list[bytes]:
         """Wait for reports without a limit, and return all that are there a moment later."""

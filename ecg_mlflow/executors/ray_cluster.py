@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -25,10 +25,10 @@ from ecg_mlflow.executors.devices import (
     thread_env,
 )
 from ecg_mlflow.executors.job_queue import UNKNOWN
-from ecg_mlflow.executors.messages import check_import_path
-from ecg_mlflow.executors.pool import Pool, check_hang_timeout
+from ecg_mlflow.executors.pool import Pool
 from ecg_mlflow.executors.ray_actor import FolderFile, read_folder
 from ecg_mlflow.executors.ray_worker import RayWorker
+from ecg_mlflow.files import cache_root
 
 _CONNECT_TIMEOUT = 10.0  # seconds for a cluster to be reached
 
@@ -37,13 +37,12 @@ class RayExecutor(Pool[RayWorker]):
     """Executes jobs in one Ray actor per slot, which is reused for the next job.
 
     1. An actor is started for its slot's first job, with its share of a node's cores and GPUs
-       and with an environment that is complete before its process starts. `Started` is reported
-       when the job begins; before that it may wait for as long as others use the cluster.
+       and with an environment that is complete before its process starts. It may have to wait for
+       as long as others use the cluster.
     2. The folder is copied to a node that lacks it, before the first job there.
     3. Reports are fetched by one call at a time, which returns when there are any.
-    4. `cancel` sets a flag, and `Terminated` is raised at the job's next ``report``, or where it
-       leaves a shielded block, as in the in-process executor. After its grace the actor is
-       killed.
+    4. `shutdown` sets a flag, and `Terminated` is raised at the job's next ``report``, or where it
+       leaves a shielded block, as in the in-process executor. After the grace the actor is killed.
     5. An actor that ends, by itself, with its node or without a sign of life, makes its job
        DIED. The slot's next job gets a new actor, perhaps on another node.
     6. When this process dies, Ray kills its actors, without a grace.
@@ -60,22 +59,15 @@ class RayExecutor(Pool[RayWorker]):
         The workers, and their share of a cluster. Its address is ignored if this process is
         connected to Ray already.
     folder
-        Folder that a node needs before a job runs there; its name is the hash of its content.
-    place
-        Import path of the function that returns the folder's path on a node, called there as
-        ``place(content_hash)``. It is needed with `folder`.
-    env
-        Further environment variables of the workers.
-    grace
-        Seconds to flush, for a cancelled job and at the end of a ``with`` block.
+        Folder in the cache that a node needs before a job runs there; its name is the hash of its
+        content.
     hang_timeout
-        Seconds that a job may take from its start to its first report, and from each report to
-        the next or to its end; None for any time.
+        See `Pool`.
 
     Raises
     ------
     ExecutorError
-        If an argument is invalid, or there is no cluster at the address.
+        If there is no cluster at the address.
     DeviceError
         If the cluster's current nodes have too few resources for the workers.
     """
@@ -86,24 +78,22 @@ class RayExecutor(Pool[RayWorker]):
         share: RayShare,
         *,
         folder: Path | None = None,
-        place: str | None = None,
-        env: Mapping[str, str] | None = None,
-        grace: float = 30.0,
         hang_timeout: float | None = None,
     ) -> None:
-        self._hang_timeout = check_hang_timeout(hang_timeout)
-        _check_share(share)
-        super().__init__(share.workers, grace=grace, fresh=False)
+        if share.gpus > 1 and share.gpus != int(share.gpus):
+            raise DeviceError(
+                f"gpus_per_worker={share.gpus:g}: write whole GPUs, or a fraction of one"
+            )
+        super().__init__(share.workers, hang_timeout=hang_timeout)
         self._folder = folder
         self._files: list[FolderFile] = []
-        self._arguments = (check_import_path(function), _check_place(folder, place))
+        self._arguments = function, folder and folder.relative_to(cache_root()).as_posix()
         devices = GPU_ENV if share.gpus else NO_GPU_ENV
         slot = Slot(0, "cpu", {**thread_env(max(1, int(share.cpus))), **devices})
-        own_env = {**build_travelling_env(slot, os.environ), **(env or {})}
         self._options = {
             "num_cpus": share.cpus,
             "num_gpus": share.gpus,
-            "runtime_env": {"env_vars": own_env},
+            "runtime_env": {"env_vars": build_travelling_env(slot, os.environ)},
         }
         self._has_whole_gpus = share.gpus >= 1
         self._owns_ray = _connect(share)
@@ -139,42 +129,16 @@ class RayExecutor(Pool[RayWorker]):
         for starting in self._present():
             if ready and not starting.info and (job := starting.job):
                 starting.finish()
-                ready.pop(0).start(job, self._pending[job.key])
+                ready.pop(0).start(job, self._pending[job.key], self._hang_timeout)
 
     def _spawn(self, slot: int) -> RayWorker:
-        return RayWorker(slot, self._options, self._arguments, self._load, self._hang_timeout)
+        return RayWorker(slot, self._options, self._arguments, self._load)
 
     def _load(self) -> list[FolderFile]:
         """Put the folder into Ray's store, once, when the first node needs it."""
         if self._folder and not self._files:
             self._files = read_folder(self._folder, ray.put)
         return self._files
-
-
-def _check_place(folder: Path | None, place: str | None) -> tuple[str, str] | None:
-    """Return the import path and the argument of the function that places the folder."""
-    if folder is None:
-        return None
-    if place is None:
-        raise ExecutorError("folder without place=, which returns its path on a node")
-    if not Path(folder).is_dir():
-        raise ExecutorError(f"the folder {folder} does not exist")
-    return check_import_path(place), folder.name
-
-
-def _check_share(share: RayShare) -> None:
-    """Raise ExecutorError for numbers that no cluster could serve."""
-    for text, is_valid, allowed in (
-        (f"workers={share.workers}", share.workers >= 1, "a number of at least 1"),
-        (f"cpus={share.cpus:g}", share.cpus > 0, "a number above 0"),
-        (
-            f"gpus={share.gpus:g}",
-            0 <= share.gpus <= 1 or share.gpus == int(share.gpus) > 0,
-            "whole GPUs, or a fraction of one, per worker",
-        ),
-    ):
-        if not is_valid:
-            raise ExecutorError(f"{text}: write {allowed}")
 
 
 def _connect(share: RayShare) -> bool:

@@ -10,9 +10,9 @@ from typing import Any
 import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
 
-from ecg_mlflow.executors.base import Job, Outcome, OutcomeState, Report, Started
+from ecg_mlflow.executors.base import Job, Outcome, OutcomeState, Report
+from ecg_mlflow.executors.execution import describe_error, take_all
 from ecg_mlflow.executors.job_queue import UNKNOWN
-from ecg_mlflow.executors.messages import one_line, take_all, type_name
 from ecg_mlflow.executors.pool import Worker
 from ecg_mlflow.executors.ray_actor import ActorInfo, FolderFile, JobActor
 
@@ -37,8 +37,6 @@ class RayWorker(Worker):
         Of `JobActor`.
     load
         Returns the files of the folder.
-    hang_timeout
-        See `Worker`.
     """
 
     def __init__(
@@ -47,9 +45,8 @@ class RayWorker(Worker):
         options: dict[str, Any],
         arguments: tuple[Any, ...],
         load: Callable[[], list[FolderFile]],
-        hang_timeout: float | None,
     ) -> None:
-        super().__init__(slot, hang_timeout)
+        super().__init__(slot)
         # Calls without a group run in one thread, in the order in which they are sent.
         remote = ray.remote(concurrency_groups={"at once": 5})(JobActor)
         self._actor: Any = remote.options(max_restarts=0, **options).remote(*arguments)
@@ -59,15 +56,11 @@ class RayWorker(Worker):
         self.call: Any = self._call_at_once("describe")
         self._load = load
         self._ray_says = ""
+        self._is_away = False
         self._stacks = ""
 
     def _call_at_once(self, method: str, *arguments: object) -> Any:
         return getattr(self._actor, method).options(concurrency_group="at once").remote(*arguments)
-
-    @property
-    def pid(self) -> int:
-        """The actor's process id on its node, -1 while it is unknown."""
-        return self.info.pid if self.info else -1
 
     @property
     def name(self) -> str:
@@ -79,11 +72,6 @@ class RayWorker(Worker):
     def device(self) -> str:
         """The device, unique in the cluster; `UNKNOWN` before the actor has described itself."""
         return f"{self.info.node} {self.info.device}" if self.info else UNKNOWN
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether a job has not been sent to the actor yet."""
-        return not self.is_ready
 
     def _begin(self, job: Job) -> None:
         if self.is_ready:
@@ -122,24 +110,16 @@ class RayWorker(Worker):
                 self._begin(self.job)
             return
         self._has_shown_life()
-        if isinstance(answer, list):
-            yield from map(pickle.loads, answer)
-        elif self.job:
-            self.has_begun = True
-            yield Started(self.job.key, self.slot, self.pid)
+        yield from map(pickle.loads, answer or [])  # nothing where it answers that a job begins
         if self.job:
             self.call = self._call_at_once("next_reports")
 
     def _refusal(self, job: Job, error: Exception) -> Outcome:
         cause = error.cause if isinstance(error, RayTaskError) else error
-        reason = f"{self.name} could not be made ready: {type_name(cause)}: {cause}"
-        text, kind = f"{reason}\n{error}", type_name(cause)
-        return Outcome(job.key, OutcomeState.FAILED, None, text, one_line(reason), kind)
-
-    def finish(self) -> None:
-        """Record that its job has its outcome; the actor stays for the next job."""
-        super().finish()
-        self.stopping, self._stop_by = False, None
+        described = describe_error(cause)
+        reason = f"{self.name} could not be made ready: {described['reason']}"
+        text, kind = f"{reason}\n{error}", described["error_type"]
+        return Outcome(job.key, OutcomeState.FAILED, None, text, reason, kind)
 
     def has_ended(self) -> bool:
         """Whether a call has failed because the actor has ended or is out of reach."""
@@ -151,11 +131,10 @@ class RayWorker(Worker):
         return bool(self._ray_says)
 
     def _lose(self, error: RayError) -> None:
-        self._ray_says = self._ray_says or str(error).strip() or repr(error)
-        # The last line says what happened, after the addresses.
-        why = self._ray_says.splitlines()[-1].strip().partition(" Some common causes")[0]
-        is_away = isinstance(error, ActorUnavailableError)
-        self.kill("is lost, or the way to its node is" if is_away else f"died: {why}")
+        if not self._ray_says:
+            self._ray_says = str(error).strip() or repr(error)
+            self._is_away = isinstance(error, ActorUnavailableError)
+            self._kill()
 
     def close(self) -> None:
         """Wait for the end of an actor that was killed."""
@@ -164,10 +143,10 @@ class RayWorker(Worker):
             self.has_ended()
 
     def _request_stop(self) -> None:
-        if self.job:
-            self._actor.stop.remote(self.job.key)
+        if self.job and self.is_ready:
+            self._actor.stop.remote()
         else:
-            self.kill("made room for an exclusive job")
+            self.kill("was not needed")
 
     def _abort(self) -> None:
         with contextlib.suppress(GetTimeoutError, RayError):
@@ -176,6 +155,13 @@ class RayWorker(Worker):
 
     def _kill(self) -> None:
         ray.kill(self._actor)
+
+    def _describe_end(self) -> str:
+        if self._is_away:
+            return "is lost, or the way to its node is"
+        # The last line says what happened, after the addresses.
+        why = self._ray_says.splitlines()[-1].strip().partition(" Some common causes")[0]
+        return f"died: {why}"
 
     def _details(self) -> str:
         return f"Ray says:\n{self._ray_says}\n{self._stacks}"

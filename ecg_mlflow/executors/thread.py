@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 
-from ecg_mlflow.executors.base import Job, Outcome, OutcomeState, Report
-from ecg_mlflow.executors.messages import JobThread, check_import_path, take_all
+from ecg_mlflow.executors.base import Job, Report
+from ecg_mlflow.executors.execution import JobThread, take_all
 from ecg_mlflow.executors.pool import Pool, Worker
 
 
@@ -22,8 +20,11 @@ class ThreadWorker(Worker):
     function
         The job function's import path.
     changed
-        Set after each of its reports.
+        Set after each of its reports, and at its end.
     """
+
+    name = "the job's thread"
+    kill_effect = "was left running"
 
     def __init__(self, function: str, changed: threading.Event) -> None:
         super().__init__(0)
@@ -32,21 +33,8 @@ class ThreadWorker(Worker):
         self._outbox: deque[bytes] = deque()
         self._thread: JobThread | None = None
 
-    @property
-    def pid(self) -> int:
-        """The id of this process."""
-        return os.getpid()
-
-    @property
-    def deadline(self) -> float | None:
-        """None: nothing can end a thread."""
-        return None
-
     def _begin(self, job: Job) -> None:
-        self.has_begun = True
-        inbox = self._inbox
-        self._thread = JobThread(self._function, job, lambda: take_all(inbox), self._put)
-        self._thread.start()
+        self._thread = JobThread(self._function, job, self._inbox, self._put)
 
     def _put(self, report: bytes) -> None:
         self._outbox.append(report)
@@ -54,56 +42,40 @@ class ThreadWorker(Worker):
 
     def reports(self) -> Iterator[Report]:
         """Yield the reports that have arrived."""
-        for report in take_all(self._outbox):
-            yield pickle.loads(report)
+        yield from map(pickle.loads, take_all(self._outbox))
 
-    def finish(self) -> None:
-        """Record that its job has its outcome; the next job gets a new thread."""
-        super().finish()
-        self.stopping, self._stop_by = False, None
-
-    def kill(self, because: str) -> None:
-        """Do nothing: nothing can end a thread."""
+    def has_ended(self) -> bool:
+        """Whether it was abandoned: nothing can end a thread."""
+        return self._killed_because is not None
 
     def _request_stop(self) -> None:
-        if self._thread:
-            self._thread.stop.request()
+        if self.job and self._thread:
+            self._thread.request_stop()
+        else:
+            self.kill("is not needed")
 
-    def death(self, job: Job) -> Outcome:
-        """Return the outcome of a job that still runs after it was told to stop."""
-        text = (
-            f"job {job.key!r} was still running {self._grace:g} s after it was told to stop; it is "
-            "left running in this process"
-        )
-        return Outcome(job.key, OutcomeState.CANCELLED, error=text, reason=text)
+    def _kill(self) -> None:
+        self._changed.set()
 
 
 class InProcessExecutor(Pool[ThreadWorker]):
     """Executes jobs one after the other in a thread of this process.
 
-    A thread can't be interrupted or killed from outside: a cancelled job gets `Terminated` at its
-    next ``report`` or when it leaves a shielded block, and one that never does so within the grace
-    of `shutdown` is abandoned and runs on. A crash ends the driver, too. Jobs share this process's
+    A thread can't be interrupted or killed from outside: at a shutdown a job gets `Terminated` at
+    its next ``report`` or when it leaves a shielded block, and one that never does so within the
+    grace is abandoned and runs on. A crash ends the driver, too. Jobs share this process's
     environment and imports, and with one slot each of them is alone on its device.
 
     Parameters
     ----------
     function
         The job function's import path, ``"package.module:function"``.
-    grace
-        Seconds that the end of a ``with`` block gives a running job.
     """
 
-    def __init__(self, function: str, *, grace: float = 30.0) -> None:
-        super().__init__(1, grace=grace, fresh=False)
-        self._function = check_import_path(function)
+    def __init__(self, function: str) -> None:
+        super().__init__(1)
+        self._function = function
         self._changed = threading.Event()
-        self._abandon_at = float("inf")
-
-    def shutdown(self, grace: float) -> None:
-        """Cancel every job; abandon one that still runs after `grace` seconds."""
-        self._abandon_at = time.monotonic() + grace
-        super().shutdown(grace)
 
     def _spawn(self, slot: int) -> ThreadWorker:
         return ThreadWorker(self._function, self._changed)
@@ -111,9 +83,6 @@ class InProcessExecutor(Pool[ThreadWorker]):
     def _device(self, slot: int) -> str:
         return "this process"
 
-    def _is_ending(self) -> bool:
-        return super()._is_ending() and time.monotonic() < self._abandon_at
-
     def _wait(self, timeout: float) -> None:
-        self._changed.wait(min(timeout, max(0.0, self._abandon_at - time.monotonic())))
+        self._changed.wait(timeout)
         self._changed.clear()

@@ -18,13 +18,13 @@ import time
 from multiprocessing.connection import Connection
 
 from ecg_mlflow.executors.base import Job
-from ecg_mlflow.executors.messages import execute
-from ecg_mlflow.executors.stopping import StopFlag, Terminated, shielded
+from ecg_mlflow.executors.execution import DriverLink, Terminated, execute, shielded
 
 _LOOK = 1000  # milliseconds
+_ORPHAN_GRACE = 10.0  # seconds to flush, for a job whose driver has died
 
 
-class _Driver:
+class _ProcessLink(DriverLink):
     """The worker's connection to its driver, and the watch over the driver's process.
 
     Parameters
@@ -36,6 +36,7 @@ class _Driver:
     """
 
     def __init__(self, descriptor: int, pid: int) -> None:
+        super().__init__()
         # A program that a job starts must not hold the connection open.
         os.set_inheritable(descriptor, False)
         self._connection = Connection(descriptor)
@@ -86,13 +87,12 @@ class _Driver:
                 found.append(message)
         return found
 
-    def watch(self, orphan_grace: float) -> None:
-        """End this process `orphan_grace` seconds after the driver's death, after a SIGTERM."""
+    def watch(self) -> None:
+        """End this process some seconds after the driver's death, after a SIGTERM."""
         while not self.is_gone(_LOOK):
             pass
-        if orphan_grace:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(orphan_grace)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_ORPHAN_GRACE)
         _kill_own_session()
 
 
@@ -101,9 +101,9 @@ def _kill_own_session() -> None:
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-def _serve(driver: _Driver, function: str, stop: StopFlag) -> None:
+def _serve(driver: _ProcessLink, function: str) -> None:
     """Execute jobs until the driver ends the worker or is gone, or a job was interrupted."""
-    while not stop.told:
+    while not driver.told:
         try:
             message = driver.receive()
         except (EOFError, ConnectionResetError):
@@ -111,23 +111,22 @@ def _serve(driver: _Driver, function: str, stop: StopFlag) -> None:
         if message is None:
             return
         if isinstance(message, Job):  # otherwise a message that its job did not read
-            execute(function, message, driver.take_messages, driver.send, stop)
+            execute(function, message, driver)
             sys.stdout.flush()
 
 
-def run_process(arguments: list[str]) -> int:
-    """Run a worker; `arguments`: descriptor, driver's process id, orphan grace, job function."""
+def run_process(descriptor: str, pid: str, function: str) -> int:
+    """Run a worker with the descriptor of its connection, its driver's process id, and function."""
     faulthandler.enable()
-    descriptor, pid, orphan_grace, function = arguments
-    driver, stop = _Driver(int(descriptor), int(pid)), StopFlag()
-    threading.Thread(target=driver.watch, args=(float(orphan_grace),), daemon=True).start()
-    with contextlib.suppress(Terminated), stop.governing_this_thread():
-        stop.follow_sigterm()
-        _serve(driver, function, stop)
+    driver = _ProcessLink(int(descriptor), int(pid))
+    threading.Thread(target=driver.watch, daemon=True).start()
+    with contextlib.suppress(Terminated), driver.serving_this_thread():
+        driver.follow_sigterm()
+        _serve(driver, function)
     if driver.is_gone():
         _kill_own_session()
-    return 128 + signal.SIGTERM if stop.told else 0
+    return 128 + signal.SIGTERM if driver.told else 0
 
 
 if __name__ == "__main__":
-    sys.exit(run_process(sys.argv[1:]))
+    sys.exit(run_process(*sys.argv[1:]))

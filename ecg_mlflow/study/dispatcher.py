@@ -6,7 +6,9 @@ import signal
 from collections.abc import Iterable
 
 from ecg_mlflow.errors import StorageFullError, TrackingError
-from ecg_mlflow.executors import Event, Executor, Job, Outcome, OutcomeState, count_oom_kills
+from ecg_mlflow.executors.base import Event, Job, Outcome, OutcomeState
+from ecg_mlflow.executors.devices import count_oom_kills
+from ecg_mlflow.executors.pool import Executor
 from ecg_mlflow.files import checkpoint_path, discard_checkpoint
 from ecg_mlflow.grids.code_transfer import pickle_for_worker
 from ecg_mlflow.grids.user_code import UserCode

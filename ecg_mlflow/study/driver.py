@@ -17,8 +17,7 @@ from mlflow import MlflowClient
 from tqdm import tqdm
 
 from ecg_mlflow.errors import ResumeError
-from ecg_mlflow.executors import Slot
-from ecg_mlflow.executors.devices import RayShare
+from ecg_mlflow.executors.devices import RayShare, Slot
 from ecg_mlflow.executors.factory import make_executor
 from ecg_mlflow.files import cache_root, locked
 from ecg_mlflow.grids import Grid

@@ -13,8 +13,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from tqdm import tqdm
 
 from ecg_mlflow.errors import DeviceError, EcgMlflowError, ResumeError, TrackingError
-from ecg_mlflow.executors import Slot, count_cores, find_gpus, plan_slots
-from ecg_mlflow.executors.devices import RayShare
+from ecg_mlflow.executors.devices import RayShare, Slot, count_cores, find_gpus, plan_slots
 from ecg_mlflow.records import Corpus, load_corpus
 from ecg_mlflow.records.catalogue import DEMO_RECORDS, is_demo
 from ecg_mlflow.reports.text_tables import result_table

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import ResearchError, SearchError
-from ecg_mlflow.executors import Job, Outcome, OutcomeState, plan_slots
+from ecg_mlflow.executors.base import Job, Outcome, OutcomeState
+from ecg_mlflow.executors.devices import plan_slots
 from ecg_mlflow.executors.factory import make_executor
 from ecg_mlflow.grids import C, ConfigAlias, Grid
 from ecg_mlflow.grids.canonical import Known, digest

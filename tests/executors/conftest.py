@@ -1,25 +1,17 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from ray_nodes import TwoNodes
 
-from ecg_mlflow.executors import (
-    Event,
-    Executor,
-    InProcessExecutor,
-    Job,
-    Outcome,
-    ProcessExecutor,
-    Report,
-    Slot,
-    Started,
-)
-from ecg_mlflow.executors.devices import RayShare
+from ecg_mlflow.executors.base import Event, Job, Outcome, Report
+from ecg_mlflow.executors.devices import RayShare, Slot
+from ecg_mlflow.executors.pool import Executor
+from ecg_mlflow.executors.processes import ProcessExecutor
+from ecg_mlflow.executors.thread import InProcessExecutor
 
-R = TypeVar("R", Started, Event, Outcome)
 HERE = str(Path(__file__).parent)  # jobs.py lies here
 #: Seconds after which a test gives up, where other work slows the machine too. Whatever must not be
 #: waited for takes longer in the tests, or has no end.
@@ -41,62 +33,64 @@ class Bench:
         **options: Any,
     ) -> Executor:
         executor: Executor
-        options = {"grace": 60, **options}
         if self.kind == "inprocess":
-            executor = InProcessExecutor(function, **options)
+            executor = InProcessExecutor(function)
         elif self.kind == "ray":
             from ecg_mlflow.executors.ray_cluster import RayExecutor
 
             own = {name: options.pop(name) for name in ("cpus", "gpus") if name in options}
-            share = RayShare(n_slots, **own)
-            executor = RayExecutor(function, share, env={"PYTHONPATH": HERE}, **options)
+            executor = RayExecutor(function, RayShare(n_slots, **own), **options)
         else:
-            slots = [
-                Slot(i, device, {"PYTHONPATH": HERE})
-                for i, device in enumerate(devices or ["cpu"] * n_slots)
-            ]
+            names = enumerate(devices or ["cpu"] * n_slots)
+            slots = [Slot(i, device, {"PYTHONPATH": HERE}) for i, device in names]
             executor = ProcessExecutor(function, slots, **options)
         self.opened.append(executor)
         return executor
 
-    def drain(self, executor: Executor, timeout: float = PATIENCE) -> list[Report]:
+    def submit(self, executor: Executor, **jobs: str) -> None:
+        """Submit jobs: the words for `jobs.do` by key."""
+        for key, text in jobs.items():
+            executor.submit(Job(key, text.encode()))
+
+    def begin(self, text: str, n_slots: int = 1, **options: Any) -> tuple[Executor, dict[str, Any]]:
+        """Open an executor with a job "a", and wait for the data of its first report."""
+        executor = self.open(n_slots, **options)
+        return executor, self.first_events(executor, a=text)["a"]
+
+    def first_events(self, executor: Executor, **jobs: str) -> dict[str, dict[str, Any]]:
+        """Submit jobs, and wait for the data of the first report of each."""
+        self.submit(executor, **jobs)
+        found: dict[str, dict[str, Any]] = {}
+        while len(found) < len(jobs):
+            event = self.wait_for(executor, lambda report: isinstance(report, Event))
+            found.setdefault(event.key, event.data)
+        return found
+
+    def wait_for(self, executor: Executor, wanted: Callable[[Report], Any]) -> Any:
+        """Wait for a certain report and throw the ones before it away."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            for report in executor.events(0.5):
+                if wanted(report):
+                    return report
+        raise AssertionError("the report did not come")
+
+    def outcome(self, executor: Executor, key: str) -> Outcome:
+        """Wait for the outcome of a job."""
+        return self.wait_for(executor, lambda one: isinstance(one, Outcome) and one.key == key)
+
+    def drain(self, executor: Executor) -> list[Report]:
         """Collect the reports until no job is pending."""
         reports: list[Report] = []
-        end = time.monotonic() + timeout
+        end = time.monotonic() + PATIENCE
         while executor.n_pending:
             assert time.monotonic() < end, f"no end in sight, so far: {reports[-20:]}"
             reports.extend(executor.events(0.5))
         return reports
 
-    def wait_for(
-        self, executor: Executor, kind: type[R], wanted: Callable[[R], bool] = lambda report: True
-    ) -> R:
-        """Wait for one report of a kind and throw the ones before it away."""
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            for report in executor.events(0.5):
-                if isinstance(report, kind) and wanted(report):
-                    return report
-        raise AssertionError("the report did not come")
-
-    def begin(self, text: str, n_slots: int = 1, **options: Any) -> tuple[Executor, dict[str, Any]]:
-        """Open an executor with a job "a", and wait for the data of its first report."""
-        executor = self.open(n_slots, **options)
-        return executor, self.first_events(executor, Job("a", text.encode()))["a"]
-
-    def first_events(self, executor: Executor, *jobs: Job) -> dict[str, dict[str, Any]]:
-        """Submit jobs, and wait for the data of the first report of each."""
-        found: dict[str, dict[str, Any]] = {}
-        for job in jobs:
-            executor.submit(job)
-        while len(found) < len(jobs):
-            event = self.wait_for(executor, Event)
-            found.setdefault(event.key, event.data)
-        return found
-
     def run(self, executor: Executor, text: str) -> Outcome:
         """Run one job to its end."""
-        executor.submit(Job("job", text.encode()))
+        self.submit(executor, job=text)
         outcome = self.drain(executor)[-1]
         assert isinstance(outcome, Outcome)
         return outcome
@@ -119,7 +113,8 @@ def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
         patch.setenv("MLFLOW_RUN_ID", "what the nodes were started with")
         caches = [tmp_path_factory.mktemp("nodes") / f"cache-{i}" for i in range(2)]
         variables = (
-            {"JOBS_NODE": str(i), "JOBS_CACHE": str(cache)} for i, cache in enumerate(caches)
+            {"JOBS_NODE": str(i), "ECG_MLFLOW_CACHE": str(cache), "PYTHONPATH": HERE}
+            for i, cache in enumerate(caches)
         )
         nodes = TwoNodes(*variables, num_cpus=4)
         nodes.caches = caches

@@ -15,7 +15,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ecg_mlflow.executors import Terminated, received, shielded, stop_requested
+from ecg_mlflow.executors.execution import Terminated, received, shielded, stop_requested
+from ecg_mlflow.files import cache_root
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -25,17 +26,6 @@ FOREVER = 3600
 
 class OwnError(Exception):
     pass
-
-
-class Unreadable:
-    """Pickles, and fails to come back."""
-
-    def __reduce__(self):
-        return _refuse, ()
-
-
-def _refuse():
-    raise OwnError("not here")
 
 
 def do(payload: bytes, report: Report) -> Any:
@@ -63,29 +53,20 @@ def hold_lock(argument, report):
 
 
 def slow_exit(argument, report):
-    """Take a while to end after the job has been cancelled."""
+    """Take a while to end after the job has been told to stop."""
     atexit.register(time.sleep, 0.7)
     tick("", report)
 
 
 def where(argument, report):
-    """Report the node and the environment, and stay there until told to stop."""
+    """Report the node and the environment, and stay there until there is a file."""
     report({"node": os.environ.get("JOBS_NODE"), "pid": os.getpid(), "env": dict(os.environ)})
-    tick("", report)
-
-
-def place(content_hash: str) -> Path:
-    """Say where on its node a folder belongs."""
-    return Path(os.environ["JOBS_CACHE"]) / "folders" / content_hash
-
-
-def no_place(content_hash: str) -> Path:
-    raise OwnError(f"no room for {content_hash}")
+    wait_for_file(argument, report)
 
 
 def read_files(argument, report):
-    """Say on which node this is and what files a folder has, and stay until told to stop."""
-    folder = place(argument)
+    """Say on which node this is and what files a folder of its cache has, and stay there."""
+    folder = cache_root() / argument
     files = {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
@@ -101,13 +82,9 @@ def count(argument, report):
     return "counted"
 
 
-def payload_size(payload: bytes, report: Report) -> int:
-    return len(payload)
-
-
-def large(argument, report):
-    report({"blob": bytes(int(argument))})
-    return bytes(int(argument))
+def mirror(payload: bytes, report: Report) -> bytes:
+    report({"blob": payload})
+    return payload
 
 
 def noise(argument, report):
@@ -123,15 +100,12 @@ def fail(argument, report):
     raise OwnError(f"lead {argument}\nis off")
 
 
-ODD = {"lock": threading.Lock(), "unreadable": Unreadable()}
+def give_lock(argument, report):
+    return threading.Lock()
 
 
-def give(argument, report):
-    return ODD[argument]
-
-
-def tell(argument, report):
-    report({argument: ODD[argument]} if argument in ODD else argument)
+def tell_lock(argument, report):
+    report({"lock": threading.Lock()})
 
 
 def leave(argument, report):
@@ -186,14 +160,7 @@ def stop_at_a_boundary(argument, report):
 
 
 def stop_on_its_own(argument, report):
-    """Raise the exception itself once it is asked to stop, or unasked."""
-    if argument == "unasked":
-        raise Terminated("for no reason")
-    with shielded():
-        while not stop_requested():
-            report({"waiting": True})
-            time.sleep(0.01)
-        raise Terminated("by itself")
+    raise Terminated("for no reason")
 
 
 def poll_without_a_shield(argument, report):
@@ -396,7 +363,7 @@ def flood(argument, report):
     blob = bytes(300_000)
     try:
         while True:
-            report({"blob": blob})
+            report({"pid": os.getpid(), "blob": blob})
     except Terminated:
         report({"flushed": True})
         raise

@@ -4,7 +4,15 @@ import stat
 import pytest
 
 from ecg_mlflow.errors import DeviceError
-from ecg_mlflow.executors import Slot, build_env, count_cores, devices, find_gpus, plan_slots
+from ecg_mlflow.executors import devices
+from ecg_mlflow.executors.devices import (
+    Slot,
+    build_env,
+    build_travelling_env,
+    count_cores,
+    find_gpus,
+    plan_slots,
+)
 
 FOUR = ["0", "GPU-a", "1", "GPU-b", "2", "GPU-c", "3", "GPU-d", "MIG-x"]
 
@@ -55,8 +63,6 @@ def test_gpu_workers(workers, gpus, devices):
 @pytest.mark.parametrize(
     ("workers", "gpus", "said"),
     [
-        (0, None, "workers=0: write a number of at least 1"),
-        (-2, "0", "workers=-2"),
         (4, "0,1,2", "4 workers can't be shared out equally among 3 GPUs"),
         (4, "0:2,1", "makes 3 workers, but workers=4"),
         (None, "0,7,9", "asks for 7, 9, .* GPUs found: 0, GPU-a, 1"),
@@ -77,8 +83,6 @@ def test_what_cannot_be_shared_out_is_an_error(workers, gpus, said):
         plan_slots(workers, gpus, n_cores=4, visible=FOUR)
     with pytest.raises(DeviceError, match=r"GPUs found: none\. Leave gpus out to run on the CPU"):
         plan_slots(None, "MIG-x:2", n_cores=4)
-    with pytest.raises(DeviceError, match="threads=0"):
-        plan_slots(None, None, 4, threads=0)
 
 
 def test_the_environment_of_a_worker():
@@ -95,6 +99,12 @@ def test_the_environment_of_a_worker():
     assert build_env(Slot(1, "gpu:MIG-x"), env)["ECG_MLFLOW_DEVICE"] == "gpu:MIG-x"
     assert base["MLFLOW_RUN_ID"] == "r"
     assert build_env(Slot(0, "cpu"), {})["KERAS_BACKEND"] == "tensorflow"
+    base = {**base, "MLFLOW_TRACKING_URI": "http://store", "ECG_MLFLOW_CHECKPOINTS": "/shared"}
+    travelling = build_travelling_env(Slot(0, "cpu"), {**base, "ECG_MLFLOW_CACHE": "/mine"})
+    assert travelling == build_env(Slot(0, "cpu"), {}) | {
+        name: base[name]
+        for name in ("KERAS_BACKEND", "MLFLOW_TRACKING_URI", "ECG_MLFLOW_CHECKPOINTS")
+    }
 
 
 LISTING = """\

@@ -1,6 +1,6 @@
 """Which job starts where, decided on made-up slots."""
 
-from ecg_mlflow.executors import Job
+from ecg_mlflow.executors.base import Job
 from ecg_mlflow.executors.job_queue import UNKNOWN, JobQueue, SlotState
 
 BUSY = {"busy": True}

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from ecg_mlflow.executors import Job, Outcome, OutcomeState, ray_actor
-from ecg_mlflow.executors.messages import encode_message
+from ecg_mlflow.executors import ray_actor
+from ecg_mlflow.executors.base import Job, Outcome, OutcomeState
 from ecg_mlflow.executors.ray_actor import JobActor, read_folder, write_folder
 
 
@@ -26,35 +26,23 @@ def outcome_of(actor):
             return last
 
 
-def test_a_stop_is_for_the_current_job_alone(actor):
-    actor.begin(Job("a", b"sleep 0.3"))
-    actor.stop("b")
-    assert outcome_of(actor).state is OutcomeState.DONE
-    actor.begin(Job("a", b"tick"))
-    actor.stop("a")
-    assert outcome_of(actor).state is OutcomeState.CANCELLED
-    actor.stop("a")  # too late, and not for its next try
-    actor.begin(Job("a", b"poll_without_a_shield"))
-    assert outcome_of(actor).state is OutcomeState.DONE
-
-
 def test_messages_are_for_the_current_job_alone(actor):
     actor.begin(Job("a", b"echo"))
-    actor.deliver([encode_message({"i": 0})])
+    actor.deliver([pickle.dumps({"i": 0})])
     outcome_of(actor)
-    actor.deliver([encode_message({"i": 1})])
+    actor.deliver([pickle.dumps({"i": 1})])
     actor.begin(Job("a", b"read"))
     messages = [{"i": 2}, {"i": 3, "last": True}]
     for message in messages:
-        actor.deliver([encode_message(message)])
-    assert pickle.loads(outcome_of(actor).value) == messages
+        actor.deliver([pickle.dumps(message)])
+    assert outcome_of(actor).value == messages
 
 
 def test_quick_reports_travel_together(actor, monkeypatch):
     monkeypatch.setattr(ray_actor, "_GATHER", 1)
     actor.begin(Job("a", b"tick"))  # every 10 ms
     assert sum(len(actor.next_reports()) for _ in range(2)) > 10
-    actor.stop("a")
+    actor.stop()
     outcome_of(actor)
 
 
@@ -65,7 +53,7 @@ def test_a_job_waits_when_the_driver_does_not_fetch(actor, monkeypatch):
         time.sleep(0.01)
     time.sleep(0.5)
     assert len(actor._outbox) == 4
-    actor.stop("a")
+    actor.stop()
     assert outcome_of(actor).state is OutcomeState.CANCELLED
 
 

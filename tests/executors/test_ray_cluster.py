@@ -1,6 +1,7 @@
 """What only Ray gives: nodes, shares of GPUs, folders that travel."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,16 +16,10 @@ import ray
 from waiting import ends
 
 from ecg_mlflow.errors import DeviceError
-from ecg_mlflow.executors import (
-    Event,
-    ExecutorError,
-    Job,
-    Outcome,
-    OutcomeState,
-    Started,
-    ray_actor,
-)
+from ecg_mlflow.executors import ray_actor
+from ecg_mlflow.executors.base import Event, ExecutorError, Job, OutcomeState
 from ecg_mlflow.executors.ray_cluster import RayExecutor, RayShare
+from ecg_mlflow.files import cache_root
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 nightly = pytest.mark.nightly
@@ -36,8 +31,8 @@ HERE = Path(__file__).parent
 def test_each_worker_sees_its_gpu_alone(on_ray, share):
     n_workers = int(2 / share)
     executor = on_ray.open(n_workers, gpus=share)
-    jobs = [Job(f"{i}", b"where") for i in range(n_workers)]
-    found = on_ray.first_events(executor, *jobs).values()
+    jobs = {f"{i}": "where never" for i in range(n_workers)}
+    found = on_ray.first_events(executor, **jobs).values()
     gpus = [(data["node"], data["env"]["CUDA_VISIBLE_DEVICES"]) for data in found]
     assert sorted(gpus) == [(node, "0") for node in "01" for _ in range(n_workers // 2)]
     assert len({data["pid"] for data in found}) == n_workers
@@ -57,19 +52,13 @@ def test_a_worker_without_a_gpu_sees_none(on_ray, monkeypatch):
     assert env["PYTHONHASHSEED"] == "0"
     assert env["KERAS_BACKEND"] == "jax", "the user's choice travels"
     assert env["HOME"] != "/home/of/the/driver", "the driver's own does not"
-    assert env["PYTHONPATH"] == str(HERE)
     assert "MLFLOW_RUN_ID" not in env
 
 
 def test_a_worker_stays_until_it_dies_and_its_death_is_told(on_ray, capfd):
     executor = on_ray.open()
     pid = on_ray.run(executor, "pid").value
-    executor.submit(Job("a", b"tick"))
-    on_ray.wait_for(executor, Event)
-    executor.cancel("a")
-    on_ray.drain(executor)
-    executor.submit(Job("a", b"sleep"))
-    assert on_ray.wait_for(executor, Event).data["pid"] == pid
+    assert on_ray.first_events(executor, a="sleep")["a"]["pid"] == pid
     os.kill(pid, signal.SIGKILL)
     assert ends(pid)
     for _ in range(2):
@@ -107,124 +96,107 @@ def test_a_process_that_ends_is_replaced_whether_its_job_asks_for_that_or_not(
 
 
 def test_a_job_without_a_sign_of_life_is_killed_and_its_place_told(on_ray):
-    executor = on_ray.open(hang_timeout=3)
-    executor.submit(Job("a", b"hang"))
-    pid = on_ray.wait_for(executor, Started).pid
-    outcome = on_ray.wait_for(executor, Outcome)
+    executor, data = on_ray.begin("hang", hang_timeout=3)
+    outcome = on_ray.outcome(executor, "a")
     assert outcome.state is OutcomeState.DIED
-    assert outcome.reason.startswith(f"worker 0 (pid {pid} on ")
+    assert outcome.reason.startswith(f"worker 0 (pid {data['pid']} on ")
     assert outcome.reason.endswith("gave no sign of life for 3 s and was killed")
     assert "in hang" in outcome.error
-    assert ends(pid)
+    assert ends(data["pid"])
     assert on_ray.run(executor, "report_slowly 0.6").value == "slow"
-    executor.submit(Job("b", b"tick"))
-    on_ray.wait_for(executor, Event)
+    on_ray.first_events(executor, b="tick")
     time.sleep(3.5)  # the driver was busy: what it finds now are signs of life
     assert list(executor.events(60))
-    executor.cancel("b")
+    executor.shutdown(60)
     assert on_ray.drain(executor)[-1].reason == "stopped as asked"
 
 
-def test_a_cancelled_job_that_goes_on_is_killed_after_its_grace(on_ray):
-    executor, data = on_ray.begin("stubborn", grace=3600)
-    pid = data["pid"]
-    executor.cancel("a")
-    executor.cancel("a", grace=0.3)
-    executor.cancel("a", grace=3600)
-    outcome = on_ray.wait_for(executor, Outcome)
-    assert outcome.state is OutcomeState.CANCELLED
-    assert "did not stop within 0.3 s and was killed" in outcome.reason
-    assert ends(pid)
-
-
-def test_an_exclusive_job_has_a_gpu_of_its_own_and_the_other_one_goes_on(on_ray):
+def test_an_exclusive_job_has_a_gpu_of_its_own_and_the_other_one_goes_on(on_ray, tmp_path):
     executor = on_ray.open(4, gpus=0.5)
-    found = on_ray.first_events(executor, *(Job(f"{i}", b"where") for i in range(4)))
-    pids = {node: [] for node in "01"}
-    keys = {node: [] for node in "01"}
-    for key, data in found.items():
-        pids[data["node"]].append(data["pid"])
-        keys[data["node"]].append(key)
-    executor.submit(Job("alone", b"where", exclusive=True))
+    files = {key: tmp_path / key for key in ("a", "b", "c", "d", "alone", "behind")}
+    jobs = {key: f"where {file}" for key, file in files.items()}
+    found = on_ray.first_events(executor, **{key: jobs[key] for key in "abcd"})
+    pids = {node: [one["pid"] for one in found.values() if one["node"] == node] for node in "01"}
+    keys = {node: [key for key, one in found.items() if one["node"] == node] for node in "01"}
+    executor.submit(Job("alone", jobs["alone"].encode(), exclusive=True))
     for node in "01":  # one of them is to be vacated, the other one has an idle worker
-        executor.cancel(keys[node][0])
-        on_ray.wait_for(executor, Outcome)
-    executor.submit(Job("behind", b"where"))
-    behind = on_ray.wait_for(executor, Event, lambda r: r.key == "behind").data["node"]
+        files[keys[node][0]].touch()
+        on_ray.outcome(executor, keys[node][0])
+    behind = on_ray.first_events(executor, behind=jobs["behind"])["behind"]["node"]
     (vacated,) = {"0", "1"} - {behind}
     assert executor.free_slots == 0
-    assert not [r for r in executor.events(1) if isinstance(r, Started)]
-    executor.cancel(keys[vacated][1])
-    event = on_ray.wait_for(executor, Event, lambda r: r.key == "alone")
+    assert list(executor.events(1)) == []
+    files[keys[vacated][1]].touch()
+    event = on_ray.wait_for(executor, lambda r: isinstance(r, Event) and r.key == "alone")
     assert event.data["node"] == vacated
-    assert event.data["pid"] in pids[vacated]
     (other,) = set(pids[vacated]) - {event.data["pid"]}
     assert ends(other)
-    executor.cancel(keys[behind][1])
-    on_ray.wait_for(executor, Outcome)
+    files[keys[behind][1]].touch()
+    on_ray.outcome(executor, keys[behind][1])
     assert executor.free_slots == 1  # on the other GPU
-    executor.cancel("alone")
-    executor.cancel("behind")
+    files["alone"].touch()
+    files["behind"].touch()
     on_ray.drain(executor)
     assert executor.free_slots == 4
 
 
 @nightly
-def test_a_job_without_room_yet_can_be_cancelled_and_others_wait_for_it(on_ray):
+def test_a_job_waits_for_room_without_being_taken_for_hung(on_ray):
     holder = on_ray.open(2, gpus=1)
-    on_ray.first_events(holder, Job("a", b"tick"), Job("b", b"tick"))
+    on_ray.first_events(holder, a="tick", b="tick")
     executor = on_ray.open(1, gpus=0.5, hang_timeout=3)
-    executor.submit(Job("waits", b"pid"))
-    executor.submit(Job("behind", b"pid"))
-    assert list(executor.events(4)) == []  # that it has not begun is no hang
-    executor.cancel("waits")
-    outcome = on_ray.wait_for(executor, Outcome)
-    assert outcome.state is OutcomeState.CANCELLED
-    assert outcome.reason == "cancelled before it started"
+    on_ray.submit(executor, waits="pid", behind="pid")
+    given_up = on_ray.open(1, gpus=0.5)
+    on_ray.submit(given_up, never="pid")
+    assert list(executor.events(4)) == []
+    given_up.shutdown(60)
+    assert [one.state for one in on_ray.drain(given_up)] == [OutcomeState.CANCELLED]
     holder.shutdown(60)
-    assert on_ray.drain(executor)[-1].state is OutcomeState.DONE
+    assert [one.state for one in on_ray.drain(executor)] == [OutcomeState.DONE] * 2
 
 
 def test_messages_go_along_when_another_worker_takes_a_job_over(on_ray):
     holder = on_ray.open(1, gpus=1)
-    on_ray.first_events(holder, Job("holds", b"tick"))
+    on_ray.first_events(holder, holds="tick")
     executor = on_ray.open(2, gpus=1)
-    on_ray.first_events(executor, Job("a", b"read"))
-    executor.submit(Job("b", b"read"))
+    pid = on_ray.first_events(executor, a="read")["a"]["pid"]
+    on_ray.submit(executor, b="read")
     executor.send("b", {"i": 0})
     assert list(executor.events(0.5)) == []
     executor.send("b", {"i": 1, "last": True})
     executor.send("a", {"last": True})
-    *_, started, _, outcome = on_ray.drain(executor)
-    assert (started.key, started.worker) == ("b", 0), "whose first worker found no room"
+    *_, event, outcome = on_ray.drain(executor)
+    assert event == Event("b", {"pid": pid}), "its first worker found no room"
     assert outcome.value == [{"i": 0}, {"i": 1, "last": True}]
 
 
-def test_a_lost_node_is_told_and_its_job_can_run_on_the_other(on_ray, two_nodes):
+def test_a_lost_node_is_told_and_its_job_can_run_on_the_other(on_ray, two_nodes, tmp_path):
     executor = on_ray.open(2, gpus=1)
-    found = on_ray.first_events(executor, Job("a", b"where"), Job("b", b"where"))
+    files = {key: tmp_path / key for key in "ab"}
+    jobs = {key: f"where {file}" for key, file in files.items()}
+    found = on_ray.first_events(executor, **jobs)
     (lost,) = [key for key, data in found.items() if data["node"] == "1"]
     (kept,) = found.keys() - {lost}
     try:
         two_nodes.remove_second()
-        outcome = on_ray.wait_for(executor, Outcome)
-        assert (outcome.key, outcome.state) == (lost, OutcomeState.DIED)
+        outcome = on_ray.outcome(executor, lost)
+        assert outcome.state is OutcomeState.DIED
         assert "node" in outcome.reason
-        executor.submit(Job(lost, b"where"))
-        executor.cancel(kept)
-        assert on_ray.wait_for(executor, Outcome).key == kept
+        on_ray.submit(executor, **{lost: jobs[lost]})
+        files[kept].touch()
+        on_ray.outcome(executor, kept)
         # The worker that is idle by now holds the only GPU left, and takes the job over.
-        event = on_ray.wait_for(executor, Event, lambda r: r.key == lost)
-        assert (event.key, event.data["node"]) == (lost, "0")
+        event = on_ray.wait_for(executor, lambda r: isinstance(r, Event) and r.key == lost)
+        assert event.data["node"] == "0"
     finally:
-        executor.shutdown(60)
+        executor.shutdown(0)
         two_nodes.add_second()
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(ray_actor, "CHUNK", 1000)
-    folder = tmp_path / f"hash-{tmp_path.name}"
+    folder = cache / tmp_path.name / "hash"
     (folder / "deep").mkdir(parents=True)
     (folder / "signals").write_bytes(os.urandom(5500))
     (folder / "deep" / "labels").write_bytes(b"AF")
@@ -233,42 +205,45 @@ def folder(tmp_path, monkeypatch):
 
 def test_a_folder_reaches_every_node_that_lacks_it(on_ray, two_nodes, folder):
     expected = {"signals": (folder / "signals").read_bytes(), "deep/labels": b"AF"}
-    there = two_nodes.caches[0] / "folders" / folder.name
+    name = folder.relative_to(cache_root())
+    there = two_nodes.caches[0] / name
     there.mkdir(parents=True)
     (there / "signals").write_bytes(b"as it was")
-    executor = on_ray.open(2, gpus=1, folder=folder, place="jobs:place")
-    jobs = [Job(f"{i}", f"read_files {folder.name}".encode()) for i in range(2)]
-    found = on_ray.first_events(executor, *jobs)
+    executor = on_ray.open(2, gpus=1, folder=folder)
+    found = on_ray.first_events(executor, a=f"read_files {name}", b=f"read_files {name}")
     files = {data["node"]: data["files"] for data in found.values()}
     assert files == {"0": {"signals": b"as it was"}, "1": expected}
-    assert {path.name for path in (two_nodes.caches[1] / "folders").iterdir()} <= {
+    assert {path.name for path in (two_nodes.caches[1] / name).parent.iterdir()} <= {
         folder.name,
         f".{folder.name}.lock",
     }
 
 
-@nightly
-def test_a_folder_that_cannot_be_placed_fails_the_job_and_says_why(on_ray, folder):
-    executor = on_ray.open(folder=folder, place="jobs:no_place")
-    outcome = on_ray.run(executor, "pid")
-    assert outcome.state is OutcomeState.FAILED
-    assert f"could not be made ready: jobs.OwnError: no room for {folder.name}" in outcome.reason
-    assert "could not be made ready" in on_ray.run(executor, "pid").reason
-
-
-def test_a_folder_that_is_gone_fails_the_job_and_says_so(on_ray, folder):
-    executor = on_ray.open(folder=folder, place="jobs:place")
+def test_a_folder_that_is_missing_or_has_no_room_fails_the_job_and_says_why(
+    on_ray, two_nodes, folder
+):
+    places = [cache / folder.parent.name for cache in two_nodes.caches]
+    executor = on_ray.open(folder=folder)
     folder.rename(folder.with_name("moved"))
     outcome = on_ray.run(executor, "pid")
     assert outcome.state is OutcomeState.FAILED
     assert f"FileNotFoundError: the folder {folder} is missing" in outcome.reason
     folder.with_name("moved").rename(folder)
+    for place in places:
+        place.parent.mkdir(exist_ok=True)
+        place.touch()
+    outcome = on_ray.run(executor, "pid")
+    assert outcome.state is OutcomeState.FAILED
+    assert re.search(f"could not be made ready: .*/{folder.parent.name}", outcome.reason)
+    for place in places:
+        place.unlink()
     assert on_ray.run(executor, "echo on").value == "on"
 
 
 @pytest.mark.parametrize(
     ("n_workers", "options", "said"),
     [
+        (1, {"gpus": 1.5}, "gpus_per_worker=1.5: write whole GPUs, or a fraction of one"),
         (3, {"gpus": 1}, "3 workers with 1 CPUs and 1 GPUs each .* has room for 2; its nodes"),
         (1, {"gpus": 2}, "room for 0; its nodes have 4 CPUs and 1 GPUs; 4 CPUs and 1 GPUs"),
         (5, {"gpus": 0.5, "cpus": 0.5}, "5 workers with 0.5 CPUs .* room for 4"),
@@ -279,25 +254,6 @@ def test_more_than_the_cluster_could_ever_hold_is_an_error(on_ray, n_workers, op
     with pytest.raises(DeviceError, match=said):
         on_ray.open(n_workers, **options)
     assert ray.is_initialized()
-
-
-@pytest.mark.parametrize(
-    ("n_workers", "options", "said"),
-    [
-        (0, {}, "workers=0"),
-        (1, {"cpus": 0}, "cpus=0: write a number above 0"),
-        (1, {"gpus": 1.5}, "gpus=1.5: write whole GPUs, or a fraction of one"),
-        (1, {"gpus": -1}, "gpus=-1"),
-        (1, {"hang_timeout": -1}, "hang_timeout=-1"),
-        (1, {"folder": HERE / "none", "place": "jobs:place"}, "none does not exist"),
-        (1, {"folder": HERE}, "folder without place="),
-        (1, {"folder": HERE, "place": "jobs"}, "'jobs' does not name a"),
-    ],
-)
-def test_what_makes_no_sense_is_an_error_before_anything_starts(n_workers, options, said):
-    own = {name: options.pop(name) for name in ("cpus", "gpus") if name in options}
-    with pytest.raises(ExecutorError, match=said):
-        RayExecutor("jobs:do", RayShare(n_workers, **own), **options)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "no.such.host.invalid:6379", "auto"])
@@ -316,13 +272,13 @@ def refuse(address, **options):
 
 DRIVER = """
 import os, signal, sys, time
-from ecg_mlflow.executors import *
+from ecg_mlflow.executors.base import Event, Job
+from ecg_mlflow.executors.factory import make_executor
 assert "ray" not in sys.modules
 handler = lambda *_: None
 signal.signal(signal.SIGTERM, handler)
 from ecg_mlflow.executors.ray_cluster import RayExecutor, RayShare, ray
-share = RayShare(1, cpus=0.5)
-executor = RayExecutor("jobs:do", share, env={{"PYTHONPATH": {here!r}}}, grace=60)
+executor = RayExecutor("jobs:do", RayShare(1, cpus=0.5))
 assert signal.getsignal(signal.SIGTERM) is handler
 executor.submit(Job("a", b"tick"))
 while executor.n_pending:
@@ -336,13 +292,13 @@ print("over", flush=True)
 """
 
 
-def a_driver(*arguments, **env):
+def a_driver(*arguments, address=""):
     return subprocess.Popen(
-        [sys.executable, "-c", DRIVER.format(here=str(HERE)), *arguments],
+        [sys.executable, "-c", DRIVER, *arguments],
         stdout=subprocess.PIPE,
         text=True,
         cwd=HERE.parents[1],
-        env={**{k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}, **env},
+        env={**os.environ, "PYTHONPATH": str(HERE), "RAY_ADDRESS": address},
     )
 
 
@@ -356,8 +312,7 @@ def test_a_ray_that_the_executor_started_ends_with_it():
 
 @pytest.mark.parametrize("kind", ["cluster", pytest.param("own", marks=nightly)])
 def test_a_killed_drivers_jobs_end(two_nodes, kind):
-    env = {"RAY_ADDRESS": two_nodes.cluster.address} if kind == "cluster" else {}
-    with a_driver(**env) as driver:
+    with a_driver(address=two_nodes.cluster.address if kind == "cluster" else "") as driver:
         pid = int(driver.stdout.readline())
         driver.kill()
         driver.wait()

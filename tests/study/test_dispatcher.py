@@ -11,7 +11,7 @@ import pytest
 from stored_runs import stored_run
 
 from ecg_mlflow.errors import StorageFullError, TrackingError
-from ecg_mlflow.executors import Event, Outcome, OutcomeState
+from ecg_mlflow.executors.base import Event, Outcome, OutcomeState
 from ecg_mlflow.files import checkpoint_path
 from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.study import child_runs as children

@@ -10,7 +10,7 @@ from studies import DESIGN, ROOT, small_plan
 
 from ecg_mlflow import C, Grid, Optimizer, Option, Pipeline, ResNet, Split, load_corpus
 from ecg_mlflow.errors import BadRecordsError, ResearchError, SplitError
-from ecg_mlflow.executors import Outcome, OutcomeState
+from ecg_mlflow.executors.base import Outcome, OutcomeState
 from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.study import planning
 from ecg_mlflow.study.plan import Network

@@ -16,7 +16,7 @@ import cloudpickle
 from mlflow import MlflowClient
 
 from ecg_mlflow.errors import CheckpointError, StorageFullError, TrackingError
-from ecg_mlflow.executors import describe_error, received, shielded, stop_requested
+from ecg_mlflow.executors.execution import describe_error, received, shielded, stop_requested
 from ecg_mlflow.models.build import build_model, count_multiply_adds, count_parameters
 from ecg_mlflow.pipeline import BatchSource, prefetched
 from ecg_mlflow.records import Corpus, packed_path

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import CheckpointError, StorageFullError
-from ecg_mlflow.executors import DEVICE_VARIABLE, describe_error, stop_requested
+from ecg_mlflow.executors.devices import DEVICE_VARIABLE
+from ecg_mlflow.executors.execution import describe_error, stop_requested
 from ecg_mlflow.files import checkpoint_path, locked, remove_unfinished
 from ecg_mlflow.models.build import weight_seed
 from ecg_mlflow.pipeline import BatchSource

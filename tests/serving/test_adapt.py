@@ -26,14 +26,6 @@ def adapted(make_manifest):
     return of
 
 
-def test_what_fits_stays_as_it_is(make_record, adapted):
-    record = make_record()
-    found, flags = adapted(record)
-    assert flags == []
-    assert found.samples is record.samples
-    assert found.fs == 250
-
-
 def test_leads_are_put_in_order_and_others_left_out(make_record, adapted):
     rng = np.random.default_rng(0)
     samples = rng.normal(0, 300, (400, 3)).astype(np.int16)
@@ -52,13 +44,18 @@ def test_leads_are_put_in_order_and_others_left_out(make_record, adapted):
 @pytest.mark.parametrize(
     ("leads", "n_leads", "flags"),
     [
+        (("L1",), 1, []),
         ((" l1", "L2 "), 2, []),
         (("MLII",), 1, ["lead 'MLII' is taken for 'L1', the one trained on"]),
     ],
 )
-def test_names_that_are_written_otherwise(make_record, adapted, leads, n_leads, flags):
-    found = adapted(make_record(leads=leads), n_leads=n_leads)
+def test_leads_as_they_were_trained_on_but_for_their_names(
+    make_record, adapted, leads, n_leads, flags
+):
+    record = make_record(leads=leads)
+    found = adapted(record, n_leads=n_leads)
     assert (found[0].leads, found[1]) == (("L1", "L2")[:n_leads], flags)
+    assert found[0].samples is record.samples
 
 
 @pytest.mark.parametrize(
@@ -193,11 +190,8 @@ def test_amplitudes_that_no_ecg_has(make_record, adapted, factor, unit, fs):
     for flag in flags:
         assert flag.startswith("implausible amplitude: lead 'L1' ranges over")
         assert unit in flag
-
-
-def test_the_converters_units_are_no_millivolts(make_record, adapted):
-    samples = (make_record().samples * 1000).astype(np.int16)
-    assert adapted(make_record(samples))[1] == []
+    digital = (make_record().samples * 1000).astype(np.int16)
+    assert adapted(make_record(digital))[1] == [], "the converter's units are no mV"
 
 
 @pytest.mark.parametrize(

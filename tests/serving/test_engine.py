@@ -90,36 +90,25 @@ def test_bad_recordings_leave_the_others(make_engine, records, make_record):
     def unreadable():
         raise RecordError("no file")
 
-    huge = make_record(np.float32([[1e38], [-1e38]] * 300), name="huge")
     flat = make_record(np.ones((300, 1), np.float32), name="flat")
     asked = items([records[3], flat, records[4], make_record(fs=500, name="fast")])
     asked.insert(1, ("nothing", unreadable))
-    answers = make_engine().answer(asked)
-    assert [answer.record for answer in answers] == ["R3", "nothing", "flat", "R4", "fast"]
-    ok, unread, flat_answer, ok_too, fast = answers
-    assert (ok.status, ok_too.status) == ("ok", "ok")
-    assert unread.status == "error: no file"
-    assert flat_answer.status.startswith("error: flat signal")
-    assert fast.status == "flag: resampled from 500 to 250 Hz"
-    for bad in (unread, flat_answer):
-        assert np.isnan(bad.probabilities).all()
-        assert bad.windows.shape == (0, 2)
-    for good in (ok, ok_too, fast):
-        assert np.isfinite(good.probabilities).all()
-    (huge_answer,) = make_engine().answer(items([huge]))
-    assert huge_answer.status.startswith("error: the network's output is NaN")
-    assert np.isnan(huge_answer.probabilities).all()
-    assert len(huge_answer.windows) == 0
+    huge = make_record(np.float32([[1e38], [-1e38]] * 300), name="huge")
+    answers = make_engine().answer(asked) + make_engine().answer(items([huge]))
+    assert [(answer.record, answer.status[:18]) for answer in answers] == [
+        *(("R3", "ok"), ("nothing", "error: no file"), ("flat", "error: flat signal")),
+        *(("R4", "ok"), ("fast", "flag: resampled fr"), ("huge", "error: the network")),
+    ]
+    for answer in answers:
+        is_bad = answer.status.startswith("error")
+        assert np.isnan(answer.probabilities).all() == is_bad
+        assert (len(answer.windows) == 0) == is_bad
 
 
 def test_a_function_that_fails_in_a_block_is_blamed_on_its_recording(make_engine, make_record):
-    rng = np.random.default_rng(0)
-    calm = [
-        make_record(rng.normal(0, 1, (300, 1)).astype(np.float32), name=f"C{i}") for i in (0, 1)
-    ]
-    wild = make_record(rng.normal(0, 9, (300, 1)).astype(np.float32), name="wild")
+    wild = make_record(10 * make_record().samples, name="wild")
     pipeline = Pipeline().center_flip().apply(fails_on_large).split_signals(LENGTH, LENGTH)
-    answers = make_engine(pipeline).answer(items([calm[0], wild, calm[1]]))
+    answers = make_engine(pipeline).answer(items([make_record(), wild, make_record()]))
     assert [answer.status for answer in answers[::2]] == ["ok", "ok"]
     assert answers[1].status.startswith("error: record wild: apply(step=fails_on_large) failed")
 

@@ -129,7 +129,10 @@ class _Inputs:
 
     def build(self, note: Path, on_progress: Progress | None) -> Corpus:
         """Read and pack the records, and write the note."""
-        before = self._stamps(())
+        formats = ((path, FORMATS[path.suffix.lower()]) for path in self.found.headers)
+        files = [str(file) for path, form in formats for file in form.files(path)]
+        # From before reading: a file that changes meanwhile makes the note outdated.
+        stamps = self._stamps(files)
         labels = None if self.label_files is None else read_labels(*self.label_files)
         bad: list[BadRecord] = []
         records = self._usable(labels, bad, on_progress)
@@ -138,16 +141,13 @@ class _Inputs:
             raise BadRecordsError(f"no record can be used: {bad_records_error(bad)}")
         patients = {} if labels is None else labels.patients
         corpus = pack(chain([first], records), corpora_folder(), note.stem, patients=patients)
-        formats = ((path, FORMATS[path.suffix.lower()]) for path in self.found.headers)
-        files = [str(file) for path, form in formats for file in form.files(path)]
         content = {
             "form": _NOTE_FORM,
             "digest": corpus.digest,
             "labels_sha256": labels.sha256 if labels else _labels_digest(corpus),
             "bad": [asdict(record) for record in bad],
             "files": files,
-            # The times before reading win: a file that changed meanwhile makes the note outdated.
-            "stamps": _digest(self._stamps(files) | before),
+            "stamps": stamps,
         }
         write_whole(note, json.dumps(content).encode())
         return self._open(content)
@@ -196,7 +196,7 @@ class _Inputs:
             return None
         if content.get("form") != _NOTE_FORM or not packed_path(content["digest"]).exists():
             return None
-        unchanged = content["stamps"] == _digest(self._stamps(content["files"]))
+        unchanged = content["stamps"] == self._stamps(content["files"])
         return self._open(content) if unchanged else None
 
     def _open(self, content: dict[str, Any]) -> Corpus:
@@ -209,10 +209,11 @@ class _Inputs:
         )
         return Corpus.open(packed_path(content["digest"]), provenance)
 
-    def _stamps(self, signal_files: Iterable[str | Path]) -> dict[str, str]:
-        """Return size and time of every file found and of `signal_files`, by path."""
-        paths = (*self.found.headers, *(self.label_files or ()), *signal_files)
-        return {path: _stamp(path) for path in dict.fromkeys(map(str, paths))}
+    def _stamps(self, files: Iterable[str]) -> str:
+        """Hash paths, sizes and times of every file found and of `files`."""
+        paths = (*self.found.headers, *(self.label_files or ()), *files)
+        lines = (f"{path} {_stamp(path)}" for path in dict.fromkeys(map(str, paths)))
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _labels_digest(corpus: Corpus) -> str:
@@ -227,8 +228,3 @@ def _stamp(path: str) -> str:
     except OSError:
         return "missing"
     return f"{status.st_size} {status.st_mtime_ns}"
-
-
-def _digest(stamps: dict[str, str]) -> str:
-    lines = "\n".join(f"{path} {stamp}" for path, stamp in stamps.items())
-    return hashlib.sha256(lines.encode()).hexdigest()

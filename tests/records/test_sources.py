@@ -43,11 +43,6 @@ def load(folder, *args, **kwargs):
     return load_corpus(str(folder), *args, **kwargs)
 
 
-def add_labels(folder: Path, text: str) -> None:
-    with (folder / "REFERENCE.csv").open("a") as file:
-        file.write(text)
-
-
 def test_a_folder_of_records(small_folder, cache, count_reads):
     seen = []
     corpus = load(small_folder, on_progress=lambda *progress: seen.append(progress))
@@ -66,34 +61,39 @@ def test_a_folder_of_records(small_folder, cache, count_reads):
 
 
 @pytest.mark.parametrize("name", ["R2.hea", "R2.dat", "REFERENCE.csv"])
-def test_a_touched_file_is_read_again(small_folder, count_reads, name):
-    first = load(small_folder)
-    status = (small_folder / name).stat()
-    os.utime(small_folder / name, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+def test_a_file_that_was_touched_or_changes_while_it_is_read_is_read_again(
+    small_folder, count_reads, name
+):
+    def touch(*_):
+        os.utime(small_folder / name, ns=(0, (small_folder / name).stat().st_mtime_ns + 1))
+
+    first = load(small_folder, on_progress=touch)
     assert load(small_folder).digest == first.digest
-    assert len(count_reads) == 12
-
-
-def test_a_file_that_changes_while_it_is_read_is_read_again(small_folder, count_reads):
-    load(small_folder, on_progress=lambda *_: os.utime(small_folder / "R1.hea", ns=(0, 0)))
-    load(small_folder)
-    assert len(count_reads) == 12
+    touch()
+    assert load(small_folder).digest == load(small_folder).digest == first.digest
+    assert len(count_reads) == 18
 
 
 def test_a_note_that_can_not_be_used_is_written_anew(small_folder, cache, count_reads):
     corpus = load(small_folder)
     [note] = (cache / "sources").glob("*.json")
     text = note.read_text()
-    for damaged in (text[:-9], text.replace('"form": 2', '"form": 1'), '{"form": 0}'):
+    for damaged in (text[:-9], text.replace('"form": 2', '"form": 1'), '{"form": 0}', text):
         note.write_text(damaged)
+        if damaged is text:  # the corpus is gone
+            os.truncate(corpus.path / "signals.bin", 10)
+            with pytest.raises(CorpusError, match=f"{corpus.path}.*Delete the folder and run"):
+                load(small_folder)
+            shutil.rmtree(corpus.path)
         assert load(small_folder).path == corpus.path
-    assert len(count_reads) == 24
+    assert len(count_reads) == 30
     assert [path.name for path in (cache / "corpora").iterdir()] == [corpus.digest]
 
 
 def test_other_selections_and_labels_are_other_corpora(small_folder, tmp_path, write_record):
     first = load(small_folder)
-    add_labels(small_folder, "R7,N\n")
+    with (small_folder / "REFERENCE.csv").open("a") as file:
+        file.write("R7,N\n")
     write_record(small_folder, "R7")
     (small_folder / "R1.hea").unlink()
     assert load(small_folder).ids == (*first.ids[1:], "R7")
@@ -139,7 +139,8 @@ def test_all_bad_records_are_collected_with_their_reasons(small_folder, write_re
     write_record(small_folder, "R4", np.array([[0.5], [-32.768]]))
     write_record(small_folder, "R7")
     write_record(small_folder, "R8", unit="mmHg", gain=1)
-    add_labels(small_folder, "R5,A\nR8,N\nR6;N\nX9,\n")
+    with (small_folder / "REFERENCE.csv").open("a") as file:
+        file.write("R5,A\nR8,N\nR6;N\nX9,\n")
     corpus = load(small_folder)
     assert corpus.ids == ("R6",)
     assert {bad.id: bad.kind for bad in corpus.bad} == {
@@ -236,40 +237,26 @@ def test_a_label_file_goes_before_headers_unless_asked_otherwise(challenge_folde
     assert load_groups(str(challenge_folder), labels="headers") == ages
 
 
-def test_a_damaged_corpus_says_what_to_do_and_that_helps(small_folder):
-    corpus = load(small_folder)
-    os.truncate(corpus.path / "signals.bin", 10)
-    with pytest.raises(CorpusError, match=f"{corpus.path}.*Delete the folder and run again"):
-        load(small_folder)
-    shutil.rmtree(corpus.path)
-    assert load(small_folder).digest == corpus.digest
+def test_two_processes_build_it_once_and_a_killed_build_is_never_taken_for_whole(
+    small_folder, cache
+):
+    def start(*args):
+        code = [sys.executable, "-c", LOAD_SLOWLY, small_folder, *args]
+        return subprocess.Popen(code, stdout=subprocess.PIPE, text=True)
 
-
-def start_loading(folder, *args):
-    code = [sys.executable, "-c", LOAD_SLOWLY, folder, *args]
-    return subprocess.Popen(code, stdout=subprocess.PIPE, text=True)
-
-
-def test_two_processes_at_once_build_it_once(small_folder, cache):
-    processes = [start_loading(small_folder) for _ in range(2)]
+    builder = start("stall")
+    assert builder.stdout is not None
+    assert builder.stdout.readline() == "half\n"
+    builder.send_signal(signal.SIGKILL)
+    builder.communicate()
+    assert [entry.suffix for entry in (cache / "corpora").iterdir()] == [".part"]
+    processes = [start() for _ in range(2)]
     printed = sorted(process.communicate(timeout=300)[0].split() for process in processes)
     assert [process.returncode for process in processes] == [0, 0]
     path = printed[0][0]
     assert printed == [[path, "0"], [path, "6"]]
     Corpus.open(path).verify()
     assert [entry.name for entry in (cache / "corpora").iterdir()] == [Path(path).name]
-
-
-def test_a_killed_build_is_never_taken_for_whole(small_folder, cache):
-    builder = start_loading(small_folder, "stall")
-    assert builder.stdout is not None
-    assert builder.stdout.readline() == "half\n"
-    builder.send_signal(signal.SIGKILL)
-    builder.communicate()
-    assert [entry.suffix for entry in (cache / "corpora").iterdir()] == [".part"]
-    corpus = load(small_folder)
-    corpus.verify()
-    assert [entry.name for entry in (cache / "corpora").iterdir()] == [corpus.digest]
 
 
 def test_cinc2017_is_what_was_fetched(small_folder, cache, monkeypatch):

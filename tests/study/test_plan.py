@@ -48,6 +48,10 @@ def test_26_configurations_and_130_runs_with_repetitions_outermost(reference):
     )
     names = [one.name.split()[0] for one in configs]
     assert names == ["ResNet18", "ResNet34", *["ResNet"] * 24]
+    data = configs[0].data
+    labels = data.sides["train"].labels
+    assert data.windows_per_epoch == 6 * labels.count("A") + 2 * labels.count("NO")
+    assert data.input_shape == (3000, 1)
 
 
 def test_every_configuration_has_the_parameters_of_the_formula(reference):
@@ -79,10 +83,3 @@ def test_larger_nets_are_expected_to_take_longer(reference):
     seconds = [one.seconds for one in by_size]
     assert seconds == sorted(seconds)
     assert reference.seconds == pytest.approx(5 * sum(seconds))
-
-
-def test_windows_are_counted_by_label(reference):
-    data = reference.configs[0].data
-    labels = data.sides["train"].labels
-    assert data.windows_per_epoch == 6 * labels.count("A") + 2 * labels.count("NO")
-    assert data.input_shape == (3000, 1)

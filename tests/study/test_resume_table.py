@@ -18,60 +18,45 @@ def entry(status="FINISHED", identity="a", run_id="run 1", **more):
     return stored_run(run_id, status, identity=identity, **more)
 
 
-def stand(entries, reusable=None, retry_failed=False):
-    decision = KnownRuns(entries, reusable, retry_failed=retry_failed).decide(planned("a"))
-    return decision.action, decision.stored and decision.stored.run_id
+REPLACED = entry("KILLED", run_id="replaced", is_replaced=True)
+PRUNED = entry("KILLED", run_id="pruned", is_pruned=True)
+SECOND = entry("RUNNING", run_id="run 2")
+OTHERS = {"reusable": {"a": entry(run_id="other", study_id="other study")}}
+RETRY = {"retry_failed": True}
 
 
 @pytest.mark.parametrize(
-    ("entries", "action"),
+    ("entries", "options", "action", "run_id"),
     [
-        ([], ResumeAction.START),
-        ([entry("FINISHED")], ResumeAction.SKIP),
-        ([entry("RUNNING", is_complete=True)], ResumeAction.SKIP),
-        ([entry("RUNNING")], ResumeAction.CONTINUE),
-        ([entry("KILLED")], ResumeAction.CONTINUE),
-        ([entry("FAILED")], ResumeAction.LEAVE),
-        ([entry("FAILED", has_died=True)], ResumeAction.LEAVE),
-        ([entry("KILLED", is_replaced=True)], ResumeAction.START),
-        ([entry("FINISHED", identity="b")], ResumeAction.START),
-        ([entry("KILLED", is_pruned=True)], ResumeAction.PRUNED),
-        ([entry("RUNNING", is_pruned=True)], ResumeAction.PRUNED),
-        ([entry("FINISHED", is_pruned=True)], ResumeAction.SKIP),
+        ([], {}, ResumeAction.START, None),
+        ([entry("FINISHED")], {}, ResumeAction.SKIP, "run 1"),
+        ([entry("RUNNING", is_complete=True)], {}, ResumeAction.SKIP, "run 1"),
+        ([entry("RUNNING")], {}, ResumeAction.CONTINUE, "run 1"),
+        ([entry("KILLED")], {}, ResumeAction.CONTINUE, "run 1"),
+        ([entry("FAILED")], {}, ResumeAction.LEAVE, "run 1"),
+        ([entry("FAILED", has_died=True)], {}, ResumeAction.LEAVE, "run 1"),
+        ([REPLACED], {}, ResumeAction.START, None),
+        ([entry("FINISHED", identity="b")], {}, ResumeAction.START, None),
+        ([PRUNED], {}, ResumeAction.PRUNED, "pruned"),
+        ([entry("RUNNING", is_pruned=True)], {}, ResumeAction.PRUNED, "run 1"),
+        ([entry("FINISHED", is_pruned=True)], {}, ResumeAction.SKIP, "run 1"),
+        # A finished run counts before all others, else the newest that is not replaced.
+        ([entry(), entry("RUNNING", run_id="new")], {}, ResumeAction.SKIP, "run 1"),
+        ([REPLACED, entry("RUNNING"), SECOND], {}, ResumeAction.CONTINUE, "run 2"),
+        # Failed runs are tried again only if asked for.
+        ([entry("FAILED")], RETRY, ResumeAction.REPLACE, "run 1"),
+        ([entry("FAILED", has_died=True)], RETRY, ResumeAction.CONTINUE, "run 1"),
+        # Finished runs of other studies are taken over, unless this one has decided.
+        ([], OTHERS, ResumeAction.REUSE, "other"),
+        ([entry("FAILED")], OTHERS, ResumeAction.REUSE, "other"),
+        ([entry("FINISHED")], OTHERS, ResumeAction.SKIP, "run 1"),
+        ([PRUNED], OTHERS, ResumeAction.PRUNED, "pruned"),
+        ([], {"reusable": {"b": entry()}}, ResumeAction.START, None),
     ],
 )
-def test_what_is_done_about_a_run(entries, action):
-    assert stand(entries)[0] is action
-
-
-def test_a_finished_run_counts_before_all_others():
-    entries = [entry("FINISHED", run_id="old"), entry("RUNNING", run_id="new")]
-    assert stand(entries) == (ResumeAction.SKIP, "old")
-
-
-def test_the_newest_that_is_not_replaced_is_gone_on_with():
-    entries = [
-        entry("KILLED", run_id="1", is_replaced=True),
-        entry("RUNNING", run_id="2"),
-        entry("RUNNING", run_id="3"),
-    ]
-    assert stand(entries) == (ResumeAction.CONTINUE, "3")
-
-
-def test_failed_runs_are_tried_again_only_if_asked_for():
-    own_error, death = entry("FAILED"), entry("FAILED", has_died=True)
-    assert stand([own_error], retry_failed=True)[0] is ResumeAction.REPLACE
-    assert stand([death], retry_failed=True)[0] is ResumeAction.CONTINUE
-
-
-def test_finished_runs_of_other_studies_are_taken_over():
-    other = entry(run_id="other", study_id="other study")
-    assert stand([], {"a": other}) == (ResumeAction.REUSE, "other")
-    assert stand([entry("FAILED")], {"a": other}) == (ResumeAction.REUSE, "other")
-    assert stand([entry("FINISHED", run_id="own")], {"a": other}) == (ResumeAction.SKIP, "own")
-    assert stand([], {"b": other})[0] is ResumeAction.START
-    # What was decided in this study stays so, whatever others have trained since.
-    assert stand([entry("KILLED", is_pruned=True)], {"a": other})[0] is ResumeAction.PRUNED
+def test_what_is_done_about_a_run(entries, options, action, run_id):
+    decision = KnownRuns(entries, **options).decide(planned("a"))
+    assert (decision.action, decision.stored and decision.stored.run_id) == (action, run_id)
 
 
 def test_runs_that_nobody_goes_on_with_are_left_over():
@@ -85,15 +70,8 @@ def test_runs_that_nobody_goes_on_with_are_left_over():
 
 
 def test_the_summary_counts():
-    actions = [
-        ResumeAction.SKIP,
-        ResumeAction.SKIP,
-        ResumeAction.CONTINUE,
-        ResumeAction.START,
-        ResumeAction.REPLACE,
-    ]
-    decisions = [RunDecision(planned("a"), action) for action in actions]
-    assert (
-        summary(decisions) == "of 5 runs: 2 finished, 1 to go on with, 1 to begin, 1 to begin anew"
-    )
+    names = ("SKIP", "SKIP", "CONTINUE", "START", "REPLACE")
+    decisions = [RunDecision(planned("a"), ResumeAction[name]) for name in names]
+    said = "of 5 runs: 2 finished, 1 to go on with, 1 to begin, 1 to begin anew"
+    assert summary(decisions) == said
     assert summary([RunDecision(planned("a"), ResumeAction.START)]) is None

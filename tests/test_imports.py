@@ -17,7 +17,8 @@ HEAVY = "[m for m in ('tensorflow', 'keras', 'jax', 'torch') if m in sys.modules
     [
         "import ecg_mlflow\n"
         "for name in ecg_mlflow.__all__:\n"
-        "    if name not in ('RunLogger', 'autolog'): getattr(ecg_mlflow, name)",
+        "    if name not in ('RunLogger', 'autolog'): getattr(ecg_mlflow, name)\n"
+        "ecg_mlflow.ResNet18.describe((3000, 1), 2).multiply_adds()",
         "import ecg_mlflow.cli, ecg_mlflow.study.launch, ecg_mlflow.study.worker.main",
         "from pathlib import Path\n"
         "from ecg_mlflow.study.grid_file import load_grid_file\n"

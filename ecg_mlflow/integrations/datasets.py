@@ -6,7 +6,6 @@ MLflow imports this module in each of its processes: the records are imported wh
 # No `from __future__ import annotations`: MLflow looks whether the return annotation of a
 # constructor is a class, and drops a function with one that is text, with a warning at most.
 
-import json
 import logging
 from collections.abc import Mapping
 from functools import cached_property
@@ -100,13 +99,6 @@ class WfdbSource(RecordingsSource, DatasetSource):
             return cls(asked_for(str(source_dict["uri"])))
         return super().from_dict(source_dict)
 
-    @classmethod
-    def of_corpus(cls, corpus: "Corpus") -> "WfdbSource":
-        """Return the source of a whole corpus that `ecg_mlflow.load_corpus` has opened."""
-        from ecg_mlflow.records.catalogue import asked_for
-
-        return cls(asked_for(corpus.source), corpus.provenance.labels, corpus.digest)
-
     @staticmethod
     def _get_source_type() -> str:
         return SOURCE_TYPE
@@ -174,11 +166,7 @@ class WfdbDataset(Dataset):
 
     def to_dict(self) -> dict[str, str]:
         """Return what MLflow keeps of it: texts, those of source, schema and profile in JSON."""
-        return {
-            **super().to_dict(),
-            "schema": json.dumps(self.schema),
-            "profile": json.dumps(self.profile),
-        }
+        return self._info.to_mlflow().to_dictionary()
 
     @cached_property
     def _info(self) -> "DatasetInfo":
@@ -239,6 +227,7 @@ def from_wfdb(
     >>> dataset.corpus.record(0).signal
     """
     from ecg_mlflow.records import bad_records_error, load_corpus
+    from ecg_mlflow.records.catalogue import asked_for
 
     if on_bad_record not in ("error", "skip"):
         raise DatasetError(f"on_bad_record={on_bad_record!r}: say 'error' or 'skip'")
@@ -250,7 +239,8 @@ def from_wfdb(
     corpus = load_corpus(str(data), labels)
     if corpus.bad and on_bad_record == "error":
         raise bad_records_error(corpus.bad)
-    return WfdbDataset(corpus, WfdbSource.of_corpus(corpus), name, digest)
+    source = WfdbSource(asked_for(corpus.source), corpus.provenance.labels, corpus.digest)
+    return WfdbDataset(corpus, source, name, digest)
 
 
 def _name_of(data: str) -> str:

@@ -97,8 +97,8 @@ def _read_or_predict(
     """Read the table that is to be evaluated, or let the model predict it."""
     data, labels = dataset.features_data, dataset.labels_data
     if model is None:
-        table = data.reset_index(drop=True) if isinstance(data, pd.DataFrame) else pd.DataFrame()
-        table = table if len(table.columns) else pd.DataFrame(index=range(len(labels)))
+        is_table = isinstance(data, pd.DataFrame)
+        table = data.reset_index(drop=True) if is_table else pd.DataFrame(index=range(len(labels)))
         return read_predictions(table, labels, dataset.predictions_data, config)
     table = predicted_table(model.predict(data.copy()), config)
     if isinstance(data, pd.DataFrame):
@@ -124,7 +124,13 @@ def metrics_with_intervals(predictions: Predictions, config: EvaluatorConfig) ->
     from ecg_mlflow.stats.intervals import metric_intervals
 
     found: dict[str, float] = {}
-    intervals = metric_intervals(predictions, predictions.metrics, **config.bootstrap)
+    intervals = metric_intervals(
+        predictions,
+        predictions.metrics,
+        level=config.level,
+        n_resamples=config.resamples,
+        seed=config.seed,
+    )
     for name, one in intervals.items():
         value = predictions.metrics[name]
         found |= {name: value, f"{name}_low": one.low, f"{name}_high": one.high}

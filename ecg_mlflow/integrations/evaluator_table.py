@@ -55,11 +55,6 @@ class EvaluatorConfig:
     seed: int = 0
     metric_prefix: str = ""
 
-    @property
-    def bootstrap(self) -> dict[str, Any]:
-        """The arguments of everything that resamples records."""
-        return {"level": self.level, "n_resamples": self.resamples, "seed": self.seed}
-
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> Self:
         """Read a configuration.

@@ -42,14 +42,9 @@ def test_columns_by_class():
 def test_columns_with_names_of_their_own():
     table = TABLE.rename(columns={"record": "id", "p_A": "AF", "p_N": "normal", "p_O": "other"})
     table["subject"] = ["x", None, "x", np.nan]
-    found = read(
-        table,
-        positive="N",
-        probabilities={"N": "normal", "A": "AF", "O": "other"},
-        record="id",
-        patient="subject",
-        threshold=0.34,
-    )
+    columns = {"N": "normal", "A": "AF", "O": "other"}
+    named = {"probabilities": columns, "record": "id", "patient": "subject"}
+    found = read(table, positive="N", threshold=0.34, **named)
     assert found.classes == ("N", "A", "O")
     assert found.records[0] == "R1"
     assert found.groups.tolist() == [0, 1, 0, 2], "who is nobody's stands alone"
@@ -63,37 +58,30 @@ def test_rows_without_names_are_numbered_and_patients_found():
     assert found.groups.tolist() == [0, 0, 1, 2]
 
 
+P = [0.9, 0.2, 0.4, 0.6]
+
+
 @pytest.mark.parametrize(
-    ("table", "config"),
+    ("table", "labels", "predicted", "config"),
     [
-        ({"p_A": [0.9, 0.2, 0.4, 0.6]}, {}),
-        ({"score": [0.9, 0.2, 0.4, 0.6]}, {"probabilities": {"A": "score"}}),
-        ({"score": [0.9, 0.2, 0.4, 0.6]}, {"probabilities": "score", "positive": "A"}),
-        ({"score": [0.1, 0.8, 0.6, 0.4]}, {"probabilities": {"N": "score"}, "positive": "A"}),
+        ({"p_A": P}, BINARY, None, {}),
+        ({"score": P}, BINARY, None, {"probabilities": {"A": "score"}}),
+        ({"score": P}, BINARY, None, {"probabilities": "score", "positive": "A"}),
+        ({"p": [0.1, 0.8, 0.6, 0.4]}, BINARY, None, {"probabilities": {"N": "p"}, "positive": "A"}),
+        # Labels without names.
+        ({"score": P}, [1, 0, 0, 1], None, {"probabilities": "score"}),
+        ({"score": P}, [1.0, 0.0, 0.0, 1.0], None, {"probabilities": "score"}),
+        ({"score": P}, np.array([True, False, False, True]), None, {"probabilities": "score"}),
+        # Predictions that are probabilities.
+        ({"record": [1, 2, 3, 4]}, BINARY, np.array(P), {"positive": "A"}),
     ],
 )
-def test_two_classes_and_one_column(table, config):
-    found = read(pd.DataFrame(table), BINARY, **config)
-    assert found.positive == "A"
-    assert set(found.classes) == {"A", "N"}
-    assert found.scores == pytest.approx([0.9, 0.2, 0.4, 0.6])
+def test_two_classes_and_one_column(table, labels, predicted, config):
+    found = read(pd.DataFrame(table), labels, predicted, **config)
+    assert found.positive in ("A", "1", "True")
+    assert len(found.classes) == 2
+    assert found.scores == pytest.approx(P)
     assert found.is_positive.tolist() == [True, False, False, True]
-
-
-@pytest.mark.parametrize(
-    "labels", [[1, 0, 0, 1], [1.0, 0.0, 0.0, 1.0], np.array([True, False, False, True])]
-)
-def test_labels_without_names(labels):
-    table = pd.DataFrame({"probability": [0.9, 0.2, 0.4, 0.6]})
-    found = read(table, labels, probabilities="probability")
-    assert found.positive in ("1", "True")
-    assert found.is_positive.tolist() == [True, False, False, True]
-    assert found.scores == pytest.approx([0.9, 0.2, 0.4, 0.6])
-
-
-def test_predictions_that_are_probabilities():
-    found = read(pd.DataFrame(index=range(4)), BINARY, np.array([0.9, 0.2, 0.4, 0.6]), positive="A")
-    assert found.scores == pytest.approx([0.9, 0.2, 0.4, 0.6])
 
 
 def test_one_class_alone():
@@ -187,12 +175,9 @@ def test_configurations_that_cannot_be(config, message):
 def test_outputs_of_models():
     frame = pd.DataFrame({"p_A": [0.5]}, index=["x"])
     assert predicted_table(frame, EvaluatorConfig()).index.tolist() == [0]
-    array = np.array([[0.1, 0.9], [0.5, 0.5]], dtype=np.float32)
+    array = np.array([[0.25, 0.75], [0.5, 0.5]], dtype=np.float32)
     named = predicted_table(array, EvaluatorConfig(classes=["A", "N"]))
-    assert named.to_dict("list") == {
-        "p_A": pytest.approx([0.1, 0.5]),
-        "p_N": pytest.approx([0.9, 0.5]),
-    }
+    assert named.to_dict("list") == {"p_A": [0.25, 0.5], "p_N": [0.75, 0.5]}
     one = predicted_table(array[:, 0], EvaluatorConfig(positive="A"))
     assert list(one.columns) == ["p_A"]
 

@@ -49,9 +49,6 @@ def test_models_that_do_not_fit(changes, message):
     model.__name__ = "net"
     with pytest.raises(ModelError, match=message):
         build(model)
-
-
-def test_a_builder_has_to_return_a_model():
     with pytest.raises(ModelError, match=r"returned int, not a keras\.Model"):
         build(lambda input_shape, n_classes, width: 7)
 

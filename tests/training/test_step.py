@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Callable
 
 import keras
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers, regularizers
+from scipy.special import expit, softmax
 
 from ecg_mlflow.errors import CheckpointError
 from ecg_mlflow.models import ResNet
@@ -64,8 +63,7 @@ def test_losses_and_weights_are_those_of_keras(small_resnet: MakeModel, batches:
     for a, b in zip(step.optimizer.variables, stock.optimizer.variables, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4, err_msg=a.path)
     assert max(np.abs(a - b).max() for a, b in zip(before, ours.get_weights(), strict=True)) > 0.01
-    again = train(small_resnet(), batches)
-    np.testing.assert_array_equal(again, losses, "two identical runs differ")
+    np.testing.assert_array_equal(train(small_resnet(), batches), losses, "two runs are the same")
 
 
 @pytest.mark.parametrize("name", ["sigmoid_cross_entropy", "sigmoid_focal"])
@@ -80,7 +78,7 @@ def test_several_classes_a_record_are_trained_as_in_keras(
     np.testing.assert_allclose(losses, train_in_keras(stock, same, loss=Loss(name)), atol=1e-5)
     logits = np.array(ours(windows, training=False))
     found = compiled(ours, loss=Loss(name)).predict(windows)
-    np.testing.assert_allclose(found, 1 / (1 + np.exp(-logits)), atol=1e-5)
+    np.testing.assert_allclose(found, expit(logits), atol=1e-5)
 
 
 def test_the_step_is_traced_once_for_several_batch_sizes(small_resnet: MakeModel, batches: Batches):
@@ -104,8 +102,7 @@ def test_predictions_are_probabilities_that_follow_the_weights(
     weights = model.get_weights()
     found = step.predict(windows)
     logits = np.asarray(model(windows, training=False), dtype=np.float64)
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    np.testing.assert_allclose(found, powers / powers.sum(axis=1, keepdims=True), atol=1e-5)
+    np.testing.assert_allclose(found, softmax(logits, axis=1), atol=1e-5)
     for before, after in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
     assert not np.allclose(found, first, atol=1e-6)
@@ -126,25 +123,11 @@ def test_a_trained_model_is_saved_as_stock_keras(
     step.train(*batches[0])
     probabilities = step.predict(batches[0][0])
     model.save(tmp_path / "model.keras")
-    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
-        config = json.loads(archive.read("config.json"))
-    modules, names = zip(*_classes(config), strict=True)
-    assert {module.split(".")[0] for module in modules if module} == {"keras"}
-    assert set(names) <= {None, "Functional"}
     loaded = keras.models.load_model(tmp_path / "model.keras", custom_objects={})
+    kinds = {type(layer) for layer in (loaded, *loaded.layers)}
+    assert {kind.__module__.partition(".")[0] for kind in kinds} == {"keras"}
     logits = np.asarray(loaded(batches[0][0], training=False))
     np.testing.assert_allclose(keras.ops.softmax(logits), probabilities, atol=1e-5)
-
-
-def _classes(config: object):
-    """Yield the module and the registered name of every object in a saved configuration."""
-    if isinstance(config, dict):
-        if "class_name" in config:
-            yield config.get("module"), config.get("registered_name")
-        config = list(config.values())
-    if isinstance(config, list):
-        for item in config:
-            yield from _classes(item)
 
 
 # --- Models of one's own, other optimizers -------------------------------------------------------
@@ -200,35 +183,27 @@ def test_models_of_ones_own_and_other_optimizers_train_as_in_keras(
     assert_close_weights(ours, stock)
 
 
-def test_only_plain_adam_is_fused():
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("adamw", {}), ("adam", {"amsgrad": True}), ("adam", {"use_ema": True})]
+    + [("adam", {n: 0.1}) for n in ("weight_decay", "clipnorm", "global_clipnorm", "clipvalue")],
+)
+def test_only_plain_adam_is_fused(name, more):
     variables = nested().trainable_variables
     assert _is_plain_adam(Optimizer("adam", beta_1=0.5).build(), variables)
-    for name in ("use_ema", "amsgrad", "weight_decay", "clipnorm", "global_clipnorm", "clipvalue"):
-        value = True if name in ("use_ema", "amsgrad") else 0.1
-        assert not _is_plain_adam(Optimizer("adam", {name: value}).build(), variables), name
-    for name in ("adamw", "nadam"):
-        assert not _is_plain_adam(Optimizer(name).build(), variables)
+    assert not _is_plain_adam(Optimizer(name, more).build(), variables)
 
 
 def with_dropout() -> keras.Model:
     keras.utils.set_random_seed(3)
-    inputs = keras.Input((64, 2))
-    hidden = layers.Conv1D(4, 5, strides=2)(inputs)
-    hidden = layers.BatchNormalization()(hidden)
-    hidden = layers.Dropout(0.5)(hidden)
-    outputs = layers.Dense(2)(layers.GlobalAveragePooling1D()(hidden))
-    return keras.Model(inputs, outputs)
+    hidden = [layers.Conv1D(4, 5, strides=2), layers.BatchNormalization(), layers.Dropout(0.5)]
+    ending = [layers.GlobalAveragePooling1D(), layers.Dense(2)]
+    return keras.Sequential([keras.Input((64, 2)), *hidden, *ending])
 
 
 @pytest.mark.parametrize(
     "optimizer",
-    [
-        Optimizer("adam"),
-        Optimizer("adamw", weight_decay=1e-2),
-        Optimizer("sgd", momentum=0.9),
-        Optimizer("rmsprop"),
-        Optimizer("adam", use_ema=True),
-    ],
+    [Optimizer(), Optimizer("sgd", momentum=0.9), Optimizer("adam", use_ema=True)],
     ids=str,
 )
 def test_a_restored_step_goes_on_to_the_last_bit(optimizer, batches: Batches):
@@ -267,12 +242,8 @@ BRANCHES = [
 
 def build_steps() -> list[CompiledStep]:
     """Build the branches' steps; the same weights and dropout each time."""
-    steps = []
-    for seed, (arguments, optimizer) in enumerate(BRANCHES):
-        keras.utils.set_random_seed(seed)
-        model = ResNet((64, 2), 2, blocks=[1, 1], **arguments)
-        steps.append(compiled(model, optimizer))
-    return steps
+    keras.utils.set_random_seed(0)
+    return [compiled(ResNet((64, 2), 2, blocks=[1, 1], **net), how) for net, how in BRANCHES]
 
 
 def train_in_sets(train, batches: Batches, sets) -> list[list[float]]:

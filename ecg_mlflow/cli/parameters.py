@@ -211,8 +211,8 @@ STUDY_OPTIONS = (*WINNER, *STATISTICS, *MOVED_DATA)
 
 def study_options(given: dict[str, Any]) -> dict[str, Any]:
     """Take the values of `STUDY_OPTIONS` out of a command's; return them as its arguments."""
-    from ecg_mlflow.reports.options import ComparisonOptions
     from ecg_mlflow.reports.study_corpus import DataLocation
+    from ecg_mlflow.reports.study_results import ComparisonOptions
 
     compared = {name: given.pop(name) for name in ("metric", "level", "resamples", "seed", "rule")}
     return {

@@ -59,7 +59,7 @@ def compare_command(studies: tuple[str, ...], output: Path | None, **statistics:
     tests are corrected for the number of pairs.
     """
     from ecg_mlflow.reports.compare import compare_studies
-    from ecg_mlflow.reports.options import ComparisonOptions
+    from ecg_mlflow.reports.study_results import ComparisonOptions
 
     print(compare_studies(open_store(), studies, ComparisonOptions(**statistics), output))
     return 0

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.records.splits import TEST
 from ecg_mlflow.reports.figures import interval_plot, ranking_plot, reliability_plot, size_plot
 from ecg_mlflow.reports.html import PAGE, Picture, Table, log_report, render
-from ecg_mlflow.reports.options import ComparisonOptions
-from ecg_mlflow.reports.study_results import Results, read_results
+from ecg_mlflow.reports.study_results import ComparisonOptions, Results, read_results
 from ecg_mlflow.reports.text_tables import aligned
 from ecg_mlflow.stats.bootstrap import resample_weights
 from ecg_mlflow.stats.calibration import fit_temperature, reliability, with_temperature
-from ecg_mlflow.stats.comparison import Comparison, Standing, compare
+from ecg_mlflow.stats.comparison import Comparison, Standing
 from ecg_mlflow.stats.curves import Curve, ranking_curves
 from ecg_mlflow.tracking.run_log import as_columns, csv_text
 
@@ -27,11 +25,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 FOLDER = "comparison"
-#: Metrics of every comparison, beside the one that decides.
-METRICS = (
-    *("f1", "roc_auc", "average_precision", "sensitivity", "specificity", "accuracy"),
-    *("log_loss", "cinc2017"),
-)
 #: Rows of the printed table, and configurations whose curves are drawn.
 SHOWN, CURVES = 30, 4
 #: Resamples of the curves' bands: each is many numbers, and their width needs no more.
@@ -66,7 +59,7 @@ def compare_studies(
     """
     results = read_results(client, names)
     options = options.with_metric(results.usual_metric)
-    comparison = compare_side(results, TEST, options)
+    comparison = results.compare(TEST, options)
     conclusions = render("conclusions.txt", comparison=comparison).splitlines()
     notes = (*comparison.notes, *results.notes)
     metric = comparison.decisive
@@ -76,10 +69,7 @@ def compare_studies(
         *(f"{metric}_high", "p_value", "parameters", "ms_per_record"),
         *(name for name in comparison.metrics if name != metric),
     ]
-    pictures = {
-        name: Picture.of(figure, caption)
-        for name, figure, caption in _figures(results, comparison, options)
-    }
+    pictures = _pictures(results, comparison, options)
     page = render(
         "comparison.html",
         title="Comparison of " + " and ".join(study.name for study in results.studies),
@@ -106,26 +96,6 @@ def compare_studies(
             f"report: {location}",
         ]
     )
-
-
-def compare_side(results: Results, side: str, options: ComparisonOptions) -> Comparison:
-    """Compare the configurations by their predictions of one side's records.
-
-    Raises
-    ------
-    PredictionsError
-        If the metric isn't one of these predictions'.
-    """
-    known = [one.candidate(side) for one in results.configurations]
-    # One model may leave a metric undefined (precision, if it finds no positive record).
-    defined = {name for one in known for each in one.repetitions for name in each.metrics}
-    if options.metric not in defined:
-        raise PredictionsError(
-            f"metric={options.metric!r} is none of these predictions' metrics: "
-            f"{', '.join(sorted(defined))}"
-        )
-    metrics = [name for name in METRICS if name in defined]
-    return compare(known, metrics, options.metric, **options.bootstrap)
 
 
 def _table(comparison: Comparison) -> list[list[str]]:
@@ -173,35 +143,35 @@ def _row(rank: int, one: Standing) -> dict[str, object]:
 
 
 def _pair_rows(comparison: Comparison) -> list[dict[str, object]]:
-    pairs, rows = comparison.pairs, []
-    for (i, first), (j, second) in combinations(enumerate(comparison.standings), 2):
-        interval = pairs.interval(i, j)
-        rows.append(
-            {
-                "first": first.name,
-                "second": second.name,
-                f"{comparison.decisive}_difference": float(pairs.differences[i, j]),
-                "low": interval.low,
-                "high": interval.high,
-                "p_value": float(pairs.p_values[i, j]),
-            }
-        )
-    return rows
+    pairs = comparison.pairs
+    return [
+        {
+            "first": first.name,
+            "second": second.name,
+            f"{comparison.decisive}_difference": float(pairs.differences[i, j]),
+            **vars(pairs.interval(i, j)),
+            "p_value": float(pairs.p_values[i, j]),
+        }
+        for (i, first), (j, second) in combinations(enumerate(comparison.standings), 2)
+    ]
 
 
-def _figures(
+def _pictures(
     results: Results, comparison: Comparison, options: ComparisonOptions
-) -> Iterator[tuple[str, Figure, str]]:
-    """Yield name, figure and caption."""
+) -> dict[str, Picture]:
+    """Draw the figures, by the names of their files."""
     metric = comparison.decisive
     title = f"{metric} on {comparison.n_records} test records"
-    yield "intervals", interval_plot(comparison, title=title), f"{metric} of each configuration"
-    yield "curves", _curves(comparison, options), "ROC and precision-recall curves"
-    caption = "Calibration of a run of the best configuration"
-    yield "calibration", _calibration(results, comparison), caption
+    calibration = "Calibration of a run of the best configuration"
+    figures = {
+        "intervals": (interval_plot(comparison, title=title), f"{metric} of each configuration"),
+        "curves": (_curves(comparison, options), "ROC and precision-recall curves"),
+        "calibration": (_calibration(results, comparison), calibration),
+    }
     if any(one.parameters for one in comparison.standings):
         caption = f"{metric} against the number of parameters"
-        yield "size", size_plot(comparison, title=title), caption
+        figures["size"] = (size_plot(comparison, title=title), caption)
+    return {name: Picture.of(*figure) for name, figure in figures.items()}
 
 
 def _curves(comparison: Comparison, options: ComparisonOptions) -> Figure:

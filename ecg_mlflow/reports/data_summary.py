@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +70,7 @@ class CorpusSummary:
     copies
         Groups of copies.
     faults
-        Faults of leads by record.
+        Faults of leads by record, in words.
     n_checked
         How many records were checked for faults.
     """
@@ -97,7 +97,7 @@ class CorpusSummary:
         for row in checked:
             samples, fs = corpus.signals.samples(row), float(corpus.fs[row])
             if found := lead_faults(samples, fs, corpus.leads[row]):
-                self.faults[corpus.ids[row]] = found
+                self.faults[corpus.ids[row]] = "; ".join(map(str, found))
 
 
 def summary_text(summary: CorpusSummary) -> str:
@@ -159,7 +159,7 @@ def records_table(summary: CorpusSummary) -> str:
             "seconds": summary.seconds,
             "fs": corpus.fs,
             "leads": [" ".join(leads) for leads in corpus.leads],
-            "faults": ["; ".join(map(str, summary.faults.get(name, ()))) for name in corpus.ids],
+            "faults": [summary.faults.get(name, "") for name in corpus.ids],
         }
     )
 
@@ -175,25 +175,20 @@ def _example(summary: CorpusSummary, name: str) -> Picture:
     """Draw the record of a class with the fewest other diagnoses; faultless if there is one."""
     corpus = summary.corpus
     rows = [row for row, label in enumerate(corpus.labels) if name in split_label(label)]
-    chosen = min(
-        rows,
-        key=lambda row: (corpus.ids[row] in summary.faults, len(split_label(corpus.labels[row]))),
-    )
-    record = corpus.record(chosen)
+
+    def shortcomings(row: int) -> tuple[bool, int]:
+        return corpus.ids[row] in summary.faults, len(split_label(corpus.labels[row]))
+
+    record = corpus.record(min(rows, key=shortcomings))
     part = replace(record, signal=record.signal[: round(_EXAMPLE_S * record.fs)])
     caption = f"{in_words(name)}: record {record.id}, label {record.label}"
     return Picture.of(draw_record(part, most_rows=1), caption)
 
 
-def _problems(summary: CorpusSummary) -> Mapping[str, Table]:
+def _problems(summary: CorpusSummary) -> dict[str, Table]:
     """Return tables of what is wrong, by their headings."""
-    bad: list[dict[str, Any]] = [
-        {"record": one.id, "reason": one.reason, "file": one.path} for one in summary.corpus.bad
-    ]
-    faults = [
-        {"record": record, "faults": "; ".join(map(str, found))}
-        for record, found in summary.faults.items()
-    ]
+    bad = [{"record": one.id, "reason": one.reason, "file": one.path} for one in summary.corpus.bad]
+    faults = [{"record": record, "faults": found} for record, found in summary.faults.items()]
     copies = [
         {
             "records": " = ".join(group.records),
@@ -202,8 +197,11 @@ def _problems(summary: CorpusSummary) -> Mapping[str, Table]:
         }
         for group in summary.copies
     ]
-    named = {"Records that can't be used": bad, "Faulty leads": faults, "Exact copies": copies}
-    return {heading: Table(rows) for heading, rows in named.items()}
+    return {
+        "Records that can't be used": Table(bad),
+        "Faulty leads": Table(faults),
+        "Exact copies": Table(copies),
+    }
 
 
 def _spans(seconds: npt.NDArray[np.float64]) -> tuple[float, ...]:

@@ -18,9 +18,8 @@ from ecg_mlflow.records.sources import load_groups
 from ecg_mlflow.reports.figures import draw_ecg, subgroup_plot
 from ecg_mlflow.reports.html import PAGE, Picture, Table, log_report, render
 from ecg_mlflow.reports.importance import Viewer, open_viewer
-from ecg_mlflow.reports.options import ComparisonOptions
 from ecg_mlflow.reports.study_corpus import DataLocation, open_study_corpus
-from ecg_mlflow.reports.study_results import read_results
+from ecg_mlflow.reports.study_results import ComparisonOptions, read_results
 from ecg_mlflow.reports.winner import choose_run
 from ecg_mlflow.stats.metrics import loss_terms
 from ecg_mlflow.stats.predictions import Predictions, prediction_columns

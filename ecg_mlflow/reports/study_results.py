@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.errors import PredictionsError, TrackingError
 from ecg_mlflow.records.splits import TEST, VALIDATION
-from ecg_mlflow.stats.comparison import Candidate
+from ecg_mlflow.stats.comparison import Candidate, Comparison, compare
 from ecg_mlflow.stats.predictions import Predictions
 from ecg_mlflow.stats.scores import objective_of
 from ecg_mlflow.tracking.artifacts import read_tables
@@ -25,6 +25,43 @@ if TYPE_CHECKING:
 #: The weights that a study with validation records chose, and those that one without ends with:
 #: there, "best" was chosen by the test records.
 BEST, LAST = "best", "last"
+#: Metrics of every comparison, beside the one that decides.
+METRICS = (
+    *("f1", "roc_auc", "average_precision", "sensitivity", "specificity", "accuracy"),
+    *("log_loss", "cinc2017"),
+)
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """Options of a comparison.
+
+    Attributes
+    ----------
+    metric
+        The one that decides; empty for what "best" has meant in the study.
+    level
+        Confidence of intervals and tests.
+    resamples, seed
+        Of the bootstrap.
+    rule
+        Which configuration wins; see `ecg_mlflow.stats.comparison.winner`.
+    """
+
+    metric: str = "f1"
+    level: float = 0.95
+    resamples: int = 2000
+    seed: int = 0
+    rule: str = "lower_bound"
+
+    @property
+    def bootstrap(self) -> dict[str, Any]:
+        """The arguments of everything that resamples records."""
+        return {"level": self.level, "n_resamples": self.resamples, "seed": self.seed}
+
+    def with_metric(self, usual: str) -> Self:
+        """Fill in the metric of a study where none was asked for."""
+        return replace(self, metric=self.metric or usual)
 
 
 @dataclass(frozen=True)
@@ -110,6 +147,25 @@ class Results:
     def usual_metric(self) -> str:
         """What "best" has meant in these studies."""
         return objective_of(self.configurations[0].runs[0].is_multilabel)
+
+    def compare(self, side: str, options: ComparisonOptions) -> Comparison:
+        """Compare the configurations by their predictions of one side's records.
+
+        Raises
+        ------
+        PredictionsError
+            If the metric isn't one of these predictions'.
+        """
+        known = [one.candidate(side) for one in self.configurations]
+        # One model may leave a metric undefined (precision, if it finds no positive record).
+        defined = {name for one in known for each in one.repetitions for name in each.metrics}
+        if options.metric not in defined:
+            raise PredictionsError(
+                f"metric={options.metric!r} is none of these predictions' metrics: "
+                f"{', '.join(sorted(defined))}"
+            )
+        metrics = [name for name in METRICS if name in defined]
+        return compare(known, metrics, options.metric, **options.bootstrap)
 
     def configuration(self, name: str) -> Configuration:
         """Return the one of that name."""

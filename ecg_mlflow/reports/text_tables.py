@@ -17,8 +17,10 @@ def result_table(rows: Sequence[Mapping[str, object]], shown: int = 10) -> str:
         return "no run has finished"
     # Not those of the first row alone: a sum of grids has rows with different options.
     options = dict.fromkeys(n for row in rows for n in takewhile(lambda n: n != "runs", row))
-    metrics = [name for name in (ranked_by(rows), *SHOWN_METRICS) if name in rows[0]]
-    metrics = list(dict.fromkeys(metrics))
+    # The metric behind the number of runs is the one that the rows are ranked by.
+    first = list(rows[0])
+    decisive = first[first.index("runs") + 1]
+    metrics = list(dict.fromkeys(name for name in (decisive, *SHOWN_METRICS) if name in first))
     names = [*options, "runs", *metrics]
     table = [
         [
@@ -29,12 +31,6 @@ def result_table(rows: Sequence[Mapping[str, object]], shown: int = 10) -> str:
     ]
     more = [f"... and {len(rows) - shown} more"] if len(rows) > shown else []
     return "\n".join([*aligned([names, *table]), *more])
-
-
-def ranked_by(rows: Sequence[Mapping[str, object]]) -> str:
-    """Return the metric that a leaderboard is ranked by: the one behind the number of runs."""
-    names = list(rows[0])
-    return names[names.index("runs") + 1]
 
 
 def _mean_and_std(mean: object, std: object) -> str:

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 from ecg_mlflow.errors import PromotionError
 from ecg_mlflow.records.splits import VALIDATION
-from ecg_mlflow.reports.compare import compare_side
-from ecg_mlflow.reports.options import ComparisonOptions
-from ecg_mlflow.reports.study_results import Configuration, Results, TrainedRun
+from ecg_mlflow.reports.study_results import ComparisonOptions, Configuration, Results, TrainedRun
 from ecg_mlflow.stats.comparison import winner
 from ecg_mlflow.stats.metrics import higher_is_better
 from ecg_mlflow.stats.predictions import Predictions
@@ -61,9 +59,18 @@ def choose_run(results: Results, options: ComparisonOptions, run_id: str | None 
     """
     everything = tuple(run.test for one in results.configurations for run in one.runs)
     if run_id is not None:
+        known = {
+            run.record.run_id: (one, run) for one in results.configurations for run in one.runs
+        }
+        if run_id not in known:
+            first = (one.runs[0].record.run_id for one in results.configurations)
+            raise PromotionError(
+                f"run {run_id} is no run of {results.studies[0].name} that was scored on the test "
+                f"records; such are {', '.join(first)}"
+            )
         # Whoever chooses by hand has seen all test figures in the UI.
-        return Choice(*_of_run(results, run_id), "chosen by hand", everything)
-    comparison = compare_side(results, results.side, options)
+        return Choice(*known[run_id], "chosen by hand", everything)
+    comparison = results.compare(results.side, options)
     configuration = results.configuration(winner(comparison, options.rule).name)
     sign = 1 if higher_is_better(options.metric) else -1
 
@@ -75,15 +82,3 @@ def choose_run(results: Results, options: ComparisonOptions, run_id: str | None 
     how = f"{RULES[options.rule]} of {options.metric} on {results.side} records"
     seen = () if results.side == VALIDATION else everything
     return Choice(configuration, run, how, seen)
-
-
-def _of_run(results: Results, run_id: str) -> tuple[Configuration, TrainedRun]:
-    for configuration in results.configurations:
-        for run in configuration.runs:
-            if run.record.run_id == run_id:
-                return configuration, run
-    listed = ", ".join(run.record.run_id for one in results.configurations for run in one.runs[:1])
-    raise PromotionError(
-        f"run {run_id} is no run of {results.studies[0].name} that was scored on the test records; "
-        f"such are {listed}"
-    )

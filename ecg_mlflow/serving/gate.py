@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ecg_mlflow.reports.options import ComparisonOptions
 from ecg_mlflow.reports.study_corpus import DataLocation
+from ecg_mlflow.reports.study_results import ComparisonOptions
 from ecg_mlflow.stats.calibration import reliability, with_temperature
 from ecg_mlflow.stats.gain import gain_test
 from ecg_mlflow.stats.intervals import metric_intervals

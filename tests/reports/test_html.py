@@ -17,6 +17,7 @@ from ecg_mlflow.reports.figures import interval_plot
 from ecg_mlflow.reports.html import Picture, Table, column_texts, render
 
 EMPTY = {"meta", "img"}
+FIGURE = interval_plot(comparison_of(standing("a", 0.5)))
 EVIL = '<script>alert("1")</script> & <b>'
 
 
@@ -52,7 +53,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def picture():
-    return Picture.of(interval_plot(comparison_of(standing("a", 0.5))), EVIL)
+    return Picture.of(FIGURE, EVIL)
 
 
 ROWS = [
@@ -96,7 +97,10 @@ def test_pages_are_well_formed_escaped_and_need_nothing_beside_them(template, pi
     assert any(EVIL in text for text in parsed.texts("p"))
     for image in parsed.attributes("img"):
         assert image["alt"] == EVIL
-        assert image["src"].startswith("data:image/png;base64,")
+        assert image["style"] == f"width:{FIGURE.get_size_inches()[0] * 25.4:.2f}mm"
+        kind, _, data = image["src"].partition(",")
+        assert kind == "data:image/png;base64"
+        assert base64.b64decode(data).startswith(b"\x89PNG")
 
 
 def test_notes_stand_out_and_long_tables_are_cut(picture):
@@ -106,14 +110,6 @@ def test_notes_stand_out_and_long_tables_are_cut(picture):
     assert parsed.texts("h2")[-1] == EVIL
     assert parsed.texts("td")[-2:] == [EVIL, EVIL]
     assert "... and 1 more" in parsed.texts("p")
-
-
-def test_pictures_are_the_figures_at_their_size(picture):
-    figure = interval_plot(comparison_of(standing("a", 0.5)))
-    (image,) = Page(page_of("comparison", picture, Table([]))).attributes("img")
-    assert base64.b64decode(image["src"].partition(",")[2]).startswith(b"\x89PNG")
-    width = figure.get_size_inches()[0] * 25.4
-    assert image["style"] == f"width:{width:.2f}mm"
 
 
 def test_tables_align_numbers_and_highlight_rows(picture):

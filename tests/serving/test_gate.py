@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ecg_mlflow.reports.options import ComparisonOptions
+from ecg_mlflow.reports.study_results import ComparisonOptions
 from ecg_mlflow.serving.gate import GateDecision, Requirements, apply_gate
 from ecg_mlflow.stats.predictions import Predictions
 

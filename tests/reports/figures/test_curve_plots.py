@@ -73,7 +73,6 @@ def test_shares_wilson_bars_and_a_histogram_of_probabilities(named, texts, legib
     np.testing.assert_allclose(edges, np.linspace(0, 1, 21))
     assert values.sum() == 100
     assert values[np.searchsorted(edges, 0.1, "right") - 1] == 90
-    assert below.get_ylim()[1] > 90
     assert above.get_xlim() == below.get_xlim()
     # Gaps of 0.05, 0.2 and 0.1, by the records of the bins.
     assert "as trained\nexpected calibration error 0.056" in texts(figure)

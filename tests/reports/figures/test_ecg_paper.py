@@ -250,13 +250,5 @@ def test_a_short_or_long_recording_on_the_clinical_page(recording, named, texts)
     figure = clinical(recording[:3000])
     starts = [trace.get_xdata()[0] / MM_PER_S for trace in named(figure, "trace")[:4]]
     assert starts == pytest.approx([0.0, 1.5, 3.0, 4.5], abs=0.003)
-    signal = np.tile(recording, (2, 1))[:7000]
-    signal[100:200, 3] = np.nan
-    signal[3000, 7] = 9.0
-    assert {
-        "20 to 30 s are drawn; 4.0 s follow",
-        "▲▼ cut off at 5 mV from the baseline",
-        "blank, where there is no signal: aVR 0.2 s",
-        "20 s",
-        "30 s",
-    } <= set(texts(clinical(signal, start_s=20.0)))
+    shown = set(texts(clinical(np.tile(recording, (2, 1))[:7000], start_s=20.0)))
+    assert {"20 to 30 s are drawn; 4.0 s follow", "20 s", "30 s"} <= shown

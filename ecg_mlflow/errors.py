@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-def few(names: Iterable[object], shown: int = 5) -> str:
+def few(names: Iterable[object], shown: int = 5, between: str = ", ") -> str:
     """Join the first names for a message, and count the others."""
     texts = [str(name) for name in names]
     more = len(texts) - shown
-    return ", ".join(texts[:shown]) + (f" and {more} more" if more > 0 else "")
+    return between.join(texts[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
 class EcgMlflowError(Exception):

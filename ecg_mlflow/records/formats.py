@@ -14,10 +14,6 @@ from ecg_mlflow.records.record import DigitalRecord, Record
 from ecg_mlflow.records.wfdb_reader import read_wfdb, wfdb_files
 
 
-def _itself(path: Path) -> tuple[Path, ...]:
-    return (path,)
-
-
 @dataclass(frozen=True)
 class Format:
     """A file format of recordings.
@@ -32,7 +28,7 @@ class Format:
     """
 
     read: Callable[[Path], DigitalRecord]
-    files: Callable[[Path], tuple[Path, ...]] = _itself
+    files: Callable[[Path], tuple[Path, ...]] = lambda path: (path,)
 
 
 #: By the ending of their files. Of one recording in several formats, the first is read.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.errors import SplitError
+from ecg_mlflow.errors import SplitError, few
 from ecg_mlflow.grids.canonical import counts_as
 from ecg_mlflow.records.grouping import divide_groups, groups_of, rows_by_patient
 from ecg_mlflow.records.label_sets import SEPARATOR
@@ -92,7 +92,7 @@ class Split:
         counts = Counter(name for part in records.values() for name in part)
         twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
-            raise SplitError(f"the split lists records twice: {_few(twice)}")
+            raise SplitError(f"the split lists records twice: {few(twice, 10)}")
 
     def shares(self) -> dict[str, float]:
         """Return the fraction of each part.
@@ -210,8 +210,8 @@ def split_records(
         ]
         if torn:
             raise SplitError(
-                f"{what} are in two parts of the split: {_few(torn, '; ')}. Keep them in one part, "
-                f"or divide at random, which does so: {split.by_chance()}"
+                f"{what} are in two parts of the split: {few(torn, 10, '; ')}. Keep them in one "
+                f"part, or divide at random, which does so: {split.by_chance()}"
             )
     return Parts(
         *(np.array(sorted(places[name]), dtype=np.int64) for name in (TRAIN, VALIDATION, TEST))
@@ -223,7 +223,7 @@ def _by_part(rows: Sequence[int], part_of: Mapping[int, str], ids: Sequence[str]
     names: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         names[part_of[row]].append(ids[row])
-    return " and ".join(f"{_few(listed, shown=3)} ({part})" for part, listed in names.items())
+    return " and ".join(f"{few(listed, 3)} ({part})" for part, listed in names.items())
 
 
 def spread(n_records: int, limit: int | None) -> npt.NDArray[np.int64]:
@@ -240,7 +240,7 @@ def _listed_parts(
     if missing:
         raise SplitError(
             f"the split lists records that the corpus doesn't have (or that were left out): "
-            f"{_few(missing)}"
+            f"{few(missing, 10)}"
         )
     parts = {part: [place[name] for name in names] for part, names in records.items()}
     taken = {row for rows in parts.values() for row in rows}
@@ -273,9 +273,3 @@ def _counts(shares: Mapping[str, float], n_records: int) -> dict[str, int]:
 def _is(value: object, kind: type) -> bool:
     """Return whether a value is such a number; True and False are not."""
     return isinstance(value, kind) and not isinstance(value, bool)
-
-
-def _few(names: Sequence[str], between: str = ", ", shown: int = 10) -> str:
-    """Join the first names, and count the others."""
-    more = len(names) - shown
-    return between.join(names[:shown]) + (f" and {more} more" if more > 0 else "")

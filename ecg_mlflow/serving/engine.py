@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -49,12 +50,15 @@ class RecordPrediction:
         ``(n_windows, n_classes)`` float32 probabilities; none after an error.
     probabilities
         ``(n_classes,)``: their mean; NaN after an error.
+    n_windows
+        Number of windows that the recording was cut into; 0 where it wasn't.
     """
 
     record: str
     status: str
     windows: Floats
     probabilities: npt.NDArray[np.float64]
+    n_windows: int = 0
 
 
 #: A prediction that is still to be made, and its recording as the pipeline has prepared it.
@@ -88,17 +92,18 @@ class Engine:
         recordings, or some recordings if those are larger, whatever the number of items.
         """
         answers: list[RecordPrediction] = []
-        cut: list[tuple[RecordPrediction, int]] = []
+        blocks = _blocks(self._prepared(items, answers))
         # Reading takes as long as a small network does: it goes on meanwhile, in a thread.
-        with prefetched(self._windows(items, answers, cut)) as windows:
+        with prefetched(chain.from_iterable(map(self._cut, blocks))) as windows:
             found = list(predict_chunks(self.predict, windows))
         if not found:
             return answers
         probabilities = np.concatenate(found)
-        n_windows = np.array([count for _, count in cut], np.int64)
+        cut = [answer for answer in answers if answer.n_windows]
+        n_windows = np.array([answer.n_windows for answer in cut], np.int64)
         means = record_means(probabilities, n_windows)
         parts = np.split(probabilities, np.cumsum(n_windows)[:-1])
-        for (answer, _), mean, part in zip(cut, means, parts, strict=True):
+        for answer, mean, part in zip(cut, means, parts, strict=True):
             if np.isfinite(mean).all():
                 answer.probabilities, answer.windows = mean, part
             else:
@@ -107,19 +112,10 @@ class Engine:
                 )
         return answers
 
-    def _windows(
-        self,
-        items: Iterable[_Item],
-        answers: list[RecordPrediction],
-        cut: list[tuple[RecordPrediction, int]],
-    ) -> Iterator[Floats]:
-        """Yield windows; append an answer for every item, and each one's number of windows."""
-        for block in _blocks(self._prepared(items, answers)):
-            yield from self._cut(block, cut)
-
     def _prepared(
         self, items: Iterable[_Item], answers: list[RecordPrediction]
     ) -> Iterator[_Prepared]:
+        """Read and prepare recordings; append an answer for every item, those with errors too."""
         n_classes = len(self.manifest.classes)
         nothing, unknown = np.empty((0, n_classes), np.float32), np.full(n_classes, np.nan)
         for name, read in items:
@@ -136,20 +132,18 @@ class Engine:
                 answer.status = f"{FLAG}{'; '.join(flags)}"
             yield answer, prepared
 
-    def _cut(
-        self, block: list[_Prepared], cut: list[tuple[RecordPrediction, int]]
-    ) -> Iterator[Floats]:
+    def _cut(self, block: list[_Prepared]) -> Iterator[Floats]:
         """Cut recordings together; where that fails each alone, to find the one at fault."""
         try:
-            windows, n_windows = cut_windows([record for _, record in block], self.stages)
+            windows, counts = cut_windows([record for _, record in block], self.stages)
         except PipelineError as error:
             if len(block) > 1:
-                for one in block:
-                    yield from self._cut([one], cut)
+                yield from chain.from_iterable(self._cut([one]) for one in block)
             else:
                 block[0][0].status = f"{ERROR}{error}"
         else:
-            cut += zip([answer for answer, _ in block], n_windows.tolist(), strict=True)
+            for (answer, _), count in zip(block, counts.tolist(), strict=True):
+                answer.n_windows = count
             yield windows
 
 

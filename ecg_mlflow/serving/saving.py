@@ -36,14 +36,7 @@ EXAMPLE_S = 10.0
 EXAMPLE_DIGITS = 5
 
 #: Distributions that reading recordings takes beside those of the network.
-CLASSIFIER_PACKAGES = (
-    ("numba",),
-    ("scipy",),
-    ("pandas",),
-    ("wfdb",),
-    ("filelock",),
-    ("platformdirs",),
-)
+CLASSIFIER_PACKAGES = ("numba", "scipy", "pandas", "wfdb", "filelock", "platformdirs")
 
 PYFUNC_FILE = Path(__file__).with_name("classifier_pyfunc.py")
 _PACKAGE = Path(__file__).parents[1]
@@ -134,7 +127,8 @@ def classifier_requirements(code: UserCode | None = None) -> tuple[str, ...]:
     ModelError
         If one of the packages is not installed under a name that pip knows.
     """
-    found = [pinned(*names) for names in (*NETWORK_PACKAGES, *CLASSIFIER_PACKAGES)]
+    found = [pinned(*names) for names in NETWORK_PACKAGES]
+    found += map(pinned, CLASSIFIER_PACKAGES)
     files = code.files if code is not None else {}
     own = {name.partition("/")[0].removesuffix(".py") for name in files}
     wanted = {

@@ -22,9 +22,9 @@ from optuna.storages.journal import JournalFileBackend
 from studies import numpy_grid
 
 from ecg_mlflow.executors.processes import ProcessExecutor
-from ecg_mlflow.study.child_runs import ChildRuns
-from ecg_mlflow.study.search_history import TRIAL_END_TAG, read_history
+from ecg_mlflow.study.search_history import TRIAL_END_TAG, TrialEnd, read_history
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
+from ecg_mlflow.study.trials import OpenTrial
 from ecg_mlflow.study.worker.main import score
 from ecg_mlflow.study.worker.training_run import TrainingRun
 from ecg_mlflow.tracking.runs import REASON_TAG
@@ -62,8 +62,9 @@ N_ITERATIONS = 18
 OBJECTIVE = "validation_log_loss"
 ALWAYS = ("--workers", "2", "--objective", OBJECTIVE)
 
-#: Deaths of the driver, one session after the other: where the sampler has chosen, before or after
-#: it is told, where the store knows of a run and the driver doesn't or the other way round.
+#: Deaths of the driver, one session after the other: where the sampler has chosen, or was told what
+#: the store doesn't know, where the store knows of a run and the driver doesn't, or the other way
+#: round.
 DEATHS = {
     "grid": (
         Fault("driver", Study.create_child, 3, after=True),
@@ -71,14 +72,14 @@ DEATHS = {
         Fault("driver", Study.create_child, 4),
     ),
     "random": (
-        Fault("driver", TrialScheduler._enter, 3),
-        Fault("driver", TrialScheduler._close, 4),
+        Fault("driver", TrialScheduler.trial_tags, 3),
+        Fault("driver", TrialEnd.tags, 4),
         Fault("driver", MlflowClient.create_run, 3, after=True),
     ),
     "tpe": (
-        Fault("driver", TrialScheduler._enter, 2),
+        Fault("driver", TrialScheduler.trial_tags, 2),
         # Ten trials have ended well, so that TPE has begun.
-        Fault("driver", TrialScheduler._close, 11, after=True),
+        Fault("driver", TrialEnd.tags, 11),
     ),
 }
 
@@ -176,8 +177,9 @@ def test_no_configuration_is_run_twice_or_lost(lab, expected, sampler, is_long):
     if sampler == "grid":
         assert lab.call("reap")[0] == 0
     else:
-        number, after = chance.randint(1, 3), chance.random() < 0.5  # of the trials that end
-        search.die(Fault("driver", ChildRuns.tag_first, number, after=after))
+        # Before the end of a trial is stored, or after.
+        call, number = chance.choice([TrialEnd.tags, Study.tag_child]), chance.randint(1, 3)
+        search.die(Fault("driver", call, number, after=call is Study.tag_child))
     for death in others:
         search.die(death)
     if is_long:
@@ -217,7 +219,7 @@ def test_what_was_pruned_stays_so_and_the_test_records_are_scored_once(lab, expe
         Fault("worker", TrainingRun.withdraw, after=True),
         Fault("driver", Study.finish_child, 5),
     )
-    search.die(Fault("driver", TrialScheduler._prune, after=True))
+    search.die(Fault("driver", OpenTrial.withdraw, after=True))
     search.die(Fault("driver", ProcessExecutor.send))
     # Who comes by ends the dead study's runs, with `reap` or with a study that comes to nothing.
     status, said = lab.call(*{"grid": ["reap"], "tpe": ["run", "no_such_grid.py"]}[sampler])

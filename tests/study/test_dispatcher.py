@@ -37,16 +37,13 @@ class Recorder:
 class Executor:
     """Hands submitted jobs to a script that says what is reported of them."""
 
-    def __init__(self, script, n_slots):
-        self.script, self.n_slots = script, n_slots
-        self.jobs, self.exclusive, self.messages, self.reports = [], [], [], deque()
+    def __init__(self, script, n_slots, send):
+        self.script, self.n_slots, self.send = script, n_slots, send
+        self.jobs, self.exclusive, self.reports = [], [], deque()
 
     @property
     def free_slots(self):
         return self.n_slots if not self.reports else 0
-
-    def send(self, key, data):
-        self.messages.append((key, data))
 
     def submit(self, job):
         work = cloudpickle.loads(job.payload)
@@ -80,6 +77,7 @@ class Study(Recorder):
         return run_id
 
     def tag_child(self, run_id, tags):
+        self.told.append(("tag", run_id, tags))
         self.tags.setdefault(run_id, {}).update(tags)
 
     def finish_child(self, run_id, status, reason=None):
@@ -218,7 +216,8 @@ def bench(monkeypatch):
             one if isinstance(one, RunDecision) else RunDecision(one, ResumeAction.START)
             for one in runs
         ]
-        study, display, executor = Study(tags), Display(), Executor(script, n_slots)
+        study, display = Study(tags), Display()
+        executor = Executor(script, n_slots, study.send)
         scheduler = Scheduler([] if at_once else decisions, dict(given_up), dict(ended_trials))
         corpus = SimpleNamespace(path=None, digest="c" * 64)
         plan = SimpleNamespace(corpus=corpus, holds_test_back=False)
@@ -274,16 +273,13 @@ def test_a_run_is_opened_with_the_tags_by_which_it_is_found_again(bench):
     assert found.study.ends == [("03-r0 child 0", "FINISHED")]
 
 
-def test_a_run_to_continue_is_gone_on_with_in_its_child(bench):
-    found = bench([decided(planned(0), "CONTINUE", "old", attempt=2)])
+def test_a_run_to_continue_is_gone_on_with_in_its_child_and_a_failed_one_in_another(bench):
+    replaced = decided(planned(1), "REPLACE", "failed", "FAILED", 2)
+    found = bench([decided(planned(0), "CONTINUE", "old", attempt=2), replaced])
     assert ("reopen_child", "old", {}) in found.study.told
-    assert found.study.tags == {"old": {"ecg_mlflow.attempt": 3, "trial": "00-r0"}}
-    assert found.study.ends == [("old", "FINISHED")]
-
-
-def test_a_failed_run_that_is_tried_again_has_a_new_child(bench):
-    found = bench([decided(planned(0), "REPLACE", "old", "FAILED", 2)])
-    assert found.study.tags["00-r0 child 0"]["ecg_mlflow.attempt"] == 3
+    assert found.study.tags["old"] == {"ecg_mlflow.attempt": 3, "trial": "00-r0"}
+    assert found.study.ends == [("old", "FINISHED"), ("01-r0 child 1", "FINISHED")]
+    assert found.study.tags["01-r0 child 1"]["ecg_mlflow.attempt"] == 3
 
 
 def test_what_is_finished_is_closed_where_only_that_was_missing(bench):
@@ -399,38 +395,40 @@ def test_a_run_that_is_tried_again_comes_before_those_that_wait(bench, how):
     assert found.executor.jobs == [["00-r0"], ["00-r0"], ["01-r0"], ["02-r0"]]
 
 
-@pytest.mark.parametrize("state", [OutcomeState.DIED, OutcomeState.FAILED])
-def test_branches_are_tried_each_alone_and_before_those_that_wait(bench, state):
-    script = at_first(process(state, reason="it ended"))
-    found = bench([planned(i) for i in range(4)], script, branches=2, at_once=True)
-    first, *again, last = found.executor.jobs
-    assert first == ["00-r0", "01-r0"]
-    assert sorted(again) == [["00-r0"], ["01-r0"]]
-    assert last == ["02-r0", "03-r0"]
-
-
-def test_an_error_of_several_branches_is_looked_for_in_each_alone(bench):
+@pytest.mark.parametrize(
+    ("state", "n_alone", "said"),
+    [
+        (OutcomeState.FAILED, 1, "FAILED: a bad op"),
+        (OutcomeState.DIED, 2, "3 processes died under it"),
+    ],
+)
+def test_branches_are_tried_each_alone_and_before_those_that_wait(bench, state, n_alone, said):
     def script(key, runs, n):
         if "01-r0" in runs:
-            return [over(key, OutcomeState.FAILED, reason="a bad op", error_type="ValueError")]
+            return [over(key, state, reason="a bad op", error_type="ValueError")]
         return all_done(key, runs, n)
 
-    found = bench([planned(i) for i in range(3)], script, branches=3, at_once=True)
-    assert found.display.ends == {"01-r0": "FAILED: a bad op"}
-    assert sorted(found.display.done) == ["00-r0", "02-r0"]
+    found = bench([planned(i) for i in range(4)], script, branches=2, at_once=True)
+    first, *again, last = found.executor.jobs
+    assert (first, last) == (["00-r0", "01-r0"], ["02-r0", "03-r0"])
+    assert sorted(again) == [["00-r0"], *[["01-r0"]] * n_alone]
+    assert said in found.display.ends["01-r0"]
+    assert sorted(found.display.done) == ["00-r0", "02-r0", "03-r0"]
 
 
-def test_an_error_of_a_run_s_own_fails_it_at_once(bench):
-    found = bench([planned(0)], at_first(ends(RunEnd.FAILED, "bad"), process()))
+@pytest.mark.parametrize(
+    ("events", "reason"),
+    [
+        ([ends(RunEnd.FAILED, "bad"), process()], "bad"),
+        ([process()], "its process ended the job without a word on this run"),
+    ],
+)
+def test_an_error_of_a_run_s_own_fails_it_at_once(bench, events, reason):
+    found = bench([planned(0)], at_first(*events))
     assert len(found.executor.jobs) == 1
-    assert found.display.ends == {"00-r0": "FAILED: bad"}
+    assert found.display.ends == {"00-r0": f"FAILED: {reason}"}
     assert found.study.ends == [("00-r0 child 0", "FAILED")]
     assert "ecg_mlflow.died" not in found.study.tags["00-r0 child 0"]
-
-
-def test_a_job_that_ends_without_a_word_on_its_run_fails_it(bench):
-    found = bench([planned(0)], at_first(process()))
-    assert "without a word" in found.display.ends["00-r0"]
 
 
 def test_a_run_whose_checkpoint_is_lost_begins_anew_in_another_child(bench):
@@ -465,17 +463,13 @@ def worse(*runs):
     return {"00-r0": [(run, "worse") for run in runs]}
 
 
-def test_a_run_under_way_is_marked_in_the_store_before_its_worker_is_told(bench, monkeypatch):
-    run, order = planned(0), []
-    for kind, name in ((Study, "tag_child"), (Executor, "send")):
-        whole = getattr(kind, name)
-        monkeypatch.setattr(
-            kind, name, lambda *args, whole=whole: order.append(args[1:]) or whole(*args)
-        )
+def test_a_run_under_way_is_marked_in_the_store_before_its_worker_is_told(bench):
+    run = planned(0)
     found = bench([run], GIVEN_UP, given_up=worse(run))
-    assert order[:2] == [
-        ("00-r0 child 0", {"ecg_mlflow.pruned": "worse"}),
-        ("00-r0 #1", {"prune": "00-r0", "reason": "worse"}),
+    said = [one for one in found.study.told if one[0] in ("tag", "send")]
+    assert said[:2] == [
+        ("tag", "00-r0 child 0", {"ecg_mlflow.pruned": "worse"}),
+        ("send", "00-r0 #1", {"prune": "00-r0", "reason": "worse"}),
     ]
     assert found.study.tags["00-r0 child 0"]["ecg_mlflow.pruned"] == "worse"
     assert found.study.ends == [("00-r0 child 0", "KILLED")]
@@ -484,7 +478,7 @@ def test_a_run_under_way_is_marked_in_the_store_before_its_worker_is_told(bench,
 
 
 def test_the_end_of_a_trial_is_stored_before_anything_that_follows(bench):
-    first, second = planned(0), planned(0, repetition=2)
+    first, second = planned(0), planned(0, repetition=1)
     found = bench(
         [first, second],
         GIVEN_UP,
@@ -492,17 +486,11 @@ def test_the_end_of_a_trial_is_stored_before_anything_that_follows(bench):
         ended_trials={"00-r0": [("00-r0 child 0", {"end": "pruned"})]},
         at_once=True,
     )
-    assert list(found.study.tags) == ["00-r0 child 0"]
     stored = list(found.study.tags["00-r0 child 0"])
     assert stored.index("trial") < stored.index("end") < stored.index("ecg_mlflow.pruned")
-
-
-def test_all_repetitions_of_a_trial_are_given_up_the_waiting_ones_unopened(bench):
-    first, second = planned(0), planned(0, repetition=1)
-    found = bench([first, second], GIVEN_UP, given_up=worse(first, second), at_once=True)
-    assert found.executor.jobs == [["00-r0"]]
-    assert set(found.study.tags) == {"00-r0 child 0"}
     assert found.display.ends == {"00-r0": "worse", "00-r1": "worse"}
+    assert found.executor.jobs == [["00-r0"]]
+    assert list(found.study.tags) == ["00-r0 child 0"], "who waits is not opened"
 
 
 def test_a_waiting_run_that_is_in_the_store_already_ends_there(bench):
@@ -513,27 +501,27 @@ def test_a_waiting_run_that_is_in_the_store_already_ends_there(bench):
     assert found.study.tags["old"]["ecg_mlflow.pruned"] == "worse"
 
 
-def test_a_run_whose_process_dies_after_it_was_given_up_is_not_tried_again(bench):
+@pytest.mark.parametrize(
+    ("script", "status", "said", "done"),
+    [
+        (at_first(is_evaluated, process_dies()), "KILLED", {"00-r0": "worse"}, []),
+        (is_evaluated_and_done, "FINISHED", {}, ["00-r0"]),
+    ],
+    ids=["its process dies", "it ends before it hears of it"],
+)
+def test_a_run_that_was_given_up_is_not_tried_again(bench, script, status, said, done):
     run = planned(0)
-    found = bench([run], at_first(is_evaluated, process_dies()), given_up=worse(run))
+    found = bench([run], script, given_up=worse(run))
     assert len(found.executor.jobs) == 1
-    assert found.study.ends == [("00-r0 child 0", "KILLED")]
-    assert found.display.ends == {"00-r0": "worse"}
-
-
-def test_a_run_that_ends_before_it_hears_of_it_is_finished(bench):
-    run = planned(0)
-    found = bench([run], is_evaluated_and_done, given_up=worse(run))
-    assert found.study.ends == [("00-r0 child 0", "FINISHED")]
-    assert found.display.done == ["00-r0"]
+    assert found.study.ends == [("00-r0 child 0", status)]
+    assert (found.display.ends, found.display.done) == (said, done)
 
 
 def test_a_run_that_has_left_the_grid_is_dropped_without_a_word(bench):
-    first, second = planned(0), planned(1)
-    given_up = {"00-r0": [(second, "")]}
-    found = bench([first, second], is_evaluated_and_done, given_up=given_up, at_once=True)
-    assert found.display.ends == {}
-    assert found.display.done == ["00-r0"]
+    runs = [planned(0), planned(1)]
+    given_up = {"00-r0": [(runs[1], "")]}
+    found = bench(runs, is_evaluated_and_done, given_up=given_up, at_once=True)
+    assert (found.display.ends, found.display.done) == ({}, ["00-r0"])
 
 
 def test_a_pruned_run_that_another_driver_left_running_is_ended(bench):

@@ -72,14 +72,11 @@ class ChildRuns:
     ----------
     plan, study
         The study and its parent run.
-    scores_test
-        Runs score the test records at their end.
     """
 
-    def __init__(self, plan: StudyPlan, study: Study, *, scores_test: bool) -> None:
+    def __init__(self, plan: StudyPlan, study: Study) -> None:
         self._plan = plan
         self._study = study
-        self._scores_test = scores_test
         self._datasets: dict[int, dict[str, DatasetInfo]] = {}
 
     def open(self, one: OpenRun, trial_tags: Mapping[str, str]) -> None:
@@ -114,7 +111,8 @@ class ChildRuns:
 
     def job(self, one: OpenRun) -> RunJob:
         """Return what a worker needs to know of a run."""
-        return RunJob(one.run, one.run_id, self._describe_data(one.run), self._scores_test)
+        datasets, scores_test = self._describe_data(one.run), not self._plan.holds_test_back
+        return RunJob(one.run, one.run_id, datasets, scores_test)
 
     def end_pruned(self, run_id: str, reason: str) -> None:
         """End a run that is given up, with all that it has logged.

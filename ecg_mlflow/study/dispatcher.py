@@ -81,7 +81,7 @@ class Dispatcher:
         self._scheduler = scheduler
         self._progress = progress
         self._request = request
-        self._children = ChildRuns(plan, study, scores_test=not plan.holds_test_back)
+        self._children = ChildRuns(plan, study)
         self._code = code
         self._waiting: dict[str, OpenRun] = {}
         self._jobs: dict[str, dict[str, OpenRun]] = {}

@@ -158,9 +158,3 @@ class Ended(RunReport):
 Send = Callable[[dict[str, Any]], None]
 #: A report's place in what is sent.
 REPORT = "report"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether memory, the machine's or the device's, was at its end."""
-    # TensorFlow's own class can't be named here: this module loads without TensorFlow.
-    return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"

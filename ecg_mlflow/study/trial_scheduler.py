@@ -78,7 +78,6 @@ class TrialScheduler:
         self._client = client
         self._update_schedule = Schedule.parse(plan.research.update_every)
         self._known = {one.config.digest: one for one in plan.configs}
-        self._by_run: dict[str, OpenTrial] = {}
         self._ended: list[OpenTrial] = []
         self._is_open = False
         self._n_looked_at = self._n_updates = self._n_asked = 0
@@ -171,31 +170,31 @@ class TrialScheduler:
 
     def handed_out(self, run: PlannedRun, run_id: str) -> None:
         """Record that a worker has a run, and its child run."""
-        trial = self._by_run[run.key]
+        trial = self.trials[run.config.index]
         trial.under_way.add(run.repetition)
         trial.run_ids[run.repetition] = run_id
 
     def tested(self, run: PlannedRun, tests: Tests) -> None:
         """Record evaluations of a run; its trial may be pruned for them."""
-        trial = self._by_run[run.key]
+        trial = self.trials[run.config.index]
         trial.note_tests(run.repetition, tests, self.search.first.metric)
         self._judge(trial)
         self._go_on()
 
     def finished(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
         """Record the metrics of a finished run."""
-        self._by_run[run.key].metrics[run.repetition] = metrics
+        self.trials[run.config.index].metrics[run.repetition] = metrics
         self._go_on()
 
     def scored(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
         """Add what a finished run has reached on the test records."""
-        reached = self._by_run[run.key].metrics
+        reached = self.trials[run.config.index].metrics
         reached[run.repetition] = {**reached[run.repetition], **metrics}
         self.n_scored += 1
 
     def failed(self, run: PlannedRun) -> None:
         """Record that a run has failed for good."""
-        trial = self._by_run[run.key]
+        trial = self.trials[run.config.index]
         trial.failed.add(run.repetition)
         trial.under_way.discard(run.repetition)
         trial.curves.pop(run.repetition, None)
@@ -265,7 +264,6 @@ class TrialScheduler:
             trial.rungs = rungs_of(config, pruner.rungs(number, epochs))
             trial.bracket = pruner.bracket(number, epochs)
         self.trials[number] = trial
-        self._by_run |= {run.key: trial for run in trial.runs}
         if number not in self._history.numbers:
             self._begin(trial)
 
@@ -277,7 +275,6 @@ class TrialScheduler:
             self._admit_ended(trial, TrialState.PRUNED)
             self._end(trial, TrialState.PRUNED, "pruned in an earlier session")
         else:
-            trial.is_known = any(one.stored for one in decisions)
             self._grant(trial, 1 if self.search.adaptive else len(trial.runs))
 
     def _grant(self, trial: OpenTrial, n_repetitions: int) -> None:
@@ -285,7 +282,6 @@ class TrialScheduler:
         for run in trial.runs[trial.granted : n_repetitions]:
             self._admit(trial, self._known_runs.decide(run))
         trial.granted = n_repetitions
-        trial.awaits_decision = False
 
     def _admit_ended(self, trial: OpenTrial, state: TrialState) -> None:
         """Record the existing runs of a trial that ended in an earlier session."""
@@ -311,39 +307,30 @@ class TrialScheduler:
             trial.withdrawn.add(repetition)
         elif action is ResumeAction.LEAVE:
             trial.failed.add(repetition)
-            return
-        else:
-            return
-        if trial.rungs:
-            trial.note_tests(repetition, self._read_tests(stored), self.search.first.metric)
-
-    def _read_tests(self, stored: StoredRun) -> Tests:
-        metric = self.search.first.metric
-        history = self._client.get_metric_history(stored.run_id, metric)
-        return [(one.step, {metric: one.value}) for one in history]
+        if trial.rungs and (repetition in trial.metrics or repetition in trial.withdrawn):
+            metric = self.search.first.metric
+            history = self._client.get_metric_history(stored.run_id, metric)
+            tests = [(one.step, {metric: one.value}) for one in history]
+            trial.note_tests(repetition, tests, metric)
 
     # --- Trials go -----------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """End trials whose runs have, and decide which of them get further repetitions."""
+        """End trials whose runs have ended, but for those that get another repetition."""
         changed = True
         while changed:
             changed = False
-            for trial in self._running:
-                if trial.n_ended < trial.granted or trial.awaits_decision or not trial.granted:
-                    continue
-                if self.search.adaptive and trial.metrics and trial.granted < len(trial.runs):
-                    trial.awaits_decision = True
-                else:
+            for trial in [one for one in self._running if one.has_all_ended]:
+                adaptive = self.search.adaptive and trial.metrics
+                if not adaptive or trial.granted == len(trial.runs):
                     self._complete(trial)
-            for trial in [one for one in self._running if one.awaits_decision]:
-                if not self._may_decide(trial):
+                elif not self._may_decide(trial):
                     continue
-                changed = True
-                if is_contender(trial, self.trials.values(), self.search.first):
+                elif is_contender(trial, self.trials.values(), self.search.first):
                     self._grant(trial, trial.granted + 1)
                 else:
                     self._complete(trial)
+                changed = True
 
     def _may_decide(self, trial: OpenTrial) -> bool:
         """Return whether all trials that are to be compared have as many repetitions.
@@ -352,7 +339,7 @@ class TrialScheduler:
         each is compared with those before it.
         """
         return self._is_search or all(
-            other.awaits_decision or other.granted > trial.granted for other in self._running
+            other.has_all_ended or other.granted > trial.granted for other in self._running
         )
 
     def _complete(self, trial: OpenTrial) -> None:
@@ -387,7 +374,7 @@ class TrialScheduler:
         self._close(trial, end)
 
     def _close(self, trial: OpenTrial, end: TrialEnd) -> None:
-        trial.state, trial.awaits_decision = end.state, False
+        trial.state = end.state
         self._ended.append(trial)
         self.sampler.tell(end.number, end.state, end.values, end.note)
 
@@ -427,7 +414,7 @@ class TrialScheduler:
     def _drop_all_but(self, digests: Container[str]) -> None:
         """Forget the trials that have not begun and are no longer in the grid."""
         for trial in self._running:
-            if not trial.has_begun and trial.config.config.digest not in digests:
+            if not trial.run_ids and trial.config.config.digest not in digests:
                 del self.trials[trial.number]
                 self._decisions = [one for one in self._decisions if one.run not in trial.runs]
                 self._withdrawals += [(run, "") for run in trial.runs]

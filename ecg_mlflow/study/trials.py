@@ -39,8 +39,6 @@ class OpenTrial:
     granted
         How many of its repetitions may be trained; 0 for a trial of an earlier session that has
         not been taken up yet.
-    awaits_decision
-        These have ended, and it is to be decided whether it gets another.
     run_ids
         By repetition, the child run, or the run of another study that was taken over.
     under_way
@@ -57,8 +55,6 @@ class OpenTrial:
         By rung, how many repetitions had reached it when it was judged there last.
     ended_ms
         When the last of its runs ended, as far as that was before this session.
-    is_known
-        The store has a run of it from before this session.
     """
 
     number: int
@@ -68,7 +64,6 @@ class OpenTrial:
     bracket: int = 0
     state: TrialState = TrialState.RUNNING
     granted: int = 0
-    awaits_decision: bool = False
     run_ids: dict[int, str] = field(default_factory=dict)
     under_way: set[int] = field(default_factory=set)
     curves: dict[int, dict[float, float]] = field(default_factory=dict)
@@ -77,7 +72,6 @@ class OpenTrial:
     withdrawn: set[int] = field(default_factory=set)
     judged: dict[float, int] = field(default_factory=dict)
     ended_ms: int = 0
-    is_known: bool = False
 
     @property
     def is_running(self) -> bool:
@@ -85,14 +79,14 @@ class OpenTrial:
         return self.state is TrialState.RUNNING
 
     @property
-    def has_begun(self) -> bool:
-        """Whether anything was trained of it."""
-        return bool(self.is_known or self.under_way or self.n_ended)
-
-    @property
     def n_ended(self) -> int:
         """How many repetitions have finished or failed."""
         return len(self.metrics) + len(self.failed)
+
+    @property
+    def has_all_ended(self) -> bool:
+        """Whether all repetitions that it was granted have finished or failed."""
+        return 0 < self.granted <= self.n_ended
 
     @property
     def n_pruned(self) -> int:

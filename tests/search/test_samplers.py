@@ -291,14 +291,6 @@ def test_a_new_grid_knows_what_was_found_out_before(tmp_path):
     assert sorted(trial.user_attrs["copy_of"] for trial in copies) == sorted(known)
 
 
-def test_uniform_draws_count_configurations_and_not_products():
-    first = []
-    for seed in range(40):
-        first += configs(ask_all(make("tpe", seed=seed), 5))
-    share = statistics.mean(config["model"] == "C" for config in first)
-    assert 0.85 < share < 0.98  # 24 of 26; if products were drawn, it would be 1 of 3
-
-
 @pytest.mark.parametrize("name", REMEMBERING)
 def test_optuna_is_quiet_and_its_settings_stay(name):
     said, handler, logger = [], logging.Handler(), logging.getLogger("optuna")

@@ -7,13 +7,10 @@ import os
 import subprocess
 import sys
 
-import numpy as np
-import pytest
-from numpy_net import NumpyNet, NumpyNetSpec, NumpyStep
+from numpy_net import NumpyNet
 from studies import NETWORKS, grid_text, small_plan
 
 from ecg_mlflow import C, Option
-from ecg_mlflow.errors import CheckpointError
 
 NUMPY = grid_text(
     before="from numpy_net import NumpyNet",
@@ -56,36 +53,3 @@ def test_only_models_of_one_factory_share_a_stream_of_batches(beats):
     grid = Option("model", [NumpyNet, small_net])
     numpy, keras = small_plan(beats, grid=grid, model=C("model"), model_arguments={}).configs
     assert numpy.stream != keras.stream
-
-
-# --- The network of the tests --------------------------------------------------------------------
-
-
-def make_step(seed: int = 3, hidden: int = 3) -> NumpyStep:
-    return NumpyStep(NumpyNetSpec(64, hidden, 2), seed, 0.1, dropout=0.25, momentum=0.9)
-
-
-def make_batches(n: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    rng = np.random.default_rng(0)
-    targets = np.eye(2, dtype=np.float32)[rng.integers(0, 2, (n, 10))]
-    return [(rng.normal(size=(10, 64, 1)).astype(np.float32), one) for one in targets]
-
-
-def test_its_losses_depend_on_everything_that_a_checkpoint_holds():
-    whole, broken = make_step(), make_step()
-    batches = make_batches(20)
-    expected = [whole.train(*batch) for batch in batches]
-    for batch in batches[:10]:
-        broken.train(*batch)
-    state = broken.state()
-
-    def losses(state):
-        step = make_step()
-        step.restore(state)
-        return [step.train(*batch) for batch in batches[10:]]
-
-    assert losses(state) == expected[10:]
-    for name in state:  # a checkpoint without one of them would show
-        assert losses({**state, name: make_step().state()[name]}) != expected[10:], name
-    with pytest.raises(CheckpointError):
-        make_step(hidden=4).restore(state)

@@ -287,6 +287,8 @@ def test_what_is_finished_is_told_and_not_trained():
     assert table.told == {0: ("complete", [0.5], ""), 1: ("complete", [0.75], "")}
     assert table.scheduler.counts == Counts(3, finished=2)
     assert table.scheduler.reused == [reused]
+    stored = [run_id for run_id, _ in table.scheduler.ends()]
+    assert stored == ["run of layout_c0 r0"], "the other study's run stays as it is"
 
 
 def test_trials_of_an_earlier_session_are_told_again_as_they_were_then():
@@ -319,24 +321,6 @@ def test_trials_of_an_earlier_session_are_told_again_as_they_were_then():
     (end,) = read_history([entry("layout_c1 r0", tags=tags)]).ends
     assert (end.number, end.n_asked, end.order) == (1, 4, 1)
     assert table.next_keys() == ["04-r0"]
-
-
-def test_runs_that_were_taken_over_are_so_again_between_the_same_choices():
-    """They have no child in the study that could tell of them."""
-    configs = list(layouts(4))
-    known_runs = KnownRuns(
-        [
-            entry("layout_c0 r0", tags=told(0, configs[0], FAILED, n_asked=3, order=2)),
-            entry("layout_c3 r0", "KILLED", tags=asked(3, configs[3])),
-        ],
-        {f"layout_c{i} r0": entry(f"layout_c{i} r0", metrics={"f1": i / 10}) for i in (1, 2)},
-    )
-    table = Table(layouts(4), known_runs=known_runs)
-    table.open()
-    assert table.events == [
-        *("ask 0", "ask 1", "tell 1 complete [0.1]", "ask 2", "tell 2 complete [0.2]"),
-        *("tell 0 failed []", "ask 3"),
-    ]
 
 
 @pytest.mark.parametrize("told_before", [True, False])

@@ -15,15 +15,15 @@ from pathlib import Path
 import cloudpickle
 from mlflow import MlflowClient
 
-from ecg_mlflow.errors import CheckpointError, StorageFullError, TrackingError
-from ecg_mlflow.executors.execution import describe_error, received, shielded, stop_requested
+from ecg_mlflow.errors import StorageFullError, TrackingError
+from ecg_mlflow.executors.execution import received, shielded, stop_requested
 from ecg_mlflow.models.build import build_model, count_multiply_adds, count_parameters
 from ecg_mlflow.pipeline import BatchSource, prefetched
 from ecg_mlflow.records import Corpus, packed_path
 from ecg_mlflow.records.splits import TEST, TRAIN
 from ecg_mlflow.reports.figures.training_plots import confusion_plot
 from ecg_mlflow.study.data_plan import batch_sources
-from ecg_mlflow.study.jobs import RunEnd, RunJob, Send, WorkerJob, is_out_of_memory
+from ecg_mlflow.study.jobs import RunJob, Send, WorkerJob
 from ecg_mlflow.study.step_factory import make_step
 from ecg_mlflow.study.worker.run_artifacts import evaluation_columns, prefixed
 from ecg_mlflow.study.worker.training_run import TrainingRun
@@ -72,18 +72,9 @@ def _train(job: WorkerJob, send: Send, resources: ExitStack) -> None:
         except (Paused, StorageFullError, TrackingError):
             raise
         except Exception as error:  # noqa: BLE001 - a user's model may raise any
-            run.report_end(_end_by(error), describe_error(error))
+            run.report_error(error)
     if opened:
         _train_together(opened, sources[TRAIN], job.save_every_s)
-
-
-def _end_by(error: Exception) -> RunEnd:
-    """Say how a run has ended that can't be opened."""
-    if isinstance(error, TimeoutError):
-        return RunEnd.BUSY
-    if isinstance(error, CheckpointError):
-        return RunEnd.LOST
-    return RunEnd.OUT_OF_MEMORY if is_out_of_memory(error) else RunEnd.FAILED
 
 
 def _train_together(runs: Sequence[TrainingRun], source: BatchSource, save_every_s: float) -> None:

@@ -286,8 +286,8 @@ class TrainingRun(Branch):
 
         A run that ran out of memory has not failed: it may be resumed from its checkpoint.
         """
-        if jobs.is_out_of_memory(error):
-            self.report_end(RunEnd.OUT_OF_MEMORY, describe_error(error))
+        if _end_by(error) is RunEnd.OUT_OF_MEMORY:
+            self.report_error(error)
             return
         self.failure = describe_error(error)
         self._write({})
@@ -295,7 +295,7 @@ class TrainingRun(Branch):
 
     def _deliver_failure(self, failure: Mapping[str, str]) -> None:
         self._deliver_all()
-        self.report_end(RunEnd.FAILED, failure)
+        self._report_end(RunEnd.FAILED, failure)
 
     def withdraw(self) -> None:
         """Deliver the losses so far, and report that the run ends here.
@@ -355,8 +355,11 @@ class TrainingRun(Branch):
         if stop_requested():
             raise Paused
 
-    def report_end(self, end: RunEnd, error: Mapping[str, str]) -> None:
-        """Report that the run has ended by an error, as `describe_error` returns it."""
+    def report_error(self, error: Exception) -> None:
+        """Report that the run can't be opened or go on."""
+        self._report_end(_end_by(error), describe_error(error))
+
+    def _report_end(self, end: RunEnd, error: Mapping[str, str]) -> None:
         self.report(jobs.Ended(self.key, end, error["reason"], error["error"]))
 
     def _note(self, text: str) -> None:
@@ -366,3 +369,14 @@ class TrainingRun(Branch):
         """Send a report to the driver."""
         self._reported_at = time.monotonic()
         self._send({jobs.REPORT: report})
+
+
+def _end_by(error: Exception) -> RunEnd:
+    """Say how a run ends by an error, which is what the driver goes by."""
+    if isinstance(error, TimeoutError):
+        return RunEnd.BUSY
+    if isinstance(error, CheckpointError):
+        return RunEnd.LOST
+    # TensorFlow's own class can't be named here: this module loads without TensorFlow.
+    is_oom = isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
+    return RunEnd.OUT_OF_MEMORY if is_oom else RunEnd.FAILED

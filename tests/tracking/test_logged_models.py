@@ -68,24 +68,19 @@ def run_python(code: str, *arguments: str, **environment: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def keras_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("network") / "network.keras"
-    run_python(BUILD, str(path))
-    return path
-
-
-@pytest.fixture(scope="module")
-def any_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def any_file(tmp_path: Path) -> Path:
     """Make a file that is stored as a network is; what is in it matters only when it is loaded."""
-    path = tmp_path_factory.mktemp("any") / "network.keras"
+    path = tmp_path / "network.keras"
     path.write_bytes(bytes(80_000))
     return path
 
 
 def test_model_loads_elsewhere_without_pickle_and_predicts_probabilities(
-    client, run_id, tracking_store, keras_file, tmp_path
+    client, run_id, tracking_store, tmp_path
 ):
+    keras_file = tmp_path / "network.keras"
+    run_python(BUILD, str(keras_file))
     model_id = log_model(client, run_id, "best", keras_file, NETWORK)
     printed = run_python(
         f"import os; os.chdir({str(tmp_path)!r})\n{USE}",

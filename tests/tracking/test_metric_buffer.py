@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -33,8 +33,17 @@ class FlakyStore:
         self.values += [metric.value for metric in metrics]
 
 
-def buffer_on(client, run_id="0" * 32, **more) -> MetricBuffer:
-    return MetricBuffer(client, run_id, **{"interval_s": 60.0, **more})
+@pytest.fixture
+def open_buffer():
+    """Open buffers, which end with the test."""
+    with ExitStack() as stack:
+
+        def open_one(client, run_id="0" * 32, kind=MetricBuffer, **more):
+            buffer = kind(client, run_id, **{"interval_s": 60.0, **more})
+            stack.callback(buffer.abandon)
+            return buffer
+
+        yield open_one
 
 
 def history(client, run_id, key="loss"):
@@ -42,10 +51,10 @@ def history(client, run_id, key="loss"):
     return sorted(rows)
 
 
-def test_every_value_is_stored_once_with_its_step_and_time(client, run_id):
+def test_every_value_is_stored_once_with_its_step_and_time(open_buffer, client, run_id):
     values = np.linspace(1, 2, 2500, dtype=np.float32)
     times = [1_700_000_000_000 + 17 * i for i in range(2500)]
-    buffer = buffer_on(client, run_id)
+    buffer = open_buffer(client, run_id)
     buffer.add("loss", values, 1, times)
     buffer.add("test_f1", 0.5, 20, 1_700_000_000_001)
     buffer.add("lost", float("nan"), 3)
@@ -54,12 +63,11 @@ def test_every_value_is_stored_once_with_its_step_and_time(client, run_id):
     assert history(client, run_id) == expected
     assert history(client, run_id, "test_f1") == [(20, 0.5, 1_700_000_000_001)]
     assert np.isnan(history(client, run_id, "lost")[0][1])
-    buffer.close()
 
 
-def test_batches_hold_at_most_a_thousand_in_order():
+def test_batches_hold_at_most_a_thousand_in_order(open_buffer):
     store = FlakyStore()
-    buffer = buffer_on(store)
+    buffer = open_buffer(store)
     buffer.add("loss", range(2300), 0)
     buffer.add("x", -1, 0)
     buffer.close()
@@ -67,27 +75,18 @@ def test_batches_hold_at_most_a_thousand_in_order():
     assert store.values == [*range(2300), -1]
 
 
-def test_delivers_at_the_interval_without_being_asked():
-    store = FlakyStore()
-    buffer = buffer_on(store, interval_s=0.05)
-    buffer.add("loss", 1.5, 1)
-    wait_for(lambda: store.values == [1.5])
-    buffer.close()
-
-
-def test_failed_batch_is_kept_reported_at_flush_and_sent_again():
+def test_failed_batch_is_kept_reported_at_flush_and_sent_again(open_buffer):
     store = FlakyStore(failures=1)
-    buffer = buffer_on(store)
+    buffer = open_buffer(store)
     buffer.add("loss", range(1500), 0)
     with pytest.raises(TrackingError, match="the server is away"):
         buffer.flush()
     buffer.add("loss", 1500, 1500)
     buffer.flush()
     assert store.values == list(range(1501))
-    buffer.close()
 
 
-def test_batch_sent_twice_is_stored_once(client, run_id):
+def test_batch_sent_twice_is_stored_once(open_buffer, client, run_id):
     class AnswerLost:
         """Stores the first batch, and says that it did not."""
 
@@ -99,17 +98,17 @@ def test_batch_sent_twice_is_stored_once(client, run_id):
                 self.lost = True
                 raise MlflowException("connection reset")
 
-    buffer = buffer_on(AnswerLost(), run_id)
+    buffer = open_buffer(AnswerLost(), run_id)
     buffer.add("loss", [0.3, 0.2, 0.1], 1)
     with pytest.raises(TrackingError, match="connection reset"):
         buffer.flush()
-    buffer.close()
+    buffer.flush()
     assert [row[:2] for row in history(client, run_id)] == [(1, 0.3), (2, 0.2), (3, 0.1)]
 
 
-def test_flush_gives_up_in_time_and_loses_nothing():
+def test_flush_gives_up_in_time_and_loses_nothing(open_buffer):
     store = FlakyStore(delay_s=0.5)
-    buffer = buffer_on(store)
+    buffer = open_buffer(store)
     buffer.add("loss", 1, 1)
     with pytest.raises(TrackingError, match=r"within 0\.05 s"):
         buffer.flush(timeout_s=0.05)
@@ -117,7 +116,7 @@ def test_flush_gives_up_in_time_and_loses_nothing():
     assert store.values == [1]
 
 
-def test_flush_is_not_answered_by_a_delivery_that_began_before_it():
+def test_flush_is_not_answered_by_a_delivery_that_began_before_it(open_buffer):
     store, seen = FlakyStore(), []
 
     def flush():
@@ -137,35 +136,35 @@ def test_flush_is_not_answered_by_a_delivery_that_began_before_it():
                 wait_for(lambda: self._flushes)
             return error
 
-    buffer = Raced(store, "0" * 32, interval_s=60)
+    buffer = open_buffer(store, kind=Raced)
     buffer.add("loss", 1, 1)
     buffer.flush()
     late.join()
     assert seen == [1, 2]
-    buffer.close()
 
 
-def test_heartbeats_come_with_and_without_metrics(client, run_id):
-    buffer = buffer_on(client, run_id, interval_s=0.05, heartbeat_s=0.01)
+def test_heartbeats_and_metrics_come_at_the_interval_without_being_asked(
+    open_buffer, client, run_id
+):
+    buffer = open_buffer(client, run_id, interval_s=0.05, heartbeat_s=0.01)
     wait_for(lambda: HEARTBEAT_TAG in client.get_run(run_id).data.tags)
-    buffer.close()
+    buffer.add("loss", 1.5, 1)
+    wait_for(lambda: client.get_run(run_id).data.metrics == {"loss": 1.5})
     assert 0 <= seconds_since(client.get_run(run_id).data.tags[HEARTBEAT_TAG]) < 60
 
 
-@pytest.mark.parametrize("key", ["test_f1_~", "", "loss=1", "naïve", "x" * 251, "a\nb"])
-def test_names_that_mlflow_refuses_are_refused_at_once(key):
-    buffer = buffer_on(FlakyStore())
+@pytest.mark.parametrize("key", ["", "loss=1", "naïve", "x" * 251, "a\nb"])
+def test_names_that_mlflow_refuses_are_refused_at_once(open_buffer, key):
+    buffer = open_buffer(FlakyStore())
     with pytest.raises(TrackingError, match="MLflow allows no metric"):
         buffer.add(key, 1, 1)
     with pytest.raises(ValueError, match="shape"):
         buffer.add("loss", [1, 2], 0, [5, 6, 7])
-    buffer.close()
 
 
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        ("test_f1", "test_f1"),
         ("f1 A/b.c-d:e", "f1 A/b.c-d:e"),
         ("test_f1_~", "test_f1_tilde"),
         ("f1_é", "f1_latin_small_letter_e_with_acute"),
@@ -176,9 +175,9 @@ def test_metric_name(text, name):
     assert metric_name(text) == name
 
 
-def test_close_delivers_ends_the_thread_and_refuses_more():
+def test_close_delivers_ends_the_thread_and_refuses_more(open_buffer):
     store = FlakyStore()
-    buffer = buffer_on(store)
+    buffer = open_buffer(store)
     buffer.add("loss", 1, 1)
     buffer.close()
     buffer.close()
@@ -189,9 +188,9 @@ def test_close_delivers_ends_the_thread_and_refuses_more():
     wait_for(lambda: not buffer._thread.is_alive())
 
 
-def test_close_on_a_dead_store_or_run_says_so(client):
+def test_close_on_a_dead_store_or_run_says_so(open_buffer, client):
     for store, why in ((FlakyStore(failures=10**6), "the server is away"), (client, "not found")):
-        buffer = buffer_on(store)
+        buffer = open_buffer(store)
         buffer.add("loss", 1, 1)
         with pytest.raises(TrackingError, match=why):
             buffer.close()
@@ -199,17 +198,8 @@ def test_close_on_a_dead_store_or_run_says_so(client):
             buffer.flush()
 
 
-def test_an_abandoned_buffer_delivers_no_more():
-    store = FlakyStore()
-    buffer = buffer_on(store)
-    buffer.add("loss", 1, 1)
-    buffer.abandon()
-    assert store.values == []
-    assert not buffer._thread.is_alive()
-
-
 WORKER = """
-import signal, sys, time
+import signal, sys
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.metric_buffer import MetricBuffer
 
@@ -218,56 +208,38 @@ def stop(number, frame):
 
 signal.signal(signal.SIGTERM, stop)
 buffer = MetricBuffer(connect(sys.argv[1]), sys.argv[2], interval_s=600)
-try:
-    for i in range(500):
-        buffer.add("loss", i, i)
-    print("ready", flush=True)
-    if sys.argv[3] == "wait":
-        time.sleep(60)
-finally:
-    if sys.argv[3] == "wait":
-        buffer.close()
+for i in range(500):
+    buffer.add("loss", i, i)
+if sys.argv[3] == "SIGTERM":
+    signal.raise_signal(signal.SIGTERM)
 """
 
 
-@pytest.mark.parametrize("how", ["wait", "exit"])
-def test_sigterm_and_exit_lose_nothing(how, client, tracking_store, run_id):
+@pytest.mark.parametrize(("how", "status"), [("SIGTERM", 143), ("exit", 0)])
+def test_sigterm_and_exit_lose_nothing(client, tracking_store, run_id, how, status):
     command = [sys.executable, "-c", WORKER, tracking_store, run_id, how]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
-        assert worker.stdout.readline() == "ready\n"
-        if how == "wait":
-            worker.send_signal(signal.SIGTERM)
-        assert worker.wait(timeout=300) == (143 if how == "wait" else 0)
+    assert subprocess.run(command, check=False).returncode == status
     assert [step for step, _, _ in history(client, run_id)] == list(range(500))
 
 
-def test_what_is_held_is_delivered_when_it_is_released():
-    store = FlakyStore()
-    buffer = buffer_on(store, held=True)
-    buffer.add("loss", [0, 1], 0)
-    buffer.flush()
-    assert store.values == []
-    buffer.release()
-    buffer.add("loss", 2, 2)
-    buffer.flush()
-    assert store.values == [0, 1]
-    buffer.close()
-    assert store.values == [0, 1], "what is held stays behind"
-
-
-def test_what_is_pending_goes_to_the_next_buffer_in_order_and_is_stored_once(client, run_id):
-    first = buffer_on(client, run_id, held=True)
+def test_what_is_held_goes_to_the_next_buffer_in_order_and_is_stored_once(
+    open_buffer, client, run_id
+):
+    first = open_buffer(client, run_id, held=True)
     first.add("loss", [0.5, 0.25], 0, [11, 12])
-    first.release()
     first.flush()
+    assert history(client, run_id) == []
+    first.release()
     first.add("loss", range(2, 1500), 2)
+    first.flush()
+    assert history(client, run_id) == [(0, 0.5, 11), (1, 0.25, 12)]
     pending = first.pending()
     assert [(key, step) for key, _, step, _ in pending] == [("loss", 2), ("loss", 1002)]
     first.release()
     first.flush()
     first.abandon()
     # A process that takes over from the checkpoint does not know what was delivered after it.
-    second = buffer_on(client, run_id, held=True, pending=pending)
+    second = open_buffer(client, run_id, held=True, pending=pending)
     assert second.pending() == pending
     second.add("loss", 1500, 1500)
     second.release()
@@ -277,17 +249,17 @@ def test_what_is_pending_goes_to_the_next_buffer_in_order_and_is_stored_once(cli
     assert rows[0] == (0, 0.5, 11)
 
 
-def test_pending_shrinks_with_what_was_delivered_and_may_come_in_one_piece():
-    store = FlakyStore()
-    buffer = buffer_on(store, pending=[("loss", [*range(1500)], 0, [7] * 1500)])
-    original = store.log_batch
+def test_pending_shrinks_with_what_was_delivered_and_may_come_in_one_piece(open_buffer):
+    class FailsLater(FlakyStore):
+        def log_batch(self, run_id, metrics, tags=()):
+            super().log_batch(run_id, metrics, tags)
+            self.failures = 10**6
 
-    def once(run_id, metrics, tags=()):
-        original(run_id, metrics, tags)
-        store.failures = 10**6
-
-    store.log_batch = once
+    store = FailsLater()
+    buffer = open_buffer(store, pending=[("loss", [*range(1500)], 0, [7] * 1500)])
     with pytest.raises(TrackingError):
         buffer.flush()
     assert buffer.pending() == [("loss", [*range(1000, 1500)], 1000, [7] * 500)]
     buffer.abandon()
+    assert not buffer._thread.is_alive()
+    assert len(store.values) == 1000, "an abandoned buffer delivers no more"

@@ -25,12 +25,9 @@ MANY = tuple(sorted(random.Random(0).sample(range(8528), 6822)))
 def test_rows(rows, text):
     assert write_rows(rows) == text
     assert read_rows(text) == rows
-
-
-@pytest.mark.parametrize("text", ["a", "1,,2", "1-x"])
-def test_rows_that_are_none(text):
-    with pytest.raises(ValueError):
-        read_rows(text)
+    for other in ("a", "1,,2", "1-x"):
+        with pytest.raises(ValueError):
+            read_rows(other)
 
 
 @pytest.mark.parametrize(

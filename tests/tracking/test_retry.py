@@ -10,7 +10,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UN
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking import retry as module
-from ecg_mlflow.tracking.retry import RetryPolicy, is_away
+from ecg_mlflow.tracking.retry import RetryPolicy, is_away, store_errors
 
 REFUSED = (
     "API request to http://127.0.0.1:5000/api/2.0/mlflow/runs/log-batch failed with exception "
@@ -76,22 +76,27 @@ def test_a_call_is_repeated_until_the_store_is_back(clock):
     assert [waited for waited, _ in waits] == [0, 0.25, 0.75, 1.75, 3.75, 7.75, 12.75, 17.75]
 
 
-@pytest.mark.parametrize("limit_s", [60, 0])
-def test_waiting_ends_at_the_limit(clock, limit_s):
-    with pytest.raises(MlflowException, match="API request"):
-        RetryPolicy(limit_s).call(failing(10**6), 1)
-    assert clock[0] == limit_s
-
-
-def test_a_refusal_is_not_waited_for_and_a_listener_may_end_the_waiting(clock):
+def test_waiting_ends_at_the_limit_at_a_refusal_and_where_the_listener_ends_it(clock):
     def stop(waited, error):
         raise KeyboardInterrupt
 
+    for limit_s, ends_at in ((0, 0), (60, 60)):
+        with pytest.raises(MlflowException, match="API request"):
+            RetryPolicy(limit_s).call(failing(10**6), 1)
+        assert clock[0] == ends_at
     with pytest.raises(ValueError, match="no"):
         RetryPolicy(on_wait=stop).call(failing(1, ValueError("no")), 1)
     with pytest.raises(KeyboardInterrupt):
         RetryPolicy(on_wait=stop).call(failing(1), 1)
-    assert clock[0] == 0
+    assert clock[0] == 60
+
+
+def test_a_full_disk_is_a_store_error_and_a_bug_is_none():
+    message = r"write it: .*No space left.* Make room\."
+    with pytest.raises(TrackingError, match=message), store_errors("write it", "Make room."):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(ZeroDivisionError), store_errors("divide"):
+        _ = 1 / 0
 
 
 def test_a_client_repeats_its_calls_but_not_what_makes_something_new(clock):

@@ -17,14 +17,15 @@ LOSSES = np.array([0.7, 0.5, 0.1 + 0.2, 0.25], np.float32)
 TESTS = [(1, {"test_f1": 0.1 + 0.2}), (3, {"test_f1": 0.75, "test_f1_tilde": 0.5})]
 
 
-def study_run(client, run_id):
-    return StoredRun.from_mlflow(client.get_run(run_id))
+def read(client, run_id, *names):
+    (trace,) = read_traces(client, [StoredRun.from_mlflow(client.get_run(run_id))], names)
+    return trace
 
 
-def log_metrics(client, run_id, losses=LOSSES, tests=TESTS):
+def log_metrics(client, run_id):
     with RunLog(client, run_id) as log:
-        log.add("loss", losses, 0)
-        for iteration, metrics in tests:
+        log.add("loss", LOSSES, 0)
+        for iteration, metrics in TESTS:
             log.metrics(metrics, iteration)
 
 
@@ -38,8 +39,6 @@ def test_a_trace_comes_back_as_it_was():
 
 
 def test_a_trace_is_put_together_from_pieces():
-    whole, pieces = RunTrace.of([LOSSES], TESTS), RunTrace.of([LOSSES[:2], LOSSES[2:]], TESTS)
-    assert whole.to_bytes() == pieces.to_bytes()
     one_test = RunTrace.of([LOSSES], [(3, {"validation_f1": 0.5}), (3, {"test_f1": 0.25})])
     assert one_test.iterations.tolist() == [3]
     found = {name: values.tolist() for name, values in one_test.metrics.items()}
@@ -57,7 +56,7 @@ def test_a_damaged_trace_says_what_to_do(client, run_id, damage, tmp_path):
     path.write_bytes({"cut": whole[:-30], "other": other.getvalue()}.get(damage, damage))
     client.log_artifact(run_id, str(path))
     with pytest.raises(TrackingError, match=rf"npz of run {run_id} can't be read .* delete it"):
-        read_traces(client, [study_run(client, run_id)], ["loss"])
+        read(client, run_id, "loss")
 
 
 def test_a_trace_is_read_from_the_artifacts(client, run_id):
@@ -65,17 +64,15 @@ def test_a_trace_is_read_from_the_artifacts(client, run_id):
     with RunLog(client, run_id) as log:
         log_trace(log, RunTrace.of([LOSSES + 1], TESTS))
         log_trace(log, RunTrace.of([LOSSES + 2], TESTS))
-    (trace,) = read_traces(client, [study_run(client, run_id)], ["loss", "test_f1"])
+    trace = read(client, run_id, "loss", "test_f1")
     assert trace.losses.tolist() == (LOSSES + 2).tolist()
     assert list(trace.metrics) == ["test_f1"]
 
 
 def test_a_run_without_a_trace_is_read_from_its_metrics(client, run_id):
     log_metrics(client, run_id)
-    wanted = ["loss", "test_f1", "test_f1_tilde"]
-    (trace,) = read_traces(client, [study_run(client, run_id)], wanted)
-    expected = RunTrace.of([LOSSES], TESTS)
-    assert trace.to_bytes() == expected.to_bytes()
+    trace = read(client, run_id, "loss", "test_f1", "test_f1_tilde")
+    assert trace.to_bytes() == RunTrace.of([LOSSES], TESTS).to_bytes()
 
 
 def test_what_a_trace_lacks_is_read_from_the_metrics(client, run_id):
@@ -83,7 +80,7 @@ def test_what_a_trace_lacks_is_read_from_the_metrics(client, run_id):
     with RunLog(client, run_id) as log:
         log_trace(log, RunTrace.of([LOSSES], [(1, {"test_f1": 0.5})]))
         log.metrics({"test_roc_auc": 0.9}, 3)
-    (trace,) = read_traces(client, [study_run(client, run_id)], ["test_f1", "test_roc_auc"])
+    trace = read(client, run_id, "test_f1", "test_roc_auc")
     assert trace.iterations.tolist() == [1, 3]
     np.testing.assert_array_equal(trace.metrics["test_f1"], [0.5, np.nan])
     np.testing.assert_array_equal(trace.metrics["test_roc_auc"], [np.nan, 0.9])
@@ -97,19 +94,16 @@ def test_of_an_iteration_that_was_logged_twice_the_later_value_counts(client, ru
         for value, timestamp in ((0.5, 2000), (0.25, 1000), (0.75, 1500))
     ]
     client.log_batch(run_id, later_first)
-    (trace,) = read_traces(client, [study_run(client, run_id)], ["loss", "test_f1"])
+    trace = read(client, run_id, "loss", "test_f1")
     assert trace.metrics["test_f1"].tolist() == [0.5]
     np.testing.assert_array_equal(trace.losses, np.array([np.nan, 0.5], np.float32))
 
 
-def test_a_gap_in_the_losses_is_no_number(client, run_id):
-    log_metrics(client, run_id, LOSSES[:2], [])
-    with RunLog(client, run_id) as log:
-        log.add("loss", [0.125], 3)
-    (trace,) = read_traces(client, [study_run(client, run_id)], ["loss"])
-    np.testing.assert_array_equal(trace.losses, np.array([0.7, 0.5, np.nan, 0.125], np.float32))
-
-
-def test_a_run_that_has_logged_nothing(client, run_id):
-    (trace,) = read_traces(client, [study_run(client, run_id)], ["loss", "test_f1"])
+def test_a_gap_in_the_losses_is_no_number_and_a_run_may_have_logged_nothing(client, run_id):
+    trace = read(client, run_id, "loss", "test_f1")
     assert (len(trace.losses), len(trace.iterations)) == (0, 0)
+    with RunLog(client, run_id) as log:
+        log.add("loss", LOSSES[:2], 0)
+        log.add("loss", 0.125, 3)
+    found = read(client, run_id, "loss").losses
+    np.testing.assert_array_equal(found, np.array([0.7, 0.5, np.nan, 0.125], np.float32))

@@ -42,7 +42,7 @@ from ecg_mlflow.study.planning import plan_study
 from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.resume import KnownRuns, ResumeAction
 from ecg_mlflow.tracking.client import connect
-from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, IDENTITY_TAG
+from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, IDENTITY_TAG, PLAN_TAG
 from ecg_mlflow.tracking.stored_study import read_children
 from ecg_mlflow.tracking.study_run import Study
 
@@ -91,10 +91,13 @@ def between_runs(folder: Path) -> dict[str, list[float]]:
     with patch("ecg_mlflow.executors.factory.ProcessExecutor", Watched):
         request = StudyRequest(__file__, experiment="overhead")
         options = StudyOptions(request, plan_slots(1, None, 1))
-        result = run_study(plan, client, options)
-    assert result.counts.finished == N_RUNS
-    experiment = client.get_run(result.run_id).info.experiment_id
-    runs = [client.get_run(c.run_id) for c in read_children(client, experiment, result.run_id)]
+        counts = run_study(plan, client, options)
+    assert counts.finished == N_RUNS
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    found = client.search_runs(experiments)
+    (parent,) = (run.info for run in found if PLAN_TAG in run.data.tags)
+    children = read_children(client, parent.experiment_id, parent.run_id)
+    runs = [client.get_run(child.run_id) for child in children]
     setups = [run.data.metrics["system/setup_seconds"] for run in runs][1:]
     handed = [begin - end for end, begin in zip(ended, started[1:], strict=False)]
     first_losses = [

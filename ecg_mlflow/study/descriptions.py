@@ -67,9 +67,6 @@ def describe_study(study: Study, plan: StudyPlan, code: UserCode, n_runs: int) -
     client.log_text(run_id, json.dumps(plan.describe(), indent=1), "design/plan.json")
     if plan.bad:
         client.log_text(run_id, "\n".join(list_bad_records(plan.bad)), "left_out.txt")
-    state = describe_state(plan, [], Counts(n_runs))
-    first = plan.search.first
-    study.describe(state, first.metric, higher_is_better=first.maximize, n_runs=n_runs)
 
 
 def study_params(plan: StudyPlan, n_runs: int) -> dict[str, object]:
@@ -113,14 +110,13 @@ def run_params(run: PlannedRun) -> dict[str, object]:
     settings, network = run.config.settings, run.config.network
     params = {
         **{name: value for name, value in settings.arguments.items() if name not in RESERVED},
-        **_shared_values(run),
+        **_common_values(run),
         "optimizer": settings.optimizer,
         "loss_function": settings.loss,
         "classes": ", ".join(settings.classes),
         **({"multilabel": True} if settings.multilabel else {}),
         # An option may replace any of the above; its alias is the name that the user chose.
         **run.config.config.alias(),
-        **_place(run),
         "trainable_parameters": network.parameters if network else "unknown",
     }
     # The positive class is looked for by its name.
@@ -134,17 +130,17 @@ def _shown(value: object) -> object:
     return f"{text[: PARAM_SHOWN - 15]} ... ({digest(text)[:8]})"
 
 
-def _shared_values(run: PlannedRun) -> dict[str, object]:
+def _common_values(run: PlannedRun) -> dict[str, object]:
     """Return what params and the full configuration have in common."""
     settings = run.config.settings
     names = ("epochs", "batch_size", "drop_last", "test_every", "positive", "seed")
-    return {"model": settings.model_name} | {name: getattr(settings, name) for name in names}
-
-
-def _place(run: PlannedRun) -> dict[str, object]:
-    """Return what tells a run from those of its configuration, and the configuration's number."""
-    seed = weight_seed(run.config.settings.seed, run.repetition)
-    return {"weight_seed": seed, "repetition": run.repetition, "config": run.config.index}
+    return {
+        "model": settings.model_name,
+        **{name: getattr(settings, name) for name in names},
+        "weight_seed": weight_seed(settings.seed, run.repetition),
+        "repetition": run.repetition,
+        "config": run.config.index,
+    }
 
 
 def full_configuration(run: PlannedRun) -> dict[str, Any]:
@@ -153,8 +149,7 @@ def full_configuration(run: PlannedRun) -> dict[str, Any]:
     return {
         "identity": run.identity,
         "options": run.config.config.alias(),
-        **_place(run),
-        **_shared_values(run),
+        **_common_values(run),
         "model_arguments": {name: repr(value) for name, value in settings.arguments.items()},
         "train": [str(action) for action in settings.train.actions],
         "test": [str(action) for action in settings.test.actions],

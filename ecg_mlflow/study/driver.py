@@ -23,6 +23,7 @@ from ecg_mlflow.files import cache_root, locked
 from ecg_mlflow.grids import Grid
 from ecg_mlflow.grids.canonical import VERSION
 from ecg_mlflow.grids.user_code import UserCode
+from ecg_mlflow.reports.text_tables import result_table
 from ecg_mlflow.study.descriptions import Counts, dataset_infos, describe_study
 from ecg_mlflow.study.dispatcher import Dispatcher
 from ecg_mlflow.study.plan import StudyPlan
@@ -73,17 +74,8 @@ class StudyOptions:
     code: UserCode = field(default_factory=UserCode)
 
 
-@dataclass(frozen=True)
-class StudyResult:
-    """How a study ended: its runs by end, and the leaderboard."""
-
-    run_id: str
-    counts: Counts
-    leaderboard: list[dict[str, object]]
-
-
-def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> StudyResult:
-    """Run the planned runs that the store lacks, each once, and return how they ended.
+def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> Counts:
+    """Run the planned runs that the store lacks, each once; print and return how they ended.
 
     Runs that fail don't stop the others.
 
@@ -127,7 +119,7 @@ def _check_same_study(plan: StudyPlan, run_id: str, known_runs: KnownRuns) -> No
     """Raise a `ResumeError` if nothing that the study has trained is among what is planned."""
     planned = {run.identity for run in plan.runs}
     if plan.search.is_sampled:
-        known = known_identities(plan, known_runs.runs)
+        known = known_identities(plan, known_runs.history.options, known_runs.identities)
         if not known:  # the runs of a grid, which the search takes over as it comes to them
             return
         planned |= known
@@ -184,7 +176,7 @@ def _opened(
 
 def _run(
     plan: StudyPlan, study: Study, options: StudyOptions, known_runs: KnownRuns, stop: StopRequest
-) -> StudyResult:
+) -> Counts:
     search, grid = plan.search, plan.research.grid
     assert isinstance(grid, Grid)
     sampler = search.make_sampler(grid, known_runs.history.options)
@@ -199,6 +191,7 @@ def _run(
         describe_study(study, plan, options.code, scheduler.counts.n_runs)
         log_datasets(study.client, study.run_id, dataset_infos(plan.corpus, plan.configs[0]))
         dispatcher = Dispatcher(plan, study, scheduler, progress, options.request, options.code)
+        dispatcher.refresh()
         for decision in decisions:
             dispatcher.take(decision)
         executor = make_executor(
@@ -228,7 +221,14 @@ def _run(
         status_of_study = EndStatus.FAILED if failures else EndStatus.FINISHED
         study.close(status_of_study, "; ".join(failures) or None)
     ranked = leaderboard(scheduler.trials.values(), plan.search, plan.research.repetitions)
-    return StudyResult(study.run_id, counts, ranked)
+    pruned = f", {counts.pruned} pruned" if counts.pruned else ""
+    print(
+        f"{result_table(ranked)}\n"
+        f"{counts.finished} runs finished, {counts.failed} failed{pruned}; "
+        f"parent run {study.run_id}\n"
+        f"Look at them with: mlflow ui --backend-store-uri {study.client.tracking_uri}"
+    )
+    return counts
 
 
 class _Waiting:

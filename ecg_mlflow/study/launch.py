@@ -16,9 +16,8 @@ from ecg_mlflow.errors import DeviceError, EcgMlflowError, ResumeError, Tracking
 from ecg_mlflow.executors.devices import RayShare, Slot, count_cores, find_gpus, plan_slots
 from ecg_mlflow.records import Corpus, load_corpus
 from ecg_mlflow.records.catalogue import DEMO_RECORDS, is_demo
-from ecg_mlflow.reports.text_tables import result_table
 from ecg_mlflow.study.descriptions import plan_table
-from ecg_mlflow.study.driver import StudyOptions, StudyResult, run_study
+from ecg_mlflow.study.driver import StudyOptions, run_study
 from ecg_mlflow.study.grid_file import find_grid_file, load_grid_file
 from ecg_mlflow.study.plan import StudyPlan
 from ecg_mlflow.study.planning import plan_study, probe_networks
@@ -71,7 +70,7 @@ def run_request(request: StudyRequest) -> int:
         return 0
     options = StudyOptions(request, where, run_id, grid.code)
     with link_project_run(client, project_run, run_id):
-        return _report(run_study(plan, client, options), client.tracking_uri)
+        return 3 if run_study(plan, client, options).failed else 0
 
 
 def _plan(request: StudyRequest, research: Research) -> StudyPlan:
@@ -113,19 +112,6 @@ def _load_corpus(data: str, labels: str | None) -> Corpus:
             bar.update(done - bar.n)
 
         return load_corpus(data, labels, on_progress=show)
-
-
-def _report(result: StudyResult, tracking_uri: str) -> int:
-    """Say how a study ended and where to look; return the exit status."""
-    counts = result.counts
-    pruned = f", {counts.pruned} pruned" if counts.pruned else ""
-    print(
-        f"{result_table(result.leaderboard)}\n"
-        f"{counts.finished} runs finished, {counts.failed} failed{pruned}; "
-        f"parent run {result.run_id}\n"
-        f"Look at them with: mlflow ui --backend-store-uri {tracking_uri}"
-    )
-    return 3 if counts.failed else 0
 
 
 def _where(request: StudyRequest) -> list[Slot] | RayShare:

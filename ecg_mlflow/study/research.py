@@ -273,36 +273,33 @@ class Research:
             argument; the message names it and the configuration.
         """
         with located_errors(f"configuration {config_name(config)}"):
-            return self._settings(config)
-
-    def _settings(self, config: ConfigAlias) -> Settings:
-        design = {name: getattr(self, name) for name in _DESIGN}
-        mentioned = references(design)
-        values = config.config()
-        made = {name: resolve(value, values) for name, value in design.items()}
-        builder, given = made.pop("model"), made.pop("model_arguments")
-        taken = model_arguments(builder, given, values, mentioned)
-        unused = sorted(set(values) - mentioned - set(taken))
-        if unused:
-            raise ResearchError(
-                f"nothing consumes the option {quoted(unused)}: {builder_name(builder)} takes "
-                f"{quoted(signature(builder)) or 'no options'}, and no C({unused[0]!r}) stands "
-                "in the grid file. Rename it, mention it, or leave it out"
+            design = {name: getattr(self, name) for name in _DESIGN}
+            mentioned = references(design)
+            values = config.config()
+            made = {name: resolve(value, values) for name, value in design.items()}
+            builder, given = made.pop("model"), made.pop("model_arguments")
+            taken = model_arguments(builder, given, values, mentioned)
+            unused = sorted(set(values) - mentioned - set(taken))
+            if unused:
+                raise ResearchError(
+                    f"nothing consumes the option {quoted(unused)}: {builder_name(builder)} takes "
+                    f"{quoted(signature(builder)) or 'no options'}, and no C({unused[0]!r}) stands "
+                    "in the grid file. Rename it, mention it, or leave it out"
+                )
+            _check_values(made)
+            self._check_loss(made["loss"])
+            made |= {name: int(made[name]) for name in ("epochs", "batch_size", "seed")}
+            for side in ("train", "test"):
+                with located_errors(f"the {side} pipeline"):
+                    made[side] = made[side].stages()
+            assert self.positive is not None
+            return Settings(
+                builder=builder,
+                arguments={**given, **taken},
+                classes=tuple(self.classes),
+                positive=self.positive,
+                **made,
             )
-        _check_values(made)
-        self._check_loss(made["loss"])
-        made |= {name: int(made[name]) for name in ("epochs", "batch_size", "seed")}
-        for side in ("train", "test"):
-            with located_errors(f"the {side} pipeline"):
-                made[side] = made[side].stages()
-        assert self.positive is not None
-        return Settings(
-            builder=builder,
-            arguments={**given, **taken},
-            classes=tuple(self.classes),
-            positive=self.positive,
-            **made,
-        )
 
 
 def config_name(config: ConfigAlias) -> str:

@@ -8,7 +8,7 @@ it knows, so a driver that resumes the search asks and tells in the same order.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -113,8 +113,19 @@ def _parsed(text: str | None) -> Any:
     return None
 
 
-def known_identities(plan: StudyPlan, entries: Sequence[StoredRun]) -> set[str]:
+def known_identities(
+    plan: StudyPlan, trials: Mapping[int, Mapping[str, str]], trained: Set[str]
+) -> set[str]:
     """Plan the stored trials of a search again; return their runs' identities.
+
+    Parameters
+    ----------
+    plan
+        The study as it is now.
+    trials
+        By number, the options of the trials that have a child run.
+    trained
+        Identities of the study's child runs.
 
     Raises
     ------
@@ -123,7 +134,6 @@ def known_identities(plan: StudyPlan, entries: Sequence[StoredRun]) -> set[str]:
     """
     assert isinstance(plan.research.grid, Grid)
     planned: dict[int, set[str]] = {}
-    trials = read_history(entries).options
     for number, options in trials.items():
         config = configuration(plan.research.grid, options)
         if config is not None:
@@ -136,9 +146,8 @@ def known_identities(plan: StudyPlan, entries: Sequence[StoredRun]) -> set[str]:
                 "finished runs"
             )
     identities = set[str]().union(*planned.values())
-    trained = identities & {entry.identity for entry in entries}
     for number, identities_of_trial in planned.items():
-        if trained and not identities_of_trial & trained:
+        if identities & trained and not identities_of_trial & trained:
             raise SearchError(
                 f"trial {number} of this study, {dict(trials[number])}, means another training "
                 "now than when it was chosen: values of options have changed. Undo that, or start "

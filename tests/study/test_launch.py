@@ -10,9 +10,7 @@ from studies import grid_text
 
 from ecg_mlflow.errors import DeviceError, TrackingError
 from ecg_mlflow.study import launch
-from ecg_mlflow.study.descriptions import Counts
-from ecg_mlflow.study.driver import StudyResult
-from ecg_mlflow.study.launch import _report, _slots, run_request
+from ecg_mlflow.study.launch import _slots, run_request
 from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.tracking.study_run import Study
 
@@ -52,15 +50,6 @@ def test_training_in_this_process_sets_its_threads_and_takes_no_gpu(monkeypatch)
     assert os.environ["TF_NUM_INTRAOP_THREADS"] == "1"
     with pytest.raises(DeviceError, match="workers=0 trains in this process"):
         _slots(StudyRequest("x", workers=0, gpus="0"))
-
-
-@pytest.mark.parametrize(("failed", "status"), [(0, 0), (1, 3)])
-def test_a_study_with_failures_ends_with_3(capsys, failed, status):
-    row = {"rank": 1, "layout": "c", "runs": 1, "test_f1": 0.9}
-    assert _report(StudyResult("abc", Counts(2, 1, failed), [row]), "sqlite:////tmp/x.db") == status
-    out = capsys.readouterr().out
-    assert f"1 runs finished, {failed} failed; parent run abc" in out
-    assert "mlflow ui --backend-store-uri sqlite:////tmp/x.db" in out
 
 
 def test_a_relative_store_is_the_callers(workplace, monkeypatch):

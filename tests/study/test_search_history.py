@@ -239,24 +239,24 @@ def plan_by_values(number, config):
     return SimpleNamespace(identities=[f"{dict(config)} r{r}" for r in range(2)])
 
 
-def children(grid):
-    """Return a child of the first repetition of each configuration."""
-    found = enumerate(Grid(grid))
-    return [entry(f"{dict(one)} r0", tags=asked(number, one)) for number, one in found]
+def known_of(plan, grid):
+    """Return what is known of the plan where a grid's first repetitions are stored."""
+    trials = {number: one.alias() for number, one in enumerate(Grid(grid))}
+    return known_identities(plan, trials, {f"{dict(one)} r0" for one in Grid(grid)})
 
 
 def test_a_search_is_resumed_in_a_grid_that_has_its_trials():
     grid = Option("lr", [KV(0.1, "high"), KV(0.01, "low")])
-    known = known_identities(plan(grid), children(grid))
+    known = known_of(plan(grid), grid)
     assert known == {f"{{'lr': {lr}}} r{r}" for lr in (0.1, 0.01) for r in (0, 1)}
-    assert known_identities(plan(grid), [entry("a")]) == set()
+    assert known_identities(plan(grid), {}, {"a"}) == set()
 
 
 def test_a_search_is_not_resumed_where_its_options_are_gone_or_mean_something_else():
     grid = Option("lr", [KV(0.1, "high"), KV(0.01, "low")])
     less, other = Option("lr", [KV(0.1, "high")]), Option("lr", [KV(0.1, "high"), KV(0.03, "low")])
     with pytest.raises(SearchError, match=r"trial 1 .*'lr': 'low'.* not in the grid any more"):
-        known_identities(plan(less), children(grid))
-    assert known_identities(plan(less, update_grid=len), children(grid))
+        known_of(plan(less), grid)
+    assert known_of(plan(less, update_grid=len), grid)
     with pytest.raises(SearchError, match=r"trial 1 .*values of options have changed"):
-        known_identities(plan(other), children(grid))
+        known_of(plan(other), grid)

@@ -1,32 +1,22 @@
-"""A study's results as a DataFrame: of studies written by hand, and of one that was trained."""
+"""A study's results as a DataFrame: of studies that are made up, and of one that was trained."""
 
 from __future__ import annotations
 
-import json
-import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from ecg_mlflow import load_results
-from ecg_mlflow.errors import ResultsError, TrackingError
-from ecg_mlflow.tracking.client import connect
-from ecg_mlflow.tracking.run_log import RunLog
-from ecg_mlflow.tracking.stored_run import (
-    CORPUS_TAG,
-    IDENTITY_TAG,
-    PLAN_TAG,
-    PRUNED_TAG,
-    REPLACED_TAG,
-)
-from ecg_mlflow.tracking.stored_study import REUSED
-from ecg_mlflow.tracking.study_run import Study
-from ecg_mlflow.tracking.trace import RunTrace, log_trace
+from ecg_mlflow.errors import ResultsError
+from ecg_mlflow.reports import dataframe
+from ecg_mlflow.tracking.stored_run import PRUNED_TAG, StoredRun
+from ecg_mlflow.tracking.trace import RunTrace
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-N_ITERATIONS = 10
 #: Configurations of the grid: layouts in an order that is not the alphabet's, numbers as text.
 GRID = [
     {"layout": layout, "filters": filters}
@@ -35,96 +25,63 @@ GRID = [
 ]
 
 
-def losses(run_id, n=N_ITERATIONS):
-    """Make losses that only this run can have."""
-    return np.random.default_rng(int(run_id[:8], 16)).random(n, np.float32)
+def losses(run_id):
+    """Make ten losses that only this run can have."""
+    return np.random.default_rng([*run_id.encode()]).random(10, np.float32)
 
 
-class Writer:
-    """Writes studies as drivers and workers leave them."""
+def run(options, config=0, repetition=0, status="FINISHED", **tags):
+    run_id = f"{config}-r{repetition}"
+    found = {"loss": float(losses(run_id)[-1]), "test_f1": 0.9, "test_roc_auc": 0.1 + 0.2}
+    found |= {"trainable_parameters": 1234, "system/ms_per_record": 0.5}
+    configuration = {"options": options, "config": config, "repetition": repetition}
+    return StoredRun(run_id, status, tags, metrics=found, configuration=configuration)
 
-    def __init__(self, client, experiment):
-        self.client, self.experiment = client, experiment
 
-    def study(self, name="curves", grid=GRID, repetitions=2, planned=True):
-        tags = {PLAN_TAG: "p", CORPUS_TAG: self.experiment}
-        study = Study.open(self.client, self.experiment, name, tags=tags)
-        runs = [
-            {
-                "key": f"{config:02d}-r{repetition}",
-                "identity": self.identity(options, repetition),
-                "config": options,
-                "repetition": repetition,
-            }
-            for repetition in range(repetitions)
-            for config, options in enumerate(grid)
-        ]
-        plan = {"runs" if planned else "examples": runs}
-        self.client.log_text(study.run_id, json.dumps(plan), "design/plan.json")
-        return study
-
-    @staticmethod
-    def identity(options, repetition):
-        return f"{json.dumps(options)} {repetition}"
-
-    def run(self, study, options, repetition, status="FINISHED", *, trace=True, config=0, **tags):
-        """Write a run with a test at iterations 4 and 9; without a trace its losses alone."""
-        tags = {
-            IDENTITY_TAG: self.identity(options, repetition),
-            CORPUS_TAG: self.experiment,
-            **tags,
-        }
-        run_id = study.create_child(f"{config:02d}-r{repetition}", options, tags)
-        configuration = {"options": options, "config": config, "repetition": repetition}
-        self.client.log_text(run_id, json.dumps(configuration), "configuration.json")
-        values = losses(run_id)
-        tests = [(i, {"test_f1": i / 10, "test_roc_auc": 0.1 + 0.2}) for i in (4, 9)]
-        with RunLog(self.client, run_id) as log:
-            if trace:
-                log_trace(log, RunTrace.of([values], tests))
-                log.metrics({"loss": float(values[-1])}, N_ITERATIONS - 1)
-            else:
-                log.add("loss", values, 0)
-            log.metrics(tests[-1][1], 9)
-            log.metrics({"trainable_parameters": 1234, "system/ms_per_record": 0.5}, 0)
-        if status != "RUNNING":
-            study.finish_child(run_id, status)
-        time.sleep(0.002)  # their order is that of their beginnings
-        return run_id
+def trace_of(run, names):
+    """The curves of a run that was tested after iterations 4 and 9."""
+    tests = [(i, {"test_f1": i / 10, "test_roc_auc": 0.1 + 0.2}) for i in (4, 9)]
+    trace = RunTrace.of([losses(run.run_id)] if "loss" in names else [], tests)
+    return replace(trace, metrics={name: trace.metrics[name] for name in {*trace.metrics} & names})
 
 
 @pytest.fixture
-def writer(tracking_store, experiment, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_store)
-    return Writer(connect(tracking_store), experiment)
+def load(monkeypatch):
+    """Load the results of a study of these runs; their options are its grid, if it has one."""
+
+    def load_one(runs, planned=(), **options):
+        study = SimpleNamespace(name="curves", run_id="id", runs=runs, planned=planned)
+        monkeypatch.setattr(dataframe, "connect", lambda uri: None)
+        monkeypatch.setattr(dataframe, "read_study", lambda client, name: study)
+        monkeypatch.setattr(
+            dataframe,
+            "read_traces",
+            lambda client, chosen, names: [trace_of(one, {*names}) for one in chosen],
+        )
+        return load_results("curves", **options)
+
+    return load_one
 
 
 @pytest.fixture
-def whole(writer):
-    """Write a study of four configurations, two repetitions each; return its id and its runs'."""
-    with writer.study() as study:
-        runs = {
-            (config, repetition): writer.run(study, options, repetition)
-            for repetition in range(2)
-            for config, options in enumerate(GRID)
-        }
-    return study.run_id, runs
+def whole(load):
+    """Load a study of four configurations, two repetitions each."""
+    runs = [run(one, config, r) for config, one in enumerate(GRID) for r in range(2)]
+    return lambda **options: load(runs, GRID, **options)
 
 
 def test_a_row_for_each_iteration_of_each_run(whole):
-    study, runs = whole
-    frame = load_results(study)
+    frame = whole()
     assert list(frame.columns) == [
         *("layout", "filters", "config", "repetition", "run", "status", "iteration"),
         *("loss", "test_f1", "test_roc_auc"),
     ]
-    assert frame["iteration"].tolist() == list(range(N_ITERATIONS)) * 8
-    assert frame["config"].unique().tolist() == [0, 1, 2, 3]
-    for (config, repetition), run_id in runs.items():
-        own = frame[frame["run"] == run_id]
+    assert frame["iteration"].tolist() == list(range(10)) * 8
+    for config, options in enumerate(GRID):
+        own = frame[frame["run"] == f"{config}-r1"]
         found = own[["config", "repetition", "layout", "status"]].drop_duplicates().values.tolist()
-        assert found == [[config, repetition, GRID[config]["layout"], "FINISHED"]]
-        np.testing.assert_array_equal(own["loss"], losses(run_id))
+        assert found == [[config, 1, options["layout"], "FINISHED"]]
+        np.testing.assert_array_equal(own["loss"], losses(f"{config}-r1"))
         tested = own.dropna()[["iteration", "test_f1", "test_roc_auc"]].values.tolist()
         assert tested == [[4, 0.4, 0.1 + 0.2], [9, 0.9, 0.1 + 0.2]]
     assert frame.dtypes[["loss", "test_f1"]].tolist() == [np.float32, np.float64]
@@ -133,81 +90,49 @@ def test_a_row_for_each_iteration_of_each_run(whole):
     assert dict(array.sizes) == {"layout": 2, "filters": 2, "repetition": 2, "iteration": 10}
     assert array["layout"].values.tolist() == ["cnacna", "cna"]
     one = array["loss"].sel(layout="cna", filters=16, repetition=1)
-    np.testing.assert_array_equal(one, losses(runs[3, 1]))
+    np.testing.assert_array_equal(one, losses("3-r1"))
 
 
 def test_chosen_metrics_iterations_and_last_values(whole):
-    study, runs = whole
-    frame = load_results(study, metrics=["test_f1"])
+    frame = whole(metrics="test_f1")
     assert list(frame.columns)[-2:] == ["iteration", "test_f1"]
     assert frame[["iteration", "test_f1"]].values.tolist() == [[4, 0.4], [9, 0.9]] * 8
-    machine = load_results(study, metrics="system/ms_per_record")
-    assert machine["system/ms_per_record"].tolist() == [0.5] * 8
-
-    frame = load_results(study, every=3)
+    frame = whole(every=3)
     assert frame["iteration"].tolist() == [2, 4, 5, 8, 9] * 8
-    own = frame[frame["run"] == runs[2, 1]]
-    np.testing.assert_array_equal(own["loss"], losses(runs[2, 1])[[2, 4, 5, 8, 9]])
+    own = frame[frame["run"] == "2-r1"]
+    np.testing.assert_array_equal(own["loss"], losses("2-r1")[[2, 4, 5, 8, 9]])
     assert own["test_f1"].isna().tolist() == [True, False, True, True, False]
-
-    frame = load_results(study, final=True)
+    frame = whole(final=True)
     assert "iteration" not in frame
-    assert frame["run"].tolist() == [runs[c, r] for c in range(4) for r in range(2)]
+    assert frame["run"].tolist() == [f"{config}-r{r}" for config in range(4) for r in range(2)]
     assert frame["loss"].tolist() == [losses(run_id)[-1] for run_id in frame["run"]]
     assert frame[["test_f1", "trainable_parameters"]].values.tolist() == [[0.9, 1234]] * 8
 
 
-def test_runs_that_did_not_finish(writer):
-    with writer.study(repetitions=1) as study:
-        pruned = writer.run(study, GRID[0], 0, "KILLED", **{PRUNED_TAG: "worse"})
-        writer.run(study, GRID[1], 0, "FAILED")  # of several the last one counts
-        failed = writer.run(study, GRID[1], 0, "FAILED", trace=False)
-        writer.run(study, GRID[2], 0, "KILLED", **{REPLACED_TAG: "x"})
-        killed = writer.run(study, GRID[2], 0, "KILLED", trace=False)
-        running = writer.run(study, GRID[3], 0, "RUNNING", trace=False)
-        frame = load_results(study.run_id)
-        last = load_results(study.run_id, final=True, status=["FAILED", "PRUNED"])
-        none = load_results(study.run_id, status="FINISHED")
-    states = dict(zip(frame["run"], frame["status"], strict=True))
-    assert states == {pruned: "PRUNED", failed: "FAILED", killed: "KILLED", running: "RUNNING"}
-    for run_id in states:
-        np.testing.assert_array_equal(frame["loss"][frame["run"] == run_id], losses(run_id))
-    assert last["status"].tolist() == ["PRUNED", "FAILED"]
+def test_runs_that_did_not_finish(load):
+    states = ("PRUNED", "FAILED", "KILLED", "RUNNING")
+    runs = [run(GRID[i], i, status=state) for i, state in enumerate(states)]
+    runs[0] = run(GRID[0], status="KILLED", **{PRUNED_TAG: "worse"})
+    frame = load(runs, GRID, final=True)
+    assert frame["status"].tolist() == list(states)
+    chosen = load(runs, GRID, status=["FAILED", "PRUNED"])
+    assert chosen["status"].unique().tolist() == ["PRUNED", "FAILED"]
+    none = load(runs, GRID, status="FINISHED")
     assert none.empty
     assert none["layout"].cat.categories.tolist() == ["cnacna", "cna"]
 
 
-def test_runs_that_were_taken_over(writer):
-    with writer.study("earlier", GRID[::-1], repetitions=1) as earlier:
-        taken = writer.run(earlier, GRID[3], 0)
-    with writer.study("later", repetitions=1) as later:
-        writer.run(later, GRID[0], 0, "FAILED")  # begun again: the finished run counts
-        own = writer.run(later, GRID[0], 0)
-        reused = {writer.identity(GRID[3], 0): taken}
-        writer.client.log_text(later.run_id, json.dumps(reused), REUSED)
-    frame = load_results(later.run_id, final=True)
-    assert frame["run"].tolist() == [own, taken]
-    assert frame["config"].tolist() == [0, 3]
-    assert frame["layout"].tolist() == ["cnacna", "cna"]
-
-
-def test_a_sampled_studys_runs_say_what_they_are(writer):
-    with writer.study("earlier", [], repetitions=0) as earlier:
-        taken = writer.run(earlier, {"lr": "0.003", "layout": "cna"}, 0, config=0)
-    with writer.study("search", [{"lr": "0.5", "layout": "x"}], planned=False) as study:
-        first = writer.run(study, {"lr": "0.1", "layout": "cna"}, 0, config=0)
-        second = writer.run(study, {"lr": "1e-05", "layout": "cnacna"}, 0, config=1)
-        identity = writer.identity({"lr": "0.003", "layout": "cna"}, 0)
-        writer.client.log_text(study.run_id, json.dumps({identity: taken}), REUSED)
-    frame = load_results(study.run_id, final=True)
-    assert frame["run"].tolist() == [first, second, taken]
-    assert frame["config"].tolist() == [0, 1, 2]
+def test_numbers_that_a_sampler_has_chosen_stand_in_rising_order(load):
+    rates = ("0.1", "1e-05", "0.003")
+    frame = load(
+        [run({"lr": rate, "layout": f"l{rate}"}, i) for i, rate in enumerate(rates)], final=True
+    )
     assert frame["lr"].tolist() == [0.1, 1e-5, 0.003]
     assert frame["lr"].cat.categories.tolist() == [1e-5, 0.003, 0.1]
-    assert frame["layout"].cat.categories.tolist() == ["cna", "cnacna"]
+    assert frame["layout"].cat.categories.tolist() == ["l0.1", "l1e-05", "l0.003"]
 
 
-def test_options_stand_in_the_grids_order_as_numbers_where_all_aliases_are(writer):
+def test_options_stand_in_the_grids_order_as_numbers_where_all_aliases_are(load):
     expected = {
         ("10", "2"): [10, 2],
         ("1", "0.5"): [1.0, 0.5],
@@ -219,48 +144,40 @@ def test_options_stand_in_the_grids_order_as_numbers_where_all_aliases_are(write
     }
     names = [*"gbdcefa"]
     grid = [{name: one[row] for name, one in zip(names, expected, strict=True)} for row in (0, 1)]
-    with writer.study(grid=grid, repetitions=1) as study:
-        for config in (1, 0):
-            writer.run(study, grid[config], 0)
-    frame = load_results(study.run_id, final=True)
+    frame = load([run(grid[1], 1)], grid, final=True)
     assert list(frame.columns[:8]) == [*names, "config"]
-    assert frame["config"].tolist() == [0, 1]
     for name, values in zip(names, expected.values(), strict=True):
-        assert frame[name].cat.categories.tolist() == frame[name].tolist() == values
+        assert frame[name].cat.categories.tolist() == values
+        assert frame[name].tolist() == values[1:]
 
 
-def test_missing_options_and_those_named_like_other_columns(writer):
+def test_missing_options_and_those_named_like_other_columns(load):
     grid = [{"model": "net", "width": "8", "loss": "focal", "run": "fast"}, {"model": "tree"}]
-    with writer.study(grid=grid, repetitions=1) as study:
-        run_id, _ = (writer.run(study, one, 0, config=i) for i, one in enumerate(grid))
-    frame = load_results(study.run_id, final=True)
+    frame = load([run(one, i) for i, one in enumerate(grid)], grid, final=True)
     assert frame["width"].isna().tolist() == [False, True]
     counts = frame.groupby(["model", "width"], dropna=False, observed=True).size()
     assert counts.tolist() == [1, 1]
-    assert frame[["option_loss", "option_run", "run"]].iloc[0].tolist() == ["focal", "fast", run_id]
+    assert frame[["option_loss", "option_run", "run"]].iloc[0].tolist() == ["focal", "fast", "0-r0"]
 
 
-def test_a_study_without_runs_or_options_is_a_table(writer):
-    with writer.study(grid=[{}], repetitions=1) as study:
-        assert load_results(study.run_id).empty
-        writer.run(study, {}, 0)
-    assert load_results(study.run_id)["config"].tolist() == [0] * N_ITERATIONS
+def test_a_study_without_runs_or_options_is_a_table(load):
+    assert load([], [{}]).empty
+    assert load([run({})], [{}])["config"].tolist() == [0] * 10
 
 
-def test_what_is_not_there(writer):
-    with writer.study(repetitions=1) as study:
-        writer.run(study, GRID[0], 0)
-    for options, message in (
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
         ({"metrics": ["f2"]}, r"'f2' is none of study curves \(.*test_f1, test_roc_auc"),
         ({"every": 0}, "every=0 is no number of iterations: give 1, 2, 3"),
         ({"every": 2.5}, "every=2.5 is no number"),
         ({"every": 5, "final": True}, "give one of them"),
         ({"status": "DONE"}, "'DONE' is none that a run has: FINISHED, PRUNED, RUNNING"),
-    ):
-        with pytest.raises(ResultsError, match=message):
-            load_results(study.run_id, **options)
-    with pytest.raises(TrackingError, match="there is no study 'nowhere'"):
-        load_results("nowhere")
+    ],
+)
+def test_what_is_not_there(whole, options, message):
+    with pytest.raises(ResultsError, match=message):
+        whole(**options)
 
 
 def test_the_traces_of_a_training_are_what_the_store_has(exhibit):

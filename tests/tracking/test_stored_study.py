@@ -195,6 +195,8 @@ def test_what_a_study_says_that_it_has_taken_over_counts(client, open_study, ear
     study = open_study(corpus=corpus)  # a sampler's choice stands in no plan
     client.log_text(study.run_id, json.dumps({"e": run_id}), REUSED)
     assert finished(client, study) == [run_id]
+    # The other study counts its configurations differently.
+    assert read_study(client, study.run_id).finished[0].config == 0
     own = train(study, "e", corpus=corpus)
     assert finished(client, study) == [own]
     client.log_text(study.run_id, "{}", REUSED)

@@ -228,19 +228,6 @@ def test_what_is_known_is_asked_again_by_another_sampler_too_and_nothing_twice(n
     assert len(asked) == 26
 
 
-def test_a_resumed_search_learns_from_what_is_told():
-    trials = ask_all(make("tpe", RANGES, n_trials=30), 12)
-
-    def following(sign):
-        sampler = make("tpe", RANGES, n_trials=30, known=options(trials))
-        for _ in trials:
-            trial = sampler.ask()
-            sampler.tell(trial.number, COMPLETE, [sign * merit(trial.config)])
-        return sampler.ask().config
-
-    assert following(1) == following(1) != following(-1)
-
-
 @pytest.mark.parametrize(
     "other",
     [SMALL.only({"model": "C"}), SMALL * Option("lr", [0.1]), Grid()],

@@ -76,7 +76,7 @@ class Killed(BaseException):
 
 
 class Desk:
-    """Makes jobs of the plan's runs, executes them here, and keeps what they report."""
+    """Makes jobs of the plan's runs, executes them here, and keeps what the last one reports."""
 
     def __init__(self, plan, work, study):
         self.plan, self.work, self.study = plan, work, study
@@ -85,15 +85,18 @@ class Desk:
     def take(self, data) -> None:
         self.reports.append(data[REPORT])
 
-    def run_job(self, index: int, repetition: int = 0, run_id: str | None = None) -> RunJob:
+    def run_job(self, index: int, repetition: int = 0) -> RunJob:
         planned = self.plan.runs[index + repetition * len(self.plan.configs)]
         datasets = dataset_infos(self.plan.corpus, planned.config)
-        return RunJob(planned, run_id or self.study.create_child("a run", {}), datasets)
+        return RunJob(planned, self.study.create_child("a run", {}), datasets)
 
-    def train(self, *runs: RunJob, report=None, save_every_s=60.0) -> None:
-        uri = self.work.client.tracking_uri
-        job = WorkerJob(uri, self.plan.corpus.path, runs, save_every_s)
-        work(cloudpickle.dumps(job), report or self.take)
+    def train(self, *runs: RunJob, report=None, **options) -> dict[str, float] | None:
+        self.reports.clear()
+        job = WorkerJob(self.work.client.tracking_uri, self.plan.corpus.path, runs, **options)
+        return work(cloudpickle.dumps(job), report or self.take)
+
+    def score(self, run: RunJob) -> dict[str, float] | None:
+        return self.train(run, is_score=True)
 
     def kill(self, run: RunJob, kind: type[RunReport], **wanted) -> None:
         """Train a run, and end the job, as SIGKILL would, at a certain report."""
@@ -106,10 +109,13 @@ class Desk:
         with pytest.raises(Killed):
             self.train(run, report=report)
 
-    def score(self, run: RunJob) -> dict[str, float] | None:
-        uri = self.work.client.tracking_uri
-        job = WorkerJob(uri, self.plan.corpus.path, (run,), is_score=True)
-        return work(cloudpickle.dumps(job), self.take)
+    def kill_in(self, run: RunJob, *patches) -> None:
+        """Train a run with attributes replaced by functions that end the job."""
+        with pytest.MonkeyPatch.context() as patch:
+            for one in patches:
+                patch.setattr(*one)
+            with pytest.raises(Killed):
+                self.train(run)
 
     def ended(self, run: RunJob) -> Ended:
         (found,) = [r for r in self.reported(Ended) if r.run == run.run.key]
@@ -158,7 +164,6 @@ def whole(numpy_desk):
 
 @pytest.fixture
 def desk(numpy_desk, whole):
-    numpy_desk.reports.clear()
     return numpy_desk
 
 
@@ -267,7 +272,6 @@ def test_a_run_that_was_killed_anywhere_goes_on_exactly(desk, whole, kind, wante
     if kind is Ended:  # it has nothing left to do, as the driver finds out
         assert StoredRun.from_mlflow(desk.loaded(broken)).is_complete
     else:
-        desk.reports.clear()
         desk.train(broken)
         assert desk.ended(broken).end is RunEnd.DONE
     assert desk.history(broken) == desk.history(whole)
@@ -284,17 +288,12 @@ def test_a_failure_is_told_after_a_death_without_another_training(desk, moment, 
     assert "smaller learning rate" in told.reason
     assert "Traceback" in told.error
     assert desk.work.losses(desk.loaded(whole)), "those before are kept"
-    desk.reports.clear()
     if moment == "before it was told":
         desk.kill(run, Ended, end=RunEnd.FAILED)
     else:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(TrainingRun, "_deliver_failure", _die)
-            with pytest.raises(Killed):
-                desk.train(run)
+        desk.kill_in(run, (TrainingRun, "_deliver_failure", _die))
         assert "loss" not in desk.history(run)
     monkeypatch.setattr(training_run, "make_step", _die)
-    desk.reports.clear()
     desk.train(run)
     assert desk.ended(run) == replace(told, run=run.run.key)
     assert desk.history(run) == desk.history(whole)
@@ -333,10 +332,7 @@ def test_a_run_whose_death_came_between_its_models_has_each_of_them_once(desk):
             raise Killed
         return original(client, run_id, name, *args, **options)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conclusion, "log_model", die_at_the_second)
-        with pytest.raises(Killed):
-            desk.train(run)
+    desk.kill_in(run, (conclusion, "log_model", die_at_the_second))
     desk.train(run)
     models = sorted((model.name, str(model.status)) for model in desk.models(run))
     assert models == [("best", "READY"), ("last", "READY")]
@@ -396,7 +392,6 @@ def test_a_full_disk_lets_the_run_go_on_without_checkpoints(desk, whole, monkeyp
     notes = [report.text for report in desk.reported(Noted)]
     assert notes == ["no checkpoint at iteration 2: no space left on the disk of there"]
     # A full cache is the machine's error, and not the run's.
-    desk.reports.clear()
     monkeypatch.setattr(main_module, "batch_sources", full)
     with pytest.raises(StorageFullError):
         desk.train(desk.run_job(GOOD))
@@ -410,14 +405,13 @@ def test_an_old_checkpoint_does_not_outlive_what_it_does_not_cover(desk):
     def full_after_the_first(path, checkpoint):
         (full if next(calls) else original)(path, checkpoint)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_run, "save_checkpoint", full_after_the_first)
-        patch.setattr(RunLog, "complete", _die)
-        with pytest.raises(Killed):
-            desk.train(run)
+    desk.kill_in(
+        run,
+        (training_run, "save_checkpoint", full_after_the_first),
+        (RunLog, "complete", _die),
+    )
     stored = desk.history(run)
     assert len(stored["loss"]) == 6
-    desk.reports.clear()
     desk.train(run)
     assert desk.ended(run).end is RunEnd.LOST, "another child begins anew"
     assert desk.history(run) == stored
@@ -438,7 +432,6 @@ def test_branches_equal_runs_alone_and_one_that_fails_leaves_the_others(keras_de
     for run in alone:
         keras_desk.train(run)
     keras_desk.kill(together[0], Saved, iteration=4)  # and goes on exactly
-    keras_desk.reports.clear()
     keras_desk.train(*together)
     for one, other in zip(alone, together, strict=True):
         assert keras_desk.history(one) == keras_desk.history(other)
@@ -491,7 +484,6 @@ def test_evaluations_are_told_those_of_earlier_sessions_too(desk):
     run = desk.run_job(GOOD)
     desk.kill(run, Trained, iteration=6)
     assert [[i for i, _ in report.tests] for report in desk.reported(Evaluated)] == [[1], [3]]
-    desk.reports.clear()
     desk.train(run)
     told = [[i for i, _ in report.tests] for report in desk.reported(Evaluated)]
     assert told in ([[1, 3], [5]], [[1, 3, 5]])
@@ -516,7 +508,6 @@ def test_a_run_that_is_given_up_delivers_its_losses_and_leaves_the_others(desk, 
         return [letters.pop()] if letters else []
 
     monkeypatch.setattr(main_module, "received", received)
-    desk.reports.clear()
     desk.train(lost, kept, report=report)
     assert desk.ended(lost) == Ended(lost.run.key, RunEnd.PRUNED, "others are better")
     history = desk.history(lost)
@@ -539,7 +530,6 @@ def test_a_search_leaves_the_test_records_alone_until_its_end(desk):
     expected = reached(desk.ended(usual))
     # A death between the last evaluation and the end, after which nothing is evaluated again.
     desk.kill(held_back, Saved, iteration=6)
-    desk.reports.clear()
     desk.train(held_back)
     assert 0 < desk.ended(held_back).metrics["system/ms_per_record"] < 1000
     metrics = reached(desk.ended(held_back))

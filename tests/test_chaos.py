@@ -13,16 +13,7 @@ import time
 from collections import Counter
 
 import pytest
-from chaos import (
-    FEW,
-    FINISHED,
-    KERAS_GRID,
-    SEED,
-    Fault,
-    Lab,
-    assert_same,
-    commands,
-)
+from chaos import FEW, FINISHED, KERAS_GRID, SEED, Fault, Lab, assert_same, commands
 from mlflow import MlflowClient
 
 from ecg_mlflow.tracking.run_log import RunLog

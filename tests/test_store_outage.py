@@ -8,16 +8,7 @@ import time
 import mlflow
 import numpy as np
 import pytest
-from chaos import (
-    FEW,
-    FINISHED,
-    GRID,
-    KERAS_GRID,
-    Fault,
-    Lab,
-    assert_same,
-    commands,
-)
+from chaos import FEW, FINISHED, GRID, KERAS_GRID, Fault, Lab, assert_same, commands
 from mlflow import MlflowClient
 from servers import MlflowServer, Postgres
 

@@ -19,14 +19,7 @@ from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.pipeline.actions.base import Signal
 from ecg_mlflow.pipeline.actions.records import ApplyStep, RecordAction
 from ecg_mlflow.pipeline.pipeline import Stages
-from ecg_mlflow.records import (
-    Corpus,
-    DigitalRecord,
-    Record,
-    Signals,
-    corpora_folder,
-    packed_path,
-)
+from ecg_mlflow.records import Corpus, DigitalRecord, Record, Signals, corpora_folder, packed_path
 from ecg_mlflow.records.packing import pack
 
 #: Part of the key of a prepared corpus; raise it when an action computes another result.

@@ -21,12 +21,7 @@ from ecg_mlflow.serving.held_out import at_own_threshold, classify
 from ecg_mlflow.serving.served_model import ServedModel, log_served_model
 from ecg_mlflow.stats.predictions import Predictions
 from ecg_mlflow.tracking.logged_models import open_model, trained_on
-from ecg_mlflow.tracking.registry import (
-    RegisteredVersion,
-    champion,
-    check_alias,
-    register_decision,
-)
+from ecg_mlflow.tracking.registry import RegisteredVersion, champion, check_alias, register_decision
 
 #: How far a served model's probabilities may be from those that its study logged.
 TOLERANCE = 1e-5

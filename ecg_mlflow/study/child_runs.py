@@ -8,13 +8,7 @@ from dataclasses import dataclass
 
 from ecg_mlflow.errors import CheckpointError
 from ecg_mlflow.files import checkpoint_path, discard_checkpoint
-from ecg_mlflow.study.descriptions import (
-    configuration_name,
-    dataset_infos,
-    full_configuration,
-    run_name,
-    run_params,
-)
+from ecg_mlflow.study import descriptions
 from ecg_mlflow.study.jobs import RunJob
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo, log_datasets
@@ -88,25 +82,27 @@ class ChildRuns:
             study.tag_child(one.run_id, tags)
             if one.is_open:
                 return
-            study.reopen_child(one.run_id, run_params(run))
+            study.reopen_child(one.run_id, descriptions.run_params(run))
         else:
             tags |= {
                 IDENTITY_TAG: run.identity,
                 CORPUS_TAG: self._plan.corpus.digest[:16],
-                CONFIGURATION_TAG: configuration_name(run),
+                CONFIGURATION_TAG: descriptions.configuration_name(run),
             }
-            one.run_id = study.create_child(run_name(run), run_params(run), tags)
+            one.run_id = study.create_child(
+                descriptions.run_name(run), descriptions.run_params(run), tags
+            )
         one.is_open = True
         # Again for a resumed run: its first driver may have died before it came here.
         # Here and not in the workers, which would race for the first entry in MLflow's table.
         log_datasets(study.client, one.run_id, self._describe_data(run))
-        text = json.dumps(full_configuration(run), indent=2)
+        text = json.dumps(descriptions.full_configuration(run), indent=2)
         study.client.log_text(one.run_id, text, "configuration.json")
 
     def _describe_data(self, run: PlannedRun) -> dict[str, DatasetInfo]:
         index = run.config.index
         if index not in self._datasets:  # the repetitions of a configuration share them
-            self._datasets[index] = dataset_infos(self._plan.corpus, run.config)
+            self._datasets[index] = descriptions.dataset_infos(self._plan.corpus, run.config)
         return self._datasets[index]
 
     def job(self, one: OpenRun) -> RunJob:

@@ -12,17 +12,9 @@ from ecg_mlflow.executors.pool import Executor
 from ecg_mlflow.files import checkpoint_path, discard_checkpoint
 from ecg_mlflow.grids.code_transfer import pickle_for_worker
 from ecg_mlflow.grids.user_code import UserCode
+from ecg_mlflow.study import jobs
 from ecg_mlflow.study.child_runs import ChildRuns, OpenRun
-from ecg_mlflow.study.jobs import (
-    REPORT,
-    Ended,
-    Evaluated,
-    Noted,
-    RunEnd,
-    RunReport,
-    Saved,
-    WorkerJob,
-)
+from ecg_mlflow.study.jobs import Ended, RunEnd, RunReport
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.study.progress import StudyProgress
 from ecg_mlflow.study.request import StudyRequest
@@ -181,7 +173,7 @@ class Dispatcher:
     def _attend(self, executor: Executor, timeout: float) -> None:
         for report in executor.events(timeout):
             if isinstance(report, Event):
-                self._take_report(self._jobs[report.key], report.data[REPORT])
+                self._take_report(self._jobs[report.key], report.data[jobs.REPORT])
             elif isinstance(report, Outcome):
                 self._end_job(report)
             if not self._settling:
@@ -202,7 +194,7 @@ class Dispatcher:
         self._n_submitted += 1
         key = f"{'+'.join(one.run.key for one in group)} #{self._n_submitted}"
         self._jobs[key] = {one.run.key: one for one in group}
-        job = WorkerJob(
+        job = jobs.WorkerJob(
             self._study.client.tracking_uri,
             self._plan.corpus.path,
             tuple(self._children.job(one) for one in group),
@@ -262,12 +254,12 @@ class Dispatcher:
             del runs[report.run]
             self._end_run(one, report)
             return
-        if isinstance(report, Saved):
+        if isinstance(report, jobs.Saved):
             if report.iteration > one.saved:
                 one.deaths = 0
             one.saved = report.iteration
         self._progress.reported(one.run, report)
-        if isinstance(report, Evaluated):
+        if isinstance(report, jobs.Evaluated):
             self._scheduler.tested(one.run, report.tests)
 
     def _end_run(self, one: OpenRun, report: Ended) -> None:
@@ -367,4 +359,4 @@ class Dispatcher:
         self._progress.ended(one.run, f"FAILED: {reason}")
 
     def _note(self, one: OpenRun, text: str) -> None:
-        self._progress.reported(one.run, Noted(one.run.key, text))
+        self._progress.reported(one.run, jobs.Noted(one.run.key, text))

@@ -24,13 +24,7 @@ from ecg_mlflow.study.grid_update import updated_grid
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.study.resume import KnownRuns, ResumeAction, RunDecision
 from ecg_mlflow.study.search_history import SearchHistory, TrialEnd, trial_tags
-from ecg_mlflow.study.trials import (
-    OpenTrial,
-    Tests,
-    is_contender,
-    judge_at_rung,
-    rungs_of,
-)
+from ecg_mlflow.study.trials import OpenTrial, Tests, is_contender, judge_at_rung, rungs_of
 from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.training.schedule import Schedule
 

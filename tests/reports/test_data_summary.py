@@ -9,12 +9,7 @@ import pytest
 from ecg_mlflow import load_corpus
 from ecg_mlflow.records.synthetic.recording import STANDARD_LEADS
 from ecg_mlflow.reports import data_summary
-from ecg_mlflow.reports.data_summary import (
-    CorpusSummary,
-    data_page,
-    records_table,
-    summary_text,
-)
+from ecg_mlflow.reports.data_summary import CorpusSummary, data_page, records_table, summary_text
 
 
 def summary_of(folder):

@@ -11,12 +11,7 @@ from simulated import predictions_of
 from sklearn.metrics import f1_score
 
 from ecg_mlflow.errors import PredictionsError
-from ecg_mlflow.stats.calibration import (
-    calibrated,
-    choose_threshold,
-    fit_temperature,
-    reliability,
-)
+from ecg_mlflow.stats.calibration import calibrated, choose_threshold, fit_temperature, reliability
 from ecg_mlflow.stats.predictions import Predictions
 
 

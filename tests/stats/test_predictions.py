@@ -10,11 +10,7 @@ from simulated import equal_models
 
 from ecg_mlflow.errors import PredictionsError
 from ecg_mlflow.stats.bootstrap import paired_weights
-from ecg_mlflow.stats.predictions import (
-    Predictions,
-    degrees_of_freedom,
-    shared_groups,
-)
+from ecg_mlflow.stats.predictions import Predictions, degrees_of_freedom, shared_groups
 from ecg_mlflow.stats.scores import predict_classes
 
 TABLE = {

@@ -15,6 +15,7 @@ from ecg_mlflow.executors.base import Event, Outcome, OutcomeState
 from ecg_mlflow.files import checkpoint_path
 from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.study import child_runs as children
+from ecg_mlflow.study import descriptions
 from ecg_mlflow.study import dispatcher as dispatch
 from ecg_mlflow.study.dispatcher import MOST_DEATHS, Dispatcher
 from ecg_mlflow.study.jobs import REPORT, Ended, Evaluated, Noted, RunEnd, Saved
@@ -193,8 +194,8 @@ def is_evaluated(key, runs):
 def bench(monkeypatch):
     """Run planned runs, or decisions, by a script; return what came of it."""
     for name in ("run_params", "dataset_infos", "full_configuration"):
-        monkeypatch.setattr(children, name, lambda *args: {})
-    monkeypatch.setattr(children, "run_name", lambda run: run.key)
+        monkeypatch.setattr(descriptions, name, lambda *args: {})
+    monkeypatch.setattr(descriptions, "run_name", lambda run: run.key)
     monkeypatch.setattr(children, "log_datasets", lambda *args: None)
     monkeypatch.setattr(dispatch, "count_oom_kills", lambda: 0)
     monkeypatch.setattr(dispatch, "show_status", lambda *args: None)

@@ -25,20 +25,9 @@ from ecg_mlflow import C, Optimizer, Option, Pipeline, ResNet, Split
 from ecg_mlflow.errors import DivergedError, StorageFullError, TrackingError
 from ecg_mlflow.files import checkpoint_path, locked
 from ecg_mlflow.provenance import ProcessMark, seconds_since
+from ecg_mlflow.study import jobs
 from ecg_mlflow.study.descriptions import dataset_infos
-from ecg_mlflow.study.jobs import (
-    REPORT,
-    Ended,
-    Evaluated,
-    Noted,
-    RunEnd,
-    RunJob,
-    RunReport,
-    Saved,
-    StoreAway,
-    Trained,
-    WorkerJob,
-)
+from ecg_mlflow.study.jobs import Ended, Evaluated, RunEnd, RunJob, RunReport, Saved, Trained
 from ecg_mlflow.study.worker import main as main_module
 from ecg_mlflow.study.worker import run_artifacts as conclusion
 from ecg_mlflow.study.worker import training_run
@@ -83,7 +72,7 @@ class Desk:
         self.reports: list[RunReport] = []
 
     def take(self, data) -> None:
-        self.reports.append(data[REPORT])
+        self.reports.append(data[jobs.REPORT])
 
     def run_job(self, index: int, repetition: int = 0) -> RunJob:
         planned = self.plan.runs[index + repetition * len(self.plan.configs)]
@@ -92,7 +81,7 @@ class Desk:
 
     def train(self, *runs: RunJob, report=None, **options) -> dict[str, float] | None:
         self.reports.clear()
-        job = WorkerJob(self.work.client.tracking_uri, self.plan.corpus.path, runs, **options)
+        job = jobs.WorkerJob(self.work.client.tracking_uri, self.plan.corpus.path, runs, **options)
         return work(cloudpickle.dumps(job), report or self.take)
 
     def score(self, run: RunJob) -> dict[str, float] | None:
@@ -103,7 +92,8 @@ class Desk:
 
         def report(data):
             self.take(data)
-            if isinstance(data[REPORT], kind) and wanted.items() <= vars(data[REPORT]).items():
+            told = data[jobs.REPORT]
+            if isinstance(told, kind) and wanted.items() <= vars(told).items():
                 raise Killed
 
         with pytest.raises(Killed):
@@ -311,7 +301,7 @@ def test_what_is_in_the_store_is_never_ahead_of_the_checkpoint(desk, monkeypatch
 
     def report(data):
         time.sleep(0.1)
-        if isinstance(data[REPORT], Ended):
+        if isinstance(data[jobs.REPORT], Ended):
             return
         stored = desk.history(run).get("loss", [])
         checkpoint = load_checkpoint(checkpoint_path(run.run_id))
@@ -389,7 +379,7 @@ def test_a_full_disk_lets_the_run_go_on_without_checkpoints(desk, whole, monkeyp
     desk.train(run)
     assert desk.ended(run).end is RunEnd.DONE
     assert desk.history(run) == desk.history(whole)
-    notes = [report.text for report in desk.reported(Noted)]
+    notes = [report.text for report in desk.reported(jobs.Noted)]
     assert notes == ["no checkpoint at iteration 2: no space left on the disk of there"]
     # A full cache is the machine's error, and not the run's.
     monkeypatch.setattr(main_module, "batch_sources", full)
@@ -422,7 +412,7 @@ def test_other_versions_are_told(desk, monkeypatch):
     desk.kill(run, Saved, iteration=2)
     monkeypatch.setattr(training_run, "package_versions", lambda *_: {"keras": "9.9"})
     desk.train(run)
-    (note,) = [report.text for report in desk.reported(Noted)]
+    (note,) = [report.text for report in desk.reported(jobs.Noted)]
     assert re.fullmatch(r"goes on under other versions, .*: keras [\d.]+ to 9.9", note)
 
 
@@ -463,7 +453,7 @@ def test_a_run_waits_for_a_store_that_is_away_and_loses_nothing(desk, whole):
         desk.train(run)
     assert desk.ended(run).end is RunEnd.DONE
     assert desk.history(run) == desk.history(whole)
-    assert desk.reported(StoreAway)
+    assert desk.reported(jobs.StoreAway)
 
 
 def test_a_probe_counts_parameters_and_costs_or_says_why_not(keras_desk):
@@ -501,7 +491,7 @@ def test_a_run_that_is_given_up_delivers_its_losses_and_leaves_the_others(desk, 
 
     def report(data):
         desk.take(data)
-        if isinstance(data[REPORT], Evaluated) and data[REPORT].run == lost.run.key:
+        if isinstance(data[jobs.REPORT], Evaluated) and data[jobs.REPORT].run == lost.run.key:
             letters.append({"prune": lost.run.key, "reason": "others are better"})
 
     def received():

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import suppress
 from enum import Enum
 from pathlib import PurePath
-from types import BuiltinFunctionType, FunctionType, ModuleType, SimpleNamespace
+from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType, SimpleNamespace
 from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -173,22 +173,11 @@ class _Converter:
 
     def value(self, value: object, where: str, parents: tuple[int, ...] = ()) -> Json:
         """Convert `value`, found at `where`, inside the objects whose ids are `parents`."""
-        if value is None:
-            return None
-        if isinstance(value, bool | np.bool_):
-            return bool(value)
         if isinstance(value, Enum):
             return {"enum": [self._refer(type(value), where), value.name]}
-        if isinstance(value, str | PurePath):
-            return str(value)
-        if isinstance(value, int | np.integer):
-            return int(value)
-        if isinstance(value, float | np.floating):
-            return _float(float(value))
-        if isinstance(value, bytes):
-            return {"bytes": value.hex()}
-        if isinstance(value, range):
-            return {"range": [value.start, value.stop, value.step]}
+        for kinds, convert in _SIMPLE:
+            if isinstance(value, kinds):
+                return convert(value)
         if isinstance(value, np.ndarray):
             return _array(value, where)
         is_code = isinstance(value, ModuleType | type | np.ufunc) or _is_builtin(value)
@@ -239,10 +228,23 @@ class _Converter:
         return {"dict": [*sorted(pairs, key=json_text)]}
 
 
-def _float(value: float) -> Json:
-    if not math.isfinite(value):
-        return {"float": repr(value)}
-    return int(value) if value.is_integer() else value
+def _float(value: float | np.floating[Any]) -> Json:
+    number = float(value)
+    if not math.isfinite(number):
+        return {"float": repr(number)}
+    return int(number) if number.is_integer() else number
+
+
+#: What contains nothing else, and its form.
+_SIMPLE: tuple[tuple[Any, Callable[[Any], Json]], ...] = (
+    (NoneType, lambda value: None),
+    ((bool, np.bool_), bool),
+    ((str, PurePath), str),
+    ((int, np.integer), int),
+    ((float, np.floating), _float),
+    (bytes, lambda value: {"bytes": value.hex()}),
+    (range, lambda value: {"range": [value.start, value.stop, value.step]}),
+)
 
 
 def _array(value: np.ndarray, where: str) -> Json:
@@ -261,11 +263,9 @@ def _array(value: np.ndarray, where: str) -> Json:
 
 def _by_name(thing: object) -> dict[str, Json] | None:
     """Convert what this package or a library defines; None for the user's own."""
-    if id(thing) in _NAMES:
-        return {"package": [*_NAMES[id(thing)]]}
     whose = owner(thing)
-    if whose == "package":
-        return {"package": [str(getattr(thing, "__qualname__", ""))]}
+    if id(thing) in _NAMES or whose == "package":
+        return {"package": [*_NAMES.get(id(thing), [str(getattr(thing, "__qualname__", ""))])]}
     return {"library": _library_name(thing)} if whose == "library" else None
 
 
@@ -315,15 +315,7 @@ def _name(value: object) -> str:
 # --- The user's code, as objects ------------------------------------------------------------------
 
 #: Globals that describe the location of a module, not its content.
-_PLACE = {
-    "__builtins__",
-    "__file__",
-    "__loader__",
-    "__name__",
-    "__package__",
-    "__path__",
-    "__spec__",
-}
+_PLACE = {"__builtins__", "__file__", "__path__", *vars(ModuleType(""))} - {"__doc__"}
 _PLAIN = (bool, int, float, str, bytes, list, tuple, dict, np.generic, np.ndarray)
 
 
@@ -353,18 +345,16 @@ def _reached_from(root: object) -> list[Json]:
         elif isinstance(thing, type):
             forms.append(_class(thing, converter))
         else:
-            assert isinstance(thing, ModuleType)
             forms.append(_in_files([(home_of(vars(thing)), "")], converter))
     return forms
 
 
 def _function(function: FunctionType, converter: _Converter, *, strict: bool) -> Json:
     """Convert a function: its text, its own values, and what it reads of its module."""
-    name, code = _name(function), function.__code__
+    code = function.__code__
     home = home_of(function.__globals__, code.co_filename)
     if function not in _pieces:
         _pieces[function] = function_piece(code, home.source)
-    piece = _pieces[function]
     values = {"defaults": (function.__defaults__, function.__kwdefaults__)}
     for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         with suppress(ValueError):  # the variable has not been assigned yet
@@ -372,15 +362,21 @@ def _function(function: FunctionType, converter: _Converter, *, strict: bool) ->
     own: dict[str, Json] = {}
     for what, value in values.items():
         try:
-            own[what] = converter.value(value, f"the {what} of {name}")
+            own[what] = converter.value(value, f"the {what} of {_name(function)}")
         except CanonicalError:
             if strict:
                 raise
             own[what] = _loosely(value, converter)
+    return {"own": own, **_reached(_pieces[function], function.__globals__, home, converter)}
+
+
+def _reached(
+    piece: Piece, variables: Mapping[str, Any], home: File, converter: _Converter
+) -> dict[str, Json]:
+    """Convert the text of a piece of code, and what it reads of its module and imports itself."""
     return {
         "text": piece.text,
-        "own": own,
-        "reads": _read(piece.chains, function.__globals__, home, converter),
+        "reads": _read(piece.chains, variables, home, converter),
         "files": _in_files(imported_by(piece, home), converter),
     }
 
@@ -396,24 +392,21 @@ def _class(cls: type, converter: _Converter) -> Json:
     home = home_of(variables, files[0] if files else None)
     if cls not in _pieces:
         _pieces[cls] = class_piece(cls, home.source, own)
-    piece = _pieces[cls]
-    attributes: dict[str, Json] = {}
+    piece, attributes = _pieces[cls], dict[str, Json]()
     for name, value in sorted(vars(cls).items()):
-        is_plain = isinstance(value, _PLAIN) and not issubclass(cls, Enum)
-        # What stands in its text counts with it.
-        is_inside = (
-            piece.text and getattr(value, "__qualname__", "") == f"{cls.__qualname__}.{name}"
-        )
-        is_put_in = isinstance(value, FunctionType) and not is_inside and owner(value) == "user"
-        if (is_plain and not name.startswith("__")) or is_put_in:
+        if isinstance(value, FunctionType):
+            # What stands in its text counts with it.
+            is_inside = piece.text and value.__qualname__ == f"{cls.__qualname__}.{name}"
+            is_own = not is_inside and owner(value) == "user"
+        else:
+            is_own = isinstance(value, _PLAIN) and not issubclass(cls, Enum) and name[:2] != "__"
+        if is_own:
             attributes[name] = _loosely(value, converter)
     return {
         "name": cls.__qualname__,
-        "text": piece.text,
         "bases": [converter.value(base, "a base") for base in cls.__bases__],
         "attributes": attributes,
-        "reads": _read(piece.chains, variables, home, converter),
-        "files": _in_files(imported_by(piece, home), converter),
+        **_reached(piece, variables, home, converter),
     }
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from enum import Enum
 from importlib import import_module
@@ -83,14 +83,12 @@ def _unpack(code: UserCode, payload: bytes) -> object:
 @contextmanager
 def _by_value(modules: Mapping[str, ModuleType]) -> Iterator[None]:
     """Pickle by value what is defined in modules that another process can't import."""
-    registered = [module for name, module in modules.items() if not is_imported(name)]
-    for module in registered:
-        cloudpickle.register_pickle_by_value(module)
-    try:
+    with ExitStack() as registered:
+        for name, module in modules.items():
+            if not is_imported(name):
+                cloudpickle.register_pickle_by_value(module)
+                registered.callback(cloudpickle.unregister_pickle_by_value, module)
         yield
-    finally:
-        for module in registered:
-            cloudpickle.unregister_pickle_by_value(module)
 
 
 def _changes(

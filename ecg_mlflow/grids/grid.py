@@ -245,8 +245,8 @@ class Grid(Design):
     _products: tuple[Product, ...]
 
     def __init__(self, products: Design | Iterable[Iterable[Option]] = ((),)) -> None:
-        given = products.products if isinstance(products, Design) else products
-        vars(self)["_products"] = tuple(map(_product, given))
+        given = products.products if isinstance(products, Design) else map(_product, products)
+        vars(self)["_products"] = tuple(given)
         if not self._products:
             raise GridError(
                 "a grid without products has no configurations; Grid() has one, without options"
@@ -265,11 +265,6 @@ class Grid(Design):
 def _kv(name: str, position: int, value: object) -> KV:
     if isinstance(value, KV):
         return value
-    if isinstance(value, Range):
-        raise GridError(
-            f"option {name!r} has the range {value!r} in its list of values, but an option is "
-            f"either a range or a list: write Option({name!r}, {value!r})"
-        )
     try:
         return KV(value)
     except GridError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -81,7 +81,7 @@ def found_in(obj: object, kind: type) -> Iterator[Any]:
     if isinstance(obj, kind):
         yield obj
     else:
-        for part in parts(obj):
+        for part in _parts(obj)[0]:
             yield from found_in(part, kind)
 
 
@@ -107,54 +107,32 @@ def resolve(obj: Any, values: Mapping[str, object]) -> Any:
     """
     if isinstance(obj, C):
         return _value(obj, values)
-    old = list(parts(obj))
+    old, rebuilt = _parts(obj)
     new = [resolve(part, values) for part in old]
-    if all(a is b for a, b in zip(old, new, strict=True)):
-        return obj
-    return _rebuild(obj, new)
+    return obj if all(a is b for a, b in zip(old, new, strict=True)) else rebuilt(new)
 
 
-def parts(obj: object) -> Iterator[object]:
-    """Yield the items of a container; other objects have none.
+def _parts(obj: Any) -> tuple[list[Any], Callable[[list[Any]], object]]:
+    """Return the items of a container, and a function that builds a like one from others.
 
-    Parameters
-    ----------
-    obj : object
-        List, tuple, dict, partial or dataclass instance.
-
-    Yields
-    ------
-    object
-        In the order in which `resolve` rebuilds the container from them.
+    Containers are lists, tuples, dicts, partials and dataclass instances; other objects have no
+    items.
     """
-    if isinstance(obj, list | tuple):
-        yield from obj
-    elif isinstance(obj, dict):
-        yield from obj
-        yield from obj.values()
-    elif isinstance(obj, functools.partial):
-        yield from (obj.func, obj.args, obj.keywords)
-    elif dataclasses.is_dataclass(obj) and not isinstance(obj, type):
-        yield from (getattr(obj, name) for name in _init_fields(obj))
-
-
-def _rebuild(obj: Any, parts: list[Any]) -> object:
-    """Build a container like `obj` from other parts."""
     if isinstance(obj, list):
-        return parts
+        return obj, list
     if isinstance(obj, tuple):
-        return type(obj)(*parts) if hasattr(obj, "_fields") else tuple(parts)
+        return list(obj), getattr(obj, "_make", tuple)  # of a named tuple
     if isinstance(obj, dict):
-        return dict(zip(parts[: len(obj)], parts[len(obj) :], strict=True))
+        n = len(obj)
+        return [*obj, *obj.values()], lambda new: dict(zip(new[:n], new[n:], strict=True))
     if isinstance(obj, functools.partial):
-        func, args, keywords = parts
-        return functools.partial(func, *args, **keywords)
-    return dataclasses.replace(obj, **dict(zip(_init_fields(obj), parts, strict=True)))
-
-
-def _init_fields(obj: Any) -> list[str]:
-    """Return the names of the fields that the dataclass's constructor takes."""
-    return [field.name for field in dataclasses.fields(obj) if field.init]
+        parts = [obj.func, obj.args, obj.keywords]
+        return parts, lambda new: functools.partial(new[0], *new[1], **new[2])
+    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
+        names = [field.name for field in dataclasses.fields(obj) if field.init]
+        parts = [getattr(obj, name) for name in names]
+        return parts, lambda new: dataclasses.replace(obj, **dict(zip(names, new, strict=True)))
+    return [], list
 
 
 def _value(placeholder: C, values: Mapping[str, object]) -> object:

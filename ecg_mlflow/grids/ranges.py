@@ -21,8 +21,12 @@ _MAX_INT = 2**53
 """Largest bound: samplers and stores use floats, which are exact for integers up to here."""
 
 
+@dataclass(frozen=True, repr=False)
 class _FloatRange(Range):
     """Base of the two ranges of real numbers."""
+
+    low: float
+    high: float
 
     def __post_init__(self) -> None:
         low, high = _finite(self, "low", self.low), _finite(self, "high", self.high)
@@ -56,7 +60,6 @@ class _FloatRange(Range):
 
 
 @counts_as("Uniform", version=1)
-@dataclass(frozen=True, repr=False)
 class Uniform(_FloatRange):
     """Real numbers between two bounds, all equally likely.
 
@@ -71,16 +74,12 @@ class Uniform(_FloatRange):
         If a bound is not a finite number, or if `low` is not less than `high`.
     """
 
-    low: float
-    high: float
-
     def at(self, share: float) -> KV:
         """Return the value at the share, from 0 to 1, of the way from low to high."""
         return self.kv(self.low + share * (self.high - self.low))
 
 
 @counts_as("LogUniform", version=1)
-@dataclass(frozen=True, repr=False)
 class LogUniform(_FloatRange):
     """Positive numbers between two bounds, all orders of magnitude equally likely.
 
@@ -94,9 +93,6 @@ class LogUniform(_FloatRange):
     GridError
         Same as :class:`Uniform`, and if `low` is not positive.
     """
-
-    low: float
-    high: float
 
     def __post_init__(self) -> None:
         super().__post_init__()

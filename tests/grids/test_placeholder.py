@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ecg_mlflow.errors import GridError, ResearchError
 from ecg_mlflow.grids import C, ConfigAlias, references, resolve
@@ -138,25 +136,3 @@ def test_a_placeholder_is_a_value():
 def test_a_placeholder_takes_a_name(name):
     with pytest.raises(GridError, match="takes an option's name"):
         C(name)
-
-
-nested = st.recursive(
-    st.integers() | st.sampled_from("abc").map(C),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.tuples(inner, inner)
-        | st.dictionaries(st.sampled_from("pq"), inner, max_size=2)
-        | inner.map(Split)
-    ),
-    max_leaves=8,
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(nested)
-def test_nothing_is_left_to_resolve_after_resolving(obj):
-    values = {"a": 1, "b": [2], "c": None}
-    resolved = resolve(obj, values)
-    assert references(resolved) == frozenset()
-    assert (resolved is obj) == (not references(obj))
-    assert resolve(obj, {name: C(name) for name in "abc"}) == obj

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import ecg_mlflow
 from ecg_mlflow.errors import GridError
 from ecg_mlflow.grids import KV, ConfigAlias, Grid, IntUniform, LogUniform, Option, Uniform
 from ecg_mlflow.grids.canonical import digest
@@ -41,8 +40,7 @@ lr, layout = Option("lr", LR), Option("layout", ["cna", "cac"])
 def test_bounds_are_checked(build, parts):
     with pytest.raises(GridError) as caught:
         build()
-    for part in parts:
-        assert part in str(caught.value)
+    assert [part for part in parts if part not in str(caught.value)] == []
 
 
 @pytest.mark.parametrize(
@@ -191,10 +189,9 @@ def test_a_range_is_not_paired(pair):
         pair()
 
 
-@pytest.mark.parametrize("values", [[Uniform(0, 1)], [0.5, Uniform(0, 1)]])
-def test_a_range_is_not_one_of_several_values(values):
-    with pytest.raises(GridError, match=r"write Option\('lr', Uniform\(0\.0, 1\.0\)\)"):
-        Option("lr", values)
+def test_a_range_is_not_one_of_several_values():
+    with pytest.raises(GridError, match=r"option 'lr', value 1: Uniform\(0\.0, 1\.0\) is a range"):
+        Option("lr", [0.5, Uniform(0, 1)])
 
 
 @pytest.mark.parametrize("value", [LR, [LR], {"lr": (1, LR)}])
@@ -203,8 +200,3 @@ def test_a_range_is_no_value(value):
         KV(value, "alias")
     with pytest.raises(GridError, match="is a range"):
         ConfigAlias({"lr": value})
-
-
-def test_ranges_are_what_a_grid_file_imports():
-    assert ecg_mlflow.LogUniform is LogUniform
-    assert {"Uniform", "LogUniform", "IntUniform"} <= set(ecg_mlflow.__all__)

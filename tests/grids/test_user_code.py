@@ -19,9 +19,11 @@ def test_files_that_a_function_needs(tmp_path):
     found = needed_code([("ecg_mlflow_grid_my_grid", "scaled")], tmp_path)
     assert list(found.files) == ["factors_of_test.py", "my_grid.py"]
     assert needed_code([], tmp_path) == needed_code([], None) == UserCode()
-    with pytest.raises(ModelError, match=r"are in \['other.py'\].*'my_grid.py', 'unrel.*beside it"):
+    with pytest.raises(
+        ModelError, match=r"are in \['other\.py'\].*'my_grid\.py', 'unrel.*beside it"
+    ):
         needed_code([("other", "f")], tmp_path)
-    with pytest.raises(ModelError, match=r"are in \['my_grid.py'\].*given are \[\]"):
+    with pytest.raises(ModelError, match=r"are in \['my_grid\.py'\].*given are \[\]"):
         needed_code([("my_grid", "scaled")], None)
 
 
@@ -127,7 +129,7 @@ def make_folder(tmp_path):
     return make
 
 
-def test_two_models_run_their_own_versions(make_folder, monkeypatch):
+def test_two_models_run_their_own_versions(tmp_path, make_folder, monkeypatch):
     other = types.ModuleType("factors_of_test")
     monkeypatch.setitem(sys.modules, "factors_of_test", other)
     first, second = step_finder(make_folder("a", 2)), step_finder(make_folder("b", 3))
@@ -139,33 +141,25 @@ def test_two_models_run_their_own_versions(make_folder, monkeypatch):
     assert second("my_grid", "halved")(10.0, 300) == 5
     assert sys.modules["factors_of_test"] is other
     assert sys.path == path
-
-
-def test_nothing_is_written_beside_the_files(make_folder):
-    folder = make_folder("a", 2)
-    step_finder(folder)("my_grid", "scaled")
-    assert sorted(file.name for file in folder.iterdir()) == ["factors_of_test.py", "my_grid.py"]
+    left = sorted(file.name for file in (tmp_path / "a").iterdir())
+    assert left == ["factors_of_test.py", "my_grid.py"], "nothing is written beside the files"
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "why"),
+    ("grid", "module", "name", "why"),
     [
-        ("other", "scaled", "needs other.py, which the model"),
-        ("my_grid", "gone", "my_grid.py has no function gone"),
+        (GRID, "other", "scaled", "needs other.py, which the model doesn't have"),
+        (GRID, "my_grid", "gone", "my_grid.py has no function gone"),
+        ("import no_such_of_test", "my_grid", "f", r"my_grid\.py can't be run .*ModuleNotFound"),
     ],
 )
-def test_what_is_not_there(make_folder, module, name, why):
-    with pytest.raises(ModelError, match=why):
-        step_finder(make_folder("a", 2))(module, name)
+def test_what_is_not_there_or_fails(make_folder, grid, module, name, why):
+    folder = make_folder("a", 2, grid)
+    for _ in range(2):
+        with pytest.raises(ModelError, match=why):
+            step_finder(folder)(module, name)
     with pytest.raises(ModelError, match="the model doesn't have"):
         step_finder(None)(module, name)
-
-
-def test_a_file_that_fails(make_folder):
-    folder = make_folder("a", 2, "import no_such_module_of_test")
-    for _ in range(2):
-        with pytest.raises(ModelError, match=r"my_grid\.py can't be run .*ModuleNotFoundError"):
-            step_finder(folder)("my_grid", "scaled")
 
 
 def test_models_with_packages_run_their_own_versions(tmp_path):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ecg_mlflow.records.splits import Split
     from ecg_mlflow.reports.dataframe import load_results
     from ecg_mlflow.study.research import DemoBudget, Research
-    from ecg_mlflow.training import Loss, Optimizer
+    from ecg_mlflow.training.declared import Loss, Optimizer
 
     __version__: str
 
@@ -59,7 +59,7 @@ _MODULES = {
     "study.research": ("DemoBudget", "Research"),
     "reports.dataframe": ("load_results",),
     "records.splits": ("Split",),
-    "training": ("Loss", "Optimizer"),
+    "training.declared": ("Loss", "Optimizer"),
 }
 
 

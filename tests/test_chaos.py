@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.runs import reopen_run
-from ecg_mlflow.training import save_checkpoint
+from ecg_mlflow.training.checkpoint import save_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -18,7 +18,7 @@ from ecg_mlflow.errors import StorageFullError
 from ecg_mlflow.files import CHECKPOINT_VARIABLE, ENVIRONMENT_VARIABLE
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.stored_run import REPLACED_TAG
-from ecg_mlflow.training import load_checkpoint
+from ecg_mlflow.training.checkpoint import load_checkpoint
 
 nightly = pytest.mark.nightly
 

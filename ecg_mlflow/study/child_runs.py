@@ -16,7 +16,7 @@ from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.runs import EndStatus
 from ecg_mlflow.tracking.stored_run import ATTEMPT_TAG, CORPUS_TAG, IDENTITY_TAG, PRUNED_TAG
 from ecg_mlflow.tracking.study_run import CONFIGURATION_TAG, Study
-from ecg_mlflow.training import load_checkpoint
+from ecg_mlflow.training.checkpoint import load_checkpoint
 
 
 @dataclass

@@ -25,8 +25,7 @@ from ecg_mlflow.records.label_sets import SEPARATOR
 from ecg_mlflow.records.splits import TRAIN, Split
 from ecg_mlflow.stats.scores import objective_of
 from ecg_mlflow.study.grid_update import UpdateGrid
-from ecg_mlflow.training import Loss, Optimizer
-from ecg_mlflow.training.declared import LOSSES, MULTILABEL
+from ecg_mlflow.training.declared import LOSSES, MULTILABEL, Loss, Optimizer
 from ecg_mlflow.training.schedule import Schedule
 
 #: One rule of a `Schedule`, or a list of them.

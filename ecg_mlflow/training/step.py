@@ -26,6 +26,12 @@ from ecg_mlflow.training.fused_norm import fused_norms
 
 Floats = npt.NDArray[np.float32]
 
+#: What changes an update of Keras's Adam where it is not None.
+_BEYOND_ADAM = (
+    *("weight_decay", "clipnorm", "clipvalue", "global_clipnorm"),
+    *("loss_scale_factor", "gradient_accumulation_steps"),
+)
+
 
 class CompiledStep:
     """A model with its training and prediction functions.
@@ -96,8 +102,7 @@ class CompiledStep:
 
     def weights(self) -> list[npt.NDArray[Any]]:
         """Return the model's weights in Keras's order."""
-        found: list[npt.NDArray[Any]] = self.model.get_weights()
-        return found
+        return list(self.model.get_weights())
 
     def set_weights(self, weights: Sequence[npt.NDArray[Any]]) -> None:
         """Give the model other weights; the optimizer stays as it is."""
@@ -231,14 +236,8 @@ def _is_plain_adam(optimizer: keras.optimizers.Optimizer, variables: list[keras.
     """Return whether the resource-apply operation computes this optimizer's update."""
     return (
         type(optimizer) is keras.optimizers.Adam
-        and not optimizer.amsgrad
-        and not optimizer.use_ema
-        and optimizer.weight_decay is None
-        and optimizer.clipnorm is None
-        and optimizer.clipvalue is None
-        and optimizer.global_clipnorm is None
-        and optimizer.loss_scale_factor is None
-        and optimizer.gradient_accumulation_steps is None
+        and not (optimizer.amsgrad or optimizer.use_ema)
+        and all(getattr(optimizer, name) is None for name in _BEYOND_ADAM)
         and all(v.constraint is None and v.dtype == "float32" for v in variables)
     )
 

@@ -23,7 +23,7 @@ from ecg_mlflow.serving.classifier import RawEcgClassifier, open_engine
 from ecg_mlflow.serving.inputs import from_signal
 from ecg_mlflow.serving.manifest import SelfTest, code_digest
 from ecg_mlflow.tracking import client
-from ecg_mlflow.training import evaluate
+from ecg_mlflow.training.evaluation import evaluate
 
 LENGTH = 120
 PLAIN = Pipeline().center_flip().split_signals(LENGTH, LENGTH)

@@ -22,7 +22,7 @@ from ecg_mlflow.study.jobs import REPORT, Ended, Evaluated, Noted, RunEnd, Saved
 from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.resume import ResumeAction, RunDecision
 from ecg_mlflow.tracking.retry import RetryPolicy
-from ecg_mlflow.training import Checkpoint, save_checkpoint
+from ecg_mlflow.training.checkpoint import Checkpoint, save_checkpoint
 
 
 class Recorder:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.errors import CheckpointError, StorageFullError
-from ecg_mlflow.training import Checkpoint, checkpoint, load_checkpoint, save_checkpoint
+from ecg_mlflow.training import checkpoint
+from ecg_mlflow.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 ARRAYS = {
     "network/model/0": np.linspace(0, 1, 7, dtype=np.float32),
@@ -25,8 +26,7 @@ def test_what_is_read_is_what_was_written_bit_for_bit(tmp_path):
     assert found.arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
         assert found.arrays[name].dtype == array.dtype
-        assert found.arrays[name].shape == array.shape
-        assert found.arrays[name].tobytes() == array.tobytes()
+        np.testing.assert_array_equal(found.arrays[name], array, strict=True)
     assert list(found.part("network")) == ["model/0", "optimizer/0"]
     with np.load(path) as file:  # without this package
         assert json.loads(file["state"].tobytes())["iteration"] == 3
@@ -44,7 +44,7 @@ def path(tmp_path):
 
 @pytest.mark.parametrize(
     ("flipped", "kept"),
-    [(0.01, 1), (0.3, 1), (0.5, 1), (0.7, 1), (0.95, 1), (None, 0), (None, 0.5), (None, 0.99)],
+    [(0.01, 1), (0.5, 1), (0.95, 1), (None, 0), (None, 0.99)],
 )
 def test_damage_anywhere_is_seen(path, flipped, kept):
     data = bytearray(path.read_bytes())

@@ -19,14 +19,8 @@ def log_odds(model: keras.Model, windows: np.ndarray, place: int) -> np.ndarray:
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_the_gradient_is_what_a_small_change_does(n_classes):
     keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [
-            keras.Input((16, 2)),
-            layers.Conv1D(3, 5, activation="tanh"),
-            layers.Flatten(),
-            layers.Dense(n_classes),
-        ]
-    )
+    hidden = [layers.Conv1D(3, 5, activation="tanh"), layers.Flatten()]
+    model = keras.Sequential([keras.Input((16, 2)), *hidden, layers.Dense(n_classes)])
     windows = np.random.default_rng(0).normal(0, 1, (3, 16, 2)).astype(np.float32)
     found = GradientTimesInput(model)(windows, 1)
     assert found.shape == windows.shape

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ecg_mlflow.errors import EcgMlflowError, ScheduleError
+from ecg_mlflow.errors import ScheduleError
 from ecg_mlflow.training.schedule import Schedule
 
 
@@ -12,23 +12,16 @@ from ecg_mlflow.training.schedule import Schedule
     [
         ("%1", [0, 1, 2, 3, 4, 5]),
         ("%2", [1, 3, 5]),
-        ("%4", [3]),
-        ("%7", []),
         (" %3 ", [2, 5]),
         (0, [0]),
-        (4, [4]),
-        (6, []),
         (np.int64(4), [4]),
         (-1, [5]),
         ("last", [5]),
         (["%2", 0, -1], [0, 1, 3, 5]),
         (("%4", "last"), [3, 5]),
-        (["%2", "%3"], [1, 2, 3, 5]),
         ([5, -1, "%6"], [5]),
         ("epoch", [1, 3, 5]),
-        ("1 epoch", [1, 3, 5]),
         ("2 epochs", [3]),
-        ("3 epochs", [5]),
         (["2 epochs", 0, "last"], [0, 3, 5]),
     ],
 )
@@ -42,15 +35,11 @@ def test_rules_over_three_epochs_of_two_iterations(rules, fires_at):
         ("%0", "at least 1"),
         ("0 epochs", "at least 1"),
         ("%", "after '%' comes a whole number"),
-        ("%2.5", "after '%' comes a whole number"),
         ("foo", "not a rule"),
-        ("", "not a rule"),
         ("-1 epochs", "not a rule"),
         ("3", "write 3 without quotes"),
-        ("-1", "write -1 without quotes"),
         (-2, "only negative iteration is -1"),
         (True, "type bool"),
-        (None, "type NoneType"),
         (["%2", ["last"]], "type list"),
         ([], "never fires"),
         (["%2", "twice", 0], "can't read the schedule rule 'twice'"),
@@ -60,15 +49,12 @@ def test_what_is_not_a_rule_is_refused(rule, cause):
     with pytest.raises(ScheduleError, match="allowed are '%N'") as caught:
         Schedule.parse(rule, iterations_per_epoch=2)
     assert cause in str(caught.value)
-    assert isinstance(caught.value, ValueError)
-    assert isinstance(caught.value, EcgMlflowError)
 
 
 def test_last_fires_where_a_run_stops_early_and_no_other_rule_does():
-    assert [Schedule.parse(["%4", -1]).fires(1, last=last) for last in (False, True)] == [
-        False,
-        True,
-    ]
+    found = Schedule.parse(["%4", -1])
+    assert not found.fires(1, last=False)
+    assert found.fires(1, last=True)
     assert not Schedule.parse(3).fires(1, last=True)
 
 

@@ -13,7 +13,7 @@ from scipy.special import expit, softmax
 
 from ecg_mlflow.errors import CheckpointError
 from ecg_mlflow.models import ResNet
-from ecg_mlflow.training import Loss, Optimizer
+from ecg_mlflow.training.declared import Loss, Optimizer
 from ecg_mlflow.training.step import CompiledStep, JointStep, _is_plain_adam
 
 Batches = list[tuple[np.ndarray, np.ndarray]]

@@ -13,7 +13,7 @@ import pandas as pd
 from ecg_mlflow.errors import AutologError, few
 from ecg_mlflow.pipeline.batches import record_means
 from ecg_mlflow.records.label_sets import split_label
-from ecg_mlflow.training import Evaluation
+from ecg_mlflow.training.evaluation import Evaluation
 
 #: By how much probabilities may miss their bounds and their sum, as rounded ones do.
 TOLERANCE = 1e-3

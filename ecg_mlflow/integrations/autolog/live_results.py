@@ -20,7 +20,7 @@ from ecg_mlflow.study.worker.run_artifacts import DRAWN
 from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.trace import RunTrace, log_trace
-from ecg_mlflow.training import Evaluation
+from ecg_mlflow.training.evaluation import Evaluation
 
 if TYPE_CHECKING:
     import keras

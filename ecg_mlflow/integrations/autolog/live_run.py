@@ -18,7 +18,7 @@ from ecg_mlflow.tracking.metric_buffer import metric_name
 from ecg_mlflow.tracking.retry import RetryPolicy, store_errors
 from ecg_mlflow.tracking.run_log import RunLog, log_new_params, log_tags
 from ecg_mlflow.tracking.runs import REASON_TAG, EndStatus
-from ecg_mlflow.training import Evaluation
+from ecg_mlflow.training.evaluation import Evaluation
 
 if TYPE_CHECKING:
     import keras

@@ -12,7 +12,7 @@ import numpy as np
 from ecg_mlflow.errors import AutologError
 from ecg_mlflow.integrations.autolog.labelled_records import LabelledRecords
 from ecg_mlflow.pipeline.batches import CHUNK, Floats, predict_chunks
-from ecg_mlflow.training import Evaluation
+from ecg_mlflow.training.evaluation import Evaluation
 from ecg_mlflow.training.schedule import Rule, Schedule
 
 #: What turns the outputs of a network into probabilities; ``linear`` leaves them as they are.

@@ -30,7 +30,7 @@ from ecg_mlflow.study.worker.training_run import TrainingRun
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.logged_models import fetch_network
 from ecg_mlflow.tracking.run_log import RunLog
-from ecg_mlflow.training import Paused, TrainingLoop
+from ecg_mlflow.training.loop import Paused, TrainingLoop
 
 #: A warm worker keeps them open for its next runs.
 _client = lru_cache(maxsize=1)(connect)

@@ -21,7 +21,7 @@ from ecg_mlflow.reports.figures.training_plots import confusion_plot, learning_c
 from ecg_mlflow.stats.predictions import prediction_columns
 from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
 from ecg_mlflow.tracking.trace import RunTrace, log_trace
-from ecg_mlflow.training import Evaluation
+from ecg_mlflow.training.evaluation import Evaluation
 
 if TYPE_CHECKING:
     from ecg_mlflow.records import Corpus

@@ -28,8 +28,9 @@ from ecg_mlflow.study.worker import run_artifacts
 from ecg_mlflow.study.worker.run_artifacts import final_metrics, prefixed
 from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.run_log import RunLog, log_tags
-from ecg_mlflow.training import Branch, Evaluation, Paused, evaluate
 from ecg_mlflow.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ecg_mlflow.training.evaluation import Evaluation, evaluate
+from ecg_mlflow.training.loop import Branch, Paused
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -37,7 +37,8 @@ from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.study_run import Study
 from ecg_mlflow.tracking.trace import TRACE, RunTrace
-from ecg_mlflow.training import Paused, load_checkpoint, save_checkpoint
+from ecg_mlflow.training.checkpoint import load_checkpoint, save_checkpoint
+from ecg_mlflow.training.loop import Paused
 
 # Of NumPy 2, in Keras's way of saving a model.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

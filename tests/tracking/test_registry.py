@@ -8,8 +8,6 @@ import sys
 from contextlib import ExitStack
 
 import pytest
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from ecg_mlflow.errors import ModelError, PromotionError, TrackingError
 from ecg_mlflow.tracking.registry import (
@@ -266,18 +264,6 @@ def test_a_death_anywhere_in_a_rollback_is_mended_by_another_one(client, name):
         assert tags(client, name, before)["ecg_mlflow.decision"] == "rolled back"
     decide(client, name)
     rollback(Mortal(client, 4), name)
-
-
-def test_a_store_that_fails_in_the_middle(client, name, monkeypatch):
-    def fail(*_):
-        raise MlflowException("disk full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, "set_registered_model_alias", fail)
-        with pytest.raises(TrackingError, match=r"alias .*'champion', '1': disk full"):
-            decide(client, name)
-    assert decisions(client, name, 1) == ["pending"]
-    assert decide(client, name) == 2
 
 
 def test_a_rollback_goes_back_one_by_one(client, name):

@@ -7,9 +7,9 @@ from pathlib import Path
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from ecg_mlflow.tracking.artifacts import parse_table
-from ecg_mlflow.tracking.run_log import COMPLETE_TAG
 from ecg_mlflow.tracking.stored_run import (
     ATTEMPT_TAG,
+    COMPLETE_TAG,
     DIED_TAG,
     IDENTITY_TAG,
     PRUNED_TAG,

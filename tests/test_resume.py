@@ -10,9 +10,9 @@ from studies import NETWORKS, numpy_grid, reason
 from ecg_mlflow.files import checkpoint_root
 from ecg_mlflow.provenance import ProcessMark, _birth
 from ecg_mlflow.study.launch import link_project_run
-from ecg_mlflow.tracking.run_log import COMPLETE_TAG
 from ecg_mlflow.tracking.stored_run import (
     ATTEMPT_TAG,
+    COMPLETE_TAG,
     IDENTITY_TAG,
     IDENTITY_VERSION_TAG,
     PLAN_TAG,

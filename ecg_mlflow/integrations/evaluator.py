@@ -154,7 +154,7 @@ def _files(
     from ecg_mlflow.stats.bootstrap import resample_weights
     from ecg_mlflow.stats.calibration import reliability
     from ecg_mlflow.stats.curves import Curve, ranking_curves
-    from ecg_mlflow.tracking.run_log import csv_text
+    from ecg_mlflow.tracking.run_data import csv_text
 
     names = [name for name in metrics if not name.endswith(("_low", "_high"))]
     table = {"metric": names, "value": [metrics[name] for name in names]} | {

@@ -18,7 +18,7 @@ from ecg_mlflow.stats.bootstrap import resample_weights
 from ecg_mlflow.stats.calibration import fit_temperature, reliability, with_temperature
 from ecg_mlflow.stats.comparison import Comparison, Standing
 from ecg_mlflow.stats.curves import Curve, ranking_curves
-from ecg_mlflow.tracking.run_log import as_columns, csv_text
+from ecg_mlflow.tracking.run_data import as_columns, csv_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,7 +18,7 @@ from ecg_mlflow.records.snomed import abbreviated, in_words
 from ecg_mlflow.reports.figures.counts import bar_chart, histogram, round_edges
 from ecg_mlflow.reports.figures.ecg_paper import draw_record
 from ecg_mlflow.reports.html import Picture, Table, render
-from ecg_mlflow.tracking.run_log import csv_text
+from ecg_mlflow.tracking.run_data import csv_text
 
 #: Classes that an example is drawn of: a page of more is slow to open.
 MOST_EXAMPLES = 24

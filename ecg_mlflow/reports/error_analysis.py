@@ -24,7 +24,7 @@ from ecg_mlflow.reports.winner import choose_run
 from ecg_mlflow.stats.metrics import loss_terms
 from ecg_mlflow.stats.predictions import Predictions, prediction_columns
 from ecg_mlflow.stats.subgroups import Subgroup, subgroups
-from ecg_mlflow.tracking.run_log import as_columns, csv_text
+from ecg_mlflow.tracking.run_data import as_columns, csv_text
 from ecg_mlflow.tracking.stored_study import StoredStudy
 
 if TYPE_CHECKING:

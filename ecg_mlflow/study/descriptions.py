@@ -24,7 +24,7 @@ from ecg_mlflow.study.search_config import SELECTS_BY_TEST
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo, duration_range
 from ecg_mlflow.tracking.recordings_source import RecordingsSource
 from ecg_mlflow.tracking.retry import store_errors
-from ecg_mlflow.tracking.run_log import log_new_params
+from ecg_mlflow.tracking.run_data import log_new_params
 from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.study_run import Study
 

@@ -20,7 +20,7 @@ from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.trials import OpenTrial, finalists
 from ecg_mlflow.tracking.retry import store_errors
-from ecg_mlflow.tracking.run_log import as_columns, csv_text
+from ecg_mlflow.tracking.run_data import as_columns, csv_text
 from ecg_mlflow.tracking.stored_study import REUSED
 from ecg_mlflow.tracking.study_run import Study
 

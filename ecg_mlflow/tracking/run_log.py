@@ -1,40 +1,64 @@
-"""What a worker writes into the run that the driver opened for it."""
+"""What a worker writes into the run that the driver opened for it.
+
+Metrics are kept in memory and sent by the thousand from one background thread.
+MLflow's ``log_metric`` takes 6 ms on sqlite and up to 60 ms on a server, longer than a training
+step of a small net, and its own asynchronous mode loses what is queued on SIGTERM and on a plain
+exit without ``end_run``. One list and one thread with ``log_batch`` cost 0.1 ms or less per value
+and lose nothing that `flush` was called for.
+"""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import atexit
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import Param, RunTag
-from numpy.typing import NDArray
+from mlflow.entities import Metric, RunTag
+from numpy.typing import ArrayLike
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.tracking.metric_buffer import MetricBuffer
+from ecg_mlflow.provenance import heartbeat
 from ecg_mlflow.tracking.retry import RetryPolicy
+from ecg_mlflow.tracking.run_data import VALID_KEY, Column, csv_text, log_tags, metric_name
+from ecg_mlflow.tracking.stored_run import COMPLETE_TAG
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PER_BATCH = 100  # the most params, or tags, that MLflow takes in one request
-PARAM_LIMIT = 6000  # characters; MLflow cuts a longer value with no more than a warning
-TAG_LIMIT = 8000
+BATCH = 1000  # the most metrics that MLflow takes in one request
+ABANDON_S = 10.0
 
-#: The run's process has logged everything; whoever opened the run may close it as finished.
-COMPLETE_TAG = "ecg_mlflow.complete"
+log = logging.getLogger(__name__)
 
-Column = Sequence[object] | NDArray[Any]
+#: A metric's values at consecutive steps: name, values, first step, and milliseconds of each.
+Chunk = tuple[str, list[float], int, list[int]]
 
 
-class RunLog(MetricBuffer):
+class RunLog:
     """Writes metrics and artifacts of one run, by its id.
 
     The run is not opened and not closed here: that is the driver's. As a context manager it
     flushes on leaving, exceptions and a SIGTERM that was turned into one included.
+
+    Metrics are delivered in the order in which they were added. A batch that can't be sent is kept
+    and sent again with the same timestamps at the next interval, which MLflow stores once.
+
+    With `held`, metrics wait until `release`: a run that writes checkpoints releases what the last
+    one covers, so that nothing is in the store that a process which takes over from there would
+    log again, or not at all. `pending` belongs into the checkpoint then, and goes into the log of
+    the process that takes over.
+
+    Measured with sqlite on one of two cores at 60 values a second: in the caller 3 microseconds a
+    value (30 at once) or 25 (one by one); processor time of both threads together 0.1 or 0.2 ms a
+    value, which is 0.6 % of the training time.
 
     Parameters
     ----------
@@ -42,8 +66,14 @@ class RunLog(MetricBuffer):
         Where to log.
     retry
         What to do while the store is away; by default raise at once.
-    **delivery
-        See `MetricBuffer`.
+    interval_s
+        Seconds between two deliveries.
+    held
+        Deliver only what was released.
+    heartbeat_s
+        Seconds between two signs of life, see `heartbeat`; None for none.
+    pending
+        What another process has left undelivered.
 
     Attributes
     ----------
@@ -57,12 +87,79 @@ class RunLog(MetricBuffer):
         run_id: str,
         *,
         retry: RetryPolicy | None = None,
-        **delivery: Any,
+        interval_s: float = 5.0,
+        held: bool = False,
+        heartbeat_s: float | None = None,
+        pending: Sequence[Chunk] = (),
     ) -> None:
-        super().__init__(client, run_id, **delivery)
         self.retry = retry or RetryPolicy(limit_s=0.0)
         self.client = self.retry.client(client)
         self.run_id = run_id
+        self._unrepeated = client
+        self._interval_s = interval_s
+        self._heartbeat_s = heartbeat_s
+        self._beaten = time.monotonic()
+        # A deque, because to extend it by a list is atomic: a signal handler that raises in `add`
+        # can't leave one half done. The lock is for looking at it, and for taking from it.
+        self._queue: deque[Chunk] = deque(part for chunk in pending for part in _parts(*chunk))
+        self._moving = threading.Lock()
+        self._n_released = len(self._queue) if held else None
+        self._keys: set[str] = set()
+        self._wake = threading.Event()
+        self._flushes: deque[Future[Exception | None]] = deque()
+        self._error: Exception | None = None
+        self._closing = False
+        self._abandoned = False
+        self._thread = threading.Thread(
+            target=self._deliver, name=f"metrics-{run_id[:8]}", daemon=True
+        )
+        self._thread.start()
+        atexit.register(self.close)
+
+    def release(self) -> None:
+        """Let go of what was held so far, and have it delivered at once."""
+        if self._n_released is not None:
+            with self._moving:
+                self._n_released = len(self._queue)
+            self._wake.set()
+
+    def pending(self) -> list[Chunk]:
+        """Return what may not be in the store yet, in order."""
+        with self._moving:
+            return list(self._queue)
+
+    def add(
+        self,
+        key: str,
+        values: ArrayLike,
+        first_step: int,
+        timestamps_ms: ArrayLike | None = None,
+    ) -> None:
+        """Add the values of consecutive steps; they are in the store after the interval or `flush`.
+
+        Parameters
+        ----------
+        key
+            Metric name.
+        values
+            One, or of shape (n,).
+        first_step
+            Step of the first value; the others follow one by one.
+        timestamps_ms
+            Milliseconds since 1970, one or for each value; by default the present.
+
+        Raises
+        ------
+        TrackingError
+            The key is not allowed by MLflow, or the log is closed.
+        ValueError
+            There is not one timestamp for each value.
+        """
+        self._check(key)
+        numbers = np.asarray(values, dtype=np.float64).ravel()
+        times = time.time_ns() // 1_000_000 if timestamps_ms is None else timestamps_ms
+        each = np.broadcast_to(np.asarray(times, dtype=np.int64), numbers.shape)
+        self._queue.extend([*_parts(key, numbers.tolist(), int(first_step), each.tolist())])
 
     def metrics(
         self, values: Mapping[str, float], step: int, timestamp_ms: int | None = None
@@ -93,12 +190,65 @@ class RunLog(MetricBuffer):
         self.client.log_figure(self.run_id, figure, name)
 
     def flush(self, timeout_s: float = 60.0) -> None:
-        """Wait until all metrics that are not held are in the store; see `MetricBuffer.flush`."""
-        self.retry.call(super().flush, timeout_s)
+        """Wait until everything added so far, and not held, is in the store.
+
+        Raises
+        ------
+        TrackingError
+            The store refused it or did not answer in time. The values stay in memory, and a later
+            `flush` tries again.
+        """
+        self.retry.call(self._flush, timeout_s)
+
+    def _flush(self, timeout_s: float) -> None:
+        if self._closing:
+            if self._next_batch():
+                raise TrackingError(f"the log of run {self.run_id} was closed with metrics unsent")
+            return
+        answer = Future[Exception | None]()
+        self._flushes.append(answer)
+        self._wake.set()
+        try:
+            error = answer.result(timeout_s)
+        except TimeoutError as late:
+            raise TrackingError(
+                f"the store did not take the metrics of run {self.run_id} within {timeout_s:g} s;"
+                " they are kept in memory. Is the MLflow server reachable?"
+            ) from late
+        if error is not None:
+            raise TrackingError(
+                f"the store refused the metrics of run {self.run_id}: {error}. They are kept in"
+                " memory; a later flush sends them again."
+            ) from error
 
     def complete(self) -> None:
         """Mark the run as one that has logged everything and waits to be closed."""
         log_tags(self.client, self.run_id, {COMPLETE_TAG: "true"})
+
+    def close(self, timeout_s: float = 60.0) -> None:
+        """Flush, then end the thread; a second call does nothing. What is held stays behind.
+
+        Raises
+        ------
+        TrackingError
+            As `flush`; the log is closed all the same.
+        """
+        if self._closing:
+            return
+        atexit.unregister(self.close)
+        try:
+            self._flush(timeout_s)
+        finally:
+            self._closing = True
+            self._wake.set()
+
+    def abandon(self) -> None:
+        """End the thread without another delivery; after `close` it does nothing."""
+        atexit.unregister(self.close)
+        self._closing = self._abandoned = True
+        self._wake.set()
+        # A delivery that is on its way must not come after what another process sends.
+        self._thread.join(ABANDON_S)
 
     def __enter__(self) -> RunLog:
         return self
@@ -112,57 +262,76 @@ class RunLog(MetricBuffer):
             # What made the block fail matters more than that its last metrics are lost too.
             error.add_note(str(closing))
 
+    def _check(self, key: str) -> None:
+        if self._closing:
+            raise TrackingError(
+                f"metric {key!r} came after the log of run {self.run_id} was closed"
+            )
+        if key in self._keys:
+            return
+        # One bad name would make MLflow refuse the whole batch, again and again.
+        if not VALID_KEY.fullmatch(key):
+            raise TrackingError(
+                f"MLflow allows no metric named {key!r}: letters, digits, '_', '-', '.', ':', '/'"
+                f" and spaces only, at most 250; {metric_name(key)!r} would do"
+            )
+        self._keys.add(key)
 
-def log_params(client: MlflowClient, run_id: str, values: Mapping[str, object]) -> None:
-    """Log params in as few requests as MLflow allows.
+    def _deliver(self) -> None:
+        while not self._closing:
+            self._wake.wait(self._interval_s)
+            self._wake.clear()
+            # Taken before the delivery: what was added before the question is in the answer.
+            asked = [self._flushes.popleft() for _ in range(len(self._flushes))]
+            error = self._send_all()
+            if error is not None and self._error is None:
+                log.warning("metrics of run %s wait in memory: %s", self.run_id, error)
+            self._error = error
+            for answer in asked:
+                answer.set_result(error)
 
-    A value longer than MLflow's limit is cut here and carries its length and hash, so that two
-    long values that differ still look different.
-    """
-    params = [Param(key, _fitting(str(value), PARAM_LIMIT)) for key, value in values.items()]
-    for first in range(0, len(params), PER_BATCH):
-        client.log_batch(run_id, params=params[first : first + PER_BATCH])
+    def _send_all(self) -> Exception | None:
+        try:
+            while not self._abandoned:
+                chunks, tags = self._next_batch(), self._heartbeat()
+                if not chunks and not tags:
+                    break
+                metrics = [
+                    Metric(key, value, when, first_step + i)
+                    for key, values, first_step, times in chunks
+                    for i, (value, when) in enumerate(zip(values, times, strict=True))
+                ]
+                self._unrepeated.log_batch(self.run_id, metrics=metrics, tags=tags)
+                with self._moving:
+                    for _ in chunks:
+                        self._queue.popleft()
+                    if self._n_released is not None:
+                        self._n_released -= len(chunks)
+        except Exception as error:  # noqa: BLE001 - handed to whoever calls flush
+            return error
+        return None
+
+    def _next_batch(self) -> list[Chunk]:
+        """Return the oldest chunks, as many as one request takes."""
+        chunks: list[Chunk] = []
+        room = BATCH
+        with self._moving:
+            for chunk in islice(self._queue, self._n_released):
+                room -= len(chunk[1])
+                if room < 0:
+                    break
+                chunks.append(chunk)
+        return chunks
+
+    def _heartbeat(self) -> list[RunTag]:
+        now = time.monotonic()
+        if self._heartbeat_s is None or now - self._beaten < self._heartbeat_s:
+            return []
+        self._beaten = now
+        return [RunTag(key, value) for key, value in heartbeat().items()]
 
 
-def log_new_params(client: MlflowClient, run_id: str, values: Mapping[str, object]) -> None:
-    """Log those params that a run doesn't have: MLflow refuses a second value for a param."""
-    there = client.get_run(run_id).data.params
-    log_params(client, run_id, {key: one for key, one in values.items() if key not in there})
-
-
-def log_tags(client: MlflowClient, run_id: str, values: Mapping[str, object]) -> None:
-    """Set tags in as few requests as MLflow allows; long values are cut as params are."""
-    tags = [RunTag(key, value) for key, value in fitting_tags(values).items()]
-    for first in range(0, len(tags), PER_BATCH):
-        client.log_batch(run_id, tags=tags[first : first + PER_BATCH])
-
-
-def fitting_tags(values: Mapping[str, object]) -> dict[str, str]:
-    """Return tags as text within MLflow's limit."""
-    return {key: _fitting(str(value), TAG_LIMIT) for key, value in values.items()}
-
-
-def csv_text(columns: Mapping[str, Column]) -> str:
-    """Return equally long columns as CSV with a header line; numbers keep all their digits."""
-    lists = [
-        column.tolist() if isinstance(column, np.ndarray) else column for column in columns.values()
-    ]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*lists, strict=True))
-    return text.getvalue()
-
-
-def as_columns(rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
-    """Turn rows into columns in order of first appearance; a missing cell is None."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _fitting(value: str, limit: int) -> str:
-    if len(value) <= limit:
-        return value
-    digest = hashlib.sha256(value.encode()).hexdigest()[:12]
-    mark = f"... ({len(value)} characters, sha256 {digest})"
-    return value[: limit - len(mark)] + mark
+def _parts(key: str, values: list[float], first_step: int, times: list[int]) -> Iterator[Chunk]:
+    """Cut a chunk into such as fit into a request."""
+    for i in range(0, len(values), BATCH):
+        yield key, values[i : i + BATCH], first_step + i, times[i : i + BATCH]

@@ -11,7 +11,7 @@ from mlflow.entities import Run
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking.client import environment, sqlite_path
-from ecg_mlflow.tracking.run_log import log_tags
+from ecg_mlflow.tracking.run_data import log_tags
 
 REASON_TAG = "ecg_mlflow.reason"
 #: In place of the last heartbeat, of a process that has ended in order.

@@ -14,7 +14,6 @@ from typing import Any, Self
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 
-from ecg_mlflow.tracking.run_log import COMPLETE_TAG
 from ecg_mlflow.tracking.runs import EndStatus
 
 #: Hash of all that decides a run's training; on children.
@@ -35,6 +34,8 @@ REPLACED_TAG = "ecg_mlflow.replaced"
 PRUNED_TAG = "ecg_mlflow.pruned"
 #: On children that failed because their processes died: they can be resumed.
 DIED_TAG = "ecg_mlflow.died"
+#: The run's process has logged everything; whoever opened the run may close it as finished.
+COMPLETE_TAG = "ecg_mlflow.complete"
 
 FINISHED = EndStatus.FINISHED.value
 #: A run that was given up because others are better; MLflow calls it ``KILLED``.

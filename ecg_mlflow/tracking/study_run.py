@@ -28,7 +28,7 @@ from ecg_mlflow.provenance import (
     version_tags,
 )
 from ecg_mlflow.tracking.retry import RetryPolicy
-from ecg_mlflow.tracking.run_log import (
+from ecg_mlflow.tracking.run_data import (
     TAG_LIMIT,
     as_columns,
     csv_text,

@@ -15,7 +15,7 @@ from ecg_mlflow.study.grid_file import load_grid_file
 from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.study.status import best_grid_file, leaderboard
 from ecg_mlflow.study.trials import OpenTrial
-from ecg_mlflow.tracking.run_log import as_columns
+from ecg_mlflow.tracking.run_data import as_columns
 
 #: What the runs of each configuration have reached.
 REACHED = {"lucky": [0.9], "diverged": [nan], "steady": [0.6, 0.4], "open": [], "torn": [0.2, nan]}

@@ -14,9 +14,9 @@ from ecg_mlflow.integrations.autolog.labelled_records import LabelledRecords
 from ecg_mlflow.integrations.autolog.live_results import LiveResults, log_network
 from ecg_mlflow.provenance import HEARTBEAT_S, ProcessMark, heartbeat
 from ecg_mlflow.tracking.client import connect
-from ecg_mlflow.tracking.metric_buffer import metric_name
 from ecg_mlflow.tracking.retry import RetryPolicy, store_errors
-from ecg_mlflow.tracking.run_log import RunLog, log_new_params, log_tags
+from ecg_mlflow.tracking.run_data import log_new_params, log_tags, metric_name
+from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.runs import REASON_TAG, EndStatus
 from ecg_mlflow.training.evaluation import Evaluation
 

@@ -20,7 +20,7 @@ from ecg_mlflow.integrations.autolog.live_run import FETCH_S, LiveRun
 from ecg_mlflow.integrations.autolog.losses import LossRecorder
 from ecg_mlflow.integrations.autolog.scorer import Activation, Scorer, loss_name
 from ecg_mlflow.models.build import count_parameters
-from ecg_mlflow.tracking.run_log import log_tags
+from ecg_mlflow.tracking.run_data import log_tags
 from ecg_mlflow.training.schedule import Rule
 
 log = logging.getLogger(__name__)

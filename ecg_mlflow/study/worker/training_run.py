@@ -27,7 +27,8 @@ from ecg_mlflow.study.step_factory import make_step
 from ecg_mlflow.study.worker import run_artifacts
 from ecg_mlflow.study.worker.run_artifacts import final_metrics, prefixed
 from ecg_mlflow.tracking.retry import RetryPolicy
-from ecg_mlflow.tracking.run_log import RunLog, log_tags
+from ecg_mlflow.tracking.run_data import log_tags
+from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ecg_mlflow.training.evaluation import Evaluation, evaluate
 from ecg_mlflow.training.loop import Branch, Paused

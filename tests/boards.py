@@ -10,7 +10,7 @@ from stored_runs import stored_run
 from ecg_mlflow.errors import ResearchError
 from ecg_mlflow.grids import ConfigAlias, Grid
 from ecg_mlflow.search.objective import Objective
-from ecg_mlflow.search.sampler import GridSampler, Trial
+from ecg_mlflow.search.sampler import GridSampler
 from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.resume import KnownRuns
 from ecg_mlflow.study.search_config import SearchConfig
@@ -19,6 +19,7 @@ from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.training.schedule import Schedule
 
 F1 = Objective("f1", maximize=True)
+DESIGN = {"objectives": (F1,)}
 ITERATIONS_PER_EPOCH = 10
 
 
@@ -64,29 +65,6 @@ class Planner:
         return Config(index, config, **self.config)
 
 
-class ListSampler:
-    """Asks for the configurations of a list one by one."""
-
-    def __init__(self, configs):
-        self.configs, self.n_asked = list(configs), 0
-
-    @property
-    def n_trials(self):
-        return self.n_asked + len(self.configs)
-
-    def ask(self):
-        if not self.configs:
-            return None
-        self.n_asked += 1
-        return Trial(self.n_asked - 1, self.configs.pop(0))
-
-    def tell(self, number, state, values=(), note=""):
-        pass
-
-    def update(self, grid):
-        self.configs = list(grid)
-
-
 class Table:
     """A scheduler, and a hand that plays the dispatcher's part.
 
@@ -101,28 +79,21 @@ class Table:
         repetitions=1,
         known_runs=None,
         sampler=None,
-        pruner=None,
-        adaptive=False,
-        objectives=(F1,),
         chosen=None,
         refused=(),
         update_grid=None,
         update_every="last",
+        test_every="epoch",
         tests=lambda run_id: (),
-        **config,
+        **search,
     ):
         grid = grid if isinstance(grid, Grid) else Grid(grid)
-        planner = Planner(refused, repetitions=repetitions, **config)
+        planner = Planner(refused, repetitions=repetitions, test_every=test_every)
         configs = [Config(i, one, **planner.config) for i, one in enumerate(grid.unique()[0])]
         plan = SimpleNamespace(
             configs=[one for i, one in enumerate(configs) if chosen is None or i in chosen],
             planner=planner,
-            search=SearchConfig(
-                sampler="grid" if exhaustive else "list",
-                objectives=objectives,
-                pruner=pruner,
-                adaptive=adaptive,
-            ),
+            search=SearchConfig("grid" if exhaustive else "one by one", **DESIGN | search),
             research=SimpleNamespace(
                 repetitions=repetitions, update_grid=update_grid, update_every=update_every
             ),
@@ -130,7 +101,7 @@ class Table:
         self.told, self.events = {}, []
         self.scheduler = TrialScheduler(
             plan,
-            self._recorded(sampler or (GridSampler(grid) if exhaustive else ListSampler(grid))),
+            self._recorded(sampler or GridSampler(grid)),
             known_runs or KnownRuns(),
             SimpleNamespace(get_metric_history=lambda run_id, metric: tests(run_id)),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import deque
+from itertools import count
 from types import SimpleNamespace
 
 import cloudpickle
@@ -86,13 +87,14 @@ class Study(Recorder):
 
 
 class Scheduler(Recorder):
-    """Hands out decisions one by one; gives up runs and ends trials once a run was evaluated."""
+    """Hands out all runs at once; gives up runs and ends trials once a run was evaluated."""
 
-    def __init__(self, decisions, given_up, ended):
+    counts = n_scored = 0
+
+    def __init__(self, decisions, given_up=(), ended=()):
         super().__init__()
-        self.decisions, self.given_up, self.ended = deque(decisions), given_up, ended
+        self.decisions, self.given_up, self.ended = decisions, dict(given_up), dict(ended)
         self.new_withdrawals, self.new_ends = [], []
-        self.counts = self.n_scored = 0
 
     def tested(self, run, tests):
         self.told.append(("tested", run.key))
@@ -100,7 +102,8 @@ class Scheduler(Recorder):
         self.new_ends += self.ended.pop(run.key, [])
 
     def next_runs(self):
-        return [self.decisions.popleft()] if self.decisions else []
+        new, self.decisions = self.decisions, []
+        return new
 
     def withdrawals(self):
         new, self.new_withdrawals = self.new_withdrawals, []
@@ -201,37 +204,29 @@ def bench(monkeypatch):
     monkeypatch.setattr(dispatch, "show_status", lambda *args: None)
 
     def go(
-        runs,
-        script=all_done,
-        branches=1,
-        n_slots=1,
-        stop=lambda: None,
-        settle=False,
-        given_up=(),
-        ended_trials=(),
-        at_once=False,
-        tags=(),
-        score=(),
+        runs, script=all_done, *, branches=1, n_slots=1, stop_after=None, tags=(), score=(), **said
     ):
+        """Stop before one more job than `stop_after`."""
         decisions = [
             one if isinstance(one, RunDecision) else RunDecision(one, ResumeAction.START)
             for one in runs
         ]
-        study, display = Study(tags), Display()
-        executor = Executor(script, n_slots, study.send)
-        scheduler = Scheduler([] if at_once else decisions, dict(given_up), dict(ended_trials))
+        study, display, scheduler = Study(tags), Display(), Scheduler(decisions, **said)
+        executor, checks = Executor(script, n_slots, study.send), count()
         corpus = SimpleNamespace(path=None, digest="c" * 64)
         plan = SimpleNamespace(corpus=corpus, holds_test_back=False)
         request = StudyRequest("x.py", branches=branches)
         dispatcher = Dispatcher(plan, study, scheduler, display, request, UserCode())
-        for decision in decisions if at_once or settle else []:
-            dispatcher.take(decision)
         dispatcher.score(score)
-        if settle:
-            dispatcher._submit(executor)
+
+        def check():
+            if next(checks) == stop_after:
+                raise KeyboardInterrupt
+
+        try:
+            dispatcher.run(executor, SimpleNamespace(check=check))
+        except KeyboardInterrupt:
             dispatcher.settle(executor)
-        else:
-            dispatcher.run(executor, SimpleNamespace(check=stop))
         return SimpleNamespace(
             study=study,
             display=display,
@@ -258,7 +253,7 @@ def bench(monkeypatch):
     ids=["alone", "two", "every slot has its share", "streams", "repetitions"],
 )
 def test_branches_share_a_job(bench, runs, options, groups):
-    found = bench(runs, at_once=True, **options)
+    found = bench(runs, **options)
     assert found.executor.jobs == [[runs[i].key for i in group] for group in groups]
 
 
@@ -299,11 +294,8 @@ def test_what_is_finished_is_closed_where_only_that_was_missing(bench):
 
 
 def test_a_stop_is_heard_before_a_run_is_opened(bench):
-    def stop():
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        bench([planned(0)], stop=stop)
+    found = bench([planned(0)], stop_after=0)
+    assert (found.executor.jobs, found.study.tags) == ([], {})
 
 
 def test_the_scheduler_is_told_of_everything(bench):
@@ -383,7 +375,7 @@ def test_out_of_memory_in_a_run_is_tried_alone_on_the_device_whatever_ends_it_la
             return [ended(key, runs[0], RunEnd.OUT_OF_MEMORY), *rest, over(key)]
         return [died(key)] if n == 2 else all_done(key, runs, n)
 
-    found = bench([planned(i) for i in range(3)], script, branches=3, at_once=True)
+    found = bench([planned(i) for i in range(3)], script, branches=3)
     assert found.executor.jobs[1:] == [["00-r0"], ["00-r0"]]
     assert found.executor.exclusive == [False, True, True]
     assert sorted(found.display.done) == ["00-r0", "01-r0", "02-r0"]
@@ -392,7 +384,7 @@ def test_out_of_memory_in_a_run_is_tried_alone_on_the_device_whatever_ends_it_la
 @pytest.mark.parametrize("how", ["died", RunEnd.OUT_OF_MEMORY, RunEnd.BUSY, RunEnd.LOST])
 def test_a_run_that_is_tried_again_comes_before_those_that_wait(bench, how):
     script = at_first(process_dies()) if how == "died" else at_first(ends(how), process())
-    found = bench([planned(i) for i in range(3)], script, at_once=True)
+    found = bench([planned(i) for i in range(3)], script)
     assert found.executor.jobs == [["00-r0"], ["00-r0"], ["01-r0"], ["02-r0"]]
 
 
@@ -409,7 +401,7 @@ def test_branches_are_tried_each_alone_and_before_those_that_wait(bench, state, 
             return [over(key, state, reason="a bad op", error_type="ValueError")]
         return all_done(key, runs, n)
 
-    found = bench([planned(i) for i in range(4)], script, branches=2, at_once=True)
+    found = bench([planned(i) for i in range(4)], script, branches=2)
     first, *again, last = found.executor.jobs
     assert (first, last) == (["00-r0", "01-r0"], ["02-r0", "03-r0"])
     assert sorted(again) == [["00-r0"], *[["01-r0"]] * n_alone]
@@ -446,7 +438,7 @@ def test_what_is_wrong_with_the_machine_ends_the_study_unless_it_is_stopping(ben
     script = at_first(process(OutcomeState.FAILED, reason="no room", error_type=error_type))
     with pytest.raises(kind, match="no room"):
         bench([planned(0), planned(1)], script)
-    found = bench([planned(0)], script, settle=True)
+    found = bench([planned(0)], script, stop_after=1)
     assert found.study.ends == [("00-r0 child 0", "KILLED")]
 
 
@@ -484,8 +476,7 @@ def test_the_end_of_a_trial_is_stored_before_anything_that_follows(bench):
         [first, second],
         GIVEN_UP,
         given_up=worse(first, second),
-        ended_trials={"00-r0": [("00-r0 child 0", {"end": "pruned"})]},
-        at_once=True,
+        ended={"00-r0": [("00-r0 child 0", {"end": "pruned"})]},
     )
     stored = list(found.study.tags["00-r0 child 0"])
     assert stored.index("trial") < stored.index("end") < stored.index("ecg_mlflow.pruned")
@@ -497,7 +488,7 @@ def test_the_end_of_a_trial_is_stored_before_anything_that_follows(bench):
 def test_a_waiting_run_that_is_in_the_store_already_ends_there(bench):
     old = decided(planned(0, repetition=1), "CONTINUE", "old")
     decisions = [RunDecision(planned(0), ResumeAction.START), old]
-    found = bench(decisions, is_evaluated_and_done, given_up=worse(old.run), at_once=True)
+    found = bench(decisions, is_evaluated_and_done, given_up=worse(old.run))
     assert ("old", "KILLED") in found.study.ends
     assert found.study.tags["old"]["ecg_mlflow.pruned"] == "worse"
 
@@ -521,7 +512,7 @@ def test_a_run_that_was_given_up_is_not_tried_again(bench, script, status, said,
 def test_a_run_that_has_left_the_grid_is_dropped_without_a_word(bench):
     runs = [planned(0), planned(1)]
     given_up = {"00-r0": [(runs[1], "")]}
-    found = bench(runs, is_evaluated_and_done, given_up=given_up, at_once=True)
+    found = bench(runs, is_evaluated_and_done, given_up=given_up)
     assert (found.display.ends, found.display.done) == ({}, ["00-r0"])
 
 
@@ -558,7 +549,6 @@ def final(bench):
             [decided(run, "SKIP", run.key, "FINISHED") for run in runs],
             script,
             score=[SimpleNamespace(runs=runs, metrics=metrics, run_ids=dict(enumerate("abc")))],
-            at_once=True,
             branches=3,
             **options,
         )
@@ -598,5 +588,5 @@ def test_a_death_is_tried_again_and_an_error_is_told(final, state, n_times, n_jo
 
 
 def test_scoring_that_is_stopped_leaves_its_run_as_it_is(final):
-    found = final(lambda key, runs, n: [over(key, OutcomeState.CANCELLED)], settle=True)
+    found = final(lambda key, runs, n: [over(key, OutcomeState.CANCELLED)], stop_after=1)
     assert (found.study.ends, found.dispatcher.n_unscored) == ([], 0)

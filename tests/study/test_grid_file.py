@@ -105,15 +105,6 @@ def elsewhere(grid, value, program):
     return done.stdout.decode().strip()
 
 
-def test_functions_reach_another_process_without_their_files(load):
-    text = grid_text("import own_layers\ndef step(x):\n    return own_layers.twice(x) + 1\n")
-    grid = load(text, **{"own_layers.py": "def twice(x):\n    return 2 * x\n"})
-    assert set(grid.code.modules()) == {"ecg_mlflow_grid_grid", "own_layers"}
-    assert elsewhere(grid, grid.module.step, "print(value(20))") == "41"
-    # and by reference again afterwards, where the file is at hand
-    assert cloudpickle.loads(cloudpickle.dumps(grid.module.step)) is grid.module.step
-
-
 PACKAGE = {
     "own_nets/__init__.py": "from .blocks import block",
     "own_nets/blocks.py": """
@@ -158,6 +149,7 @@ except Exception:
     for line in ("return own_nets.block(x)", "return added(late(x).x) + sizes.WIDTH"):
         assert line in said, "lines are told where no file is"
     assert grid.module.step(1) == 1112, "and here, where no file is any more either"
+    assert cloudpickle.loads(cloudpickle.dumps(grid.module.step)) is grid.module.step
 
 
 def test_what_the_grid_file_did_to_a_module_goes_with_it(load):

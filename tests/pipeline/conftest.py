@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from ecg_mlflow.pipeline import BatchSource, Pipeline, WindowMaker, class_targets, prepare, select
-from ecg_mlflow.records import Corpus, DigitalRecord
+from ecg_mlflow.pipeline import BatchSource, WindowMaker, class_targets, prepare, select
+from ecg_mlflow.records import DigitalRecord
 from ecg_mlflow.records.packing import pack
-
-MakeRecords = Callable[..., list[tuple[DigitalRecord, str]]]
-MakeCorpus = Callable[..., Corpus]
-MakeWindows = Callable[..., WindowMaker]
-MakeSource = Callable[..., BatchSource]
 
 
 @pytest.fixture
-def make_records() -> MakeRecords:
+def make_records():
     """Return arrays ``(n_samples, n_leads)``, int16 or float32, as records R000, R001, ..."""
 
-    def make(
-        signals: Sequence[np.ndarray],
-        labels: Sequence[str] | None = None,
-        *,
-        fs: float | Sequence[float] = 300,
-        gain: float = 1000,
-        baseline: float = 0,
-        leads: Sequence[Sequence[str]] | None = None,
-    ) -> list[tuple[DigitalRecord, str]]:
+    def make(signals, labels=None, *, fs=300, gain=1000, baseline=0, leads=None):
         records = []
         for i, signal in enumerate(signals):
             n_leads, digital = signal.shape[1], signal.dtype == np.int16
-            names = leads[i] if leads else [f"L{j}" for j in range(n_leads)]
             record = DigitalRecord(
                 id=f"R{i:03}",
                 fs=float(fs if isinstance(fs, int | float) else fs[i]),
-                leads=tuple(names),
+                leads=tuple(leads[i] if leads else [f"L{j}" for j in range(n_leads)]),
                 samples=signal,
                 gain=np.full(n_leads, gain if digital else 1, np.float32),
                 baseline=np.full(n_leads, baseline if digital else 0, np.float32),
@@ -50,7 +33,7 @@ def make_records() -> MakeRecords:
 
 
 @pytest.fixture
-def make_corpus(make_records: MakeRecords, tmp_path: Path) -> MakeCorpus:
+def make_corpus(make_records, tmp_path):
     """Pack the records that `make_records` returns."""
     return lambda *args, **kwargs: pack(
         make_records(*args, **kwargs), tmp_path / "corpora", "made-up"
@@ -58,16 +41,10 @@ def make_corpus(make_records: MakeRecords, tmp_path: Path) -> MakeCorpus:
 
 
 @pytest.fixture
-def make_windows() -> MakeWindows:
+def make_windows():
     """Return the maker of a pipeline's windows of a corpus, for training by default."""
 
-    def make(
-        corpus: Corpus,
-        pipeline: Pipeline,
-        rows: Sequence[int] | None = None,
-        *,
-        training: bool = True,
-    ) -> WindowMaker:
+    def make(corpus, pipeline, rows=None, *, training=True):
         stages = pipeline.stages()
         selection = select(corpus, stages, rows)
         prepared = prepare(corpus, stages, selection.rows)
@@ -77,24 +54,13 @@ def make_windows() -> MakeWindows:
 
 
 @pytest.fixture
-def make_source(make_windows: MakeWindows) -> MakeSource:
+def make_source(make_windows):
     """Return the batches of a pipeline and corpus, with the classes N and A."""
 
-    def make(
-        corpus: Corpus,
-        pipeline: Pipeline,
-        batch_size: int,
-        rows: Sequence[int] | None = None,
-        *,
-        drop_last: bool = False,
-    ) -> BatchSource:
+    def make(corpus, pipeline, batch_size, rows=None, *, drop_last=False):
         selection = select(corpus, pipeline.stages(), rows)
-        return BatchSource(
-            make_windows(corpus, pipeline, rows),
-            selection.rows,
-            class_targets(selection.labels, ["N", "A"]),
-            batch_size,
-            drop_last,
-        )
+        targets = class_targets(selection.labels, ["N", "A"])
+        windows = make_windows(corpus, pipeline, rows)
+        return BatchSource(windows, selection.rows, targets, batch_size, drop_last)
 
     return make

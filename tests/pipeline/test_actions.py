@@ -28,14 +28,14 @@ from ecg_mlflow.pipeline.actions.records import (
 )
 
 
-def one_lead(*samples: float) -> np.ndarray:
+def one_lead(*samples):
     return np.array(samples, dtype=np.float32)[:, None]
 
 
 # --- Labels ------------------------------------------------------------------------------------
 
 
-def labels_of(pipeline: Pipeline, *labels: str) -> list[str | None]:
+def labels_of(pipeline, *labels):
     stages = pipeline.split_signals(3, 3).stages()
     return [stages.label(label) for label in labels]
 
@@ -116,30 +116,30 @@ def test_random_resampling_interpolates_and_keeps_a_record_where_the_draw_is_not
 # --- Splitting ---------------------------------------------------------------------------------
 
 
-def test_split_signals_drops_the_tail():
-    action = SplitSignals(4, 3)
-    starts = action.starts(10, "N")
-    windows = action.cut(one_lead(*range(10)), starts)
-    assert windows[:, :, 0].tolist() == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8, 9]]
-
-
 @pytest.mark.parametrize(
-    ("n_samples", "step", "n_windows"),
-    [(10, 3, 3), (9, 3, 2), (4, 3, 1), (3, 3, 1), (1, 1, 1), (9000, 3000, 1999), (5, 1, 2)],
+    ("n_samples", "step", "starts"),
+    [
+        (10, 3, [0, 3, 6]),
+        (9, 3, [0, 3]),
+        (4, 3, [0]),
+        (3, 3, [0]),
+        (1, 1, [0]),
+        (5, 1, [0, 1]),
+    ],
 )
-def test_split_signals_counts_windows(n_samples, step, n_windows):
-    action = SplitSignals(4 if n_samples < 9000 else 3006, step if n_samples < 9000 else 3)
-    assert action.count(n_samples, "N") == n_windows
-    assert len(action.starts(n_samples, "N")) == n_windows
+def test_split_signals_drops_the_tail(n_samples, step, starts):
+    action = SplitSignals(4, step)
+    found = action.starts(n_samples, "N")
+    assert (found.tolist(), action.count(n_samples, "N")) == (starts, len(starts))
+    windows = action.cut(one_lead(*range(10)), found)
+    assert windows[:, :, 0].tolist() == [[*range(start, start + 4)] for start in starts]
 
 
-@pytest.mark.parametrize("places", [[0.0, 0.5, 0.999999], [0.3, 0.3, 0.3]])
-def test_short_records_get_zeros_on_the_left(places):
+def test_short_records_get_zeros_on_the_left():
     action = RandomSplitSignals(5, 3)
-    starts = action.starts(2, "N", np.array(places))
+    starts = action.starts(2, "N", np.array([0.0, 0.5, 0.999999]))
     windows = action.cut(one_lead(1, 2), starts)
     assert windows[:, :, 0].tolist() == [[0, 0, 0, 1, 2]] * 3
-    assert SplitSignals(5, 1).starts(2, "N").tolist() == [0]
 
 
 def test_random_starts_cover_every_place_and_no_more():
@@ -240,10 +240,7 @@ def test_a_step_gets_the_signal_and_its_frequency():
     ("step", "message"),
     [
         (lambda signal, fs: signal[5], r"for \(9, 2\) it returned \(2,\)"),
-        (
-            lambda signal, fs: signal[:, :1],
-            r"as many leads as it got; for \(9, 2\) it returned \(9, 1",
-        ),
+        (lambda signal, fs: signal[:, :1], r"as many leads as .* it returned \(9, 1"),
         (lambda signal, fs: signal[:0], r"it returned \(0, 2\)"),
         (lambda signal, fs: None, r"it returned \(\) of object"),
         (lambda signal, fs: signal * 1j, "real numbers"),
@@ -262,10 +259,7 @@ def test_a_step_that_returns_no_signal_is_told_so(step, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (
-            lambda: SplitSignals(0, 1),
-            r"^split_signals\(length=0, step=1\): length must be a",
-        ),
+        (lambda: SplitSignals(0, 1), r"^split_signals\(length=0, step=1\): length must be a"),
         (lambda: SplitSignals(3.0, 1), "length must be a whole number"),
         (lambda: SplitSignals(True, 1), "length must be a whole number"),
         (lambda: SplitSignals(3, 0), "step must be a whole number of at least 1"),
@@ -291,10 +285,7 @@ def test_a_step_that_returns_no_signal_is_told_so(step, message):
         (lambda: CenterFlip("no"), "flip_at_test must be True or False"),
         (lambda: RandomResampleSignals("gauss", {}), "method of numpy.random.Generator"),
         (lambda: RandomResampleSignals("normal", {"mean": 3}), "method of numpy.random.Generator"),
-        (
-            lambda: RandomResampleSignals("normal", {"scale": -1}),
-            "method of numpy.random.Generator",
-        ),
+        (lambda: RandomResampleSignals("normal", {"scale": -1}), "numpy.random.Generator"),
         (lambda: RandomResampleSignals("normal", {"loc": np.nan}), "one finite number per record"),
         (lambda: RandomResampleSignals("dirichlet", {"alpha": [1, 2]}), "one finite number"),
     ],

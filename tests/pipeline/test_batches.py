@@ -5,17 +5,13 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
 from itertools import islice
 
 import numpy as np
 import pytest
 
 from ecg_mlflow.errors import PipelineError
-from ecg_mlflow.pipeline import Batch, BatchSource, Pipeline, class_targets, prefetched
-from ecg_mlflow.records import Corpus
-
-MakeSource = Callable[..., BatchSource]
+from ecg_mlflow.pipeline import BatchSource, Pipeline, class_targets, prefetched
 
 TRAIN = (
     Pipeline()
@@ -26,13 +22,13 @@ TRAIN = (
 
 
 @pytest.fixture
-def corpus(make_corpus: Callable[..., Corpus]) -> Corpus:
+def corpus(make_corpus):
     """Eleven records of 20 to 60 samples, N and A by turns."""
     rng = np.random.default_rng(0)
     return make_corpus([rng.normal(0, 400, (20 + 4 * i, 1)).astype(np.int16) for i in range(11)])
 
 
-def by_record(batches: list[Batch]) -> dict[int, np.ndarray]:
+def by_record(batches):
     """Each record's windows, whatever batch they came in."""
     found = {}
     for batch in batches:
@@ -43,7 +39,7 @@ def by_record(batches: list[Batch]) -> dict[int, np.ndarray]:
     return found
 
 
-def equal(a: list[Batch], b: list[Batch]) -> bool:
+def equal(a, b):
     return len(a) == len(b) and all(
         np.array_equal(getattr(x, name), getattr(y, name))
         for x, y in zip(a, b, strict=True)
@@ -51,65 +47,54 @@ def equal(a: list[Batch], b: list[Batch]) -> bool:
     )
 
 
-def test_a_batch_holds_whole_records_with_their_labels(corpus, make_source: MakeSource):
+def test_a_batch_holds_whole_records_with_their_labels(corpus, make_source):
     (batch, *_) = make_source(corpus, TRAIN, 4).epoch(0, 0, 0, shuffle=False)
     assert batch.rows.tolist() == [0, 1, 2, 3]
     assert batch.counts.tolist() == [2, 6, 2, 6]
     assert batch.windows.shape == (16, 16, 1)
     assert batch.targets.dtype == batch.windows.dtype == np.float32
-    assert batch.targets.argmax(axis=1).tolist() == [0] * 2 + [1] * 6 + [0] * 2 + [1] * 6
-    assert batch.targets.sum(axis=1).tolist() == [1] * 16
+    expected = [[1, 0]] * 2 + [[0, 1]] * 6 + [[1, 0]] * 2 + [[0, 1]] * 6
+    assert batch.targets.tolist() == expected
     for array in (batch.windows, batch.targets, batch.rows, batch.counts):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 4, 11, 50])
-def test_an_epoch_shows_every_record_once(corpus, make_source: MakeSource, batch_size):
+@pytest.mark.parametrize("batch_size", [3, 11, 50])
+def test_an_epoch_shows_every_record_once(corpus, make_source, batch_size):
     source = make_source(corpus, TRAIN, batch_size)
     batches = list(source.epoch(0, 0, 0, shuffle=True))
     assert len(batches) == source.batches_per_epoch == -(-11 // batch_size)
     assert sorted(by_record(batches)) == list(range(11))
 
 
-def test_drop_last_leaves_the_partial_batch_out(corpus, make_source: MakeSource):
+def test_drop_last_leaves_the_partial_batch_out(corpus, make_source):
     source = make_source(corpus, TRAIN, 4, drop_last=True)
     epochs = [list(source.epoch(0, 0, epoch, shuffle=True)) for epoch in range(6)]
     assert {len(batches) for batches in epochs} == {source.batches_per_epoch} == {2}
     assert all(len(batch.rows) == 4 for batches in epochs for batch in batches)
     assert set().union(*map(by_record, epochs)) == set(range(11))
-    with pytest.raises(
-        PipelineError, match=r"11 records are too few for a batch of 12.*drop_last=False"
-    ):
+    with pytest.raises(PipelineError, match=r"11 records are too few for .* 12.*drop_last=False"):
         make_source(corpus, TRAIN, 12, drop_last=True)
     nothing = np.array([], dtype=np.int64)
     with pytest.raises(PipelineError, match=r"0 records are too few for a batch of 4 records$"):
         BatchSource(source.windows, nothing, np.empty((0, 2), np.float32), 4)
 
 
-def test_neither_batch_size_nor_order_nor_other_records_change_a_window(
-    corpus, make_source: MakeSource
-):
+def test_neither_batch_size_nor_order_nor_other_records_change_a_window(corpus, make_source):
     small, large = make_source(corpus, TRAIN, 2), make_source(corpus, TRAIN, 7)
     list(large.epoch(1, 2, 0, shuffle=True))
-    one, other = (list(s.epoch(1, 2, 3, shuffle=True)) for s in (small, large))
-    assert np.concatenate([b.rows for b in one]).tolist() == (
-        np.concatenate([b.rows for b in other]).tolist()
-    )
-    found, again = by_record(one), by_record(other)
-    in_order = by_record(list(large.epoch(1, 2, 3, shuffle=False)))
-    for row in range(11):
-        np.testing.assert_array_equal(found[row], again[row])
-        np.testing.assert_array_equal(found[row], in_order[row])
-    assert equal(one, list(small.epoch(1, 2, 3, shuffle=True)))
-    few = by_record(list(make_source(corpus, TRAIN, 4, [1, 4, 9]).epoch(1, 2, 3, shuffle=True)))
+    found, again = (by_record(s.epoch(1, 2, 3, shuffle=True)) for s in (small, large))
+    assert [*found] == [*again], "nor does the batch size change the order"
+    few = by_record(make_source(corpus, TRAIN, 4, [1, 4, 9]).epoch(1, 2, 3, shuffle=True))
     assert sorted(few) == [1, 4, 9]
-    for row, windows in few.items():
-        np.testing.assert_array_equal(windows, found[row])
+    for others in (again, few, by_record(large.epoch(1, 2, 3, shuffle=False))):
+        for row, windows in others.items():
+            np.testing.assert_array_equal(windows, found[row])
 
 
 @pytest.mark.parametrize("other", [(2, 2, 3), (1, 0, 3), (1, 2, 4)], ids=str)
-def test_seed_repetition_and_epoch_change_order_and_windows(corpus, make_source: MakeSource, other):
+def test_seed_repetition_and_epoch_change_order_and_windows(corpus, make_source, other):
     source = make_source(corpus, TRAIN, 11)
     one, two = next(source.epoch(1, 2, 3, shuffle=True)), next(source.epoch(*other, shuffle=True))
     assert one.rows.tolist() != two.rows.tolist()
@@ -117,8 +102,8 @@ def test_seed_repetition_and_epoch_change_order_and_windows(corpus, make_source:
 
 
 @pytest.mark.parametrize("drop_last", [True, False])
-@pytest.mark.parametrize("iteration", [0, 1, 3, 7])
-def test_a_stream_can_begin_at_any_iteration(corpus, make_source: MakeSource, iteration, drop_last):
+@pytest.mark.parametrize("iteration", [0, 7])
+def test_a_stream_can_begin_at_any_iteration(corpus, make_source, iteration, drop_last):
     source = make_source(corpus, TRAIN, 4, drop_last=drop_last)
     whole = list(islice(source.stream(5, 1), iteration + 5))
     assert equal(list(islice(source.stream(5, 1, iteration), 5)), whole[iteration:])
@@ -126,7 +111,7 @@ def test_a_stream_can_begin_at_any_iteration(corpus, make_source: MakeSource, it
     assert equal(whole[:n], list(source.epoch(5, 1, 0, shuffle=True))[: len(whole)])
 
 
-def test_the_order_of_records_stays_for_a_seed_and_repetition(corpus, make_source: MakeSource):
+def test_the_order_of_records_stays_for_a_seed_and_repetition(corpus, make_source):
     source = make_source(corpus, TRAIN, 4)
     found = list(islice(source.stream(7, 2), 6))
     order = [[8, 9, 7, 2], [3, 10, 0, 6], [4, 1, 5], [7, 6, 1, 9], [3, 2, 5, 4], [10, 8, 0]]
@@ -146,7 +131,7 @@ def test_a_record_may_be_of_several_classes_or_of_none():
 def test_items_are_read_ahead_in_a_thread_but_not_further_than_they_should():
     made = []
 
-    def noted(i: int) -> int:
+    def noted(i):
         made.append(threading.current_thread())
         return i
 
@@ -162,7 +147,7 @@ def test_items_are_read_ahead_in_a_thread_but_not_further_than_they_should():
 
 
 def test_an_error_is_raised_in_its_place():
-    def broken() -> Iterator[int]:
+    def broken():
         yield 1
         raise PipelineError("record R007: no beats")
 

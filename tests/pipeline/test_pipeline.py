@@ -13,7 +13,7 @@ def as_it_is(signal, fs):
     return signal
 
 
-def names(actions) -> list[str]:
+def names(actions):
     return [action.name for action in actions]
 
 

@@ -9,6 +9,7 @@ bounds keeps more digits. Rounded values stay within the bounds.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -30,10 +31,8 @@ class _FloatRange(Range):
 
     def __post_init__(self) -> None:
         low, high = _finite(self, "low", self.low), _finite(self, "high", self.high)
-        if not low < high:
-            raise GridError(f"{self!r}: low must be less than high; for one value, list it")
-        if not math.isfinite(high - low):
-            raise GridError(f"{self!r}: high - low must be a finite number")
+        _require(self, low < high, "low must be less than high; for one value, list it")
+        _require(self, math.isfinite(high - low), "high - low must be a finite number")
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
 
@@ -46,9 +45,8 @@ class _FloatRange(Range):
 
     def exactly(self, x: object) -> KV | None:
         """Return a number, or a string that spells one, as a value; None if it is outside."""
-        if (number := _number(x)) is None or not self.low <= number <= self.high:
-            return None
-        return KV(number + 0.0)
+        number = _number(x)
+        return KV(number + 0.0) if self.low <= number <= self.high else None
 
     def covers(self, other: Range) -> bool:
         """Return whether the other one is a range of real numbers within these bounds."""
@@ -96,8 +94,7 @@ class LogUniform(_FloatRange):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.low <= 0:
-            raise GridError(f"{self!r}: on a logarithmic scale low must be more than 0")
+        _require(self, self.low > 0, "on a logarithmic scale low must be more than 0")
 
     def at(self, share: float) -> KV:
         """Return the value at the share, from 0 to 1, of the way between the logarithms."""
@@ -134,18 +131,12 @@ class IntUniform(Range):
     def __post_init__(self) -> None:
         for field in ("low", "high", "step"):
             object.__setattr__(self, field, _whole(self, field, getattr(self, field)))
-        if not isinstance(self.log, bool):
-            raise GridError(f"{self!r}: log is True or False, not {self.log!r}")
-        if not self.low < self.high:
-            raise GridError(f"{self!r}: low must be less than high; for one value, list it")
-        if not 1 <= self.step <= self.high - self.low:
-            raise GridError(f"{self!r}: step must be 1 to high - low, {self.high - self.low}")
-        if self.log and self.low < 1:
-            raise GridError(f"{self!r}: on a logarithmic scale low must be 1 or more")
-        if self.log and self.step != 1:
-            raise GridError(
-                f"{self!r}: on a logarithmic scale step must be 1: choose one of the two"
-            )
+        size, is_log = self.high - self.low, self.log is not False
+        _require(self, isinstance(self.log, bool), f"log is True or False, not {self.log!r}")
+        _require(self, size > 0, "low must be less than high; for one value, list it")
+        _require(self, 1 <= self.step <= size, f"step must be 1 to high - low, {size}")
+        _require(self, not is_log or self.low >= 1, "on a logarithmic scale low must be 1 or more")
+        _require(self, not is_log or self.step == 1, "step must be 1, or log False: choose one")
 
     @property
     def last(self) -> int:
@@ -167,9 +158,8 @@ class IntUniform(Range):
     def exactly(self, x: object) -> KV | None:
         """Return a number, or a string that spells one, as a value; None if the range lacks it."""
         number = _number(x)
-        if number is None or not self.low <= number <= self.last or (number - self.low) % self.step:
-            return None
-        return self.kv(number)
+        is_inside = self.low <= number <= self.last and (number - self.low) % self.step == 0
+        return self.kv(number) if is_inside else None
 
     def covers(self, other: Range) -> bool:
         """Return whether the other one is a range of whole numbers that are all in this one."""
@@ -184,9 +174,8 @@ class IntUniform(Range):
 
 
 def _finite(owner: Range, field: str, value: object) -> float:
-    number = None if isinstance(value, str) else _number(value)
-    if number is None:
-        raise GridError(f"{owner!r}: {field} must be a finite number, not {value!r}")
+    number = math.nan if isinstance(value, str) else _number(value)
+    _require(owner, math.isfinite(number), f"{field} must be a finite number, not {value!r}")
     return number
 
 
@@ -196,15 +185,17 @@ def _whole(owner: Range, field: str, value: object) -> int:
     return int(value)
 
 
-def _number(value: object) -> float | None:
-    """Return a value as a finite number; None if it is not one."""
-    if isinstance(value, bool) or not isinstance(value, Real | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
+def _require(owner: Range, ok: bool, must: str) -> None:
+    if not ok:
+        raise GridError(f"{owner!r}: {must}")
+
+
+def _number(value: object) -> float:
+    """Return a value, or what it spells, as a number; NaN if it is none."""
+    if isinstance(value, Real | str) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            return float(value)
+    return math.nan
 
 
 def _between_logs(low: float, high: float, share: float) -> float:

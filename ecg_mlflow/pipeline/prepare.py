@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -140,8 +139,10 @@ def prepare(corpus: Corpus, stages: Stages, rows: npt.NDArray[np.int64]) -> Prep
     key = digest([_VERSION, corpus.digest, changing, rows])
     note = cache_root() / "prepared" / f"{key}.txt"
     with locked(note):
-        prepared = _reopen(note)
-        if prepared is None:
+        path = packed_path(note.read_text()) if note.exists() else None
+        if path is not None and path.exists():
+            prepared = Corpus.open(path)
+        else:
             records = (
                 (run_once(corpus.record(int(row)), changing), corpus.labels[row]) for row in rows
             )
@@ -195,11 +196,3 @@ def apply_checked(
             f"correct {what}, or leave the record out"
         )
     return result
-
-
-def _reopen(note: Path) -> Corpus | None:
-    try:
-        path = packed_path(note.read_text())
-    except FileNotFoundError:
-        return None
-    return Corpus.open(path) if path.exists() else None

@@ -4,12 +4,16 @@ Random numbers are drawn here, outside the kernels: one seeded generator for eac
 repetition, epoch, action) gives every record of the corpus its own row of numbers. Therefore a
 record's windows depend only on (seed, repetition, epoch, record), and are independent of its batch,
 of the number of workers and of the other records.
+
+Recordings in memory, of which a model gets one or a few, take the same way as a packed corpus, so
+that they have the same windows as in a study.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +31,8 @@ from ecg_mlflow.pipeline.actions.every_batch import (
 )
 from ecg_mlflow.pipeline.actions.records import RecordAction, ResampleSignals
 from ecg_mlflow.pipeline.pipeline import Stages
-from ecg_mlflow.pipeline.prepare import Prepared, apply_checked
+from ecg_mlflow.pipeline.prepare import Prepared, apply_checked, changing_actions, run_once
+from ecg_mlflow.records import DigitalRecord, Record, Signals
 
 #: Random numbers of one epoch: for each random action, one row for each record of the corpus.
 Draws = dict[int, Numbers]
@@ -262,3 +267,77 @@ class WindowMaker:
         found = np.zeros((len(self._prepared.place), self.n_leads))
         found[rows] = means
         return found
+
+
+# --- Recordings in memory -------------------------------------------------------------------------
+
+
+def prepare_record(record: DigitalRecord, stages: Stages) -> DigitalRecord:
+    """Run the actions that run once per record.
+
+    Raises
+    ------
+    PipelineError
+        If an action fails, or its result isn't finite.
+    """
+    if changing := changing_actions(stages):
+        signal = Record(record.id, record.millivolts(), record.fs, record.leads, None)
+        return run_once(signal, changing)
+    return record
+
+
+def cut_windows(
+    records: Sequence[DigitalRecord], stages: Stages
+) -> tuple[Signal, npt.NDArray[np.int64]]:
+    """Cut prepared recordings as at test time; each recording is independent of the others.
+
+    Parameters
+    ----------
+    records
+        At least one recording from `prepare_record`, all with the same leads.
+    stages
+        A deterministic pipeline.
+
+    Returns
+    -------
+    windows
+        ``(n_windows, length, n_leads)`` float32, record by record.
+    counts
+        ``(n_records,)`` number of windows of each.
+
+    Raises
+    ------
+    PipelineError
+        If an action fails on a record.
+    """
+    rows = np.arange(len(records))
+    prepared = Prepared(
+        signals_of(records),
+        rows,
+        np.array([record.fs for record in records], np.float64),
+        records[0].leads,
+        tuple(record.id for record in records),
+    )
+    step = stages.split.per_label()
+    any_label = next(iter(step)) if isinstance(step, Mapping) else ""
+    maker = WindowMaker(stages, prepared, rows, [any_label] * len(rows), training=False)
+    return maker.make(rows, maker.draw(0, 0, 0))
+
+
+def signals_of(records: Sequence[DigitalRecord]) -> Signals:
+    """Concatenate recordings with the same leads, as a packed corpus does.
+
+    If any recording is float32, int16 samples become float32, which represents them exactly.
+    """
+    n_samples = np.array([len(record.samples) for record in records], np.int64)
+    n_leads = np.array([len(record.leads) for record in records], np.int64)
+    ends = np.cumsum(n_samples * n_leads)
+    samples: Any = np.concatenate([record.samples.reshape(-1) for record in records])
+    return Signals(
+        samples,
+        (ends - n_samples * n_leads).astype(np.int64),
+        n_samples,
+        n_leads,
+        np.stack([record.gain for record in records]),
+        np.stack([record.baseline for record in records]),
+    )

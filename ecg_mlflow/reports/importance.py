@@ -15,8 +15,8 @@ from ecg_mlflow.pipeline import Stages
 from ecg_mlflow.pipeline.actions.base import resampled_length
 from ecg_mlflow.pipeline.actions.every_batch import SplitSignals
 from ecg_mlflow.pipeline.actions.records import ResampleSignals
-from ecg_mlflow.pipeline.memory import cut_windows, prepare_record
 from ecg_mlflow.pipeline.spec import stages_from_json
+from ecg_mlflow.pipeline.windows import cut_windows, prepare_record
 from ecg_mlflow.records import DigitalRecord, Record
 from ecg_mlflow.reports.study_results import TrainedRun
 from ecg_mlflow.tracking.logged_models import fetch_network

@@ -15,7 +15,7 @@ import pandas as pd
 from ecg_mlflow.errors import PipelineError, RecordError
 from ecg_mlflow.pipeline import Stages, prefetched
 from ecg_mlflow.pipeline.batches import Floats, predict_chunks, record_means
-from ecg_mlflow.pipeline.memory import cut_windows, prepare_record
+from ecg_mlflow.pipeline.windows import cut_windows, prepare_record
 from ecg_mlflow.records import DigitalRecord
 from ecg_mlflow.serving.adapt import adapt, length_flags
 from ecg_mlflow.serving.manifest import Manifest

@@ -33,7 +33,7 @@ lr, layout = Option("lr", LR), Option("layout", ["cna", "cac"])
         (lambda: IntUniform(1, 9, step=9), ["step must be 1 to high - low, 8"]),
         (lambda: IntUniform(1, 9, step=1.5), ["step must be a whole number"]),
         (lambda: IntUniform(0, 9, log=True), ["logarithmic", "low must be 1 or more"]),
-        (lambda: IntUniform(1, 9, step=2, log=True), ["step must be 1", "choose one of the two"]),
+        (lambda: IntUniform(1, 9, step=2, log=True), ["step must be 1, or log False"]),
         (lambda: IntUniform(1, 9, log=1), ["log is True or False, not 1"]),
     ],
 )

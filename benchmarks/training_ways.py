@@ -23,7 +23,7 @@ from ecg_mlflow import Pipeline, ResNet, ResNet18
 from ecg_mlflow.pipeline import Batch, BatchSource, WindowMaker, class_targets, prefetched
 from ecg_mlflow.pipeline.prepare import prepare, select
 from ecg_mlflow.records import Corpus, load_corpus
-from ecg_mlflow.records.locating import find_headers
+from ecg_mlflow.records.catalogue import find_headers
 from ecg_mlflow.training.loop import Branch, TrainingLoop
 from ecg_mlflow.training.schedule import Schedule
 from ecg_mlflow.training.step import CompiledStep, JointStep

@@ -1,15 +1,18 @@
-"""Bring data sets that have a name to this machine: the demo corpora, and published archives."""
+"""Find the recordings that a user names: demo corpora, published archives, folders and globs."""
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ecg_mlflow.errors import DataNotFoundError
 from ecg_mlflow.files import cache_root, locked
+from ecg_mlflow.records.formats import FORMATS, format_of
 from ecg_mlflow.records.record import Progress
 
 #: Default number of records of each synthetic corpus.
@@ -52,13 +55,35 @@ ARCHIVES = {
 }
 
 
-def locate(data: str, on_progress: Progress | None = None) -> tuple[str | Path, str]:
-    """Bring the data to this machine; return its place, and its name for people.
+@dataclass(frozen=True)
+class Found:
+    """The headers that a search found.
+
+    Attributes
+    ----------
+    headers
+        Absolute paths of the ``.hea`` and ``.edf`` files, sorted by record name, then by path.
+    root
+        The folder that the user gave, or the part of the glob before its first wildcard.
+    source
+        What was searched, in words: the path, or the name of the data and what it is.
+    note
+        A note for the user about the search, or None.
+    """
+
+    headers: tuple[Path, ...]
+    root: Path
+    source: str
+    note: str | None = None
+
+
+def find_records(data: str, on_progress: Progress | None = None) -> Found:
+    """Bring data that has a name to this machine, and find its records, or those of a path.
 
     Raises
     ------
     DataNotFoundError
-        If the name of synthetic records can't be read.
+        If the name of synthetic records can't be read, or there are no records.
     DownloadError
         If an archive can't be fetched.
     """
@@ -67,11 +92,72 @@ def locate(data: str, on_progress: Progress | None = None) -> tuple[str | Path, 
         from ecg_mlflow.records import download
 
         folder = download.fetch_archive(data, ARCHIVES[data], cache_root(), on_progress)
-        return folder, f"{data}: {ARCHIVES[data].title}"
-    return _make_demo(data) if is_demo(data) else (data, str(absolute(data)))
+        return replace(find_headers(folder), source=f"{data}: {ARCHIVES[data].title}")
+    return _make_demo(data) if is_demo(data) else find_headers(data)
 
 
-def _make_demo(data: str) -> tuple[Path, str]:
+def find_headers(data: str | Path) -> Found:
+    """Find the records that a folder or a glob names.
+
+    A folder means the headers and EDF files in it or, if it has none, those one level below. A glob
+    (``**`` included) means those that it matches. An EDF file beside a header of the same name is
+    the same recording in another format, and is ignored.
+
+    Parameters
+    ----------
+    data
+        A folder, or a glob such as ``data/*/A*.hea``; ``~`` is the home folder.
+
+    Raises
+    ------
+    DataNotFoundError
+        If the folder doesn't exist, or no header is found.
+    """
+    asked = os.path.abspath(os.path.expanduser(data))
+    root, note = Path(asked), None
+    if glob.has_magic(asked) and not root.is_dir():
+        matches = [Path(match) for match in glob.glob(asked, recursive=True)]
+        found = _recordings(matches)
+        fault = (
+            f"the glob {asked} matches {len(matches)} files, none of them a header; write a "
+            "pattern for .hea or .edf files, such as 'folder/A*.hea'."
+        )
+        fixed = next(i for i, part in enumerate(root.parts) if glob.has_magic(part))
+        root = Path(*root.parts[:fixed])
+    elif not root.is_dir():
+        what = "is a file" if root.exists() else "doesn't exist"
+        raise DataNotFoundError(
+            f"{asked} {what}. Give a folder of WFDB records or EDF files, a glob such as "
+            "'folder/*.hea', 'demo', 'demo12' or 'cinc2017'."
+        )
+    else:
+        found = _recordings(root / name for name in os.listdir(root))
+        if not found:
+            found = _recordings(root.glob("*/*"))
+            folders = sorted({path.parent.name for path in found})
+            note = f"no header in {root} itself: took {len(found)} from {', '.join(folders)} below"
+            note += " it"
+        fault = (
+            f"no WFDB header (*.hea) or EDF file (*.edf) in {root}, nor one level below. Give "
+            "the folder of the records, or a glob such as 'folder/**/*.hea'."
+        )
+    if not found:
+        raise DataNotFoundError(fault)
+    by_name: dict[Path, Path] = {}
+    for path in sorted(found, key=lambda path: [*FORMATS].index(path.suffix.lower())):
+        by_name.setdefault(path.with_suffix(""), path)
+    if ignored := len(found) - len(by_name):
+        more = f"ignored {ignored} EDF files beside headers of the same name"
+        note = more if note is None else f"{note}; {more}"
+    headers = sorted(by_name.values(), key=lambda path: (path.stem, str(path)))
+    return Found(tuple(headers), root, str(absolute(data)), note)
+
+
+def _recordings(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if format_of(path)]
+
+
+def _make_demo(data: str) -> Found:
     """Write synthetic records into the cache, once."""
     from ecg_mlflow.records import synthetic
 
@@ -90,7 +176,8 @@ def _make_demo(data: str) -> tuple[Path, str]:
     with locked(folder):
         if not folder.exists():
             synthetic.write_demo(folder, n_records, seed, kind=name)
-    return folder, f"{name}: {n_records} {_WHAT[name]}, seed {seed}"
+    source = f"{name}: {n_records} {_WHAT[name]}, seed {seed}"
+    return replace(find_headers(folder), source=source)
 
 
 def is_demo(data: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ecg_mlflow.errors import BadRecordsError, RecordError
 from ecg_mlflow.files import cache_root, locked, write_whole
-from ecg_mlflow.records.catalogue import HEADERS, absolute, locate
+from ecg_mlflow.records.catalogue import HEADERS, Found, absolute, find_records
 from ecg_mlflow.records.corpus import Corpus, Provenance, corpora_folder, packed_path
 from ecg_mlflow.records.formats import FORMATS, read_digital
 from ecg_mlflow.records.labels import (
@@ -26,7 +26,6 @@ from ecg_mlflow.records.labels import (
     read_header_groups,
     read_labels,
 )
-from ecg_mlflow.records.locating import Found, find_headers
 from ecg_mlflow.records.packing import pack
 from ecg_mlflow.records.record import BadRecord, DigitalRecord, Progress, bad_records_error
 
@@ -72,12 +71,11 @@ def load_corpus(
     CorpusError
         If the packed corpus is damaged.
     """
-    folder, source = locate(data, on_progress)
-    found = find_headers(folder)
+    found = find_records(data, on_progress)
     given = None if labels is None else str(labels if labels == HEADERS else absolute(labels))
-    inputs = _Inputs(source, found, _label_files(found, given), given)
+    inputs = _Inputs(found, _label_files(found, given), given)
     asked = [HEADERS] if inputs.label_files is None else map(str, inputs.label_files)
-    key = hashlib.sha256("\0".join([str(absolute(folder)), *asked]).encode()).hexdigest()
+    key = hashlib.sha256("\0".join([found.source, *asked]).encode()).hexdigest()
     note = cache_root() / "sources" / f"{key}.json"
     if corpus := inputs.reopen(note):
         return corpus
@@ -104,8 +102,7 @@ def load_groups(data: str, labels: str | Path | None = None) -> dict[str, dict[s
     DataNotFoundError
         If there are no records or no labels where they were looked for.
     """
-    folder, _ = locate(data)
-    found = find_headers(folder)
+    found = find_records(data)
     files = _label_files(found, labels)
     return read_header_groups(found.headers) if files is None else read_groups(files)
 
@@ -121,7 +118,6 @@ def _label_files(found: Found, labels: str | Path | None) -> tuple[Path, ...] | 
 class _Inputs:
     """The files of a corpus; the note of a packed one has their sizes and times."""
 
-    source: str
     found: Found
     label_files: tuple[Path, ...] | None
     #: The place of the labels that the user gave, if any.
@@ -201,7 +197,7 @@ class _Inputs:
 
     def _open(self, content: dict[str, Any]) -> Corpus:
         provenance = Provenance(
-            self.source,
+            self.found.source,
             content["labels_sha256"],
             tuple(BadRecord(**record) for record in content["bad"]),
             () if self.found.note is None else (self.found.note,),

@@ -13,7 +13,7 @@ import numpy as np
 from ecg_mlflow.errors import DataNotFoundError, RecordError
 from ecg_mlflow.files import write_output
 from ecg_mlflow.records import Record, read_digital
-from ecg_mlflow.records.catalogue import HEADERS, absolute, locate
+from ecg_mlflow.records.catalogue import HEADERS, absolute, find_records
 from ecg_mlflow.records.label_sets import split_label
 from ecg_mlflow.records.labels import (
     find_label_files,
@@ -21,7 +21,6 @@ from ecg_mlflow.records.labels import (
     read_header_groups,
     read_labels,
 )
-from ecg_mlflow.records.locating import find_headers
 from ecg_mlflow.records.quality import lead_faults
 from ecg_mlflow.records.snomed import in_words
 from ecg_mlflow.reports.figures import png
@@ -117,13 +116,12 @@ def find_record(name: str, data: str | None = None) -> tuple[Path, Path]:
             f"no recording {path}: give the path of a header (.hea) or an EDF file (.edf), with or "
             "without its ending, or the record's name and --data FOLDER"
         )
-    folder, source = locate(data)
-    found = find_headers(folder)
+    found = find_records(data)
     paths = [path for path in found.headers if path.stem == name]
     if not paths:
         alike = difflib.get_close_matches(name, [path.stem for path in found.headers])
         raise DataNotFoundError(
-            f"no record {name!r} among the {len(found.headers)} of {source}; "
+            f"no record {name!r} among the {len(found.headers)} of {found.source}; "
             + (f"called alike: {', '.join(alike)}" if alike else f"one is {found.headers[0].stem}")
         )
     if len(paths) > 1:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ecg_mlflow.errors import DataNotFoundError, ModelError
 from ecg_mlflow.files import write_output
-from ecg_mlflow.records.locating import find_headers
+from ecg_mlflow.records.catalogue import find_headers
 from ecg_mlflow.tracking.logged_models import open_model
 from ecg_mlflow.tracking.registry import find_source
 

@@ -5,17 +5,22 @@ import re
 import pytest
 
 from ecg_mlflow.errors import DataNotFoundError
-from ecg_mlflow.records.catalogue import asked_for, is_demo, locate, located
-from ecg_mlflow.records.locating import find_headers
+from ecg_mlflow.records.catalogue import (
+    asked_for,
+    find_headers,
+    find_records,
+    is_demo,
+    located,
+)
 
 
 @pytest.mark.parametrize("data", ["demo:3:1", "demo12:2:5"])
 def test_a_corpus_tells_how_to_load_it_again(data):
-    folder, source = locate(data)
-    assert len(list(folder.glob("*.hea"))) == int(data.split(":")[1])
+    found = find_records(data)
+    assert len(found.headers) == int(data.split(":")[1])
     # Another version of the generator makes other records.
-    assert re.fullmatch(r"\d-\d-[0-9a-f]{12}", folder.name)
-    assert asked_for(source) == data
+    assert re.fullmatch(r"\d-\d-[0-9a-f]{12}", found.root.name)
+    assert asked_for(found.source) == data
 
 
 def test_names_of_data():
@@ -26,7 +31,7 @@ def test_names_of_data():
         assert asked_for(path) == path
     for data in ("demo:many", "demo12:", "demo12:1:2:3"):
         with pytest.raises(DataNotFoundError, match="likewise demo12"):
-            locate(data)
+            find_records(data)
 
 
 @pytest.fixture
@@ -63,6 +68,7 @@ def test_folders_and_globs(tree, monkeypatch, data, expected, root, note):
     assert "A1.edf" not in [path.name for path in found.headers]
     assert found.root == tree / root
     assert found.note == (note and note.replace("TREE", str(tree)))
+    assert found.source == f"{tree}/{data}".rstrip("/")
     monkeypatch.chdir(tree)
     monkeypatch.setenv("HOME", str(tree))
     assert find_headers(data or ".").headers == find_headers(f"~/{data}").headers == found.headers

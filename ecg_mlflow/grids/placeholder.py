@@ -76,8 +76,8 @@ def references(obj: object) -> frozenset[str]:
     return frozenset(one.name for one in found_in(obj, C))
 
 
-def found_in(obj: object, kind: type) -> Iterator[Any]:
-    """Yield the instances of a class in an object, searched as by `references`."""
+def found_in(obj: object, kind: type | tuple[type, ...]) -> Iterator[Any]:
+    """Yield the instances of a class, or of several, in an object, searched as by `references`."""
     if isinstance(obj, kind):
         yield obj
     else:

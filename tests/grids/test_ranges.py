@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecg_mlflow.errors import GridError
-from ecg_mlflow.grids import KV, ConfigAlias, Grid, IntUniform, LogUniform, Option, Uniform
+from ecg_mlflow.grids import ConfigAlias, Grid, IntUniform, LogUniform, Option, Uniform
 from ecg_mlflow.grids.canonical import digest
 
 LR = LogUniform(1e-4, 1e-2)
@@ -55,16 +55,12 @@ def test_bounds_are_checked(build, parts):
 )
 def test_a_range_is_known_by_what_it_was_written_with(span, spelled):
     assert repr(span) == spelled
-    assert eval(spelled) == span
-    assert hash(eval(spelled)) == hash(span)
-    assert pickle.loads(pickle.dumps(span)) == span
+    assert {eval(spelled), pickle.loads(pickle.dumps(span))} == {span}
 
 
 def test_ranges_differ_by_kind_and_bounds():
     spans = {Uniform(1, 8), Uniform(1, 9), LogUniform(1, 8), IntUniform(1, 8)}
     assert len(spans | {IntUniform(1, 8, step=2), IntUniform(1, 8, log=True)}) == 6
-    with pytest.raises(AttributeError):
-        LR.low = 1
 
 
 @pytest.mark.parametrize(
@@ -165,38 +161,21 @@ def test_a_grid_with_a_range_has_no_list_of_configurations(call):
 def test_what_does_not_list_works_with_ranges():
     assert (lr.values, lr.range, lr.alias()) == ((), LR, {"lr": LR})
     assert (layout.range, layout.is_finite) == (None, True)
-    grid, same = layout * lr, layout * Option("lr", LogUniform(1e-4, 1e-2))
+    grid = layout * lr
     assert repr(grid) == "Grid([[{'layout': ['cna', 'cac']}, {'lr': LogUniform(0.0001, 0.01)}]])"
     assert grid.products == ((layout, lr),)
-    assert (grid, hash(grid)) == (same, hash(same))
     assert grid != layout * Option("lr", Uniform(1e-4, 1e-2))
     assert pickle.loads(pickle.dumps(grid)) == grid
     assert digest(grid) != digest(layout * Option("lr", LogUniform(1e-4, 1e-3)))
     assert (grid + Option("lr", [0.1, 1.0])).names == ("layout", "lr")
 
 
-@pytest.mark.parametrize(
-    "pair",
-    [
-        lambda: layout @ lr,
-        lambda: lr @ layout,
-        lambda: Option.product(lr),
-        lambda: layout @ (Option("a", [1]) * lr),
-    ],
-)
-def test_a_range_is_not_paired(pair):
+@pytest.mark.parametrize("options", [(layout, lr), (lr,), (layout, Option("a", [1]) * lr)])
+def test_a_range_is_not_paired(options):
     with pytest.raises(GridError, match=r"pairs values.*has a range.*write \*"):
-        pair()
+        Option.product(*options)
 
 
 def test_a_range_is_not_one_of_several_values():
-    with pytest.raises(GridError, match=r"option 'lr', value 1: Uniform\(0\.0, 1\.0\) is a range"):
+    with pytest.raises(GridError, match=r"option 'lr', value 1: Uniform\(0\.0, 1\.0\) can't be"):
         Option("lr", [0.5, Uniform(0, 1)])
-
-
-@pytest.mark.parametrize("value", [LR, [LR], {"lr": (1, LR)}])
-def test_a_range_is_no_value(value):
-    with pytest.raises(GridError, match=r"is a range.*as in Option\('lr', LogUniform"):
-        KV(value, "alias")
-    with pytest.raises(GridError, match="is a range"):
-        ConfigAlias({"lr": value})

@@ -63,16 +63,12 @@ def test_actions_are_sorted_by_when_they_run():
         (Pipeline().center_flip(), "must cut windows of one length(.|\n)*end it with split_sig"),
         (Pipeline(), r"must cut windows(.|\n)*\(no actions\)"),
         (Pipeline().split_signals(3, 1).split_signals(2, 1), "windows are cut twice: by split_sig"),
-        (
-            Pipeline().split_signals(3, 1).drop_labels(["~"]),
-            "drop_labels.* must come before split_signals.*, which cuts",
-        ),
+        (Pipeline().split_signals(3, 1).drop_labels(["~"]), "drop_labels.* before split_signals"),
         (
             Pipeline().center_flip().keep_leads(["I"]).split_signals(3, 1),
             "keep_leads.* must come before the first random action or split .center_flip",
         ),
         (Pipeline().split_signals(3, 1).drop_short_signals(3), "drop_short_signals.* must come"),
-        (Pipeline().split_signals(3, 1).resample_signals(100), "must come before split_signals"),
         (
             Pipeline().split_signals(3, 1).random_resample_signals("normal", loc=300),
             "random_resample.* must come before split_signals",

@@ -238,7 +238,13 @@ def _header_text(path: Path) -> str:
 
 
 def header_lines(text: str) -> list[str]:
-    """Return a header's lines without comments; there is at least one."""
+    """Return a header's lines without comments.
+
+    Raises
+    ------
+    RecordError
+        There is none.
+    """
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:

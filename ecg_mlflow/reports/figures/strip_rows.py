@@ -254,12 +254,14 @@ def draw_importance(
 
     Parameters
     ----------
-    axes, row
+    axes
         Where it is drawn.
     importance
         ``(n_samples,)`` in [0, 1] of the recording; a sample's lasts until the next sample.
     fs
         In Hz.
+    row
+        The row.
     """
     first, last = round(row.start * fs), round(row.end * fs)
     left, right = (MM_PER_S * (sample / fs - row.start) for sample in (first, last))

@@ -20,11 +20,6 @@ def digital(name, samples, gain=1000.0, baseline=0.0, fs=300.0, leads=None) -> D
     return DigitalRecord(name, fs, leads, samples, *scale)
 
 
-def physical(name, samples) -> DigitalRecord:
-    samples = np.asarray(samples, np.float32)
-    return DigitalRecord.from_millivolts(name, samples, 300.0, ("L0", "L1")[: samples.shape[1]])
-
-
 @pytest.fixture
 def records():
     return [
@@ -41,14 +36,14 @@ def corpus(tmp_path, records):
 
 def test_samples_of_all_records_follow_each_other_time_first(corpus):
     signals = corpus.signals
-    assert signals.data.dtype == np.int16
+    types = [array.dtype for array in (signals.data, signals.offset, signals.gain)]
+    assert types == [np.int16, np.int64, np.float32]
     assert signals.data.tolist() == [100, 200, 300, 1, 2, 3, 4, 5, 6, -7, 9]
     assert signals.offset.tolist() == [0, 3, 9]
     assert signals.n_samples.tolist() == corpus.n_samples.tolist() == [3, 2, 2]
     assert signals.n_leads.tolist() == [1, 3, 1]
     assert signals.gain.tolist() == [[200, 1, 1], [1000, 1000, 1000], [1000, 1, 1]]
     assert signals.baseline.tolist() == [[100, 0, 0], [0, 0, 0], [0, 0, 0]]
-    assert (signals.offset.dtype, signals.gain.dtype) == (np.int64, np.float32)
     for array in (signals.data, signals.offset, signals.gain, signals.samples(0), corpus.fs):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
@@ -71,9 +66,10 @@ def test_records_come_out_in_millivolts_with_their_description(corpus, records, 
 
 
 def test_one_record_beyond_16_bits_makes_all_of_them_float(tmp_path, records):
-    signal = [[1.5, 2.5], [1e6, -3.25]]
+    signal = np.float32([[1.5, 2.5], [1e6, -3.25]])
+    large = DigitalRecord.from_millivolts("D", signal, 300.0, ("L0", "L1"))
     for count in (3, 0):  # with int16 records before it, and alone
-        packed = [*records[:count], (physical("D", signal), "O")]
+        packed = [*records[:count], (large, "O")]
         corpus = pack(packed, tmp_path, "test")
         assert corpus.signals.data.dtype == np.float32
         assert (corpus.signals.gain == 1).all()

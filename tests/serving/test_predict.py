@@ -12,7 +12,6 @@ import pytest
 
 from ecg_mlflow.errors import DataNotFoundError, ModelError, TrackingError
 from ecg_mlflow.serving import predict as predicting
-from ecg_mlflow.serving.classifier import RawEcgClassifier
 from ecg_mlflow.serving.predict import expand, predict_files
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.logged_models import NetworkInfo, log_model
@@ -114,20 +113,6 @@ def test_batches_make_one_table(saved, client, tmp_path, monkeypatch):
     np.testing.assert_allclose(
         [np.mean(each, axis=0) for each in windows], one[["p_A", "p_NO"]], atol=1e-6
     )
-
-
-def test_an_old_table_stays_when_it_breaks_off(saved, client, tmp_path, monkeypatch):
-    output = tmp_path / "answers.csv"
-    output.write_text("old")
-
-    def stopped(*arguments, **more):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(RawEcgClassifier, "predict", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        predict_files(str(saved.folder), [str(saved.records)], output, client=client)
-    assert output.read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["answers.csv"]
 
 
 @pytest.mark.parametrize("uri", ["models:/m-00000000000000000000000000000000", "/no/such/folder"])

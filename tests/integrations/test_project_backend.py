@@ -23,7 +23,6 @@ from waiting import ends, wait_for
 from ecg_mlflow.errors import BackendError
 from ecg_mlflow.integrations.project_backend import (
     EcgBackend,
-    backend_builder,
     project_params,
     read_backend_config,
     runs_a_study,
@@ -90,7 +89,6 @@ def write_project(folder, command, **more):
 
 def test_mlflow_finds_it():
     assert isinstance(load_backend("ecg-mlflow"), EcgBackend)
-    assert isinstance(backend_builder(), EcgBackend)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +281,6 @@ def test_what_is_given_with_the_command_wins(name):
 @pytest.mark.parametrize(
     ("command", "runs"),
     [
-        ("python -m ecg_mlflow run {grid} --data {data}", True),
         ("python prepare.py && python3 -m ecg_mlflow run {grid}", True),
         ("ecg-mlflow run {grid}", True),
         ("ecg-mlflow rollback --name {name}", False),

@@ -114,14 +114,10 @@ def network() -> Callable[..., Any]:
         **compiling: Any,
     ) -> Any:
         keras.utils.set_random_seed(1)
-        model = keras.Sequential(
-            [
-                keras.Input((32, 1)),
-                keras.layers.Conv1D(4, 5, activation="relu", kernel_regularizer="l2"),
-                keras.layers.GlobalMaxPooling1D(),
-                keras.layers.Dense(n_outputs, activation=activation),
-            ]
-        )
+        hidden = keras.layers.Conv1D(4, 5, activation="relu", kernel_regularizer="l2")
+        last = keras.layers.Dense(n_outputs, activation=activation)
+        pool = keras.layers.GlobalMaxPooling1D()
+        model = keras.Sequential([keras.Input((32, 1)), hidden, pool, last])
         model.compile(keras.optimizers.Adam(0.05), loss, **compiling)
         return model
 

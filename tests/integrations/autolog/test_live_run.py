@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import signal
-
 import mlflow
 import numpy as np
 import pytest
@@ -69,11 +67,15 @@ def test_iterations_of_ones_own(store):
     assert store.files() == {"plots"}
 
 
+def stop(log):
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize(
     ("last", "error", "status"),
     [
         (lambda log: log.metric("x", 1 / 0), ZeroDivisionError, "FAILED"),
-        (lambda log: signal.raise_signal(signal.SIGINT), KeyboardInterrupt, "KILLED"),
+        (stop, KeyboardInterrupt, "KILLED"),
         (lambda log: log.loss("much"), AutologError, "FAILED"),
     ],
 )

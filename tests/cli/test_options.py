@@ -40,39 +40,16 @@ def test_every_option_arrives():
         --ray-address auto --gpus-per-worker 0.5 --resume r --retry-failed --reuse
         --checkpoint-minutes 0.5 --hang-minutes 8 --experiment e --dry-run
     """
-    assert study_request(parsed(["run", *words.split()]), "0,1") == StudyRequest(
-        "x.py",
-        data="d",
-        labels="l",
-        limit=9,
-        skip_bad_records=True,
-        epochs=2,
-        repetitions=3,
-        configs="0-1",
-        sampler="tpe",
-        trials=5,
-        search_seed=0,
-        pruner="asha",
-        objective="a,b",
-        direction="maximize",
-        adaptive=False,
-        finalists=4,
-        workers=0,
-        gpus="0:2",
-        threads=6,
-        branches=7,
-        executor="ray",
-        ray_address="auto",
-        gpus_per_worker=0.5,
-        resume="r",
-        retry_failed=True,
-        reuse=True,
-        checkpoint_minutes=0.5,
-        hang_minutes=8.0,
-        experiment="e",
-        dry_run=True,
-        visible_devices="0,1",
-    )
+    data = {"data": "d", "labels": "l", "limit": 9, "skip_bad_records": True}
+    design = {"epochs": 2, "repetitions": 3, "configs": "0-1"}
+    search = {"sampler": "tpe", "trials": 5, "search_seed": 0, "pruner": "asha", "finalists": 4}
+    search |= {"objective": "a,b", "direction": "maximize", "adaptive": False}
+    machines = {"workers": 0, "gpus": "0:2", "threads": 6, "branches": 7, "visible_devices": "0,1"}
+    machines |= {"executor": "ray", "ray_address": "auto", "gpus_per_worker": 0.5}
+    machines |= {"checkpoint_minutes": 0.5, "hang_minutes": 8.0}
+    study = {"resume": "r", "retry_failed": True, "reuse": True, "experiment": "e", "dry_run": True}
+    expected = StudyRequest("x.py", **data, **design, **search, **machines, **study)
+    assert study_request(parsed(["run", *words.split()]), "0,1") == expected
 
 
 def test_the_experiment_of_the_environment(monkeypatch):

@@ -47,6 +47,10 @@ def test_params_tell_repetitions_apart_and_configurations(plan):
     assert params[0]["trainable_parameters"] == plan.configs[0].network.parameters
     names = [configuration_name(run) for run in plan.runs]
     assert names == ["00 ResNet slow|steady c", "01 ResNet fast c"] * 2, "shared by repetitions"
+    full = json.loads(json.dumps(full_configuration(plan.runs[0])))
+    assert full["test"][1:] == ["split_signals(length=100, step=100)"]
+    assert full["options"]["optimizer"] == "slow|steady"
+    assert full["optimizer"] == "Optimizer('sgd', learning_rate=0.5)"
 
 
 def test_long_params_are_cut_and_still_differ(beats):
@@ -68,13 +72,6 @@ def test_what_a_model_takes_can_not_hide_what_a_run_is(beats):
     assert run_params(plan.runs[0])["repetition"] == 0
     assert full_configuration(plan.runs[0])["model_arguments"]["repetition"] == "9"
     assert run_params(plan.runs[0])["trainable_parameters"] == "unknown"
-
-
-def test_the_full_configuration_is_json(plan):
-    made = json.loads(json.dumps(full_configuration(plan.runs[0])))
-    assert made["test"][1:] == ["split_signals(length=100, step=100)"]
-    assert made["options"]["optimizer"] == "slow|steady"
-    assert made["optimizer"] == "Optimizer('sgd', learning_rate=0.5)"
 
 
 def test_the_studys_params_say_how_it_chooses(plan):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,17 +40,14 @@ def open_store() -> MlflowClient:
     return connect(base_dir=base_folders()[0])
 
 
-@contextmanager
-def project_run(client: MlflowClient, name: str) -> Iterator[None]:
+def project_run(client: MlflowClient, name: str) -> AbstractContextManager[object]:
     """Name and end the run that ``mlflow run`` has created for a command, if it has."""
     run_id = os.environ.pop(PROJECT_RUN, None)
     if run_id is None:
-        yield
-        return
+        return nullcontext()
     from ecg_mlflow.tracking.study_run import Study
 
-    with Study.open(client, "", name, run_id=run_id):
-        yield
+    return Study.open(client, "", name, run_id=run_id)
 
 
 def load_keras_quietly() -> None:

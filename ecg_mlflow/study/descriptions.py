@@ -286,12 +286,9 @@ def _size(plan: StudyPlan) -> tuple[int, str]:
     """Return how many runs there are at most, and of what."""
     if not plan.search.is_sampled:
         return len(plan.runs), f"{len(plan.configs)} configurations"
-    n = plan.n_configs
-    trials = n if plan.search.trials is None else plan.search.trials
-    if isinstance(n, int) and isinstance(trials, int):
-        trials = min(n, trials)
-    assert isinstance(trials, int), "a search without an end has been refused"
-    what = f"{trials} of {n} configurations (examples above)"
+    # At least one of the two is a number: a search without an end has been refused.
+    trials = min(n for n in (plan.n_configs, plan.search.trials) if isinstance(n, int))
+    what = f"{trials} of {plan.n_configs} configurations (examples above)"
     return trials * plan.research.repetitions, what
 
 

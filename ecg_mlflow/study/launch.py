@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from mlflow import MlflowClient
@@ -166,19 +165,16 @@ def _slots(request: StudyRequest) -> list[Slot]:
     return plan_slots(request.workers, request.gpus, count_cores(), visible, threads)
 
 
-@contextmanager
 def link_project_run(
     client: MlflowClient, project_run: str | None, run_id: str | None
-) -> Iterator[None]:
+) -> AbstractContextManager[object]:
     """Link the run that ``mlflow run`` has created to the study that it resumes."""
     if project_run is None or run_id is None or project_run == run_id:
-        yield
-        return
+        return nullcontext()
     experiment = client.get_run(run_id).info.experiment_id
     note = f"Went on with [the study {run_id}](#/experiments/{experiment}/runs/{run_id})."
     tags = {"ecg_mlflow.resumes": run_id, MLFLOW_RUN_NOTE: note}
-    with Study.open(client, "", f"resume of {run_id}", run_id=project_run, tags=tags):
-        yield
+    return Study.open(client, "", f"resume of {run_id}", run_id=project_run, tags=tags)
 
 
 def end_project_run(client: MlflowClient, run_id: str, error: BaseException) -> None:

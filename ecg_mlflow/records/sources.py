@@ -75,7 +75,7 @@ def load_corpus(
     given = None if labels is None else str(labels if labels == HEADERS else absolute(labels))
     inputs = _Inputs(found, _label_files(found, given), given)
     asked = [HEADERS] if inputs.label_files is None else map(str, inputs.label_files)
-    key = hashlib.sha256("\0".join([found.source, *asked]).encode()).hexdigest()
+    key = _sha256("\0".join([found.source, *asked]))
     note = cache_root() / "sources" / f"{key}.json"
     if corpus := inputs.reopen(note):
         return corpus
@@ -137,10 +137,12 @@ class _Inputs:
             raise BadRecordsError(f"no record can be used: {bad_records_error(bad)}")
         patients = {} if labels is None else labels.patients
         corpus = pack(chain([first], records), corpora_folder(), note.stem, patients=patients)
+        # Of labels from headers, that of the lines ``record<tab>label``, sorted by record name.
+        lines = "".join(map("{}\t{}\n".format, corpus.ids, corpus.labels))
         content = {
             "form": _NOTE_FORM,
             "digest": corpus.digest,
-            "labels_sha256": labels.sha256 if labels else _labels_digest(corpus),
+            "labels_sha256": labels.sha256 if labels else _sha256(lines),
             "bad": [asdict(record) for record in bad],
             "files": files,
             "stamps": stamps,
@@ -209,13 +211,11 @@ class _Inputs:
         """Hash paths, sizes and times of every file found and of `files`."""
         paths = (*self.found.headers, *(self.label_files or ()), *files)
         lines = (f"{path} {_stamp(path)}" for path in dict.fromkeys(map(str, paths)))
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return _sha256("\n".join(lines))
 
 
-def _labels_digest(corpus: Corpus) -> str:
-    """Return the hex SHA-256 of the lines ``record<tab>label``, sorted by record name."""
-    lines = map("{}\t{}\n".format, corpus.ids, corpus.labels)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _stamp(path: str) -> str:

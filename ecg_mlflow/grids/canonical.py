@@ -198,7 +198,13 @@ class _Converter:
         if isinstance(value, list | tuple):
             return [self.value(item, f"{where}[{i}]", inside) for i, item in enumerate(value)]
         if isinstance(value, dict):
-            return self._dict(value, where, inside)
+            keys = (self.value(key, f"a key of {where}", inside) for key in value)
+            items = (
+                self.value(item, f"{where}[{reprlib.repr(key)}]", inside)
+                for key, item in value.items()
+            )
+            pairs: list[Json] = [[key, item] for key, item in zip(keys, items, strict=True)]
+            return {"dict": sorted(pairs, key=json_text)}
         if isinstance(value, functools.partial):
             call = (value.func, value.args, value.keywords)
             return {"partial": self.value(call, f"the partial at {where}", inside)}
@@ -216,16 +222,6 @@ class _Converter:
             f"{where} is {reprlib.repr(value)} of type {_name(type(value))}, "
             f"which has no identity that outlives the process: {hint}"
         )
-
-    def _dict(self, value: dict[Any, Any], where: str, parents: tuple[int, ...]) -> Json:
-        pairs: list[list[Json]] = [
-            [
-                self.value(key, f"a key of {where}", parents),
-                self.value(item, f"{where}[{reprlib.repr(key)}]", parents),
-            ]
-            for key, item in value.items()
-        ]
-        return {"dict": [*sorted(pairs, key=json_text)]}
 
 
 def _float(value: float | np.floating[Any]) -> Json:

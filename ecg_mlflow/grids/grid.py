@@ -279,19 +279,17 @@ def _product(options: Iterable[Option]) -> Product:
             "and grids with * (every combination) or + (alternatives)"
         )
     product = tuple(options)
-    names: set[str] = set()
-    for option in product:
+    for i, option in enumerate(product):
         if not isinstance(option, Option):
             raise GridError(
                 f"a product consists of options, not {option!r} of type {type(option).__name__}: "
                 "write Option(name, values)"
             )
-        if option.name in names:
+        if option.name in [one.name for one in product[:i]]:
             raise GridError(
                 f"option {option.name!r} occurs twice in one product: give one of the two another "
                 "name, put all values into one option, or use + for alternatives"
             )
-        names.add(option.name)
     return product
 
 

@@ -294,10 +294,8 @@ class _Source:
         return found[-1] if found else None
 
 
-@functools.lru_cache(maxsize=4096)
-def _statement_piece(statement: ast.stmt) -> Piece:
-    """Read a statement of the top level."""
-    return _piece(statement)
+#: Reads a statement of the top level.
+_statement_piece = functools.lru_cache(maxsize=4096)(_piece)
 
 
 @functools.lru_cache(maxsize=256)

@@ -67,8 +67,7 @@ def _places(step: float, start: int, last: int, left: Array, weight: Array) -> N
 
 @compiled
 def _crop(
-    window: Array,
-    lead: int,
+    crop: Array,
     samples: Array,
     stride: int,
     left: Array,
@@ -78,12 +77,11 @@ def _crop(
 ) -> None:
     """Interpolate one lead of one window; `samples` starts at the lead's first sample."""
     wide = np.uint64(stride)
-    shift = len(window) - len(left)
-    for t in range(len(left)):
+    for t in range(len(crop)):
         i = np.uint64(left[t]) * wide
         here = np.float32(samples[i])
         there = np.float32(samples[i + wide])
-        window[shift + t, lead] = (here + weight[t] * (there - here) - offset) * gain
+        crop[t] = (here + weight[t] * (there - here) - offset) * gain
 
 
 @compiled
@@ -141,25 +139,17 @@ def fill_windows(
                 _places(step, starts[w], n_old - 1, left[missing:], weight[missing:])
             for lead in range(n_leads):
                 samples = data[first[r] + lead : first[r] + n_old * n_leads]
-                gain = scale[r, lead]
+                mean, gain = offset[lead], scale[r, lead]
                 windows[w, :missing, lead] = 0.0
+                crop = windows[w, missing:, lead]
                 if n_new == n_old:
-                    for t in range(length - missing):
+                    for t in range(len(crop)):
                         x = np.float32(samples[(starts[w] + t) * n_leads])
-                        windows[w, missing + t, lead] = (x - offset[lead]) * gain
+                        crop[t] = (x - mean) * gain
                 elif n_old == 1:
-                    windows[w, missing:, lead] = (np.float32(samples[0]) - offset[lead]) * gain
+                    crop[:] = (np.float32(samples[0]) - mean) * gain
                 else:
-                    _crop(
-                        windows[w],
-                        lead,
-                        samples,
-                        n_leads,
-                        left[missing:],
-                        weight[missing:],
-                        offset[lead],
-                        gain,
-                    )
+                    _crop(crop, samples, n_leads, left[missing:], weight[missing:], mean, gain)
                 if center == CENTER_WINDOW:
                     total = 0.0
                     for t in range(length):

@@ -76,15 +76,17 @@ def test_lead_names(label):
     assert ecg_signals(["SaO2", label, "ECG"]) == ([1, 2] if is_ecg else [2])
 
 
-def test_recordings_that_can_not_be_used(tmp_path):
-    for signals, fault in (
+@pytest.mark.parametrize(
+    ("signals", "fault"),
+    [
         ([signal("ECG I"), signal("ECG II", fs=500)], "leads of different .*: 250 Hz, 500 Hz"),
         ([signal("ECG I", unit="mmHg")], "unit is not a voltage: lead 'I' is in 'mmHg'"),
         ([], "no signals: the EDF file holds annotations only"),
-    ):
-        start = [EdfAnnotation(0.0, None, "start")]
-        path = write_edf(tmp_path / "E1.edf", *signals, annotations=start)
-        assert re.match(fault, reason(path))
+    ],
+)
+def test_recordings_that_can_not_be_used(tmp_path, signals, fault):
+    start = [EdfAnnotation(0.0, None, "start")]
+    assert re.match(fault, reason(write_edf(tmp_path / "E1.edf", *signals, annotations=start)))
 
 
 def test_broken_files(tmp_path):
@@ -137,10 +139,8 @@ def test_a_corpus_of_both_forms(tmp_path, write_record):
     write_edf(folder / "R1.edf", signal("ECG I"))
     (folder / "REFERENCE.csv").write_text("R1,N\nR2,A\nR3,N\nR4,N\n")
     corpus = load_corpus(str(folder))
-    assert corpus.ids == ("R1", "R2", "R3")
-    assert corpus.labels == ("N", "A", "N")
-    assert corpus.leads == (("I",),) * 3
-    assert corpus.signals.data.dtype == np.int16
+    assert (corpus.ids, corpus.labels) == (("R1", "R2", "R3"), ("N", "A", "N"))
+    assert (corpus.leads, corpus.signals.data.dtype) == ((("I",),) * 3, np.int16)
     [bad] = corpus.bad
     assert (bad.id, bad.kind) == ("R4", "leads of different sampling frequencies")
     assert corpus.provenance.notes == ("ignored 1 EDF files beside headers of the same name",)

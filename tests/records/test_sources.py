@@ -108,28 +108,18 @@ def test_other_selections_and_labels_are_other_corpora(small_folder, tmp_path, w
 
 
 def test_patients_come_from_the_labels(small_folder, count_reads):
-    def loaded(*patients, more=""):
-        labels = zip("NANANA", patients, strict=True)
+    def loaded(patients):
+        labels = zip("NANANA", patients.split(","), strict=True)
         lines = [f"R{i},{label},{whose}\n" for i, (label, whose) in enumerate(labels, start=1)]
-        text = "record,label,patient\n" + "".join(lines) + more
-        (small_folder / "REFERENCE.csv").write_text(text)
+        (small_folder / "REFERENCE.csv").write_text("record,label,patient\n" + "".join(lines))
         return load(small_folder)
 
-    plain = load(small_folder)
-    unknown = loaded(*[""] * 6)
+    plain, unknown = load(small_folder), loaded(",,,,,")
     assert (unknown.digest, unknown.patients, plain.patients) == (plain.digest, None, None)
-    first = loaded("P1", "P1", "P2", "", "", "P2")
-    assert first.patients == load(small_folder).patients == ("P1", "P1", "P2", "", "", "P2")
-    assert (first.ids, first.labels, first.bad) == (plain.ids, plain.labels, ())
+    known = loaded("P1,P1,P2,,,P2")
+    assert known.patients == load(small_folder).patients == ("P1", "P1", "P2", "", "", "P2")
+    assert (known.ids, known.labels, known.bad) == (plain.ids, plain.labels, ())
     assert len(count_reads) == 18
-    second = loaded("P1", "P1", "P2", "P2", "P3", "P3", more="R2,A,P9\n")
-    assert (second.ids, second.patients) == (
-        ("R1", "R3", "R4", "R5", "R6"),
-        ("P1", "P2", "P2", "P3", "P3"),
-    )
-    [bad] = second.bad
-    assert (bad.id, bad.kind) == ("R2", "two patients")
-    assert bad.path == f"{small_folder / 'REFERENCE.csv'}:8"
 
 
 def test_all_bad_records_are_collected_with_their_reasons(small_folder, write_record):

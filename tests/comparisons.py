@@ -55,6 +55,28 @@ def comparison_of(*standings: Standing, metric: str = "f1", level: float = 0.95)
     return Comparison(metric, (metric,), level, 100, ranked, pairs, SeedSpread(), ())
 
 
+def several(n: int, sizes: tuple[float, float] = (500, 500_000), words: int = 0) -> Comparison:
+    """Make up configurations of three repetitions, half of them of one size.
+
+    Those with a mean above 0.85 are in the group of the best, and the one in the middle, its
+    smallest, at about 0.7; `words` make their names longer.
+    """
+    rng = np.random.default_rng(0)
+    exponents = rng.uniform(*np.log10(sizes), n)
+    exponents[n // 2 :] = exponents[0]  # many configurations differ in what costs no parameters
+    exponents[n // 2] = exponents.min() - 0.01
+    found = []
+    for i, exponent in enumerate(exponents):
+        center = 0.7 if i == n // 2 else rng.uniform(0.6, 0.9)
+        each = (center + rng.normal(0, 0.02, 3)).tolist()
+        mean = float(np.mean(each))
+        name = f"layout=cna, filters=[8, 16, {i}]" + ", dropout=0.5" * words
+        in_group = mean > 0.85 or i == n // 2
+        size = float(round(10**exponent))
+        found.append(standing(name, mean, half=0.06, each=each, in_group=in_group, parameters=size))
+    return comparison_of(*found)
+
+
 def configuration(
     name: str,
     tested: Sequence[Predictions],

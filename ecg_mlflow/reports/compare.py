@@ -58,7 +58,7 @@ def compare_studies(
         If the metric isn't one of these predictions'.
     """
     results = read_results(client, names)
-    options = options.with_metric(results.usual_metric)
+    options = results.complete(options)
     comparison = results.compare(TEST, options)
     conclusions = render("conclusions.txt", comparison=comparison).splitlines()
     notes = (*comparison.notes, *results.notes)

@@ -6,12 +6,14 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from mlflow import MlflowClient
 
 from ecg_mlflow.errors import DataNotFoundError
+from ecg_mlflow.records import Corpus
 from ecg_mlflow.records.catalogue import HEADERS
 from ecg_mlflow.records.labels import read_groups
 from ecg_mlflow.records.sources import load_groups
@@ -26,11 +28,6 @@ from ecg_mlflow.stats.predictions import Predictions, prediction_columns
 from ecg_mlflow.stats.subgroups import Subgroup, subgroups
 from ecg_mlflow.tracking.run_data import as_columns, csv_text
 from ecg_mlflow.tracking.stored_study import StoredStudy
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-    from ecg_mlflow.records import Corpus
 
 FOLDER = "errors"
 #: Metrics of the groups.
@@ -66,7 +63,7 @@ def analyse_errors(
         If the study, its recordings or the groups aren't found.
     """
     results = read_results(client, [name])
-    options = options.with_metric(results.usual_metric)
+    options = results.complete(options)
     choice = choose_run(results, options, run_id)
     study, run, test = results.studies[0], choice.run, choice.run.test
     corpus = open_study_corpus(study.plan, study.request, location)

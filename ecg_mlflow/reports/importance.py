@@ -87,4 +87,4 @@ def open_viewer(
     network = load_network(fetch_network(client, run.record.run_id, run.weights, folder))
     from ecg_mlflow.training.saliency import GradientTimesInput
 
-    return Viewer(GradientTimesInput(network, multilabel=run.is_multilabel), stages)
+    return Viewer(GradientTimesInput(network, multilabel=run.test.is_multilabel), stages)

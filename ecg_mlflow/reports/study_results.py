@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import numpy as np
+from mlflow import MlflowClient
 
 from ecg_mlflow.errors import PredictionsError, TrackingError
 from ecg_mlflow.records.splits import TEST, VALIDATION
@@ -18,9 +19,6 @@ from ecg_mlflow.stats.scores import objective_of
 from ecg_mlflow.tracking.artifacts import read_tables
 from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.stored_study import StoredStudy, read_study
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 #: The weights that a study with validation records chose, and those that one without ends with:
 #: there, "best" was chosen by the test records.
@@ -59,10 +57,6 @@ class ComparisonOptions:
         """The arguments of everything that resamples records."""
         return {"level": self.level, "n_resamples": self.resamples, "seed": self.seed}
 
-    def with_metric(self, usual: str) -> Self:
-        """Fill in the metric of a study where none was asked for."""
-        return replace(self, metric=self.metric or usual)
-
 
 @dataclass(frozen=True)
 class TrainedRun:
@@ -82,11 +76,6 @@ class TrainedRun:
     weights: str
     test: Predictions
     validation: Predictions | None
-
-    @property
-    def is_multilabel(self) -> bool:
-        """Whether its records may be of several classes."""
-        return self.test.is_multilabel
 
     def predictions(self, side: str) -> Predictions:
         """Return its predictions of the test or of the validation records, which there are."""
@@ -143,10 +132,10 @@ class Results:
     side: str
     notes: tuple[str, ...]
 
-    @property
-    def usual_metric(self) -> str:
-        """What "best" has meant in these studies."""
-        return objective_of(self.configurations[0].runs[0].is_multilabel)
+    def complete(self, options: ComparisonOptions) -> ComparisonOptions:
+        """Fill in what "best" has meant in these studies where no metric was asked for."""
+        usual = objective_of(self.configurations[0].runs[0].test.is_multilabel)
+        return replace(options, metric=options.metric or usual)
 
     def compare(self, side: str, options: ComparisonOptions) -> Comparison:
         """Compare the configurations by their predictions of one side's records.

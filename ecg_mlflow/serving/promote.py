@@ -45,7 +45,7 @@ def promote(client: MlflowClient, request: PromotionRequest) -> int:
     check_alias(request.alias)
     current = champion(client, request.name, request.alias)
     results = read_results(client, [request.study])
-    request = replace(request, options=request.options.with_metric(results.usual_metric))
+    request = replace(request, options=results.complete(request.options))
     choice = choose_run(results, request.options, request.run_id)
     study, run_id = results.studies[0], choice.run.record.run_id
     corpus = open_study_corpus(study.plan, study.request, request.location)

@@ -140,7 +140,7 @@ def _manifest(study: StoredStudy, run: TrainedRun, corpus: Corpus, rule: str) ->
 
 def _operating_point(run: TrainedRun, rule: str) -> dict[str, Any]:
     """Choose threshold and temperature by a run's validation records, if it has any."""
-    plain = "0.5 of each class" if run.is_multilabel else "the most probable class"
+    plain = "0.5 of each class" if run.test.is_multilabel else "the most probable class"
     if run.validation is None:
         return {"threshold_rule": plain, "calibrated_on": "nothing: no validation records"}
     chosen = rule != NO_THRESHOLD

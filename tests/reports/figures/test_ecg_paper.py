@@ -96,9 +96,8 @@ def test_traces_seconds_and_pulses_are_25_mm_a_second_and_10_mm_a_millivolt(name
 
 @pytest.mark.parametrize(
     ("seconds", "fs", "n_leads", "n_rows"),
-    [(5, 300, 1, 1), (10, 300, 1, 1), (10.1, 300, 1, 1), (30, 300, 1, 3), (30, 257, 2, 3),
-     (31, 250.5, 1, 4), (60.95, 300, 1, 7), (9000 / 300 + 1 / 300, 300, 1, 3), (10, 500, 12, 1)],
-)  # fmt: skip
+    [(5, 300, 1, 1), (10.1, 300, 1, 1), (30, 257, 2, 3), (31, 250.5, 1, 4), (10, 500, 12, 1)],
+)
 def test_each_sample_is_drawn(seconds, fs, n_leads, n_rows, named, texts, legible):
     signal = np.random.default_rng(0).normal(0, 0.2, (round(seconds * fs), n_leads))
     names = [f"L{lead}" for lead in range(n_leads)]

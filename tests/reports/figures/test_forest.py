@@ -6,26 +6,11 @@ import math
 
 import numpy as np
 import pytest
-from comparisons import comparison_of, standing
+from comparisons import comparison_of, several, standing
 
 from ecg_mlflow.reports.figures import interval_plot, subgroup_plot
 from ecg_mlflow.stats.intervals import UNKNOWN, Interval
 from ecg_mlflow.stats.subgroups import Subgroup
-
-
-def several(n, seed=0, long=False):
-    """Made-up configurations: one in three is in the group of the best, with its smallest."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for i in range(n):
-        each = rng.uniform(0.6, 0.9) + rng.normal(0, 0.02, 3)
-        name = f"layout=cna, filters=[8, 16, {i}]" + ", dropout=0.123456789" * (8 * long)
-        mean = float(np.mean(each))
-        size = 10.0 * abs(i - n // 2) + 7
-        group = mean > 0.85 or i == n // 2
-        found.append(standing(name, mean, half=0.06, each=each.tolist(), in_group=group,
-                              parameters=size))  # fmt: skip
-    return comparison_of(*found)
 
 
 def data(artists):
@@ -38,7 +23,7 @@ def ends(interval):
 
 @pytest.mark.parametrize(("n", "long"), [(1, False), (2, False), (4, True), (26, True)])
 def test_best_come_first_with_all_their_intervals(n, long, named, texts, legible):
-    given = several(n, long=long)
+    given = several(n, words=12 * long)
     figure = interval_plot(given, title="A study " * 40)
     (axes,) = figure.axes
     estimates = [one.estimates["f1"] for one in given.standings]
@@ -65,7 +50,7 @@ def test_best_come_first_with_all_their_intervals(n, long, named, texts, legible
 
 
 def test_many_are_cut_but_the_marked_stay(named, texts, legible):
-    given = several(130, long=True)
+    given = several(130, words=12)
     figure = interval_plot(given, title="A large study")
     (marked,) = [rank for rank, one in enumerate(given.standings, 1) if given.marks(one)]
     assert marked > 40

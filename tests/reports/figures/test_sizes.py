@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from comparisons import comparison_of, standing
+from comparisons import comparison_of, several, standing
 from matplotlib.text import Text
 
 from ecg_mlflow.errors import PredictionsError
@@ -14,22 +14,10 @@ from ecg_mlflow.reports.figures import size_plot
 from ecg_mlflow.reports.figures.sizes import Point, short_number, size_front
 
 
-def several(n, seed=0, sizes=(500, 500_000)):
-    rng = np.random.default_rng(seed)
-    exponents = rng.uniform(*np.log10(sizes), n)
-    exponents[n // 2 :] = exponents[0]  # many configurations differ in what costs no parameters
-    means = rng.uniform(0.6, 0.9, n)
-    return comparison_of(*[
-        standing(f"filters={i}" + ", dropout=0.5" * 12, mean, half=0.05, in_group=mean > 0.8,
-                 parameters=float(round(10**exponent)))
-        for i, (mean, exponent) in enumerate(zip(means, exponents, strict=True))
-    ])  # fmt: skip
-
-
 @pytest.mark.parametrize("n", [1, 26, 130])
 @pytest.mark.parametrize("sizes", [(500, 500_000), (1000, 1100), (10, 10**8)])
 def test_points_bars_ranks_and_the_list(n, sizes, named, legible):
-    given = several(n, sizes=sizes)
+    given = several(n, sizes, words=12)
     figure = size_plot(given, title=f"{n} configurations")
     (axes,) = figure.axes
     assert axes.get_xscale() == "log"
@@ -40,7 +28,7 @@ def test_points_bars_ranks_and_the_list(n, sizes, named, legible):
     ]
     assert sorted(at) == sorted((point.size, point.mean) for point in points)
     heights = [np.ptp(np.array(box.lines[2][0].get_segments())[0, :, 1]) for box in axes.containers]
-    np.testing.assert_allclose(heights, 0.1)
+    np.testing.assert_allclose(heights, 0.12)
     ticks = [tick for tick in axes.get_xticks() if axes.get_xlim()[0] < tick < axes.get_xlim()[1]]
     assert 1 <= len(ticks) <= 12
     assert len(named(figure, "marked")) == sum(bool(given.marks(one)) for one in given.standings)

@@ -21,7 +21,7 @@ from ecg_mlflow.tracking.run_data import as_columns
 REACHED = {"lucky": [0.9], "diverged": [nan], "steady": [0.6, 0.4], "open": [], "torn": [0.2, nan]}
 
 
-def ranked(objective, sampler="grid"):
+def ranked(*objectives, sampler="grid"):
     trials = [
         OpenTrial(
             number,
@@ -31,7 +31,7 @@ def ranked(objective, sampler="grid"):
         )
         for number, (name, values) in enumerate(REACHED.items())
     ]
-    search = SearchConfig(sampler, objectives=(objective,))
+    search = SearchConfig(sampler, objectives=objectives)
     return leaderboard(trials, search, repetitions=2)
 
 
@@ -45,7 +45,7 @@ def ranked(objective, sampler="grid"):
     ],
 )
 def test_the_best_mean_comes_first(objective, sampler, names):
-    rows = ranked(objective, sampler)
+    rows = ranked(objective, sampler=sampler)
     assert [row["layout"] for row in rows] == names
     assert [row["rank"] for row in rows] == [1, 2, 3, 4]
 
@@ -59,6 +59,11 @@ def test_the_leaderboard_has_means_and_deviations_of_what_is_finite():
     assert (torn["runs"], torn["f1"]) == (2, 0.2)
     assert isnan(torn["f1_std"]), "of one repetition"
     assert isnan(rows["diverged"]["f1"])
+
+
+def test_the_leaderboard_tells_which_are_on_the_front_of_several_objectives():
+    rows = ranked(F1, Objective("time", maximize=False))
+    assert [row["layout"] for row in rows if row["pareto_front"]] == ["lucky"]
 
 
 def test_columns_in_order_of_appearance_with_gaps():

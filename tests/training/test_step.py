@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import keras
 import numpy as np
 import pytest
@@ -16,9 +14,6 @@ from ecg_mlflow.models import ResNet
 from ecg_mlflow.training.declared import Loss, Optimizer
 from ecg_mlflow.training.step import CompiledStep, JointStep, _is_plain_adam
 
-Batches = list[tuple[np.ndarray, np.ndarray]]
-MakeModel = Callable[[], keras.Model]
-
 
 def compiled(model: keras.Model, optimizer=None, loss=None) -> CompiledStep:
     loss = loss or Loss()
@@ -26,13 +21,13 @@ def compiled(model: keras.Model, optimizer=None, loss=None) -> CompiledStep:
     return CompiledStep(model, optimizer, loss.build(), activation=loss.activation)
 
 
-def train(model: keras.Model, batches: Batches, optimizer=None, loss=None) -> np.ndarray:
+def train(model: keras.Model, batches, optimizer=None, loss=None) -> np.ndarray:
     """Train with our step; return the losses."""
     step = compiled(model, optimizer, loss)
     return step.fetch([step.train(*batch) for batch in batches])
 
 
-def train_in_keras(model: keras.Model, batches: Batches, optimizer=None, loss=None) -> np.ndarray:
+def train_in_keras(model: keras.Model, batches, optimizer=None, loss=None) -> np.ndarray:
     """Train with ``train_on_batch``; return the losses."""
     optimizer, loss = (optimizer or Optimizer()).build(), (loss or Loss()).build()
     model.compile(optimizer, loss, jit_compile=False)
@@ -43,13 +38,13 @@ def train_in_keras(model: keras.Model, batches: Batches, optimizer=None, loss=No
     return np.array(losses)
 
 
-def assert_close_weights(model: keras.Model, other: keras.Model, atol: float = 1e-4) -> None:
+def assert_close_weights(model: keras.Model, other: keras.Model) -> None:
     for variable, expected in zip(model.variables, other.variables, strict=True):
         if "seed" not in variable.path:
-            np.testing.assert_allclose(variable, expected, atol=atol, err_msg=variable.path)
+            np.testing.assert_allclose(variable, expected, atol=1e-4, err_msg=variable.path)
 
 
-def test_losses_and_weights_are_those_of_keras(small_resnet: MakeModel, batches: Batches):
+def test_losses_and_weights_are_those_of_keras(small_resnet, batches):
     ours, stock = small_resnet(), small_resnet()
     expected = train_in_keras(stock, batches)
     before = ours.get_weights()
@@ -67,9 +62,7 @@ def test_losses_and_weights_are_those_of_keras(small_resnet: MakeModel, batches:
 
 
 @pytest.mark.parametrize("name", ["sigmoid_cross_entropy", "sigmoid_focal"])
-def test_several_classes_a_record_are_trained_as_in_keras(
-    small_resnet: MakeModel, batches: Batches, name: str
-):
+def test_several_classes_a_record_are_trained_as_in_keras(small_resnet, batches, name: str):
     windows, targets = batches[0]
     several = np.maximum(targets, np.roll(targets, 1, axis=0))
     several[0] = 0
@@ -81,7 +74,7 @@ def test_several_classes_a_record_are_trained_as_in_keras(
     np.testing.assert_allclose(found, expit(logits), atol=1e-5)
 
 
-def test_the_step_is_traced_once_for_several_batch_sizes(small_resnet: MakeModel, batches: Batches):
+def test_the_step_is_traced_once_for_several_batch_sizes(small_resnet, batches):
     step = compiled(small_resnet())
     for windows, targets in batches[:8]:
         step.train(windows, targets)
@@ -92,9 +85,7 @@ def test_the_step_is_traced_once_for_several_batch_sizes(small_resnet: MakeModel
     assert step._predict.experimental_get_tracing_count() == 1
 
 
-def test_predictions_are_probabilities_that_follow_the_weights(
-    small_resnet: MakeModel, batches: Batches
-):
+def test_predictions_are_probabilities_that_follow_the_weights(small_resnet, batches):
     model = small_resnet()
     step, initial, windows = compiled(model), model.get_weights(), batches[1][0]
     first = step.predict(windows)
@@ -115,9 +106,7 @@ def test_predictions_are_probabilities_that_follow_the_weights(
 
 # Keras 3.15 saves variables through np.array, which NumPy 2 warns of.
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
-def test_a_trained_model_is_saved_as_stock_keras(
-    small_resnet: MakeModel, batches: Batches, tmp_path
-):
+def test_a_trained_model_is_saved_as_stock_keras(small_resnet, batches, tmp_path):
     model = small_resnet()
     step = compiled(model)
     step.train(*batches[0])
@@ -174,9 +163,7 @@ def partly_frozen() -> keras.Model:
         (nested, Optimizer("adam", learning_rate=0.01, beta_1=0.5, beta_2=0.9, epsilon=1e-3)),
     ],
 )
-def test_models_of_ones_own_and_other_optimizers_train_as_in_keras(
-    build, optimizer, batches: Batches
-):
+def test_models_of_ones_own_and_other_optimizers_train_as_in_keras(build, optimizer, batches):
     ours, stock = build(), build()
     losses = train(ours, batches[:20], optimizer)
     np.testing.assert_allclose(losses, train_in_keras(stock, batches[:20], optimizer), atol=1e-4)
@@ -206,8 +193,8 @@ def with_dropout() -> keras.Model:
     [Optimizer(), Optimizer("sgd", momentum=0.9), Optimizer("adam", use_ema=True)],
     ids=str,
 )
-def test_a_restored_step_goes_on_to_the_last_bit(optimizer, batches: Batches):
-    def go(step: CompiledStep, some: Batches) -> list[float]:
+def test_a_restored_step_goes_on_to_the_last_bit(optimizer, batches):
+    def go(step: CompiledStep, some) -> list[float]:
         return [float(step.train(*map(step.to_device, batch))) for batch in some]
 
     whole = compiled(with_dropout(), optimizer)
@@ -223,7 +210,7 @@ def test_a_restored_step_goes_on_to_the_last_bit(optimizer, batches: Batches):
         assert array.tobytes() == whole.state()[name].tobytes(), name
 
 
-def test_the_state_of_another_model_is_refused(small_resnet: MakeModel):
+def test_the_state_of_another_model_is_refused(small_resnet):
     one = compiled(with_dropout())
     for model, optimizer in ((small_resnet(), "adam"), (with_dropout(), "sgd")):
         with pytest.raises(CheckpointError, match="belongs to another model or optimizer"):
@@ -246,7 +233,7 @@ def build_steps() -> list[CompiledStep]:
     return [compiled(ResNet((64, 2), 2, blocks=[1, 1], **net), how) for net, how in BRANCHES]
 
 
-def train_in_sets(train, batches: Batches, sets) -> list[list[float]]:
+def train_in_sets(train, batches, sets) -> list[list[float]]:
     """Train some of the models on each batch; return their losses."""
     pairs = zip(sets, batches, strict=False)
     return [[float(loss) for loss in train(active, *batch)] for active, batch in pairs]
@@ -261,7 +248,7 @@ def train_in_sets(train, batches: Batches, sets) -> list[list[float]]:
     ],
     ids=["all", "fewer and fewer", "any order"],
 )
-def test_models_train_as_they_do_alone(batches: Batches, sets):
+def test_models_train_as_they_do_alone(batches, sets):
     together, apart = build_steps(), build_steps()
     losses = train_in_sets(JointStep(together).train, batches, sets)
     alone = train_in_sets(lambda a, *batch: [apart[i].train(*batch) for i in a], batches, sets)
@@ -276,7 +263,7 @@ def test_models_train_as_they_do_alone(batches: Batches, sets):
     assert min(np.diff(sorted(losses[3]))) > 1e-3, "the models differ"
 
 
-def test_each_set_of_models_is_traced_once_and_each_model_once(batches: Batches):
+def test_each_set_of_models_is_traced_once_and_each_model_once(batches):
     steps = build_steps()
     joint = JointStep(steps)
     train_in_sets(joint.train, batches, [[1], [0]])

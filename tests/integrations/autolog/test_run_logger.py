@@ -40,8 +40,8 @@ def means(probabilities):
 def test_a_run_has_what_a_studys_runs_have(store, waves, network, fit, logger_for):
     model = network(metrics=["accuracy"])
     logger = logger_for(test_every="2 epochs", positive="N", name="waves", params={"fold": 3})
-    validation = waves.windows[:8], waves.labels[:8]
-    fit(model, epochs=5, callbacks=[logger], validation_data=validation)
+    validation = {"validation_data": (waves.windows, waves.labels), "validation_batch_size": 40}
+    fit(model, epochs=5, callbacks=[logger], **validation)
     run = store.run()
     assert (run.info.status, run.info.run_name) == ("FINISHED", "waves")
     assert run.info.run_id == logger.run_id

@@ -260,6 +260,7 @@ def test_a_configuration_is_a_part_of_its_grid():
         ("lr", {"lr": [Uniform(1e-4, 1e-3)]}, ["'lr' has no value Uniform(0.0001, 0.001)"]),
         ("lr + Option('lr', [0.1])", {"lr": 1}, ["it has LogUniform(0.0001, 0.01), '0.1'"]),
         ("width", {"width": 9}, ["'width' has no value 9; it has IntUniform(8, 64, step=8)"]),
+        ("width", {"width": 72}, ["'width' has no value 72"]),
         ("width", {"width": IntUniform(8, 16)}, ["'width' has no value IntUniform(8, 16)"]),
         ("a + b", {"a": "1", "b": "3"}, ["no configuration has a='1', b='3'", "Name fewer"]),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import sys
 import types
@@ -140,6 +141,8 @@ def test_two_models_run_their_own_versions(tmp_path, make_folder, monkeypatch):
     assert second("my_grid", "Filters.inverted")(10, 300) == -10
     assert second("my_grid", "halved")(10.0, 300) == 5
     assert sys.modules["factors_of_test"] is other
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("my_grid")
     assert sys.path == path
     left = sorted(file.name for file in (tmp_path / "a").iterdir())
     assert left == ["factors_of_test.py", "my_grid.py"], "nothing is written beside the files"

@@ -52,7 +52,7 @@ def test_each_of_several_labels_is_looked_at():
     assert labels_of(Pipeline().select_labels(["AF"]), *given) == ["AF", "", "", ""]
     renamed = Pipeline().rename_labels({"RBBB": "block", "AF": "block"})
     assert labels_of(renamed, *given) == ["block", "block", "PVC", ""]
-    assert labels_of(Pipeline(), "RBBB,AF", "AF, RBBB") == ["AF,RBBB", "AF,RBBB"]
+    assert labels_of(Pipeline().drop_labels([]), "RBBB,AF", "AF, RBBB") == ["AF,RBBB", "AF,RBBB"]
     rest = Pipeline().select_labels(["AF"]).rename_labels({"": "other"})
     assert labels_of(rest, *given) == ["AF", "other", "other", "other"]
     in_order = Pipeline().drop_labels(["~"]).rename_labels({"N": "~", "O": "N"})
@@ -195,6 +195,7 @@ def test_leads_are_kept_dropped_and_reordered():
     for action, names, values in (
         (KeepLeads(("V1", "I")), ("V1", "I"), [3, 1]),
         (DropLeads(("II",)), ("I", "V1"), [1, 3]),
+        (DropLeads(()), leads, [1, 2, 3]),
         (ReorderLeads(("V1", "I", "II")), ("V1", "I", "II"), [3, 1, 2]),
     ):
         assert action.output_leads(leads) == names

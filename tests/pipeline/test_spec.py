@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from functools import partial
 from operator import attrgetter
 
@@ -105,7 +106,8 @@ def test_what_is_written_is_what_a_reader_expects():
         (replaced, "halve"),
     ],
 )
-def test_functions_that_no_name_leads_to(step, shown):
+def test_functions_that_no_name_leads_to(monkeypatch, step, shown):
+    monkeypatch.setattr(sys.modules["__main__"], "of_main", of_main, raising=False)
     stages = Pipeline().apply(step).split_signals(10, 10).stages()
     with pytest.raises(
         PipelineError, match=f"{shown}.*can't be found.*def at the top of the grid file"

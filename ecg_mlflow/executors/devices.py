@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -221,16 +222,10 @@ def count_cores() -> int:
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    return min(cores, _quota(_CPU_QUOTA) or cores)
-
-
-def _quota(path: Path) -> int | None:
-    """Return the cores that a cgroup (version 2) allows, None if it sets no limit."""
-    try:
-        quota, period = path.read_text().split()
-    except (OSError, ValueError):
-        return None
-    return None if quota == "max" else max(1, math.ceil(int(quota) / int(period)))
+    with suppress(OSError, ValueError):  # no cgroup (version 2), or its quota is "max"
+        quota, period = map(int, _CPU_QUOTA.read_text().split())
+        cores = min(cores, max(1, math.ceil(quota / period)))
+    return cores
 
 
 def count_oom_kills() -> int | None:
@@ -238,12 +233,11 @@ def count_oom_kills() -> int | None:
 
     None if the system doesn't count them (outside Linux).
     """
-    try:
-        lines = _VM_COUNTERS.read_text().splitlines()
-    except OSError:
-        return None
-    counters = dict(line.split(maxsplit=1) for line in lines)
-    return int(counters["oom_kill"]) if "oom_kill" in counters else None
+    with suppress(OSError):
+        for name, number in map(str.split, _VM_COUNTERS.read_text().splitlines()):
+            if name == "oom_kill":
+                return int(number)
+    return None
 
 
 def find_gpus(environ: Mapping[str, str] = os.environ, timeout: float = 20.0) -> list[str]:

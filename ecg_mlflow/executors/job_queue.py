@@ -64,14 +64,12 @@ class JobQueue:
         """Add a job at the end."""
         self._jobs[job.key] = job
 
-    def remove(self, key: str) -> bool:
-        """Remove a job; return whether it was in the queue."""
-        self._reserved.pop(key, None)
-        return self._jobs.pop(key, None) is not None
-
     def clear(self) -> list[str]:
         """Remove all jobs, and return their keys."""
-        return [key for key in list(self._jobs) if self.remove(key)]
+        keys = list(self._jobs)
+        self._jobs.clear()
+        self._reserved.clear()
+        return keys
 
     def count_free(self, slots: Sequence[SlotState]) -> int:
         """Return how many more non-exclusive jobs would start if they were added now."""
@@ -137,5 +135,6 @@ class JobQueue:
         return self._start(job, (warm or there)[0])
 
     def _start(self, job: Job, slot: int) -> tuple[int, Job]:
-        self.remove(job.key)
+        del self._jobs[job.key]
+        self._reserved.pop(job.key, None)
         return slot, job

@@ -62,7 +62,7 @@ class Bench:
         self.submit(executor, **jobs)
         found: dict[str, dict[str, Any]] = {}
         while len(found) < len(jobs):
-            event = self.wait_for(executor, lambda report: isinstance(report, Event))
+            event = self.wait_for(executor, lambda one: isinstance(one, Event) and one.key in jobs)
             found.setdefault(event.key, event.data)
         return found
 

@@ -42,10 +42,6 @@ def pid(argument, report):
     return os.getpid()
 
 
-def environment(argument, report):
-    return dict(os.environ)
-
-
 def hold_lock(argument, report):
     """Keep every other thread and the handling of signals from running."""
     report({"holding": True})
@@ -58,10 +54,11 @@ def slow_exit(argument, report):
     tick("", report)
 
 
-def where(argument, report):
-    """Report the node and the environment, and stay there until there is a file."""
+def stay(argument, report):
+    """Say where this is, and nothing more until there is a file."""
     report({"node": os.environ.get("JOBS_NODE"), "pid": os.getpid(), "env": dict(os.environ)})
-    wait_for_file(argument, report)
+    while not Path(argument).exists():
+        time.sleep(0.01)
 
 
 def read_files(argument, report):
@@ -223,18 +220,14 @@ def hang(argument, report):
     time.sleep(FOREVER)
 
 
-def finish_anyway(argument, report):
+def flush(argument, report):
+    """Return something once it is told to stop, or fail."""
     try:
         tick("", report)
     except Terminated:
+        if argument == "badly":
+            raise OwnError("disk full") from None
         return "checkpoint 7"
-
-
-def fail_at_flush(argument, report):
-    try:
-        tick("", report)
-    except Terminated:
-        raise OwnError("disk full") from None
 
 
 def stubborn(argument, report):
@@ -264,13 +257,6 @@ def sleep(argument, report):
     time.sleep(float(argument or FOREVER))
 
 
-def wait_for_file(argument, report):
-    """Say nothing until there is a file."""
-    report({"pid": os.getpid()})
-    while not Path(argument).exists():
-        time.sleep(0.01)
-
-
 def terminate_twice(argument, report):
     """Send itself two SIGTERMs and say how many exceptions came of them."""
     caught = 0
@@ -285,20 +271,13 @@ def terminate_twice(argument, report):
 
 
 def read(argument, report):
-    """Read, after some seconds without reading, until told that it was the last; return all."""
-    report({"pid": os.getpid()})
-    time.sleep(float(argument or 0))
+    """Read, once there is a file if one is named, until told that it was the last; return all."""
+    stay(argument or os.curdir, report)
     found = []
     while not (found and found[-1].get("last")):
         found += received()
         time.sleep(0.001)
     return found
-
-
-def read_after(argument, report):
-    """Read, as `read` does, once there is a file."""
-    wait_for_file(argument, report)
-    return read("", report)
 
 
 def read_what_is_there(argument, report):

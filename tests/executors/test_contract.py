@@ -91,8 +91,8 @@ def test_an_error_of_the_job_fails_it_and_not_the_next(bench):
 @pytest.mark.parametrize(
     ("job", "value", "reason"),
     [
-        ("finish_anyway", "checkpoint 7", "stopped as asked"),
-        ("fail_at_flush", None, "jobs.OwnError: disk full"),
+        ("flush", "checkpoint 7", "stopped as asked"),
+        ("flush badly", None, "jobs.OwnError: disk full"),
         # Only the job's own thread is interrupted: no error in the other one.
         ("report_from_a_thread", [], "stopped as asked"),
     ],
@@ -200,7 +200,7 @@ def test_only_the_jobs_own_thread_receives(bench):
 
 def test_a_job_that_does_not_read_holds_nobody_up(bench, tmp_path):
     file = tmp_path / "read now"
-    executor, _ = bench.begin(f"read_after {file}")
+    executor, _ = bench.begin(f"read {file}")
     with pytest.raises(ExecutorError, match=r"a message of 17\d+ bytes .* 16000 are allowed"):
         executor.send("a", {"blob": bytes(17_000)})
     messages = send_all(executor, "a", 40, blob=bytes(15_000))  # more than a connection takes
@@ -236,7 +236,7 @@ def test_events_may_be_left_early_and_jobs_submitted_meanwhile(bench):
 def test_events_waits_no_longer_than_its_timeout_and_not_without_jobs(bench, tmp_path):
     file = tmp_path / "go on"
     assert list(bench.open().events(3600)) == []
-    executor, _ = bench.begin(f"wait_for_file {file}")
+    executor, _ = bench.begin(f"stay {file}")
     start = time.monotonic()
     assert list(executor.events(0.3)) == []
     assert time.monotonic() - start > 0.25

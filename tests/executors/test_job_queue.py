@@ -80,11 +80,6 @@ def test_two_exclusive_jobs_have_a_device_each_and_a_third_waits():
 def test_a_job_taken_out_of_the_queue_keeps_no_device():
     queue = a_queue("x*", "a")
     assert steps(queue, g0_0=BUSY, g0_1={}) == ([], 0)
-    assert queue.remove("x")
-    assert not queue.remove("x")
-    assert steps(queue, g0_0=BUSY, g0_1={}) == (["a on g0_1"], 0)
-    queue = a_queue("x*", "a")
-    assert steps(queue, g0_0=BUSY, g0_1={}) == ([], 0)
     assert queue.clear() == ["x", "a"]
     assert steps(queue, g0_0=BUSY, g0_1={}) == ([], 1)
 

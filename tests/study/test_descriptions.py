@@ -153,3 +153,10 @@ def test_a_plan_has_one_line_per_configuration_and_a_sum(beats):
     one, two, many = (int(table(plan, n)[-1].split()[2]) for n in (1, 2, 1000))
     assert one == pytest.approx(2 * two, abs=1)
     assert many == pytest.approx(max(one.seconds for one in plan.configs), abs=1)
+
+
+@pytest.mark.parametrize(("trials", "n"), [(1, 1), (9, 2), (None, 2)])
+def test_a_search_is_as_large_as_its_trials_or_its_grid(plan, trials, n):
+    told = plan_table(replace(plan, search=SearchConfig("random", trials)), 1)
+    expected = f"waves: {n} of 2 configurations (examples above) x 2 repetitions = {2 * n} runs"
+    assert expected in told

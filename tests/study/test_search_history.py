@@ -250,6 +250,8 @@ def test_a_search_is_resumed_in_a_grid_that_has_its_trials():
     known = known_of(plan(grid), grid)
     assert known == {f"{{'lr': {lr}}} r{r}" for lr in (0.1, 0.01) for r in (0, 1)}
     assert known_identities(plan(grid), {}, {"a"}) == set()
+    trials = {0: {"lr": "high"}}
+    assert len(known_identities(plan(grid), trials, {"a"})) == 2, "none of its runs has a child"
 
 
 def test_a_search_is_not_resumed_where_its_options_are_gone_or_mean_something_else():

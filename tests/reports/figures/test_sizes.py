@@ -64,6 +64,23 @@ def test_a_rank_stands_nearest_to_its_point_and_the_group_looks_different(named,
     assert "not significantly different from the best" in texts(figure)
 
 
+def test_a_rank_stands_at_the_left_where_another_point_is_at_the_right(named):
+    given = [("a", 0.9, 100.0), ("b", 0.9, 117.0), ("c", 0.8, 10_000.0)]
+    figure = size_plot(
+        comparison_of(*[standing(n, m, half=0.1, parameters=s) for n, m, s in given])
+    )
+    (axes,) = figure.axes
+    assert named(figure, "rank")[0].get_window_extent().x1 < axes.transData.transform((100, 0.9))[0]
+
+
+def test_a_small_one_on_the_front_is_named_before_the_many_in_the_group(named):
+    group = [
+        standing(f"{i}", 0.9 - i / 1000, in_group=True, parameters=1000.0 + i) for i in range(20)
+    ]
+    figure = size_plot(comparison_of(*group, standing("small", 0.5, parameters=10.0)))
+    assert "21" in [text.get_text() for text in named(figure, "rank")]
+
+
 def test_the_front_is_what_nothing_smaller_exceeds(named):
     given = [("a", 0.7, 100), ("b", 0.8, 1000), ("c", 0.75, 5000), ("d", 0.9, 9000),
              ("e", 0.6, 100), ("f", 0.9, 20_000)]  # fmt: skip

@@ -48,11 +48,9 @@ def model_arguments(
             f"model_arguments has {quoted(unknown)}, but {builder_name(builder)} takes "
             f"{quoted(names)}"
         )
-    taken = {
-        name: value
-        for name, value in options.items()
-        if name in names or (takes_all and name not in mentioned)
-    }
+    taken = {name: value for name, value in options.items() if name in names}
+    if takes_all:
+        taken |= {name: value for name, value in options.items() if name not in mentioned}
     double = sorted(set(taken) & set(given))
     if double:
         raise ModelError(f"{quoted(double)} is given twice: as an option and in model_arguments")

@@ -75,8 +75,8 @@ class _ListedLeads(RecordAction):
         return tuple(self.leads)
 
     def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
-        """Return the columns of the leads after the action."""
-        return signal[:, [leads.index(lead) for lead in self.output_leads(leads)]]
+        """Return the columns of the listed leads."""
+        return signal[:, [leads.index(lead) for lead in self.leads]]
 
 
 @counts_as("keep_leads", version=1)
@@ -96,11 +96,12 @@ class ReorderLeads(_ListedLeads):
 
     def output_leads(self, leads: tuple[str, ...]) -> tuple[str, ...]:
         """Return the new order, which must name every lead."""
-        left = [lead for lead in leads if lead not in self.leads]
+        order = super().output_leads(leads)
+        left = [lead for lead in leads if lead not in order]
         self._require(
             not left, f"lead {left} is not in the order; use keep_leads to leave leads out"
         )
-        return super().output_leads(leads)
+        return order
 
 
 @counts_as("drop_leads", version=1)
@@ -117,6 +118,10 @@ class DropLeads(_ListedLeads):
         kept = tuple(lead for lead in leads if lead not in dropped)
         self._require(bool(kept), "this leaves no lead")
         return kept
+
+    def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
+        """Return the columns that are left, of which several may have one name."""
+        return signal[:, [i for i, lead in enumerate(leads) if lead not in self.leads]]
 
 
 @counts_as("band_pass_signals", version=1)

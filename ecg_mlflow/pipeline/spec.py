@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -136,17 +137,17 @@ def _to_json(value: object, action: Action) -> Any:
 def _reference(step: Callable[..., Any], action: Action) -> dict[str, str]:
     """Return a function's name; for a compiled function, that of its Python function."""
     function = getattr(step, "py_func", step)
-    module, qualname = function.__module__, getattr(function, "__qualname__", "")
+    module, qualname = (getattr(function, name, "") for name in ("__module__", "__qualname__"))
     try:
         found = attrgetter(qualname)(sys.modules[module])
     except (AttributeError, KeyError):
         found = None
-    if found is not step or module == "__main__":
+    if found is not step or not isinstance(function, FunctionType) or module == "__main__":
         raise PipelineError(
             f"{action}: a model stores a function by its module and name, by which {function!r} "
-            "can't be found; nor can lambdas, partials, and functions defined within another one "
-            "or in the running program. Write it with def at the top of the grid file, or of a "
-            "file beside it, and name it there"
+            "can't be found; nor can lambdas, partials, ufuncs, and functions defined within "
+            "another one or in the running program. Write it with def at the top of the grid file, "
+            "or of a file beside it, and name it there"
         )
     return {"module": module, "qualname": qualname}
 

@@ -11,6 +11,7 @@ from operator import attrgetter
 import numpy as np
 import pytest
 from numba import njit
+from scipy.special import expit
 
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.pipeline import Pipeline
@@ -101,6 +102,8 @@ def test_what_is_written_is_what_a_reader_expects():
         (lambda signal, fs: signal, "<lambda>"),
         (make_inner(), "inner"),
         (partial(halve, fs=300), "partial"),
+        (np.divide, "divide"),
+        (expit, "expit"),
         (Filters(), "Filters"),
         (of_main, "of_main"),
         (replaced, "halve"),

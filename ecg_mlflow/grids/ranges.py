@@ -58,6 +58,7 @@ class _FloatRange(Range):
 
 
 @counts_as("Uniform", version=1)
+@dataclass(frozen=True, repr=False)
 class Uniform(_FloatRange):
     """Real numbers between two bounds, all equally likely.
 
@@ -78,6 +79,7 @@ class Uniform(_FloatRange):
 
 
 @counts_as("LogUniform", version=1)
+@dataclass(frozen=True, repr=False)
 class LogUniform(_FloatRange):
     """Positive numbers between two bounds, all orders of magnitude equally likely.
 

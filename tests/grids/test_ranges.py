@@ -58,6 +58,14 @@ def test_a_range_is_known_by_what_it_was_written_with(span, spelled):
     assert {eval(spelled), pickle.loads(pickle.dumps(span))} == {span}
 
 
+@pytest.mark.parametrize("kind", [Uniform, LogUniform, IntUniform])
+def test_a_range_takes_two_bounds_and_keeps_them(kind):
+    with pytest.raises(TypeError, match=f"^{kind.__name__}"):
+        kind(1)
+    with pytest.raises(AttributeError):
+        kind(1, 8).step = 3
+
+
 def test_ranges_differ_by_kind_and_bounds():
     spans = {Uniform(1, 8), Uniform(1, 9), LogUniform(1, 8), IntUniform(1, 8)}
     assert len(spans | {IntUniform(1, 8, step=2), IntUniform(1, 8, log=True)}) == 6
@@ -177,5 +185,5 @@ def test_a_range_is_not_paired(options):
 
 
 def test_a_range_is_not_one_of_several_values():
-    with pytest.raises(GridError, match=r"option 'lr', value 1: Uniform\(0\.0, 1\.0\) can't be"):
+    with pytest.raises(GridError, match=r"option 'lr', value 1: Uniform\(0\.0, 1\.0\) is a range"):
         Option("lr", [0.5, Uniform(0, 1)])

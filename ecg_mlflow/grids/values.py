@@ -97,11 +97,15 @@ class KV:
     def __init__(self, value: object, alias: str | None = None) -> None:
         if isinstance(value, KV):
             raise GridError(f"{value!r} has an alias already: write KV(value, alias) once")
-        for within in found_in(value, (C, Range)):
+        for within in found_in(value, C):
             raise GridError(
-                f"{within!r} can't be an option's value or part of one: pair two options with "
-                "Option.product(a, b), and give an option a range in place of the list of its "
-                "values, as in Option('lr', Uniform(0, 1))"
+                f"{reprlib.repr(value)} holds {within!r}, and an option's value can't be another "
+                "option: pair them with Option.product(a, b)"
+            )
+        for within in found_in(value, Range):
+            raise GridError(
+                f"{within!r} is a range, which can't be a value or part of one: an option takes it "
+                f"in place of the list of its values, as in Option('lr', {within!r})"
             )
         try:
             identity = digest(value)

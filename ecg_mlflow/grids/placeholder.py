@@ -76,8 +76,8 @@ def references(obj: object) -> frozenset[str]:
     return frozenset(one.name for one in found_in(obj, C))
 
 
-def found_in(obj: object, kind: type | tuple[type, ...]) -> Iterator[Any]:
-    """Yield the instances of a class, or of several, in an object, searched as by `references`."""
+def found_in(obj: object, kind: type) -> Iterator[Any]:
+    """Yield the instances of a class in an object, searched as by `references`."""
     if isinstance(obj, kind):
         yield obj
     else:
@@ -121,7 +121,8 @@ def _parts(obj: Any) -> tuple[list[Any], Callable[[list[Any]], object]]:
     if isinstance(obj, list):
         return obj, list
     if isinstance(obj, tuple):
-        return list(obj), getattr(obj, "_make", tuple)  # of a named tuple
+        # `_make` would bypass a named tuple's own `__new__`.
+        return list(obj), lambda new: type(obj)(*new) if hasattr(obj, "_make") else tuple(new)
     if isinstance(obj, dict):
         n = len(obj)
         return [*obj, *obj.values()], lambda new: dict(zip(new[:n], new[n:], strict=True))

@@ -31,6 +31,13 @@ class Window(NamedTuple):
     step: object
 
 
+class CheckedWindow(Window):
+    def __new__(cls, length, step):
+        if length == 0:
+            raise GridError("no length")
+        return super().__new__(cls, length, step)
+
+
 def call(*args, **kwargs):
     return args, kwargs
 
@@ -51,6 +58,11 @@ def test_placeholders_are_found_and_replaced(obj, names, resolved):
     assert references(obj) == names
     assert resolve(obj, {"x": 1, "y": [2, 2]}) == resolved
     assert type(resolve(obj, {"x": 1, "y": [2, 2]})) is type(resolved)
+
+
+def test_a_named_tuple_checks_its_values_itself():
+    with pytest.raises(GridError, match="no length"):
+        resolve(CheckedWindow(C("x"), 1), {"x": 0})
 
 
 def test_partials_are_resolved_and_derived_fields_follow():

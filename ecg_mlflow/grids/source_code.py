@@ -167,7 +167,8 @@ def _uses(nodes: Iterable[ast.AST]) -> tuple[set[str], dict[str, tuple[int, str,
             chains.add(chain)
         else:
             inner, its_imports = _uses(ast.iter_child_nodes(node))
-            chains, imports = chains | inner, imports | its_imports
+            chains |= inner
+            imports |= its_imports
     return chains, imports
 
 

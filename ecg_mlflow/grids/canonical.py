@@ -56,6 +56,7 @@ _HINTS: tuple[tuple[type, str], ...] = (
     (Mapping, "write a dict"),
     (bytearray, "write bytes"),
     (Iterator, "write a list"),
+    (BuiltinFunctionType, "write a Python function that calls it"),
 )
 _HINT = "write a frozen dataclass, a function or a plain value (number, string, list, dict, array)"
 #: Names and versions of this package's classes, functions and builders, by their ids.
@@ -292,9 +293,10 @@ def _wrapped(value: object) -> FunctionType | None:
 
 
 def _is_builtin(value: object) -> bool:
-    """Return whether a value is a function in C, or a named object of a library."""
+    """Return whether a value is a library's function in C, or a named object of a library."""
     if isinstance(value, BuiltinFunctionType):
-        return isinstance(value.__self__, ModuleType | type | None)
+        is_named = isinstance(value.__self__, ModuleType | type | None)
+        return is_named and owner(value) != "user"
     name, module = getattr(value, "__qualname__", None), getattr(value, "__module__", None)
     if not isinstance(name, str) or isinstance(value, FunctionType) or module not in sys.modules:
         return False

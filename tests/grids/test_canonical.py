@@ -100,6 +100,7 @@ DIFFERENT = [
     (math.inf, -math.inf),
     (math.inf, "inf"),
     ("a", b"a"),
+    (b"a", b"b"),
     ([1, 2], [2, 1]),
     ([[1], 2], [1, [2]]),
     ([], {}),
@@ -108,6 +109,9 @@ DIFFERENT = [
     ({1: "x"}, {"1": "x"}),
     ({"dict": [["a", 1]]}, {"a": 1}),
     (range(3), [0, 1, 2]),
+    (range(3), range(4)),
+    (range(3), range(0, 3, 2)),
+    (range(3), range(1, 3)),
     (np.arange(3), [0, 1, 2]),
     (np.arange(3), np.arange(3.0)),
     (np.zeros(4), np.zeros((2, 2))),
@@ -120,6 +124,7 @@ DIFFERENT = [
     (int, float),
     (len, print),
     (math.sin, np.sin),
+    (np.sin, np.cos),
     (math, np),
     (scale, "scale"),
     (functools.partial(scale, factor=3), functools.partial(scale, factor=4)),
@@ -167,7 +172,7 @@ LOOP.append(LOOP)
         (bytearray(b"a"), "type bytearray.*write bytes"),
         (object(), "of type object, .*frozen dataclass, a function or a plain value"),
         (1j, "type complex.*plain value"),
-        ([].append, "frozen dataclass, a function"),
+        ([].append, "write a Python function that calls it"),
         (np.array([None]), "dtype object.*write a list"),
         (np.datetime64("2017-01-01"), "type numpy.datetime64.*plain value"),
     ],
@@ -175,6 +180,16 @@ LOOP.append(LOOP)
 def test_other_values_are_refused_with_advice(value, message):
     with pytest.raises(CanonicalError, match=message):
         canonical(value)
+
+
+HYPOT = math.hypot
+
+
+def test_a_function_in_c_of_the_users_is_known_by_its_caller(monkeypatch):
+    monkeypatch.delitem(sys.modules, "math")  # which makes it no library's any more
+    with pytest.raises(CanonicalError, match=r"built-in function hypot.*a Python function that"):
+        canonical(HYPOT)
+    assert canonical(lambda x: HYPOT(x, 1)).keys() == {"code"}
 
 
 STEPS = """

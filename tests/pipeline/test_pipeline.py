@@ -68,6 +68,7 @@ def test_actions_are_sorted_by_when_they_run():
             Pipeline().center_flip().keep_leads(["I"]).split_signals(3, 1),
             "keep_leads.* must come before the first random action or split .center_flip",
         ),
+        (Pipeline().split_signals(3, 1).resample_signals(9), "resample_.* before split_signals"),
         (Pipeline().split_signals(3, 1).drop_short_signals(3), "drop_short_signals.* must come"),
         (
             Pipeline().split_signals(3, 1).random_resample_signals("normal", loc=300),

@@ -205,7 +205,7 @@ def take_all(inbox: deque[bytes]) -> list[bytes]:
 
 
 class JobThread(DriverLink):
-    """Executes one job in a new thread, and links it with the driver.
+    """Executes one job in a new thread, from `start` on, and links it with the driver.
 
     Parameters
     ----------
@@ -226,7 +226,11 @@ class JobThread(DriverLink):
         self._inbox = inbox
         self._send = send
         # A daemon thread, so that the process can exit despite an abandoned job.
-        threading.Thread(target=self._run, args=(function, job), daemon=True).start()
+        self._thread = threading.Thread(target=self._run, args=(function, job), daemon=True)
+
+    def start(self) -> None:
+        """Start the thread. If this is interrupted, the thread may have been started."""
+        self._thread.start()
 
     def send(self, report: bytes) -> None:
         """Send a pickled report; from any thread."""

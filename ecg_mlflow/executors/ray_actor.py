@@ -99,6 +99,7 @@ class JobActor:
         """Start a job, to which the messages from now on are addressed."""
         self._inbox = deque[bytes]()
         self._thread = JobThread(self._function, job, self._inbox, self._put)
+        self._thread.start()
 
     def deliver(self, messages: list[bytes]) -> None:
         """Give messages to the current job."""

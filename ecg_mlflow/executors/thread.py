@@ -35,6 +35,8 @@ class ThreadWorker(Worker):
 
     def _begin(self, job: Job) -> None:
         self._thread = JobThread(self._function, job, self._inbox, self._put)
+        self._has_shown_life()
+        self._thread.start()
 
     def _put(self, report: bytes) -> None:
         self._outbox.append(report)

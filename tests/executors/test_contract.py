@@ -161,6 +161,24 @@ def test_a_ctrl_c_during_shutdown_ends_it_at_once(bench):
     assert states(bench.drain(executor)) == dict.fromkeys("ab", OutcomeState.CANCELLED)
 
 
+@pytest.mark.parametrize("bench", ["inprocess"], indirect=True)
+def test_a_job_may_flush_even_if_ctrl_c_comes_while_its_thread_starts(bench, monkeypatch):
+    executor = bench.open()
+    bench.run(executor, "echo")
+    start = threading.Thread.start
+
+    def start_and_interrupt(thread):
+        start(thread)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start_and_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            bench.submit(executor, a="flush")
+    executor.shutdown(60)
+    assert bench.drain(executor)[-1].value == "checkpoint 7"
+
+
 def send_all(executor, key, n, **rest):
     """Send numbered messages, of which the last says that it is, and return them."""
     messages = [{"i": i, "last": i == n - 1, **rest} for i in range(n)]

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pkgutil import resolve_name
 from typing import Any
 
-from ecg_mlflow.executors.base import Event, Job, Outcome, OutcomeState
+from ecg_mlflow.executors.base import Event, Job, Outcome, OutcomeState, Report
 
 _HERE = threading.local()
 
@@ -165,13 +165,13 @@ def execute(function: str, job: Job, link: DriverLink) -> None:
     """
 
     def report(data: dict[str, Any]) -> None:
-        link.send(pickle.dumps(Event(job.key, data), pickle.HIGHEST_PROTOCOL))
+        link.send(_encode(Event(job.key, data)))
         link.check()
 
     try:
         value = resolve_name(function)(job.payload, report)
         outcome = Outcome(job.key, OutcomeState.DONE, value)
-        pickle.dumps(outcome)  # a result that can't be sent is an error of the job
+        _encode(outcome)  # a result that can't be sent is an error of the job
     except Terminated as error:
         asked = link.stop_requested
         outcome = Outcome(job.key, OutcomeState.CANCELLED) if asked else _failure(job.key, error)
@@ -180,6 +180,13 @@ def execute(function: str, job: Job, link: DriverLink) -> None:
     if link.told:  # the job may have returned a value or failed after that
         outcome = replace(outcome, state=OutcomeState.CANCELLED)
     link.send(pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL))
+
+
+def _encode(report: Report) -> bytes:
+    """Pickle a report; raise here, and not in the driver, if it can't be unpickled."""
+    encoded = pickle.dumps(report, pickle.HIGHEST_PROTOCOL)
+    pickle.loads(encoded)
+    return encoded
 
 
 def _failure(key: str, error: BaseException) -> Outcome:

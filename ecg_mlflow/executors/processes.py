@@ -104,12 +104,12 @@ class ProcessWorker(Worker):
         """Yield the reports that have arrived."""
         while not self.hung_up and self.connection.poll():
             try:
-                report: Report = pickle.loads(self.connection.recv_bytes())
+                report = self.connection.recv_bytes()
             except (EOFError, OSError):  # OSError: it died in the middle of a report
                 self.hung_up = True
                 return
             self._has_shown_life()
-            yield report
+            yield pickle.loads(report)
 
     def has_ended(self) -> bool:
         """Whether the process has ended."""

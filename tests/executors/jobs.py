@@ -28,6 +28,13 @@ class OwnError(Exception):
     pass
 
 
+class UnreadableError(Exception):
+    """Can be pickled, and not unpickled: pickle creates it by the one argument it has kept."""
+
+    def __init__(self, lead, fault):
+        super().__init__(f"{lead} is {fault}")
+
+
 def do(payload: bytes, report: Report) -> Any:
     """Call the function that the payload names, with the rest of the payload as its text."""
     name, _, argument = payload.decode().partition(" ")
@@ -103,6 +110,14 @@ def give_lock(argument, report):
 
 def tell_lock(argument, report):
     report({"lock": threading.Lock()})
+
+
+def give_unreadable(argument, report):
+    return UnreadableError("II", "off")
+
+
+def tell_unreadable(argument, report):
+    report({"error": UnreadableError("II", "off")})
 
 
 def leave(argument, report):

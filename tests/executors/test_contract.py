@@ -71,6 +71,8 @@ def test_an_error_of_the_job_fails_it_and_not_the_next(bench):
         ("stop_on_its_own", "ecg_mlflow.executors.execution.Terminated", "for no reason"),
         ("give_lock", "TypeError", "cannot pickle '_thread.lock'"),
         ("tell_lock", "TypeError", "cannot pickle '_thread.lock'"),
+        ("give_unreadable", "TypeError", "missing 1 required positional argument: 'fault'"),
+        ("tell_unreadable", "TypeError", "missing 1 required positional argument: 'fault'"),
     ):
         outcome = bench.run(executor, text)
         assert (outcome.state, outcome.value) == (OutcomeState.FAILED, None)

@@ -126,6 +126,8 @@ class Worker(ABC):
 
     def death(self, job: Job) -> Outcome:
         """Return the outcome of `job`, during which the worker ended. Call it after `close`."""
+        if self.stopping and self._last_sign is None:
+            return _never_started(job.key)
         killed = self._killed_because and f"{self._killed_because} and {self.kill_effect}"
         reason = f"{self.name} {killed or self._describe_end()}"
         state = OutcomeState.CANCELLED if self.stopping else OutcomeState.DIED
@@ -307,9 +309,7 @@ class Pool(ABC, Generic[W]):
         exception that interrupts it, such as a second Ctrl-C, ends the jobs immediately.
         """
         self._closed = True
-        for key in self._queue.clear():
-            reason = "cancelled before it started"
-            self._ready.append(Outcome(key, OutcomeState.CANCELLED, reason=reason))
+        self._ready.extend(map(_never_started, self._queue.clear()))
         try:
             for worker in self._present():
                 worker.stop(grace)
@@ -414,6 +414,10 @@ class Pool(ABC, Generic[W]):
 
 #: Any executor: what jobs are submitted to.
 Executor: TypeAlias = Pool[Any]
+
+
+def _never_started(key: str) -> Outcome:
+    return Outcome(key, OutcomeState.CANCELLED, reason="cancelled before it started")
 
 
 def _interrupted(outcome: Outcome, by_driver: bool) -> Outcome:

@@ -24,7 +24,7 @@ class ThreadWorker(Worker):
     """
 
     name = "the job's thread"
-    kill_effect = "was left running"
+    kill_effect = "was left running in this process"
 
     def __init__(self, function: str, changed: threading.Event) -> None:
         super().__init__(0)

@@ -149,7 +149,7 @@ def test_a_job_waits_for_room_without_being_taken_for_hung(on_ray):
     on_ray.submit(given_up, never="pid")
     assert list(executor.events(4)) == []
     given_up.shutdown(60)
-    assert [one.state for one in on_ray.drain(given_up)] == [OutcomeState.CANCELLED]
+    assert [one.reason for one in on_ray.drain(given_up)] == ["cancelled before it started"]
     holder.shutdown(60)
     assert [one.state for one in on_ray.drain(executor)] == [OutcomeState.DONE] * 2
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -122,13 +123,14 @@ class RayWorker(Worker):
         return Outcome(job.key, OutcomeState.FAILED, None, text, reason, kind)
 
     def has_ended(self) -> bool:
-        """Whether a call has failed because the actor has ended or is out of reach."""
+        """Whether it has ended or is out of reach: a call has failed, or a kill has no effect."""
         if not self._ray_says and ray.wait([self.end], timeout=0)[0]:
             try:
                 ray.get(self.end)
             except RayError as error:
                 self._lose(error)
-        return bool(self._ray_says)
+        is_overdue = self._stop_by is not None and self._stop_by <= time.monotonic()
+        return bool(self._ray_says) or (self._killed_because is not None and is_overdue)
 
     def _lose(self, error: RayError) -> None:
         if not self._ray_says:
@@ -155,6 +157,7 @@ class RayWorker(Worker):
 
     def _kill(self) -> None:
         ray.kill(self._actor)
+        self._end_within(_END)  # a node that is cut off tells no end
 
     def _describe_end(self) -> str:
         if self._is_away:
@@ -164,4 +167,4 @@ class RayWorker(Worker):
         return f"died: {why}"
 
     def _details(self) -> str:
-        return f"Ray says:\n{self._ray_says}\n{self._stacks}"
+        return f"Ray says:\n{self._ray_says or '(nothing)'}\n{self._stacks}"

@@ -16,7 +16,7 @@ import ray
 from waiting import ends
 
 from ecg_mlflow.errors import DeviceError
-from ecg_mlflow.executors import ray_actor
+from ecg_mlflow.executors import ray_actor, ray_worker
 from ecg_mlflow.executors.base import Event, ExecutorError, Job, OutcomeState
 from ecg_mlflow.executors.ray_cluster import RayExecutor, RayShare
 from ecg_mlflow.files import cache_root
@@ -92,6 +92,17 @@ def test_a_process_that_ends_is_replaced_whether_its_job_asks_for_that_or_not(
     executor.shutdown(60)
     assert ends(outcome.value)
     assert ray.is_initialized(), "a Ray of the user's own is left alone"
+
+
+def test_a_worker_that_no_kill_reaches_is_given_up(on_ray, monkeypatch):
+    executor = on_ray.open()
+    on_ray.run(executor, "echo")
+    (worker,) = executor._workers
+    with monkeypatch.context() as patch:
+        patch.setattr(ray_worker, "_END", 1)
+        patch.setattr(ray, "kill", lambda actor: None)
+        executor.shutdown(3600)
+    ray.kill(worker._actor)
 
 
 def test_a_job_without_a_sign_of_life_is_killed_and_its_place_told(on_ray):

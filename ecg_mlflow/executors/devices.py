@@ -212,8 +212,9 @@ def build_travelling_env(slot: Slot, base: Mapping[str, str]) -> dict[str, str]:
     variables with defaults, for MLflow and for the folder of checkpoints, which are the same on
     every machine.
     """
-    names = (*_DEFAULTS, "MLFLOW_", CHECKPOINT_VARIABLE)
-    return build_env(slot, {name: base[name] for name in base if name.startswith(names)})
+    names = {*_DEFAULTS, CHECKPOINT_VARIABLE}
+    travels = (name for name in base if name in names or name.startswith("MLFLOW_"))
+    return build_env(slot, {name: base[name] for name in travels})
 
 
 def count_cores() -> int:

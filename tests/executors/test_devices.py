@@ -99,7 +99,8 @@ def test_the_environment_of_a_worker():
         }.items()
     )
     base = {**base, "MLFLOW_TRACKING_URI": "http://store", "ECG_MLFLOW_CHECKPOINTS": "/shared"}
-    travelling = build_travelling_env(Slot(0, "cpu"), {**base, "ECG_MLFLOW_CACHE": "/mine"})
+    own = {"ECG_MLFLOW_CACHE": "/mine", "KERAS_BACKEND_NOTE": "mine"}
+    travelling = build_travelling_env(Slot(0, "cpu"), base | own)
     assert travelling == build_env(Slot(0, "cpu"), {}) | {
         name: base[name]
         for name in ("KERAS_BACKEND", "MLFLOW_TRACKING_URI", "ECG_MLFLOW_CHECKPOINTS")

@@ -65,7 +65,7 @@ class Outcome:
     value
         The return value of the function, if any. A job that was told to stop may still return one.
     error
-        The full text: a traceback, or how the process ended and the end of its log.
+        The full text: a traceback, or how the process ended and the end of its output.
     reason
         The same in one line.
     error_type

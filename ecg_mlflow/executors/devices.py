@@ -53,7 +53,7 @@ GPU_ENV = {
 
 _ALWAYS = {
     "PYTHONHASHSEED": "0",  # gives the same order of sets in every worker
-    "PYTHONUNBUFFERED": "1",  # keeps the last lines of the log in a crash
+    "PYTHONUNBUFFERED": "1",  # keeps the last lines of the output in a crash
 }
 
 

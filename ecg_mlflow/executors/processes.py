@@ -141,7 +141,7 @@ class ProcessWorker(Worker):
             self._send(None)
 
     def _abort(self) -> None:
-        # The worker's faulthandler writes the stacks of its threads into the log.
+        # The worker's faulthandler writes the stacks of its threads into its output.
         self._process.send_signal(signal.SIGABRT)
         self._end_within(_ABORT_GRACE)
 

@@ -264,10 +264,14 @@ class Lab:
         """List all processes that this lab's commands have started, and that still live."""
         return [
             process
-            for process in psutil.process_iter(["environ", "status"])
+            for process in psutil.process_iter(["environ", "status", "cmdline"])
             if (process.info["environ"] or {}).get(MARK) == self.mark
             and process.info["status"] not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
         ]
+
+    def workers(self) -> list[psutil.Process]:
+        """List those that are workers."""
+        return [one for one in self.processes() if worker_main.__name__ in one.info["cmdline"]]
 
     def wait_until_all_have_ended(self) -> None:
         wait_for(lambda: not self.processes())
@@ -418,3 +422,4 @@ def _check_whole(one: Portrait) -> None:
         assert (status, len(steps)) == ("READY", 1)
         assert f"artifacts/{name}.keras" in files
     assert len(one["datasets"]) == 2
+    assert one["artifact configuration.json"]

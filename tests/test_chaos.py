@@ -37,8 +37,8 @@ def deaths(branches):
 
     Of the driver, where it has created a child without params and where it has reopened one; of
     workers with a checkpoint half written and one just written, while a model is made, between two
-    models, before the store has everything, and after. Where none is the driver's, it dies a
-    little later than the worker.
+    models, before the store has everything, and after. Where none is the driver's, a worker dies
+    at any moment too, and the driver a little later than both.
     """
     # Two workers had no more in hand than this, so the next run that ends has begun in the same
     # session, and the worker has died by then.
@@ -78,6 +78,8 @@ def test_a_study_whose_processes_are_killed_again_and_again_ends_the_same(lab, b
         driver = lab.run(*(("--resume", parent) if parent else ()), *more, faults=faults)
         names = {fault.name for fault in faults}
         if faults[-1].role == "worker":
+            time.sleep(chance.uniform(0, 4))
+            chance.choice(driver.wait_for(lab.workers)).kill()
             driver.wait_for(lambda names=names: names <= lab.happened())
             time.sleep(chance.uniform(0, 2))
             driver.kill()

@@ -1,6 +1,6 @@
 """Read WFDB and EDF recordings and their labels, and pack them into a memory-mapped corpus."""
 
-from ecg_mlflow.records.corpus import Corpus, Signals, corpora_folder, packed_path
+from ecg_mlflow.records.corpus import Corpus, Provenance, Signals, corpora_folder, packed_path
 from ecg_mlflow.records.formats import read_digital, read_record
 from ecg_mlflow.records.record import (
     BadRecord,
@@ -17,6 +17,7 @@ __all__ = [
     "BadRecord",
     "Corpus",
     "DigitalRecord",
+    "Provenance",
     "Record",
     "Signals",
     "bad_records_error",

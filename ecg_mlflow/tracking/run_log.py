@@ -38,7 +38,7 @@ ABANDON_S = 10.0
 
 log = logging.getLogger(__name__)
 
-#: A metric's values at consecutive steps: name, values, first step, and milliseconds of each.
+# A metric's values at consecutive steps: name, values, first step, and milliseconds of each.
 Chunk = tuple[str, list[float], int, list[int]]
 
 

@@ -24,9 +24,9 @@ from ecg_mlflow.pipeline.actions.base import (
 )
 from ecg_mlflow.records.label_sets import split_label
 
-#: Drawn for records: one row each.
+# Drawn for records: one row each.
 Numbers = npt.NDArray[Any]
-#: First samples of windows.
+# First samples of windows.
 Starts = npt.NDArray[np.int64]
 
 

@@ -193,7 +193,7 @@ def find_label_files(headers: Iterable[Path], root: Path) -> tuple[Path, ...] | 
     folders = dict.fromkeys(path.parent for path in headers)
     found = {folder: _label_file(folder) or _label_file(root) for folder in folders}
     without = [folder for folder, file in found.items() if file is None]
-    if without == list(folders) and any(map(read_diagnoses, headers)):
+    if without == list(folders) and any(map(diagnoses, map(read_comments, headers))):
         return None
     if without:
         places = list(dict.fromkeys((without[0], root)))
@@ -234,9 +234,9 @@ def _rows(file: Path) -> tuple[bytes, list[tuple[int, list[str]]]]:
     return data, [(number, row) for number, row in rows if any(row)]
 
 
-def read_diagnoses(header: Path) -> str | None:
-    """Return a header's diagnoses joined by commas, each once, in the order given; or None."""
-    given = _read_comments(header).get(_DIAGNOSES, "").split(",")
+def diagnoses(comments: Iterable[str]) -> str | None:
+    """Return a record's diagnoses joined by commas, each once, in the order given; or None."""
+    given = _fields(comments).get(_DIAGNOSES, "").split(",")
     known = dict.fromkeys(one.strip() for one in given if one.strip().casefold() not in _UNKNOWN)
     return ",".join(known) or None
 
@@ -251,26 +251,30 @@ def read_header_groups(headers: Iterable[Path]) -> dict[str, dict[str, str]]:
     """
     found: dict[str, dict[str, str]] = {}
     for header in headers:
-        comments = _read_comments(header)
+        fields = _fields(read_comments(header))
         for name, column in _GROUPS.items():
-            value = comments.get(name, "")
+            value = fields.get(name, "")
             if value.casefold() not in _UNKNOWN:
                 found.setdefault(column, {})[header.stem] = value
     return found
 
 
-def _read_comments(header: Path) -> dict[str, str]:
-    """Return the comments ``#name: value`` of a WFDB header; none if it can't be read.
+def read_comments(header: Path) -> tuple[str, ...]:
+    """Return a WFDB header's comments without their ``#``; none if it can't be read.
 
-    Reading the record reports what is wrong with such a header. If a name occurs twice, the first
-    one counts.
+    Reading the record reports what is wrong with such a header.
     """
     data = b""
     with suppress(OSError):
         data = header.read_bytes() if header.suffix == ".hea" else b""
-    comments: dict[str, str] = {}
-    for line in data.decode("utf-8", errors="replace").splitlines():
-        name, colon, value = line.strip().partition(":")
-        if name.startswith("#") and colon:
-            comments.setdefault(name.strip("# \t").casefold(), value.strip())
-    return comments
+    lines = map(str.strip, data.decode("utf-8", errors="replace").splitlines())
+    return tuple(line.strip(" \t#") for line in lines if line.startswith("#"))
+
+
+def _fields(comments: Iterable[str]) -> dict[str, str]:
+    """Read ``name: value`` comments; if a name occurs twice, the first one counts."""
+    fields: dict[str, str] = {}
+    for name, colon, value in (comment.partition(":") for comment in comments):
+        if colon:
+            fields.setdefault(name.strip().casefold(), value.strip())
+    return fields

@@ -63,6 +63,8 @@ class DigitalRecord:
         Units of the converter per mV, shape ``(n_leads,)``, float32.
     baseline
         The converter's value at 0 mV, shape ``(n_leads,)``, float32.
+    comments
+        A WFDB header's comments without their ``#``, in ASCII, as wfdb reads them.
     """
 
     id: str
@@ -71,6 +73,7 @@ class DigitalRecord:
     samples: NDArray[np.int16] | NDArray[np.float32]
     gain: NDArray[np.float32]
     baseline: NDArray[np.float32]
+    comments: tuple[str, ...] = ()
 
     @classmethod
     def from_millivolts(

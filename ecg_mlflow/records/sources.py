@@ -15,13 +15,20 @@ from typing import Any
 
 from ecg_mlflow.errors import BadRecordsError, RecordError
 from ecg_mlflow.files import cache_root, locked, write_whole
-from ecg_mlflow.records.catalogue import HEADERS, Found, absolute, find_records
+from ecg_mlflow.records.catalogue import (
+    ARCHIVES,
+    HEADERS,
+    Found,
+    absolute,
+    find_records,
+    is_demo,
+)
 from ecg_mlflow.records.corpus import Corpus, Provenance, corpora_folder, packed_path
 from ecg_mlflow.records.formats import FORMATS, read_digital
 from ecg_mlflow.records.labels import (
     Labels,
+    diagnoses,
     find_label_files,
-    read_diagnoses,
     read_groups,
     read_header_groups,
     read_labels,
@@ -75,7 +82,9 @@ def load_corpus(
     given = None if labels is None else str(labels if labels == HEADERS else absolute(labels))
     inputs = _Inputs(found, _label_files(found, given), given)
     asked = [HEADERS] if inputs.label_files is None else map(str, inputs.label_files)
-    key = _sha256("\0".join([found.source, *asked]))
+    # The folder: other versions of the generator make other records under one name.
+    place = str(found.root) if data in ARCHIVES or is_demo(data) else found.source
+    key = _sha256("\0".join([place, *asked]))
     note = cache_root() / "sources" / f"{key}.json"
     if corpus := inputs.reopen(note):
         return corpus
@@ -125,10 +134,11 @@ class _Inputs:
 
     def build(self, note: Path, on_progress: Progress | None) -> Corpus:
         """Read and pack the records, and write the note."""
+        # From before reading: a file that changes meanwhile makes the note outdated.
+        before = self._stamps(())
         formats = ((path, FORMATS[path.suffix.lower()]) for path in self.found.headers)
         files = [str(file) for path, form in formats for file in form.files(path)]
-        # From before reading: a file that changes meanwhile makes the note outdated.
-        stamps = self._stamps(files)
+        stamps = _digest(self._stamps(files) | before)
         labels = None if self.label_files is None else read_labels(*self.label_files)
         bad: list[BadRecord] = []
         records = self._usable(labels, bad, on_progress)
@@ -177,7 +187,10 @@ class _Inputs:
                 record = read_digital(path)
             except RecordError as error:
                 bad.append(BadRecord(path.stem, str(path), str(error)))
-            label = labels.by_id.get(path.stem) if labels else read_diagnoses(path)
+            if labels:
+                label = labels.by_id.get(path.stem)
+            else:
+                label = diagnoses(record.comments) if record else None
             if label is None and path.stem not in at_fault and (record or labels):
                 reason = where if labels else "no #Dx in its header"
                 bad.append(BadRecord(path.stem, str(path), f"no label: {reason}"))
@@ -194,7 +207,7 @@ class _Inputs:
             return None
         if content.get("form") != _NOTE_FORM or not packed_path(content["digest"]).exists():
             return None
-        unchanged = content["stamps"] == self._stamps(content["files"])
+        unchanged = content["stamps"] == _digest(self._stamps(content["files"]))
         return self._open(content) if unchanged else None
 
     def _open(self, content: dict[str, Any]) -> Corpus:
@@ -207,15 +220,18 @@ class _Inputs:
         )
         return Corpus.open(packed_path(content["digest"]), provenance)
 
-    def _stamps(self, files: Iterable[str]) -> str:
-        """Hash paths, sizes and times of every file found and of `files`."""
+    def _stamps(self, files: Iterable[str]) -> dict[str, str]:
+        """Return size and time of every file found and of `files`, by path."""
         paths = (*self.found.headers, *(self.label_files or ()), *files)
-        lines = (f"{path} {_stamp(path)}" for path in dict.fromkeys(map(str, paths)))
-        return _sha256("\n".join(lines))
+        return {path: _stamp(path) for path in map(str, paths)}
 
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest(stamps: dict[str, str]) -> str:
+    return _sha256("\n".join(f"{path} {stamp}" for path, stamp in stamps.items()))
 
 
 def _stamp(path: str) -> str:

@@ -10,13 +10,14 @@ import functools
 import math
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from ecg_mlflow.errors import RecordError
+from ecg_mlflow.errors import RecordError, StorageFullError
 from ecg_mlflow.records.record import DigitalRecord, units_per_millivolt
 
 # Exceptions that wfdb raises for broken headers and signal files; RuntimeError comes from
@@ -58,6 +59,8 @@ def read_wfdb(path: Path) -> DigitalRecord:
         If the header is broken or names another record, a signal file is missing, truncated
         or unreadable, the record has no samples, its leads have different sampling frequencies,
         its segments have different leads, or a lead isn't a voltage.
+    StorageFullError
+        If wfdb needs a copy of the header, and that can't be written.
     """
     segmented = _is_segmented(header_lines(_header_text(path)))
     return _join_segments(path) if segmented else _read_signals(path)
@@ -102,7 +105,7 @@ def _read_signals(path: Path, *, in_millivolts: bool = False) -> DigitalRecord:
         samples[missing] = np.nan
         gain, baseline = np.ones_like(gain), np.zeros_like(baseline)
     scale = gain.astype(np.float32), baseline.astype(np.float32)
-    return DigitalRecord(path.stem, fs, leads, samples, *scale)
+    return DigitalRecord(path.stem, fs, leads, samples, *scale, tuple(read.comments))
 
 
 def _join_segments(path: Path) -> DigitalRecord:
@@ -136,29 +139,40 @@ def _join_segments(path: Path) -> DigitalRecord:
             same = part.leads == leads
             columns = slice(None) if same else [leads.index(lead) for lead in part.leads]
             signal[end - len(part.samples) : end, columns] = part.samples
-    return DigitalRecord.from_millivolts(path.stem, signal, float(fs), leads)
+    joined = DigitalRecord.from_millivolts(path.stem, signal, float(fs), leads)
+    return replace(joined, comments=tuple(read.comments))
 
 
 def _read(path: Path, *, signals: bool = True) -> Any:
-    """Let wfdb read a record, or its header alone.
+    """Let wfdb read a record, or its header alone; or a copy of the header that wfdb can read.
 
     wfdb 4.3 raises for a date that isn't day/month/year, and drops characters that aren't ASCII, so
-    it would read µV as V. A header with either is read from a copy that has neither, and that lies
-    beside links to the signal files.
+    it would read µV as V. The copy has neither, and lies beside links to the signal files.
     """
     text = _header_text(path)
     record_line = header_lines(text)[0]
     plain = text.replace("µ", "u").replace("μ", "u")
-    plain = plain.replace(record_line, " ".join(record_line.split()[:4]), 1)
+    undated = plain.replace(record_line, " ".join(record_line.split()[:4]), 1)
     if plain == text:
-        return _call_wfdb(path, signals)
-    with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as folder:
-        copy = Path(folder, path.name)
-        copy.write_text(plain, encoding="ascii", errors="replace")
-        for file in wfdb_files(path)[1:]:
-            if file.is_file():
-                copy.with_name(file.name).symlink_to(file.resolve())
-        return _call_wfdb(copy, signals)
+        try:
+            return _call_wfdb(path, signals)
+        except RecordError:
+            if undated == text:
+                raise
+    try:
+        with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as folder:
+            copy = Path(folder, path.name)
+            copy.write_text(undated, encoding="ascii", errors="replace")
+            for file in wfdb_files(path)[1:]:
+                if file.is_file():
+                    copy.with_name(file.name).symlink_to(file.resolve())
+            return _call_wfdb(copy, signals)
+    except OSError as error:
+        # It isn't the record that is bad.
+        raise StorageFullError(
+            f"can't copy {path} without its date and characters like µ, as wfdb needs it: {error}. "
+            "Name a folder with room by the environment variable TMPDIR"
+        ) from error
 
 
 def _call_wfdb(path: Path, signals: bool) -> Any:

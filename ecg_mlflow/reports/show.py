@@ -12,15 +12,10 @@ import numpy as np
 
 from ecg_mlflow.errors import DataNotFoundError, RecordError
 from ecg_mlflow.files import write_output
-from ecg_mlflow.records import Record, read_digital
+from ecg_mlflow.records import DigitalRecord, Record, read_digital
 from ecg_mlflow.records.catalogue import HEADERS, absolute, find_records
 from ecg_mlflow.records.label_sets import split_label
-from ecg_mlflow.records.labels import (
-    find_label_files,
-    read_diagnoses,
-    read_header_groups,
-    read_labels,
-)
+from ecg_mlflow.records.labels import diagnoses, find_label_files, read_header_groups, read_labels
 from ecg_mlflow.records.quality import lead_faults
 from ecg_mlflow.records.snomed import in_words
 from ecg_mlflow.reports.figures import png
@@ -73,7 +68,7 @@ def show_record(
     """
     path, root = find_record(name, data)
     digital = read_digital(path, keep_invalid=True)
-    label = _label(path, root, labels)
+    label = _label(path, root, labels, digital)
     whole = Record(digital.id, digital.millivolts(), digital.fs, digital.leads, label)
     part = _part(whole, start_s, seconds, leads)
     figure = draw_record(part, start_s=start_s, layout=layout)
@@ -132,14 +127,14 @@ def find_record(name: str, data: str | None = None) -> tuple[Path, Path]:
     return paths[0], found.root
 
 
-def _label(path: Path, root: Path, labels: str | None) -> str | None:
+def _label(path: Path, root: Path, labels: str | None, record: DigitalRecord) -> str | None:
     if labels == HEADERS:
-        return read_diagnoses(path)
+        return diagnoses(record.comments)
     if labels is not None:
-        return read_labels(absolute(labels)).by_id.get(path.stem)
+        return read_labels(absolute(labels)).by_id.get(record.id)
     try:
         files = find_label_files([path], root)
-        return read_labels(*files).by_id.get(path.stem) if files else read_diagnoses(path)
+        return read_labels(*files).by_id.get(record.id) if files else diagnoses(record.comments)
     except DataNotFoundError:  # none, ambiguous, or no text: the record is shown all the same
         return None
 

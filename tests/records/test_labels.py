@@ -5,8 +5,9 @@ import pytest
 from ecg_mlflow.errors import DataNotFoundError
 from ecg_mlflow.records.label_sets import join_labels, split_label
 from ecg_mlflow.records.labels import (
+    diagnoses,
     find_label_files,
-    read_diagnoses,
+    read_comments,
     read_groups,
     read_header_groups,
     read_labels,
@@ -164,9 +165,8 @@ def test_label_files_lie_beside_the_records_or_above_them(tmp_path, files, expec
 def test_diagnoses_of_a_header_in_the_order_given_each_once(tmp_path, comments, expected):
     header = tmp_path / "A.hea"
     header.write_text(f"A 1 250 9\nA.dat\n{comments}\n")
-    assert read_diagnoses(header) == expected
-    assert read_diagnoses(header.rename(tmp_path / "A.edf")) is None
-    assert read_diagnoses(header) is None
+    assert diagnoses(read_comments(header)) == expected
+    assert read_comments(header.rename(tmp_path / "A.edf")) == read_comments(header) == ()
 
 
 def test_age_and_sex_are_groups(tmp_path):

@@ -6,13 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ecg_mlflow.errors import BadRecordsError, CorpusError, DataNotFoundError
-from ecg_mlflow.records import Corpus, load_corpus, read_record, sources
+from ecg_mlflow.records import Corpus, catalogue, load_corpus, read_record, sources
+from ecg_mlflow.records.formats import FORMATS
 from ecg_mlflow.records.sources import load_groups
 
 AF_RBBB = "164889003,59118001"
@@ -72,6 +74,25 @@ def test_a_file_that_was_touched_or_changes_while_it_is_read_is_read_again(
     touch()
     assert load(small_folder).digest == load(small_folder).digest == first.digest
     assert len(count_reads) == 18
+
+
+def test_a_header_that_names_another_file_while_files_are_listed_is_read_again(
+    small_folder, monkeypatch
+):
+    header, wfdb = small_folder / "R2.hea", FORMATS[".hea"]
+
+    def files(path):
+        listed = wfdb.files(path)
+        if path == header:
+            (small_folder / "R2.dat").replace(small_folder / "moved.dat")
+            header.write_text(header.read_text().replace("R2.dat", "moved.dat"))
+        return listed
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setitem(FORMATS, ".hea", replace(wfdb, files=files))
+        first = load(small_folder)
+    (small_folder / "moved.dat").write_bytes((small_folder / "moved.dat").read_bytes()[::-1])
+    assert load(small_folder).digest != first.digest
 
 
 def test_a_note_that_can_not_be_used_is_written_anew(small_folder, cache, count_reads):
@@ -214,6 +235,22 @@ def test_labels_come_from_headers_where_there_is_no_label_file(challenge_folder)
     assert changed.labels_sha256 != corpus.labels_sha256
 
 
+@pytest.mark.parametrize(
+    ("comment", "label"),
+    [
+        ("# Dx: 123 #", "123"),
+        ("#\xa0Dx: 456", "456"),
+        ("#Dx\xa0: 457", "457"),
+        ("#Dx: größer", "grer"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_labels_from_headers_are_read_as_ascii(tmp_path, write_record, comment, label, encoding):
+    header = write_record(tmp_path, "R")
+    header.write_bytes(header.read_bytes() + comment.encode(encoding))
+    assert load(tmp_path, labels="headers").labels == (label,)
+
+
 def test_a_label_file_goes_before_headers_unless_asked_otherwise(challenge_folder):
     ages = {"Age": {"A1": "74", "A3": "40"}, "Sex": {"A1": "Male", "A2": "Female"}}
     assert load_groups(str(challenge_folder)) == ages
@@ -262,7 +299,21 @@ def test_cinc2017_is_what_was_fetched(small_folder, cache, monkeypatch):
     corpus = load("cinc2017", on_progress=lambda *progress: seen.append(progress))
     assert len(corpus) == 6
     assert corpus.source == "cinc2017: PhysioNet/CinC Challenge 2017"
+    assert note_of(small_folder, cache).exists()
     assert seen[0] == (1, 1)
+
+
+def note_of(folder: Path, cache: Path) -> Path:
+    """Return the note of a folder's corpus with the labels beside the records."""
+    key = hashlib.sha256(f"{folder}\0{folder / 'REFERENCE.csv'}".encode()).hexdigest()
+    return cache / "sources" / f"{key}.json"
+
+
+def test_the_note_of_a_corpus_is_found_by_its_folder(small_folder, cache):
+    load(small_folder)
+    load("demo:6")
+    notes = {note_of(small_folder, cache), note_of(catalogue.find_records("demo:6").root, cache)}
+    assert {*(cache / "sources").glob("*.json")} == notes
 
 
 def test_the_challenges_sample(sample_records):

@@ -3,12 +3,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ecg_mlflow.errors import RecordError
+from ecg_mlflow.errors import RecordError, StorageFullError
 from ecg_mlflow.records import read_digital, read_record
 from ecg_mlflow.records.wfdb_reader import wfdb_files
 
@@ -170,11 +171,23 @@ def test_segments_that_do_not_make_a_record(segments, lines, message, n_valid):
         *("2014-05-08T05:05:15Z", "05:05:15.25 8/05/2014"),
     ],
 )
-def test_dates_are_ignored(tmp_path, write_record, words):
+def test_dates_are_ignored(tmp_path, write_record, monkeypatch, words):
     header = write_record(tmp_path, "R", SMALL)
     date(header, words)
+    if words == "05:05:15.25 8/05/2014":  # wfdb reads it: no copy is needed
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     np.testing.assert_allclose(read_record(header).signal, SMALL)
     assert wfdb_files(header) == (header, tmp_path / "R.dat")
+
+
+def test_a_folder_for_copies_that_is_gone_is_no_fault_of_the_record(
+    tmp_path, write_record, monkeypatch
+):
+    header = write_record(tmp_path, "R", SMALL, unit="uV")
+    edit(header, "/uV", "/µV")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(StorageFullError, match=r"can't copy .*R\.hea .*gone.* TMPDIR"):
+        read_digital(header)
 
 
 def test_real_records_with_new_and_old_headers(real_data, sample_records, tmp_path):

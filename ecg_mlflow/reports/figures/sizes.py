@@ -135,9 +135,11 @@ def size_front(points: Sequence[Point], higher_is_better: bool = True) -> list[P
 
 def short_number(value: float) -> str:
     """Return ``850``, ``2.4k`` or ``11.2M``."""
-    from matplotlib.ticker import EngFormatter
-
-    return EngFormatter(sep="").format_eng(float(f"{value:.3g}"))
+    rounded = float(f"{value:.3g}")
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if rounded >= size:
+            return f"{rounded / size:g}{letter}"
+    return f"{rounded:g}"
 
 
 def _list(sheet: Sheet, named: Sequence[Point], comparison: Comparison) -> None:

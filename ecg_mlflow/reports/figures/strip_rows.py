@@ -267,7 +267,8 @@ def draw_importance(
     left, right = (MM_PER_S * (sample / fs - row.start) for sample in (first, last))
     axes.imshow(
         importance[None, first:last], importance_colours(), vmin=0, vmax=1, zorder=0.5,
-        extent=(left, right, *axes.get_ylim()), gid="importance",
+        extent=(left, right, *axes.get_ylim()), aspect="equal", interpolation="antialiased",
+        gid="importance",
     )  # fmt: skip
 
 

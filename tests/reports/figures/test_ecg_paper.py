@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -174,12 +175,16 @@ def test_gaps_stay_blank_and_are_all_named(named, texts, legible):
 
 
 @pytest.mark.parametrize("fs", [20.0, 257.0, 1000.0])
-def test_importance_is_aligned_with_time(fs, named, texts, legible):
+def test_importance_is_aligned_with_time(fs, named, texts, legible, monkeypatch):
+    # As a matplotlibrc may have it.
+    monkeypatch.setitem(matplotlib.rcParams, "image.aspect", "auto")
+    monkeypatch.setitem(matplotlib.rcParams, "image.interpolation", "nearest")
     importance = np.random.default_rng(1).random(round(12.34 * fs))
     figure = draw_ecg(np.zeros((len(importance), 1)), fs, ["ECG"], importance=importance)
     images = [named(axes, "importance")[0] for axes in rows(figure)]
     np.testing.assert_array_equal(np.hstack([one.get_array()[0] for one in images]), importance)
     for axes, image, end in zip(rows(figure), images, (10, len(importance) / fs - 10), strict=True):
+        assert (axes.get_aspect(), image.get_interpolation()) == (1, "antialiased")
         assert image.get_extent() == pytest.approx((0, 25 * end, *axes.get_ylim()))
         # Under the grid, and the grid under the trace; light enough for both.
         (grid, *_), (trace,) = named(axes, "thin grid"), named(axes, "trace")

@@ -106,4 +106,5 @@ def test_unknown_sizes_are_left_out(texts, legible):
 
 def test_short_numbers():
     numbers = {850: "850", 2400: "2.4k", 11_200_000: "11.2M", 999: "999"}
+    numbers |= {999_999: "1M", 1_500_000_000: "1500M", 0.5: "0.5"}
     assert {number: short_number(number) for number in numbers} == numbers

@@ -14,7 +14,7 @@ from gallery import write_beats
 from stored_runs import read_table
 
 from ecg_mlflow.cli import main
-from ecg_mlflow.serving import promote
+from ecg_mlflow.serving import held_out, promote
 
 # Of NumPy 2, in Keras's way of saving a model.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -180,13 +180,24 @@ def test_the_first_model_too_has_to_meet_what_is_asked_for(work, capsys):
     assert aliases_of(work, "strict") == {"challenger": "1"}
 
 
+def champion_answers_five(predict, corpus, truth, who):
+    answers = held_out.classify(predict, corpus, truth, who)
+    if who != "the model":
+        answers.probabilities[5:] = np.nan
+    return answers
+
+
 def test_the_best_of_many_picked_on_test_records_is_judged_as_such(work, capsys, monkeypatch):
     assert main(["promote", "poor", "--name", "corrected", "--resamples", "200"]) == 0
     # Its test records are others, of which the poor champion was trained on some.
     assert main(["promote", "tested", "--name", "corrected", "--resamples", "200"]) == 1
-    assert "only 18 of 48 are new to it and answered" in capsys.readouterr().err
+    assert "only 18 of 48 are new to it, " in capsys.readouterr().err
     assert aliases_of(work, "corrected") == {"champion": "1"}
     monkeypatch.setattr(promote, "LEAST_RECORDS", 10)
+    with monkeypatch.context() as silent:
+        silent.setattr(promote, "classify", champion_answers_five)
+        assert main(["promote", "tested", "--name", "corrected", "--resamples", "200"]) == 1
+    assert "only 5 of 48 are new to it and answered" in capsys.readouterr().err
     # With 200 resamples p is at least 1/201, however good the model is.
     command = ["promote", "tested", "--name", "corrected", "--resamples", "200"]
     assert main([*command, "--level", "0.999"]) == 3

@@ -180,8 +180,9 @@ def _compared(
             raise PromotionError(
                 f"this very model is the {request.alias} already, as {current}: nothing is changed"
             )
+        total = len(models[0])
         is_new, notes = _unseen_records(client, corpus, models[0], current)
-        models = _enough(models, is_new, current)
+        models = _enough(models, is_new, current, f"of {total} are new to it")
         with open_model(client, current.source) as model:
             answers = classify(model.predict, corpus, models[0], str(current))
         known = answers.known
@@ -190,7 +191,7 @@ def _compared(
                 f"the champion has no answer to {int((~known).sum())} of {len(known)} records; "
                 "they are left out of the comparison"
             )
-        models = _enough(models, known, current)
+        models = _enough(models, known, current, f"of {total} are new to it and answered")
         other = at_own_threshold(answers, models[0])
     decision = apply_gate(
         models[0],
@@ -205,16 +206,18 @@ def _compared(
 
 
 def _enough(
-    models: Sequence[Predictions], chosen: npt.NDArray[np.bool_], current: RegisteredVersion
+    models: Sequence[Predictions],
+    chosen: npt.NDArray[np.bool_],
+    current: RegisteredVersion,
+    chosen_are: str,
 ) -> list[Predictions]:
     """Return the predictions of the chosen records, if the champion can be judged by them."""
     positive = models[0].is_positive[chosen]
     if len(positive) < LEAST_RECORDS or not 0 < positive.sum() < len(positive):
         raise PromotionError(
-            f"{current} can't be judged on the study's test records: only {len(positive)} of "
-            f"{len(chosen)} are new to it and answered, {positive.sum()} of them "
-            f"{models[0].positive}. Give the study test records that no champion was trained on: "
-            "split=Split(records={'test': [...]})"
+            f"{current} can't be judged on the study's test records: only {len(positive)} "
+            f"{chosen_are}, {positive.sum()} of them {models[0].positive}. Give the study test "
+            "records that no champion was trained on: split=Split(records={'test': [...]})"
         )
     return _kept(models, chosen)
 

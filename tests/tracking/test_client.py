@@ -4,6 +4,8 @@ import os
 import shutil
 import socket
 import sqlite3
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import mlflow
@@ -73,6 +75,14 @@ def test_stores_that_are_not_there_or_can_not_be_used(uri, why):
             connect(uri, timeout_s=3)
     assert "secret" not in str(caught.value)
     assert isinstance(caught.value, ConnectionError)
+
+
+def test_something_else_answers_http():
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(TrackingError, match="MLFLOW_TRACKING_URI"):
+            connect(f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,15 @@ class PredictionsError(EcgMlflowError, ValueError):
 
 
 class TrackingError(EcgMlflowError, ConnectionError):
-    """The MLflow store can't be reached or rejects a request."""
+    """The MLflow store can't be reached or rejects a request.
+
+    Attributes
+    ----------
+    of_a_call
+        Whether it says only which call has failed, and not what the call was for.
+    """
+
+    of_a_call = False
 
 
 class StorageFullError(EcgMlflowError, OSError):

@@ -62,7 +62,10 @@ def describe_study(study: Study, plan: StudyPlan, code: UserCode, n_runs: int) -
     # ``mlflow run`` has logged what it was given under the same names.
     log_new_params(client, run_id, study_params(plan, n_runs))
     if code.files:
-        with store_errors("write the design"), tempfile.TemporaryDirectory() as folder:
+        with (
+            store_errors(f"write the design into run {run_id}"),
+            tempfile.TemporaryDirectory() as folder,
+        ):
             client.log_artifacts(run_id, str(code.write(Path(folder))), "design")
     client.log_text(run_id, json.dumps(plan.describe(), indent=1), "design/plan.json")
     if plan.bad:

@@ -24,6 +24,7 @@ from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.request import DESIGN, StudyRequest
 from ecg_mlflow.study.search_history import SearchHistory, read_history
 from ecg_mlflow.tracking.client import connect
+from ecg_mlflow.tracking.retry import store_errors
 from ecg_mlflow.tracking.runs import EndStatus, end_run
 from ecg_mlflow.tracking.stored_run import IDENTITY_VERSION_TAG, PLAN_TAG, REQUEST_TAG, StoredRun
 from ecg_mlflow.tracking.stored_study import search_runs
@@ -160,7 +161,8 @@ def resumed(
     run_id = request.resume or project_run
     if run_id is None:
         return None, request
-    tags = client.get_run(run_id).data.tags
+    with store_errors(f"find the study {run_id}", "Is MLFLOW_TRACKING_URI its store?"):
+        tags = client.get_run(run_id).data.tags
     if PLAN_TAG not in tags:
         if request.resume:
             raise ResumeError(
@@ -219,7 +221,8 @@ def reap_dead_studies(client: MlflowClient, run_id: str | None = None) -> list[s
     TrackingError
         If the store fails.
     """
-    running = search_runs(client, None, "attributes.status = 'RUNNING'")
+    with store_errors("look for studies that have died"):
+        running = list(search_runs(client, None, "attributes.status = 'RUNNING'"))
     runs = [StoredRun.from_mlflow(run) for run in running]
     said = []
     for parent in runs:

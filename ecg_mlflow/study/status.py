@@ -145,7 +145,8 @@ def conclude_search(
         text = best_grid_file(grid_file.read_text(), plan.research, best, why)
         if text is not None:
             client.log_text(run_id, text, f"{ARTIFACTS}/best.py")
-    with store_errors("write the journal of a search"), TemporaryDirectory() as folder:
+    doing = f"write the journal of the search into run {run_id}"
+    with store_errors(doing), TemporaryDirectory() as folder:
         journal = Path(folder, f"{run_id}.journal")
         scheduler.sampler.write_journal(journal)
         if journal.exists():

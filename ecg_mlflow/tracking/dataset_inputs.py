@@ -15,6 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking.recordings_source import DIGEST_LIMIT, SOURCE_TYPE, RecordingsSource
+from ecg_mlflow.tracking.retry import store_errors
 
 NAME_LIMIT = 500  # characters in MLflow's database
 
@@ -117,10 +118,13 @@ def log_datasets(client: MlflowClient, run_id: str, parts: Mapping[str, DatasetI
         DatasetInput(info.to_mlflow(), [InputTag(MLFLOW_DATASET_CONTEXT, context)])
         for context, info in parts.items()
     ]
+    doing = f"log the data sets of run {run_id}"
     try:
-        client.log_inputs(run_id, inputs)
+        with store_errors(doing):
+            client.log_inputs(run_id, inputs)
     except TrackingError as error:
         if "IntegrityError" not in str(error.__cause__):
             raise
         # MLflow looks a data set up before it adds it, and another process was quicker.
-        client.log_inputs(run_id, inputs)
+        with store_errors(doing):
+            client.log_inputs(run_id, inputs)

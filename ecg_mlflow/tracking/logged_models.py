@@ -26,6 +26,7 @@ import mlflow
 import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
@@ -147,7 +148,8 @@ def log_model(
         )
         for key, value in (metrics or {}).items()
     ]
-    client.log_batch(run_id, linked)
+    with store_errors(f"log the metrics of model {name!r} of run {run_id}"):
+        client.log_batch(run_id, linked)
     return model_id
 
 
@@ -182,35 +184,39 @@ def log_saved(
     TrackingError
         The store fails. A model that was begun is marked FAILED then.
     """
-    for model in _models_of(client, run_id, name):
-        if model.status == LoggedModelStatus.READY:
-            return str(model.model_id)
-        client.delete_logged_model(model.model_id)
-    model = client.create_logged_model(
-        client.get_run(run_id).info.experiment_id,
-        name=name,
-        source_run_id=run_id,
-        model_type="classifier",
-    )
-    model_id = str(model.model_id)
-    try:
-        with store_errors(f"log the model {name!r}"), tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "model")
-            description = Model(
-                artifact_path=model.artifact_location,
-                run_id=run_id,
-                model_id=model_id,
-                model_uuid=model_id,
-                metadata=dict(metadata),
-            )
-            save(path, description)
-            client.log_model_artifacts(model_id, str(path))
-        client.log_outputs(run_id, [LoggedModelOutput(model_id, step)])
-        client.finalize_logged_model(model_id, "READY")
-    except BaseException:
-        with suppress(TrackingError):
-            client.finalize_logged_model(model_id, "FAILED")
-        raise
+    with store_errors(f"log the model {name!r} of run {run_id}"):
+        found = _models_of(client, run_id, name)
+        ready = [str(one.model_id) for one in found if one.status == LoggedModelStatus.READY]
+        for one in found:
+            if one.status != LoggedModelStatus.READY:
+                client.delete_logged_model(one.model_id)
+        if ready:
+            return ready[0]
+        model = client.create_logged_model(
+            client.get_run(run_id).info.experiment_id,
+            name=name,
+            source_run_id=run_id,
+            model_type="classifier",
+        )
+        model_id = str(model.model_id)
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder, "model")
+                description = Model(
+                    artifact_path=model.artifact_location,
+                    run_id=run_id,
+                    model_id=model_id,
+                    model_uuid=model_id,
+                    metadata=dict(metadata),
+                )
+                save(path, description)
+                client.log_model_artifacts(model_id, str(path))
+            client.log_outputs(run_id, [LoggedModelOutput(model_id, step)])
+            client.finalize_logged_model(model_id, "READY")
+        except BaseException:
+            with suppress(MlflowException, OSError):  # the first error is the one that counts
+                client.finalize_logged_model(model_id, "FAILED")
+            raise
     return model_id
 
 
@@ -242,7 +248,9 @@ def fetch_network(client: MlflowClient, run_id: str, name: str, folder: Path) ->
     TrackingError
         The run has no such model, or the store fails.
     """
-    for model in _models_of(client, run_id, name):
+    with store_errors(f"fetch the model {name!r} of run {run_id}"):
+        found = _models_of(client, run_id, name)
+    for model in found:
         if model.status == LoggedModelStatus.READY:
             return _download(client, f"{model.artifact_location}/artifacts/{name}.keras", folder)
     raise TrackingError(f"run {run_id} has no model {name!r}; was it deleted?")

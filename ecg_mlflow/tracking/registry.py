@@ -31,7 +31,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from ecg_mlflow.errors import ModelError, PromotionError, TrackingError
 from ecg_mlflow.files import cache_root, locked
 from ecg_mlflow.grids.canonical import digest
-from ecg_mlflow.tracking.retry import MISSING, error_code
+from ecg_mlflow.tracking.retry import MISSING, error_code, store_errors
 from ecg_mlflow.tracking.runs import REASON_TAG
 
 T = TypeVar("T")
@@ -166,9 +166,10 @@ def _registered_model(client: MlflowClient, name: str) -> RegisteredModel:
     return model
 
 
-def _unless_missing(get: Callable[..., T], *args: str) -> T | None:
+def _unless_missing(get: Callable[..., T], name: str, *version: str) -> T | None:
     try:
-        return get(*args)
+        with store_errors(f"look for the registered model {'/'.join([name, *version])!r}"):
+            return get(name, *version)
     except TrackingError as error:
         if error_code(error) != MISSING:
             raise
@@ -245,7 +246,7 @@ def register_decision(
         The store fails. The version, where there is one, is pending, or promoted if it has the
         alias.
     """
-    with _registry_lock(client, name):
+    with _registry_lock(client, name), store_errors(f"register a model as {name!r}"):
         now = champion(client, name, alias)
         if (now and now.version) != (against and against.version):
             return None
@@ -258,7 +259,8 @@ def register_decision(
             **({MODEL_TAG: model_id} if model_id else {}),
         }
         try:
-            client.create_registered_model(name)
+            with store_errors(f"create the registered model {name!r}"):
+                client.create_registered_model(name)
         except TrackingError as error:
             if error_code(error) != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -272,7 +274,8 @@ def register_decision(
         )
         version = RegisteredVersion.from_mlflow(made)
         given = alias if promoted else CHALLENGER
-        client.set_registered_model_alias(name, given, str(version.version))
+        with store_errors(f"give {version} the alias {given!r}"):
+            client.set_registered_model_alias(name, given, str(version.version))
         decision = Decision.PROMOTED if promoted else Decision.REFUSED
         _set_tags(client, version, {DECISION_TAG: decision})
         if model_id:
@@ -302,7 +305,7 @@ def rollback(
         If the store fails.
     """
     _registered_model(client, name)
-    with _registry_lock(client, name):
+    with _registry_lock(client, name), store_errors(f"take back a promotion of {name!r}"):
         left = champion(client, name, alias)
         if left is None:
             raise PromotionError(f"{name!r} has no version with the alias {alias!r}")

@@ -8,9 +8,13 @@ may be repeated is, until the store is back or the time is up, and `on_wait` is 
 from __future__ import annotations
 
 import errno
+import inspect
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from pathlib import PurePath
 from typing import Any, ParamSpec, TypeVar, cast
 
 import requests
@@ -30,18 +34,20 @@ PAUSE_S = 5.0
 
 #: Characters of a store's own words that an error repeats.
 CAUSE_LIMIT = 500
-#: Characters of a call's arguments that an error repeats: longer ones are contents, not names.
-NAME_LIMIT = 100
 #: MLflow's code for what is not in the store.
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 
 #: Calls that make something new each time: to repeat one blindly may make two.
 _MAKES_NEW = ("create_run", "create_logged_model")
+#: What an error repeats of a call's arguments: not their contents.
+_NAMES = re.compile(r"(id|name|key|alias|version|path|file)$")
 
 
 @contextmanager
-def store_errors(doing: str, hint: str = "") -> Iterator[None]:
+def store_errors(doing: str, hint: str = "", *, of_a_call: bool = False) -> Iterator[None]:
     """Turn whatever a store raises inside the block into one `TrackingError`.
+
+    The client may be MLflow's own, or one from `RetryPolicy.client`.
 
     Parameters
     ----------
@@ -49,17 +55,32 @@ def store_errors(doing: str, hint: str = "") -> Iterator[None]:
         What was attempted, as in ``"open the tracking store sqlite:///mlflow.db"``.
     hint
         What to do next.
+    of_a_call
+        Whether a `store_errors` around this one says better what was attempted.
     """
     try:
         yield
-    except TrackingError:
-        raise
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError, ImportError) as error:
-        cause = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        cause = cause if len(cause) <= CAUSE_LIMIT else f"{cause[:CAUSE_LIMIT]} ..."
-        if getattr(error, "error_code", "") == MISSING:
+        if isinstance(error, TrackingError) and not error.of_a_call:
+            raise
+        met = _cause(error)
+        if getattr(met, "error_code", "") == MISSING:
             hint = hint or "Is MLFLOW_TRACKING_URI its store?"
-        raise TrackingError(f"MLflow could not {doing}: {cause}. {hint}".rstrip()) from error
+        said = TrackingError(f"MLflow could not {doing}: {cause_text(met)}. {hint}".rstrip())
+        said.of_a_call = of_a_call
+        raise said from met
+
+
+def cause_text(error: BaseException) -> str:
+    """Return a store's own words, in one line."""
+    error = _cause(error)
+    text = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return text if len(text) <= CAUSE_LIMIT else f"{text[:CAUSE_LIMIT]} ..."
+
+
+def _cause(error: BaseException) -> BaseException:
+    is_of_a_call = isinstance(error, TrackingError) and error.of_a_call
+    return error.__cause__ or error if is_of_a_call else error
 
 
 def error_code(error: TrackingError) -> str:
@@ -133,7 +154,10 @@ class RetryPolicy:
             pause = min(2 * pause, PAUSE_S)
 
     def client(self, client: MlflowClient) -> MlflowClient:
-        """Return the client with retries in all calls that may be repeated."""
+        """Return the client with retries in all calls that may be repeated.
+
+        What its calls meet in the store is a `TrackingError`.
+        """
         return cast("MlflowClient", _StoreClient(client, self))
 
 
@@ -145,13 +169,22 @@ class _StoreClient:
         self._retry = retry
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_client":  # not there yet in a copy
+            raise AttributeError(name)
         found = getattr(self._client, name)
         if not callable(found):
             return found
 
+        @wraps(found)
         def call(*args: Any, **kwargs: Any) -> Any:
-            names = [repr(one) for one in args if isinstance(one, str) and len(one) <= NAME_LIMIT]
-            with store_errors(f"{name.replace('_', ' ')} {', '.join(names)}".rstrip()):
+            given = inspect.signature(found).bind(*args, **kwargs).arguments
+            names = [
+                repr(PurePath(one).name if key == "local_path" else one)
+                for key, one in given.items()
+                if isinstance(one, str) and _NAMES.search(key)
+            ]
+            doing = f"{name.replace('_', ' ')} {', '.join(names)}".rstrip()
+            with store_errors(doing, of_a_call=True):
                 if name in _MAKES_NEW:
                     return found(*args, **kwargs)
                 return self._retry.call(found, *args, **kwargs)

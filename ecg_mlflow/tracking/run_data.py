@@ -15,6 +15,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Param, RunTag
 from numpy.typing import NDArray
 
+from ecg_mlflow.tracking.retry import store_errors
+
 PER_BATCH = 100  # the most params, or tags, that MLflow takes in one request
 PARAM_LIMIT = 6000  # characters; MLflow cuts a longer value with no more than a warning
 TAG_LIMIT = 8000
@@ -30,8 +32,9 @@ def log_params(client: MlflowClient, run_id: str, values: Mapping[str, object]) 
     long values that differ still look different.
     """
     params = [Param(key, _fitting(str(value), PARAM_LIMIT)) for key, value in values.items()]
-    for first in range(0, len(params), PER_BATCH):
-        client.log_batch(run_id, params=params[first : first + PER_BATCH])
+    with store_errors(f"log the params of run {run_id}"):
+        for first in range(0, len(params), PER_BATCH):
+            client.log_batch(run_id, params=params[first : first + PER_BATCH])
 
 
 def log_new_params(client: MlflowClient, run_id: str, values: Mapping[str, object]) -> None:
@@ -43,8 +46,9 @@ def log_new_params(client: MlflowClient, run_id: str, values: Mapping[str, objec
 def log_tags(client: MlflowClient, run_id: str, values: Mapping[str, object]) -> None:
     """Set tags in as few requests as MLflow allows; long values are cut as params are."""
     tags = [RunTag(key, value) for key, value in fitting_tags(values).items()]
-    for first in range(0, len(tags), PER_BATCH):
-        client.log_batch(run_id, tags=tags[first : first + PER_BATCH])
+    with store_errors(f"set the tags of run {run_id}"):
+        for first in range(0, len(tags), PER_BATCH):
+            client.log_batch(run_id, tags=tags[first : first + PER_BATCH])
 
 
 def fitting_tags(values: Mapping[str, object]) -> dict[str, str]:

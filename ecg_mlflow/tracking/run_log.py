@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.provenance import heartbeat
-from ecg_mlflow.tracking.retry import RetryPolicy
+from ecg_mlflow.tracking.retry import RetryPolicy, cause_text
 from ecg_mlflow.tracking.run_data import VALID_KEY, Column, csv_text, log_tags, metric_name
 from ecg_mlflow.tracking.stored_run import COMPLETE_TAG
 
@@ -217,8 +217,8 @@ class RunLog:
             ) from late
         if error is not None:
             raise TrackingError(
-                f"the store refused the metrics of run {self.run_id}: {error}. They are kept in"
-                " memory; a later flush sends them again."
+                f"the store refused the metrics of run {self.run_id}: {cause_text(error)}. They are"
+                " kept in memory; a later flush sends them again."
             ) from error
 
     def complete(self) -> None:
@@ -285,7 +285,8 @@ class RunLog:
             asked = [self._flushes.popleft() for _ in range(len(self._flushes))]
             error = self._send_all()
             if error is not None and self._error is None:
-                log.warning("metrics of run %s wait in memory: %s", self.run_id, error)
+                why = cause_text(error)
+                log.warning("metrics of run %s wait in memory: %s", self.run_id, why)
             self._error = error
             for answer in asked:
                 answer.set_result(error)

@@ -1,4 +1,4 @@
-"""Reopen and end single runs."""
+"""Reopen and end single runs; make experiments."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mlflow.entities import Run
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking.client import environment, sqlite_path
+from ecg_mlflow.tracking.retry import store_errors
 from ecg_mlflow.tracking.run_data import log_tags
 
 REASON_TAG = "ecg_mlflow.reason"
@@ -85,7 +86,9 @@ def find_or_create_experiment(client: MlflowClient, name: str) -> str:
     if path is not None:
         location = (path.parent / "mlruns" / re.sub(r"[^\w.-]+", "_", name)).as_uri()
     try:
-        return str(client.create_experiment(name, location, tags={MLFLOW_EXPERIMENT_KIND: KIND}))
+        with store_errors(f"create the experiment {name!r}"):
+            tags = {MLFLOW_EXPERIMENT_KIND: KIND}
+            return str(client.create_experiment(name, location, tags=tags))
     except TrackingError:  # it is there, or may not be made by this user, who may use it
         found = client.get_experiment_by_name(name)
         if found is None:
@@ -101,10 +104,14 @@ def find_or_create_experiment(client: MlflowClient, name: str) -> str:
 
 def end_run(client: MlflowClient, run_id: str, status: str, reason: str | None) -> None:
     """End a run, with the reason as a tag where there is one."""
+    status = EndStatus(status)
     if reason:
         log_tags(client, run_id, {REASON_TAG: reason})
     # Two printed lines for each of 130 runs would tear the progress bar apart.
-    with environment(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true"):
+    with (
+        environment(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true"),
+        store_errors(f"end run {run_id} as {status}"),
+    ):
         client.set_terminated(run_id, status=status)
 
 

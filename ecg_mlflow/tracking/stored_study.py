@@ -18,6 +18,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking.artifacts import read_artifacts
 from ecg_mlflow.tracking.client import NO_PROGRESS_BAR, environment
+from ecg_mlflow.tracking.retry import store_errors
 from ecg_mlflow.tracking.stored_run import (
     CORPUS_TAG,
     IDENTITY_TAG,
@@ -148,7 +149,8 @@ class StoredStudy(StoredRun):
         TrackingError
             If they can't be fetched.
         """
-        with environment(**NO_PROGRESS_BAR):
+        doing = f"fetch the code of study {self.run_id}"
+        with environment(**NO_PROGRESS_BAR), store_errors(doing):
             return Path(self.client.download_artifacts(self.run_id, "design", str(folder)))
 
     @cached_property
@@ -167,7 +169,8 @@ class StoredStudy(StoredRun):
         if reused is not None:
             finished = {identity for identity, run in own.items() if run.is_finished}
             taken = {key: one for key, one in json.loads(reused).items() if key not in finished}
-            return [StoredRun.from_mlflow(self.client.get_run(one)) for one in taken.values()]
+            with store_errors(f"read the runs that study {self.run_id} has taken over"):
+                return [StoredRun.from_mlflow(self.client.get_run(one)) for one in taken.values()]
         missing = [run["identity"] for run in self._planned_runs if run["identity"] not in own]
         others = find_finished(self.client, self.tags.get(CORPUS_TAG, "")) if missing else {}
         return [others[identity] for identity in missing if identity in others]
@@ -202,7 +205,8 @@ def read_children(client: MlflowClient, experiment_id: str, parent_id: str) -> l
         If the store fails.
     """
     query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'"
-    runs = list(search_runs(client, [experiment_id], query))
+    with store_errors(f"read the runs of study {parent_id}"):
+        runs = list(search_runs(client, [experiment_id], query))
     runs.sort(key=lambda run: run.info.start_time)
     return [StoredRun.from_mlflow(run) for run in runs if run.data.tags.get(IDENTITY_TAG)]
 
@@ -225,7 +229,8 @@ def find_finished(client: MlflowClient, corpus: str) -> dict[str, StoredRun]:
         If the store fails.
     """
     query = f"attributes.status = 'FINISHED' AND tags.`{CORPUS_TAG}` = '{corpus}'"
-    runs = list(search_runs(client, None, query))
+    with store_errors("look for finished runs of earlier studies"):
+        runs = list(search_runs(client, None, query))
     runs.sort(key=lambda run: -run.info.start_time)
     found = [StoredRun.from_mlflow(run) for run in runs if IDENTITY_TAG in run.data.tags]
     return {run.identity: run for run in found}
@@ -260,7 +265,8 @@ def _with_configurations(client: MlflowClient, runs: Sequence[StoredRun]) -> lis
 
 
 def _find_parent(client: MlflowClient, name: str) -> Run:
-    studies = list(search_runs(client, None, f"tags.`{PLAN_TAG}` != ''"))
+    with store_errors(f"look for the study {name!r}", "Is MLFLOW_TRACKING_URI its store?"):
+        studies = list(search_runs(client, None, f"tags.`{PLAN_TAG}` != ''"))
     studies.sort(key=lambda run: -run.info.start_time)
     found = [run for run in studies if run.info.run_id == name]
     found = found or [run for run in studies if _is_called(run, name)]

@@ -27,7 +27,7 @@ from ecg_mlflow.provenance import (
     heartbeat,
     version_tags,
 )
-from ecg_mlflow.tracking.retry import RetryPolicy
+from ecg_mlflow.tracking.retry import RetryPolicy, store_errors
 from ecg_mlflow.tracking.run_data import (
     TAG_LIMIT,
     as_columns,
@@ -107,7 +107,7 @@ class Study:
         Parameters
         ----------
         client
-            From `ecg_mlflow.tracking.connect`.
+            The store.
         experiment
             Name of the experiment, made where there is none; not looked at with `run_id`, whose
             own experiment counts.
@@ -236,7 +236,8 @@ class Study:
         now = _now_ms()
         step = max(0, (now - self._started_ms) // 1000)
         metrics = [Metric(key, float(value), now, step) for key, value in values.items()]
-        self.client.log_batch(self.run_id, metrics=metrics)
+        with store_errors(f"log the progress of run {self.run_id}"):
+            self.client.log_batch(self.run_id, metrics=metrics)
 
     def leaderboard(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Write the leaderboard as CSV and as an MLflow table, in place of the last one.

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
@@ -45,7 +46,10 @@ def test_inputs_of_a_run(client, run_id):
     assert (schema["fs"], schema["leads"], schema["label"]) == ([300.0], ["ECG"], ["A", "NO"])
 
 
-def test_another_process_that_adds_the_same_data_set_is_no_error(client, run_id, monkeypatch):
+@pytest.mark.parametrize("plain", [True, False])
+def test_another_process_that_adds_the_same_data_set_is_no_error(
+    client, run_id, monkeypatch, plain
+):
     log_inputs, calls = MlflowClient.log_inputs, []
 
     def too_late_at_first(*arguments):
@@ -55,6 +59,6 @@ def test_another_process_that_adds_the_same_data_set_is_no_error(client, run_id,
         log_inputs(*arguments)
 
     monkeypatch.setattr(MlflowClient, "log_inputs", too_late_at_first)
-    log_datasets(client, run_id, {"train": TRAIN})
+    log_datasets(MlflowClient(client.tracking_uri) if plain else client, run_id, {"train": TRAIN})
     assert len(calls) == 2
     assert len(client.get_run(run_id).inputs.dataset_inputs) == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from ecg_mlflow.errors import TrackingError
@@ -148,14 +149,29 @@ def test_a_model_that_could_not_be_stored_is_failed(client, run_id, study, any_f
     def full(self, model_id, local_dir, artifact_path=None):
         raise OSError(28, "No space left on device")
 
+    def away(self, model_id, status):
+        raise MlflowException("the server is away")
+
     def found():
         models = client.search_logged_models([study.experiment_id])
         return [model.status for model in models if model.source_run_id == run_id]
 
+    plain, why = MlflowClient(client.tracking_uri), f"model 'best' of run {run_id}: .*No space left"
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "log_model_artifacts", full)
-        with pytest.raises(TrackingError, match="No space left"):
+        with pytest.raises(TrackingError, match=why):
             log_model(client, run_id, "best", any_file, NETWORK)
-    assert found() == ["FAILED"]
-    log_model(client, run_id, "best", any_file, NETWORK)
+        assert found() == ["FAILED"]
+        patch.setattr(MlflowClient, "finalize_logged_model", away)
+        for one in (client, plain):
+            with pytest.raises(TrackingError, match=why):
+                log_model(one, run_id, "best", any_file, NETWORK)
+    model_id = log_model(client, run_id, "best", any_file, NETWORK)
     assert found() == ["READY"], "what was left half made goes"
+    more = {"name": "best", "source_run_id": run_id}
+    for _ in range(2):
+        client.finalize_logged_model(model_id, "FAILED")
+        model_id = client.create_logged_model(study.experiment_id, **more).model_id
+    client.finalize_logged_model(model_id, "READY")
+    assert log_model(client, run_id, "best", any_file, NETWORK) == model_id
+    assert found() == ["READY"], "also beside one that is whole"

@@ -8,6 +8,9 @@ import sys
 from contextlib import ExitStack
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from servers import free_port
 
 from ecg_mlflow.errors import ModelError, PromotionError, TrackingError
 from ecg_mlflow.tracking.registry import (
@@ -76,7 +79,7 @@ def test_models_that_are_not_there(client, name, uri, why):
 
 def test_a_model_that_was_registered_by_hand_is_known_by_its_place(client, name):
     model_id = "m-" + "ab" * 16
-    with pytest.raises(TrackingError, match="get registered model 'a/b': Invalid"):
+    with pytest.raises(TrackingError, match="look for the registered model 'a/b': Invalid"):
         champion(client, "a/b")
     assert champion(client, name) is None
     client.create_registered_model(name)
@@ -250,6 +253,23 @@ def test_a_death_anywhere_in_a_decision_leaves_a_champion_and_a_reason(client, n
     if promoted:
         assert rollback(client, name)[0].version == 4
     assert champion(client, name).version == 2
+
+
+def test_a_store_that_fails_in_the_middle_or_is_gone(client, tracking_store, name, monkeypatch):
+    def fail(*_):
+        raise MlflowException("disk full")
+
+    for n, one in enumerate((client, MlflowClient(tracking_store))):
+        with monkeypatch.context() as patch:
+            patch.setattr(MlflowClient, "set_registered_model_alias", fail)
+            with pytest.raises(TrackingError, match="the alias 'champion': disk full"):
+                decide(one, name)
+        assert tags(client, name, 2 * n + 1)["ecg_mlflow.decision"] == "pending"
+        assert decide(one, name) == 2 * n + 2
+        assert champion(one, "nobody") is None
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(TrackingError, match="could not look for the registered model 'any'"):
+        champion(MlflowClient(f"http://127.0.0.1:{free_port()}"), "any")
 
 
 def test_a_death_anywhere_in_a_rollback_is_mended_by_another_one(client, name):

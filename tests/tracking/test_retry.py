@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import errno
 import itertools
 
@@ -60,10 +61,10 @@ def clock(monkeypatch):
 def failing(times, error=AWAY):
     calls = itertools.count()
 
-    def function(value):
+    def function(name):
         if next(calls) < times:
             raise error
-        return value
+        return name
 
     return function
 
@@ -107,10 +108,28 @@ def test_a_client_repeats_its_calls_but_not_what_makes_something_new(clock):
         create_logged_model = staticmethod(failing(2))
 
     client = RetryPolicy().client(Client())
-    assert client.tracking_uri == "sqlite:///x"
+    assert copy.copy(client).tracking_uri == "sqlite:///x"
     assert client.set_tag("done") == "done"
     for name in ("create_run", "create_logged_model"):
         doing = name.replace("_", " ")
         with pytest.raises(TrackingError, match=f"could not {doing} 'x': API request") as caught:
             getattr(client, name)("x")
         assert is_away(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "about"),
+    [
+        ("log_text", {"text": "a,b", "artifact_file": "table.csv"}, ", 'table.csv'"),
+        ("log_artifact", {"local_path": f"/{'long' * 30}/file"}, ", 'file'"),
+        ("set_tag", {"key": "team", "value": "ecg"}, ", 'team'"),
+    ],
+)
+def test_an_error_names_what_a_call_is_about_or_what_it_was_for(client, name, given, about):
+    doing, run_id = name.replace("_", " "), "f" * 32
+    call = getattr(RetryPolicy(0).client(client), name)
+    with pytest.raises(TrackingError, match=f"^MLflow could not {doing} '{run_id}'{about}: Run "):
+        call(run_id, **given)
+    message = "^MLflow could not do it: Run with id=f+ not found. So there.$"
+    with pytest.raises(TrackingError, match=message), store_errors("do it", "So there."):
+        call(run_id, **given)

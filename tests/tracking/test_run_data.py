@@ -29,7 +29,7 @@ def test_params_and_tags_more_than_one_batch_and_longer_than_the_limit(client, r
     assert (len(data.params["long"]), len(data.tags["reason"])) == (6000, 8000)
     assert "9000 characters" in data.params["long"]
     assert data.params["long"] != data.params["long2"]
-    with pytest.raises(TrackingError, match=r"log batch .*p1"):
+    with pytest.raises(TrackingError, match=r"log the params of run .*p1"):
         log_params(client, run_id, {"p1": 2})
     log_new_params(client, run_id, {"p1": 2, "new": 3})
     found = client.get_run(run_id).data.params

@@ -169,10 +169,13 @@ def test_close_delivers_ends_the_thread_and_refuses_more(open_log):
 
 
 def test_close_on_a_dead_store_or_run_says_so(open_log, client):
-    for store, why in ((FlakyStore(failures=10**6), "the server is away"), (client, "not found")):
+    for store, why in (
+        (FlakyStore(failures=10**6), "the server is away"),
+        (client, "Run with id=0+ not found"),
+    ):
         buffer = open_log(store)
         buffer.add("loss", 1, 1)
-        with pytest.raises(TrackingError, match=why):
+        with pytest.raises(TrackingError, match=rf"of run 0+: {why}\. They are kept"):
             buffer.close()
         with pytest.raises(TrackingError, match="unsent"):
             buffer.flush()

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.provenance import HEARTBEAT_TAG, ProcessMark, living_process, seconds_since
@@ -74,6 +76,23 @@ def train(study, identity, config=0, repetition=0, status="FINISHED", corpus="c"
         study.finish_child(run_id, status)
     time.sleep(0.002)  # their order is that of their beginnings
     return run_id
+
+
+@pytest.mark.parametrize(
+    ("read", "doing"),
+    [
+        (lambda client: read_study(client, "mine"), "look for the study 'mine': .* MLFLOW_TRACK"),
+        (lambda client: read_children(client, "0", "f00"), "read the runs of study f00: "),
+        (lambda client: find_finished(client, "c"), "look for finished runs of earlier studies: "),
+    ],
+)
+def test_a_store_that_fails_names_what_was_looked_for(client, monkeypatch, read, doing):
+    def fail(*_, **options):
+        raise MlflowException("database is locked")
+
+    monkeypatch.setattr(MlflowClient, "search_runs", fail)
+    with pytest.raises(TrackingError, match=f"MLflow could not {doing}"):
+        read(client)
 
 
 def finished(client, study):

@@ -100,7 +100,7 @@ def test_what_is_not_there_or_was_deleted(client, experiment, project_run):
 
 
 def test_child(client, study):
-    with pytest.raises(TrackingError, match=r"log batch .*a=b"):
+    with pytest.raises(TrackingError, match=r"log the params of run .*a=b"):
         study.create_child("with a param that MLflow refuses", {"a=b": 1})
     assert [run.info.status for run in children(client, study)] == ["FAILED"]
     run_id = study.create_child("ResNet18 #0", {"model": "ResNet18", "repetition": 0}, {"a": "b"})
@@ -112,6 +112,8 @@ def test_child(client, study):
     assert run.data.tags["mlflow.source.name"] == tags(client, study.run_id)["mlflow.source.name"]
     study.finish_child(run_id, EndStatus.FAILED, "the loss is NaN at iteration 7")
     assert status(client, run_id) == "FAILED"
+    with pytest.raises(ValueError, match="DONE"):
+        study.finish_child(run_id, "DONE", "another reason")
     assert tags(client, run_id)["ecg_mlflow.reason"] == "the loss is NaN at iteration 7"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
 import mlflow
@@ -325,17 +326,23 @@ class LiveRun:
         self._fetched = time.monotonic()
         if not waiting:
             return
-        for iteration, value, time_ms in waiting:
-            try:
-                self.results.losses[iteration] = float(value)
-            except (TypeError, ValueError) as error:
-                kind = type(value).__name__
-                raise AutologError(
-                    f"the loss of iteration {iteration} is no number: {kind}, {error}"
-                ) from error
-            self.log.add("loss", self.results.losses[iteration], iteration, time_ms)
-        begin = self._span_ms[0] or waiting[0][2]
-        self._span_ms = begin, waiting[-1][2], 1e3 * self.paused_s
+        iterations, values, times_ms = zip(*waiting, strict=True)
+        losses: list[float] = []
+        try:
+            losses.extend(map(float, values))
+        except (TypeError, ValueError) as error:
+            iteration, value, _ = waiting[len(losses)]
+            kind = type(value).__name__
+            raise AutologError(
+                f"the loss of iteration {iteration} is no number: {kind}, {error}"
+            ) from error
+        finally:
+            self.results.losses.update(zip(iterations, losses, strict=False))
+            # Those of consecutive iterations at once, which takes less time.
+            gaps = np.flatnonzero(np.diff(iterations[: len(losses)]) != 1) + 1
+            for begin, end in pairwise([0, *gaps.tolist(), len(losses)]):
+                self.log.add("loss", losses[begin:end], iterations[begin], times_ms[begin:end])
+        self._span_ms = self._span_ms[0] or times_ms[0], times_ms[-1], 1e3 * self.paused_s
 
 
 def start_run(name: str | None = None, params: Mapping[str, object] | None = None) -> LiveRun:

@@ -55,6 +55,16 @@ def test_a_loop_of_ones_own(store, waves, network):
     assert mlflow.active_run() is None
 
 
+def test_losses_of_consecutive_iterations_are_handed_over_at_once(store, monkeypatch):
+    added = []
+    monkeypatch.setattr(live_run.RunLog, "add", lambda log, *of_losses: added.append(of_losses[:3]))
+    with start_run() as log:
+        log.losses([(3.0, 1), (2.0, 2), (1.0, 3)])
+        log.loss(0.5, iteration=9)
+    losses = [one for one in added if one[0] == "loss"]
+    assert losses == [("loss", [3.0, 2.0, 1.0], 0), ("loss", [0.5], 9)]
+
+
 def test_iterations_of_ones_own(store):
     with start_run() as log:
         for i in (0, 10, 11, 20):

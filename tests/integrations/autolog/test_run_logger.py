@@ -212,11 +212,15 @@ class Breaks(keras.callbacks.Callback):
     ("error", "status"),
     [(ZeroDivisionError("no luck"), "FAILED"), (KeyboardInterrupt(), "KILLED")],
 )
-def test_a_fit_that_fails_ends_its_run(store, switch_on, fit, network, error, status):
-    switch_on()
-    model = network()
+@pytest.mark.parametrize("every_fit", [True, False], ids=["autolog", "RunLogger"])
+def test_a_fit_that_fails_ends_its_run(store, switch_on, fit, network, error, status, every_fit):
+    model, callbacks = network(), [Breaks(error)]
+    if every_fit:
+        switch_on()
+    else:
+        callbacks.append(RunLogger(log_models=False))
     with pytest.raises(type(error)):
-        fit(model, epochs=3, callbacks=[Breaks(error)])
+        fit(model, epochs=3, callbacks=callbacks)
     run = store.run()
     assert run.info.status == status
     assert run.data.tags["ecg_mlflow.reason"].startswith(type(error).__name__)

@@ -1,7 +1,7 @@
 """Run experimental designs over ECG classifiers, and compare their results on MLflow.
 
 The names below are the public API for grid files. They are imported at first use, without
-TensorFlow, except for `RunLogger` and `autolog`, which are for Keras scripts.
+TensorFlow.
 """
 
 from __future__ import annotations

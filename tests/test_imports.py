@@ -15,9 +15,7 @@ HEAVY = "[m for m in ('tensorflow', 'keras', 'jax', 'torch') if m in sys.modules
 @pytest.mark.parametrize(
     "program",
     [
-        "import ecg_mlflow\n"
-        "for name in ecg_mlflow.__all__:\n"
-        "    if name not in ('RunLogger', 'autolog'): getattr(ecg_mlflow, name)\n"
+        "import ecg_mlflow; [getattr(ecg_mlflow, name) for name in ecg_mlflow.__all__]\n"
         "ecg_mlflow.ResNet18.describe((3000, 1), 2).multiply_adds()",
         "import ecg_mlflow.cli, ecg_mlflow.study.launch, ecg_mlflow.study.worker.main",
         "from pathlib import Path\n"

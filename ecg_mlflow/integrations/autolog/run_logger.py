@@ -1,6 +1,7 @@
 """A Keras callback that logs `model.fit` of any script with the layout of a study's runs.
 
-`keras.Model.fit` is patched, so that a run ends also where `fit` fails, and for `autolog`.
+`keras.Model.fit` is patched, so that a run ends also where `fit` fails, and for `autolog`. Keras is
+imported inside of functions only: a grid file may import everything of the package in the driver.
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 from mlflow.utils.autologging_utils import disable_autologging
 
 from ecg_mlflow.errors import AutologError, TrackingError
 from ecg_mlflow.integrations.autolog.live_run import FETCH_S, LiveRun
-from ecg_mlflow.integrations.autolog.losses import LossRecorder
 from ecg_mlflow.integrations.autolog.scorer import Activation, Scorer, loss_name
 from ecg_mlflow.models.build import count_parameters
 from ecg_mlflow.tracking.run_data import log_tags
 from ecg_mlflow.training.schedule import Rule
+
+if TYPE_CHECKING:
+    import keras
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +34,11 @@ _PATCH = "_ecg_mlflow_patch"
 _default_logger: Callable[[], RunLogger] | None = None
 
 
-class RunLogger(keras.callbacks.Callback):  # type: ignore[misc]
+class RunLogger:
     """Logs one training at a time: ``model.fit(..., callbacks=[RunLogger(...)])``.
 
-    The run is the active MLflow run, if there is one and no training was logged in it before, and
-    one of its own otherwise, which ends with `fit`.
+    It is a `keras.callbacks.Callback`. The run is the active MLflow run, if there is one and no
+    training was logged in it before, and one of its own otherwise, which ends with `fit`.
 
     Parameters
     ----------
@@ -72,6 +74,26 @@ class RunLogger(keras.callbacks.Callback):  # type: ignore[misc]
         `test_every` can't be read.
     """
 
+    if TYPE_CHECKING:
+        model: keras.Model
+        params: Mapping[str, Any]
+
+    def __new__(cls, *_: object, **__: object) -> RunLogger:
+        """Make a Keras callback."""
+        import keras
+
+        if keras.backend.backend() != "tensorflow":
+            raise AutologError(
+                f"Keras runs on {keras.backend.backend()!r}; trainings are logged on 'tensorflow' "
+                "only (KERAS_BACKEND=tensorflow). For a loop of your own there is "
+                "ecg_mlflow.start_run"
+            )
+        kind: type[RunLogger] = cls
+        if not issubclass(cls, keras.callbacks.Callback):
+            own = {"__module__": cls.__module__, "__doc__": cls.__doc__}
+            kind = type(cls.__name__, (cls, keras.callbacks.Callback), own)
+        return super().__new__(kind)
+
     def __init__(
         self,
         test: tuple[Any, Any, Sequence[object] | None] | None = None,
@@ -85,12 +107,6 @@ class RunLogger(keras.callbacks.Callback):  # type: ignore[misc]
         log_models: bool = True,
     ) -> None:
         super().__init__()
-        if keras.backend.backend() != "tensorflow":
-            raise AutologError(
-                f"Keras runs on {keras.backend.backend()!r}; trainings are logged on 'tensorflow' "
-                "only (KERAS_BACKEND=tensorflow). For a loop of your own there is "
-                "ecg_mlflow.start_run"
-            )
         self._scorer: Scorer | None = None
         if test is not None:
             self._scorer = Scorer(test, classes, positive, test_every, activation)
@@ -126,6 +142,8 @@ class RunLogger(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Check the network and the settings, and open the run."""
+        from ecg_mlflow.integrations.autolog.losses import LossRecorder
+
         self._began = time.perf_counter()
         described = training_params(self.model, self.params)
         if self._scorer:
@@ -317,6 +335,8 @@ def training_params(model: keras.Model, fit_params: Mapping[str, Any] | None) ->
 
 def _patch_fit() -> None:
     """Patch `keras.Model.fit` once; without a logger a `fit` is then Keras's own."""
+    import keras
+
     # Whatever wraps this wrapper, as MLflow does, copies the mark.
     if not hasattr(keras.Model.fit, _PATCH):
         keras.Model.fit = _logged(keras.Model.fit)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import keras
 import numpy as np
 
 from ecg_mlflow.errors import AutologError
@@ -14,6 +13,9 @@ from ecg_mlflow.integrations.autolog.labelled_records import LabelledRecords
 from ecg_mlflow.pipeline.batches import CHUNK, Floats, predict_chunks
 from ecg_mlflow.training.evaluation import Evaluation
 from ecg_mlflow.training.schedule import Rule, Schedule
+
+if TYPE_CHECKING:
+    import keras
 
 #: What turns the outputs of a network into probabilities; ``linear`` leaves them as they are.
 Activation = Literal["softmax", "sigmoid", "linear"]
@@ -165,6 +167,8 @@ def probability_network(
     AutologError
         The network has several outputs, or the last layer does not tell.
     """
+    import keras
+
     known = getattr(model, "inputs", None)
     inputs = keras.Input(known[0].shape[1:] if known else window_shape)
     outputs = model(inputs)
@@ -198,6 +202,8 @@ def probability_network(
 
 def last_activation(model: keras.Model) -> str | None:
     """Name the activation that a network ends in, ``linear`` for none; None if it can't be told."""
+    import keras
+
     found = None
     for layer in reversed(model.layers):
         if type(layer).__name__ in _WITHOUT_EFFECT:

@@ -209,7 +209,7 @@ def last_activation(model: keras.Model) -> str | None:
         if type(layer).__name__ in _WITHOUT_EFFECT:
             continue
         if isinstance(layer, keras.Model):
-            return last_activation(layer)
+            return last_activation(layer) or found
         if isinstance(layer, keras.layers.Softmax):
             return "softmax"
         name = getattr(getattr(layer, "activation", None), "__name__", None)

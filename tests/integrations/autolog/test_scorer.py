@@ -69,6 +69,7 @@ def model_of(*layers, loss="mse"):
         ([DENSE(2), keras.layers.Activation("linear")], "linear"),
         ([NORM(), keras.layers.Activation("linear")], "linear"),
         ([keras.Sequential([DENSE(2, activation="softmax")])], "softmax"),
+        ([keras.Sequential([DENSE(2), NORM()]), keras.layers.Activation("linear")], "linear"),
         ([DENSE(2), NORM()], None),
     ],
 )

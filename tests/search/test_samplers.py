@@ -338,6 +338,7 @@ def test_names_of_samplers(name):
     ("name", "message"),
     [
         ("GridSampler", "write sampler=grid"),
+        ("Grid", "write sampler=grid"),
         ("bruteforce", "sampler=grid does"),
         ("PartialFixedSampler", "fix them"),
         ("BaseSampler", "there is no sampler 'BaseSampler'"),

@@ -88,7 +88,16 @@ def test_an_option_may_be_the_whole_optimizer_or_pipeline():
         ({"test_every": C("layout")}, "cna"),
         ({"optimizer": C("layout")}, "optimizer must be of type Optimizer, not str: 'cna'"),
         ({"seed": C("layout")}, "seed='cna'"),
-        # What no configuration can be.
+    ],
+)
+def test_what_a_configuration_can_not_be(changes, message):
+    with pytest.raises(ResearchError, match=message):
+        settings(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
         ({"grid": [1, 2]}, "grid must be of type Grid"),
         ({"train": ROOT.actions}, "train must be of type Pipeline"),
         ({"classes": "AN"}, r"classes='AN' must be a list of names"),
@@ -115,9 +124,9 @@ def test_an_option_may_be_the_whole_optimizer_or_pipeline():
         ({"grid": Option("x" * 251, [1])}, "can't be the name of an MLflow param"),
     ],
 )
-def test_what_a_research_and_its_configurations_can_not_be(changes, message):
+def test_what_a_research_can_not_be(changes, message):
     with pytest.raises((ResearchError, ScheduleError, SplitError), match=message):
-        settings(**changes)
+        small_research(**changes)
 
 
 @pytest.mark.parametrize(
@@ -134,3 +143,5 @@ def test_short_forms_are_spelled_out_for_good():
     assert one.split == Split(0.5)
     assert one.positive == "A"
     assert one.classes == ("A", "N")
+    with pytest.raises(AttributeError):
+        one.epochs = 3

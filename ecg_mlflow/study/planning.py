@@ -26,7 +26,7 @@ from ecg_mlflow.study.data_plan import uncovered_labels
 from ecg_mlflow.study.plan import ConfigPlan, ConfigPlanner, Network, StudyPlan
 from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.research import Research, Settings, config_name
-from ecg_mlflow.study.search_config import GRID, SELECTS_BY_TEST, read_search
+from ecg_mlflow.study.search_config import GRID, SELECTS_BY_TEST, read_search, sampler_of
 from ecg_mlflow.study.trials import rungs_of
 
 #: Groups of copies that a note lists.
@@ -99,7 +99,7 @@ def plan_study(research: Research, corpus: Corpus, request: StudyRequest) -> Stu
 def _list_configs(research: Research, request: StudyRequest) -> tuple[list[ConfigAlias], list[str]]:
     """List the configurations, or examples for a sampler, and say which are the same."""
     assert isinstance(research.grid, Grid)
-    if request.sampler in (None, GRID):
+    if sampler_of(request) == GRID:
         configs, twins = research.grid.unique()
         return configs, [
             f"configuration {config_name(twin)} equals {config_name(kept)} by value and runs once"

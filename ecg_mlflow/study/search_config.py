@@ -119,6 +119,11 @@ class SearchConfig:
         return make_sampler(self.sampler, grid, **options, known=known)
 
 
+def sampler_of(request: StudyRequest) -> str:
+    """Return the name of the sampler; that of the whole grid if the user named none."""
+    return GRID if request.sampler is None else request.sampler
+
+
 def read_search(request: StudyRequest, research: Research, parts: Parts) -> SearchConfig:
     """Read how a study is to choose, with the usual score for its objective.
 
@@ -133,11 +138,11 @@ def read_search(request: StudyRequest, research: Research, parts: Parts) -> Sear
     # An option may stand for the research's seed.
     seeds = (request.search_seed, research.seed, 0)
     search = SearchConfig(
-        request.sampler or GRID,
+        sampler_of(request),
         request.trials,
         next(seed for seed in seeds if isinstance(seed, int)),
         parse_objectives(request.objective or usual, request.direction),
-        make_pruner(request.pruner or "none"),
+        make_pruner("none" if request.pruner is None else request.pruner),
         bool(request.adaptive),
         request.finalists or SearchConfig.finalists,
     )

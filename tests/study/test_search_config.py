@@ -87,6 +87,8 @@ def test_any_metric_that_runs_log_may_be_the_objective(make_plan, metric):
         ({"repetitions": 1}, {"adaptive": True}, "there is 1 repetition: say reps=3"),
         ({}, {"sampler": "tpe"}, "trials=N"),
         ({}, {**TPE, "sampler": "tpi"}, "there is no sampler 'tpi'"),
+        ({}, {"sampler": ""}, "there is no sampler ''"),
+        ({}, {"pruner": ""}, "pruner='': there are"),
         ({}, {**TPE, "sampler": "bruteforce"}, "bruteforce is not for a search"),
     ],
 )

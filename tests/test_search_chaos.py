@@ -22,6 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 from studies import numpy_grid
 
 from ecg_mlflow.executors.processes import ProcessExecutor
+from ecg_mlflow.study.child_runs import ChildRuns
 from ecg_mlflow.study.search_history import TRIAL_END_TAG, TrialEnd, read_history
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.trials import OpenTrial
@@ -177,9 +178,8 @@ def test_no_configuration_is_run_twice_or_lost(lab, expected, sampler, is_long):
     if sampler == "grid":
         assert lab.call("reap")[0] == 0
     else:
-        # Before the end of a trial is stored, or after.
-        call, number = chance.choice([TrialEnd.tags, Study.tag_child]), chance.randint(1, 3)
-        search.die(Fault("driver", call, number, after=call is Study.tag_child))
+        number, after = chance.randint(1, 3), chance.random() < 0.5  # of the trials that end
+        search.die(Fault("driver", ChildRuns.store_end, number, after=after))
     for death in others:
         search.die(death)
     if is_long:

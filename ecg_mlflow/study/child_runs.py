@@ -11,6 +11,7 @@ from ecg_mlflow.files import checkpoint_path, discard_checkpoint
 from ecg_mlflow.study import descriptions
 from ecg_mlflow.study.jobs import RunJob
 from ecg_mlflow.study.plan import PlannedRun, StudyPlan
+from ecg_mlflow.study.search_history import TrialEnd
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo, log_datasets
 from ecg_mlflow.tracking.run_log import RunLog
 from ecg_mlflow.tracking.runs import EndStatus
@@ -109,6 +110,10 @@ class ChildRuns:
         """Return what a worker needs to know of a run."""
         datasets, scores_test = self._describe_data(one.run), not self._plan.holds_test_back
         return RunJob(one.run, one.run_id, datasets, scores_test)
+
+    def store_end(self, run_id: str, end: TrialEnd) -> None:
+        """Store how a trial has ended, in one of its children."""
+        self._study.tag_child(run_id, end.tags())
 
     def end_pruned(self, run_id: str, reason: str) -> None:
         """End a run that is given up, with all that it has logged.

@@ -167,8 +167,8 @@ class Dispatcher:
                 self.take(decision)
 
     def _store_ends(self) -> None:
-        for run_id, tags in self._scheduler.ends():
-            self._study.tag_child(run_id, tags)
+        for run_id, end in self._scheduler.ends():
+            self._children.store_end(run_id, end)
 
     def _attend(self, executor: Executor, timeout: float) -> None:
         for report in executor.events(timeout):
@@ -189,8 +189,7 @@ class Dispatcher:
         first = group[0]
         for one in group:
             if not one.is_trained:
-                self._children.open(one, self._scheduler.trial_tags(one.run))
-                self._scheduler.handed_out(one.run, one.run_id)
+                self._open(one)
         self._n_submitted += 1
         key = f"{'+'.join(one.run.key for one in group)} #{self._n_submitted}"
         self._jobs[key] = {one.run.key: one for one in group}
@@ -203,6 +202,10 @@ class Dispatcher:
         )
         payload = pickle_for_worker(job, self._code)
         executor.submit(Job(key, payload, exclusive=first.exclusive))
+
+    def _open(self, one: OpenRun) -> None:
+        self._children.open(one, self._scheduler.trial_tags(one.run))
+        self._scheduler.handed_out(one.run, one.run_id)
 
     def _next_group(self, n_slots: int) -> list[OpenRun]:
         """Take the next run, and those behind it that can share its stream of batches.
@@ -344,7 +347,7 @@ class Dispatcher:
         """Begin a run anew, in a new child: the old one's curves can't be continued."""
         old = one.run_id
         one.run_id, one.saved = "", 0
-        self._children.open(one, self._scheduler.trial_tags(one.run))
+        self._open(one)
         self._study.tag_child(old, {REPLACED_TAG: one.run_id})
         self._study.finish_child(old, EndStatus.KILLED, f"replaced by {one.run_id}: {reason}")
         discard_checkpoint(old)

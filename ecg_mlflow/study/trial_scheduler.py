@@ -116,17 +116,20 @@ class TrialScheduler:
         """
         return _drained(self._withdrawals)
 
-    def ends(self) -> list[tuple[str, dict[str, str]]]:
-        """Return child runs and their tags that say how trials have ended since the last call.
+    def ends(self) -> list[tuple[str, TrialEnd]]:
+        """Return how trials have ended since the last call, each with the child that is to tell it.
 
         They are to be stored before the next runs are asked for: what is chosen depends on them.
         Nothing is stored of a trial whose runs are all of other studies.
         """
+        if not self._ends:  # as in most calls
+            return []
         elsewhere = {one.run_id for one in self.reused}
         found = []
         for trial, end in _drained(self._ends):
-            own = [one for _, one in sorted(trial.run_ids.items()) if one not in elsewhere]
-            found += [(run_id, end.tags()) for run_id in own[:1]]
+            ids = [one for _, one in sorted(trial.run_ids.items())]
+            own = [one for one in ids if one and one not in elsewhere]
+            found += [(run_id, end) for run_id in own[:1]]
         return found
 
     def trial_tags(self, run: PlannedRun) -> dict[str, str]:
@@ -291,7 +294,7 @@ class TrialScheduler:
         action, stored, repetition = decision.action, decision.stored, decision.run.repetition
         if stored is None:
             return
-        trial.run_ids[repetition] = stored.run_id
+        trial.run_ids[repetition] = "" if action is ResumeAction.REPLACE else stored.run_id
         trial.ended_ms = max(trial.ended_ms, stored.ended_ms)
         if action is ResumeAction.REUSE:
             self.reused.append(stored)

@@ -40,7 +40,8 @@ class OpenTrial:
         How many of its repetitions may be trained; 0 for a trial of an earlier session that has
         not been taken up yet.
     run_ids
-        By repetition, the child run, or the run of another study that was taken over.
+        By repetition, the child run, or the run of another study that was taken over; empty where
+        one that failed is to begin anew.
     under_way
         Repetitions that a worker has, or has had.
     curves

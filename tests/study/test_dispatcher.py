@@ -15,6 +15,7 @@ from ecg_mlflow.errors import StorageFullError, TrackingError
 from ecg_mlflow.executors.base import Event, Outcome, OutcomeState
 from ecg_mlflow.files import checkpoint_path
 from ecg_mlflow.grids.user_code import UserCode
+from ecg_mlflow.search.sampler import TrialState
 from ecg_mlflow.study import child_runs as children
 from ecg_mlflow.study import descriptions
 from ecg_mlflow.study import dispatcher as dispatch
@@ -22,6 +23,7 @@ from ecg_mlflow.study.dispatcher import MOST_DEATHS, Dispatcher
 from ecg_mlflow.study.jobs import REPORT, Ended, Evaluated, Noted, RunEnd, Saved
 from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.resume import ResumeAction, RunDecision
+from ecg_mlflow.study.search_history import TRIAL_END_TAG, TrialEnd
 from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.training.checkpoint import Checkpoint, save_checkpoint
 
@@ -430,6 +432,8 @@ def test_a_run_whose_checkpoint_is_lost_begins_anew_in_another_child(bench):
     assert found.study.ends == [("old", "KILLED"), ("00-r0 child 1", "FINISHED")]
     assert found.study.tags["old"]["ecg_mlflow.replaced"] == "00-r0 child 1"
     assert found.study.tags["00-r0 child 1"]["ecg_mlflow.attempt"] == 6
+    told = [said[-1] for what, *said in found.scheduler.told if what == "handed_out"]
+    assert told == ["old", *2 * ["00-r0 child 1"]], "at once, and when it is handed out"
 
 
 @pytest.mark.parametrize("kind", [StorageFullError, TrackingError])
@@ -476,10 +480,10 @@ def test_the_end_of_a_trial_is_stored_before_anything_that_follows(bench):
         [first, second],
         GIVEN_UP,
         given_up=worse(first, second),
-        ended={"00-r0": [("00-r0 child 0", {"end": "pruned"})]},
+        ended={"00-r0": [("00-r0 child 0", TrialEnd(0, 1, 0, TrialState.PRUNED))]},
     )
     stored = list(found.study.tags["00-r0 child 0"])
-    assert stored.index("trial") < stored.index("end") < stored.index("ecg_mlflow.pruned")
+    assert stored.index("trial") < stored.index(TRIAL_END_TAG) < stored.index("ecg_mlflow.pruned")
     assert found.display.ends == {"00-r0": "worse", "00-r1": "worse"}
     assert found.executor.jobs == [["00-r0"]]
     assert list(found.study.tags) == ["00-r0 child 0"], "who waits is not opened"

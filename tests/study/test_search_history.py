@@ -144,9 +144,9 @@ class Search:
         self.carry_out()
 
     def carry_out(self):
-        for run_id, tags in self.table.scheduler.ends():
+        for run_id, end in self.table.scheduler.ends():
             child = self.children[run_id.removeprefix("run of ")]
-            child["tags"] = child["tags"] | tags
+            child["tags"] = child["tags"] | end.tags()
             self.moment()
         for run, _ in self.table.scheduler.withdrawals():
             self.children[run.identity] |= {"status": "KILLED", "is_pruned": True}

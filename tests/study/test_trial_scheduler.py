@@ -14,7 +14,6 @@ from ecg_mlflow.search.pruners import Hyperband, Median, SuccessiveHalving
 from ecg_mlflow.search.sampler import TrialState
 from ecg_mlflow.study.descriptions import Counts
 from ecg_mlflow.study.resume import KnownRuns, ResumeAction
-from ecg_mlflow.study.search_history import read_history
 
 COMPLETE, PRUNED, FAILED = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED
 ASHA = SuccessiveHalving(eta=3, min_epochs=1)
@@ -316,9 +315,8 @@ def test_trials_of_an_earlier_session_are_told_again_as_they_were_then():
         *("ask 0", "ask 1", "tell 0 complete [0.4]", "ask 2", "ask 3"),
         "tell 1 complete [0.7]",  # its end was seen, and not stored any more
     ]
-    ((run_id, tags),) = table.scheduler.ends()
+    ((run_id, end),) = table.scheduler.ends()
     assert run_id == "run of layout_c1 r0"
-    (end,) = read_history([entry("layout_c1 r0", tags=tags)]).ends
     assert (end.number, end.n_asked, end.order) == (1, 4, 1)
     assert table.next_keys() == ["04-r0"]
 
@@ -363,6 +361,17 @@ def test_a_failed_run_that_is_tried_again_changes_nothing_that_was_told():
     table.finish("00-r0", 0.5)
     assert table.told == {0: ("failed", [], "")}
     assert table.scheduler.ends() == []
+
+
+def test_the_end_of_a_trial_is_not_told_by_a_child_that_another_is_to_replace():
+    (config,) = layouts(1)
+    states = ("FAILED", "KILLED")
+    runs = [entry(f"layout_c0 r{i}", s, tags=asked(0, config)) for i, s in enumerate(states)]
+    known_runs = KnownRuns(runs, retry_failed=True)
+    table = Table(layouts(1), known_runs=known_runs, repetitions=2)
+    for key in keys(table.open()):
+        table.finish(key, 0.5)
+    assert [run_id for run_id, _ in table.scheduler.ends()] == ["run of layout_c0 r1"]
 
 
 # --- The grid changes ----------------------------------------------------------------------------

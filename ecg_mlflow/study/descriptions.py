@@ -64,7 +64,7 @@ def describe_study(study: Study, plan: StudyPlan, code: UserCode, n_runs: int) -
     if code.files:
         with (
             store_errors(f"write the design into run {run_id}"),
-            tempfile.TemporaryDirectory() as folder,
+            tempfile.TemporaryDirectory(prefix="ecg-mlflow-") as folder,
         ):
             client.log_artifacts(run_id, str(code.write(Path(folder))), "design")
     client.log_text(run_id, json.dumps(plan.describe(), indent=1), "design/plan.json")

@@ -33,7 +33,8 @@ class StudyRequest:
     hang_minutes
         Time without a sign of life after which a worker counts as hung.
     folders
-        Where the path of the grid file may start, the first that fits; also those of the store.
+        Where the path of the grid file may start, the first that fits; a relative store is in the
+        first.
     how_to_resume
         The command that resumes the study, with ``{run_id}`` in it.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from dataclasses import replace
 
 import pytest
@@ -52,11 +54,21 @@ def test_a_study_that_is_resumed_runs_only_what_is_new(workplace, experiment, ca
     assert workplace.resume(parent, "--workers", "0") == 0, "it remembers what it began with"
     said = capsys.readouterr()
     assert "of 2 runs: 2 finished" in said.err
-    assert "2 runs finished, 0 failed" in said.out
+    assert said.out.endswith(
+        f"2 runs finished, 0 failed; parent run {parent.info.run_id}\n"
+        f"Look at them with: mlflow ui --backend-store-uri {workplace.client.tracking_uri}\n"
+    )
     again, after = workplace.runs(experiment)
     assert again.info.run_id == parent.info.run_id
     assert again.info.status == "FINISHED"
     assert [run.info for run in after] == [run.info for run in before]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", io.StringIO())
+        sys.stdout.close()
+        with pytest.raises(ValueError, match="closed file") as error:
+            workplace.resume(parent, "--workers", "0")
+    assert not hasattr(error.value, "__notes__"), "there is nothing to go on with"
 
     monkeypatch.setenv("MLFLOW_RUN_ID", parent.info.run_id)  # as `mlflow run` says it
     assert run(workplace, experiment, grid=GROWN) == 0

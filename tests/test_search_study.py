@@ -135,7 +135,9 @@ def test_what_is_known_is_told_and_not_trained_again(searched):
     assert f"{N_CONFIGS} of {N_CONFIGS} runs finished" in again.data.tags["mlflow.note.content"]
 
 
-def test_a_grid_can_be_pruned_too_with_repetitions_for_the_best(workplace, experiment, monkeypatch):
+def test_a_grid_can_be_pruned_too_with_repetitions_for_the_best(
+    workplace, experiment, monkeypatch, capsys
+):
     monkeypatch.setenv("UNHURRIED_S", "0.003")
     grid = workplace.write_grid(SEARCH)
     more = ("--pruner", "median:min_trials=2", "--adaptive", "--objective", "validation_log_loss")
@@ -145,6 +147,8 @@ def test_a_grid_can_be_pruned_too_with_repetitions_for_the_best(workplace, exper
     assert sorted(int(run.data.params["config"]) for run in first) == list(range(N_CONFIGS))
     finished = [run for run in first if run.info.status == "FINISHED"]
     assert len(finished) < N_CONFIGS
+    n_pruned = sum(run.info.status == "KILLED" for run in runs)
+    assert f", 0 failed, {n_pruned} pruned; parent run " in capsys.readouterr().out
     finished.sort(key=lambda run: run.data.metrics["validation_log_loss"])
     contenders = {run.data.params["config"] for run in finished[: max(1, len(finished) // 3)]}
     repeated = [run for run in runs if run.data.params["repetition"] == "1"]
@@ -167,14 +171,15 @@ def test_ranges_need_a_sampler_and_are_listed_as_numbers(workplace, experiment, 
 
 
 def test_several_objectives_give_a_front(workplace, experiment):
-    grid = workplace.write_grid(SEARCH)
+    # A grid file that has been loaded may be moved or deleted.
+    grid = workplace.write_grid(f"{SEARCH}\n__import__('os').remove(__file__)\n")
     more = ("--sampler", "nsgaii", "--trials", "4", "--reps", "1", "--workers", "0")
     goals = ("--objective", "validation_f1,trainable_parameters")
     assert workplace.run(grid, *more, *goals, "--epochs", "1", experiment=experiment) == 0
     parent, _ = workplace.runs(experiment)
     names = workplace.text(parent, "leaderboard.csv").splitlines()[0].split(",")
     assert {"trainable_parameters", "pareto_front"} <= set(names)
-    assert "search/pareto_front.png" in workplace.artifacts(parent)
+    assert {"search/pareto_front.png", "search/best.py"} <= workplace.artifacts(parent)
     assert (
         parent.data.params["objective"] == "maximize validation_f1, minimize trainable_parameters"
     )

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from importlib.util import decode_source
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -97,7 +98,18 @@ def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> C
             # While nothing has been touched: it may be another study.
             _check_same_study(plan, options.run_id, known_runs)
         with _opened(plan, client, options, retry) as study:
-            return _run(plan, study, options, known_runs, stop)
+            scheduler = _run(plan, study, options, known_runs, stop)
+    # The study is complete, whatever becomes of these lines.
+    counts = scheduler.counts
+    ranked = leaderboard(scheduler.trials.values(), plan.search, plan.research.repetitions)
+    pruned = f", {counts.pruned} pruned" if counts.pruned else ""
+    print(
+        f"{result_table(ranked)}\n"
+        f"{counts.finished} runs finished, {counts.failed} failed{pruned}; "
+        f"parent run {study.run_id}\n"
+        f"Look at them with: mlflow ui --backend-store-uri {client.tracking_uri}"
+    )
+    return counts
 
 
 def _look_up(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> KnownRuns:
@@ -176,7 +188,7 @@ def _opened(
 
 def _run(
     plan: StudyPlan, study: Study, options: StudyOptions, known_runs: KnownRuns, stop: StopRequest
-) -> Counts:
+) -> TrialScheduler:
     search, grid = plan.search, plan.research.grid
     assert isinstance(grid, Grid)
     sampler = search.make_sampler(grid, known_runs.history.options)
@@ -212,7 +224,8 @@ def _run(
             raise
         dispatcher.refresh()
         if search.selects:
-            conclude_search(study, plan, scheduler, Path(options.request.grid))
+            source = options.code.files[Path(options.request.grid).name]
+            conclude_search(study, plan, scheduler, decode_source(source))
         counts, n_unscored = scheduler.counts, dispatcher.n_unscored
         failures = [
             *([f"{counts.failed} of {counts.n_runs} runs failed"] if counts.failed else []),
@@ -220,15 +233,7 @@ def _run(
         ]
         status_of_study = EndStatus.FAILED if failures else EndStatus.FINISHED
         study.close(status_of_study, "; ".join(failures) or None)
-    ranked = leaderboard(scheduler.trials.values(), plan.search, plan.research.repetitions)
-    pruned = f", {counts.pruned} pruned" if counts.pruned else ""
-    print(
-        f"{result_table(ranked)}\n"
-        f"{counts.finished} runs finished, {counts.failed} failed{pruned}; "
-        f"parent run {study.run_id}\n"
-        f"Look at them with: mlflow ui --backend-store-uri {study.client.tracking_uri}"
-    )
-    return counts
+    return scheduler
 
 
 class _Waiting:

@@ -115,12 +115,11 @@ def show_status(study: Study, plan: StudyPlan, scheduler: TrialScheduler) -> Non
         study.client.log_text(study.run_id, json.dumps(taken), REUSED)
 
 
-def conclude_search(
-    study: Study, plan: StudyPlan, scheduler: TrialScheduler, grid_file: Path
-) -> None:
+def conclude_search(study: Study, plan: StudyPlan, scheduler: TrialScheduler, source: str) -> None:
     """Write what a search has come to into the parent run.
 
-    A table, pictures, the best configuration as a grid file, and Optuna's journal.
+    A table, pictures, the best configuration as a grid file, and Optuna's journal. `source` is the
+    study's grid file as it was loaded.
 
     Raises
     ------
@@ -142,7 +141,7 @@ def conclude_search(
         values = zip(objectives, best.values(objectives), strict=True)
         reached = ", ".join(f"{one.metric} {value:.4f}" for one, value in values)
         why = f"{reached}, the mean of {len(best.metrics)} runs, in study {run_id}"
-        text = best_grid_file(grid_file.read_text(), plan.research, best, why)
+        text = best_grid_file(source, plan.research, best, why)
         if text is not None:
             client.log_text(run_id, text, f"{ARTIFACTS}/best.py")
     doing = f"write the journal of the search into run {run_id}"

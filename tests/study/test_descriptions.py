@@ -10,12 +10,14 @@ from studies import small_plan
 
 from ecg_mlflow import KV, C, Optimizer, Option
 from ecg_mlflow.grids.canonical import digest
+from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.search.pruners import make_pruner
 from ecg_mlflow.study.descriptions import (
     Counts,
     configuration_name,
     dataset_infos,
     describe_state,
+    describe_study,
     full_configuration,
     plan_table,
     run_name,
@@ -23,6 +25,8 @@ from ecg_mlflow.study.descriptions import (
     study_params,
 )
 from ecg_mlflow.study.search_config import SearchConfig
+from ecg_mlflow.tracking.client import connect
+from ecg_mlflow.tracking.study_run import Study
 
 WAYS = [KV(Optimizer("sgd", learning_rate=0.5), "slow|steady"), KV(Optimizer("adam"), "fast")]
 
@@ -51,6 +55,15 @@ def test_params_tell_repetitions_apart_and_configurations(plan):
     assert full["test"][1:] == ["split_signals(length=100, step=100)"]
     assert full["options"]["optimizer"] == "slow|steady"
     assert full["optimizer"] == "Optimizer('sgd', learning_rate=0.5)"
+
+
+def test_params_that_mlflow_run_has_logged_stay(plan, tracking_store, experiment):
+    client = connect(tracking_store)
+    with Study.open(client, experiment, "study") as study:
+        client.log_param(study.run_id, "repetitions", "'2'")
+        describe_study(study, plan, UserCode(), 4)
+    params = client.get_run(study.run_id).data.params
+    assert (params["repetitions"], params["study"]) == ("'2'", "waves")
 
 
 def test_long_params_are_cut_and_still_differ(beats):

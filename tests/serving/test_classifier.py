@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -92,6 +93,20 @@ PIPELINES = [
     .split_signals(LENGTH, {"A": 70, "NO": 70})
     .standardise_signals(),
 ]
+
+
+def sixfold(signal, fs):
+    return 6 * signal
+
+
+def test_functions_of_a_grid_file_give_the_probabilities_of_the_study(saved, network, tmp_path):
+    folder = shutil.copytree(saved.records, tmp_path / "records")
+    (folder / "REFERENCE.csv").write_text("R0,A\nR1,NO\nR2,A\nR3,NO\nR4,A\n")
+    pipeline = Pipeline().apply(sixfold).split_signals(LENGTH, LENGTH)
+    ids, evaluation = as_the_study_does(folder, pipeline, network(1))
+    asked = pd.DataFrame({"record": [str(folder / name) for name in ids]})
+    found = mlflow.pyfunc.load_model(str(saved.folder)).predict(asked)
+    np.testing.assert_allclose(found[["p_A", "p_NO"]], evaluation.probabilities, atol=1e-6)
 
 
 @pytest.mark.parametrize("n_leads", [1, 2])

@@ -109,7 +109,8 @@ def test_intervals_over_records_hold_the_truth_in_95_of_100_test_sets(n_sets, le
         assert least <= count / n_sets <= most, name
 
 
-def test_intervals_over_repetitions_hold_the_truth():
-    rng = np.random.default_rng(0)
-    hits = sum(0.8 in t_interval(rng.normal(0.8, 0.03, 3).tolist()) for _ in range(2000))
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_intervals_over_repetitions_hold_the_truth(n):
+    rng = np.random.default_rng(n)
+    hits = sum(0.8 in t_interval(rng.normal(0.8, 0.03, n).tolist()) for _ in range(2000))
     assert 0.94 <= hits / 2000 <= 0.96

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -102,7 +103,7 @@ def sixfold(signal, fs):
 def test_functions_of_a_grid_file_give_the_probabilities_of_the_study(saved, network, tmp_path):
     folder = shutil.copytree(saved.records, tmp_path / "records")
     (folder / "REFERENCE.csv").write_text("R0,A\nR1,NO\nR2,A\nR3,NO\nR4,A\n")
-    pipeline = Pipeline().apply(sixfold).split_signals(LENGTH, LENGTH)
+    pipeline = Pipeline().center_flip().apply(sixfold).split_signals(LENGTH, LENGTH)
     ids, evaluation = as_the_study_does(folder, pipeline, network(1))
     asked = pd.DataFrame({"record": [str(folder / name) for name in ids]})
     found = mlflow.pyfunc.load_model(str(saved.folder)).predict(asked)

@@ -132,7 +132,7 @@ def test_an_old_table_stays_when_it_breaks_off(saved, client, tmp_path, monkeypa
 
 @pytest.mark.parametrize("uri", ["models:/m-00000000000000000000000000000000", "/no/such/folder"])
 def test_what_mlflow_does_not_find(saved, client, uri):
-    with pytest.raises(TrackingError, match=f"could not load the model {uri}"):
+    with pytest.raises(TrackingError, match=f"could not .*{uri.rpartition('/')[2]}"):
         predict_files(uri, [str(saved.records)], client=client)
 
 

@@ -177,16 +177,19 @@ class _StoreClient:
 
         @wraps(found)
         def call(*args: Any, **kwargs: Any) -> Any:
-            given = inspect.signature(found).bind(*args, **kwargs).arguments
-            names = [
-                repr(PurePath(one).name if key == "local_path" else one)
-                for key, one in given.items()
-                if isinstance(one, str) and _NAMES.search(key)
-            ]
-            doing = f"{name.replace('_', ' ')} {', '.join(names)}".rstrip()
-            with store_errors(doing, of_a_call=True):
+            try:
                 if name in _MAKES_NEW:
                     return found(*args, **kwargs)
                 return self._retry.call(found, *args, **kwargs)
+            except Exception:
+                given = inspect.signature(found).bind(*args, **kwargs).arguments
+                names = [
+                    repr(PurePath(one).name if key == "local_path" else one)
+                    for key, one in given.items()
+                    if isinstance(one, str) and _NAMES.search(key)
+                ]
+                doing = f"{name.replace('_', ' ')} {', '.join(names)}".rstrip()
+                with store_errors(doing, of_a_call=True):
+                    raise
 
         return call

@@ -109,6 +109,10 @@ class ResumeError(EcgMlflowError, RuntimeError):
     """A study can't be resumed: it is still running, or it is a different study."""
 
 
+class UntrustedCodeError(EcgMlflowError, PermissionError):
+    """Code from a store would run here, and its user has not consented to that."""
+
+
 class DivergedError(EcgMlflowError, ArithmeticError):
     """A training loss turned NaN or infinite."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -15,11 +16,12 @@ from typing import BinaryIO
 import platformdirs
 from filelock import FileLock
 
-from ecg_mlflow.errors import StorageFullError
+from ecg_mlflow.errors import StorageFullError, TrackingError
 
 ENVIRONMENT_VARIABLE = "ECG_MLFLOW_CACHE"
 CHECKPOINT_VARIABLE = "ECG_MLFLOW_CHECKPOINTS"
 _UNFINISHED = ".part"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def cache_root() -> Path:
@@ -38,7 +40,22 @@ def checkpoint_root() -> Path:
 
 def checkpoint_path(run_id: str) -> Path:
     """Return the path of an MLflow run's checkpoint."""
-    return checkpoint_root() / f"{run_id}.npz"
+    return checkpoint_root() / f"{file_name(run_id)}.npz"
+
+
+def file_name(name: str) -> str:
+    """Return a name from a store, such as a run's id or a digest, that is to be a file's name.
+
+    Raises
+    ------
+    TrackingError
+        If it has characters other than letters, digits, ``_`` and ``-``, and could lead elsewhere.
+    """
+    if not _PLAIN_NAME.fullmatch(name):
+        raise TrackingError(
+            f"{name[:100]!r} from the store is no id or digest, and can't be a file's name"
+        )
+    return name
 
 
 def discard_checkpoint(run_id: str) -> None:

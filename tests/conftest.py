@@ -16,6 +16,7 @@ from gallery import finished_studies, made_once, new_store, write_beats
 from studies import Workplace
 
 from ecg_mlflow.records.wfdb_reader import import_wfdb
+from ecg_mlflow.tracking.trusted_code import TRUST_VARIABLE
 
 WriteRecord = Callable[..., Path]
 
@@ -36,6 +37,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("ECG_MLFLOW_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def trusted_code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What one test process has run, the others have run too: they share finished studies."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(TRUST_VARIABLE, str(root / "trusted_code"))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -51,4 +51,4 @@ def stored_run(
 
 def read_table(client, run_id, path):
     """Read a CSV artifact of a run."""
-    return parse_table(Path(client.download_artifacts(run_id, path)).read_bytes())
+    return parse_table(Path(client.download_artifacts(run_id, path)).read_bytes(), path)

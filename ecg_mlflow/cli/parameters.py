@@ -173,6 +173,16 @@ def output_option(meaning: str) -> CliOption:
     return CliOption("--output -o", meaning, FILE)
 
 
+def trust_option() -> CliOption:
+    """Return the flag by which code that comes from the store may run."""
+    return CliOption(
+        "--trust-code",
+        "Run code that the store names or holds (a study's grid file, functions in its pipeline, "
+        "a model's files), although this machine has not run it before.",
+        is_flag=True,
+    )
+
+
 #: Which run of a study is meant.
 WINNER = section(
     "Model",

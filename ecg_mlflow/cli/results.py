@@ -20,6 +20,7 @@ from ecg_mlflow.cli.parameters import (
     output_option,
     section,
     study_options,
+    trust_option,
 )
 
 _OUTPUT = output_option("Write the report into this folder too.")
@@ -76,6 +77,7 @@ def compare_command(studies: tuple[str, ...], output: Path | None, **statistics:
         "label file.",
         RECORDINGS,
     ),
+    trust_option(),
     _OUTPUT,
 )
 def errors_command(study: str, **given: Any) -> int:
@@ -97,8 +99,11 @@ def errors_command(study: str, **given: Any) -> int:
     *_REQUIREMENTS,
     *STUDY_OPTIONS,
     *_REGISTERED,
+    trust_option(),
 )
-def promote_command(study: str, name: str, alias: str, threshold: str, **given: Any) -> int:
+def promote_command(
+    study: str, name: str, alias: str, threshold: str, trust_code: bool, **given: Any
+) -> int:
     """Register a study's winner; assign the alias if it is better.
 
     STUDY is the id of a study's parent run, the beginning of that id, or the study's name. The
@@ -112,7 +117,13 @@ def promote_command(study: str, name: str, alias: str, threshold: str, **given: 
     asked = study_options(given)
     requirements = Requirements(**given)
     request = PromotionRequest(
-        study, name, alias, requirements=requirements, threshold=threshold, **asked
+        study,
+        name,
+        alias,
+        requirements=requirements,
+        threshold=threshold,
+        trust_code=trust_code,
+        **asked,
     )
     client = open_store()
     with project_run(client, f"promotion of {study}"):
@@ -136,10 +147,11 @@ def rollback_command(name: str, alias: str) -> int:
     click.Argument(["model"]),
     click.Argument(["records"], nargs=-1, required=True, type=PLACE, metavar="RECORD..."),
     CliOption("--windows", "Add the probabilities of every window.", is_flag=True),
+    trust_option(),
     output_option("CSV file. Default: the terminal."),
 )
 def predict_command(
-    model: str, records: tuple[str, ...], windows: bool, output: Path | None
+    model: str, records: tuple[str, ...], windows: bool, trust_code: bool, output: Path | None
 ) -> int:
     """Classify recordings with a registered model, into a CSV.
 
@@ -149,4 +161,11 @@ def predict_command(
     load_keras_quietly()
     from ecg_mlflow.serving.predict import predict_files
 
-    return predict_files(model, records, output, with_windows=windows, client=open_store())
+    return predict_files(
+        model,
+        records,
+        output,
+        with_windows=windows,
+        client=open_store(),
+        trust_code=trust_code,
+    )

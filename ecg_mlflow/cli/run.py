@@ -19,6 +19,7 @@ from ecg_mlflow.cli.parameters import (
     command,
     labels_option,
     section,
+    trust_option,
 )
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ MACHINES = section(
 _RESUME = section(
     "Resume",
     CliOption("--resume", "Resume the study of a parent run.", metavar="RUN_ID"),
+    trust_option(),
     CliOption("--retry-failed", "With --resume: try failed runs again.", is_flag=True),
     CliOption(
         "--reuse/--no-reuse",

@@ -19,7 +19,7 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import decode_source, spec_from_file_location
 from operator import attrgetter
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, TypeAlias
 
 from ecg_mlflow.errors import ModelError
@@ -27,6 +27,7 @@ from ecg_mlflow.grids.source_code import TAKEN, imported_modules, is_library
 
 #: Prefix of the name of a grid file's module.
 GRID_PREFIX = "ecg_mlflow_grid_"
+_SEPARATORS = frozenset("/\\\0")
 #: Runs a module: it is given the module, and the function that executes its code.
 Run: TypeAlias = Callable[[ModuleType, Callable[[], None]], None]
 
@@ -151,7 +152,15 @@ class UserCode:
 
 
 def _places_of(module: str) -> tuple[str, str]:
-    """Return the files that a module may be in, in the order in which Python looks for them."""
+    """Return the files that a module may be in, in the order in which Python looks for them.
+
+    Raises
+    ------
+    ModelError
+        If this is no module's name, but leads to another folder, for example.
+    """
+    if not all(part and not _SEPARATORS & set(part) for part in module.split(".")):
+        raise ModelError(f"{module!r} is no name of a Python module")
     base = module.replace(".", "/")
     return f"{base}/__init__.py", f"{base}.py"
 
@@ -284,7 +293,9 @@ def needed_code(functions: Sequence[tuple[str, str]], folder: Path | None) -> Us
     return UserCode.read(folder, filter(None, places.values())) if folder and places else UserCode()
 
 
-def step_finder(folder: Path | None) -> Callable[[str, str], Callable[..., Any]]:
+def step_finder(
+    folder: Path | None, consent: Callable[[Mapping[str, bytes]], None]
+) -> Callable[[str, str], Callable[..., Any]]:
     """Return a function that finds a pipeline's functions in the files that a model keeps.
 
     Two models may have two versions of one file. Therefore each model runs its own copies, under
@@ -294,11 +305,14 @@ def step_finder(folder: Path | None) -> Callable[[str, str], Callable[..., Any]]
     ----------
     folder
         The folder of the files; None if the model has none.
+    consent
+        Is given the files before one of them is run, and raises if they may not be; see
+        `ecg_mlflow.tracking.trusted_code`.
 
     Returns
     -------
     A function of module and qualified name. It runs a file once, and raises ModelError if there is
-    no such file or function, or if the file fails.
+    no such file, if the file fails, or if it defines no such function.
     """
     paths = sorted(folder.rglob("*.py")) if folder else []
     files = {path.relative_to(folder or "").as_posix(): path.read_bytes() for path in paths}
@@ -310,15 +324,22 @@ def step_finder(folder: Path | None) -> Callable[[str, str], Callable[..., Any]]
         run = partial(_run_apart, code, package)
         sys.meta_path.insert(0, _Finder(code, f"{package}.", run))
         code.keep_lines()
-    return partial(_find_step, code, package)
+    return partial(_find_step, code, package, consent)
 
 
-def _find_step(code: UserCode, package: str, module: str, qualname: str) -> Callable[..., Any]:
+def _find_step(
+    code: UserCode,
+    package: str,
+    consent: Callable[[Mapping[str, bytes]], None],
+    module: str,
+    qualname: str,
+) -> Callable[..., Any]:
     module = module.removeprefix(GRID_PREFIX)
     file = code.file_of(module)
     if file is None:
         missing = _places_of(module)[1]
         raise ModelError(f"the model's pipeline needs {missing}, which the model doesn't have")
+    consent(code.files)
     try:
         imported = import_module(f"{package}.{module}")
     except Exception as error:
@@ -327,8 +348,11 @@ def _find_step(code: UserCode, package: str, module: str, qualname: str) -> Call
         ) from error
     with suppress(AttributeError):
         found: Callable[..., Any] = attrgetter(qualname)(imported)
-        return found
-    raise ModelError(f"the model's file {file} has no function {qualname}")
+        # What the file merely imports, such as os.system, is none of the pipeline's functions.
+        function = getattr(found, "py_func", found)
+        if isinstance(function, FunctionType) and function.__module__ == imported.__name__:
+            return found
+    raise ModelError(f"the model's file {file} defines no function {qualname}")
 
 
 def _run_apart(

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_mlflow.errors import CorpusError
-from ecg_mlflow.files import cache_root
+from ecg_mlflow.files import cache_root, file_name
 from ecg_mlflow.records.record import BadRecord, Record, to_millivolts
 
 SIGNALS_NAME = "signals.bin"
@@ -36,7 +36,7 @@ def corpora_folder() -> Path:
 
 def packed_path(digest: str) -> Path:
     """Return the path of the corpus with this digest in this machine's cache."""
-    return corpora_folder() / digest
+    return corpora_folder() / file_name(digest)
 
 
 #: Digest of the corpus that this process opened last, for MLflow's run context.

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from ecg_mlflow.errors import DataNotFoundError
 from ecg_mlflow.records import Corpus
 from ecg_mlflow.records.catalogue import HEADERS
-from ecg_mlflow.records.labels import read_groups
+from ecg_mlflow.records.labels import read_groups, read_labels
 from ecg_mlflow.records.sources import load_groups
 from ecg_mlflow.reports.figures import draw_ecg, subgroup_plot
 from ecg_mlflow.reports.html import PAGE, Picture, Table, log_report, render
@@ -28,6 +28,7 @@ from ecg_mlflow.stats.predictions import Predictions, prediction_columns
 from ecg_mlflow.stats.subgroups import Subgroup, subgroups
 from ecg_mlflow.tracking.run_data import as_columns, csv_text
 from ecg_mlflow.tracking.stored_study import StoredStudy
+from ecg_mlflow.tracking.trusted_code import Consent
 
 FOLDER = "errors"
 #: Metrics of the groups.
@@ -46,6 +47,7 @@ def analyse_errors(
     n_worst: int = 12,
     groups_file: str | None = None,
     output: Path | None = None,
+    trust_code: bool = False,
 ) -> str:
     """Log the error analysis of a study's winner, or of one of its runs, into that run.
 
@@ -53,12 +55,17 @@ def analyse_errors(
     2. Draw the worst errors as ECG strips, coloured by importance for the network.
     3. Compute the metrics for each group of records in the label file.
 
+    ``trust_code`` lets the study's own functions be run, if its pipeline has some, although this
+    machine has not run them before.
+
     Returns
     -------
     A summary for the terminal.
 
     Raises
     ------
+    UntrustedCodeError
+        If the study's own functions would run here, without consent.
     EcgMlflowError
         If the study, its recordings or the groups aren't found.
     """
@@ -69,7 +76,7 @@ def analyse_errors(
     corpus = open_study_corpus(study.plan, study.request, location)
     worst = worst_errors(test, n_worst)
     with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as scratch:
-        viewer = open_viewer(client, study, run, Path(scratch))
+        viewer = open_viewer(client, study, run, Path(scratch), Consent(trust_code))
     strips = {
         f"{rank:02d}_{test.records[row]}": _strip(corpus, test, rank, row, viewer)
         for rank, row in enumerate(worst.tolist(), start=1)
@@ -177,6 +184,13 @@ def _group_columns(
         return read_groups([Path(file)])
     data, labels = location.of(study.plan, study.request)
     if labels not in (None, HEADERS):
+        # Which file the store names is not trusted: its columns are uploaded with the report.
+        then = study.plan["corpus"]["labels_sha256"]
+        if location.labels is None and read_labels(Path(labels)).sha256 != then:
+            raise DataNotFoundError(
+                f"{labels} is not the label file that study {study.run_id} was run with: its "
+                "content is another. Name the one to take groups from, with labels or groups"
+            )
         return read_groups([Path(labels)])
     if data == "cinc2017":  # its label file has no other column, and need not be downloaded again
         return {}

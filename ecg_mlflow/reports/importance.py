@@ -18,9 +18,11 @@ from ecg_mlflow.pipeline.actions.records import ResampleSignals
 from ecg_mlflow.pipeline.spec import stages_from_json
 from ecg_mlflow.pipeline.windows import cut_windows, prepare_record
 from ecg_mlflow.records import DigitalRecord, Record
+from ecg_mlflow.reports.study_code import consented_code
 from ecg_mlflow.reports.study_results import TrainedRun
 from ecg_mlflow.tracking.logged_models import fetch_network
 from ecg_mlflow.tracking.stored_study import StoredStudy
+from ecg_mlflow.tracking.trusted_code import Consent
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -69,12 +71,14 @@ class Viewer:
 
 
 def open_viewer(
-    client: MlflowClient, study: StoredStudy, run: TrainedRun, folder: Path
+    client: MlflowClient, study: StoredStudy, run: TrainedRun, folder: Path, consent: Consent
 ) -> Viewer | None:
     """Fetch a run's network and pipeline; None where the pipeline draws at random.
 
     Raises
     ------
+    UntrustedCodeError
+        If the pipeline calls functions of the study's own code, which may not be run here.
     TrackingError
         If they can't be fetched.
     ModelError, PipelineError
@@ -83,7 +87,8 @@ def open_viewer(
     spec = run.record.configuration.get("test_pipeline")
     if spec is None:
         return None
-    stages = stages_from_json(spec, step_finder(study.fetch_code(folder)))
+    code = consented_code(study, spec, folder, consent)
+    stages = stages_from_json(spec, step_finder(code, consent.require))
     network = load_network(fetch_network(client, run.record.run_id, run.weights, folder))
     from ecg_mlflow.training.saliency import GradientTimesInput
 

@@ -23,6 +23,7 @@ from ecg_mlflow.records import DigitalRecord
 from ecg_mlflow.serving.engine import ERROR, Engine, prediction_table
 from ecg_mlflow.serving.inputs import COLUMNS, from_signal, read_row, row_name
 from ecg_mlflow.serving.manifest import Manifest, code_digest, package_version
+from ecg_mlflow.tracking.trusted_code import Consent
 
 with warnings.catch_warnings():
     # About MLflow's own classes of agents.
@@ -41,7 +42,16 @@ class RawEcgClassifier(PythonModel):
     The artifacts are ``network`` (a ``.keras`` file), ``manifest`` (JSON), ``example`` (the
     samples of the self-test, ``.npy``) and, where the pipeline has functions of the user's own,
     ``steps`` (a folder of Python files).
+
+    Parameters
+    ----------
+    consent
+        To run the functions of the user's own; given by default.
     """
+
+    def __init__(self, consent: Consent | None = None) -> None:
+        # Whoever lets MLflow load a model, lets it run the model's own files.
+        self._consent = consent or Consent(given=True)
 
     def load_context(self, context: Any) -> None:
         """Load the network and the pipeline, and try them on the recording of the self-test.
@@ -57,7 +67,10 @@ class RawEcgClassifier(PythonModel):
         self.manifest = Manifest.from_json(Path(artifacts["manifest"]).read_text("utf-8"))
         steps = artifacts.get("steps")
         self._engine = open_engine(
-            self.manifest, Path(artifacts["network"]), None if steps is None else Path(steps)
+            self.manifest,
+            Path(artifacts["network"]),
+            None if steps is None else Path(steps),
+            self._consent,
         )
         if self.manifest.self_test is not None:
             samples = np.load(artifacts["example"], allow_pickle=False)
@@ -107,17 +120,19 @@ class RawEcgClassifier(PythonModel):
         return prediction_table(self.manifest, answers, bool((params or {}).get("windows")))
 
 
-def open_engine(manifest: Manifest, network: Path, steps: Path | None) -> Engine:
+def open_engine(manifest: Manifest, network: Path, steps: Path | None, consent: Consent) -> Engine:
     """Load a network and the pipeline before it.
 
     Raises
     ------
+    UntrustedCodeError
+        If the pipeline has functions of the user's own that may not be run here.
     ModelError
         If a function of the pipeline can't be found.
     PipelineError
         If the pipeline is not known, or depends on chance or labels.
     """
-    stages = stages_from_json(manifest.pipeline, step_finder(steps))
+    stages = stages_from_json(manifest.pipeline, step_finder(steps, consent.require))
     check_deterministic(stages)
     return Engine(manifest, stages, _open_network(network, manifest.activation))
 

@@ -56,6 +56,9 @@ class PromotionRequest:
         A run to promote in place of the winner.
     location
         Where the recordings are now.
+    trust_code
+        Run code that came with the study or with the champion, although this machine has not run
+        it before.
     """
 
     study: str
@@ -66,6 +69,7 @@ class PromotionRequest:
     threshold: str = "f1"
     run_id: str | None = None
     location: DataLocation | None = None
+    trust_code: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,18 @@ from __future__ import annotations
 import glob
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mlflow import MlflowClient
 from tqdm import tqdm
 
-from ecg_mlflow.errors import DataNotFoundError, ModelError
+from ecg_mlflow.errors import DataNotFoundError
 from ecg_mlflow.files import write_output
 from ecg_mlflow.records.catalogue import find_headers
-from ecg_mlflow.tracking.logged_models import open_model
+from ecg_mlflow.serving.opened_model import open_model
 from ecg_mlflow.tracking.registry import find_source
+from ecg_mlflow.tracking.trusted_code import Consent
 
 #: Recordings of one call of the model.
 BATCH = 256
@@ -32,6 +31,7 @@ def predict_files(
     *,
     with_windows: bool = False,
     client: MlflowClient,
+    trust_code: bool = False,
 ) -> int:
     """Classify recordings, and write a CSV with one row per recording.
 
@@ -50,6 +50,9 @@ def predict_files(
         Add the probabilities of every window, as JSON.
     client
         The store that the model is in.
+    trust_code
+        Run the functions of a user's own that came with the model, although this machine has not
+        run them before.
 
     Returns
     -------
@@ -57,6 +60,8 @@ def predict_files(
 
     Raises
     ------
+    UntrustedCodeError
+        If such functions would run here, without consent.
     DataNotFoundError
         If there are no recordings.
     ModelError
@@ -67,9 +72,10 @@ def predict_files(
     import pandas as pd
 
     headers = expand(paths)
+    source = find_source(client, model_uri)
     parts: list[pd.DataFrame] = []
     with (
-        open_classifier(model_uri, client) as model,
+        open_model(client, source, Consent(trust_code), only_ours=True) as model,
         tqdm(total=len(headers), desc="predicting", unit="record", disable=None) as bar,
     ):
         for begin in range(0, len(headers), BATCH):
@@ -113,38 +119,3 @@ def expand(paths: Sequence[str]) -> list[str]:
     if not found:
         raise DataNotFoundError("no recordings: name headers, folders of them, or globs")
     return list(dict.fromkeys(found))
-
-
-@contextmanager
-def open_classifier(uri: str, client: MlflowClient) -> Iterator[Any]:
-    """Load a model that reads recordings as MLflow's ``PyFuncModel``.
-
-    Parameters
-    ----------
-    uri
-        ``models:/<name>@<alias>``, ``models:/<name>/<version>``, ``models:/<id>``, or a folder.
-    client
-        The store that has it.
-
-    Raises
-    ------
-    ModelError
-        If it is another kind of model, or can't run under this version of the package.
-    TrackingError
-        If there is no such model, or the store fails.
-    """
-    from mlflow.exceptions import MlflowException
-
-    from ecg_mlflow.serving.classifier import RawEcgClassifier
-
-    with open_model(client, find_source(client, uri)) as loaded:
-        try:
-            is_ours = isinstance(loaded.unwrap_python_model(), RawEcgClassifier)
-        except MlflowException:  # it is of no Python model at all
-            is_ours = False
-        if not is_ours:
-            raise ModelError(
-                f"{uri} is a model that takes no recordings, such as the network of a run, which "
-                "takes windows. Register one that does with `ecg-mlflow promote STUDY --name NAME`"
-            )
-        yield loaded

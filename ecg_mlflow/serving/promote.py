@@ -18,10 +18,12 @@ from ecg_mlflow.reports.study_results import read_results
 from ecg_mlflow.reports.winner import choose_run
 from ecg_mlflow.serving.gate import GateDecision, PromotionRequest, apply_gate
 from ecg_mlflow.serving.held_out import at_own_threshold, classify
+from ecg_mlflow.serving.opened_model import open_model
 from ecg_mlflow.serving.served_model import ServedModel, log_served_model
 from ecg_mlflow.stats.predictions import Predictions
-from ecg_mlflow.tracking.logged_models import open_model, trained_on
+from ecg_mlflow.tracking.logged_models import trained_on
 from ecg_mlflow.tracking.registry import RegisteredVersion, champion, check_alias, register_decision
+from ecg_mlflow.tracking.trusted_code import Consent
 
 #: How far a served model's probabilities may be from those that its study logged.
 TOLERANCE = 1e-5
@@ -38,6 +40,8 @@ def promote(client: MlflowClient, request: PromotionRequest) -> int:
 
     Raises
     ------
+    UntrustedCodeError
+        If code that came with the study or the champion would run here, without consent.
     EcgMlflowError
         If it can't be judged: no such study, other recordings, a model that can't be kept or
         doesn't reproduce what the study has logged.
@@ -49,9 +53,10 @@ def promote(client: MlflowClient, request: PromotionRequest) -> int:
     choice = choose_run(results, request.options, request.run_id)
     study, run_id = results.studies[0], choice.run.record.run_id
     corpus = open_study_corpus(study.plan, study.request, request.location)
-    served = log_served_model(client, study, choice, corpus, request.threshold)
+    consent = Consent(request.trust_code)
+    served = log_served_model(client, study, choice, corpus, request.threshold, consent)
     _say(f"{choice}: model {served.model_id}, trained by run {run_id}")
-    models, ms_per_record = _reproduced(client, served, corpus)
+    models, ms_per_record = _reproduced(client, served, corpus, consent)
     cost = {"size_mb": served.size_mb, "ms_per_record": ms_per_record}
     while True:
         decision, notes = _compared(client, request, served, corpus, models, current, cost)
@@ -126,7 +131,7 @@ def _kept(models: Sequence[Predictions], chosen: npt.NDArray[np.bool_]) -> list[
 
 
 def _reproduced(
-    client: MlflowClient, served: ServedModel, corpus: Corpus
+    client: MlflowClient, served: ServedModel, corpus: Corpus, consent: Consent
 ) -> tuple[list[Predictions], float]:
     """Classify the test records with the served model, and compare with what the study logged.
 
@@ -142,7 +147,7 @@ def _reproduced(
     """
     run = served.choice.run
     logged = replace(run.test, threshold=served.manifest.threshold)
-    with open_model(client, served.source) as model:
+    with open_model(client, served.source, consent) as model:
         answers = classify(model.predict, corpus, logged, "the model")
     known = answers.known
     if not known.any():
@@ -183,7 +188,7 @@ def _compared(
         total = len(models[0])
         is_new, notes = _unseen_records(client, corpus, models[0], current)
         models = _enough(models, is_new, current, f"of {total} are new to it")
-        with open_model(client, current.source) as model:
+        with open_model(client, current.source, Consent(request.trust_code)) as model:
             answers = classify(model.predict, corpus, models[0], str(current))
         known = answers.known
         if not known.all():

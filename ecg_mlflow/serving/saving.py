@@ -29,6 +29,7 @@ from ecg_mlflow.serving.inputs import COLUMNS, from_signal
 from ecg_mlflow.serving.manifest import Manifest, SelfTest, code_digest, package_version
 from ecg_mlflow.stats.predictions import PROBABILITY
 from ecg_mlflow.tracking.logged_models import NETWORK_PACKAGES, quiet_saving
+from ecg_mlflow.tracking.trusted_code import Consent
 
 #: Seconds of the example, where the model takes as short a recording.
 EXAMPLE_S = 10.0
@@ -70,7 +71,7 @@ def save_classifier(
         MLflow's input example and the model's self-test.
     code
         Folder of the user's own files in which functions of the pipeline stand, such as the grid
-        file, and of what these import from beside them.
+        file, and of what these import from beside them. They are run.
     trained_on
         Plain data to keep with the model, as ``trained_on.json``.
     mlflow_model
@@ -191,7 +192,8 @@ def _tried(
     manifest: Manifest, example: Record, samples: Any, network: Path, steps: Path | None
 ) -> Manifest:
     """Complete a manifest with what the model answers to its example."""
-    engine = open_engine(manifest, network, steps)
+    # The files are the study's, which the caller had consent to run.
+    engine = open_engine(manifest, network, steps, Consent(given=True))
     names = list(example.leads)
     record = from_signal(example.id, samples, example.fs, names, manifest.leads)
     found = tuple(map(float, probabilities_of(engine, record)))

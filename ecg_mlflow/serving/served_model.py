@@ -13,8 +13,11 @@ from mlflow.models import Model
 
 from ecg_mlflow.errors import PromotionError
 from ecg_mlflow.grids.canonical import digest
+from ecg_mlflow.grids.user_code import needed_code
+from ecg_mlflow.pipeline.spec import functions_of
 from ecg_mlflow.records import Corpus
 from ecg_mlflow.records.splits import TEST
+from ecg_mlflow.reports.study_code import consented_code
 from ecg_mlflow.reports.study_corpus import seen_digests
 from ecg_mlflow.reports.study_results import TrainedRun
 from ecg_mlflow.reports.winner import Choice
@@ -22,6 +25,7 @@ from ecg_mlflow.serving.manifest import Manifest
 from ecg_mlflow.stats.calibration import choose_threshold, fit_temperature
 from ecg_mlflow.tracking.logged_models import fetch_network, log_saved
 from ecg_mlflow.tracking.stored_study import StoredStudy
+from ecg_mlflow.tracking.trusted_code import Consent, trust
 
 NO_THRESHOLD = "none"
 
@@ -50,7 +54,12 @@ class ServedModel:
 
 
 def log_served_model(
-    client: MlflowClient, study: StoredStudy, choice: Choice, corpus: Corpus, rule: str
+    client: MlflowClient,
+    study: StoredStudy,
+    choice: Choice,
+    corpus: Corpus,
+    rule: str,
+    consent: Consent,
 ) -> ServedModel:
     """Build the model of a run that reads recordings, and log it in the run.
 
@@ -63,9 +72,13 @@ def log_served_model(
         The store, the study, its run, and the study's recordings.
     rule
         By which the threshold is chosen on validation records.
+    consent
+        To run the study's own code, where the pipeline has functions of the user's own.
 
     Raises
     ------
+    UntrustedCodeError
+        If that may not be run here.
     PromotionError
         If the run's pipeline can't be kept with a model.
     PredictionsError
@@ -87,7 +100,9 @@ def log_served_model(
     example = corpus.record(corpus.index(run.test.records[0]))
     with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as folder:
         network = fetch_network(client, run.record.run_id, run.weights, Path(folder))
-        code = study.fetch_code(Path(folder))
+        code = consented_code(study, manifest.pipeline, Path(folder), consent)
+        # Those of these files that the model keeps, should it have been logged by another machine.
+        trust(needed_code(functions_of(manifest.pipeline), code).files)
 
         def save(target: Path, description: Model) -> None:
             save_classifier(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import tempfile
@@ -26,6 +27,7 @@ from ecg_mlflow.tracking.recordings_source import RecordingsSource
 from ecg_mlflow.tracking.retry import store_errors
 from ecg_mlflow.tracking.run_data import log_new_params
 from ecg_mlflow.tracking.stored_run import StoredRun
+from ecg_mlflow.tracking.stored_study import CODE, PLAN
 from ecg_mlflow.tracking.study_run import Study
 
 #: Of the digests of data sets, by which studies of all versions are compared.
@@ -67,7 +69,8 @@ def describe_study(study: Study, plan: StudyPlan, code: UserCode, n_runs: int) -
             tempfile.TemporaryDirectory(prefix="ecg-mlflow-") as folder,
         ):
             client.log_artifacts(run_id, str(code.write(Path(folder))), "design")
-    client.log_text(run_id, json.dumps(plan.describe(), indent=1), "design/plan.json")
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in code.files.items()}
+    client.log_text(run_id, json.dumps(plan.describe() | {CODE: hashes}, indent=1), PLAN)
     if plan.bad:
         client.log_text(run_id, "\n".join(list_bad_records(plan.bad)), "left_out.txt")
 

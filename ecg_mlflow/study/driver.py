@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ecg_mlflow.errors import ResumeError
 from ecg_mlflow.executors.devices import RayShare, Slot
 from ecg_mlflow.executors.factory import make_executor
-from ecg_mlflow.files import cache_root, locked
+from ecg_mlflow.files import cache_root, file_name, locked
 from ecg_mlflow.grids import Grid
 from ecg_mlflow.grids.canonical import VERSION
 from ecg_mlflow.grids.user_code import UserCode
@@ -151,7 +151,7 @@ def _only_driver(run_id: str | None) -> Iterator[None]:
         yield
         return
     try:
-        with locked(cache_root() / "studies" / run_id, timeout_s=0):
+        with locked(cache_root() / "studies" / file_name(run_id), timeout_s=0):
             yield
     except TimeoutError as error:
         raise ResumeError(f"study {run_id} is being run by another process") from error

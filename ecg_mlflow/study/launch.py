@@ -15,6 +15,7 @@ from ecg_mlflow.errors import DeviceError, EcgMlflowError, ResumeError, Tracking
 from ecg_mlflow.executors.devices import RayShare, Slot, count_cores, find_gpus, plan_slots
 from ecg_mlflow.records import Corpus, load_corpus
 from ecg_mlflow.records.catalogue import DEMO_RECORDS, is_demo
+from ecg_mlflow.study.changed_code import check_grid_file
 from ecg_mlflow.study.descriptions import plan_table
 from ecg_mlflow.study.driver import StudyOptions, run_study
 from ecg_mlflow.study.grid_file import find_grid_file, load_grid_file
@@ -27,6 +28,7 @@ from ecg_mlflow.study.signals import sigterm_as_interrupt
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.runs import EndStatus
 from ecg_mlflow.tracking.study_run import Study
+from ecg_mlflow.tracking.trusted_code import Consent, trust
 
 
 def run_request(request: StudyRequest) -> int:
@@ -44,13 +46,17 @@ def run_request(request: StudyRequest) -> int:
     client = connect(base_dir=request.folders[0]) if with_store else None
     try:
         with sigterm_as_interrupt():
-            run_id = project_run
+            run_id, named = project_run, bool(request.grid)
             if client is not None:
                 run_id, request = resumed(client, request, project_run)
                 for line in reap_dead_studies(client, run_id):
                     print(f"note: {line}", file=sys.stderr)
             where = _where(request)
-            grid = load_grid_file(find_grid_file(request.grid, request.folders))
+            path = find_grid_file(request.grid, request.folders)
+            if client and run_id:
+                check_grid_file(client, run_id, path, Consent(request.trust_code), named=named)
+            grid = load_grid_file(path)
+            trust(grid.code.files)
             request = replace(request, grid=str(grid.path))
             plan = probe_networks(_plan(request, grid.research), grid.code)
     except BaseException as error:

@@ -67,6 +67,7 @@ class StudyRequest:
     resume: str | None = None
     retry_failed: bool = False
     reuse: bool | None = None
+    trust_code: bool = False
     branches: int = 1
     checkpoint_minutes: float = 1.0
     hang_minutes: float = 15.0

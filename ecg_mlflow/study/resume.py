@@ -6,7 +6,6 @@ failed one left or tried again.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from ecg_mlflow.provenance import VERSIONS_TAG, ProcessMark, living_process
 from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.request import DESIGN, StudyRequest
 from ecg_mlflow.study.search_history import SearchHistory, read_history
+from ecg_mlflow.tracking.artifacts import parse_json
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.retry import store_errors
 from ecg_mlflow.tracking.runs import EndStatus, end_run
@@ -177,7 +177,7 @@ def resumed(
             f"study {run_id} is being run by {process}; end that first. If that process is on "
             "another machine and has died, this is known three minutes after its last sign of life"
         )
-    before = json.loads(tags.get(REQUEST_TAG, "{}"))
+    before = parse_json(tags.get(REQUEST_TAG), f"the tag {REQUEST_TAG} of study {run_id}")
     missing = {name for name in DESIGN if getattr(request, name) in (None, "")}
     return run_id, replace(request, **{name: before[name] for name in missing & before.keys()})
 

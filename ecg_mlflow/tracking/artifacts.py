@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import posixpath
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,6 +19,7 @@ from mlflow import MlflowClient
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
+from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking.client import NO_PROGRESS_BAR, environment
 from ecg_mlflow.tracking.retry import store_errors
 
@@ -69,11 +72,50 @@ def read_tables(
 ) -> dict[tuple[str, str], Table | None]:
     """Read CSV artifacts; see `read_artifacts`."""
     files = read_artifacts(client, wanted)
-    return {key: None if data is None else parse_table(data) for key, data in files.items()}
+    return {
+        key: None if data is None else parse_table(data, "/".join(key))
+        for key, data in files.items()
+    }
 
 
-def parse_table(data: bytes) -> Table:
-    """Turn CSV with a header line into columns."""
+def parse_json(data: bytes | str | None, what: str) -> dict[str, Any]:
+    """Read a JSON object from the store; an empty one where there is no text.
+
+    Raises
+    ------
+    TrackingError
+        If it is no such thing; `what` names it.
+    """
+    with _undamaged(what):
+        found = json.loads(data or "{}")
+        if not isinstance(found, dict):
+            raise ValueError(f"it is no JSON object, but {type(found).__name__}")
+        return found
+
+
+def parse_table(data: bytes, what: str) -> Table:
+    """Turn CSV with a header line into columns.
+
+    Raises
+    ------
+    TrackingError
+        If it is no such thing; `what` names it.
+    """
+    with _undamaged(what):
+        return _columns(data)
+
+
+@contextmanager
+def _undamaged(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, IndexError, RecursionError, csv.Error) as error:
+        raise TrackingError(
+            f"{what} can't be read: {error}. It was changed or damaged in the store"
+        ) from error
+
+
+def _columns(data: bytes) -> Table:
     head, *rows = csv.reader(io.StringIO(data.decode(), newline=""))
     columns = {name: [row[i] for row in rows] for i, name in enumerate(head)}
     return {name: _typed(name, column) for name, column in columns.items()}

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import tempfile
 import time
 import warnings
@@ -30,7 +29,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from ecg_mlflow.errors import ModelError, TrackingError
+from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.provenance import pinned
 from ecg_mlflow.tracking.client import NO_PROGRESS_BAR, environment
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo
@@ -264,40 +263,19 @@ def _models_of(client: MlflowClient, run_id: str, name: str) -> list[LoggedModel
 
 
 @contextmanager
-def open_model(client: MlflowClient, source: str) -> Iterator[Any]:
-    """Load a model, of whatever origin, as MLflow's ``PyFuncModel``.
-
-    Parameters
-    ----------
-    client
-        The store.
-    source
-        Where the model's files are; they are copied here for the block where they are elsewhere.
+def fetch_model(client: MlflowClient, source: str) -> Iterator[Path]:
+    """Give the folder of a model's files; a copy for the block where they are elsewhere.
 
     Raises
     ------
     TrackingError
-        If the files can't be fetched.
-    ModelError
-        If they can't be loaded here.
+        If they can't be fetched.
     """
-    path = list(sys.path)
+    if Path(source).is_dir():
+        yield Path(source)
+        return
     with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as folder:
-        files = Path(source)
-        if not files.is_dir():
-            files = _download(client, source, Path(folder))
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the model's own code and requirements
-                loaded = mlflow.pyfunc.load_model(str(files))
-        except Exception as error:
-            raise ModelError(
-                f"the model {source} can't be loaded here: {type(error).__name__}: {error}"
-            ) from error
-        try:
-            yield loaded
-        finally:
-            sys.path[:] = path  # MLflow has put the model's own code there
+        yield _download(client, source, Path(folder))
 
 
 def trained_on(client: MlflowClient, source: str) -> Mapping[str, Any] | None:

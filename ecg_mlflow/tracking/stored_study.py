@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from ecg_mlflow.errors import TrackingError
-from ecg_mlflow.tracking.artifacts import read_artifacts
+from ecg_mlflow.tracking.artifacts import parse_json, read_artifacts
 from ecg_mlflow.tracking.client import NO_PROGRESS_BAR, environment
 from ecg_mlflow.tracking.retry import store_errors
 from ecg_mlflow.tracking.stored_run import (
@@ -28,6 +29,8 @@ from ecg_mlflow.tracking.stored_run import (
 )
 
 PLAN = "design/plan.json"
+#: The entry of the plan that has the SHA-256 of each file of the study's code.
+CODE = "code"
 CONFIGURATION = "configuration.json"
 #: Runs of other studies that a study has taken over: their ids by identity.
 REUSED = "design/reused.json"
@@ -37,6 +40,8 @@ LEAST_ID = 6
 #: Studies that a message lists.
 LISTED = 20
 _PAGE = 1000
+#: No part of a path begins with a point, so that none leads out of the folder.
+_CODE_FILE = re.compile(r"(?:[^/\\\0.][^/\\\0]*/)*[^/\\\0.][^/\\\0]*\.py")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +119,7 @@ class StoredStudy(StoredRun):
 
     @property
     def _planned_runs(self) -> Sequence[Mapping[str, Any]]:
-        runs: Sequence[Mapping[str, Any]] = json.loads(self._texts[PLAN] or "{}").get("runs", ())
+        runs: Sequence[Mapping[str, Any]] = self._json.get(PLAN, {}).get("runs", ())
         return runs
 
     @property
@@ -126,38 +131,92 @@ class StoredStudy(StoredRun):
         TrackingError
             If there is none, or the store fails.
         """
-        text = self._texts[PLAN]
-        if text is None:
+        if PLAN not in self._json:
             raise TrackingError(
                 f"study {self.name} ({self.run_id}) has no {PLAN}: it was deleted, or the study "
                 "never began"
             )
-        plan: Mapping[str, Any] = json.loads(text)
-        return plan
+        return self._json[PLAN]
 
     @property
     def request(self) -> Mapping[str, Any]:
         """What it was asked for."""
-        request: Mapping[str, Any] = json.loads(self.tags.get(REQUEST_TAG, "{}"))
-        return request
+        return parse_json(self.tags.get(REQUEST_TAG), f"the tag {REQUEST_TAG} of {self.run_id}")
 
-    def fetch_code(self, folder: Path) -> Path:
-        """Copy its grid file, and what it imports from beside it, below a folder; return where.
+    @cached_property
+    def code(self) -> Mapping[str, bytes]:
+        """Its grid file, and what that imports from beside it: contents by name, as data.
 
         Raises
         ------
         TrackingError
-            If they can't be fetched.
+            If a file is missing, or a name is none of a file beside a grid file; or the store
+            fails.
         """
+        listed = self._listed_code
+        if listed is None:
+            return self._python_files()
+        found = read_artifacts(
+            self.client, [(self.artifact_uri, f"design/{one}") for one in listed]
+        )
+        files = {path.removeprefix("design/"): data for (_, path), data in found.items()}
+        if missing := [name for name, data in files.items() if data is None]:
+            raise TrackingError(
+                f"study {self.run_id} has no design/{missing[0]} any more, which its plan names: "
+                "it was deleted in the store"
+            )
+        return {name: data for name, data in files.items() if data is not None}
+
+    @property
+    def code_hashes(self) -> Mapping[str, str] | None:
+        """The SHA-256 of each file of `code`, by name, in hexadecimal digits.
+
+        None where the study has no plan, since it was killed before. Raises as `code` does.
+        """
+        if PLAN not in self._json:
+            return None
+        listed = self._listed_code
+        if listed is not None:
+            return listed
+        return {name: hashlib.sha256(data).hexdigest() for name, data in self.code.items()}
+
+    @property
+    def _listed_code(self) -> Mapping[str, str] | None:
+        """The plan's list of the study's files; None if it was begun before plans had one."""
+        listed: Mapping[str, str] | None = self.plan.get(CODE)
+        for name in listed or ():
+            if not _CODE_FILE.fullmatch(name):
+                raise TrackingError(
+                    f"{PLAN} of study {self.run_id} names {name!r} as a file of the study's code, "
+                    "which is no Python file below the grid file's folder: somebody has changed "
+                    "the plan in the store"
+                )
+        return listed
+
+    def _python_files(self) -> Mapping[str, bytes]:
+        """Read all Python files beside the plan."""
         doing = f"fetch the code of study {self.run_id}"
-        with environment(**NO_PROGRESS_BAR), store_errors(doing):
-            return Path(self.client.download_artifacts(self.run_id, "design", str(folder)))
+        with (
+            environment(**NO_PROGRESS_BAR),
+            store_errors(doing),
+            tempfile.TemporaryDirectory(prefix="ecg-mlflow-") as scratch,
+        ):
+            design = Path(self.client.download_artifacts(self.run_id, "design", scratch))
+            return {
+                path.relative_to(design).as_posix(): path.read_bytes()
+                for path in sorted(design.rglob("*.py"))
+            }
 
     @cached_property
-    def _texts(self) -> Mapping[str, str | None]:
+    def _json(self) -> Mapping[str, Mapping[str, Any]]:
+        """The content of those of its JSON files that there are."""
         wanted = [(self.artifact_uri, path) for path in (PLAN, REUSED)]
         files = read_artifacts(self.client, wanted)
-        return {path: None if data is None else data.decode() for (_, path), data in files.items()}
+        return {
+            path: parse_json(data, f"{path} of study {self.run_id}")
+            for (_, path), data in files.items()
+            if data is not None
+        }
 
     def _taken_over(self, own: Mapping[str, StoredRun]) -> list[StoredRun]:
         """Return the runs of other studies whose results the study has taken over.
@@ -165,10 +224,10 @@ class StoredStudy(StoredRun):
         A study says which they are. Where it doesn't, they are found as it has found them: by the
         identities of what it has planned, without those that it has begun itself.
         """
-        reused = self._texts[REUSED]
-        if reused is not None:
+        if REUSED in self._json:
             finished = {identity for identity, run in own.items() if run.is_finished}
-            taken = {key: one for key, one in json.loads(reused).items() if key not in finished}
+            reused = self._json[REUSED]
+            taken = {key: one for key, one in reused.items() if key not in finished}
             with store_errors(f"read the runs that study {self.run_id} has taken over"):
                 return [StoredRun.from_mlflow(self.client.get_run(one)) for one in taken.values()]
         missing = [run["identity"] for run in self._planned_runs if run["identity"] not in own]
@@ -256,7 +315,12 @@ def _all_pages(search: Any, *args: Any) -> Iterator[Any]:
 def _with_configurations(client: MlflowClient, runs: Sequence[StoredRun]) -> list[StoredRun]:
     files = read_artifacts(client, [(run.artifact_uri, CONFIGURATION) for run in runs])
     return [
-        replace(run, configuration=json.loads(files[run.artifact_uri, CONFIGURATION] or "{}"))
+        replace(
+            run,
+            configuration=parse_json(
+                files[run.artifact_uri, CONFIGURATION], f"{CONFIGURATION} of run {run.run_id}"
+            ),
+        )
         for run in runs
     ]
 

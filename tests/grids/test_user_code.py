@@ -10,7 +10,7 @@ import types
 import pytest
 from studies import write_files
 
-from ecg_mlflow.errors import ModelError
+from ecg_mlflow.errors import ModelError, UntrustedCodeError
 from ecg_mlflow.grids.user_code import UserCode, needed_code, step_finder, use
 
 
@@ -133,7 +133,7 @@ def make_folder(tmp_path):
 def test_two_models_run_their_own_versions(tmp_path, make_folder, monkeypatch):
     other = types.ModuleType("factors_of_test")
     monkeypatch.setitem(sys.modules, "factors_of_test", other)
-    first, second = step_finder(make_folder("a", 2)), step_finder(make_folder("b", 3))
+    first, second = step_finder(make_folder("a", 2), len), step_finder(make_folder("b", 3), len)
     path = list(sys.path)
     assert first("ecg_mlflow_grid_my_grid", "scaled")(10, 300) == 20
     assert second("ecg_mlflow_grid_my_grid", "scaled")(10, 300) == 30
@@ -152,7 +152,12 @@ def test_two_models_run_their_own_versions(tmp_path, make_folder, monkeypatch):
     ("grid", "module", "name", "why"),
     [
         (GRID, "other", "scaled", "needs other.py, which the model doesn't have"),
-        (GRID, "my_grid", "gone", "my_grid.py has no function gone"),
+        (GRID, "..my_grid", "scaled", r"'\.\.my_grid' is no name of a Python module"),
+        (GRID, "/etc/my_grid", "scaled", r"'/etc/my_grid' is no name of a Python module"),
+        ("import os", "my_grid", "os.system", r"my_grid\.py defines no function os\.system"),
+        ("from os import system", "my_grid", "system", "defines no function system"),
+        ("from math import sin", "my_grid", "sin", "defines no function sin"),
+        (GRID, "my_grid", "gone", "my_grid.py defines no function gone"),
         ("import no_such_of_test", "my_grid", "f", r"my_grid\.py can't be run .*ModuleNotFound"),
     ],
 )
@@ -160,9 +165,29 @@ def test_what_is_not_there_or_fails(make_folder, grid, module, name, why):
     folder = make_folder("a", 2, grid)
     for _ in range(2):
         with pytest.raises(ModelError, match=why):
-            step_finder(folder)(module, name)
-    with pytest.raises(ModelError, match="the model doesn't have"):
-        step_finder(None)(module, name)
+            step_finder(folder, len)(module, name)
+
+
+def test_nothing_is_found_where_a_model_has_no_files():
+    with pytest.raises(ModelError, match=r"needs my_grid\.py, which the model doesn't have"):
+        step_finder(None, len)("my_grid", "scaled")
+
+
+def test_files_are_run_only_with_consent(tmp_path, make_folder):
+    run = tmp_path / "run"
+    folder = make_folder("a", 2, f"import pathlib\npathlib.Path({str(run)!r}).touch()\n{GRID}")
+    asked = []
+
+    def refuse(files):
+        asked.append(set(files))
+        raise UntrustedCodeError("no")
+
+    find = step_finder(folder, refuse)
+    with pytest.raises(UntrustedCodeError):
+        find("my_grid", "scaled")
+    assert (asked, run.exists()) == ([{"my_grid.py", "factors_of_test.py"}], False)
+    step_finder(folder, len)("my_grid", "scaled")
+    assert run.exists()
 
 
 def test_models_with_packages_run_their_own_versions(tmp_path):
@@ -184,7 +209,7 @@ def scaled(signal, fs):
         write_files(tmp_path / str(size), files)
         sizes = {"pack_of_test/sizes.py": f"SIZE = {size}", "late_of_test.py": f"LATE = {size}"}
         write_files(tmp_path / str(size), sizes)
-        found.append(step_finder(tmp_path / str(size))("pack_of_test.steps", "scaled"))
+        found.append(step_finder(tmp_path / str(size), len)("pack_of_test.steps", "scaled"))
     # Called only now: what they import then is their own too.
     assert [step(1, 300) for step in found] == [3**3 * 7, 5**3 * 7]
     assert "pack_of_test" not in sys.modules

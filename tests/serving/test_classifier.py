@@ -25,6 +25,7 @@ from ecg_mlflow.serving.classifier import RawEcgClassifier, open_engine
 from ecg_mlflow.serving.inputs import from_signal
 from ecg_mlflow.serving.manifest import SelfTest, code_digest
 from ecg_mlflow.tracking import client
+from ecg_mlflow.tracking.trusted_code import Consent
 from ecg_mlflow.training.evaluation import evaluate
 
 LENGTH = 120
@@ -165,7 +166,7 @@ def test_what_is_no_table_of_recordings(load, wrong):
 def test_a_model_that_computes_otherwise_is_refused_if_its_code_is_another(
     load, make_manifest, network, caplog
 ):
-    engine = open_engine(make_manifest(), network(1), None)
+    engine = open_engine(make_manifest(), network(1), None, Consent())
     record = from_signal("E1", example_samples(), 250, ["L1"], ["L1"])
     answer = classifier.probabilities_of(engine, record)
 

@@ -157,13 +157,15 @@ def test_a_study_and_its_finished_runs(client, open_study, tmp_path):
     client.log_metric(first, "test_f1", 0.75, step=1)
     log_datasets(client, first, SIDES)
     study.tag_child(study.run_id, {"ecg_mlflow.request": json.dumps({"data": "demo"})})
-    client.log_text(study.run_id, "", "design/nets/deep/helper.py")
+    client.log_text(study.run_id, "WIDTH = 3", "design/nets/deep/helper.py")
     found = read_study(client, study.run_id)
     assert (found.run_id, found.experiment_id) == (study.run_id, study.experiment_id)
     assert found.params["study"] == f"{found.name} design"
     assert (found.tags[CORPUS_TAG], found.status, found.plan) == ("c", "RUNNING", {"runs": []})
     assert found.request == {"data": "demo"}
-    assert (found.fetch_code(tmp_path) / "nets/deep/helper.py").is_file()
+    assert found.code == {"nets/deep/helper.py": b"WIDTH = 3"}
+    digest = "ac403d1d"
+    assert found.code_hashes["nets/deep/helper.py"].startswith(digest)
     assert [child.run_id for child in found.finished] == [zeroth, first, second]
     child = found.finished[1]
     assert (child.config, child.repetition, child.identity, child.name) == (1, 0, "a", "01-r0")
@@ -286,9 +288,38 @@ def test_predictions_are_read_as_they_were_written_and_no_file_stays(
 
 
 def test_columns_of_a_table():
-    table = parse_table(b'record,patient,sex,p_A\n1,2,f,0.5\n"a,""b""",,m,nan\n')
+    table = parse_table(b'record,patient,sex,p_A\n1,2,f,0.5\n"a,""b""",,m,nan\n', "a table")
     assert table["record"] == ["1", 'a,"b"']
     assert table["patient"] == ["2", ""]
     assert table["sex"] == ["f", "m"]
     assert np.isnan(table["p_A"]).tolist() == [False, True]
-    assert parse_table(b"record,p_A\n")["record"] == []
+    assert parse_table(b"record,p_A\n", "a table")["record"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("gone.py", "has no design/gone.py any more"),
+        ("../secret.py", r"names '\.\./secret\.py' as a file of the study's code, which is no"),
+        ("/etc/secret.py", "'/etc/secret.py' as a file"),
+        ("nets/../../secret.py", "as a file"),
+        ("nets/.hidden/secret.py", "as a file"),
+        ("secret.txt", "as a file"),
+        ("nets\\..\\secret.py", "as a file"),
+    ],
+)
+def test_a_plan_that_was_changed_in_the_store_leads_to_no_other_file(client, open_study, name, why):
+    study = open_study()
+    client.log_text(study.run_id, json.dumps({"runs": [], "code": {name: ""}}), "design/plan.json")
+    with pytest.raises(TrackingError, match=why):
+        _ = read_study(client, study.run_id).code
+
+
+def test_only_the_files_that_the_plan_lists_are_the_code(client, open_study):
+    study = open_study()
+    client.log_text(study.run_id, "ONE = 1", "design/grid.py")
+    client.log_text(study.run_id, "", "design/added.py")
+    plan = {"runs": [], "code": {"grid.py": "0" * 64}}
+    client.log_text(study.run_id, json.dumps(plan), "design/plan.json")
+    found = read_study(client, study.run_id)
+    assert (found.code, found.code_hashes) == ({"grid.py": b"ONE = 1"}, plan["code"])

@@ -87,10 +87,7 @@ def parse_json(data: bytes | str | None, what: str) -> dict[str, Any]:
         If it is no such thing; `what` names it.
     """
     with _undamaged(what):
-        found = json.loads(data or "{}")
-        if not isinstance(found, dict):
-            raise ValueError(f"it is no JSON object, but {type(found).__name__}")
-        return found
+        return dict(json.loads(data or "{}"))
 
 
 def parse_table(data: bytes, what: str) -> Table:
@@ -109,7 +106,7 @@ def parse_table(data: bytes, what: str) -> Table:
 def _undamaged(what: str) -> Iterator[None]:
     try:
         yield
-    except (ValueError, IndexError, RecursionError, csv.Error) as error:
+    except (ValueError, TypeError, IndexError, RecursionError, csv.Error) as error:
         raise TrackingError(
             f"{what} can't be read: {error}. It was changed or damaged in the store"
         ) from error

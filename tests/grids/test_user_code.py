@@ -156,7 +156,7 @@ def test_two_models_run_their_own_versions(tmp_path, make_folder, monkeypatch):
         (GRID, "/etc/my_grid", "scaled", r"'/etc/my_grid' is no name of a Python module"),
         ("import os", "my_grid", "os.system", r"my_grid\.py defines no function os\.system"),
         ("from os import system", "my_grid", "system", "defines no function system"),
-        ("from math import sin", "my_grid", "sin", "defines no function sin"),
+        ("from shutil import rmtree", "my_grid", "rmtree", "defines no function rmtree"),
         (GRID, "my_grid", "gone", "my_grid.py defines no function gone"),
         ("import no_such_of_test", "my_grid", "f", r"my_grid\.py can't be run .*ModuleNotFound"),
     ],

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,17 @@ def file_name(name: str) -> str:
             f"{name[:100]!r} from the store is no id or digest, and can't be a file's name"
         )
     return name
+
+
+def is_special(path: Path) -> bool:
+    """Return whether something other than a file is there: a folder, FIFO, device or socket.
+
+    To open one may block for ever.
+    """
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):  # nothing is there, or nothing can be
+        return False
 
 
 def discard_checkpoint(run_id: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ecg_mlflow.errors import DataNotFoundError
-from ecg_mlflow.files import cache_root, locked
+from ecg_mlflow.files import cache_root, is_special, locked
 from ecg_mlflow.records.formats import FORMATS, format_of
 from ecg_mlflow.records.record import Progress
 
@@ -21,6 +21,8 @@ DEMO_SEED = 0
 _WHAT = {"demo": "made-up records", "demo12": "made-up records of 12 leads"}
 #: Given as the place of labels: use the headers' diagnoses even if there is a label file.
 HEADERS = "headers"
+#: Files that a note names.
+SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def find_headers(data: str | Path) -> Found:
         If the folder doesn't exist, or no header is found.
     """
     asked = os.path.abspath(os.path.expanduser(data))
-    root, note = Path(asked), None
+    root, notes = Path(asked), list[str]()
     if glob.has_magic(asked) and not root.is_dir():
         matches = [Path(match) for match in glob.glob(asked, recursive=True)]
         found = _recordings(matches)
@@ -135,22 +137,26 @@ def find_headers(data: str | Path) -> Found:
         if not found:
             found = _recordings(root.glob("*/*"))
             folders = sorted({path.parent.name for path in found})
-            note = f"no header in {root} itself: took {len(found)} from {', '.join(folders)} below"
-            note += " it"
+            took = f"took {len(found)} from {', '.join(folders)} below it"
+            notes.append(f"no header in {root} itself: {took}")
         fault = (
             f"no WFDB header (*.hea) or EDF file (*.edf) in {root}, nor one level below. Give "
             "the folder of the records, or a glob such as 'folder/**/*.hea'."
         )
+    if special := {path for path in found if is_special(path)}:
+        names = sorted(path.name for path in special)
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        notes.append(f"passed over {', '.join(names[:SHOWN])}{more}: no regular files")
+        found = [path for path in found if path not in special]
     if not found:
         raise DataNotFoundError(fault)
     by_name: dict[Path, Path] = {}
     for path in sorted(found, key=lambda path: [*FORMATS].index(path.suffix.lower())):
         by_name.setdefault(path.with_suffix(""), path)
     if ignored := len(found) - len(by_name):
-        more = f"ignored {ignored} EDF files beside headers of the same name"
-        note = more if note is None else f"{note}; {more}"
+        notes.append(f"ignored {ignored} EDF files beside headers of the same name")
     headers = sorted(by_name.values(), key=lambda path: (path.stem, str(path)))
-    return Found(tuple(headers), root, str(absolute(data)), note)
+    return Found(tuple(headers), root, str(absolute(data)), "; ".join(notes) or None)
 
 
 def _recordings(paths: Iterable[Path]) -> list[Path]:

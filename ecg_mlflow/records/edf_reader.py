@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ecg_mlflow.errors import ExtraMissingError, RecordError
+from ecg_mlflow.files import is_special
 from ecg_mlflow.records.record import DigitalRecord, units_per_millivolt
 
 if TYPE_CHECKING:
     from edfio import EdfSignal
 
-_EDF_ERRORS = (ValueError, LookupError, TypeError, OSError, ArithmeticError, MemoryError)
-_N_DATA_RECORDS = slice(236, 244)  # where the header has the number of data records
+# Where the header has the number of data records, and their duration in seconds.
+_N_DATA_RECORDS, _SECONDS = slice(236, 244), slice(244, 252)
 
 
 def read_edf(path: Path) -> DigitalRecord:
@@ -48,28 +49,44 @@ def read_edf(path: Path) -> DigitalRecord:
             "EDF files are read by the package edfio, which is not installed: "
             "pip install 'ecg_mlflow[edf]'"
         ) from error
+    if is_special(path):
+        raise RecordError(f"unreadable EDF file: {path.name} is no regular file")
+    seconds = None
     try:
+        with path.open("rb") as file:
+            head = file.read(_SECONDS.stop)
+        declared = _number("number of data records", head[_N_DATA_RECORDS])
+        seconds = _number("duration of a data record", head[_SECONDS])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # edfio warns of truncation only, and corrects itself
             edf = edfio.read_edf(path)
-        with path.open("rb") as file:
-            declared = int(file.read(_N_DATA_RECORDS.stop)[_N_DATA_RECORDS])
         if edf.num_data_records < declared:
             raise RecordError(
                 f"truncated EDF file: it has {edf.num_data_records} whole data records, its header "
-                f"requires {declared}"
+                f"requires {declared:g}"
             )
         if not edf.is_continuous:
             raise RecordError(
-                f"gap between data records: {declared} of {edf.data_record_duration:g} s each, "
+                f"gap between data records: {declared:g} of {edf.data_record_duration:g} s each, "
                 "with gaps between them (EDF+D)"
             )
         labels = [signal.label for signal in edf.signals]
         return _record(path, [edf.signals[i] for i in ecg_signals(labels)])
     except RecordError:
         raise
-    except _EDF_ERRORS as error:
-        raise RecordError(f"unreadable EDF file: {error or type(error).__name__}") from error
+    except Exception as error:  # whatever edfio comes upon in a damaged file
+        why = str(error) or type(error).__name__
+        if seconds is not None and seconds <= 0:  # for annotations alone it may be 0
+            why = f"its data records last {seconds:g} s"
+        raise RecordError(f"unreadable EDF file: {why}") from error
+
+
+def _number(name: str, text: bytes) -> float:
+    """Read a number of the header."""
+    if not re.fullmatch(rb" *[+-]?[0-9]+(\.[0-9]*)? *", text):
+        met = text.decode("latin-1").strip()
+        raise RecordError(f"unreadable EDF file: its header says {met!r} for the {name}")
+    return float(text)
 
 
 def _record(path: Path, signals: list[EdfSignal]) -> DigitalRecord:
@@ -77,6 +94,8 @@ def _record(path: Path, signals: list[EdfSignal]) -> DigitalRecord:
     if not signals:
         raise RecordError("no signals: the EDF file holds annotations only")
     rates = sorted({signal.sampling_frequency for signal in signals})
+    if not 0 < rates[0] <= rates[-1] < float("inf"):
+        raise RecordError(f"no sampling frequency: the header gives {rates[0]:g} Hz")
     if len(rates) > 1:
         frequencies = ", ".join(f"{rate:g} Hz" for rate in rates)
         raise RecordError(f"leads of different sampling frequencies: {frequencies}")

@@ -59,7 +59,13 @@ def read_digital(path: str | Path, *, keep_invalid: bool = False) -> DigitalReco
         If it is an EDF file and the package edfio is not installed.
     """
     path = Path(path)
-    record = (format_of(path) or FORMATS[".hea"]).read(path)
+    form = format_of(path)
+    if form is None:
+        raise RecordError(
+            f"{path.name[:100]!r} is in no format that is read here: names of recordings end in "
+            f"{' or '.join(FORMATS)}"
+        )
+    record = form.read(path)
     if record.samples.dtype == np.float32 and not keep_invalid:
         invalid = np.isnan(record.samples)
         if invalid.any():

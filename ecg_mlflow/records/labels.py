@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecg_mlflow.errors import DataNotFoundError
+from ecg_mlflow.files import is_special
 from ecg_mlflow.records.record import BadRecord
 
 DEFAULT_NAME = "REFERENCE.csv"
@@ -219,6 +220,8 @@ def _label_file(folder: Path) -> Path | None:
 
 def _rows(file: Path) -> tuple[bytes, list[tuple[int, list[str]]]]:
     """Return a file's bytes, and its lines that aren't empty with their numbers."""
+    if is_special(file):
+        raise DataNotFoundError(f"can't read the label file {file}: it is no regular file")
     try:
         data = file.read_bytes()
         text = data.decode("utf-8-sig")

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import functools
 import math
-import tempfile
 import warnings
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from ecg_mlflow.errors import RecordError, StorageFullError
+from ecg_mlflow.errors import RecordError
+from ecg_mlflow.files import is_special
 from ecg_mlflow.records.record import DigitalRecord, units_per_millivolt
+from ecg_mlflow.records.wfdb_header import GAP, SignalLine, WfdbHeader, read_header
 
-# Exceptions that wfdb raises for broken headers and signal files; RuntimeError comes from
-# soundfile, MemoryError from an absurd length in a header.
-_WFDB_ERRORS = (
-    *(ValueError, LookupError, TypeError, AttributeError, OSError),
-    *(RuntimeError, ArithmeticError, MemoryError),
-)
 _INT16 = np.iinfo(np.int16)
 # float32 represents integers exactly up to here.
 _EXACT_IN_FLOAT32 = 2**24
@@ -59,11 +57,9 @@ def read_wfdb(path: Path) -> DigitalRecord:
         If the header is broken or names another record, a signal file is missing, truncated
         or unreadable, the record has no samples, its leads have different sampling frequencies,
         its segments have different leads, or a lead isn't a voltage.
-    StorageFullError
-        If wfdb needs a copy of the header, and that can't be written.
     """
-    segmented = _is_segmented(header_lines(_header_text(path)))
-    return _join_segments(path) if segmented else _read_signals(path)
+    header = _own_header(path)
+    return _read_signals(path, header) if header.segments is None else _join(path, header)
 
 
 def wfdb_files(path: Path) -> tuple[Path, ...]:
@@ -71,27 +67,38 @@ def wfdb_files(path: Path) -> tuple[Path, ...]:
 
     They may be missing; what is wrong with the header is of no concern here.
     """
-    try:
-        lines = header_lines(_header_text(path))
-    except RecordError:
-        return (path,)
-    names = dict.fromkeys(line.split()[0] for line in lines[1:])
-    if not _is_segmented(lines):
-        return (path, *(path.parent / name for name in names if name != "~"))
-    segments = [path.parent / f"{name}.hea" for name in names if name not in ("~", path.stem)]
-    return tuple(dict.fromkeys([path, *(file for each in segments for file in wfdb_files(each))]))
+    found = [path]
+    with suppress(RecordError):
+        header = read_header(path)
+        found += [path.parent / one.file for one in header.signals]
+        for name, _ in header.segments or ():
+            segment = path.parent / f"{name}.hea"
+            found.append(segment)
+            with suppress(RecordError):
+                found += [path.parent / one.file for one in read_header(segment).signals]
+    return tuple(file for file in dict.fromkeys(found) if file.stem != GAP)
 
 
-def _read_signals(path: Path, *, in_millivolts: bool = False) -> DigitalRecord:
+def _own_header(path: Path) -> WfdbHeader:
+    """Read a record's header, and check that it is the record's."""
+    header = read_header(path)
+    # Some data sets write the signal file's name there.
+    if path.stem not in (header.name, Path(header.name).stem):
+        raise RecordError(f"header of another record: it names {header.name!r}")
+    return header
+
+
+def _read_signals(path: Path, header: WfdbHeader, *, in_millivolts: bool = False) -> DigitalRecord:
     """Read, check and convert a record of one segment; invalid samples become NaN."""
-    read = _read(path)
-    leads = _lead_names(read)
-    digital = np.stack(read.e_d_signal, axis=1)
+    signals = header.signals
+    per_frame = _check_signal_files(path, header)
+    leads = _lead_names(header)
+    digital = np.stack(_decode(path, header), axis=1)
     marks = import_wfdb().io._signal.INVALID_SAMPLE_VALUE
-    missing = digital == [marks.get(fmt) or _INT16.min - 1 for fmt in read.fmt]
-    per_mv = np.array(list(map(units_per_millivolt, leads, read.units)))
-    gain, baseline = np.asarray(read.adc_gain) * per_mv, np.asarray(read.baseline, np.float64)
-    fs = float(read.fs * (read.samps_per_frame[0] or 1))
+    missing = digital == [marks.get(one.fmt) or _INT16.min - 1 for one in signals]
+    per_mv = list(map(units_per_millivolt, leads, [one.units for one in signals]))
+    gain = np.array([one.gain for one in signals]) * np.array(per_mv)
+    baseline = np.array([one.baseline for one in signals], np.float64)
     as_stored = (
         not in_millivolts
         and not missing.any()
@@ -105,162 +112,128 @@ def _read_signals(path: Path, *, in_millivolts: bool = False) -> DigitalRecord:
         samples[missing] = np.nan
         gain, baseline = np.ones_like(gain), np.zeros_like(baseline)
     scale = gain.astype(np.float32), baseline.astype(np.float32)
-    return DigitalRecord(path.stem, fs, leads, samples, *scale, tuple(read.comments))
+    fs = header.fs * per_frame
+    return DigitalRecord(path.stem, fs, leads, samples, *scale, header.comments)
 
 
-def _join_segments(path: Path) -> DigitalRecord:
+def _join(path: Path, header: WfdbHeader) -> DigitalRecord:
     """Join the segments that a header lists, in mV; gaps and leads that a segment lacks are NaN."""
-    read = _read(path, signals=False)
+    segments = header.segments or ()
     parts: dict[str, DigitalRecord] = {}
     leads: tuple[str, ...] = ()
-    fs, per_frame = read.fs, 1
-    for name, length in zip(read.seg_name, read.seg_len, strict=True):
-        header = path.parent / f"{name}.hea"
-        if name != "~" and not length:  # the layout lists the leads of all segments
-            leads = _lead_names(_read(header, signals=False))
-        elif name != "~":
-            part = _read_signals(header, in_millivolts=True)
-            if not parts:
-                leads, fs, per_frame = leads or part.leads, part.fs, round(part.fs / read.fs)
-            n_samples = length * per_frame
-            if (len(part.samples), part.fs) != (n_samples, fs) or not {*part.leads} <= {*leads}:
-                raise RecordError(
-                    f"segment unlike its record: {name} has {len(part.samples)} samples at "
-                    f"{part.fs:g} Hz of leads {', '.join(part.leads)}; expected are {n_samples} "
-                    f"at {fs:g} Hz of {', '.join(leads)}"
-                )
-            parts[name] = part
-    signal = np.full((sum(read.seg_len) * per_frame, len(leads)), np.nan, np.float32)
-    if not signal.size:
+    fs, per_frame = header.fs, 1
+    for name, length in segments:
+        if name == GAP:
+            continue
+        file = path.parent / f"{name}.hea"
+        inner = _own_header(file)
+        if inner.segments is not None:
+            raise RecordError(f"broken header: its segment {name} has segments itself")
+        if not length:  # the layout lists the leads of all segments
+            leads = _lead_names(inner)
+            continue
+        part = _read_signals(file, inner, in_millivolts=True)
+        if not parts:
+            leads, fs, per_frame = leads or part.leads, part.fs, round(part.fs / header.fs)
+        n_samples = length * per_frame
+        if (len(part.samples), part.fs) != (n_samples, fs) or not {*part.leads} <= {*leads}:
+            raise RecordError(
+                f"segment unlike its record: {name} has {len(part.samples)} samples at "
+                f"{part.fs:g} Hz of leads {', '.join(part.leads)}; expected are {n_samples} "
+                f"at {fs:g} Hz of {', '.join(leads)}"
+            )
+        parts[name] = part
+    lengths = [length * per_frame for _, length in segments]
+    if not parts:
         raise RecordError("no samples: the record's segments have none")
-    for name, end in zip(read.seg_name, np.cumsum(read.seg_len) * per_frame, strict=True):
+    signal = np.full((sum(lengths), len(leads)), np.nan, np.float32)
+    for (name, _), end in zip(segments, np.cumsum(lengths), strict=True):
         if name in parts:
             part = parts[name]
             same = part.leads == leads
             columns = slice(None) if same else [leads.index(lead) for lead in part.leads]
             signal[end - len(part.samples) : end, columns] = part.samples
-    joined = DigitalRecord.from_millivolts(path.stem, signal, float(fs), leads)
-    return replace(joined, comments=tuple(read.comments))
+    joined = DigitalRecord.from_millivolts(path.stem, signal, fs, leads)
+    return replace(joined, comments=header.comments)
 
 
-def _read(path: Path, *, signals: bool = True) -> Any:
-    """Let wfdb read a record, or its header alone; or a copy of the header that wfdb can read.
+def _decode(path: Path, header: WfdbHeader) -> Sequence[npt.NDArray[np.integer[Any]]]:
+    """Let wfdb decode the signal files of a header; one array for each signal.
 
-    wfdb 4.3 raises for a date that isn't day/month/year, and drops characters that aren't ASCII, so
-    it would read µV as V. The copy has neither, and lies beside links to the signal files.
+    Its own reader of headers isn't asked: that passes over what it doesn't understand.
     """
-    text = _header_text(path)
-    record_line = header_lines(text)[0]
-    plain = text.replace("µ", "u").replace("μ", "u")
-    undated = plain.replace(record_line, " ".join(record_line.split()[:4]), 1)
-    if plain == text:
-        try:
-            return _call_wfdb(path, signals)
-        except RecordError:
-            if undated == text:
-                raise
+    signals = header.signals
+    names = [one.file for one in signals]
+    first = signals[0]
     try:
-        with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as folder:
-            copy = Path(folder, path.name)
-            copy.write_text(undated, encoding="ascii", errors="replace")
-            for file in wfdb_files(path)[1:]:
-                if file.is_file():
-                    copy.with_name(file.name).symlink_to(file.resolve())
-            return _call_wfdb(copy, signals)
-    except OSError as error:
-        # It isn't the record that is bad.
-        raise StorageFullError(
-            f"can't copy {path} without its date and characters like µ, as wfdb needs it: {error}. "
-            "Name a folder with room by the environment variable TMPDIR"
-        ) from error
-
-
-def _call_wfdb(path: Path, signals: bool) -> Any:
-    """Turn wfdb's exceptions into a RecordError, and check the header against the signal files."""
-    name = str(path.with_suffix(""))
-    try:
-        if signals:
-            options = {"physical": False, "smooth_frames": False, "return_res": 32}
-            read = import_wfdb().rdrecord(name, **options)
-        else:
-            read = import_wfdb().rdheader(name)
-    except _WFDB_ERRORS as error:
-        kind = "broken header"
-        if signals:
-            # A fault in the header explains the cause better than wfdb's exception.
-            _check_signal_files(path, _call_wfdb(path, signals=False))
-            kind = "unreadable signal file"
-        raise RecordError(f"{kind}: {str(error) or type(error).__name__}") from error
-    if read.record_name != path.stem:
-        raise RecordError(f"header of another record: it names {read.record_name!r}")
-    if not read.fs > 0:
-        raise RecordError(f"broken header: a sampling frequency of {read.fs} Hz")
-    if signals:
-        _check_signal_files(path, read)
-    return read
-
-
-def _check_signal_files(path: Path, read: Any) -> None:
-    """Raise a RecordError if the header that wfdb read disagrees with itself or the files."""
-    names = list(getattr(read, "file_name", None) or ())  # a segment must not have segments
-    if read.n_sig != len(names) or not names:
-        raise RecordError(
-            f"broken header: it declares {read.n_sig} leads and describes {len(names)}"
+        decoder = import_wfdb().io._signal
+        n_frames = header.n_frames
+        if n_frames is None:
+            a_frame = sum(one.per_frame for one in signals if one.file == first.file)
+            n_frames = decoder._infer_sig_len(
+                first.file, first.fmt, a_frame, first.offset, str(path.parent), None
+            )
+        found: Sequence[npt.NDArray[np.integer[Any]]] = decoder._rd_segment(
+            file_name=names,
+            dir_name=str(path.parent),
+            pn_dir=None,
+            fmt=[one.fmt for one in signals],
+            n_sig=len(signals),
+            sig_len=n_frames,
+            byte_offset=[one.offset for one in signals],
+            samps_per_frame=[one.per_frame for one in signals],
+            skew=[one.skew for one in signals],
+            init_value=[one.initial for one in signals],
+            sampfrom=0,
+            sampto=n_frames,
+            channels=list(range(len(signals))),
+            ignore_skew=False,
         )
-    per_frame = sorted({number or 1 for number in read.samps_per_frame})
+    except Exception as error:  # whatever a decoder comes upon in a damaged file
+        raise RecordError(
+            f"unreadable signal file: {names[0]}: {str(error) or type(error).__name__}"
+        ) from error
+    return found
+
+
+def _check_signal_files(path: Path, header: WfdbHeader) -> int:
+    """Check that the signal files are what the header describes; return the samples per frame.
+
+    Raises
+    ------
+    RecordError
+        If they aren't.
+    """
+    per_frame = sorted({one.per_frame for one in header.signals})
     if len(per_frame) > 1:
-        rates = ", ".join(f"{read.fs * number:g} Hz" for number in per_frame)
+        rates = ", ".join(f"{header.fs * number:g} Hz" for number in per_frame)
         raise RecordError(f"leads of different sampling frequencies: {rates}")
-    if read.sig_len == 0:
+    if header.n_frames == 0:
         raise RecordError("no samples: the record's length is 0")
-    for name in dict.fromkeys(names):
-        file, first = path.parent / name, names.index(name)
-        if not file.is_file():
+    by_file: dict[str, list[SignalLine]] = {}
+    for one in header.signals:
+        by_file.setdefault(one.file, []).append(one)
+    widths = import_wfdb().io._signal.BYTES_PER_SAMPLE
+    for name, signals in by_file.items():
+        file = path.parent / name
+        if is_special(file):
+            raise RecordError(f"unreadable signal file: {name} is no regular file")
+        if not file.exists():
             raise RecordError(f"missing signal file: {name}")
         size = file.stat().st_size
         if not size:
             raise RecordError(f"no samples: {name} is empty")
         # The length may be left to the file's size; compressed formats have no fixed width.
-        width = import_wfdb().io._signal.BYTES_PER_SAMPLE.get(read.fmt[first]) or 0
-        n_samples = (read.sig_len or 0) * per_frame[0] * names.count(name)
-        expected = (read.byte_offset[first] or 0) + math.ceil(n_samples * width)
-        if size < expected and read.sig_len:
+        width = widths.get(signals[0].fmt) or 0
+        n_samples = (header.n_frames or 0) * per_frame[0] * len(signals)
+        expected = signals[0].offset + math.ceil(n_samples * width)
+        if size < expected and header.n_frames:
             raise RecordError(
                 f"truncated signal file: {name} has {size} bytes, the header requires {expected}"
             )
+    return per_frame[0]
 
 
-def _lead_names(read: Any) -> tuple[str, ...]:
+def _lead_names(header: WfdbHeader) -> tuple[str, ...]:
     """Return the leads' names; an unnamed lead gets its number from 1."""
-    return tuple(name or f"lead {i + 1}" for i, name in enumerate(read.sig_name))
-
-
-def _is_segmented(lines: list[str]) -> bool:
-    """Return whether a record is a list of segments: its header starts with ``name/2``."""
-    return "/" in lines[0].split()[0]
-
-
-def _header_text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise RecordError(f"unreadable header: {path.name}: {error.strerror}") from error
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
-
-
-def header_lines(text: str) -> list[str]:
-    """Return a header's lines without comments.
-
-    Raises
-    ------
-    RecordError
-        There is none.
-    """
-    lines = [line.strip() for line in text.splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
-    if not lines:
-        raise RecordError("broken header: it is empty")
-    return lines
+    return tuple(one.description or f"lead {i + 1}" for i, one in enumerate(header.signals))

@@ -22,7 +22,7 @@ from pandas.api.types import is_scalar
 
 from ecg_mlflow.errors import ExtraMissingError, RecordError
 from ecg_mlflow.records import DigitalRecord, read_digital
-from ecg_mlflow.records.wfdb_reader import header_lines
+from ecg_mlflow.records.wfdb_header import parse_header
 
 #: The columns of an input table, all of them optional.
 COLUMNS = ("record", "header", "signal_file", "signal", "fs", "leads")
@@ -122,18 +122,16 @@ def _from_bytes(header: object, signal: object) -> DigitalRecord:
 
 def _names_in(header: bytes) -> tuple[str, str]:
     """Return the names of the record and of its one signal file, both without any path."""
-    lines = [line.split() for line in header_lines(header.decode("latin-1"))]
-    record, files = lines[0][0], sorted({line[0] for line in lines[1:]})
-    if "/" in record and _PLAIN_NAME.fullmatch(record.partition("/")[0]):
+    found = parse_header(header)
+    if found.segments is not None:
         raise RecordError("a record of several segments can't be given as bytes; join it first")
+    files = sorted({signal.file for signal in found.signals})
     if len(files) != 1:
-        raise RecordError(
-            f"a record given as bytes has one signal file; this header names {files or 'none'}"
-        )
-    for name in (record, files[0]):
+        raise RecordError(f"a record given as bytes has one signal file; this header names {files}")
+    for name in (found.name, files[0]):
         if not _PLAIN_NAME.fullmatch(name):
             raise RecordError(f"broken header: {name!r} is no plain file name")
-    return record, files[0]
+    return found.name, files[0]
 
 
 def _bytes(column: str, value: object) -> bytes:

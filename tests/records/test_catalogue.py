@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
@@ -108,3 +109,14 @@ def test_relative_paths_start_at_the_first_folder_that_has_them(tmp_path):
     assert located("mine/*.hea", folders) == str(caller / "mine/*.hea")
     for name in ("nowhere", str(caller)):
         assert located(name, folders) == name
+
+
+def test_what_is_no_regular_file_is_passed_over_with_a_note(tree):
+    os.mkfifo(tree / "one" / "A0.hea")
+    (tree / "one" / "A9.hea").mkdir()
+    found = find_headers(f"{tree}/one")
+    assert [path.stem for path in found.headers] == ["A1", "B2"]
+    assert found.note == f"passed over A0.hea, A9.hea: no regular files; {IGNORED}"
+    os.mkfifo(tree / "empty" / "F.hea")
+    with pytest.raises(DataNotFoundError, match="no WFDB header"):
+        find_headers(f"{tree}/empty")

@@ -106,6 +106,29 @@ def test_broken_files(tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    ("place", "text", "why"),
+    [
+        (244, "0", "its data records last 0 s"),
+        (244, "-1", "no sampling frequency: the header gives -250 Hz"),
+        (244, "nan", "its header says 'nan' for the duration of a data record"),
+        (236, "4,0", "its header says '4,0' for the number of data records"),
+        (236, "9" * 8, "it has 4 whole data records, its header requires 1e+08"),
+        (252, "99", ""),
+    ],
+)
+def test_a_false_header_is_one_bad_record(tmp_path, place, text, why):
+    write_edf(tmp_path / "E1.edf", signal("ECG I"), data_record_duration=1)
+    path = write_edf(tmp_path / "E2.edf", signal("ECG I"), data_record_duration=1)
+    data = bytearray(path.read_bytes())
+    data[place : place + len(text.ljust(8))] = text.ljust(8).encode()
+    path.write_bytes(data)
+    assert why in reason(path)
+    (tmp_path / "REFERENCE.csv").write_text("E1,N\nE2,A\n")
+    corpus = load_corpus(str(tmp_path))
+    assert (corpus.ids, [one.id for one in corpus.bad]) == (("E1",), ["E2"])
+
+
 def test_a_recording_with_gaps(tmp_path):
     edf = Edf(
         [signal("ECG I")], annotations=[EdfAnnotation(0.5, None, "mark")], data_record_duration=1

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from ecg_mlflow.errors import DataNotFoundError
@@ -186,3 +188,10 @@ def test_several_labels_have_one_spelling():
     assert split_label("") == ("",)
     assert join_labels(["RBBB", "AF", "RBBB"]) == join_labels(["AF", "", "RBBB"]) == "AF,RBBB"
     assert join_labels([""]) == join_labels([]) == ""
+
+
+def test_a_label_file_that_is_no_regular_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "REFERENCE.csv")
+    for read in (read_labels, lambda path: read_groups([path])):
+        with pytest.raises(DataNotFoundError, match=r"REFERENCE\.csv: it is no regular file"):
+            read(tmp_path / "REFERENCE.csv")

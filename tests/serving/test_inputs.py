@@ -135,15 +135,16 @@ LINE = "16 1000/mV 16 0 0 0 0 I"
 @pytest.mark.parametrize(
     ("header", "why"),
     [
-        (f"R 1 250 4\n../R.dat {LINE}", "'../R.dat' is no plain file name"),
+        (f"R 1 250 4\n../R.dat {LINE}", "the signal file is '../R.dat'; it should be"),
         (f"R 1 250 4\n~ {LINE}", "'~' is no plain file name"),
         (f"R 1 250 4\n.hidden {LINE}", "is no plain file name"),
-        (f"R 1 250 4\n..\\R.dat {LINE}", "is no plain file name"),
-        (f"R 1 250 4\n{'x' * 200}.dat {LINE}", "is no plain file name"),
-        (f"../R 1 250 4\nR.dat {LINE}", "'../R' is no plain file name"),
+        (f"R 1 250 4\n..\\R.dat {LINE}", "line 2: the signal file is"),
+        (f"R 1 250 4\n{'x' * 150}.dat {LINE}", "is no plain file name"),
+        (f"R 1 250 4\n{'x' * 250}.dat {LINE}", "line 2: the signal file is"),
+        (f"../R 1 250 4\nR.dat {LINE}", "the record name is '../R'; it should be"),
         (f"R 2 250 4\nR.dat {LINE}\nS.dat {LINE}I", r"names \['R.dat', 'S.dat'\]"),
-        ("R 0 250 4", "names none"),
-        (f"R/2 1 250 4\nR1 {LINE}", "several segments"),
+        ("R 0 250 4", "it declares 0 leads and describes 0"),
+        ("R/1 1 250 4\nR1 4", "several segments"),
         (f"R 1 250 4\nR.hea {LINE}", "names itself"),
     ],
 )

@@ -22,6 +22,7 @@ from ecg_mlflow.pipeline.spec import check_deterministic, stages_from_json
 from ecg_mlflow.records import DigitalRecord
 from ecg_mlflow.serving.engine import ERROR, Engine, prediction_table
 from ecg_mlflow.serving.inputs import COLUMNS, from_signal, read_row, row_name
+from ecg_mlflow.serving.limits import Limits, hide_traces
 from ecg_mlflow.serving.manifest import Manifest, code_digest, package_version
 from ecg_mlflow.tracking.trusted_code import Consent
 
@@ -63,6 +64,8 @@ class RawEcgClassifier(PythonModel):
         ModelError
             If another version of the package runs than made the model, and computes otherwise.
         """
+        hide_traces()
+        Limits.from_environment()  # a mistake in a variable shows now
         artifacts: Mapping[str, str] = context.artifacts
         self.manifest = Manifest.from_json(Path(artifacts["manifest"]).read_text("utf-8"))
         steps = artifacts.get("steps")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -18,6 +18,7 @@ from ecg_mlflow.pipeline.batches import Floats, predict_chunks, record_means
 from ecg_mlflow.pipeline.windows import cut_windows, prepare_record
 from ecg_mlflow.records import DigitalRecord
 from ecg_mlflow.serving.adapt import adapt, length_flags
+from ecg_mlflow.serving.limits import is_serving
 from ecg_mlflow.serving.manifest import Manifest
 from ecg_mlflow.stats.calibration import calibrated
 from ecg_mlflow.stats.predictions import PROBABILITY, columns_by_class
@@ -32,8 +33,10 @@ OK, FLAG, ERROR = "ok", "flag: ", "error: "
 CALIBRATED = "calibrated_{}"
 WINDOW_PROBABILITIES = "window_probabilities"
 
-#: MLflow's scoring server sets it. Its JSON has NaN for NaN, which no other language reads.
-_SERVING_VARIABLE = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"
+#: Characters of a status.
+LONGEST = 500
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -125,8 +128,8 @@ class Engine:
                 answer.record = record.id
                 adapted, flags = adapt(record, self.manifest, self.stages)
                 prepared = prepare_record(adapted, self.stages)
-            except (RecordError, PipelineError) as error:
-                answer.status = f"{ERROR}{error}"
+            except Exception as error:  # noqa: BLE001 - the other rows have answers
+                answer.status = _failure(error)
                 continue
             if flags := flags + length_flags(prepared, self.stages):
                 answer.status = f"{FLAG}{'; '.join(flags)}"
@@ -136,15 +139,23 @@ class Engine:
         """Cut recordings together; where that fails each alone, to find the one at fault."""
         try:
             windows, counts = cut_windows([record for _, record in block], self.stages)
-        except PipelineError as error:
+        except Exception as error:  # noqa: BLE001 - as above
             if len(block) > 1:
                 yield from chain.from_iterable(self._cut([one]) for one in block)
             else:
-                block[0][0].status = f"{ERROR}{error}"
+                block[0][0].status = _failure(error)
         else:
             for (answer, _), count in zip(block, counts.tolist(), strict=True):
                 answer.n_windows = count
             yield windows
+
+
+def _failure(error: Exception) -> str:
+    """Return the status of a row with an error; what isn't ours may name places of the server."""
+    if isinstance(error, RecordError | PipelineError):
+        return f"{ERROR}{error}"
+    _logger.warning("a recording has no answer", exc_info=error)
+    return f"{ERROR}the recording can't be used: {type(error).__name__}"
 
 
 def prediction_table(
@@ -172,7 +183,7 @@ def prediction_table(
         "prediction": pd.Series(labels, dtype=object),
         **{name: _number_column(values) for name, values in numbers.items()},
         "windows": pd.Series([len(one.windows) for one in answers], dtype=np.int64),
-        "status": pd.Series([one.status for one in answers], dtype=object),
+        "status": pd.Series([_shortened(one.status) for one in answers], dtype=object),
     }
     if windows:
         lists = [one.windows.astype(np.float64).tolist() for one in answers]
@@ -180,10 +191,15 @@ def prediction_table(
     return pd.DataFrame(table)
 
 
+def _shortened(status: str) -> str:
+    """Return a status that doesn't send back all that a request held, such as names of leads."""
+    return status if len(status) <= LONGEST else f"{status[:LONGEST]}..."
+
+
 def _number_column(values: npt.NDArray[np.floating[Any]]) -> pd.Series[Any]:
     """Return a column of numbers; what isn't known is None where MLflow's server makes JSON."""
     column = pd.Series(values)
-    if os.environ.get(_SERVING_VARIABLE, "").lower() == "true":
+    if is_serving():  # its JSON has NaN for NaN, which no other language reads
         return column.astype(object).where(column.notna(), None)
     return column
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import reprlib
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from pandas.api.types import is_scalar
 
 from ecg_mlflow.errors import ExtraMissingError, RecordError
 from ecg_mlflow.records import DigitalRecord, read_digital
-from ecg_mlflow.records.wfdb_header import parse_header
+from ecg_mlflow.records.wfdb_header import WfdbHeader, parse_header
+from ecg_mlflow.serving.limits import limits, served_path
 
 #: The columns of an input table, all of them optional.
 COLUMNS = ("record", "header", "signal_file", "signal", "fs", "leads")
@@ -95,12 +98,14 @@ def _from_path(path: object) -> DigitalRecord:
     if not isinstance(path, str) or "\0" in path:
         raise RecordError(
             "record must be the path of a WFDB record or an EDF file, as text, one row per record; "
-            f"it is {path!r}"
+            f"it is {_brief(path)}"
         )
+    place = served_path(_header_path(path))
     try:
-        return read_digital(_header_path(path))
-    except ExtraMissingError as error:  # the answers to other records stand
-        raise RecordError(str(error)) from error
+        return read_digital(place)
+    except (RecordError, ExtraMissingError) as error:
+        # The answers to other records stand; and a decoder may name the place.
+        raise RecordError(str(error).replace(f"{place.parent}/", "")) from error
 
 
 def _header_path(path: str) -> Path:
@@ -110,19 +115,27 @@ def _header_path(path: str) -> Path:
 def _from_bytes(header: object, signal: object) -> DigitalRecord:
     """Read a record from the bytes of its two files, in a folder that is gone afterwards."""
     header_bytes, signal_bytes = _bytes("header", header), _bytes("signal_file", signal)
-    record, file = _names_in(header_bytes)
+    bounds = limits()
+    if bounds:
+        bounds.check_header(header_bytes)
+    described = parse_header(header_bytes)
+    record, file = _names_in(described)
+    if bounds:
+        bounds.check_described(described)
     with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as folder:
         path = Path(folder, f"{record}.hea")
         path.write_bytes(header_bytes)
         if (target := Path(folder, file)) == path:
             raise RecordError("broken header: it names itself as signal file")
         target.write_bytes(signal_bytes)
-        return read_digital(path)
+        try:
+            return read_digital(path)
+        except RecordError as error:  # a decoder may name the place
+            raise RecordError(str(error).replace(f"{folder}/", "")) from error
 
 
-def _names_in(header: bytes) -> tuple[str, str]:
+def _names_in(found: WfdbHeader) -> tuple[str, str]:
     """Return the names of the record and of its one signal file, both without any path."""
-    found = parse_header(header)
     if found.segments is not None:
         raise RecordError("a record of several segments can't be given as bytes; join it first")
     files = sorted({signal.file for signal in found.signals})
@@ -136,6 +149,10 @@ def _names_in(header: bytes) -> tuple[str, str]:
 
 def _bytes(column: str, value: object) -> bytes:
     """Return bytes as they are, and text, the form of bytes in JSON, decoded."""
+    bounds = limits()
+    if bounds and isinstance(value, str | bytes | bytearray):
+        size = len(value) * 3 // 4 if isinstance(value, str) else len(value)
+        bounds.check(f"bytes in {column}", size, "size")
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if isinstance(value, str):
@@ -147,13 +164,15 @@ def _bytes(column: str, value: object) -> bytes:
 
 
 def _samples(signal: Any) -> npt.NDArray[np.float32]:
+    if bounds := limits():
+        bounds.check_array(signal)
     if isinstance(signal, np.ndarray) and signal.dtype == object:
         signal = signal.tolist()  # rows of a table come as arrays of arrays
     try:
         samples = np.asarray(signal, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise RecordError(
-            f"signal must be numbers in mV, (n_samples, n_leads) or (n_samples,): {error}"
+            f"signal must be numbers in mV, (n_samples, n_leads) or (n_samples,): {_brief(error)}"
         ) from error
     samples = samples[:, None] if samples.ndim == 1 else samples
     if samples.ndim != 2 or not samples.size:
@@ -167,12 +186,20 @@ def _samples(signal: Any) -> npt.NDArray[np.float32]:
 def _lead_names(leads: Any) -> tuple[str, ...]:
     names = tuple(leads) if isinstance(leads, list | tuple | np.ndarray) else ()
     if not names or not all(isinstance(name, str) for name in names):
-        raise RecordError(f"leads must be a list of names, one per column of signal; it is {leads}")
+        raise RecordError(
+            f"leads must be a list of names, one per column of signal; it is {_brief(leads)}"
+        )
     return names
 
 
 def _frequency(fs: Any) -> float:
     is_number = isinstance(fs, int | float | np.integer | np.floating)
-    if not is_number or isinstance(fs, bool) or not np.isfinite(fs) or fs <= 0:
-        raise RecordError(f"fs must be a positive sampling frequency in Hz; it is {fs!r}")
-    return float(fs)
+    with suppress(OverflowError):  # a whole number beyond all floats
+        if is_number and not isinstance(fs, bool) and 0 < float(fs) < np.inf:
+            return float(fs)
+    raise RecordError(f"fs must be a positive sampling frequency in Hz; it is {_brief(fs)}")
+
+
+def _brief(value: object) -> str:
+    """Return a value as text, of whatever size it is."""
+    return str(value) if isinstance(value, Exception) else reprlib.repr(value)

@@ -30,7 +30,10 @@ NUMBERS = ["p_A", "p_NO", "calibrated_A", "calibrated_NO"]
 @pytest.fixture(scope="module")
 def url(saved, tmp_path_factory):
     with model_server(
-        Path(sys.executable), str(saved.folder), tmp_path_factory.mktemp("server"), elsewhere()
+        Path(sys.executable),
+        str(saved.folder),
+        tmp_path_factory.mktemp("server"),
+        elsewhere(ECG_MLFLOW_SERVE_FOLDER=str(saved.records)),
     ) as found:
         yield found
 

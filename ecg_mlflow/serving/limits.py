@@ -1,0 +1,177 @@
+"""Bounds on what a server of models reads from a request.
+
+They hold while MLflow serves a model, not for a call in Python, nor for ``ecg-mlflow predict``.
+They are checked before anything is decoded, so that a small request takes little memory and time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sized
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+
+from ecg_mlflow.errors import ModelError, RecordError
+from ecg_mlflow.records.wfdb_header import WfdbHeader
+
+#: MLflow's scoring server sets it.
+SERVING_VARIABLE = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"
+#: What the variables that set a bound begin with: ``ECG_MLFLOW_SERVE_LEADS=12``.
+PREFIX = "ECG_MLFLOW_SERVE_"
+#: The folder from which recordings may be read by their paths.
+FOLDER_VARIABLE = f"{PREFIX}FOLDER"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that one recording of a request may have.
+
+    Attributes
+    ----------
+    size
+        Bytes of its header, and of its signal file.
+    samples
+        Samples of a lead: by default those of 24 hours at 1 kHz.
+    values
+        Samples of all leads together.
+    leads
+        Leads.
+    lines
+        Lines of its header.
+    per_frame, skew
+        Samples of a lead in a frame; frames by which a lead is late.
+    """
+
+    size: int = 64 * 2**20
+    samples: int = 24 * 3600 * 1000
+    values: int = 24 * 3600 * 1000
+    leads: int = 64
+    lines: int = 1000
+    per_frame: int = 64
+    skew: int = 10_000
+
+    @classmethod
+    def from_environment(cls) -> Limits:
+        """Return the bounds that the operator of the server has set.
+
+        Raises
+        ------
+        ModelError
+            If a variable is no positive whole number.
+        """
+        found = {}
+        for field in fields(cls):
+            name = f"{PREFIX}{field.name.upper()}"
+            text = os.environ.get(name)
+            if text is None:
+                continue
+            if not text.isascii() or not text.isdecimal() or int(text) < 1:
+                raise ModelError(f"{name}={text!r} should be a positive whole number")
+            found[field.name] = int(text)
+        return cls(**found)
+
+    def check(self, what: str, met: int, bound: str) -> None:
+        """Refuse a recording that has more than a bound allows.
+
+        Parameters
+        ----------
+        what, met
+            What it has too many of, and how many.
+        bound
+            Name of the bound.
+
+        Raises
+        ------
+        RecordError
+            If that is too many.
+        """
+        most = getattr(self, bound)
+        if met > most:
+            raise RecordError(
+                f"too large: {met} {what}; this server takes at most {most} "
+                f"({PREFIX}{bound.upper()})"
+            )
+
+    def check_header(self, data: bytes) -> None:
+        """Refuse a header by its size, before it is parsed."""
+        self.check("bytes of a header", len(data), "size")
+        self.check("lines in a header", data.count(b"\n") + 1, "lines")
+
+    def check_described(self, header: WfdbHeader) -> None:
+        """Refuse a recording by its header, before its samples are decoded."""
+        signals = header.signals
+        self.check("leads", len(signals), "leads")
+        per_frame = max(one.per_frame for one in signals)
+        self.check("samples per frame", per_frame, "per_frame")
+        self.check("frames of skew", max(one.skew for one in signals), "skew")
+        self.check_shape((header.n_frames or 0) * per_frame, len(signals))
+
+    def check_shape(self, n_samples: int, n_leads: int) -> None:
+        """Refuse a recording by its number of samples and leads."""
+        self.check("leads", n_leads, "leads")
+        self.check("samples of a lead", n_samples, "samples")
+        self.check("samples of all leads", n_samples * n_leads, "values")
+
+    def check_array(self, signal: Any) -> None:
+        """Refuse an array, or lists of numbers, before it is converted."""
+        if isinstance(signal, Sized) and not isinstance(signal, str | bytes | dict):
+            rows = len(signal)
+            first = next(iter(signal), None) if rows else None  # type: ignore[call-overload]
+            is_row = isinstance(first, Sized) and not isinstance(first, str | bytes | dict)
+            self.check_shape(rows, len(first) if is_row else 1)  # type: ignore[arg-type]
+
+
+def is_serving() -> bool:
+    """Return whether MLflow's scoring server runs in this process."""
+    return os.environ.get(SERVING_VARIABLE, "").lower() == "true"
+
+
+def limits() -> Limits | None:
+    """Return the bounds of this server; None where no model is served."""
+    return Limits.from_environment() if is_serving() else None
+
+
+def hide_traces() -> None:
+    """Let MLflow's scoring server answer without stack traces, which name its folders.
+
+    MLflow has no option for that. Where nothing is served, nothing changes.
+    """
+    whole = MlflowException.serialize_as_json
+    if whole.__module__ == __name__:  # it is done already
+        return
+
+    def without_trace(self: MlflowException) -> str:
+        if is_serving():
+            self.json_kwargs.pop("stack_trace", None)
+        return str(whole(self))  # type: ignore[no-untyped-call]
+
+    MlflowException.serialize_as_json = without_trace  # type: ignore[method-assign]
+
+
+def served_path(path: Path) -> Path:
+    """Return the place of a recording that is asked for by its path.
+
+    Raises
+    ------
+    RecordError
+        If this is a server, and the path is not in the folder that its operator has named.
+    """
+    if not is_serving():
+        return path
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if not folder:
+        raise RecordError(
+            "this server reads no files: send header and signal_file, or signal and fs. Its "
+            f"operator can name a folder for paths with {FOLDER_VARIABLE}"
+        )
+    root = Path(folder).expanduser().resolve()
+    try:
+        found = (root / path).resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RecordError("record is no path of this server's folder") from error
+    if not found.is_relative_to(root):
+        raise RecordError("record is no path of this server's folder")
+    return found

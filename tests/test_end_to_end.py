@@ -5,15 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 
 import mlflow
 import numpy as np
 import pytest
 from gallery import SMALL
+from studies import NETWORKS, numpy_grid
 
 from ecg_mlflow import load_corpus
 from ecg_mlflow.pipeline import BatchSource, WindowMaker, class_targets, prepare, select
 from ecg_mlflow.study.grid_file import load_grid_file
+from ecg_mlflow.tracking.client import connect
 
 # Twenty records, the first four of them to test on; five in a batch.
 ITERATIONS = 12
@@ -199,3 +204,36 @@ def test_one_and_two_workers_give_the_same_losses_bit_for_bit(studies, children)
     for name in ("test_f1", "test_log_loss"):
         values = [run.data.metrics[name] for run in others]
         assert values == [run.data.metrics[name] for run in children[::2]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "times", [1, pytest.param(20, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])]
+)
+def test_two_studies_that_begin_at_once_on_a_new_store_end_well(beats, tmp_path, times):
+    for number in range(times):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(NETWORKS),
+            "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db",
+        }
+        (folder / "small.py").write_text(numpy_grid(grid="Option('hidden', [2])", epochs="1"))
+        command = [*(sys.executable, "-m", "ecg_mlflow", "run", "small.py", "--workers", "1")]
+        studies = [
+            subprocess.Popen(
+                [*command, "--data", str(beats), "--configs", "0"],
+                cwd=folder,
+                env=environment,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        said = [study.communicate()[1] for study in studies]
+        assert [study.returncode for study in studies] == [0, 0], said
+        client = connect(f"sqlite:///{folder / 'mlflow.db'}")
+        experiment = client.get_experiment_by_name("small")
+        runs = client.search_runs([experiment.experiment_id])
+        assert [run.info.status for run in runs] == ["FINISHED"] * 4

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from studies import NETWORKS, numpy_grid, reason
 
+from ecg_mlflow.cli import main
 from ecg_mlflow.files import checkpoint_root
 from ecg_mlflow.provenance import ProcessMark, _birth
 from ecg_mlflow.study.launch import link_project_run
@@ -275,3 +276,19 @@ def test_the_run_of_mlflow_run_tells_which_study_went_on(workplace, experiment):
     assert found.info.run_name == f"resume of {study}"
     assert f"#/experiments/{made}/runs/{study}" in found.data.tags["mlflow.note.content"]
     assert PLAN_TAG not in found.data.tags, "it is not a study that could be resumed itself"
+
+
+def test_a_study_is_resumed_by_what_other_commands_call_it(workplace, experiment, capsys):
+    grid = workplace.write_grid(SMALL, f"{experiment.replace(' ', '_')}.py")
+    assert workplace.run(grid, "--configs", "0", "--workers", "0", experiment=experiment) == 0
+    parent, _ = workplace.runs(experiment)
+    for name in (grid.stem, parent.info.run_id[:12], parent.info.run_id):
+        assert main(["run", "--resume", name, "--workers", "0"]) == 0
+        assert f"parent run {parent.info.run_id}" in capsys.readouterr().err
+    assert main(["run", "--resume", "no such study"]) == 1
+    assert "there is no study 'no such study'" in capsys.readouterr().err
+    for command in (["run", "--resume", " "], ["compare", ""], ["errors", " "]):
+        assert main(command) == 1
+        assert "here the name is empty" in capsys.readouterr().err
+    assert main(["predict", "", str(workplace.records / "S01.hea")]) == 1
+    assert "the model's name is empty" in capsys.readouterr().err

@@ -82,7 +82,11 @@ MACHINES = section(
 )
 _RESUME = section(
     "Resume",
-    CliOption("--resume", "Resume the study of a parent run.", metavar="RUN_ID"),
+    CliOption(
+        "--resume",
+        "Resume a study: the id of its parent run, the beginning of that id, or its name.",
+        metavar="STUDY",
+    ),
     trust_option(),
     CliOption("--retry-failed", "With --resume: try failed runs again.", is_flag=True),
     CliOption(

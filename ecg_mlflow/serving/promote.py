@@ -22,7 +22,7 @@ from ecg_mlflow.serving.opened_model import open_model
 from ecg_mlflow.serving.served_model import ServedModel, log_served_model
 from ecg_mlflow.stats.predictions import Predictions
 from ecg_mlflow.tracking.logged_models import trained_on
-from ecg_mlflow.tracking.registry import RegisteredVersion, champion, check_alias, register_decision
+from ecg_mlflow.tracking.registry import RegisteredVersion, champion, check_names, register_decision
 from ecg_mlflow.tracking.trusted_code import Consent
 
 #: How far a served model's probabilities may be from those that its study logged.
@@ -46,7 +46,7 @@ def promote(client: MlflowClient, request: PromotionRequest) -> int:
         If it can't be judged: no such study, other recordings, a model that can't be kept or
         doesn't reproduce what the study has logged.
     """
-    check_alias(request.alias)
+    check_names(request.name, request.alias)
     current = champion(client, request.name, request.alias)
     results = read_results(client, [request.study])
     request = replace(request, options=results.complete(request.options))

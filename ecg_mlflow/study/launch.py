@@ -41,7 +41,7 @@ def run_request(request: StudyRequest) -> int:
         run that ``mlflow run`` has created ends as FAILED then, with the reason.
     """
     project_run = os.environ.pop("MLFLOW_RUN_ID", None)
-    with_store = project_run or request.resume or not request.dry_run
+    with_store = project_run or request.resume is not None or not request.dry_run
     # First, so that a store that can't be reached is known before anything is read or computed.
     client = connect(base_dir=request.folders[0]) if with_store else None
     try:
@@ -61,7 +61,7 @@ def run_request(request: StudyRequest) -> int:
             plan = probe_networks(_plan(request, grid.research), grid.code)
     except BaseException as error:
         # A study that could not be resumed, since another process runs it, is not ours to end.
-        is_anothers = isinstance(error, ResumeError) and not request.resume
+        is_anothers = isinstance(error, ResumeError) and request.resume is None
         if client and project_run and not is_anothers:
             end_project_run(client, project_run, error)
         raise

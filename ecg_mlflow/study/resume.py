@@ -6,6 +6,7 @@ failed one left or tried again.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.retry import store_errors
 from ecg_mlflow.tracking.runs import EndStatus, end_run
 from ecg_mlflow.tracking.stored_run import IDENTITY_VERSION_TAG, PLAN_TAG, REQUEST_TAG, StoredRun
-from ecg_mlflow.tracking.stored_study import search_runs
+from ecg_mlflow.tracking.stored_study import read_study, search_runs
 
 
 class ResumeAction(Enum):
@@ -145,7 +146,8 @@ def resumed(
 ) -> tuple[str | None, StudyRequest]:
     """Find the study to resume, if any, and complete the request by what it was started with.
 
-    It is the one that was asked for, or the one that ``mlflow run --run-id`` was given.
+    It is the one that was asked for, by its id or name, or the one that ``mlflow run --run-id`` was
+    given.
 
     Returns
     -------
@@ -158,13 +160,16 @@ def resumed(
     TrackingError
         If the store has no such run, or fails.
     """
-    run_id = request.resume or project_run
+    run_id = project_run
+    if request.resume is not None:
+        is_id = re.fullmatch(r"[0-9a-f]{32}", request.resume)
+        run_id = request.resume if is_id else read_study(client, request.resume).run_id
     if run_id is None:
         return None, request
     with store_errors(f"find the study {run_id}", "Is MLFLOW_TRACKING_URI its store?"):
         tags = client.get_run(run_id).data.tags
     if PLAN_TAG not in tags:
-        if request.resume:
+        if request.resume is not None:
             raise ResumeError(
                 f"run {run_id} is no study of ecg_mlflow; resume takes the id of a parent run, "
                 "which the study prints when it starts and the MLflow UI shows"
@@ -205,6 +210,9 @@ def _check_version(run_id: str, tags: Mapping[str, str]) -> None:
 def reap_dead_studies(client: MlflowClient, run_id: str | None = None) -> list[str]:
     """End the runs of studies whose driver has died without ending them; they can be resumed.
 
+    So end other runs of ours whose process on this machine has died, such as the run that ``mlflow
+    run`` has made for a resumed study or a promotion, and that of a script with autolog.
+
     Parameters
     ----------
     client
@@ -214,7 +222,7 @@ def reap_dead_studies(client: MlflowClient, run_id: str | None = None) -> list[s
 
     Returns
     -------
-    For each study a line that says how to resume it.
+    For each study a line that says how to resume it, and one for each of the other runs.
 
     Raises
     ------
@@ -224,10 +232,10 @@ def reap_dead_studies(client: MlflowClient, run_id: str | None = None) -> list[s
     with store_errors("look for studies that have died"):
         running = list(search_runs(client, None, "attributes.status = 'RUNNING'"))
     runs = [StoredRun.from_mlflow(run) for run in running]
+    studies = [run for run in runs if PLAN_TAG in run.tags]
     said = []
-    for parent in runs:
-        is_study = PLAN_TAG in parent.tags and parent.run_id != run_id
-        if not is_study or living_process(parent.tags):
+    for parent in studies:
+        if parent.run_id == run_id or living_process(parent.tags):
             continue
         reason = "its driver died; the study can be resumed"
         for run in runs:
@@ -238,6 +246,13 @@ def reap_dead_studies(client: MlflowClient, run_id: str | None = None) -> list[s
             f"ended study {parent.name}, whose driver had died; go on with: "
             f"ecg-mlflow run --resume {parent.run_id}"
         )
+    own = {study.run_id for study in studies}
+    for run in runs:
+        # Of processes on other machines only studies give signs of life all the time.
+        mark = ProcessMark.from_tags(run.tags)
+        if mark and not mark.is_alive(silent_s=0) and not {run.run_id, run.study_id} & own:
+            end_abandoned(client, run, "its process died")
+            said.append(f"ended run {run.name}, whose process had died")
     return said
 
 

@@ -2,8 +2,10 @@
 
 MLflow itself retries a refused connection for minutes (seven tries with back-off over HTTP, ten
 for a database), which looks like a hang. Here every kind of store is tried once, cheaply and with
-a deadline, before MLflow opens it. The driver calls `connect` before it starts workers, because
-several processes that create one new sqlite store at once race.
+a deadline, before MLflow opens it.
+
+MLflow makes the tables of a new sqlite store in many steps: two processes disturb each other, and a
+killed one leaves a part. So a new store is made aside here, and put into its place whole.
 
 All calls of the client that `connect` returns raise `TrackingError`, and are repeated while the
 store is away if a `RetryPolicy` says so.
@@ -11,10 +13,13 @@ store is away if a `RetryPolicy` says so.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
+import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -23,10 +28,13 @@ import sqlalchemy
 from mlflow import MlflowClient
 
 from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.files import cache_root, locked, scratch_folder
 from ecg_mlflow.tracking.retry import RetryPolicy, store_errors
 
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 HTTP_TRIES = 3
+#: Seconds to wait for another process that makes a store.
+PATIENCE_S = 20.0
 #: For `environment`: MLflow's bars would run through others.
 NO_PROGRESS_BAR = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
@@ -56,7 +64,9 @@ def connect(
     uri = absolute_uri(uri or mlflow.get_tracking_uri(), base_dir or Path.cwd())
     scheme = _scheme(uri)
     with store_errors(f"open the tracking store {_without_password(uri)}", hint=_hint(uri)):
-        if scheme == "sqlite" or scheme in DATABASE_PORTS:
+        if scheme == "sqlite":
+            _prepare_sqlite(uri)
+        elif scheme in DATABASE_PORTS:
             _check_database(uri, timeout_s)
         # Only for the first call: a server that restarts later deserves MLflow's own retries.
         with environment(
@@ -119,20 +129,64 @@ def _check_database(uri: str, timeout_s: float) -> None:
     if url.host:
         port = url.port or DATABASE_PORTS[url.get_backend_name()]
         socket.create_connection((url.host, port), timeout=timeout_s).close()
-    if url.get_backend_name() == "sqlite":
-        path = sqlite_path(uri)
-        if path is None:
-            raise TrackingError(
-                f"MLflow can't track in {uri!r}: a database in memory is not seen by the worker"
-                " processes. Name a file, for example sqlite:///mlflow.db."
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("ab").close()  # a folder, or a file that can't be written, is an error now
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     try:
         engine.connect().close()
     finally:
         engine.dispose()
+
+
+def _prepare_sqlite(uri: str) -> None:
+    """Make a sqlite store that isn't there yet, and refuse one that can't be used."""
+    path = sqlite_path(uri)
+    if path is None:
+        raise TrackingError(
+            f"MLflow can't track in {uri!r}: a database in memory is not seen by the worker"
+            " processes. Name a file, for example sqlite:///mlflow.db."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        _make_sqlite(path)
+    path.open("ab").close()  # a folder, or a file that can't be written, is an error now
+    until = time.monotonic() + PATIENCE_S
+    while _is_half_made(path):
+        if time.monotonic() > until:
+            raise TrackingError(
+                f"the tracking store {uri} was left half-made: a process was killed while it made"
+                f" the tables. No run is in it. Delete it, and start again: rm {path}"
+            )
+        time.sleep(0.2)
+
+
+def _make_sqlite(path: Path) -> None:
+    """Make a new store aside and put it into place whole, unless another process was quicker."""
+    key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    with locked(cache_root() / "stores" / key):
+        if path.exists():
+            return
+        with scratch_folder(path.parent, path.name) as folder:
+            aside = folder / "mlflow.db"
+            MlflowClient(absolute_uri("sqlite:///mlflow.db", folder)).search_experiments(
+                max_results=1
+            )
+            with suppress(FileExistsError):  # made by a process that knows nothing of the lock
+                os.link(aside, path)
+
+
+def _is_half_made(path: Path) -> bool:
+    """Return whether some of MLflow's tables are there, but no experiment yet, not even the first.
+
+    So it is while another process makes them, and stays if that is killed.
+    """
+    with closing(sqlite3.connect(path)) as database:
+        query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        tables = {name for (name,) in database.execute(query)}
+        if not tables & {"alembic_version", "runs", "metrics", "experiments"}:
+            return False
+        return (
+            "experiments" not in tables
+            or not database.execute("SELECT 1 FROM experiments LIMIT 1").fetchone()
+        )
 
 
 def _hint(uri: str) -> str:

@@ -141,6 +141,8 @@ def find_source(client: MlflowClient, uri: str) -> str:
     ModelError
         If there is no such model, version or alias.
     """
+    if not uri.strip():
+        raise ModelError("the model's name is empty: give one such as models:/NAME@champion")
     wanted = _REGISTERED_NAME.fullmatch(uri)
     if wanted is None:
         return uri
@@ -179,14 +181,19 @@ def _unless_missing(get: Callable[..., T], name: str, *version: str) -> T | None
 # --- Decisions ------------------------------------------------------------------------------------
 
 
-def check_alias(alias: str) -> None:
+def check_names(name: str, alias: str) -> None:
     """Refuse before any work what MLflow refuses, or misreads, in the end.
 
     Raises
     ------
     PromotionError
-        The alias is none that a promotion can give.
+        The name can't be a registered model's, or the alias is none that a promotion can give.
     """
+    if not re.fullmatch(r"[^/:@\s][^/:@\n\t\r]{0,254}(?<!\s)", name):
+        raise PromotionError(
+            f"{name[:100]!r} can't be the name of a registered model: give 1 to 255 characters "
+            "without /, : and @, and with no space at its ends"
+        )
     if not re.fullmatch(r"[\w-]{1,255}", alias) or re.fullmatch(r"(?i)latest|v\d+", alias):
         raise PromotionError(
             f"{alias!r} can't be an alias: MLflow takes letters, digits, _ and -, but not 'latest' "
@@ -300,10 +307,11 @@ def rollback(
     ModelError
         No model of that name is registered.
     PromotionError
-        There is nothing to go back to.
+        There is nothing to go back to, or `check_names` refuses the names.
     TrackingError
         If the store fails.
     """
+    check_names(name, alias)
     _registered_model(client, name)
     with _registry_lock(client, name), store_errors(f"take back a promotion of {name!r}"):
         left = champion(client, name, alias)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import inspect
 import re
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,10 @@ CAUSE_LIMIT = 500
 #: MLflow's code for what is not in the store.
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 
+#: What MLflow, its databases and its servers raise.
+_STORE_ERRORS = (
+    *(MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError, ImportError),
+)
 #: Calls that make something new each time: to repeat one blindly may make two.
 _MAKES_NEW = ("create_run", "create_logged_model")
 #: What an error repeats of a call's arguments: not their contents.
@@ -60,15 +65,38 @@ def store_errors(doing: str, hint: str = "", *, of_a_call: bool = False) -> Iter
     """
     try:
         yield
-    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError, ImportError) as error:
+    except _STORE_ERRORS as error:
         if isinstance(error, TrackingError) and not error.of_a_call:
             raise
         met = _cause(error)
-        if getattr(met, "error_code", "") == MISSING:
+        if refusal := _refusal(met):
+            hint = refusal
+        elif getattr(met, "error_code", "") == MISSING:
             hint = hint or "Is MLFLOW_TRACKING_URI its store?"
         said = TrackingError(f"MLflow could not {doing}: {cause_text(met)}. {hint}".rstrip())
         said.of_a_call = of_a_call
         raise said from met
+
+
+def _refusal(error: BaseException) -> str:
+    """Return what to do where a server wants a login, or a proxy before it; empty otherwise."""
+    login = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    code = getattr(error, "error_code", "")
+    response = getattr(error, "response", None)  # of artifacts, which have no codes
+    status = getattr(response, "status_code", None)
+    if code == "UNAUTHENTICATED" or status == 401:
+        return f"The server wants a login: set {login}; a login or token may have run out."
+    if code in ("PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED") or status == 403:
+        return (
+            f"The server doesn't allow that to this login: is it the right one ({login})? Else ask "
+            "whoever runs the server for the permission."
+        )
+    if "not in a valid JSON format" in str(error):
+        return (
+            "Something other than MLflow has answered, perhaps the login page of a proxy: is "
+            f"MLFLOW_TRACKING_URI right? A login is given by {login}."
+        )
+    return ""
 
 
 def cause_text(error: BaseException) -> str:

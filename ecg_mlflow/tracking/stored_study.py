@@ -329,6 +329,11 @@ def _with_configurations(client: MlflowClient, runs: Sequence[StoredRun]) -> lis
 
 
 def _find_parent(client: MlflowClient, name: str) -> Run:
+    if not name.strip():
+        raise TrackingError(
+            f"a study is given by its parent run's id, {LEAST_ID} or more characters of that, or "
+            "its name; here the name is empty"
+        )
     with store_errors(f"look for the study {name!r}", "Is MLFLOW_TRACKING_URI its store?"):
         studies = list(search_runs(client, None, f"tags.`{PLAN_TAG}` != ''"))
     studies.sort(key=lambda run: -run.info.start_time)

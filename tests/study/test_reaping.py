@@ -59,7 +59,7 @@ def test_the_dead_are_reaped_and_the_living_are_not(workplace, experiment):
     dead, kept = opened(DEAD), opened(DEAD)
     study = Study.open(client, experiment, "living study", tags={PLAN_TAG: "p"})
     living = study.create_child("of the living", {}, {IDENTITY_TAG: "a"})
-    stranger = client.create_run(study.experiment_id, tags=DEAD).info.run_id
+    stranger = client.create_run(study.experiment_id).info.run_id
 
     (line,) = reap_dead_studies(client, kept[0])
     assert line.startswith("ended study dead study, whose driver had died")
@@ -72,3 +72,26 @@ def test_the_dead_are_reaped_and_the_living_are_not(workplace, experiment):
     assert "resumed" in client.get_run(dead[1]).data.tags["ecg_mlflow.reason"]
     assert main(["reap"]) == 0
     assert status(kept[0]) == "KILLED", "nobody is about to resume it"
+
+
+def test_other_runs_of_processes_that_died_here_are_ended(workplace, experiment):
+    """Such as the run that ``mlflow run`` made for a resumed study, and that of a script."""
+    client = workplace.client
+    study = Study.open(client, experiment, "living study", tags={PLAN_TAG: "p"})
+
+    def opened(name, tags):
+        return client.create_run(study.experiment_id, tags=tags, run_name=name).info.run_id
+
+    died = opened("resume of 1a2b", DEAD)
+    left = opened("child of a study that has ended", {**DEAD, "mlflow.parentRunId": "0" * 32})
+    elsewhere = opened("script", {**DEAD, "ecg_mlflow.host": "another machine"})
+    alive = opened("promotion", ProcessMark.own().tags())
+    child = study.create_child("of the living", {}, {IDENTITY_TAG: "a", **DEAD})
+    said = reap_dead_studies(client)
+    assert sorted(said) == [
+        "ended run child of a study that has ended, whose process had died",
+        "ended run resume of 1a2b, whose process had died",
+    ]
+    found = {run: client.get_run(run) for run in (died, left, elsewhere, alive, child)}
+    assert [one.info.status for one in found.values()] == ["KILLED"] * 2 + ["RUNNING"] * 3
+    assert found[died].data.tags["ecg_mlflow.reason"] == "its process died"

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
+import time
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,7 +19,11 @@ from mlflow import MlflowClient
 from servers import free_port
 
 from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.tracking import client as client_module
+from ecg_mlflow.tracking.artifacts import read_artifacts
+from ecg_mlflow.tracking.client import _is_half_made as is_half_made
 from ecg_mlflow.tracking.client import absolute_uri, connect, environment
+from ecg_mlflow.tracking.retry import RetryPolicy, is_away
 
 
 def test_relative_sqlite_starts_from_the_base_folder(tracking_store, client):
@@ -128,3 +137,156 @@ def test_environment_is_put_back(monkeypatch):
         raise KeyError
     assert os.environ["ECG_SET"] == "before"
     assert "ECG_UNSET" not in os.environ
+
+
+# --- A store that is made -------------------------------------------------------------------------
+
+BEGIN = """
+import sys, time
+from ecg_mlflow.tracking.client import connect
+from ecg_mlflow.tracking.runs import find_or_create_experiment
+print("ready", flush=True)
+sys.stdin.readline()
+client = connect(sys.argv[1])
+experiment = find_or_create_experiment(client, "same")
+client.log_metric(client.create_run(experiment).info.run_id, "loss", 1.0)
+"""
+#: The same by MLflow alone, which makes the tables in their place.
+BY_MLFLOW = BEGIN.replace("connect(sys.argv[1])", "MlflowClient(sys.argv[1])").replace(
+    "from ecg_mlflow.tracking.client import connect", "from mlflow import MlflowClient"
+)
+
+
+def started(*codes: str, uri: str) -> list[subprocess.Popen[str]]:
+    """Start processes that wait until all of them are ready, and let them go at once."""
+    found = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, uri],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for code in codes
+    ]
+    for one in found:
+        assert one.stdout.readline() == "ready\n"
+    for one in found:
+        one.stdin.write("\n")
+        one.stdin.flush()
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("others", [(BEGIN, BEGIN), (BY_MLFLOW,)], ids=["ours", "MLflow's"])
+def test_processes_that_make_one_store_at_once_all_use_it(tmp_path, others):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    said = [one.communicate() for one in started(BEGIN, *others, uri=uri)]
+    client = connect(uri)
+    runs = client.search_runs([client.get_experiment_by_name("same").experiment_id])
+    if others == (BEGIN, BEGIN):
+        assert len(runs) == 3, said
+        assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db"}
+    else:  # MLflow's own process may meet a store that is whole already, and no more
+        assert len(runs) in (1, 2), said
+
+
+@pytest.mark.slow
+def test_a_store_whose_maker_is_killed_is_whole_or_not_there(tmp_path):
+    path = tmp_path / "mlflow.db"
+    for delay in (0.1, 0.4, 0.7, 1.0):
+        (maker,) = started(BEGIN, uri=f"sqlite:///{path}")
+        time.sleep(delay)
+        maker.kill()
+        maker.communicate()
+        assert not path.exists() or not is_half_made(path)
+    connect(f"sqlite:///{path}").create_experiment("after")
+    assert [one.name for one in tmp_path.iterdir() if "part" in one.name] == []
+
+
+@pytest.mark.parametrize(
+    "left", ["DROP TABLE experiments", "DELETE FROM experiments", "DELETE FROM alembic_version"]
+)
+def test_a_store_that_was_left_half_made_says_how_to_mend_it(
+    tmp_path, tracking_store, monkeypatch, left
+):
+    monkeypatch.setattr(client_module, "PATIENCE_S", 0.1)
+    path = tmp_path / "mlflow.db"
+    shutil.copy(tracking_store.removeprefix("sqlite:///"), path)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(left)
+        database.commit()
+    why = rf"half-made: .* No run is in it\. Delete it, and start again: rm {path}"
+    if "alembic" in left:  # it may have runs
+        why = "mlflow db upgrade"
+    with pytest.raises(TrackingError, match=why):
+        connect(f"sqlite:///{path}")
+
+
+def test_a_half_made_store_that_another_process_completes_is_waited_for(tmp_path, tracking_store):
+    path, whole = tmp_path / "mlflow.db", Path(tracking_store.removeprefix("sqlite:///"))
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE metrics (key TEXT)")
+    assert is_half_made(path)
+    done = threading.Timer(0.5, lambda: path.write_bytes(whole.read_bytes()))
+    done.start()
+    assert connect(f"sqlite:///{path}").search_experiments()
+    done.join()
+
+
+def test_an_empty_file_becomes_a_store(tmp_path):
+    (tmp_path / "mlflow.db").touch()
+    assert connect(f"sqlite:///{tmp_path / 'mlflow.db'}").search_experiments()
+
+
+# --- A server that wants a login ------------------------------------------------------------------
+
+LOGIN = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers all requests with the server's `status`; 302 leads to a page."""
+
+    def do_GET(self) -> None:
+        is_page = self.server.status == 200 or self.path == "/login"
+        self.send_response(200 if is_page else self.server.status)
+        self.send_header("Location", "/login")
+        self.end_headers()
+        self.wfile.write(b"<html>Log in</html>" if is_page else b"You are not authenticated.")
+
+    do_POST = do_GET  # noqa: N815 - the library's names
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+@pytest.fixture
+def answers():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (401, f"The server wants a login: set {LOGIN}; a login or token may have run out."),
+        (403, f"The server doesn't allow that to this login: is it the right one ({LOGIN})?"),
+        (200, "perhaps the login page of a proxy: is MLFLOW_TRACKING_URI right? A login is given"),
+        (302, f"A login is given by {LOGIN}."),
+    ],
+)
+def test_a_server_that_wants_a_login_says_how_it_is_given(answers, status, why):
+    answers.status = status
+    uri = f"http://127.0.0.1:{answers.server_port}"
+    with pytest.raises(TrackingError, match=re.escape(why)) as caught:
+        connect(uri)
+    assert not is_away(caught.value), "it isn't tried again for an hour"
+    answered = MlflowClient(uri)
+    with pytest.raises(TrackingError, match="MLFLOW_TRACKING_TOKEN"):
+        RetryPolicy(limit_s=60.0).client(answered).get_run("0" * 32)
+    if status in (401, 403):
+        artifacts = f"{uri}/api/2.0/mlflow-artifacts/artifacts/0"
+        with pytest.raises(TrackingError, match="MLFLOW_TRACKING_TOKEN"):
+            read_artifacts(answered, [(artifacts, "configuration.json")])

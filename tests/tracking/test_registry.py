@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 from mlflow import MlflowClient
@@ -17,7 +18,7 @@ from ecg_mlflow.tracking.registry import (
     CHALLENGER,
     PREVIOUS_TAG,
     champion,
-    check_alias,
+    check_names,
     find_source,
     find_version,
     register_decision,
@@ -118,8 +119,8 @@ def test_a_refused_one_is_the_challenger_and_another_alias_has_its_own_champion(
 @pytest.mark.parametrize("alias", ["v3", "a b", "", "challenger", "LATEST"])
 def test_an_alias_that_can_not_be_given(alias):
     with pytest.raises(PromotionError, match="alias"):
-        check_alias(alias)
-    check_alias("champion")
+        check_names("m", alias)
+    check_names("m", "champion")
 
 
 def test_the_logged_model_names_its_versions(client, name, run_id):
@@ -336,3 +337,15 @@ def test_promotions_by_earlier_versions_are_read_and_rolled_back(client, name):
     assert decide(client, name) == 4
     assert tags(client, name, 4)[PREVIOUS_TAG] == "2"
     assert [rollback(client, name)[1].version for _ in range(2)] == [2, 1]
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "a:b", "a@b", " a", "a ", "a\nb", "x" * 256])
+def test_names_that_no_registered_model_can_have(client, name):
+    for refused in (check_names, partial(rollback, client)):
+        with pytest.raises(PromotionError, match="can't be the name of a registered model"):
+            refused(name, "champion")
+
+
+def test_names_of_registered_models():
+    for name in ("af-resnet", "AF resnet 2.0", "x" * 255, "Vorhofflimmern (größer)"):
+        check_names(name, "champion")

@@ -56,7 +56,7 @@ def outages(server):
             ("driver", MlflowClient.set_terminated, 3, True, FINISHED),
             ("worker", MlflowClient.log_batch, 4, True, {}),
             ("worker", MlflowClient.create_logged_model, 1, True, {}),
-            ("worker", MlflowClient.log_model_artifacts, 2, False, {}),
+            ("worker", MlflowClient.log_model_artifact, 2, False, {}),
             ("worker", MlflowClient.finalize_logged_model, 3, True, {}),
         )
     ]

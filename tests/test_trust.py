@@ -11,6 +11,7 @@ import json
 import pickle
 import shutil
 from pathlib import Path
+from zipfile import ZipFile
 
 import mlflow
 import numpy as np
@@ -213,9 +214,10 @@ def registered(work, tmp_path):
 
 
 def change_code(folder: Path, evil: str) -> None:
-    for path in (folder / "classifier_pyfunc.py", folder / "code" / "ecg_mlflow" / "__init__.py"):
-        if path.exists():
-            path.write_text(f"{evil}{path.read_text()}")
+    path = folder / "classifier_pyfunc.py"
+    path.write_text(f"{evil}{path.read_text()}")
+    with ZipFile(folder / "artifacts" / "ecg_mlflow.zip", "w") as archive:
+        archive.writestr("ecg_mlflow/__init__.py", evil)
 
 
 def change_steps(folder: Path, evil: str) -> None:

@@ -15,10 +15,11 @@ from ecg_mlflow.records import Corpus
 from ecg_mlflow.reports.html import render
 from ecg_mlflow.reports.study_corpus import open_study_corpus, unseen
 from ecg_mlflow.reports.study_results import read_results
-from ecg_mlflow.reports.winner import choose_run
+from ecg_mlflow.reports.winner import Choice, choose_run
 from ecg_mlflow.serving.gate import GateDecision, PromotionRequest, apply_gate
 from ecg_mlflow.serving.held_out import at_own_threshold, classify
-from ecg_mlflow.serving.opened_model import open_model
+from ecg_mlflow.serving.manifest import Manifest
+from ecg_mlflow.serving.opened_model import OpenedModel, open_model
 from ecg_mlflow.serving.served_model import ServedModel, log_served_model
 from ecg_mlflow.stats.predictions import Predictions
 from ecg_mlflow.tracking.logged_models import trained_on
@@ -54,9 +55,16 @@ def promote(client: MlflowClient, request: PromotionRequest) -> int:
     study, run_id = results.studies[0], choice.run.record.run_id
     corpus = open_study_corpus(study.plan, study.request, request.location)
     consent = Consent(request.trust_code)
-    served = log_served_model(client, study, choice, corpus, request.threshold, consent)
+    measured = list[tuple[list[Predictions], float]]()
+
+    def check(source: str, manifest: Manifest) -> None:
+        with open_model(client, source, consent) as model:
+            logged = replace(choice.run.test, threshold=manifest.threshold)
+            measured.append(_reproduced(model, choice, logged, corpus))
+
+    served = log_served_model(client, study, choice, corpus, request.threshold, consent, check)
     _say(f"{choice}: model {served.model_id}, trained by run {run_id}")
-    models, ms_per_record = _reproduced(client, served, corpus, consent)
+    ((models, ms_per_record),) = measured
     cost = {"size_mb": served.size_mb, "ms_per_record": ms_per_record}
     while True:
         decision, notes = _compared(client, request, served, corpus, models, current, cost)
@@ -131,7 +139,7 @@ def _kept(models: Sequence[Predictions], chosen: npt.NDArray[np.bool_]) -> list[
 
 
 def _reproduced(
-    client: MlflowClient, served: ServedModel, corpus: Corpus, consent: Consent
+    model: OpenedModel, choice: Choice, logged: Predictions, corpus: Corpus
 ) -> tuple[list[Predictions], float]:
     """Classify the test records with the served model, and compare with what the study logged.
 
@@ -145,10 +153,7 @@ def _reproduced(
     ModelError
         If the answers differ.
     """
-    run = served.choice.run
-    logged = replace(run.test, threshold=served.manifest.threshold)
-    with open_model(client, served.source, consent) as model:
-        answers = classify(model.predict, corpus, logged, "the model")
+    answers = classify(model.predict, corpus, logged, "the model")
     known = answers.known
     if not known.any():
         raise ModelError("the model has no answer to any of the test records")
@@ -162,11 +167,11 @@ def _reproduced(
     worst = int(np.nanargmax(differences))
     if differences[worst] > TOLERANCE:
         raise ModelError(
-            f"the model doesn't reproduce what run {run.record.run_id} has logged: for record "
-            f"{logged.records[worst]} the probabilities differ by {differences[worst]:.2g}, more "
+            f"the model doesn't reproduce what run {choice.run.record.run_id} has logged: for "
+            f"record {logged.records[worst]} the probabilities differ by {differences[worst]:.2g}, more "
             f"than {TOLERANCE:g}; were other versions of libraries installed when it was trained?"
         )
-    return _kept([logged, *served.choice.candidates], known), answers.ms_per_record
+    return _kept([logged, *choice.candidates], known), answers.ms_per_record
 
 
 def _compared(

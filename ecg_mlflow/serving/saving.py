@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import packages_distributions
@@ -56,7 +58,8 @@ def save_classifier(
     """Save a model that reads recordings.
 
     The folder holds the network, the manifest, this package's code and the user's own functions,
-    so that an environment of the requirements alone can run it, without any pickle.
+    so that an environment of the requirements alone can run it, without any pickle. Code are
+    ``classifier_pyfunc.py``, the archive of the package and the folder ``steps``; the rest is data.
 
     Parameters
     ----------
@@ -94,6 +97,8 @@ def save_classifier(
         if own.files:
             artifacts["steps"] = own.write(place / "steps")
         samples = _cut(example, manifest)
+        artifacts["package"] = place / "ecg_mlflow.zip"
+        artifacts["package"].write_bytes(package_archive())
         artifacts["example"] = place / "example.npy"
         np.save(artifacts["example"], samples, allow_pickle=False)
         manifest = _tried(manifest, example, samples, keras_file, artifacts.get("steps"))
@@ -106,13 +111,23 @@ def save_classifier(
                 str(folder),
                 python_model=str(PYFUNC_FILE),
                 artifacts={name: str(path) for name, path in artifacts.items()},
-                code_paths=[str(_PACKAGE)],
                 signature=_signature(manifest),
                 input_example=_input_example(example, samples),
                 pip_requirements=list(classifier_requirements(own)),
                 mlflow_model=mlflow_model,
             )
     return manifest
+
+
+def package_archive() -> bytes:
+    """Return a zip of this package's Python files, the same bytes for the same files."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(_PACKAGE.rglob("*.py")):
+            # Without the time of the file.
+            name = f"{_PACKAGE.name}/{file.relative_to(_PACKAGE).as_posix()}"
+            archive.writestr(zipfile.ZipInfo(name), file.read_bytes(), zipfile.ZIP_DEFLATED)
+    return content.getvalue()
 
 
 def classifier_requirements(code: UserCode | None = None) -> tuple[str, ...]:

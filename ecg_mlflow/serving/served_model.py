@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ def log_served_model(
     corpus: Corpus,
     rule: str,
     consent: Consent,
+    check: Callable[[str, Manifest], None],
 ) -> ServedModel:
     """Build the model of a run that reads recordings, and log it in the run.
 
@@ -74,6 +76,9 @@ def log_served_model(
         By which the threshold is chosen on validation records.
     consent
         To run the study's own code, where the pipeline has functions of the user's own.
+    check
+        Is given the place of the model's files and its manifest before they are sent, and raises
+        if they may not be; if the run has the model already, the place where they are.
 
     Raises
     ------
@@ -104,7 +109,10 @@ def log_served_model(
         # Those of these files that the model keeps, should it have been logged by another machine.
         trust(needed_code(functions_of(manifest.pipeline), code).files)
 
+        checked = False
+
         def save(target: Path, description: Model) -> None:
+            nonlocal checked
             save_classifier(
                 target,
                 network,
@@ -114,13 +122,17 @@ def log_served_model(
                 trained_on=trained_on,
                 mlflow_model=description,
             )
+            check(str(target), manifest)
+            checked = True
 
         size_mb = network.stat().st_size / 2**20
         # Another threshold makes another model, and the same one is not logged twice.
         name = f"classifier-{digest(asdict(manifest))[:8]}"
         metadata = {"classes": list(manifest.classes), "positive": manifest.positive}
-        model_id = log_saved(client, run.record.run_id, name, save, metadata)
+        model_id = log_saved(client, run.record.run_id, name, save, metadata, show_progress=True)
     source = client.get_logged_model(model_id).artifact_location
+    if not checked:
+        check(source, manifest)
     return ServedModel(choice, manifest, model_id, source, size_mb)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tempfile
 import time
 import warnings
@@ -28,6 +29,7 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, M
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
+from tqdm import tqdm
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.provenance import pinned
@@ -159,6 +161,8 @@ def log_saved(
     save: Callable[[Path, Model], None],
     metadata: Mapping[str, object],
     step: int = 0,
+    *,
+    show_progress: bool = False,
 ) -> str:
     """Log what `save` writes as a model of a run, unless the run has it already.
 
@@ -173,6 +177,8 @@ def log_saved(
         Plain data that MLflow keeps in the model's own file.
     step
         Iteration that the weights are of.
+    show_progress
+        Show on stderr how much has been sent; a server may take seconds for each file.
 
     Returns
     -------
@@ -209,7 +215,7 @@ def log_saved(
                     metadata=dict(metadata),
                 )
                 save(path, description)
-                client.log_model_artifacts(model_id, str(path))
+                _send(client, model_id, path, show_progress)
             client.log_outputs(run_id, [LoggedModelOutput(model_id, step)])
             client.finalize_logged_model(model_id, "READY")
         except BaseException:
@@ -217,6 +223,21 @@ def log_saved(
                 client.finalize_logged_model(model_id, "FAILED")
             raise
     return model_id
+
+
+def _send(client: MlflowClient, model_id: str, folder: Path, show_progress: bool) -> None:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    n_bytes = sum(file.stat().st_size for file in files)
+    said = f"sending {len(files)} files of the model"
+    with tqdm(
+        total=n_bytes, desc=said, unit="B", unit_scale=True, disable=None if show_progress else True
+    ) as bar:
+        for file in files:
+            parent = file.parent.relative_to(folder).as_posix()
+            client.log_model_artifact(model_id, str(file), None if parent == "." else parent)
+            bar.update(file.stat().st_size)
+    if show_progress and bar.disable:  # no terminal
+        print(f"{said}, {n_bytes / 1e6:.1f} MB: done", file=sys.stderr)
 
 
 @contextmanager

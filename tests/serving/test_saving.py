@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from importlib.metadata import packages_distributions, requires, version
 
 import mlflow
@@ -20,7 +21,7 @@ from ecg_mlflow.errors import ModelError
 from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.records import Record
 from ecg_mlflow.serving.manifest import Manifest, code_digest
-from ecg_mlflow.serving.saving import classifier_requirements, save_classifier
+from ecg_mlflow.serving.saving import classifier_requirements, package_archive, save_classifier
 from ecg_mlflow.tracking import client
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -40,8 +41,13 @@ def test_what_is_in_the_folder(saved):
         "artifacts/example.npy",
         "artifacts/steps/grid_of_test.py",
         *(f"artifacts/steps/{name}" for name in BESIDE if name != "unrelated_of_test.py"),
-        "code/ecg_mlflow/serving/classifier.py",
+        "artifacts/ecg_mlflow.zip",
     } <= files
+    assert len([path for path in saved.folder.rglob("*") if path.is_file()]) <= 20
+    with zipfile.ZipFile(saved.folder / "artifacts/ecg_mlflow.zip") as archive:
+        assert "ecg_mlflow/serving/classifier.py" in archive.namelist()
+        assert all(name.endswith(".py") for name in archive.namelist())
+        assert package_archive() == (saved.folder / "artifacts/ecg_mlflow.zip").read_bytes()
     assert not [file for file in files if "unrelated" in file]
     assert not [file for file in files if file.endswith((".pkl", ".pyc")) or "__pycache" in file]
     found = Manifest.from_json((saved.folder / "artifacts/manifest.json").read_text())
@@ -103,7 +109,7 @@ os.chdir(sys.argv[2])
 import mlflow, pandas as pd
 model = mlflow.pyfunc.load_model(sys.argv[1])
 import ecg_mlflow
-assert Path(ecg_mlflow.__file__).is_relative_to(sys.argv[1]), ecg_mlflow.__file__
+assert Path(ecg_mlflow.__file__).parts[-3].startswith("ecg_mlflow-"), ecg_mlflow.__file__
 assert not [n for n in sys.modules if n.startswith("{client.__name__}")]
 answers = model.predict(pd.DataFrame({{"record": sys.argv[4:]}}), params={{"windows": True}})
 print(json.dumps(answers.to_dict("list")))

@@ -158,7 +158,7 @@ def test_a_model_that_could_not_be_stored_is_failed(client, run_id, study, any_f
 
     plain, why = MlflowClient(client.tracking_uri), f"model 'best' of run {run_id}: .*No space left"
     with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, "log_model_artifacts", full)
+        patch.setattr(MlflowClient, "log_model_artifact", full)
         with pytest.raises(TrackingError, match=why):
             log_model(client, run_id, "best", any_file, NETWORK)
         assert found() == ["FAILED"]

@@ -50,7 +50,7 @@ def test_a_model_is_promoted_in_few_requests(workplace, tmp_path, monkeypatch, s
         sent.clear()
         assert main(["promote", "small", "--name", "waves", "--resamples", "50"]) == 0
         said = capsys.readouterr()
-    assert sent["PUT"] <= 15, sent
-    assert sum(sent.values()) <= 35, sent
+    assert sent["PUT"] == 13, sent
+    assert sum(sent.values()) <= 20, sent
     assert "sending 12 files of the model, " in said.err
     assert " MB: done" in said.err

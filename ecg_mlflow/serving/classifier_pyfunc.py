@@ -18,8 +18,8 @@ import mlflow
 
 _PACKAGE = Path(__file__).with_name("artifacts") / "ecg_mlflow.zip"
 if _PACKAGE.is_file() and "ecg_mlflow" not in sys.modules:
-    # Unpacked, because numba compiles for the files that it finds; into a new folder, because others
-    # could write to one whose name is known.
+    # Unpacked, because numba compiles for the files that it finds; into a new folder, because
+    # others could write to one whose name is known.
     _folder = tempfile.mkdtemp(prefix="ecg_mlflow-")
     atexit.register(shutil.rmtree, _folder, ignore_errors=True)
     with zipfile.ZipFile(_PACKAGE) as _archive:

@@ -168,8 +168,9 @@ def _reproduced(
     if differences[worst] > TOLERANCE:
         raise ModelError(
             f"the model doesn't reproduce what run {choice.run.record.run_id} has logged: for "
-            f"record {logged.records[worst]} the probabilities differ by {differences[worst]:.2g}, more "
-            f"than {TOLERANCE:g}; were other versions of libraries installed when it was trained?"
+            f"record {logged.records[worst]} the probabilities differ by {differences[worst]:.2g}, "
+            f"more than {TOLERANCE:g}; were other versions of libraries installed when it was "
+            "trained?"
         )
     return _kept([logged, *choice.candidates], known), answers.ms_per_record
 

@@ -15,8 +15,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import requests
 from mlflow import MlflowClient
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from ecg_mlflow.errors import TrackingError
@@ -132,15 +134,37 @@ def _read(repository: Any, paths: Collection[str]) -> dict[str, bytes]:
     if isinstance(repository, LocalArtifactRepository):
         places = {path: Path(repository.artifact_dir, path) for path in paths}
         return {path: place.read_bytes() for path, place in places.items() if place.is_file()}
-    # Each store raises another error for an artifact that does not exist, and some retry.
-    there = {
-        item.path
-        for folder in {posixpath.dirname(path) for path in paths}
-        for item in repository.list_artifacts(folder or None)
-    }
     with tempfile.TemporaryDirectory(prefix="ecg-mlflow-") as folder:
+        if isinstance(repository, HttpArtifactRepository):
+            return _requested(repository, paths, Path(folder))
+        # Each store raises another error for an artifact that does not exist, and some retry.
+        there = {
+            item.path
+            for folder_path in {posixpath.dirname(path) for path in paths}
+            for item in repository.list_artifacts(folder_path or None)
+        }
         return {
             path: Path(repository.download_artifacts(path, folder)).read_bytes()
             for path in paths
             if path in there
         }
+
+
+def _requested(
+    repository: HttpArtifactRepository, paths: Collection[str], folder: Path
+) -> dict[str, bytes]:
+    """Return those of the files that a server has, by one request each.
+
+    MLflow's own way to download asks first whether a path is a folder.
+    """
+    found = {}
+    for number, path in enumerate(paths):
+        file = folder / str(number)
+        try:
+            repository._download_file(path, str(file))  # type: ignore[no-untyped-call]
+        except requests.HTTPError as error:
+            if error.response is None or error.response.status_code != 404:
+                raise
+        else:
+            found[path] = file.read_bytes()
+    return found

@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ecg_mlflow.files import write_output
 from ecg_mlflow.reports.figures.sheet import png, size_mm
+from ecg_mlflow.tracking.run_data import markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +30,7 @@ PAGE = "report.html"
 
 
 def render(template: str, **context: Any) -> str:
-    """Return a whole page, or a text; in HTML all texts are escaped.
+    """Return a whole page, or a text; in HTML all texts are escaped, in Markdown by a filter.
 
     Parameters
     ----------
@@ -45,6 +46,7 @@ def render(template: str, **context: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["markdown"] = markdown
     return environment.get_template(template).render(context).strip()
 
 

@@ -16,6 +16,7 @@ from ecg_mlflow.files import write_output
 from ecg_mlflow.records.catalogue import find_headers
 from ecg_mlflow.serving.opened_model import open_model
 from ecg_mlflow.tracking.registry import find_source
+from ecg_mlflow.tracking.run_data import csv_cell
 from ecg_mlflow.tracking.trusted_code import Consent
 
 #: Recordings of one call of the model.
@@ -87,7 +88,8 @@ def predict_files(
     answers.insert(1, "file", headers)
     if with_windows:
         answers["window_probabilities"] = answers["window_probabilities"].map(json.dumps)
-    text = answers.to_csv(index=False)
+    # Names of files and classes are other people's texts.
+    text = answers.rename(columns=csv_cell).map(csv_cell).to_csv(index=False)
     if output is None:
         print(text, end="")
     else:

@@ -25,7 +25,7 @@ from ecg_mlflow.study.search_config import SELECTS_BY_TEST
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo, duration_range
 from ecg_mlflow.tracking.recordings_source import RecordingsSource
 from ecg_mlflow.tracking.retry import store_errors
-from ecg_mlflow.tracking.run_data import log_new_params
+from ecg_mlflow.tracking.run_data import log_new_params, markdown
 from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.stored_study import CODE, PLAN
 from ecg_mlflow.tracking.study_run import Study
@@ -204,7 +204,7 @@ def describe_state(
 
     def options(row: Mapping[str, object]) -> str:
         names = [name for name in research.grid.names if name in row]
-        return ", ".join(f"{name} {row[name]}".replace("|", r"\|") for name in names)
+        return markdown(", ".join(f"{name} {row[name]}" for name in names))
 
     parts = ", ".join(f"{len(part)} {name}" for name, part in plan.parts.items())
     # What changes comes first: the UI folds all but a few lines.
@@ -219,9 +219,9 @@ def describe_state(
         lines.append(f"Best so far: {metric} {value}{of} (mean of {rows[0]['runs']} runs).")
     lines += [
         "",
-        f"**{research.name}**: {plan.n_configs} configurations x {research.repetitions} "
-        f"repetitions on {plan.corpus.source} ({parts} records); F1 is of "
-        f"{research.positive!r} against the rest, by record.",
+        f"**{markdown(research.name)}**: {plan.n_configs} configurations x {research.repetitions} "
+        f"repetitions on {markdown(plan.corpus.source)} ({parts} records); F1 is of "
+        f"{markdown(repr(research.positive))} against the rest, by record.",
     ]
     if search.selects:
         lines += ["", f"Chosen by {search}."]

@@ -24,6 +24,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.tracking.client import NO_PROGRESS_BAR, environment
 from ecg_mlflow.tracking.retry import store_errors
+from ecg_mlflow.tracking.run_data import from_csv_cell
 
 #: A table by its columns: text as lists of str, numbers as float64 arrays.
 Table: TypeAlias = dict[str, Any]
@@ -116,7 +117,9 @@ def _undamaged(what: str) -> Iterator[None]:
 
 def _columns(data: bytes) -> Table:
     head, *rows = csv.reader(io.StringIO(data.decode(), newline=""))
-    columns = {name: [row[i] for row in rows] for i, name in enumerate(head)}
+    columns = {
+        from_csv_cell(name): [from_csv_cell(row[i]) for row in rows] for i, name in enumerate(head)
+    }
     return {name: _typed(name, column) for name, column in columns.items()}
 
 

@@ -20,6 +20,10 @@ from ecg_mlflow.tracking.retry import store_errors
 PER_BATCH = 100  # the most params, or tags, that MLflow takes in one request
 PARAM_LIMIT = 6000  # characters; MLflow cuts a longer value with no more than a warning
 TAG_LIMIT = 8000
+#: Beginnings that spreadsheets take for formulas, also after an apostrophe or spaces.
+_FORMULA = re.compile(r"['\s]*[=+\-@\t]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_MARKUP = re.compile(r"[\\`*_\[\]|~#!]")
 VALID_KEY = re.compile(r"[\w\-. :/]{1,250}", re.ASCII)
 
 Column = Sequence[object] | NDArray[Any]
@@ -75,15 +79,61 @@ def _spelled(character: str) -> str:
 
 
 def csv_text(columns: Mapping[str, Column]) -> str:
-    """Return equally long columns as CSV with a header line; numbers keep all their digits."""
+    """Return equally long columns as CSV with a header line; numbers keep all their digits.
+
+    Texts are written so that no spreadsheet takes them for formulas; see `csv_cell`.
+    """
     lists = [
         column.tolist() if isinstance(column, np.ndarray) else column for column in columns.values()
     ]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*lists, strict=True))
+    writer.writerow(map(csv_cell, columns))
+    writer.writerows(map(csv_cell, row) for row in zip(*lists, strict=True))
     return text.getvalue()
+
+
+def csv_cell(value: object) -> object:
+    """Return a cell that no spreadsheet executes: such a text gets an apostrophe before it.
+
+    Labels, patients, aliases and names of leads are other people's texts. `from_csv_cell` takes the
+    apostrophe away again. A carriage return, which begins a new row for many readers, is a space.
+
+    Examples
+    --------
+    >>> csv_cell("=1+1"), csv_cell("AF"), csv_cell("-0.5"), csv_cell(-0.5)
+    ("'=1+1", 'AF', '-0.5', -0.5)
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", " ")
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def from_csv_cell(text: str) -> str:
+    """Return the text that `csv_cell` has written."""
+    return text[1:] if text.startswith("'") and csv_cell(text[1:]) == text else text
+
+
+def markdown(value: object, limit: int = 300) -> str:
+    r"""Return a text as it stands, for a line or a cell of Markdown: one line, no markup, no HTML.
+
+    Parameters
+    ----------
+    value
+        What may hold names that other people have given.
+    limit
+        Characters that are kept.
+
+    Examples
+    --------
+    >>> markdown("a|b <b>c")
+    'a\\|b &lt;b&gt;c'
+    """
+    text = " ".join(str(value).split())
+    text = text if len(text) <= limit else f"{text[: limit - 3]}..."
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKUP.sub(r"\\\g<0>", text)
 
 
 def as_columns(rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:

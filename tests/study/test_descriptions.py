@@ -128,7 +128,7 @@ def test_data_sets_are_named_after_their_source(plan, source, name):
 
 def test_the_note_tells_state_and_best(plan):
     rows = [
-        {"rank": 1, "optimizer": "slow|steady", "layout": "c", "runs": 2}
+        {"rank": 1, "optimizer": "slow|steady\n<b>", "layout": "c", "runs": 2}
         | {"test_f1": 0.75, "test_f1_std": 0.01, "test_accuracy": 0.8},
         {"rank": 2, "layout": "c", "runs": 1, "test_f1": 0.5, "test_f1_std": math.nan},
     ]
@@ -136,14 +136,15 @@ def test_the_note_tells_state_and_best(plan):
     lines = describe_state(plan, rows, counts).splitlines()
     assert lines[:3] == [
         "3 of 4 runs finished, 1 failed.",
-        r"Best so far: test_f1 0.7500 of optimizer slow\|steady, layout c (mean of 2 runs).",
+        r"Best so far: test_f1 0.7500 of optimizer slow\|steady &lt;b&gt;, layout c (mean of 2 "
+        "runs).",
         "",
     ]
     assert lines[3].startswith("**waves**: 2 configurations x 2 repetitions on ")
     assert "16 train, 4 test records" in lines[3]
     assert "F1 is of 'A' against the rest" in lines[3]
     assert lines[-2:] == [
-        r"| 1 | optimizer slow\|steady, layout c | 2 | 0.7500 | 0.0100 |",
+        r"| 1 | optimizer slow\|steady &lt;b&gt;, layout c | 2 | 0.7500 | 0.0100 |",
         "| 2 | layout c | 1 | 0.5000 | - |",
     ]
 

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.tracking.artifacts import parse_table
 from ecg_mlflow.tracking.run_data import (
     csv_text,
     log_new_params,
     log_params,
     log_tags,
+    markdown,
     metric_name,
 )
 
@@ -59,3 +61,44 @@ def test_a_table_keeps_every_digit():
 )
 def test_metric_name(text, name):
     assert metric_name(text) == name
+
+
+FORMULAS = ("=1+1", "+AF", "-", "@SUM(A1)", "\tx", " =1", "'=1", "=cmd|' /C calc'!A0")
+TEXTS = ("AF", "~", "", "'AF'", "-0.5", "+3e-4", "1-2", "a=b", "O'Brien", 'ü,\n"')
+
+
+def test_no_cell_is_a_formula_and_each_is_read_as_it_was_written():
+    """Labels, patients, aliases and names of leads are other people's texts."""
+    texts = [*FORMULAS, *TEXTS]
+    columns = {"record": texts, "=label": texts, "p_A": np.full(len(texts), -0.5)}
+    text = csv_text(columns)
+    head, *rows = csv.reader(io.StringIO(text, newline=""))
+    for written, given in zip(rows, texts, strict=True):
+        assert written[0] == (f"'{given}" if given in FORMULAS else given)
+        assert written[2] == "-0.5"
+    assert head == ["record", "'=label", "p_A"]
+    assert csv_text({"label": ["N\r=1+1"]}) == "label\nN =1+1\n"
+    found = parse_table(text.encode(), "a table")
+    assert found["record"] == found["=label"] == texts
+    np.testing.assert_array_equal(found["p_A"], columns["p_A"])
+
+
+def test_older_tables_are_read_as_before():
+    found = parse_table(b"record,label\n'A,=AF\n", "a table")
+    assert found == {"record": ["'A"], "label": ["=AF"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("layout cna", "layout cna"),
+        ("a|b\n| c", r"a\|b \| c"),
+        ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
+        ("[x](javascript:alert(1))", r"\[x\](javascript:alert(1))"),
+        ("`code` *b* _i_ # h", r"\`code\` \*b\* \_i\_ \# h"),
+        ("x" * 400, "x" * 297 + "..."),
+        (3, "3"),
+    ],
+)
+def test_a_name_is_no_markup_in_a_note(text, written):
+    assert markdown(text) == written

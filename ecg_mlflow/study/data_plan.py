@@ -20,6 +20,9 @@ from ecg_mlflow.pipeline import (
     prepare,
     select,
 )
+from ecg_mlflow.pipeline.actions.base import resampled_length
+from ecg_mlflow.pipeline.actions.every_batch import RandomResampleSignals
+from ecg_mlflow.pipeline.actions.records import ResampleSignals
 from ecg_mlflow.pipeline.spec import check_deterministic, stages_to_json
 from ecg_mlflow.records import BadRecord, Corpus
 from ecg_mlflow.records.label_sets import count_labels, split_label
@@ -134,7 +137,32 @@ def _check_side(
         )
     for label in set(selection.labels):
         stages.split.value(label)
+    _check_window(corpus, stages, selection)
     return int(stages.split.length), len(output_leads(corpus, stages, selection.rows))
+
+
+def _check_window(corpus: Corpus, stages: Stages, selection: Selection) -> None:
+    """Refuse windows longer than all records: they would be zeros for the greater part.
+
+    Where a frequency is drawn by chance, the lengths are not known.
+    """
+    if any(isinstance(action, RandomResampleSignals) for action in stages.every):
+        return
+    resampled = [one for one in stages.every if isinstance(one, ResampleSignals)]
+    lengths = []
+    for row in selection.rows:
+        n_samples, fs = int(corpus.n_samples[row]), float(corpus.fs[row])
+        for action in (*stages.once, *resampled):
+            changed = action.output_fs(fs)
+            n_samples, fs = resampled_length(n_samples, fs, changed), changed
+        lengths.append(n_samples)
+    longest = int(np.argmax(lengths))
+    if stages.split.length > lengths[longest]:
+        raise PipelineError(
+            f"{stages.split}: the window of {stages.split.length} samples is longer than every "
+            f"record; the longest, {corpus.ids[selection.rows[longest]]}, has {lengths[longest]} "
+            "samples there. Take a shorter window, or another sampling frequency"
+        )
 
 
 def _count_windows(corpus: Corpus, stages: Stages, selection: Selection) -> int:
@@ -161,6 +189,11 @@ def _notes(corpus: Corpus, settings: Settings, sides: Mapping[str, Selection]) -
             )
     n_train = len(sides[TRAIN].rows)
     rest = n_train % settings.batch_size
+    if n_train < settings.batch_size and not settings.drop_last:
+        yield (
+            f"batch_size={settings.batch_size} is more than the {n_train} training records: each "
+            "epoch is a single step with all of them."
+        )
     if settings.drop_last and rest:
         yield (
             f"drop_last leaves {rest} of {n_train} training records out of each epoch, other ones "

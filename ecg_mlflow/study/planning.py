@@ -82,6 +82,12 @@ def plan_study(research: Research, corpus: Corpus, request: StudyRequest) -> Stu
         more = len(corpus.copies) - SHOWN_COPIES
         rest = f" and {more} more such groups" if more > 0 else ""
         notes.append(f"the same recording under several names: {listed}{rest}")
+    if search.is_sampled and search.trials is None:
+        assert isinstance(research.grid, Grid)
+        notes.append(
+            f"trials is not given: {search.sampler} goes on until all "
+            f"{Space(research.grid).n_configs} configurations are tried"
+        )
     if search.selects and not len(parts.validation):
         notes.append(SELECTS_BY_TEST)
     return StudyPlan(

@@ -39,7 +39,9 @@ def plan_mixed(tmp_path, write_record):
             write_record(tmp_path, f"R{i}", n_samples=300, **options)
         labels = "".join(f"R{i},{'AN'[i % 2]}\n" for i in range(8))
         (tmp_path / "REFERENCE.csv").write_text(labels)
-        return small_plan(load_corpus(str(tmp_path)), split=0.5, **{**CUT, **(changes or {})})
+        return small_plan(
+            load_corpus(str(tmp_path)), split=0.5, **{**CUT, "batch_size": 4, **(changes or {})}
+        )
 
     return plan
 
@@ -57,3 +59,27 @@ def test_different_frequencies_are_noted(plan_mixed):
 def test_different_leads_can_not_share_a_model(plan_mixed):
     with pytest.raises(ResearchError, match=r"the test records: .*do not have the same leads"):
         plan_mixed(leads=[["V1"]] + [["I"]] * 7)
+
+
+@pytest.mark.parametrize("fs", [250, 125])
+@pytest.mark.parametrize(
+    "cut", [lambda one, n: one.split_signals(n, 9), lambda one, n: one.random_split_signals(n, 2)]
+)
+def test_a_window_longer_than_every_record_is_refused(corpus, cut, fs):
+    side = small_plan(corpus, split=0.5).configs[0].data.sides["train"]
+    longest = int(max(corpus.n_samples[side.rows])) * fs // 250
+
+    def plan(length):
+        train = cut(ROOT.resample_signals(fs), length)
+        return small_plan(corpus, split=0.5, train=train, test=ROOT.split_signals(length, 9))
+
+    with pytest.raises(ResearchError, match=f"train records: .*has {longest} samples there"):
+        plan(longest + 1)
+
+
+def test_batches_larger_than_the_data_are_noted(corpus):
+    changes = {**CUT, "batch_size": 64, "split": 0.5}
+    assert any(
+        "batch_size=64 is more than the 10 training records" in note
+        for note in small_plan(corpus, **changes).notes
+    )

@@ -109,7 +109,7 @@ def test_the_examples_of_a_search_show_both_ends_of_a_range(make_plan):
 
 
 def test_a_sampler_without_a_number_of_trials_is_noted(make_plan):
-    finite = {"grid": LAYOUTS, "optimizer": "adam"}
+    finite = {"grid": LAYOUTS, "optimizer": Optimizer("adam")}
     (note,) = [note for note in make_plan({"sampler": "tpe"}, **finite).notes if "trials" in note]
     assert note == "trials is not given: tpe goes on until all 2 configurations are tried"
     assert not [note for note in make_plan(TPE).notes if "trials" in note]

@@ -34,11 +34,14 @@ class LossRecorder:
         The largest batch so far; 0 if none was seen.
     reported
         Whether the losses are those that Keras reports.
+    is_muted
+        Nothing is recorded any more, while the training goes on with the step as it is.
     """
 
     def __init__(self, model: keras.Model, on_step: Callable[[], None]) -> None:
         self.batch_size = 0
         self.reported = False
+        self.is_muted = False
         self._model, self._on_step = model, on_step
         self._per_call = int(model.steps_per_execution)
         self._seen = 0
@@ -77,6 +80,8 @@ class LossRecorder:
     def _reporting(self, train_function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def reporting(iterator: Any) -> Any:
             logs = train_function(iterator)
+            if self.is_muted:
+                return logs
             reported = logs.get("loss") if isinstance(logs, dict) else None
             state = ops.copy(self._state)
             self._waiting.append((state, reported, time.time_ns() // 1_000_000))

@@ -11,8 +11,10 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from mlflow.utils.autologging_utils import disable_autologging
 
 from ecg_mlflow.errors import AutologError, TrackingError
@@ -32,6 +34,26 @@ REPORTED_TAG = "ecg_mlflow.loss"
 _PATCH = "_ecg_mlflow_patch"
 #: Makes the logger of a `fit` that is given none; None adds none.
 _default_logger: Callable[[], RunLogger] | None = None
+
+
+def _guarded(method: Callable[..., None]) -> Callable[..., None]:
+    """Let a training go on where its log meets an error, with a warning and without the log.
+
+    Arguments that don't fit the network are an error for who gave them to this very `fit`.
+    """
+
+    @functools.wraps(method)
+    def guarded(self: RunLogger, *args: Any) -> None:
+        if self._given_up:
+            return
+        try:
+            method(self, *args)
+        except Exception as error:
+            if isinstance(error, AutologError) and not self.is_default:
+                raise
+            self._give_up(error)
+
+    return guarded
 
 
 class RunLogger:
@@ -73,6 +95,10 @@ class RunLogger:
     ScheduleError
         `test_every` can't be read.
     """
+
+    #: Whether `autolog` has added it, and not the user.
+    is_default = False
+    _given_up = _is_recording = False
 
     if TYPE_CHECKING:
         model: keras.Model
@@ -142,6 +168,11 @@ class RunLogger:
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Check the network and the settings, and open the run."""
+        self._given_up = False
+        self._begin()
+
+    @_guarded
+    def _begin(self) -> None:
         from ecg_mlflow.integrations.autolog.losses import LossRecorder
 
         self._began = time.perf_counter()
@@ -151,12 +182,8 @@ class RunLogger:
             described |= self._scorer.params
         run = LiveRun(self._name, {**described, **self._more}, joins=True)
         run.log_models = self._log_models
-        self._recorder = LossRecorder(self.model, self._on_step)
-        try:
-            run.__enter__()
-        except BaseException:
-            self._recorder.remove()
-            raise
+        self._recorder, self._is_recording = LossRecorder(self.model, self._on_step), True
+        run.__enter__()
         self._run, self._is_open = run, True
         run.metrics(
             {name: described[name] for name in ("trainable_parameters", "total_parameters")}
@@ -164,6 +191,7 @@ class RunLogger:
         self._settled = time.monotonic()
         self._looked_at = 0
 
+    @_guarded
     def _on_step(self) -> None:
         """Fetch and test what is due after a call of the compiled step."""
         if not self._live.speed:
@@ -177,6 +205,7 @@ class RunLogger:
             self._test()
         self._looked_at = iteration
 
+    @_guarded
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Log the metrics of this epoch, and test if that is due."""
         self._settle()
@@ -187,18 +216,21 @@ class RunLogger:
         if self._scorer and self._scorer.tests_after_epoch(epoch) and not is_last:
             self._test()
 
+    @_guarded
     def on_test_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Stop the clock while Keras validates."""
         if self._is_open:
             self._settle()
             self._live.paused_s -= time.perf_counter()
 
+    @_guarded
     def on_test_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Go on after a validation."""
         if self._is_open:
             self._recorder.skip()
             self._live.paused_s += time.perf_counter()
 
+    @_guarded
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Test the last weights, log the results, and end the run."""
         self._settle()
@@ -231,6 +263,23 @@ class RunLogger:
 
     # --- The end -------------------------------------------------------------------------------
 
+    def _give_up(self, error: Exception) -> None:
+        """End the run with an error of its log; the training goes on."""
+        self._given_up = True
+        log.warning("the training goes on without a log: %s: %s", type(error).__name__, error)
+        if self._is_recording:
+            self._recorder.is_muted = True
+        if self._is_open:
+            self._is_open = False
+            with suppress(Exception):
+                self._live.__exit__(type(error), error, None)
+
+    def release(self) -> None:
+        """Give the network back its own training step, when `fit` has ended in whatever way."""
+        if self._is_recording:
+            self._is_recording = False
+            self._recorder.remove()
+
     def fail(self, error: BaseException) -> None:
         """End the run of a `fit` that has raised an error; without one it does nothing."""
         if self._is_open:
@@ -241,7 +290,7 @@ class RunLogger:
 
     def _close(self, error: BaseException | None) -> None:
         self._is_open = False
-        self._recorder.remove()
+        self.release()
         try:
             try:
                 # What is known only after the training.
@@ -313,14 +362,17 @@ def training_params(model: keras.Model, fit_params: Mapping[str, Any] | None) ->
     """
     of_fit, optimizer, training = fit_params or {}, model.optimizer, {"optimizer": "none"}
     if optimizer is not None:
+        # With mixed precision another one is around it.
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         rate = optimizer.get_config().get("learning_rate")
         if isinstance(rate, dict):  # a schedule
-            rate = f"{rate['class_name']}({rate['config']})"
+            rate = f"{rate.get('class_name')}({rate.get('config')})"
         # Its name would be numbered, from the second one of a process on.
         name = type(optimizer).__name__.lower()
+        is_number = isinstance(rate, int | float | np.number)
         training = {
             "optimizer": name,
-            "learning_rate": rate if isinstance(rate, str) else f"{rate:.6g}",
+            "learning_rate": f"{rate:.6g}" if is_number else str(rate),
         }
     return {
         "model": model.name,
@@ -353,6 +405,7 @@ def _logged(original: Callable[..., Any]) -> Callable[..., Any]:
         if not loggers and _default_logger is not None:
             # Last, so that it sees the weights that the other callbacks leave behind.
             loggers = [_default_logger()]
+            loggers[0].is_default = True
             callbacks = [*callbacks, *loggers]
         if not loggers:
             return original(model, *args, **kwargs)
@@ -362,8 +415,14 @@ def _logged(original: Callable[..., Any]) -> Callable[..., Any]:
                 return original(*call.args, **call.kwargs)
         except BaseException as error:
             for logger in loggers:
-                logger.fail(error)
+                try:
+                    logger.fail(error)
+                except Exception as problem:  # noqa: BLE001 - the training's error counts
+                    log.warning("the end of a training could not be logged: %s", problem)
             raise
+        finally:
+            for logger in loggers:
+                logger.release()
 
     setattr(fit, _PATCH, True)
     return fit

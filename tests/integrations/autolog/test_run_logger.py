@@ -272,3 +272,133 @@ def test_the_store_is_away_at_the_end(store, switch_on, fit, monkeypatch, caplog
     assert "lacks what was to be logged at its end: the disk is full" in caplog.text
     assert store.run().info.status == "FAILED"
     assert len(store.history("loss")) == 3
+
+
+# --- Whatever is trained, and however -------------------------------------------------------------
+
+
+class Odd(keras.Model):
+    """A subclassed model of an odd layer, which can't be saved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool, self.dense = keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(2)
+
+    def call(self, inputs):
+        return keras.ops.softmax(self.dense(self.pool(inputs)))
+
+    def get_config(self):
+        raise NotImplementedError("no configuration")
+
+
+class Vector(keras.metrics.Metric):
+    """A metric that is no number."""
+
+    def update_state(self, *_, **__):
+        pass
+
+    def result(self):
+        return keras.ops.zeros(3)
+
+
+def mixed(waves):
+    inputs = keras.Input(waves.windows.shape[1:])
+    dense = keras.layers.Dense(2, activation="softmax", dtype=keras.DTypePolicy("mixed_float16"))
+    model = keras.Model(inputs, dense(keras.layers.GlobalAveragePooling1D()(inputs)))
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.05))
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    return model, waves.windows, waves.labels
+
+
+def subclassed(waves):
+    model = Odd()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model, waves.windows, waves.labels
+
+
+def two_outputs(waves):
+    inputs = keras.Input(waves.windows.shape[1:])
+    pooled = keras.layers.GlobalAveragePooling1D()(inputs)
+    outputs = {name: keras.layers.Dense(2, name=name)(pooled) for name in ("a", "b")}
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", {name: keras.losses.SparseCategoricalCrossentropy(True) for name in "ab"})
+    return model, waves.windows, dict.fromkeys("ab", waves.labels)
+
+
+def odd_metric(waves):
+    model, *data = subclassed(waves)
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=[Vector(name="a/b?c")])
+    return model, *data
+
+
+def eager(waves):
+    model, *data = subclassed(waves)
+    model.compile(
+        keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 10)),
+        keras.losses.SparseCategoricalCrossentropy(),
+        run_eagerly=True,
+    )
+    return model, *data
+
+
+def no_numbers(waves):
+    model, *data = subclassed(waves)
+    model.compile("adam", lambda y, p: keras.ops.mean(p) * np.nan)
+    return model, *data
+
+
+@pytest.mark.parametrize("with_test", [True, False], ids=["test", "no test"])
+@pytest.mark.parametrize(
+    "make",
+    [mixed, subclassed, two_outputs, odd_metric, eager, no_numbers],
+    ids=lambda one: one.__name__,
+)
+def test_no_fit_is_broken_by_its_log(store, waves, make, with_test, caplog):
+    """What can't be described, scored or logged is a warning."""
+    autolog(*((waves.test, waves.classes) if with_test else ()))
+    model, windows, labels = make(waves)
+    weights = [np.array(one) for one in model.get_weights()]
+    history = model.fit(windows, labels, epochs=2, batch_size=8, verbose=0).history
+    assert len(history["loss"]) == 2
+    assert (
+        make is no_numbers
+        or any(
+            not np.array_equal(one, other)
+            for one, other in zip(weights, model.get_weights(), strict=False)
+        )
+        or not weights
+    )
+    for run in store.runs():
+        assert run.info.status in ("FINISHED", "FAILED")
+        assert run.info.status == "FINISHED" or "goes on without a log" in caplog.text
+    assert mlflow.active_run() is None
+    assert "compute_loss" not in vars(model)
+    if make is mixed:
+        run = store.run()
+        assert run.info.status == "FINISHED"
+        assert (run.data.params["optimizer"], run.data.params["learning_rate"]) == ("adam", "0.05")
+
+
+def test_a_store_that_is_not_there_breaks_no_fit(store, fit, monkeypatch, caplog, switch_on):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    switch_on()
+    assert len(fit(epochs=2).history["loss"]) == 2
+    assert "the training goes on without a log: TrackingError: MLflow could not open" in caplog.text
+
+
+def test_an_error_in_the_middle_leaves_the_training_and_what_was_logged(
+    store, fit, monkeypatch, caplog, switch_on
+):
+    def refuse(self, values):
+        if self.last_iteration > 2:
+            raise TypeError("no such metric")
+
+    switch_on()
+    monkeypatch.setattr(live_run.LiveRun, "metrics", refuse)
+    assert len(fit(epochs=4).history["loss"]) == 4
+    assert caplog.text.count("the training goes on without a log: TypeError: no such metric") == 1
+    assert store.run().info.status == "FAILED"
+    assert len(store.history("loss")) >= 3
+    assert mlflow.active_run() is None
+    fit(epochs=1)  # the next one is logged again
+    assert len(store.runs()) == 2

@@ -13,7 +13,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ecg_mlflow.errors import ModelError
 from ecg_mlflow.grids.canonical import counts_as
@@ -69,22 +72,22 @@ class ResNetSpec:
     momentum: float
 
     def __post_init__(self) -> None:
+        for name in ("blocks", "filters", "input_shape"):
+            object.__setattr__(self, name, _whole_numbers(name, getattr(self, name)))
+        for name in ("input_filters", "n_classes"):
+            if not _is_count(getattr(self, name)):
+                raise ModelError(
+                    f"{name}={getattr(self, name)!r} must be a whole number of at least 1"
+                )
+            object.__setattr__(self, name, int(getattr(self, name)))
         if len(self.blocks) != len(self.filters) or not self.blocks:
             raise ModelError(
                 f"blocks={list(self.blocks)} and filters={list(self.filters)} must name the same "
                 f"number of groups, at least one; they have {len(self.blocks)} and "
                 f"{len(self.filters)}"
             )
-        counts = {
-            "blocks": self.blocks,
-            "filters": self.filters,
-            "input_filters": (self.input_filters,),
-            "input_shape": self.input_shape,
-            "n_classes": (self.n_classes,),
-        }
-        for name, values in counts.items():
-            if any(isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in values):
-                raise ModelError(f"{name}={values} must be whole numbers of at least 1")
+        if not isinstance(self.layout, str):
+            raise ModelError(f"layout={self.layout!r} must be a text such as 'cnacna'")
         unknown = sorted(set(self.layout) - set(LETTERS))
         if unknown or "c" not in self.layout:
             allowed = ", ".join(f"{letter!r} {what}" for letter, what in LETTERS.items())
@@ -92,10 +95,11 @@ class ResNetSpec:
                 f"layout={self.layout!r} must be made of {allowed}, with at least one 'c'"
                 + (f"; it has {unknown}" if unknown else "")
             )
-        if not 0 <= self.dropout < 1:
-            raise ModelError(f"dropout={self.dropout} must lie in [0, 1)")
-        if not 0 <= self.momentum < 1:
-            raise ModelError(f"momentum={self.momentum} must lie in [0, 1)")
+        for name in ("dropout", "momentum"):
+            share = getattr(self, name)
+            is_number = isinstance(share, Real) and not isinstance(share, bool)
+            if not is_number or not 0 <= share < 1:
+                raise ModelError(f"{name}={share!r} must lie in [0, 1)")
 
     def residual_blocks(self) -> Iterator[tuple[int, int]]:
         """Yield the number of filters and the stride of each residual block."""
@@ -165,6 +169,26 @@ class ResNetSpec:
         return layers.Add()([x, shortcut])
 
 
+def _is_count(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
+
+
+def _whole_numbers(name: str, given: Any) -> tuple[int, ...]:
+    """Return a list of numbers of at least 1, those of NumPy too, as Python's.
+
+    Raises
+    ------
+    ModelError
+        If it is none.
+    """
+    if not isinstance(given, list | tuple | np.ndarray):
+        raise ModelError(f"{name}={given!r} must be whole numbers of at least 1, in a list")
+    values = tuple(given)
+    if not all(map(_is_count, values)):
+        raise ModelError(f"{name}={values} must be whole numbers of at least 1")
+    return tuple(map(int, values))
+
+
 def _convolution(n_filters: int, width: int, stride: int) -> keras.layers.Layer:
     from keras import layers
 
@@ -215,8 +239,8 @@ def ResNet(
     return ResNetSpec(
         (n_samples, n_leads),
         n_classes,
-        tuple(blocks),
-        tuple(filters),
+        blocks,  # type: ignore[arg-type]
+        filters,  # type: ignore[arg-type]
         layout,
         input_filters,
         dropout,

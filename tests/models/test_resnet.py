@@ -6,6 +6,7 @@ import inspect
 import pickle
 
 import cloudpickle
+import numpy as np
 import pytest
 
 from ecg_mlflow.errors import ModelError
@@ -89,6 +90,13 @@ def test_the_layers_of_a_network():
         ({"layout": "cnx"}, r"layout='cnx' must be made of 'c' convolution.*it has \['x'\]"),
         ({"layout": "na"}, "with at least one 'c'"),
         ({"dropout": 1}, r"dropout=1 must lie in \[0, 1\)"),
+        ({"dropout": None}, r"dropout=None must lie in \[0, 1\)"),
+        ({"momentum": "0.9"}, r"momentum='0.9' must lie in \[0, 1\)"),
+        ({"dropout": float("nan")}, r"dropout=nan must lie in \[0, 1\)"),
+        ({"filters": None}, "filters=None must be whole numbers of at least 1"),
+        ({"blocks": 4}, "blocks=4 must be whole numbers"),
+        ({"input_filters": None}, "input_filters=None must be a whole number of at least 1"),
+        ({"layout": None}, "layout=None must be a text such as 'cnacna'"),
         ({"momentum": 1.0}, r"momentum=1.0 must lie in \[0, 1\)"),
         ({"input_shape": (0, 1)}, "input_shape"),
         ({"n_classes": 0}, "n_classes"),
@@ -98,6 +106,17 @@ def test_wrong_arguments(wrong, message):
     options = {"input_shape": (64, 1), "n_classes": 2, **TINY, **wrong}
     with pytest.raises(ModelError, match=message):
         ResNet.describe(**options)
+
+
+def test_numbers_of_numpy_are_numbers():
+    options = {
+        name: np.array(value) if name in ("blocks", "filters") else value
+        for name, value in TINY.items()
+    }
+    numpys = {**options, "input_filters": np.int64(TINY["input_filters"]), "dropout": np.float32(0)}
+    found = ResNet.describe((np.int64(64), np.int32(1)), np.int8(2), **numpys)
+    assert found == ResNet.describe((64, 1), 2, **{**TINY, "dropout": 0.0})
+    assert {type(n) for n in (*found.blocks, *found.filters, found.n_classes)} == {int}
 
 
 @pytest.mark.parametrize("builder", [ResNet, ResNet18, ResNet34])

@@ -22,7 +22,7 @@ from ecg_mlflow.errors import StorageFullError, TrackingError
 ENVIRONMENT_VARIABLE = "ECG_MLFLOW_CACHE"
 CHECKPOINT_VARIABLE = "ECG_MLFLOW_CHECKPOINTS"
 _UNFINISHED = ".part"
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]{0,127}")
 
 
 def cache_root() -> Path:
@@ -50,7 +50,8 @@ def file_name(name: str) -> str:
     Raises
     ------
     TrackingError
-        If it has characters other than letters, digits, ``_`` and ``-``, and could lead elsewhere.
+        If it is empty, begins with a point, or has other characters than letters, digits, ``_``,
+        ``-``, points and spaces: it could lead elsewhere.
     """
     if not _PLAIN_NAME.fullmatch(name):
         raise TrackingError(

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from ecg_mlflow.files import cache_root, locked, move_folder, scratch_folder, write_whole
+from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.files import (
+    cache_root,
+    checkpoint_path,
+    locked,
+    move_folder,
+    scratch_folder,
+    write_whole,
+)
+from ecg_mlflow.records import packed_path
 
 
 def test_the_environment_says_where(cache, monkeypatch):
@@ -82,3 +91,14 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
         write_whole(tmp_path / "new/file", b"two")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
     assert (tmp_path / "new/file").read_bytes() == b"one"
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".hidden", "../x", "a/b", "a\\b", "a\0", "x" * 129, "ü"]
+)
+def test_a_name_from_a_store_that_could_lead_elsewhere_is_no_file_name(name):
+    with pytest.raises(TrackingError, match="can't be a file's name"):
+        checkpoint_path(name)
+    with pytest.raises(TrackingError, match="can't be a file's name"):
+        packed_path(name)
+    assert checkpoint_path("0" * 32).name == f"{'0' * 32}.npz"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,9 @@ from ecg_mlflow.models.arguments import ModelBuilder, builder_name
 
 if TYPE_CHECKING:
     import keras
+
+#: Keras's layer around a module of PyTorch.
+_TORCH = "TorchModuleWrapper"
 
 
 def build_model(
@@ -74,9 +79,34 @@ def load_network(file: Path) -> keras.Model:
     import keras
 
     try:
+        if _TORCH in _layer_classes(file):
+            raise ModelError(
+                f"the network {file.name} holds a module of PyTorch ({_TORCH}), which is stored as "
+                "a pickle and is not loaded; build the network of Keras's own layers"
+            )
         return keras.saving.load_model(file, compile=False, safe_mode=True)
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"the network {file.name} can't be loaded: {error}") from error
+    except ModelError:
+        raise
+    except Exception as error:  # whatever Keras comes upon in a file that is damaged or foreign
+        why = str(error).strip().splitlines()
+        raise ModelError(
+            f"the network {file.name} can't be loaded: {why[0] if why else type(error).__name__}"
+        ) from error
+
+
+def _layer_classes(file: Path) -> set[str]:
+    """Return the names of all classes that a ``.keras`` file's configuration names."""
+    with zipfile.ZipFile(file) as archive:
+        waiting = [json.loads(archive.read("config.json"))]
+    found = set()
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            found.add(str(one.get("class_name")))
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one
+    return found
 
 
 def count_parameters(model: keras.Model) -> int:

@@ -1,11 +1,21 @@
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+from zipfile import ZipFile
+
 import keras
 import pytest
 from keras import layers
 
 from ecg_mlflow.errors import ModelError
-from ecg_mlflow.models.build import build_model, count_multiply_adds, count_parameters, weight_seed
+from ecg_mlflow.models.build import (
+    build_model,
+    count_multiply_adds,
+    count_parameters,
+    load_network,
+    weight_seed,
+)
 
 
 def test_every_repetition_has_its_own_weights():
@@ -84,3 +94,51 @@ def test_layers_whose_shapes_keras_does_not_know_count_once():
     assert count_multiply_adds(model) == 21
     recurrent = keras.Sequential([layers.Input((50, 4)), layers.LSTM(5), layers.Dense(2)])
     assert count_multiply_adds(recurrent) == 4 * 20 + 5 * 2
+
+
+@pytest.fixture
+def changed(tmp_path):
+    """Save a network, and rewrite the configuration in its file."""
+
+    def change(old: str, new: str) -> Path:
+        inputs = keras.Input((8, 1))
+        outputs = keras.layers.Dense(2)(keras.layers.ReLU()(keras.layers.Flatten()(inputs)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Keras's own, about NumPy
+            keras.Model(inputs, outputs).save(tmp_path / "whole.keras")
+        with (
+            ZipFile(tmp_path / "whole.keras") as whole,
+            ZipFile(tmp_path / "changed.keras", "w") as file,
+        ):
+            for name in whole.namelist():
+                data = whole.read(name)
+                file.writestr(name, data.replace(old.encode(), new.encode()))
+        return tmp_path / "changed.keras"
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ('"ReLU"', '"TorchModuleWrapper"', "holds a module of PyTorch .*stored as a pickle"),
+        ('"ReLU"', '"Lambda"', "can't be loaded: "),
+        ('"ReLU"', '"LayerOfALab"', "can't be loaded: "),
+        ('"keras.layers"', '"os"', "can't be loaded: "),
+        ('{"module"', "[", "can't be loaded: "),
+    ],
+)
+def test_a_network_of_other_layers_than_keras_own_is_a_message(changed, old, new, why):
+    with pytest.raises(ModelError, match=f"the network changed.keras {why}"):
+        load_network(changed(old, new))
+
+
+def test_a_file_that_is_no_network_is_a_message(tmp_path, changed):
+    whole = changed("", "").read_bytes()
+    for data in (b"", b"\x89HDF\r\n", whole[:1000], b"PK\x03\x04"):
+        (tmp_path / "n.keras").write_bytes(data)
+        with pytest.raises(ModelError, match=r"the network n\.keras can't be loaded: "):
+            load_network(tmp_path / "n.keras")
+    with pytest.raises(ModelError, match=r"gone\.keras can't be loaded"):
+        load_network(tmp_path / "gone.keras")
+    assert load_network(changed("", "")).count_params() == 18

@@ -140,7 +140,7 @@ NET = DESIGN["model_arguments"]
         ("train", Pipeline().drop_labels(["A"]).random_split_signals(100, 1), "'A', .* be learnt"),
         ("test", Pipeline().drop_labels(["A"]).split_signals(100, 100), "'A', .* be scored"),
         ("batch_size", 17, "16 records are too few for a batch of 17 records; drop_last=False"),
-        ("model_arguments", NET | {"blocks": 1}, "layout_cna: ResNet refuses its arguments: 'int'"),
+        ("model_arguments", NET | {"blocks": 1}, "layout_cna: blocks=1 must be whole numbers"),
         ("model_arguments", NET | {"blocks": [1, 1]}, "must name the same number of groups"),
         ("grid", Option("layout", ["cxa"]), "configuration layout_cxa: layout='cxa'"),
         # A step that fails is named with its record.

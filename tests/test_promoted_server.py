@@ -91,6 +91,7 @@ def test_the_served_model_says_what_the_study_has_logged(
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "CUDA_VISIBLE_DEVICES": "",
         "HOME": str(tmp_path),
+        "ECG_MLFLOW_SERVE_FOLDER": str(sample_records),
     }
     paths = [str(sample_records / f"{name}.hea") for name in logged["record"]]
     records = [read_record(path) for path in paths[:20]]

@@ -37,8 +37,9 @@ _FREQUENCY = (
     _pattern(rf"({_NUMBER})(?:/{_NUMBER}(?:\({_NUMBER}\))?)?"),
     "a frequency in Hz above 0, such as 500",
 )
-#: Nothing depends on them, and data sets write them in many ways.
-_TIME_OR_DATE = _pattern(r"\w*\d[\w:./+-]*"), "a time or a date"
+#: Nothing depends on them, and data sets write them in many ways. Without bounds, a long word that
+#: doesn't match would take time by the square of its length.
+_TIME_OR_DATE = _pattern(r"\w{0,40}\d[\w:./+-]{0,40}"), "a time or a date"
 _FILE = _pattern(_NAME), "the name of a file in the record's folder"
 _FORMAT = (
     _pattern(r"(\d{1,4})(?:x(\d{1,9}))?(?::(\d{1,15}))?(?:\+(\d{1,15}))?"),

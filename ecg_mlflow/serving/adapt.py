@@ -15,6 +15,7 @@ from ecg_mlflow.pipeline import Stages
 from ecg_mlflow.pipeline.actions.base import resampled_length
 from ecg_mlflow.pipeline.actions.records import ApplyStep, ResampleSignals
 from ecg_mlflow.records import DigitalRecord
+from ecg_mlflow.serving.limits import limits
 from ecg_mlflow.serving.manifest import Manifest
 
 #: Frequencies that differ by less are one: headers round them.
@@ -57,13 +58,18 @@ def adapt(record: DigitalRecord, manifest: Manifest, stages: Stages) -> _Flagged
     needed = needed_leads(manifest.leads, stages)
     record, flags = _with_leads(record, manifest.leads, needed)
     _check_frequency(record.fs, manifest.fs)
-    limits = [getattr(action, "seconds", 0.0) for action in stages.once]
-    _check_length(record, max([manifest.shortest_s, *limits]))
+    shortest = [getattr(action, "seconds", 0.0) for action in stages.once]
+    _check_length(record, max([manifest.shortest_s, *shortest]))
     columns = [manifest.leads.index(lead) for lead in needed]
     _check_samples(record, columns)
     flags += _amplitude_flags(record, columns)
-    resamples = any(isinstance(one, ResampleSignals) for one in (*stages.once, *stages.every))
-    record, more = _with_frequency(record, manifest.fs, resamples)
+    actions = (*stages.once, *stages.every)
+    rates = [float(one.fs) for one in actions if isinstance(one, ResampleSignals)]
+    if bounds := limits():
+        growth = max([*rates, _nearest(record.fs, manifest.fs)]) / record.fs
+        n_samples = len(record.samples)
+        bounds.check_shape(max(n_samples, int(n_samples * growth)), len(manifest.leads))
+    record, more = _with_frequency(record, manifest.fs, resamples=bool(rates))
     return record, flags + more
 
 
@@ -136,7 +142,7 @@ def _with_frequency(record: DigitalRecord, known: tuple[float, ...], resamples: 
     recordings trained on would be aliased by it, so that goes through the filter here first.
     """
     fs = record.fs
-    target = min(known, key=lambda one: abs(np.log(fs / one)))
+    target = _nearest(fs, known)
     if abs(fs / target - 1) < _SAME_FS or (resamples and fs < max(known)):
         return record, []
     from scipy.signal import resample_poly
@@ -153,6 +159,10 @@ def _with_frequency(record: DigitalRecord, known: tuple[float, ...], resamples: 
     signal = resampled.astype(np.float32)
     made = DigitalRecord.from_millivolts(record.id, signal, target, record.leads)
     return made, [f"resampled from {fs:g} to {target:g} Hz"]
+
+
+def _nearest(fs: float, known: tuple[float, ...]) -> float:
+    return min(known, key=lambda one: float(abs(np.log(fs / one))))
 
 
 def _check_frequency(fs: float, known: tuple[float, ...]) -> None:

@@ -152,6 +152,13 @@ class Engine:
 
 def _failure(error: Exception) -> str:
     """Return the status of a row with an error; what isn't ours may name places of the server."""
+    cause: BaseException = error
+    while isinstance(cause, PipelineError) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    if cause is not error and is_serving():
+        # A function of the user's own has failed, whose words may name places of the server.
+        _logger.warning("a recording has no answer", exc_info=error)
+        return f"{ERROR}{str(error).removesuffix(f': {cause}')}"
     if isinstance(error, RecordError | PipelineError):
         return f"{ERROR}{error}"
     _logger.warning("a recording has no answer", exc_info=error)

@@ -24,14 +24,18 @@ from pandas.api.types import is_scalar
 
 from ecg_mlflow.errors import ExtraMissingError, RecordError
 from ecg_mlflow.records import DigitalRecord, read_digital
+from ecg_mlflow.records.formats import format_of
 from ecg_mlflow.records.wfdb_header import WfdbHeader, parse_header
-from ecg_mlflow.serving.limits import limits, served_path
+from ecg_mlflow.serving.limits import is_serving, limits, served_path
 
 #: The columns of an input table, all of them optional.
 COLUMNS = ("record", "header", "signal_file", "signal", "fs", "leads")
 
 #: A file's name and no path: neither a separator, nor a beginning that means another place.
 _PLAIN_NAME = re.compile(r"\w[-\w.]{0,99}")
+
+#: Characters that base64 may have between its lines.
+_BLANKS = b" \t\r\n\v\f"
 
 
 def row_name(row: Mapping[Any, Any], number: int) -> str:
@@ -102,6 +106,9 @@ def _from_path(path: object) -> DigitalRecord:
         )
     place = served_path(_header_path(path))
     try:
+        if is_serving() and (form := format_of(place)):
+            for file in form.files(place):
+                served_path(file)  # it may be a link
         return read_digital(place)
     except (RecordError, ExtraMissingError) as error:
         # The answers to other records stand; and a decoder may name the place.
@@ -157,7 +164,7 @@ def _bytes(column: str, value: object) -> bytes:
         return bytes(value)
     if isinstance(value, str):
         try:
-            return base64.b64decode("".join(value.split()), validate=True)
+            return base64.b64decode(value.encode("ascii").translate(None, _BLANKS), validate=True)
         except (binascii.Error, ValueError) as error:
             raise RecordError(f"{column} is text, but no base64: {error}") from error
     raise RecordError(f"{column} must be bytes, or base64 text; it is {type(value).__name__}")

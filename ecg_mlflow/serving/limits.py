@@ -24,6 +24,11 @@ PREFIX = "ECG_MLFLOW_SERVE_"
 #: The folder from which recordings may be read by their paths.
 FOLDER_VARIABLE = f"{PREFIX}FOLDER"
 
+#: All bytes at which `str.splitlines` may end a line, of which some are parts of characters too.
+_LINE_ENDS = (*b"\n\r\v\f\x1c\x1d\x1e\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
+#: Bytes of a decoded sample, of the formats that compress: a small file may hold a large signal.
+_DECODED = {"508": 1, "516": 2, "524": 4}
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -32,9 +37,10 @@ class Limits:
     Attributes
     ----------
     size
-        Bytes of its header, and of its signal file.
+        Bytes of its header, and of its signal file, decoded if it is compressed.
     samples
-        Samples of a lead: by default those of 24 hours at 1 kHz.
+        Samples of a lead: by default those of 24 hours at 1 kHz. Those of a slow recording count
+        at the frequency that it is resampled to.
     values
         Samples of all leads together.
     leads
@@ -51,7 +57,7 @@ class Limits:
     leads: int = 64
     lines: int = 1000
     per_frame: int = 64
-    skew: int = 10_000
+    skew: int = 1000
 
     @classmethod
     def from_environment(cls) -> Limits:
@@ -98,7 +104,7 @@ class Limits:
     def check_header(self, data: bytes) -> None:
         """Refuse a header by its size, before it is parsed."""
         self.check("bytes of a header", len(data), "size")
-        self.check("lines in a header", data.count(b"\n") + 1, "lines")
+        self.check("lines in a header", sum(map(data.count, _LINE_ENDS)) + 1, "lines")
 
     def check_described(self, header: WfdbHeader) -> None:
         """Refuse a recording by its header, before its samples are decoded."""
@@ -106,8 +112,13 @@ class Limits:
         self.check("leads", len(signals), "leads")
         per_frame = max(one.per_frame for one in signals)
         self.check("samples per frame", per_frame, "per_frame")
-        self.check("frames of skew", max(one.skew for one in signals), "skew")
-        self.check_shape((header.n_frames or 0) * per_frame, len(signals))
+        skew = max(one.skew for one in signals)
+        self.check("frames of skew", skew, "skew")
+        # Decoded are as many frames more, of all signals.
+        n_samples = ((header.n_frames or 0) + skew) * per_frame
+        self.check_shape(n_samples, len(signals))
+        width = max(_DECODED.get(one.fmt, 0) for one in signals)
+        self.check("bytes in signal_file, decoded", n_samples * len(signals) * width, "size")
 
     def check_shape(self, n_samples: int, n_leads: int) -> None:
         """Refuse a recording by its number of samples and leads."""

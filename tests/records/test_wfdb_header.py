@@ -77,6 +77,7 @@ def test_what_the_first_line_says(record, fs, n_frames):
             (header(f"R 1 250 {n}"), f"the number of samples is '{n}'; it should be {NUMBER}")
             for n in ("9e3", "-1", "9.5", "nan", "9,000", "1" * 16)
         ),
+        (header(f"R 1 250 500 {'1' * 100}"), "line 1: the time or date is '1111"),
         (header("R 1 250 500 noon"), "line 1: the time or date is 'noon'; it should be a time or"),
         (header("R 1 250 500 10:00 1/2/2020 3"), "line 1: the end of the line is '3'; it should"),
         (header("a/b/c 1"), "line 1: the record name is 'a/b/c'; it should be a name, or"),

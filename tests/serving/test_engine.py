@@ -12,6 +12,7 @@ from ecg_mlflow.pipeline import Pipeline
 from ecg_mlflow.pipeline.batches import CHUNK
 from ecg_mlflow.serving import engine as engine_module
 from ecg_mlflow.serving.engine import Engine, RecordPrediction, prediction_table
+from ecg_mlflow.serving.limits import SERVING_VARIABLE
 
 LENGTH = 120
 PLAIN = Pipeline().center_flip().split_signals(LENGTH, LENGTH)
@@ -105,12 +106,20 @@ def test_bad_recordings_leave_the_others(make_engine, records, make_record):
         assert (len(answer.windows) == 0) == is_bad
 
 
-def test_a_function_that_fails_in_a_block_is_blamed_on_its_recording(make_engine, make_record):
+def test_a_function_that_fails_in_a_block_is_blamed_on_its_recording(
+    make_engine, make_record, monkeypatch
+):
     wild = make_record(10 * make_record().samples, name="wild")
     pipeline = Pipeline().center_flip().apply(fails_on_large).split_signals(LENGTH, LENGTH)
     answers = make_engine(pipeline).answer(items([make_record(), wild, make_record()]))
     assert [answer.status for answer in answers[::2]] == ["ok", "ok"]
-    assert answers[1].status.startswith("error: record wild: apply(step=fails_on_large) failed")
+    said = "error: record wild: apply(step=fails_on_large) failed"
+    assert answers[1].status.startswith(said)
+    assert answers[1].status.endswith("ValueError: too large for me")
+    monkeypatch.setenv(SERVING_VARIABLE, "true")  # then the words of the function are the log's
+    answers = make_engine(pipeline).answer(items([wild]))
+    assert answers[0].status.startswith(said)
+    assert answers[0].status.endswith("ValueError")
 
 
 def test_errors_of_our_own_are_logged_and_leave_the_other_rows(make_engine, make_record, caplog):

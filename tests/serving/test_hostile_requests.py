@@ -17,7 +17,7 @@ import pandas as pd
 import psutil
 import pytest
 import requests
-from hostile import GOOD, hostile_requests, rows, wfdb
+from hostile import GOOD, flac, hostile_requests, rows, wfdb
 from saved_models import elsewhere
 from servers import model_server
 
@@ -71,6 +71,11 @@ FRAME = "R.dat 16 1000/mV 16 0 0 0 0 I"
         ("leads", 1, {**GOOD, "signal": [[0.1, 0.2]] * 600}),
         ("lines", 2, wfdb("R 1 250 600", FRAME, "# a comment")),
         ("per_frame", 1, wfdb("R 1 250 300", FRAME.replace("16 ", "16x2 ", 1))),
+        ("lines", 3, wfdb("R 1 250 600", FRAME + "\r# a comment")),
+        ("lines", 3, wfdb("R 1 250 600", FRAME + "\u2028# a comment")),
+        ("samples", 601, wfdb("R 1 250 600", FRAME.replace("16 ", "16:2 ", 1))),
+        ("size", 1199, wfdb("R 1 250 600", "R.dat 516 1000/mV", data=flac(600))),
+        ("samples", 5999, {**GOOD, "fs": 25}),
         ("skew", 2, wfdb("R 1 250 600", FRAME.replace("16 ", "16:3 ", 1))),
     ],
 )
@@ -126,6 +131,9 @@ def test_paths_are_read_in_python_and_in_the_folder_that_a_server_names(
     monkeypatch.setenv("ECG_MLFLOW_SERVE_FOLDER", str(tmp_path))
     assert "no path of this server's folder" in status(["inside/R0"])[0], "a link that leads out"
     assert "is no regular file" in status(["fifo"])[0]
+    (tmp_path / "R1.hea").write_bytes((saved.records / "R1.hea").read_bytes())
+    (tmp_path / "R1.dat").symlink_to(saved.records / "R1.dat")
+    assert "no path of this server's folder" in status(["R1"])[0], "a signal file that leads out"
 
 
 # --- Over HTTP ------------------------------------------------------------------------------------

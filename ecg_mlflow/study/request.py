@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.study.research import Rules
+
+#: Characters of an experiment's name that MLflow takes.
+NAME_LIMIT = 500
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,11 @@ class StudyRequest:
         The command that resumes the study, with ``{run_id}`` in it.
 
     The others are the options of ``ecg-mlflow run``.
+
+    Raises
+    ------
+    TrackingError
+        If there can be no experiment of that name.
     """
 
     grid: str = ""
@@ -76,6 +85,13 @@ class StudyRequest:
     gpus_per_worker: float = 0.0
     how_to_resume: str = "ecg-mlflow run --resume {run_id}"
     folders: tuple[Path, ...] = field(default_factory=lambda: (Path.cwd(),))
+
+    def __post_init__(self) -> None:
+        if self.experiment and not (self.experiment.strip() and len(self.experiment) <= NAME_LIMIT):
+            raise TrackingError(
+                f"{self.experiment[:100]!r} can't be the name of an experiment: give 1 to "
+                f"{NAME_LIMIT} characters that are not all spaces"
+            )
 
 
 #: What a resumed study keeps of the request that it was started with, unless it is given again.

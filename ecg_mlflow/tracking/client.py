@@ -19,7 +19,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -35,6 +35,8 @@ DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 HTTP_TRIES = 3
 #: Seconds to wait for another process that makes a store.
 PATIENCE_S = 20.0
+#: What every store of MLflow has.
+_FIRST_TABLES = frozenset({"alembic_version", "experiments", "metrics", "runs"})
 #: For `environment`: MLflow's bars would run through others.
 NO_PROGRESS_BAR = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
@@ -169,24 +171,42 @@ def _make_sqlite(path: Path) -> None:
             MlflowClient(absolute_uri("sqlite:///mlflow.db", folder)).search_experiments(
                 max_results=1
             )
-            with suppress(FileExistsError):  # made by a process that knows nothing of the lock
+            try:
                 os.link(aside, path)
+            except OSError:  # a file system without hard links, if nothing is there
+                if not path.exists():  # else made by a process that knows nothing of the lock
+                    aside.replace(path)
 
 
 def _is_half_made(path: Path) -> bool:
-    """Return whether some of MLflow's tables are there, but no experiment yet, not even the first.
+    """Return whether some of MLflow's tables are there, but nothing in them, not even in others.
 
-    So it is while another process makes them, and stays if that is killed.
+    So it is while another process makes them, and stays if that is killed. A whole store can be
+    without experiments, too: MLflow makes the first one anew beside models that are registered.
+
+    Raises
+    ------
+    TrackingError
+        The tables are not MLflow's; MLflow would write its own among them before it fails.
     """
     with closing(sqlite3.connect(path)) as database:
         query = "SELECT name FROM sqlite_master WHERE type = 'table'"
         tables = {name for (name,) in database.execute(query)}
-        if not tables & {"alembic_version", "runs", "metrics", "experiments"}:
+        if not tables & _FIRST_TABLES:
             return False
-        return (
-            "experiments" not in tables
-            or not database.execute("SELECT 1 FROM experiments LIMIT 1").fetchone()
+        filled = tables - {"alembic_version", "workspaces"}  # written to while the tables are made
+        quoted = [name.replace('"', '""') for name in sorted(filled, key="experiments".__ne__)]
+        if not any(
+            database.execute(f'SELECT 1 FROM "{name}" LIMIT 1').fetchone() for name in quoted
+        ):
+            return True
+    if missing := _FIRST_TABLES - tables:
+        raise TrackingError(
+            f"{path} is no store of MLflow, but another program's database, or a damaged one: it "
+            f"has no table {', '.join(sorted(missing))}. Nothing was changed in it; name another "
+            "store in MLFLOW_TRACKING_URI, such as sqlite:///mlflow.db"
         )
+    return False
 
 
 def _hint(uri: str) -> str:

@@ -189,10 +189,10 @@ def check_names(name: str, alias: str) -> None:
     PromotionError
         The name can't be a registered model's, or the alias is none that a promotion can give.
     """
-    if not re.fullmatch(r"[^/:@\s][^/:@\n\t\r]{0,254}(?<!\s)", name):
+    if not re.fullmatch(r"(?!\.\.?$)[^/:@\s][^/:@\n\t\r]{0,254}(?<!\s)", name):
         raise PromotionError(
             f"{name[:100]!r} can't be the name of a registered model: give 1 to 255 characters "
-            "without /, : and @, and with no space at its ends"
+            "without /, : and @, and with no space at its ends, other than . and .."
         )
     if not re.fullmatch(r"[\w-]{1,255}", alias) or re.fullmatch(r"(?i)latest|v\d+", alias):
         raise PromotionError(

@@ -44,6 +44,10 @@ _STORE_ERRORS = (
 )
 #: Calls that make something new each time: to repeat one blindly may make two.
 _MAKES_NEW = ("create_run", "create_logged_model")
+#: A status that is no answer of MLflow's own, in MLflow's words.
+_STATUS = re.compile(r"^API request to \S+ \S+ failed with error code (\d{3}) ")
+#: Statuses of a server or proxy that takes the same call later.
+_LATER = ("408", "425", "429")
 #: What an error repeats of a call's arguments: not their contents.
 _NAMES = re.compile(r"(id|name|key|alias|version|path|file)$")
 
@@ -127,10 +131,13 @@ def is_away(error: BaseException) -> bool:
     )
     if isinstance(error, MlflowException):
         # A database that doesn't answer or is full; a server that doesn't answer, or with 5xx.
+        # MLflow gives most of the other statuses the code of 5xx, too.
+        status = _STATUS.search(str(error))
         away = error.error_code == "TEMPORARILY_UNAVAILABLE" or (
             error.error_code == "INTERNAL_ERROR"
             and "API request to" in str(error)
             and "failed with" in str(error)
+            and (status is None or status[1].startswith("5") or status[1] in _LATER)
         )
     elif isinstance(error, requests.HTTPError):
         away = error.response is not None and error.response.status_code >= 500

@@ -214,6 +214,10 @@ def test_a_store_that_was_left_half_made_says_how_to_mend_it(
     path = tmp_path / "mlflow.db"
     shutil.copy(tracking_store.removeprefix("sqlite:///"), path)
     with closing(sqlite3.connect(path)) as database:
+        if "alembic" not in left:
+            tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            for (table,) in tables.fetchall():
+                database.execute(f"DELETE FROM {table}")
         database.execute(left)
         database.commit()
     why = rf"half-made: .* No run is in it\. Delete it, and start again: rm {path}"
@@ -232,6 +236,59 @@ def test_a_half_made_store_that_another_process_completes_is_waited_for(tmp_path
     done.start()
     assert connect(f"sqlite:///{path}").search_experiments()
     done.join()
+
+
+@pytest.mark.parametrize("tables", [["runs"], ["metrics"], ["alembic_version", "trials"]])
+def test_another_programs_database_stays_as_it_is(tmp_path, monkeypatch, tables):
+    """That of Optuna has a table alembic_version, too."""
+    monkeypatch.setattr(client_module, "PATIENCE_S", 0.1)
+    path = tmp_path / "mine.db"
+    with closing(sqlite3.connect(path)) as database:
+        for table in tables:
+            database.execute(f"CREATE TABLE {table} (version_num TEXT)")
+            database.execute(f"INSERT INTO {table} VALUES ('v3.2.0.a')")
+        database.commit()
+    before = path.read_bytes()
+    with pytest.raises(TrackingError, match=r"another program's database.* name another") as caught:
+        connect(f"sqlite:///{path}")
+    assert "rm " not in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_a_store_without_experiments_keeps_its_registered_models(tmp_path, tracking_store):
+    """As `mlflow gc` leaves it: MLflow makes the first experiment anew."""
+    path = tmp_path / "mlflow.db"
+    shutil.copy(tracking_store.removeprefix("sqlite:///"), path)
+    MlflowClient(f"sqlite:///{path}").create_registered_model("kept")
+    with closing(sqlite3.connect(path)) as database:
+        for (table,) in database.execute(
+            "SELECT name FROM sqlite_master WHERE name LIKE 'experiment%' AND type = 'table'"
+        ).fetchall():
+            database.execute(f"DELETE FROM {table}")
+        database.commit()
+    uri = f"sqlite:///{tmp_path / 'gc.db'}"  # MLflow keeps the other one open
+    path.rename(tmp_path / "gc.db")
+    client = connect(uri)
+    assert client.get_registered_model("kept").name == "kept"
+    assert [one.name for one in client.search_experiments()] == ["Default"]
+
+
+@pytest.mark.parametrize("made_meanwhile", [False, True])
+def test_a_file_system_without_hard_links(tmp_path, monkeypatch, made_meanwhile):
+    path = tmp_path / "mlflow.db"
+
+    def refuse(source, target):
+        if made_meanwhile:
+            shutil.copy(source, target)
+            with closing(sqlite3.connect(target)) as database:
+                database.execute("UPDATE experiments SET name = 'theirs'")
+                database.commit()
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(client_module.os, "link", refuse)
+    found = connect(f"sqlite:///{path}").get_experiment("0")
+    assert found.name == ("theirs" if made_meanwhile else "Default")
+    assert [one.name for one in tmp_path.iterdir()] == ["mlflow.db"]
 
 
 def test_an_empty_file_becomes_a_store(tmp_path):

@@ -339,7 +339,9 @@ def test_promotions_by_earlier_versions_are_read_and_rolled_back(client, name):
     assert [rollback(client, name)[1].version for _ in range(2)] == [2, 1]
 
 
-@pytest.mark.parametrize("name", ["", " ", "a/b", "a:b", "a@b", " a", "a ", "a\nb", "x" * 256])
+@pytest.mark.parametrize(
+    "name", ["", " ", ".", "..", "a/b", "a:b", "a@b", " a", "a ", "a\nb", "x" * 256]
+)
 def test_names_that_no_registered_model_can_have(client, name):
     for refused in (check_names, partial(rollback, client)):
         with pytest.raises(PromotionError, match="can't be the name of a registered model"):

@@ -18,6 +18,10 @@ REFUSED = (
     "HTTPConnectionPool(host='127.0.0.1', port=5000): Max retries exceeded"
 )
 AWAY = MlflowException(REFUSED)
+ANSWERED = (
+    "API request to endpoint /api/2.0/mlflow/runs/log-batch failed with error code {} != 200. "
+    "Response body: '<html>API request to endpoint /x failed with error code 503 != 200.'"
+)
 
 
 def http_error(code: int) -> requests.HTTPError:
@@ -39,6 +43,9 @@ def http_error(code: int) -> requests.HTTPError:
         (OSError(errno.EACCES, "no permission"), False),
         (MlflowException("the run is deleted", INVALID_PARAMETER_VALUE), False),
         (MlflowException("a bug in the store"), False),
+        # A status that is no answer of MLflow's own, such as a proxy's page.
+        *((MlflowException(ANSWERED.format(code)), True) for code in (408, 429, 500, 502, 503)),
+        *((MlflowException(ANSWERED.format(code)), False) for code in (301, 405, 407, 413, 414)),
         (ValueError(REFUSED), False),
     ],
 )

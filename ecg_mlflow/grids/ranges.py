@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 
 from ecg_mlflow.errors import GridError
 from ecg_mlflow.grids.canonical import counts_as
+from ecg_mlflow.grids.numbers import is_integer
 from ecg_mlflow.grids.values import KV, Range
 
 _N_DIGITS = 4
@@ -182,7 +183,7 @@ def _finite(owner: Range, field: str, value: object) -> float:
 
 
 def _whole(owner: Range, field: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or abs(int(value)) > _MAX_INT:
+    if not is_integer(value) or abs(int(value)) > _MAX_INT:
         raise GridError(f"{owner!r}: {field} must be a whole number up to 2**53, not {value!r}")
     return int(value)
 

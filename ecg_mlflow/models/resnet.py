@@ -13,13 +13,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ecg_mlflow.errors import ModelError
 from ecg_mlflow.grids.canonical import counts_as
+from ecg_mlflow.grids.numbers import is_integer, is_real
 
 if TYPE_CHECKING:
     import keras
@@ -75,11 +75,10 @@ class ResNetSpec:
         for name in ("blocks", "filters", "input_shape"):
             object.__setattr__(self, name, _whole_numbers(name, getattr(self, name)))
         for name in ("input_filters", "n_classes"):
-            if not _is_count(getattr(self, name)):
-                raise ModelError(
-                    f"{name}={getattr(self, name)!r} must be a whole number of at least 1"
-                )
-            object.__setattr__(self, name, int(getattr(self, name)))
+            number = getattr(self, name)
+            if not is_integer(number) or number < 1:
+                raise ModelError(f"{name}={number!r} must be a whole number of at least 1")
+            object.__setattr__(self, name, int(number))
         if len(self.blocks) != len(self.filters) or not self.blocks:
             raise ModelError(
                 f"blocks={list(self.blocks)} and filters={list(self.filters)} must name the same "
@@ -97,8 +96,7 @@ class ResNetSpec:
             )
         for name in ("dropout", "momentum"):
             share = getattr(self, name)
-            is_number = isinstance(share, Real) and not isinstance(share, bool)
-            if not is_number or not 0 <= share < 1:
+            if not is_real(share) or not 0 <= share < 1:
                 raise ModelError(f"{name}={share!r} must lie in [0, 1)")
 
     def residual_blocks(self) -> Iterator[tuple[int, int]]:
@@ -169,10 +167,6 @@ class ResNetSpec:
         return layers.Add()([x, shortcut])
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
-
-
 def _whole_numbers(name: str, given: Any) -> tuple[int, ...]:
     """Return a list of numbers of at least 1, those of NumPy too, as Python's.
 
@@ -184,7 +178,7 @@ def _whole_numbers(name: str, given: Any) -> tuple[int, ...]:
     if not isinstance(given, list | tuple | np.ndarray):
         raise ModelError(f"{name}={given!r} must be whole numbers of at least 1, in a list")
     values = tuple(given)
-    if not all(map(_is_count, values)):
+    if not all(is_integer(one) and one >= 1 for one in values):
         raise ModelError(f"{name}={values} must be whole numbers of at least 1")
     return tuple(map(int, values))
 

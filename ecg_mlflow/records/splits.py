@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import SplitError, few
 from ecg_mlflow.grids.canonical import counts_as
+from ecg_mlflow.grids.numbers import is_integer, is_real
 from ecg_mlflow.records.grouping import divide_groups, groups_of, rows_by_patient
 from ecg_mlflow.records.label_sets import SEPARATOR
 
@@ -57,7 +57,7 @@ class Split:
     def __post_init__(self) -> None:
         if not isinstance(self.stratified, bool):
             raise SplitError(f"stratified={self.stratified!r} must be True or False")
-        if self.seed is not None and not (_is(self.seed, Integral) and self.seed >= 0):
+        if self.seed is not None and not (is_integer(self.seed) and self.seed >= 0):
             raise SplitError(f"the split's seed={self.seed!r} must be a whole number of at least 0")
         if self.records is None:
             self.shares()
@@ -103,13 +103,13 @@ class Split:
             If they can't be read, or don't add up to 1.
         """
         given: Any = self.fractions
-        if _is(given, Real):
+        if is_real(given):
             given = (float(given), 1 - float(given))
         names = {2: (TRAIN, TEST), 3: (TRAIN, VALIDATION, TEST)}
         if (
             not isinstance(given, list | tuple)
             or len(given) not in names
-            or not all(_is(share, Real) and share > 0 for share in given)
+            or not all(is_real(share) and share > 0 for share in given)
             or abs(sum(given) - 1) > 1e-9
         ):
             raise SplitError(
@@ -268,8 +268,3 @@ def _counts(shares: Mapping[str, float], n_records: int) -> dict[str, int]:
     n_validation = round(shares.get(VALIDATION, 0.0) * n_records)
     n_test = n_records - n_train - n_validation
     return {TEST: n_test, VALIDATION: n_validation, TRAIN: n_train}
-
-
-def _is(value: object, kind: type) -> bool:
-    """Return whether a value is such a number; True and False are not."""
-    return isinstance(value, kind) and not isinstance(value, bool)

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from numbers import Integral
 from typing import Any
 
 from ecg_mlflow.errors import EcgMlflowError, ResearchError
 from ecg_mlflow.grids import C, ConfigAlias, Grid, Option, references, resolve
 from ecg_mlflow.grids.canonical import counts_as
+from ecg_mlflow.grids.numbers import is_integer
 from ecg_mlflow.models.arguments import (
     ModelBuilder,
     builder_name,
@@ -346,7 +346,7 @@ def _check_values(values: Mapping[str, Any], prefix: str = "") -> None:
                     f"{name} must be of type {allowed.__name__}, not {type(value).__name__}: "
                     f"{value!r}"
                 )
-        elif isinstance(value, bool) or not isinstance(value, Integral) or int(value) < allowed:
+        elif not is_integer(value) or value < allowed:
             raise ResearchError(
                 f"{prefix}{name}={value!r} must be a whole number of at least {allowed}"
             )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ecg_mlflow.errors import ResearchError
 from ecg_mlflow.grids import C, references
 from ecg_mlflow.grids.canonical import counts_as
+from ecg_mlflow.grids.numbers import is_real
 
 if TYPE_CHECKING:
     import keras
@@ -109,7 +108,7 @@ class Optimizer(_Declared):
     def _check(self) -> None:
         super()._check()
         rate = self.arguments.get("learning_rate", _DEFAULT_RATE)
-        if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 < float(rate) < math.inf:
+        if not is_real(rate) or rate <= 0:
             raise ResearchError(f"learning_rate={rate!r} of {self!r} must be a positive number")
 
     def build(self) -> keras.optimizers.Optimizer:

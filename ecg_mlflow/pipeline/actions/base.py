@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
-from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -71,16 +69,6 @@ def as_signal(values: npt.NDArray[Any]) -> Signal:
     """Return the values as float32, without a copy if they are float32 already."""
     signal: Signal = values.astype(np.float32, copy=False)
     return signal
-
-
-def is_integer(value: object) -> bool:
-    """Return whether a value is a whole number; True and False are not."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def is_real(value: object) -> bool:
-    """Return whether a value is a finite number; True and False are not."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _shown(argument: object) -> str:

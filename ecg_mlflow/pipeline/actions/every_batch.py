@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.grids.canonical import counts_as
+from ecg_mlflow.grids.numbers import is_integer
 from ecg_mlflow.pipeline.actions.base import (
     Action,
     Signal,
     as_signal,
     interpolate,
-    is_integer,
     resampled_length,
 )
 from ecg_mlflow.records.label_sets import split_label

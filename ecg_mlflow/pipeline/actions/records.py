@@ -11,13 +11,12 @@ import numpy as np
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.grids import C
 from ecg_mlflow.grids.canonical import counts_as
+from ecg_mlflow.grids.numbers import is_integer, is_real
 from ecg_mlflow.pipeline.actions.base import (
     Action,
     Signal,
     as_signal,
     interpolate,
-    is_integer,
-    is_real,
     resampled_length,
 )
 

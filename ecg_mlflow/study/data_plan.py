@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from ecg_mlflow.pipeline import (
     prepare,
     select,
 )
-from ecg_mlflow.pipeline.actions.base import resampled_length
+from ecg_mlflow.pipeline.actions.base import Action, resampled_length
 from ecg_mlflow.pipeline.actions.every_batch import RandomResampleSignals
 from ecg_mlflow.pipeline.actions.records import ResampleSignals
 from ecg_mlflow.pipeline.spec import check_deterministic, stages_to_json
@@ -148,14 +148,7 @@ def _check_window(corpus: Corpus, stages: Stages, selection: Selection) -> None:
     """
     if any(isinstance(action, RandomResampleSignals) for action in stages.every):
         return
-    resampled = [one for one in stages.every if isinstance(one, ResampleSignals)]
-    lengths = []
-    for row in selection.rows:
-        n_samples, fs = int(corpus.n_samples[row]), float(corpus.fs[row])
-        for action in (*stages.once, *resampled):
-            changed = action.output_fs(fs)
-            n_samples, fs = resampled_length(n_samples, fs, changed), changed
-        lengths.append(n_samples)
+    lengths = _lengths(corpus, selection, (*stages.once, *stages.every))
     longest = int(np.argmax(lengths))
     if stages.split.length > lengths[longest]:
         raise PipelineError(
@@ -166,13 +159,20 @@ def _check_window(corpus: Corpus, stages: Stages, selection: Selection) -> None:
 
 
 def _count_windows(corpus: Corpus, stages: Stages, selection: Selection) -> int:
-    split, total = stages.split, 0
-    for row, label in zip(selection.rows, selection.labels, strict=True):
-        n_samples, fs = float(corpus.n_samples[row]), float(corpus.fs[row])
-        for action in stages.once:
-            n_samples, fs = n_samples * action.output_fs(fs) / fs, action.output_fs(fs)
-        total += split.count(int(n_samples), label)
-    return total
+    lengths = _lengths(corpus, selection, stages.once)
+    return sum(map(stages.split.count, lengths, selection.labels))
+
+
+def _lengths(corpus: Corpus, selection: Selection, actions: Sequence[Action]) -> list[int]:
+    """Return how many samples each record has after those of the actions that resample."""
+    rates = [action.fs for action in actions if isinstance(action, ResampleSignals)]
+    lengths = []
+    for row in selection.rows:
+        n_samples, fs = int(corpus.n_samples[row]), float(corpus.fs[row])
+        for rate in rates:
+            n_samples, fs = resampled_length(n_samples, fs, rate), rate
+        lengths.append(n_samples)
+    return lengths
 
 
 def _notes(corpus: Corpus, settings: Settings, sides: Mapping[str, Selection]) -> Iterable[str]:

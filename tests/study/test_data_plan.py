@@ -33,10 +33,10 @@ def test_each_side_has_its_own_pipeline(corpus):
 def plan_mixed(tmp_path, write_record):
     """Plan a study on eight records that differ by their places."""
 
-    def plan(changes=None, **by_place):
+    def plan(changes=None, n_samples=300, **by_place):
         for i in range(8):
             options = {name: values[i] for name, values in by_place.items()}
-            write_record(tmp_path, f"R{i}", n_samples=300, **options)
+            write_record(tmp_path, f"R{i}", n_samples=n_samples, **options)
         labels = "".join(f"R{i},{'AN'[i % 2]}\n" for i in range(8))
         (tmp_path / "REFERENCE.csv").write_text(labels)
         return small_plan(
@@ -83,3 +83,16 @@ def test_batches_larger_than_the_data_are_noted(corpus):
         "batch_size=64 is more than the 10 training records" in note
         for note in small_plan(corpus, **changes).notes
     )
+
+
+def test_a_window_as_long_as_the_longest_record_is_taken_at_any_frequency(plan_mixed):
+    """At 333.3 Hz, 102 samples times that and divided by it again are a little less than 102."""
+    even = Pipeline().band_pass_signals(1, 40)
+    changes = {"train": even.split_signals(102, 51), "test": even.split_signals(102, 51)}
+    assert plan_mixed(changes, fs=[333.3] * 8, n_samples=102).configs[0].data.input_shape == (
+        102,
+        1,
+    )
+    longer = {name: even.split_signals(103, 51) for name in changes}
+    with pytest.raises(ResearchError, match="has 102 samples there"):
+        plan_mixed(longer, fs=[333.3] * 8, n_samples=102)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -16,7 +15,7 @@ from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.tracking.retry import store_errors
 from ecg_mlflow.tracking.stored_run import PLAN_TAG
 from ecg_mlflow.tracking.stored_study import StoredStudy
-from ecg_mlflow.tracking.trusted_code import Consent
+from ecg_mlflow.tracking.trusted_code import Consent, file_hashes
 
 #: Lines of a difference that are shown.
 SHOWN = 40
@@ -58,7 +57,7 @@ def check_grid_file(
     study = StoredStudy.from_mlflow(parent, client=client)
     then = study.code_hashes
     here = _read(path, then or ())
-    now = {name: hashlib.sha256(content).hexdigest() for name, content in here.items()}
+    now = file_hashes(here)
     then = now if then is None else then
     changed = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
     if named and changed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import tempfile
@@ -29,6 +28,7 @@ from ecg_mlflow.tracking.run_data import log_new_params, markdown
 from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.stored_study import CODE, PLAN
 from ecg_mlflow.tracking.study_run import Study
+from ecg_mlflow.tracking.trusted_code import file_hashes
 
 #: Of the digests of data sets, by which studies of all versions are compared.
 DATASET_VERSION = 1
@@ -69,8 +69,8 @@ def describe_study(study: Study, plan: StudyPlan, code: UserCode, n_runs: int) -
             tempfile.TemporaryDirectory(prefix="ecg-mlflow-") as folder,
         ):
             client.log_artifacts(run_id, str(code.write(Path(folder))), "design")
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in code.files.items()}
-    client.log_text(run_id, json.dumps(plan.describe() | {CODE: hashes}, indent=1), PLAN)
+    described = plan.describe() | {CODE: file_hashes(code.files)}
+    client.log_text(run_id, json.dumps(described, indent=1), PLAN)
     if plan.bad:
         client.log_text(run_id, "\n".join(list_bad_records(plan.bad)), "left_out.txt")
 

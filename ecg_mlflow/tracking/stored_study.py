@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from ecg_mlflow.tracking.stored_run import (
     REQUEST_TAG,
     StoredRun,
 )
+from ecg_mlflow.tracking.trusted_code import file_hashes
 
 PLAN = "design/plan.json"
 #: The entry of the plan that has the SHA-256 of each file of the study's code.
@@ -178,7 +178,7 @@ class StoredStudy(StoredRun):
         listed = self._listed_code
         if listed is not None:
             return listed
-        return {name: hashlib.sha256(data).hexdigest() for name, data in self.code.items()}
+        return file_hashes(self.code)
 
     @property
     def _listed_code(self) -> Mapping[str, str] | None:

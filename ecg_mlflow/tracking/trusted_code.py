@@ -37,12 +37,15 @@ def trusted_root() -> Path:
     return platformdirs.user_state_path("ecg_mlflow", appauthor=False) / "trusted_code"
 
 
+def file_hashes(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the SHA-256 of each file's content, by its name, in hexadecimal digits."""
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
 def code_hash(files: Mapping[str, bytes]) -> str:
     """Return the SHA-256 of files' names and contents, in hexadecimal digits."""
-    content = hashlib.sha256()
-    for name in sorted(files):
-        content.update(f"{name!r} {hashlib.sha256(files[name]).hexdigest()}\n".encode())
-    return content.hexdigest()
+    lines = [f"{name!r} {one}\n" for name, one in sorted(file_hashes(files).items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def is_trusted(files: Mapping[str, bytes]) -> bool:

@@ -55,16 +55,16 @@ def promote(client: MlflowClient, request: PromotionRequest) -> int:
     study, run_id = results.studies[0], choice.run.record.run_id
     corpus = open_study_corpus(study.plan, study.request, request.location)
     consent = Consent(request.trust_code)
-    measured = list[tuple[list[Predictions], float]]()
 
-    def check(source: str, manifest: Manifest) -> None:
+    def check(source: str, manifest: Manifest) -> tuple[list[Predictions], float]:
+        logged = replace(choice.run.test, threshold=manifest.threshold)
         with open_model(client, source, consent) as model:
-            logged = replace(choice.run.test, threshold=manifest.threshold)
-            measured.append(_reproduced(model, choice, logged, corpus))
+            return _reproduced(model, choice, logged, corpus)
 
-    served = log_served_model(client, study, choice, corpus, request.threshold, consent, check)
+    served, (models, ms_per_record) = log_served_model(
+        client, study, choice, corpus, request.threshold, consent, check
+    )
     _say(f"{choice}: model {served.model_id}, trained by run {run_id}")
-    ((models, ms_per_record),) = measured
     cost = {"size_mb": served.size_mb, "ms_per_record": ms_per_record}
     while True:
         decision, notes = _compared(client, request, served, corpus, models, current, cost)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mlflow import MlflowClient
 from mlflow.models import Model
@@ -27,6 +27,8 @@ from ecg_mlflow.stats.calibration import choose_threshold, fit_temperature
 from ecg_mlflow.tracking.logged_models import fetch_network, log_saved
 from ecg_mlflow.tracking.stored_study import StoredStudy
 from ecg_mlflow.tracking.trusted_code import Consent, trust
+
+T = TypeVar("T")
 
 NO_THRESHOLD = "none"
 
@@ -61,8 +63,8 @@ def log_served_model(
     corpus: Corpus,
     rule: str,
     consent: Consent,
-    check: Callable[[str, Manifest], None],
-) -> ServedModel:
+    check: Callable[[str, Manifest], T],
+) -> tuple[ServedModel, T]:
     """Build the model of a run that reads recordings, and log it in the run.
 
     Nothing is trained: the network is the one that the run has logged, the pipeline the one that
@@ -79,6 +81,10 @@ def log_served_model(
     check
         Is given the place of the model's files and its manifest before they are sent, and raises
         if they may not be; if the run has the model already, the place where they are.
+
+    Returns
+    -------
+    The model, and what `check` has returned.
 
     Raises
     ------
@@ -109,10 +115,9 @@ def log_served_model(
         # Those of these files that the model keeps, should it have been logged by another machine.
         trust(needed_code(functions_of(manifest.pipeline), code).files)
 
-        checked = False
+        checked: list[T] = []
 
         def save(target: Path, description: Model) -> None:
-            nonlocal checked
             save_classifier(
                 target,
                 network,
@@ -122,8 +127,7 @@ def log_served_model(
                 trained_on=trained_on,
                 mlflow_model=description,
             )
-            check(str(target), manifest)
-            checked = True
+            checked.append(check(str(target), manifest))
 
         size_mb = network.stat().st_size / 2**20
         # Another threshold makes another model, and the same one is not logged twice.
@@ -131,9 +135,8 @@ def log_served_model(
         metadata = {"classes": list(manifest.classes), "positive": manifest.positive}
         model_id = log_saved(client, run.record.run_id, name, save, metadata, show_progress=True)
     source = client.get_logged_model(model_id).artifact_location
-    if not checked:
-        check(source, manifest)
-    return ServedModel(choice, manifest, model_id, source, size_mb)
+    result = checked[0] if checked else check(source, manifest)
+    return ServedModel(choice, manifest, model_id, source, size_mb), result
 
 
 def _manifest(study: StoredStudy, run: TrainedRun, corpus: Corpus, rule: str) -> Manifest:

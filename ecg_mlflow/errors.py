@@ -106,7 +106,7 @@ class CheckpointError(EcgMlflowError, OSError):
 
 
 class ResumeError(EcgMlflowError, RuntimeError):
-    """A study can't be resumed: it is still running, or it is a different study."""
+    """A study can't be resumed: it is still running, or it or its grid file is another one."""
 
 
 class UntrustedCodeError(EcgMlflowError, PermissionError):

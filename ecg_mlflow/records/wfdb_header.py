@@ -89,8 +89,8 @@ class WfdbHeader:
     ----------
     name
         Of the record.
-    n_signals, fs
-        Number of signals; frames per second, in Hz.
+    fs
+        Frames per second, in Hz.
     n_frames
         Length of the record; None if the size of its file tells it.
     signals
@@ -102,7 +102,6 @@ class WfdbHeader:
     """
 
     name: str
-    n_signals: int
     fs: float
     n_frames: int | None
     signals: tuple[SignalLine, ...] = ()
@@ -167,7 +166,7 @@ def parse_header(data: bytes) -> WfdbHeader:
     declared, what = (int(n_segments), "segments") if n_segments else (n_signals, "leads")
     if declared != len(rest) or not rest:
         raise RecordError(f"broken header: it declares {declared} {what} and describes {len(rest)}")
-    header = WfdbHeader(name, n_signals, fs, n_frames, comments=tuple(comments))
+    header = WfdbHeader(name, fs, n_frames, comments=tuple(comments))
     if n_segments:
         return replace(header, segments=tuple(_segment(_Fields(*one)) for one in rest))
     return replace(header, signals=tuple(_signal(_Fields(*one)) for one in rest))

@@ -102,7 +102,7 @@ def _from_path(path: object) -> DigitalRecord:
     if not isinstance(path, str) or "\0" in path:
         raise RecordError(
             "record must be the path of a WFDB record or an EDF file, as text, one row per record; "
-            f"it is {_brief(path)}"
+            f"it is {reprlib.repr(path)}"
         )
     place = served_path(_header_path(path))
     try:
@@ -179,7 +179,7 @@ def _samples(signal: Any) -> npt.NDArray[np.float32]:
         samples = np.asarray(signal, dtype=np.float64)
     except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise RecordError(
-            f"signal must be numbers in mV, (n_samples, n_leads) or (n_samples,): {_brief(error)}"
+            f"signal must be numbers in mV, (n_samples, n_leads) or (n_samples,): {error}"
         ) from error
     samples = samples[:, None] if samples.ndim == 1 else samples
     if samples.ndim != 2 or not samples.size:
@@ -194,7 +194,7 @@ def _lead_names(leads: Any) -> tuple[str, ...]:
     names = tuple(leads) if isinstance(leads, list | tuple | np.ndarray) else ()
     if not names or not all(isinstance(name, str) for name in names):
         raise RecordError(
-            f"leads must be a list of names, one per column of signal; it is {_brief(leads)}"
+            f"leads must be a list of names, one per column of signal; it is {reprlib.repr(leads)}"
         )
     return names
 
@@ -204,9 +204,4 @@ def _frequency(fs: Any) -> float:
     with suppress(OverflowError):  # a whole number beyond all floats
         if is_number and not isinstance(fs, bool) and 0 < float(fs) < np.inf:
             return float(fs)
-    raise RecordError(f"fs must be a positive sampling frequency in Hz; it is {_brief(fs)}")
-
-
-def _brief(value: object) -> str:
-    """Return a value as text, of whatever size it is."""
-    return str(value) if isinstance(value, Exception) else reprlib.repr(value)
+    raise RecordError(f"fs must be a positive sampling frequency in Hz; it is {reprlib.repr(fs)}")

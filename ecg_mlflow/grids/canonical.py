@@ -61,6 +61,8 @@ _HINTS: tuple[tuple[type, str], ...] = (
 _HINT = "write a frozen dataclass, a function or a plain value (number, string, list, dict, array)"
 #: Names and versions of this package's classes, functions and builders, by their ids.
 _NAMES: dict[int, tuple[str, int]] = {}
+#: Marks a field as one of `added_field`.
+_ADDED = f"{PACKAGE}.added"
 
 
 def counts_as(name: str, version: int) -> Callable[[_Thing], _Thing]:
@@ -80,6 +82,15 @@ def counts_as(name: str, version: int) -> Callable[[_Thing], _Thing]:
         return thing
 
     return mark
+
+
+def added_field(default: _Thing) -> _Thing:
+    """Declare a field that a class of this package got after studies with it were stored.
+
+    It counts only where its value is not the default, so the identities of those studies stay.
+    """
+    field: _Thing = dataclasses.field(default=default, metadata={_ADDED: True})
+    return field
 
 
 def digest(value: object, *, version: int = VERSION, known: Known | None = None) -> str:
@@ -112,7 +123,8 @@ def canonical(value: object, known: Known | None = None) -> Json:
 
     - ``1`` and ``1.0`` are one value, ``True`` is another; a list equals a tuple; a dict's order
       does not count; a path is its string; an array counts with its dtype and shape.
-    - A dataclass instance is its class and the fields that take part in its comparison.
+    - A dataclass instance is its class and the fields that take part in its comparison, without
+      those of `added_field` that have their defaults.
     - What this package names with `counts_as` is that name and version. A library's function or
       class is its name: to upgrade a library changes nothing.
     - A function or class of the user's is its syntax tree without docstrings, its defaults, its
@@ -214,6 +226,7 @@ class _Converter:
                 field.name: self.value(getattr(value, field.name), f"{where}.{field.name}", inside)
                 for field in dataclasses.fields(value)
                 if field.compare
+                and not (_ADDED in field.metadata and getattr(value, field.name) == field.default)
             }
             return {"dataclass": [self._refer(type(value), where), fields]}
         if (inner := _wrapped(value)) is not None:

@@ -89,9 +89,21 @@ class Pipeline:
         """Give each lead mean 0 and standard deviation 1; a flat lead becomes 0."""
         return self._then(records.StandardiseSignals())
 
-    def resample_signals(self, fs: float | C) -> Pipeline:
-        """Resample to one frequency in Hz, by linear interpolation."""
-        return self._then(records.ResampleSignals(fs))  # type: ignore[arg-type]
+    def remove_powerline(self, frequency: float | C, quality: float | C = 30) -> Pipeline:
+        """Remove mains interference of 50 or 60 Hz by a notch of width `frequency` / `quality`."""
+        return self._then(records.RemovePowerline(frequency, quality))  # type: ignore[arg-type]
+
+    def remove_baseline(self) -> Pipeline:
+        """Subtract the baseline wander that medians over 200 and 600 ms find."""
+        return self._then(records.RemoveBaseline())
+
+    def resample_signals(self, fs: float | C, method: str | C = records.POLYPHASE) -> Pipeline:
+        """Resample to one frequency in Hz.
+
+        The method "polyphase" filters first what the new frequency can't hold (a tone of 70 Hz
+        would otherwise be one of 30 Hz at 100 Hz); "linear" interpolates without a filter.
+        """
+        return self._then(records.ResampleSignals(fs, method))  # type: ignore[arg-type]
 
     def apply(self, step: SignalStep | C) -> Pipeline:
         """Run the user's function, ``step(signal, fs) -> signal``, plain or ``@njit``.
@@ -166,7 +178,7 @@ _BEFORE_SPLIT = (LabelAction, *_RESAMPLERS)
 _EVERY_BATCH = (
     *(ChanceAction, SplitAction),
     *(records.ApplyStep, records.StandardiseSignals, records.ResampleSignals),
-    records.BandPassSignals,
+    *(records.BandPassSignals, records.RemovePowerline, records.RemoveBaseline),
 )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from operator import attrgetter
 from types import FunctionType
 from typing import Any
@@ -155,7 +155,10 @@ def _reference(step: Callable[..., Any], action: Action) -> dict[str, str]:
 def _action(spec: Mapping[str, Any], find: FindFunction) -> Action:
     name, arguments = spec["name"], spec["arguments"]
     kind = _KINDS.get(name)
-    if kind is None or {field.name for field in fields(kind)} != set(arguments):
+    known = {field.name: field.default for field in fields(kind)} if kind else {}
+    # What earlier versions didn't write has the default that keeps their computation.
+    needed = {argument for argument, default in known.items() if default is MISSING}
+    if kind is None or not needed <= set(arguments) <= set(known):
         raise PipelineError(
             f"this version of ecg_mlflow has no action {name} with {sorted(arguments)}: another "
             "version wrote the pipeline. Load the model in an environment with its own requirements"

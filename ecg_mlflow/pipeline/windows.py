@@ -29,7 +29,7 @@ from ecg_mlflow.pipeline.actions.every_batch import (
     SplitAction,
     Starts,
 )
-from ecg_mlflow.pipeline.actions.records import RecordAction, ResampleSignals
+from ecg_mlflow.pipeline.actions.records import LINEAR, RecordAction, ResampleSignals
 from ecg_mlflow.pipeline.pipeline import Stages
 from ecg_mlflow.pipeline.prepare import Prepared, apply_checked, changing_actions, run_once
 from ecg_mlflow.records import DigitalRecord, Record, Signals
@@ -78,7 +78,9 @@ def fuse(stages: Stages) -> FusedChain | None:
                 center = kernels.CENTER_RESAMPLED
             else:
                 center = kernels.CENTER_RECORD
-        elif isinstance(action, (RandomResampleSignals, ResampleSignals)) and resample is None:
+        elif (isinstance(action, RandomResampleSignals) and resample is None) or (
+            isinstance(action, ResampleSignals) and action.method == LINEAR and resample is None
+        ):
             resample = place, action
         elif isinstance(action, SplitAction):
             split = place, action

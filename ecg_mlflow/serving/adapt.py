@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,16 +11,14 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import RecordError
 from ecg_mlflow.pipeline import Stages
-from ecg_mlflow.pipeline.actions.base import resampled_length
-from ecg_mlflow.pipeline.actions.records import ApplyStep, ResampleSignals
+from ecg_mlflow.pipeline.actions.base import resample_filtered, resampled_length
+from ecg_mlflow.pipeline.actions.records import LINEAR, ApplyStep, ResampleSignals
 from ecg_mlflow.records import DigitalRecord
 from ecg_mlflow.serving.limits import limits
 from ecg_mlflow.serving.manifest import Manifest
 
 #: Frequencies that differ by less are one: headers round them.
 _SAME_FS = 1e-3
-#: Largest number in a ratio of resampling: exact to 1e-6, with filters of some thousand taps.
-_RATIO = 1000
 #: How much slower and faster than all recordings trained on a recording may be sampled: an ECG
 #: can't be seen below some 25 Hz, and a typing error would ask for memory without end.
 _SLOWEST, _FASTEST = 1 / 10, 100
@@ -64,12 +61,13 @@ def adapt(record: DigitalRecord, manifest: Manifest, stages: Stages) -> _Flagged
     _check_samples(record, columns)
     flags += _amplitude_flags(record, columns)
     actions = (*stages.once, *stages.every)
-    rates = [float(one.fs) for one in actions if isinstance(one, ResampleSignals)]
+    resampling = [one for one in actions if isinstance(one, ResampleSignals)]
     if bounds := limits():
+        rates = [float(one.fs) for one in resampling]
         growth = max([*rates, _nearest(record.fs, manifest.fs)]) / record.fs
         n_samples = len(record.samples)
         bounds.check_shape(max(n_samples, int(n_samples * growth)), len(manifest.leads))
-    record, more = _with_frequency(record, manifest.fs, resamples=bool(rates))
+    record, more = _with_frequency(record, manifest.fs, resampling)
     return record, flags + more
 
 
@@ -135,28 +133,20 @@ def _chosen(record: DigitalRecord, columns: Sequence[int], leads: tuple[str, ...
     )
 
 
-def _with_frequency(record: DigitalRecord, known: tuple[float, ...], resamples: bool) -> _Flagged:
+def _with_frequency(
+    record: DigitalRecord, known: tuple[float, ...], resampling: Sequence[ResampleSignals]
+) -> _Flagged:
     """Resample to the nearest frequency trained on, unless the pipeline can take this one.
 
-    The pipeline's own resampling interpolates, without a filter: what is faster than all
-    recordings trained on would be aliased by it, so that goes through the filter here first.
+    Linear interpolation in the pipeline would alias what is faster than all recordings trained on,
+    so that goes through the filter here first.
     """
     fs = record.fs
     target = _nearest(fs, known)
-    if abs(fs / target - 1) < _SAME_FS or (resamples and fs < max(known)):
+    linear = any(one.method == LINEAR for one in resampling)
+    if abs(fs / target - 1) < _SAME_FS or (resampling and not (linear and fs >= max(known))):
         return record, []
-    from scipy.signal import resample_poly
-
-    ratio = Fraction(target / fs).limit_denominator(_RATIO)
-    # Without the line through both ends taken off, an offset would ring at them.
-    resampled: npt.NDArray[Any] = resample_poly(
-        record.millivolts().astype(np.float64),
-        ratio.numerator,
-        ratio.denominator,
-        axis=0,
-        padtype="line",
-    )
-    signal = resampled.astype(np.float32)
+    signal = resample_filtered(record.millivolts(), fs, target)
     made = DigitalRecord.from_millivolts(record.id, signal, target, record.leads)
     return made, [f"resampled from {fs:g} to {target:g} Hz"]
 

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecg_mlflow.errors import CanonicalError
-from ecg_mlflow.grids.canonical import canonical, digest
+from ecg_mlflow.grids.canonical import added_field, canonical, digest
 
 
 @dataclass(frozen=True)
@@ -346,6 +346,19 @@ def test_the_form_is_pinned():
     assert digest(value) == hashlib.sha256(text.encode()).hexdigest()
     # Data sets are known by digests of the first version.
     assert digest(value, version=1) == hashlib.sha256(f"[1{text[2:]}".encode()).hexdigest()
+
+
+def test_a_field_that_a_class_got_later_counts_where_it_is_set():
+    @dataclass(frozen=True)
+    class Later:
+        edge: float
+        order: int = added_field(3)
+
+    def fields(value):
+        return canonical(value)["dataclass"][1]
+
+    assert fields(Later(40)) == fields(Later(40, 3)) == {"edge": 40}
+    assert fields(Later(40, 4)) == {"edge": 40, "order": 4}
 
 
 plain = st.recursive(

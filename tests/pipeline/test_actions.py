@@ -22,6 +22,8 @@ from ecg_mlflow.pipeline.actions.records import (
     DropLeads,
     DropShortSignals,
     KeepLeads,
+    RemoveBaseline,
+    RemovePowerline,
     ReorderLeads,
     ResampleSignals,
     StandardiseSignals,
@@ -91,8 +93,34 @@ def test_the_length_after_resampling():
     given = [(9000, 310), (9000, 299.99), (5, 240), (3, 1), (9000, 0), (9000, -20)]
     found = [resampled_length(n_samples, 300, fs_new) for n_samples, fs_new in given]
     assert found == [9300, 8999, 4, 1, 9000, 9000]
-    action = ResampleSignals(150)
-    assert len(action.apply(one_lead(*range(300)), 300, ("I",))) == action.output_fs(300) == 150
+    for method in ("linear", "polyphase"):
+        action = ResampleSignals(150, method)
+        assert len(action.apply(one_lead(*range(300)), 300, ("I",))) == action.output_fs(300) == 150
+
+
+def test_resampling_is_linear_or_removes_what_the_new_frequency_cannot_hold():
+    times = np.arange(5000) / 500
+    high, low = one_lead(*np.sin(2 * np.pi * 70 * times)), one_lead(*np.sin(2 * np.pi * 9 * times))
+
+    def left_of(signal, method):
+        found = ResampleSignals(100, method).apply(signal, 500, ("I",))[50:-50]
+        return found.std() / signal.std()
+
+    assert left_of(high, "polyphase") < 0.001
+    assert left_of(high, "linear") > 0.6
+    assert left_of(low, "polyphase") == pytest.approx(1, abs=1e-3)
+    found = ResampleSignals(100, "linear").apply(high, 500, ("I",))
+    np.testing.assert_array_equal(found, interpolate(high, 1000))
+
+
+@pytest.mark.parametrize("fs", [100, 500, 360, 257.3, 1e-3, 8000])
+@pytest.mark.parametrize("n_samples", [1, 2, 3, 1000])
+def test_filtered_resampling_keeps_offsets_and_lengths(fs, n_samples):
+    signal = np.full((n_samples, 2), 1.5, np.float32)
+    found = ResampleSignals(fs, "polyphase").apply(signal, 360, ("I", "II"))
+    assert found.shape == (resampled_length(n_samples, 360, fs), 2)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, 1.5, rtol=1e-3)
 
 
 def test_chance_draws_one_frequency_for_each_record_and_a_sign_for_each_lead():
@@ -187,6 +215,43 @@ def test_band_pass_takes_short_signals_and_edges_below_half_the_frequency(n_samp
         BandPassSignals(1, 40, 3).apply(signal, 70, ("I",))
 
 
+# --- Interference ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mains", [50, 60])
+def test_a_notch_removes_the_mains_and_nothing_else(mains):
+    times = np.arange(3000) / 300
+    ecg = np.sin(2 * np.pi * 8 * times) + 0.5 * np.sin(2 * np.pi * (mains - 5) * times)
+    hum = 0.3 * np.sin(2 * np.pi * mains * times)
+    found = RemovePowerline(mains, 30).apply(one_lead(*(ecg + hum)), 300, ("I",))
+    assert found.dtype == np.float32
+    # It rings at the ends, where the hum begins and stops.
+    np.testing.assert_allclose(found[300:-300, 0], ecg[300:-300], atol=0.02)
+
+
+def test_a_notch_takes_short_signals_and_frequencies_below_half():
+    for n_samples in (1, 2, 9, 299):
+        found = RemovePowerline(50, 30).apply(np.ones((n_samples, 1), np.float32), 300, ("I",))
+        np.testing.assert_allclose(found, 1, atol=1e-5)
+    with pytest.raises(PipelineError, match="at fs=100 Hz, frequency must lie below 50 Hz; filter"):
+        RemovePowerline(50, 30).apply(np.ones((9, 1), np.float32), 100, ("I",))
+
+
+@pytest.mark.parametrize("fs", [100, 360])
+def test_baseline_removal_keeps_beats_where_they_are(fs):
+    times = np.arange(10 * fs) / fs
+    beat = np.exp(-0.5 * ((times % 1 - 0.5) / 0.012) ** 2)
+    wander = 0.8 * np.sin(2 * np.pi * 0.2 * times) + 3
+    signal = np.stack([beat + wander, wander], axis=1).astype(np.float32)
+    found = RemoveBaseline().apply(signal, fs, ("I", "II"))
+    assert found.dtype == np.float32
+    inner = slice(fs, -fs)
+    np.testing.assert_allclose(found[inner, 0], beat[inner], atol=0.1)
+    np.testing.assert_allclose(found[inner, 1], 0, atol=0.1)
+    still = np.full((1, 1), 2, np.float32)
+    assert RemoveBaseline().apply(still, fs, ("I",)).tolist() == [[0]]
+
+
 # --- Leads and lengths -------------------------------------------------------------------------
 
 
@@ -272,6 +337,9 @@ def test_a_step_that_returns_no_signal_is_told_so(step, message):
         (lambda: RandomSplitSignals(3, {"A": "6"}), "n must be a whole number"),
         (lambda: ResampleSignals(0), "fs must be a positive frequency in Hz"),
         (lambda: ResampleSignals(float("nan")), "fs must be a positive frequency"),
+        (lambda: ResampleSignals(100, "cubic"), "method must be linear or polyphase"),
+        (lambda: RemovePowerline(0, 30), "frequency must be that of the mains in Hz, 50 or 60"),
+        (lambda: RemovePowerline(50, 0), "quality must be positive"),
         (lambda: DropShortSignals(-1), "seconds must be positive"),
         (lambda: BandPassSignals(None, None, 3), "give low, high or both"),
         (lambda: BandPassSignals(40, 1, 3), "low below high"),

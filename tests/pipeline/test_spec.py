@@ -64,6 +64,9 @@ PIPELINES = {
     "leads": lambda p: p.keep_leads(["I", "V1"]).drop_leads(["I"]).reorder_leads(["V1"]),
     "filter": lambda p: p.band_pass_signals(0.5, 40.0, 4).band_pass_signals(low=1),
     "scale": lambda p: p.standardise_signals().resample_signals(250),
+    "interference": lambda p: (
+        p.remove_powerline(50).remove_baseline().resample_signals(9, "linear")
+    ),
     "center": lambda p: p.center_flip(),
     "numpy numbers": lambda p: p.resample_signals(np.float32(0.1)),
     "function": lambda p: p.apply(halve).apply(double).apply(Filters.invert),
@@ -94,6 +97,12 @@ def test_what_is_written_is_what_a_reader_expects():
         {"name": "split_signals", "arguments": {"length": 3000, "step": 1500}},
     ]
     assert functions_of(stages_to_json(stages)) == [(double.py_func.__module__, "double")]
+
+
+def test_resampling_that_names_no_method_interpolates_as_when_it_was_stored():
+    split = {"name": "split_signals", "arguments": {"length": 3, "step": 3}}
+    stored = [{"name": "resample_signals", "arguments": {"fs": 100}}, split]
+    assert stages_from_json(stored, find).once[0].method == "linear"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ RESAMPLE = {
     # About every tenth draw is not positive; others make a record shorter than the window, or one
     # sample into several.
     "random": lambda p: p.random_resample_signals("normal", loc=400, scale=300),
-    "fixed": lambda p: p.resample_signals(170),
+    "fixed": lambda p: p.resample_signals(170, "linear"),
 }
 SPLIT = {
     "random_split": lambda p: p.random_split_signals(LENGTH, {"N": 2, "A": 5}),
@@ -171,7 +171,13 @@ def test_a_step_between_chance_and_split_gets_the_whole_record(some_corpus, make
         return signal + 1
 
     corpus = some_corpus("float32", 1)
-    pipeline = Pipeline().center_flip().resample_signals(600).apply(note).split_signals(LENGTH, 40)
+    pipeline = (
+        Pipeline()
+        .center_flip()
+        .resample_signals(600, "linear")
+        .apply(note)
+        .split_signals(LENGTH, 40)
+    )
     maker = make_windows(corpus, pipeline, training=False)
     assert maker._chain is None
     found, _ = maker.make(np.array([6]), maker.draw(0, 0, 0))
@@ -212,13 +218,15 @@ def test_what_fuses_and_what_does_not():
     assert fuse(split.standardise_signals().center_flip().stages()) is None
     assert fuse(flipped.center_flip().split_signals(LENGTH, 40).stages()) is None
     assert fuse(flipped.standardise_signals().split_signals(LENGTH, 40).stages()) is None
+    assert fuse(flipped.resample_signals(90, "linear").split_signals(LENGTH, 40).stages())
+    assert fuse(flipped.resample_signals(90).split_signals(LENGTH, 40).stages()) is None
 
 
 # --- Recordings in memory -------------------------------------------------------------------------
 
 IN_MEMORY = {
     "fused": Pipeline().center_flip().split_signals(60, 20),
-    "resampled": Pipeline().center_flip().resample_signals(210).split_signals(60, 60),
+    "resampled": Pipeline().center_flip().resample_signals(210, "linear").split_signals(60, 60),
     "filtered once": Pipeline().band_pass_signals(1, 40).center_flip().split_signals(60, 25),
     "leads": Pipeline().keep_leads(["L1"]).split_signals(60, 60),
     "tail": Pipeline().center_flip().split_signals(60, 30).standardise_signals(),

@@ -12,7 +12,8 @@ from ecg_mlflow.pipeline import Pipeline
 from ecg_mlflow.serving.adapt import adapt, length_flags, needed_leads
 
 PLAIN = Pipeline().center_flip().split_signals(120, 120)
-RESAMPLING = Pipeline().resample_signals(250).split_signals(120, 120)
+FILTERED = Pipeline().resample_signals(250).split_signals(120, 120)
+RESAMPLING = Pipeline().resample_signals(250, "linear").split_signals(120, 120)
 
 
 @pytest.fixture
@@ -133,6 +134,7 @@ def test_what_is_too_fast_is_filtered_before(make_record, adapted, pipeline):
         (249.9, (250.0,), PLAIN, 249.9),  # headers round
         (128, (250.0,), RESAMPLING, 128),
         (500, (250.0,), RESAMPLING, 250),
+        (500, (250.0,), FILTERED, 500),
     ],
 )
 def test_the_nearest_frequency_is_taken_unless_the_pipeline_resamples(

@@ -51,6 +51,12 @@ def test_the_digest_of_a_configuration_is_fixed():
     assert config.digest == ("94067d96048a3303c1a34a9feb61c66997004a15cfe794058169b8b3f4210aac")
 
 
+def test_linear_resampling_has_the_digest_of_the_time_when_it_was_the_only_one():
+    linear = "ddfa54c4a4a2fccfcc920a8286d106e1c589f70c767271d9a0e242680122fe72"
+    assert digest(Pipeline().resample_signals(100, method="linear")) == linear
+    assert digest(Pipeline().resample_signals(100)) != linear
+
+
 def test_the_digest_of_a_design_is_fixed():
     root = Pipeline().drop_labels(["~"]).rename_labels({"N": "NO"}).band_pass_signals(0.5, 40)
     train = root.center_flip().random_resample_signals("normal", loc=300, scale=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,8 @@ from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.grids import references
 
 Signal = npt.NDArray[np.float32]
+#: Resampling is by a ratio of whole numbers up to this: exact to 1e-8.
+_RATIO = 10_000
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,24 @@ def interpolate(signal: Signal, n_samples: int) -> Signal:
     places = np.linspace(0, len(signal) - 1, n_samples)
     known = np.arange(len(signal))
     return as_signal(np.stack([np.interp(places, known, lead) for lead in signal.T], axis=1))
+
+
+def resample_filtered(signal: Signal, fs: float, fs_new: float) -> Signal:
+    """Resample with `scipy.signal.resample_poly`, whose filter removes what would be aliased.
+
+    ``fs_new / fs`` is taken as a fraction of whole numbers up to 10,000. The line through the first
+    and the last sample is subtracted before filtering, so that an offset doesn't ring at the ends.
+    """
+    n_samples = resampled_length(len(signal), fs, fs_new)
+    if n_samples == len(signal) or len(signal) == 1:
+        return interpolate(signal, n_samples)
+    # SciPy takes long to import.
+    from scipy.signal import resample_poly
+
+    ratio = max(Fraction(fs_new / fs).limit_denominator(_RATIO), Fraction(1, _RATIO))
+    exact = signal.astype(np.float64)
+    made = resample_poly(exact, ratio.numerator, ratio.denominator, axis=0, padtype="line")
+    return as_signal(made[:n_samples])
 
 
 def as_signal(values: npt.NDArray[Any]) -> Signal:

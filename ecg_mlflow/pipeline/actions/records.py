@@ -10,17 +10,21 @@ import numpy as np
 
 from ecg_mlflow.errors import PipelineError
 from ecg_mlflow.grids import C
-from ecg_mlflow.grids.canonical import counts_as
+from ecg_mlflow.grids.canonical import added_field, counts_as
 from ecg_mlflow.grids.numbers import is_integer, is_real
 from ecg_mlflow.pipeline.actions.base import (
     Action,
     Signal,
     as_signal,
     interpolate,
+    resample_filtered,
     resampled_length,
 )
 
 SignalStep = Callable[[Signal, float], Signal]
+LINEAR, POLYPHASE = _METHODS = ("linear", "polyphase")
+#: Windows of the two medians of `RemoveBaseline`, in s.
+_BASELINE_S = (0.2, 0.6)
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,65 @@ class BandPassSignals(RecordAction):
         return as_signal(sosfiltfilt(sections, signal, axis=0, padlen=pad))
 
 
+@counts_as("remove_powerline", version=1)
+@dataclass(frozen=True)
+class RemovePowerline(RecordAction):
+    """Notch filter at the frequency of the mains, forward and backward (no phase shift).
+
+    One pass is ``scipy.signal.iirnotch(frequency, quality)``: a second-order notch of the width
+    ``frequency / quality`` at -3 dB (Orfanidis, "Introduction to Signal Processing", 1996).
+    """
+
+    name = "remove_powerline"
+    frequency: float
+    quality: float
+
+    def _check(self) -> None:
+        self._require(
+            is_real(self.frequency) and self.frequency > 0,
+            "frequency must be that of the mains in Hz, 50 or 60",
+        )
+        self._require(is_real(self.quality) and self.quality > 0, "quality must be positive")
+
+    def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
+        """Return the filtered signal."""
+        from scipy.signal import iirnotch, sosfiltfilt, tf2sos
+
+        self._require(
+            self.frequency < fs / 2,
+            f"at fs={fs:g} Hz, frequency must lie below {fs / 2:g} Hz; filter before resampling",
+        )
+        sections = tf2sos(*iirnotch(self.frequency, self.quality, fs))
+        # The notch rings for much longer than SciPy's default padding.
+        return as_signal(
+            sosfiltfilt(sections, signal, axis=0, padlen=min(len(signal) - 1, int(fs)))
+        )
+
+
+@counts_as("remove_baseline", version=1)
+@dataclass(frozen=True)
+class RemoveBaseline(RecordAction):
+    """Subtract the baseline that two running medians find, which has no phase shift.
+
+    The median over 200 ms removes the QRS complex and the P wave, that of its result over 600 ms
+    the T wave; what is left is the baseline (de Chazal, O'Dwyer and Reilly, IEEE Transactions on
+    Biomedical Engineering 51(7), 2004, doi:10.1109/TBME.2004.827359).
+    """
+
+    name = "remove_baseline"
+
+    def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
+        """Return the signal without its baseline."""
+        from scipy.ndimage import median_filter
+
+        baseline = signal
+        for seconds in _BASELINE_S:
+            # An odd number of samples, so that the window is centred.
+            width = 2 * round(seconds * fs / 2) + 1
+            baseline = median_filter(baseline, size=(width, 1), mode="nearest")
+        return signal - baseline
+
+
 @counts_as("standardise_signals", version=1)
 @dataclass(frozen=True)
 class StandardiseSignals(RecordAction):
@@ -175,21 +238,29 @@ class StandardiseSignals(RecordAction):
 @counts_as("resample_signals", version=1)
 @dataclass(frozen=True)
 class ResampleSignals(RecordAction):
-    """Resample to one frequency, in Hz, by linear interpolation."""
+    """Resample to one frequency, in Hz.
+
+    `method` is "polyphase", which filters first what the new frequency can't hold, or "linear",
+    interpolation without a filter, which earlier versions did.
+    """
 
     name = "resample_signals"
     fs: float
+    method: str = added_field("linear")
 
     def _check(self) -> None:
         self._require(is_real(self.fs) and self.fs > 0, "fs must be a positive frequency in Hz")
+        self._require(self.method in _METHODS, f"method must be {' or '.join(_METHODS)}")
 
     def output_fs(self, fs: float) -> float:
         """Return the new frequency, in Hz."""
         return float(self.fs)
 
     def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
-        """Return the resampled signal."""
-        return interpolate(signal, resampled_length(len(signal), fs, self.fs))
+        """Return the resampled signal, of `resampled_length` in both methods."""
+        if self.method == LINEAR:
+            return interpolate(signal, resampled_length(len(signal), fs, self.fs))
+        return resample_filtered(signal, fs, self.fs)
 
 
 @counts_as("apply", version=1)

@@ -69,6 +69,17 @@ class CommandHelp(Directive):
         return [nodes.literal_block(text, text, language="none")]
 
 
+class DataSets(Directive):
+    """A section for each data set that has a name: ``.. data-sets::``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Put the sections in the place of the directive."""
+        from ecg_mlflow.reports.data_sets import data_sets_page
+
+        self.state_machine.insert_input(data_sets_page().splitlines(), "data sets")
+        return []
+
+
 def readable_signature(
     app: Sphinx, what: str, name: str, obj: object, options: object, signature: str, returned: str
 ) -> tuple[str, str] | None:
@@ -80,4 +91,5 @@ def readable_signature(
 def setup(app: Sphinx) -> None:
     """Add what is ours to Sphinx."""
     app.add_directive("command-help", CommandHelp)
+    app.add_directive("data-sets", DataSets)
     app.connect("autodoc-process-signature", readable_signature)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import shutil
 import tarfile
 import uuid
 import warnings
@@ -67,6 +69,43 @@ def real_data() -> Path:
     folder = root / "cinc2017"
     if not (folder / "sample2017.tar.xz").is_file():
         pytest.skip(f"no real records: {folder} has no sample2017.tar.xz; set ECG_MLFLOW_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def label_tables(real_data: Path) -> Path:
+    """Folder of PTB-XL's tables and the Challenge's of 2021, beside the Challenge's of 2017."""
+    folder = real_data.parent
+    if not (folder / "ptbxl" / "ptbxl_database-sample.csv").is_file():
+        pytest.skip(f"no label tables: {folder} has no ptbxl/ptbxl_database-sample.csv")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def twelve_leads(label_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of cinc2021/, 50 records of 2021, and cpsc2021/, 18 with rhythms; not to write to."""
+    folder = tmp_path_factory.mktemp("twelve")
+    for name in ("sample2021", "sample-cpsc2021"):
+        with tarfile.open(label_tables / "cinc2021" / f"{name}.tar.xz") as archive:
+            archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ptbxl(
+    label_tables: Path, write_record: WriteRecord, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Tree of PTB-XL: 120 rows of its table, its statements, and made-up signals at 100 Hz."""
+    folder = tmp_path_factory.mktemp("ptbxl")
+    lines = (
+        (label_tables / "ptbxl" / "ptbxl_database-sample.csv").read_text().splitlines(True)[:121]
+    )
+    (folder / "ptbxl_database.csv").write_text("".join(lines))
+    shutil.copy(label_tables / "ptbxl" / "scp_statements.csv", folder)
+    leads = ("I", "II", "III", "AVR", "AVL", "AVF", *(f"V{i}" for i in range(1, 7)))
+    for row in csv.DictReader(lines):
+        header = folder / row["filename_lr"]
+        write_record(header.parent, header.name, fs=100, n_samples=1000, leads=leads)
     return folder
 
 

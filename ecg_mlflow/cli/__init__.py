@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import click
 
-from ecg_mlflow.cli.data import data_command, show_command
+from ecg_mlflow.cli.data import data_command, datasets_command, show_command
 from ecg_mlflow.cli.results import (
     compare_command,
     errors_command,
@@ -26,7 +26,7 @@ _NAME = "ecg-mlflow"
 _COMPLETION = "_ECG_MLFLOW_COMPLETE"
 _SECTIONS = {
     "Studies": (run_command, plan_command, reap_command),
-    "Recordings": (data_command, show_command),
+    "Recordings": (data_command, datasets_command, show_command),
     "Reports": (compare_command, errors_command),
     "Models": (promote_command, rollback_command, predict_command),
 }

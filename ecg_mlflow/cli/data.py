@@ -1,4 +1,4 @@
-"""The commands that look at recordings: data, show."""
+"""The commands that look at recordings: data, datasets, show."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ def data_command(words: tuple[str, ...], labels: str | None, output: Path | None
     """Show what is in a data set: classes, lengths, leads, faults.
 
     DATA is demo (made-up records, the default; demo:200 makes as many), demo12 (made-up records of
-    12 leads with several diagnoses), cinc2017 (downloads the Challenge's training set), a folder of
-    WFDB records or EDF files, or a glob of these. The word summary before it may be left out.
+    12 leads with several diagnoses), the name of a data set (cinc2017 is downloaded, ptbxl@FOLDER
+    was before; `ecg-mlflow datasets` lists the names), a folder of WFDB records or EDF files, or a
+    glob of these. The word summary before it may be left out.
 
     The labels are a CSV file of record,label, or with a header that may also name patient; or the
     word headers, for the diagnoses in #Dx lines of WFDB headers. By default they are
@@ -63,6 +64,20 @@ def data_command(words: tuple[str, ...], labels: str | None, output: Path | None
         write_output(page, data_page(summary).encode())
         write_output(table, records_table(summary).encode())
         print(f"written:  {page}, {table}")
+    return 0
+
+
+@command("datasets", click.Argument(["name"], required=False))
+def datasets_command(name: str | None) -> int:
+    """List the data sets that have names, or describe the one that is called NAME.
+
+    `ecg-mlflow data NAME` shows what a data set holds. It is downloaded, unless it needs a
+    permission or is on a server without checksums; NAME@FOLDER takes the copy in a folder. GB is
+    the size of the signals as samples of 16 bits.
+    """
+    from ecg_mlflow.reports.data_sets import data_set_text, data_sets_table
+
+    print(data_sets_table() if name is None else data_set_text(name))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from ecg_mlflow.records.corpus import Corpus, Provenance, Signals, corpora_folder, packed_path
 from ecg_mlflow.records.formats import read_digital, read_record
+from ecg_mlflow.records.named_sets import DataSet, Fold
 from ecg_mlflow.records.record import (
     BadRecord,
     DigitalRecord,
@@ -16,7 +17,9 @@ __all__ = [
     "SNOMED",
     "BadRecord",
     "Corpus",
+    "DataSet",
     "DigitalRecord",
+    "Fold",
     "Provenance",
     "Record",
     "Signals",

@@ -11,16 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ecg_mlflow.errors import DataNotFoundError
-from ecg_mlflow.files import cache_root, is_special, locked
+from ecg_mlflow.files import cache_root, is_special, locked, write_whole
 from ecg_mlflow.records.formats import FORMATS, format_of
+from ecg_mlflow.records.named_sets import HEADERS, Named, named, pattern_of, read_table
 from ecg_mlflow.records.record import Progress
 
 #: Default number of records of each synthetic corpus.
 DEMO_RECORDS = {"demo": 400, "demo12": 200}
 DEMO_SEED = 0
 _WHAT = {"demo": "made-up records", "demo12": "made-up records of 12 leads"}
-#: Given as the place of labels: use the headers' diagnoses even if there is a label file.
-HEADERS = "headers"
 #: Files that a note names.
 SHOWN = 5
 
@@ -71,12 +70,15 @@ class Found:
         What was searched, in words: the path, or the name of the data and what it is.
     note
         A note for the user about the search, or None.
+    labels
+        Where the labels of a data set with a name are: a file, ``headers``, or None to search.
     """
 
     headers: tuple[Path, ...]
     root: Path
     source: str
     note: str | None = None
+    labels: str | None = None
 
 
 def find_records(data: str, on_progress: Progress | None = None) -> Found:
@@ -87,7 +89,7 @@ def find_records(data: str, on_progress: Progress | None = None) -> Found:
     DataNotFoundError
         If the name of synthetic records can't be read, or there are no records.
     DownloadError
-        If an archive can't be fetched.
+        If a data set can't be fetched.
     """
     if data in ARCHIVES:
         # Imported here, because data from files needs no HTTP client.
@@ -95,7 +97,49 @@ def find_records(data: str, on_progress: Progress | None = None) -> Found:
 
         folder = download.fetch_archive(data, ARCHIVES[data], cache_root(), on_progress)
         return replace(find_headers(folder), source=f"{data}: {ARCHIVES[data].title}")
-    return _make_demo(data) if is_demo(data) else find_headers(data)
+    if is_demo(data):
+        return _make_demo(data)
+    asked = named(data)
+    return find_headers(data) if asked is None else _find_named(asked, on_progress)
+
+
+def _find_named(asked: Named, on_progress: Progress | None) -> Found:
+    """Find the records of a data set in a copy on this machine, else download it."""
+    if asked.folder is None:
+        from ecg_mlflow.records import download
+
+        folder = download.fetch_data_set(asked, cache_root(), on_progress)
+    else:
+        folder = absolute(asked.folder)
+        asked = replace(asked, folder=str(folder))
+    found = find_headers(pattern_of(asked, folder))
+    source = f"{asked}: {asked.data_set.title.replace(': ', ', ')}"
+    table = read_table(asked, folder)
+    if table is None:
+        return replace(found, source=source, labels=str(asked.data_set.labels) or None)
+    names = set(table["record"])
+    headers = tuple(path for path in found.headers if path.stem in names)
+    if not headers:
+        raise DataNotFoundError(
+            f"data={asked}: none of the {len(names)} records with a label is in {folder}, such as "
+            f"{table['record'][0]}.hea"
+        )
+    notes = [found.note] if found.note else []
+    others = [path for path in found.headers if path.stem not in names]
+    if unlabelled := sum(asked.needs(path.relative_to(folder).as_posix()) for path in others):
+        notes.append(f"left out {unlabelled} records that have no label of this kind")
+    if absent := len(names) - len({path.stem for path in headers}):
+        notes.append(f"{absent} of {len(names)} records with a label are not in {folder}")
+    # The table in this package's own form, which is read as any other label file.
+    labels = cache_root() / "labels" / f"{hashlib.sha256(str(asked).encode()).hexdigest()}.csv"
+    content = table.to_csv(index=False).encode()
+    with locked(labels):
+        # An unchanged file keeps its time, so that the packed corpus is found.
+        if not labels.exists() or labels.read_bytes() != content:
+            write_whole(labels, content)
+    return replace(
+        found, headers=headers, source=source, note="; ".join(notes) or None, labels=str(labels)
+    )
 
 
 def find_headers(data: str | Path) -> Found:
@@ -130,7 +174,8 @@ def find_headers(data: str | Path) -> Found:
         what = "is a file" if root.exists() else "doesn't exist"
         raise DataNotFoundError(
             f"{asked} {what}. Give a folder of WFDB records or EDF files, a glob such as "
-            "'folder/*.hea', 'demo', 'demo12' or 'cinc2017'."
+            "'folder/*.hea', 'demo', 'demo12', or the name of a data set, such as 'cinc2017' or "
+            "'ptbxl@folder'; `ecg-mlflow datasets` lists them."
         )
     else:
         found = _recordings(root / name for name in os.listdir(root))
@@ -201,8 +246,8 @@ def asked_for(source: str) -> str:
     """
     if made := re.match(r"(demo|demo12): (\d+) made-up records.*, seed (\d+)", source):
         return ":".join(made.groups())
-    name = source.partition(": ")[0]
-    return name if name in ARCHIVES else source
+    name = source.rpartition(": ")[0]
+    return name if name in ARCHIVES or named(name) else source
 
 
 def absolute(path: str | Path) -> Path:
@@ -214,6 +259,12 @@ def located(text: str, folders: Sequence[Path]) -> str:
     """Prefix a relative path or glob with the first folder where it exists; keep other words."""
     if text in (*ARCHIVES, HEADERS) or is_demo(text) or Path(text).is_absolute():
         return text
+    if asked := named(text):
+        return (
+            text
+            if asked.folder is None
+            else str(replace(asked, folder=located(asked.folder, folders)))
+        )
     for folder in folders:
         if any(folder.glob(text)) if set(text) & set("*?[") else (folder / text).exists():
             return str(folder / text)

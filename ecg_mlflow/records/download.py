@@ -1,4 +1,4 @@
-"""Download a published archive of records, once; see `ecg_mlflow.records.catalogue.Archive`."""
+"""Download a published archive of records, or the files of a data set, once."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import shutil
 import time
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import requests
 
@@ -18,6 +19,7 @@ from ecg_mlflow.errors import DownloadError, StorageFullError
 from ecg_mlflow.files import full_disk_errors, locked, move_folder, scratch_folder
 from ecg_mlflow.records.catalogue import Archive
 from ecg_mlflow.records.labels import DEFAULT_NAME
+from ecg_mlflow.records.named_sets import OPEN, Named
 from ecg_mlflow.records.record import Progress
 
 CHECKSUMS = "SHA256SUMS.txt"  # PhysioNet's name for the list beside the files
@@ -25,6 +27,7 @@ _LABELS_OF_ZIP = "REFERENCE-zip.csv"
 _CHUNK_BYTES = 1 << 14  # a connection that breaks loses the chunk in transit
 _TIMEOUT_S = (10.0, 60.0)  # to connect, and between two pieces of the response
 _PAUSE_S = 2.0
+_CONNECTIONS = 8
 
 
 def fetch_archive(
@@ -81,18 +84,100 @@ def fetch_archive(
     return folder
 
 
-def _fetch(archive: Archive, downloads: Path, target: Path, on_progress: Progress | None) -> None:
-    # The checksums detect damage in transit; only the server's certificate protects from forgery.
-    list_url = urljoin(archive.url, CHECKSUMS)
+def fetch_data_set(asked: Named, cache_root: Path, on_progress: Progress | None = None) -> Path:
+    """Return the folder of a data set's published files; download those that it needs.
+
+    Steps: (1) an existing folder is used as it is, since only complete folders get this name;
+    (2) checksums are read from the server's `SHA256SUMS.txt`; (3) the files are downloaded, several
+    at a time, and checked; those that an earlier call downloaded are kept; (4) the folder is
+    renamed to its final name. A lock lets one process at a time do this.
+
+    Parameters
+    ----------
+    asked
+        The data set, and which of its files.
+    cache_root
+        The cache.
+    on_progress
+        Called with the numbers of files that are complete and in total.
+
+    Raises
+    ------
+    DownloadError
+        If the data set is not open, is not downloaded by this package, or the download fails.
+    """
+    data_set = asked.data_set
+    by_hand = (
+        f"By hand: download it from {data_set.page} and pass -P data={asked}@<the folder that it "
+        "was unpacked into>"
+    )
+    if not data_set.files:
+        why = "is on no server that publishes checksums"
+        if data_set.access != OPEN:
+            why = f"needs a permission of its source ({data_set.access} access)"
+        raise DownloadError(f"{data_set.name} can't be downloaded here: it {why}. {by_hand}")
+    target = cache_root / "data_sets" / "-".join((data_set.name, *asked.folders[:1]))
+    try:
+        with locked(target):
+            if not target.exists():
+                _fetch_files(asked, cache_root / "downloads" / target.name, on_progress)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                move_folder(cache_root / "downloads" / target.name, target)
+    except StorageFullError:
+        raise
+    except OSError as error:
+        known = isinstance(error, DownloadError)
+        reason = str(error) if known else f"can't write to {cache_root}: {error}"
+        raise DownloadError(f"{reason}. {by_hand}") from error
+    return target
+
+
+def _fetch_files(asked: Named, folder: Path, on_progress: Progress | None) -> None:
+    """Download the files that a data set needs, each with its path below the published folder."""
+    url = asked.data_set.files
+    wanted = {name: one for name, one in _checksums(url).items() if asked.needs(name)}
+    if strange := [name for name in wanted if ".." in name.split("/") or name.startswith("/")]:
+        raise DownloadError(
+            f"{urljoin(url, CHECKSUMS)}: {strange[0]!r} is no path below its folder"
+        )
+    if not wanted:
+        raise DownloadError(f"{urljoin(url, CHECKSUMS)} lists no file in {asked.data_set.folder}")
+    with requests.Session() as session, ThreadPoolExecutor(_CONNECTIONS) as pool:
+        jobs = [
+            pool.submit(
+                fetch_file, urljoin(url, quote(name)), folder / name, sha256, session=session
+            )
+            for name, sha256 in wanted.items()
+        ]
+        try:
+            for done, job in enumerate(as_completed(jobs), start=1):
+                job.result()
+                if on_progress is not None:
+                    on_progress(done, len(jobs))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _checksums(url: str) -> dict[str, str]:
+    """Read the SHA-256 of the files beside or below an address, by their paths from there.
+
+    They detect damage in transit; only the server's certificate protects from forgery.
+    """
+    list_url = urljoin(url, CHECKSUMS)
     try:
         answer = requests.get(list_url, timeout=_TIMEOUT_S)
         answer.raise_for_status()
     except requests.RequestException as error:
         raise DownloadError(f"{list_url}: {error}") from error
-    found = re.findall(r"(?m)^([0-9a-fA-F]{64})\s+\*?(?:\./)?(\S+)\s*$", answer.text)
-    known = {name: checksum for checksum, name in found}
+    found = re.findall(r"(?m)^([0-9a-fA-F]{64})\s+\*?(?:\./)?(\S.*?)\s*$", answer.text)
+    return {name: checksum for checksum, name in found}
+
+
+def _fetch(archive: Archive, downloads: Path, target: Path, on_progress: Progress | None) -> None:
+    known = _checksums(archive.url)
     zip_name = Path(urlsplit(archive.url).path).name
     if missing := [name for name in (zip_name, archive.labels) if name not in known]:
+        list_url = urljoin(archive.url, CHECKSUMS)
         raise DownloadError(f"{list_url}: no checksum for {', '.join(missing)}")
     labels, records = downloads / archive.labels, downloads / zip_name
     fetch_file(urljoin(archive.url, archive.labels), labels, known[archive.labels])
@@ -128,7 +213,12 @@ def _records_folder(folder: Path) -> Path | None:
 
 
 def fetch_file(
-    url: str, target: Path, sha256: str, on_progress: Progress | None = None, attempts: int = 5
+    url: str,
+    target: Path,
+    sha256: str,
+    on_progress: Progress | None = None,
+    attempts: int = 5,
+    session: requests.Session | None = None,
 ) -> Path:
     """Download a file with a known SHA-256; continue an earlier incomplete download.
 
@@ -147,6 +237,8 @@ def fetch_file(
         Called with the bytes received so far and in total (0 if the server doesn't tell).
     attempts
         Number of successive connections without new bytes after which this gives up.
+    session
+        Connections to the server to use again.
 
     Raises
     ------
@@ -166,7 +258,7 @@ def fetch_file(
         before = _size(part)
         try:
             with full_disk_errors(target.parent):
-                _continue(url, part, on_progress)
+                _continue(url, part, on_progress, session)
             break
         except requests.RequestException as error:
             failures = 0 if _size(part) > before else failures + 1
@@ -188,13 +280,16 @@ def fetch_file(
     return target
 
 
-def _continue(url: str, part: Path, on_progress: Progress | None) -> None:
+def _continue(
+    url: str, part: Path, on_progress: Progress | None, session: requests.Session | None
+) -> None:
     """Append the missing bytes to `part`, or start again if the server can't continue."""
     here = _size(part)
     headers = {"Accept-Encoding": "identity"}  # a range counts the bytes of the file as it is
     if here:
         headers["Range"] = f"bytes={here}-"
-    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as answer:
+    get = requests.get if session is None else session.get
+    with get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as answer:
         if answer.status_code == requests.codes.requested_range_not_satisfiable:
             return  # all bytes are here, or more: the checksum tells
         answer.raise_for_status()

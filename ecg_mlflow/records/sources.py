@@ -17,7 +17,6 @@ from ecg_mlflow.errors import BadRecordsError, RecordError
 from ecg_mlflow.files import cache_root, locked, write_whole
 from ecg_mlflow.records.catalogue import (
     ARCHIVES,
-    HEADERS,
     Found,
     absolute,
     find_records,
@@ -33,6 +32,7 @@ from ecg_mlflow.records.labels import (
     read_header_groups,
     read_labels,
 )
+from ecg_mlflow.records.named_sets import HEADERS
 from ecg_mlflow.records.packing import pack
 from ecg_mlflow.records.record import BadRecord, DigitalRecord, Progress, bad_records_error
 
@@ -80,7 +80,7 @@ def load_corpus(
     """
     found = find_records(data, on_progress)
     given = None if labels is None else str(labels if labels == HEADERS else absolute(labels))
-    inputs = _Inputs(found, _label_files(found, given), given)
+    inputs = _Inputs(found, _label_files(found, given or found.labels), given)
     asked = [HEADERS] if inputs.label_files is None else map(str, inputs.label_files)
     # The folder: other versions of the generator make other records under one name.
     place = str(found.root) if data in ARCHIVES or is_demo(data) else found.source
@@ -112,7 +112,7 @@ def load_groups(data: str, labels: str | Path | None = None) -> dict[str, dict[s
         If there are no records or no labels where they were looked for.
     """
     found = find_records(data)
-    files = _label_files(found, labels)
+    files = _label_files(found, labels or found.labels)
     return read_header_groups(found.headers) if files is None else read_groups(files)
 
 

@@ -14,8 +14,8 @@ from mlflow import MlflowClient
 
 from ecg_mlflow.errors import DataNotFoundError
 from ecg_mlflow.records import Corpus
-from ecg_mlflow.records.catalogue import HEADERS
 from ecg_mlflow.records.labels import read_groups, read_labels
+from ecg_mlflow.records.named_sets import HEADERS
 from ecg_mlflow.records.sources import load_groups
 from ecg_mlflow.reports.figures import draw_ecg, subgroup_plot
 from ecg_mlflow.reports.html import PAGE, Picture, Table, log_report, render

@@ -13,9 +13,10 @@ import numpy as np
 from ecg_mlflow.errors import DataNotFoundError, RecordError
 from ecg_mlflow.files import write_output
 from ecg_mlflow.records import DigitalRecord, Record, read_digital
-from ecg_mlflow.records.catalogue import HEADERS, absolute, find_records
+from ecg_mlflow.records.catalogue import absolute, find_records
 from ecg_mlflow.records.label_sets import split_label
 from ecg_mlflow.records.labels import diagnoses, find_label_files, read_header_groups, read_labels
+from ecg_mlflow.records.named_sets import HEADERS
 from ecg_mlflow.records.quality import lead_faults
 from ecg_mlflow.records.snomed import in_words
 from ecg_mlflow.reports.figures import png
@@ -66,9 +67,9 @@ def show_record(
     ExtraMissingError
         If it is an EDF file, and the package that reads these is not installed.
     """
-    path, root = find_record(name, data)
+    path, root, found_labels = find_record(name, data)
     digital = read_digital(path, keep_invalid=True)
-    label = _label(path, root, labels, digital)
+    label = _label(path, root, labels or found_labels, digital)
     whole = Record(digital.id, digital.millivolts(), digital.fs, digital.leads, label)
     part = _part(whole, start_s, seconds, leads)
     figure = draw_record(part, start_s=start_s, layout=layout)
@@ -90,8 +91,8 @@ def show_record(
     )
 
 
-def find_record(name: str, data: str | None = None) -> tuple[Path, Path]:
-    """Return the path of a record, and the folder where its label file may be.
+def find_record(name: str, data: str | None = None) -> tuple[Path, Path, str | None]:
+    """Return the path of a record, the folder where its label file may be, and labels if known.
 
     Raises
     ------
@@ -106,7 +107,7 @@ def find_record(name: str, data: str | None = None) -> tuple[Path, Path]:
             tried.append(path.with_suffix(".hea"))
         for file in tried:
             if file.is_file():
-                return file, file.parent
+                return file, file.parent, None
         raise DataNotFoundError(
             f"no recording {path}: give the path of a header (.hea) or an EDF file (.edf), with or "
             "without its ending, or the record's name and --data FOLDER"
@@ -124,7 +125,7 @@ def find_record(name: str, data: str | None = None) -> tuple[Path, Path]:
             f"several records are called {name!r}: {', '.join(map(str, paths))}. Give the path of "
             "one instead of --data"
         )
-    return paths[0], found.root
+    return paths[0], found.root, found.labels
 
 
 def _label(path: Path, root: Path, labels: str | None, record: DigitalRecord) -> str | None:

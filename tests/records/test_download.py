@@ -6,15 +6,18 @@ import shutil
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from ecg_mlflow.errors import DownloadError, StorageFullError
 from ecg_mlflow.records import download
 from ecg_mlflow.records.catalogue import ARCHIVES, Archive
-from ecg_mlflow.records.download import fetch_archive, fetch_file
+from ecg_mlflow.records.download import fetch_archive, fetch_data_set, fetch_file
+from ecg_mlflow.records.named_sets import Named, data_sets
 from ecg_mlflow.records.synthetic import write_demo
 
 pytestmark = pytest.mark.server
@@ -31,7 +34,7 @@ class FileServer(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.base, self.files = f"http://127.0.0.1:{self.server_port}/files", {}
-        self.cuts = []  # after how many bytes the next answers for .zip files break off
+        self.cuts = []  # after how many bytes the next answers for .zip and .dat break off
         self.ranges = self.tell_length = True
         self.status = {}  # errors by name
         self.asked = []  # name and Range header of each request
@@ -49,7 +52,7 @@ class FileServer(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        server, name = self.server, self.path.rsplit("/", 1)[-1]
+        server, name = self.server, unquote(self.path.removeprefix("/files/"))
         asked, content = self.headers.get("Range"), server.files.get(name)
         server.asked.append((name, asked))
         if content is None or name in server.status:
@@ -61,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
         if server.tell_length:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        cut = server.cuts.pop(0) if name.endswith(".zip") and server.cuts else len(body)
+        cut = server.cuts.pop(0) if name.endswith((".zip", ".dat")) and server.cuts else len(body)
         with suppress(ConnectionError):  # the client may hang up first
             self.wfile.write(body[:cut])
 
@@ -267,3 +270,72 @@ def test_places_that_can_not_be_used(fetch_records, tmp_path):
             fetch_records(**options)
     with pytest.raises(DownloadError, match="Connection refused"):
         fetch_file("http://127.0.0.1:9/data.zip", tmp_path / "data.zip", SHA256, attempts=2)
+
+
+# --- Data sets, file by file ----------------------------------------------------------------------
+
+TREE = {
+    "ptbxl_database.csv": b"ecg_id",
+    "records100/00000/00001_lr.hea": b"header",
+    "records100/00000/00001_lr.dat": CONTENT,
+    "records100/00000/00002 lr.dat": b"a blank in its name",
+    "records500/00000/00001_hr.dat": b"of the other frequency",
+}
+
+
+@pytest.fixture
+def fetch_tree(server, tmp_path):
+    server.files.clear()
+    for name, content in TREE.items():
+        server.publish(name, content)
+    served = replace(data_sets()["ptbxl"], files=f"{server.base}/")
+
+    def call(*choices, data_set=served, **options):
+        return fetch_data_set(Named(data_set, choices, None), tmp_path, **options)
+
+    return call
+
+
+def test_a_data_set_comes_with_the_files_that_it_needs(fetch_tree, server, tmp_path):
+    server.cuts = [len(CONTENT) // 2]
+    seen = []
+    folder = fetch_tree("super", on_progress=lambda *progress: seen.append(progress))
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.*")}
+    assert {name: path.read_bytes() for name, path in found.items()} == {
+        name: content for name, content in TREE.items() if "records500" not in name
+    }
+    assert seen == [(i + 1, len(found)) for i in range(len(found))]
+    first, second = server.requests_for("records100/00000/00001_lr.dat")
+    assert (first, second) == (None, f"bytes={len(CONTENT) // 2}-")
+    server.asked.clear()
+    assert fetch_tree("sub") == folder
+    assert not server.asked, "it is there"
+    assert (fetch_tree("500") / "records500/00000/00001_hr.dat").exists()
+    assert left_over(tmp_path / "data_sets") == ["ptbxl-100", "ptbxl-500"]
+
+
+def test_what_was_fetched_of_a_data_set_is_not_fetched_again(fetch_tree, server, tmp_path):
+    server.status["ptbxl_database.csv"] = 404
+    with pytest.raises(DownloadError, match=r"database.csv: 404 .* By hand: .*ptb-xl.*data=ptbxl@"):
+        fetch_tree()
+    assert not (tmp_path / "data_sets" / "ptbxl-100").exists()
+    kept = left_over(tmp_path / "downloads" / "ptbxl-100" / "records100" / "00000")
+    server.status.clear()
+    server.asked.clear()
+    fetch_tree()
+    asked = {name.rpartition("/")[2] for name, _ in server.asked}
+    assert "ptbxl_database.csv" in asked
+    assert not asked & set(kept)
+
+
+def test_data_sets_that_are_not_downloaded(fetch_tree, server):
+    for name, why in (("mimic-iv-ecg", "credentialed access"), ("code15", "no server that publis")):
+        with pytest.raises(DownloadError, match=rf"{why}.* By hand: .*data={name}@<the folder"):
+            fetch_tree(data_set=data_sets()[name])
+    with pytest.raises(DownloadError, match="lists no file in elsewhere/"):
+        fetch_tree(
+            data_set=replace(data_sets()["georgia"], files=f"{server.base}/", folder="elsewhere/")
+        )
+    server.files["SHA256SUMS.txt"] = f"{SHA256} ../evil.hea\n".encode()
+    with pytest.raises(DownloadError, match=r"'\.\./evil\.hea' is no path below"):
+        fetch_tree()

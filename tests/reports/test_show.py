@@ -82,6 +82,11 @@ def test_labels_of_the_file_beside_it_or_another(twelve, tmp_path):
     assert "label:    unknown\n" in show_record(name)
 
 
+def test_labels_of_a_data_set_by_name(ptbxl, here):
+    assert "label:    NORM\n" in show_record("00001_lr", data=f"ptbxl@{ptbxl}")
+    assert "label:    LVOLT\n" in show_record("00001_lr", data=f"ptbxl:form@{ptbxl}")
+
+
 def test_a_part_of_it(twelve, here):
     show_record(str(twelve / "E2"), start_s=10, seconds=10, out=here / "part.png")
     show_record(str(twelve / "E2"), out=here / "whole.png")
@@ -111,9 +116,9 @@ def test_what_a_record_does_not_have(twelve, part, message, here):
 def test_records_are_found_by_path_or_name(twelve, tmp_path, write_record):
     header = twelve / "E1.hea"
     for name in ("E1", "E1.hea", "E1.dat"):
-        assert find_record(str(twelve / name)) == (header, twelve)
-    assert find_record("E1", str(twelve)) == (header, twelve)
-    assert find_record(os.path.relpath(header)) == (header.resolve(), twelve.resolve())
+        assert find_record(str(twelve / name)) == (header, twelve, None)
+    assert find_record("E1", str(twelve)) == (header, twelve, None)
+    assert find_record(os.path.relpath(header)) == (header.resolve(), twelve.resolve(), None)
     assert find_record("D00002", "demo:2")[0].name == "D00002.hea"
     for name, data, message in (
         ("nowhere/E1", None, "no recording .*nowhere/E1: give the path of a header"),

@@ -97,6 +97,20 @@ class TrackingError(EcgMlflowError, ConnectionError):
     of_a_call = False
 
 
+class RunGoneError(TrackingError):
+    """A run was deleted or ended, by hand or by another program, while it was being written.
+
+    Attributes
+    ----------
+    run_id
+        The run.
+    """
+
+    def __init__(self, message: str, run_id: str = "") -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
 class StorageFullError(EcgMlflowError, OSError):
     """A disk has no space for a file."""
 

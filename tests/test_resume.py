@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from studies import NETWORKS, numpy_grid, reason
 
+from ecg_mlflow import load_results
 from ecg_mlflow.cli import main
 from ecg_mlflow.files import checkpoint_root
 from ecg_mlflow.provenance import ProcessMark, _birth
@@ -56,7 +57,7 @@ def test_a_study_that_is_resumed_runs_only_what_is_new(workplace, experiment, ca
     said = capsys.readouterr()
     assert "of 2 runs: 2 finished" in said.err
     assert said.out.endswith(
-        f"2 runs finished, 0 failed; parent run {parent.info.run_id}\n"
+        f"2 runs finished; parent run {parent.info.run_id}\n"
         f"Look at them with: mlflow ui --backend-store-uri {workplace.client.tracking_uri}\n"
     )
     again, after = workplace.runs(experiment)
@@ -102,6 +103,21 @@ def refused(workplace, experiment, capsys, monkeypatch):
         return said[0]
 
     return check
+
+
+def test_what_a_grid_that_became_smaller_does_not_list_any_more_stays_visible(
+    workplace, experiment, capsys
+):
+    assert run(workplace, experiment, "--epochs", "2", grid=GROWN) == 0
+    parent, _ = workplace.runs(experiment)
+    resume = ("--resume", parent.info.run_id)
+    assert run(workplace, experiment, *resume, grid=SMALL) == 0
+    said = "No longer planned, but kept, and shown by compare and load_results: 01 NumpyNet 4 ("
+    assert said in capsys.readouterr().err
+    parent, _ = workplace.runs(experiment)
+    assert said in parent.data.tags["mlflow.note.content"].replace("\\", "")
+    results = load_results(parent.info.run_id, workplace.client.tracking_uri)
+    assert set(results.hidden) == {2, 3, 4}
 
 
 def test_what_is_no_study_is_an_error(workplace, capsys):
@@ -171,7 +187,7 @@ def test_runs_of_earlier_studies_are_reused_and_linked_where_that_is_asked_for(
     assert run(workplace, later, "--reuse", grid=grown) == 0
     said = capsys.readouterr()
     assert "of 3 runs: 2 taken over from other studies, 1 to begin" in said.err
-    assert "3 runs finished, 0 failed" in said.out
+    assert "3 runs finished; " in said.out
     parent, children = workplace.runs(later)
     assert len(children) == 1
     note = parent.data.tags["mlflow.note.content"]

@@ -201,6 +201,11 @@ def _configurations(
             f"{study.name} has no validation records: the weights of the last iteration are "
             "compared, because its best ones were chosen by the test records, as a winner would be"
         )
+    if study.n_lost:
+        notes.append(
+            f"{study.n_lost} runs that {study.name} had taken over from other studies are not in "
+            "the store any more, and do not count"
+        )
     validation = f"predictions/{VALIDATION}_best.csv"
     files = {run_id: (f"predictions/{name}.csv", validation) for run_id, name in weights.items()}
     wanted = [(run.artifact_uri, file) for run in study.finished for file in files[run.run_id]]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
-from ecg_mlflow.errors import CheckpointError
+from ecg_mlflow.errors import CheckpointError, RunGoneError
 from ecg_mlflow.files import checkpoint_path, discard_checkpoint
 from ecg_mlflow.study import descriptions
 from ecg_mlflow.study.jobs import RunJob
@@ -111,9 +112,12 @@ class ChildRuns:
         datasets, scores_test = self._describe_data(one.run), not self._plan.holds_test_back
         return RunJob(one.run, one.run_id, datasets, scores_test)
 
-    def store_end(self, run_id: str, end: TrialEnd) -> None:
-        """Store how a trial has ended, in one of its children."""
-        self._study.tag_child(run_id, end.tags())
+    def store_end(self, run_ids: Iterable[str], end: TrialEnd) -> None:
+        """Store how a trial has ended, in the first of its children that is not gone."""
+        for run_id in run_ids:
+            with suppress(RunGoneError):
+                self._study.tag_child(run_id, end.tags())
+                return
 
     def end_pruned(self, run_id: str, reason: str) -> None:
         """End a run that is given up, with all that it has logged.

@@ -6,11 +6,13 @@ import json
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from ecg_mlflow.errors import few
 from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.models.build import weight_seed
@@ -27,7 +29,7 @@ from ecg_mlflow.tracking.retry import store_errors
 from ecg_mlflow.tracking.run_data import log_new_params, markdown
 from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.tracking.stored_study import CODE, PLAN
-from ecg_mlflow.tracking.study_run import Study
+from ecg_mlflow.tracking.study_run import CONFIGURATION_TAG, Study
 from ecg_mlflow.tracking.trusted_code import file_hashes
 
 #: Of the digests of data sets, by which studies of all versions are compared.
@@ -42,17 +44,33 @@ NAME_LIMIT = 250
 
 @dataclass(frozen=True)
 class Counts:
-    """A study's runs by their ends; `n_runs` is how many there are going to be."""
+    """A study's runs by their ends.
+
+    Attributes
+    ----------
+    n_runs
+        How many there are going to be.
+    finished, failed, pruned
+        How many have ended so.
+    gone
+        How many were deleted or ended by hand while they were trained.
+    """
 
     n_runs: int
     finished: int = 0
     failed: int = 0
     pruned: int = 0
+    gone: int = 0
 
     @property
     def waiting(self) -> int:
         """How many have not ended."""
-        return self.n_runs - self.finished - self.failed - self.pruned
+        return self.n_runs - self.finished - self.failed - self.pruned - self.gone
+
+    def __str__(self) -> str:
+        """Return how many have ended in which way, but for those that finished."""
+        ends = {"failed": self.failed, "pruned": self.pruned, "deleted or ended by hand": self.gone}
+        return "".join(f", {n} {how}" for how, n in ends.items() if n)
 
 
 def describe_study(study: Study, plan: StudyPlan, code: UserCode, n_runs: int) -> None:
@@ -193,13 +211,44 @@ def dataset_infos(corpus: Corpus, config: ConfigPlan) -> dict[str, DatasetInfo]:
     return found
 
 
+def describe_unplanned(runs: Iterable[StoredRun], metric: str) -> str:
+    """Say which finished runs of a study its grid does not list any more; empty without any."""
+    reached: dict[str, list[float]] = {}
+    for run in runs:
+        values = reached.setdefault(run.tags.get(CONFIGURATION_TAG, run.name), [])
+        values.append(run.metrics.get(metric, math.nan))
+    if not reached:
+        return ""
+    each = [
+        f"{name} ({metric} {_number(fmean(values))}, runs: {len(values)})"
+        for name, values in reached.items()
+    ]
+    listed = few(each, 10, "; ")
+    return f"No longer planned, but kept, and shown by compare and load_results: {listed}."
+
+
 def describe_state(
     plan: StudyPlan,
     rows: Sequence[Mapping[str, object]],
     counts: Counts,
     reused: Sequence[StoredRun] = (),
+    unplanned: Sequence[StoredRun] = (),
 ) -> str:
-    """Write the parent's description: the design, the state and the best, in Markdown."""
+    """Write the parent's description: the design, the state and the best, in Markdown.
+
+    Parameters
+    ----------
+    plan
+        The study.
+    rows
+        Of its leaderboard.
+    counts
+        How its runs have ended so far.
+    reused
+        Runs of other studies that it has taken over.
+    unplanned
+        Its finished runs that are not planned any more.
+    """
     research, search, metric = plan.research, plan.search, plan.search.first.metric
 
     def options(row: Mapping[str, object]) -> str:
@@ -208,11 +257,7 @@ def describe_state(
 
     parts = ", ".join(f"{len(part)} {name}" for name, part in plan.parts.items())
     # What changes comes first: the UI folds all but a few lines.
-    lines = [
-        f"{counts.finished} of {counts.n_runs} runs finished"
-        + (f", {counts.pruned} pruned" if counts.pruned else "")
-        + (f", {counts.failed} failed." if counts.failed else ".")
-    ]
+    lines = [f"{counts.finished} of {counts.n_runs} runs finished{counts}."]
     if rows:
         of = f" of {options(rows[0])}" if options(rows[0]) else ""
         value = _number(rows[0][metric])
@@ -231,6 +276,8 @@ def describe_state(
         studies = Counter(entry.study_id for entry in reused)
         listed = ", ".join(f"{n} of study {study}" for study, n in studies.items())
         lines += ["", f"{len(reused)} of them were finished before, in other studies: {listed}."]
+    if unplanned:
+        lines += ["", markdown(describe_unplanned(unplanned, metric), limit=2000)]
     if rows:
         lines += ["", f"| rank | configuration | runs | {metric} | sd |", "|---|---|---|---|---|"]
         for row in rows[:SHOWN_ROWS]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
-from ecg_mlflow.errors import StorageFullError, TrackingError
+from ecg_mlflow.errors import RunGoneError, StorageFullError, TrackingError
 from ecg_mlflow.executors.base import Event, Job, Outcome, OutcomeState
 from ecg_mlflow.executors.devices import count_oom_kills
 from ecg_mlflow.executors.pool import Executor
@@ -104,9 +105,10 @@ class Dispatcher:
         ):
             # The driver died between the decision and its execution, and another may have
             # ended the run since, without what its checkpoint holds.
-            self._children.end_pruned(
-                stored.run_id, "its configuration was pruned in another session"
-            )
+            with suppress(RunGoneError):
+                self._children.end_pruned(
+                    stored.run_id, "its configuration was pruned in another session"
+                )
 
     def score(self, trials: Iterable[OpenTrial]) -> None:
         """Queue finished runs of these trials to be scored on the test records, once."""
@@ -126,6 +128,8 @@ class Dispatcher:
         ------
         KeyboardInterrupt
             If `stop` was asked for.
+        RunGoneError
+            If the parent run was deleted, or ended by anybody else.
         StorageFullError, TrackingError
             If a worker stopped for these reasons.
         """
@@ -167,8 +171,8 @@ class Dispatcher:
                 self.take(decision)
 
     def _store_ends(self) -> None:
-        for run_id, end in self._scheduler.ends():
-            self._children.store_end(run_id, end)
+        for run_ids, end in self._scheduler.ends():
+            self._children.store_end(run_ids, end)
 
     def _attend(self, executor: Executor, timeout: float) -> None:
         for report in executor.events(timeout):
@@ -185,11 +189,10 @@ class Dispatcher:
     # --- Handing out ---------------------------------------------------------------------------
 
     def _submit(self, executor: Executor) -> None:
-        group = self._next_group(executor.n_slots)
+        group = [one for one in self._next_group(executor.n_slots) if self._open(one)]
+        if not group:
+            return
         first = group[0]
-        for one in group:
-            if not one.is_trained:
-                self._open(one)
         self._n_submitted += 1
         key = f"{'+'.join(one.run.key for one in group)} #{self._n_submitted}"
         self._jobs[key] = {one.run.key: one for one in group}
@@ -203,9 +206,15 @@ class Dispatcher:
         payload = pickle_for_worker(job, self._code)
         executor.submit(Job(key, payload, exclusive=first.exclusive))
 
-    def _open(self, one: OpenRun) -> None:
-        self._children.open(one, self._scheduler.trial_tags(one.run))
-        self._scheduler.handed_out(one.run, one.run_id)
+    def _open(self, one: OpenRun) -> bool:
+        """Open the child run of one that is to be trained; say whether a worker can have it."""
+        if one.is_trained:
+            return True
+        with self._giving_up_if_gone(one):
+            self._children.open(one, self._scheduler.trial_tags(one.run))
+            self._scheduler.handed_out(one.run, one.run_id)
+            return True
+        return False
 
     def _next_group(self, n_slots: int) -> list[OpenRun]:
         """Take the next run, and those behind it that can share its stream of batches.
@@ -236,7 +245,8 @@ class Dispatcher:
         """Give up a run: at once where it waits, by a message where it is trained."""
         if (waiting := self._waiting.pop(run.key, None)) is not None:
             if waiting.run_id:
-                self._children.end_pruned(waiting.run_id, reason)
+                with suppress(RunGoneError):
+                    self._children.end_pruned(waiting.run_id, reason)
             if reason:
                 self._progress.ended(run, reason)
             return
@@ -245,8 +255,25 @@ class Dispatcher:
                 one = runs[run.key]
                 one.pruned = reason
                 # First in the store: whatever happens now, the run is not resumed.
-                self._study.tag_child(one.run_id, {PRUNED_TAG: reason})
+                with suppress(RunGoneError):  # its worker will notice, too
+                    self._study.tag_child(one.run_id, {PRUNED_TAG: reason})
                 executor.send(key, {"prune": run.key, "reason": reason[:REASON_LIMIT]})
+
+    @contextmanager
+    def _giving_up_if_gone(self, one: OpenRun) -> Iterator[None]:
+        """Give a run up if its child turns out to be gone from the store, and go on."""
+        try:
+            yield
+        except RunGoneError as error:
+            if error.run_id != one.run_id:
+                raise
+            self._end_gone(one, str(error))
+
+    def _end_gone(self, one: OpenRun, reason: str) -> None:
+        """Give up a run that was deleted or ended by anybody else; its checkpoint stays."""
+        self._study.forget_child(one.run_id)
+        self._scheduler.gone(one.run)
+        self._progress.ended(one.run, f"given up: {reason}")
 
     # --- Watching ------------------------------------------------------------------------------
 
@@ -255,7 +282,8 @@ class Dispatcher:
         one = runs[report.run]
         if isinstance(report, Ended):
             del runs[report.run]
-            self._end_run(one, report)
+            with self._giving_up_if_gone(one):
+                self._end_run(one, report)
             return
         if isinstance(report, jobs.Saved):
             if report.iteration > one.saved:
@@ -275,6 +303,8 @@ class Dispatcher:
         elif one.pruned is not None:
             self._children.end_pruned(one.run_id, one.pruned)
             self._progress.ended(one.run, one.pruned)
+        elif report.end is RunEnd.GONE:
+            self._end_gone(one, report.reason)
         elif report.end is RunEnd.LOST:
             self._replace(one, report.reason)
         elif report.end in (RunEnd.OUT_OF_MEMORY, RunEnd.BUSY, RunEnd.DIED):
@@ -294,19 +324,20 @@ class Dispatcher:
         if self._was_out_of_memory(outcome):
             end = RunEnd.OUT_OF_MEMORY
         for one in runs.values():
-            if one.is_trained:
-                self._end_scoring(one, outcome)
-            elif outcome.state is OutcomeState.CANCELLED or (machine_error and self._settling):
-                self._study.finish_child(one.run_id, EndStatus.KILLED, reason)
-                self._note(one, "stopped")
-            elif one.pruned is None and machine_error:
-                raise machine_error(reason)
-            elif one.pruned is None and not died and len(runs) > 1:
-                # Whose error it was shows when each of them is tried alone.
-                one.alone = True
-                self._queue_first(one)
-            else:
-                self._end_run(one, Ended(one.run.key, end, reason, outcome.error or reason))
+            with self._giving_up_if_gone(one):
+                if one.is_trained:
+                    self._end_scoring(one, outcome)
+                elif outcome.state is OutcomeState.CANCELLED or (machine_error and self._settling):
+                    self._study.finish_child(one.run_id, EndStatus.KILLED, reason)
+                    self._note(one, "stopped")
+                elif one.pruned is None and machine_error:
+                    raise machine_error(reason)
+                elif one.pruned is None and not died and len(runs) > 1:
+                    # Whose error it was shows when each of them is tried alone.
+                    one.alone = True
+                    self._queue_first(one)
+                else:
+                    self._end_run(one, Ended(one.run.key, end, reason, outcome.error or reason))
 
     def _end_scoring(self, one: OpenRun, outcome: Outcome) -> None:
         one.deaths += outcome.state is OutcomeState.DIED
@@ -348,8 +379,9 @@ class Dispatcher:
         old = one.run_id
         one.run_id, one.saved = "", 0
         self._open(one)
-        self._study.tag_child(old, {REPLACED_TAG: one.run_id})
-        self._study.finish_child(old, EndStatus.KILLED, f"replaced by {one.run_id}: {reason}")
+        with suppress(RunGoneError):
+            self._study.tag_child(old, {REPLACED_TAG: one.run_id})
+            self._study.finish_child(old, EndStatus.KILLED, f"replaced by {one.run_id}: {reason}")
         discard_checkpoint(old)
         one.attempt -= 1  # counted again when it is handed out
         self._note(one, f"begins anew: {reason}")

@@ -25,7 +25,12 @@ from ecg_mlflow.grids import Grid
 from ecg_mlflow.grids.canonical import VERSION
 from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.reports.text_tables import result_table
-from ecg_mlflow.study.descriptions import Counts, dataset_infos, describe_study
+from ecg_mlflow.study.descriptions import (
+    Counts,
+    dataset_infos,
+    describe_study,
+    describe_unplanned,
+)
 from ecg_mlflow.study.dispatcher import Dispatcher
 from ecg_mlflow.study.plan import StudyPlan
 from ecg_mlflow.study.progress import StudyProgress
@@ -102,10 +107,9 @@ def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> C
     # The study is complete, whatever becomes of these lines.
     counts = scheduler.counts
     ranked = leaderboard(scheduler.trials.values(), plan.search, plan.research.repetitions)
-    pruned = f", {counts.pruned} pruned" if counts.pruned else ""
     print(
         f"{result_table(ranked)}\n"
-        f"{counts.finished} runs finished, {counts.failed} failed{pruned}; "
+        f"{counts.finished} runs finished{counts}; "
         f"parent run {study.run_id}\n"
         f"Look at them with: mlflow ui --backend-store-uri {client.tracking_uri}"
     )
@@ -194,7 +198,8 @@ def _run(
     sampler = search.make_sampler(grid, known_runs.history.options)
     scheduler = TrialScheduler(plan, sampler, known_runs, study.client)
     decisions = scheduler.open()
-    if found := summary(decisions):
+    unplanned = describe_unplanned(scheduler.unplanned, search.first.metric)
+    for found in filter(None, (summary(decisions), unplanned)):
         print(found, file=sys.stderr)
     for entry in superfluous(decisions, known_runs.runs):
         end_abandoned(study.client, entry, "no planned run goes on with it")

@@ -128,6 +128,8 @@ class RunEnd(Enum):
     OUT_OF_MEMORY = "out of memory"
     LOST = "lost"
     """The checkpoint to resume from is missing or damaged."""
+    GONE = "gone"
+    """It was deleted in the store, or ended there by anybody else."""
     BUSY = "busy"
     """Another process has the run."""
     DIED = "died"

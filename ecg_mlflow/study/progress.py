@@ -80,11 +80,7 @@ class StudyProgress:
         before = max(counts.n_runs - counts.waiting - self._n_ended, 0) * self._seconds
         total = sum(cost for cost, _ in self._shares.values()) + others
         done = sum(cost * share for cost, share in self._shares.values()) + before
-        text = f"{counts.finished}/{counts.n_runs} runs"
-        if counts.pruned:
-            text += f", {counts.pruned} pruned"
-        if counts.failed:
-            text += f", {counts.failed} failed"
+        text = f"{counts.finished}/{counts.n_runs} runs{counts}"
         reached = [
             (one[first.metric], trial.runs[repetition].key)
             for trial in self._scheduler.trials.values()

@@ -103,12 +103,14 @@ def show_status(study: Study, plan: StudyPlan, scheduler: TrialScheduler) -> Non
     }
     if plan.search.selects:
         progress["runs_pruned"] = counts.pruned
+    if counts.gone:
+        progress["runs_gone"] = counts.gone
     if rows and math.isfinite(best := rows[0][first.metric]):
         progress[f"best_mean_{first.metric}"] = best
     study.progress(progress)
     if rows:
         study.leaderboard(rows)
-    text = describe_state(plan, rows, counts, reused)
+    text = describe_state(plan, rows, counts, reused, scheduler.unplanned)
     study.describe(text, first.metric, higher_is_better=first.maximize, n_runs=counts.n_runs)
     if reused:
         taken = {one.identity: one.run_id for one in reused}

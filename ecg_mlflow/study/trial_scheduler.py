@@ -73,6 +73,7 @@ class TrialScheduler:
         self._update_schedule = Schedule.parse(plan.research.update_every)
         self._known = {one.config.digest: one for one in plan.configs}
         self._ended: list[OpenTrial] = []
+        self._gone: set[str] = set()
         self._is_open = False
         self._n_looked_at = self._n_updates = self._n_asked = 0
         self._order = max((end.order + 1 for end in self._history.ends), default=0)
@@ -116,8 +117,8 @@ class TrialScheduler:
         """
         return _drained(self._withdrawals)
 
-    def ends(self) -> list[tuple[str, TrialEnd]]:
-        """Return how trials have ended since the last call, each with the child that is to tell it.
+    def ends(self) -> list[tuple[list[str], TrialEnd]]:
+        """Return how trials have ended since the last call, each with its children in their order.
 
         They are to be stored before the next runs are asked for: what is chosen depends on them.
         Nothing is stored of a trial whose runs are all of other studies.
@@ -129,12 +130,24 @@ class TrialScheduler:
         for trial, end in _drained(self._ends):
             ids = [one for _, one in sorted(trial.run_ids.items())]
             own = [one for one in ids if one and one not in elsewhere]
-            found += [(run_id, end) for run_id in own[:1]]
+            found += [(own, end)] if own else []
         return found
 
     def trial_tags(self, run: PlannedRun) -> dict[str, str]:
         """Return the tags by which the child of a run is known to be of its trial, in a search."""
         return trial_tags(run, self._n_asked) if self._is_search else {}
+
+    @property
+    def unplanned(self) -> list[StoredRun]:
+        """The study's finished runs that its grid, having become smaller, does not list any more.
+
+        None while it is not known what is going to be planned.
+        """
+        if self._is_search or self._plan.research.update_grid is not None:
+            return []
+        planned = {run.identity for trial in self.trials.values() for run in trial.runs}
+        finished = [run for run in self._known_runs.runs if run.is_finished]
+        return [run for run in finished if run.identity not in planned]
 
     @property
     def counts(self) -> Counts:
@@ -144,8 +157,9 @@ class TrialScheduler:
         return Counts(
             self._n_coming * per_trial + sum(trial.n_runs for trial in trials),
             sum(len(trial.metrics) for trial in trials),
-            sum(len(trial.failed) for trial in trials),
+            sum(len(trial.failed) for trial in trials) - len(self._gone),
             sum(trial.n_pruned for trial in trials),
+            len(self._gone),
         )
 
     def rows(self, n_ended: int | None = None) -> list[dict[str, Any]]:
@@ -197,6 +211,11 @@ class TrialScheduler:
         trial.curves.pop(run.repetition, None)
         self._judge(trial)
         self._go_on()
+
+    def gone(self, run: PlannedRun) -> None:
+        """Record that a run was deleted or ended by hand: its trial goes on without it."""
+        self._gone.add(run.key)
+        self.failed(run)
 
     # --- Trials come ---------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.errors import RunGoneError, TrackingError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,6 +46,10 @@ _STORE_ERRORS = (
 _MAKES_NEW = ("create_run", "create_logged_model")
 #: A status that is no answer of MLflow's own, in MLflow's words.
 _STATUS = re.compile(r"^API request to \S+ \S+ failed with error code (\d{3}) ")
+#: What the store says of a run that can't be written because it was deleted, or is not there.
+_GONE = re.compile(
+    r"[Rr]un '?(\w+)'? must be in (?:the )?'active'|Run (?:with id=|')(\w+)'? not found"
+)
 #: Statuses of a server or proxy that takes the same call later.
 _LATER = ("408", "425", "429")
 #: What an error repeats of a call's arguments: not their contents.
@@ -77,9 +81,24 @@ def store_errors(doing: str, hint: str = "", *, of_a_call: bool = False) -> Iter
             hint = refusal
         elif getattr(met, "error_code", "") == MISSING:
             hint = hint or "Is MLFLOW_TRACKING_URI its store?"
-        said = TrackingError(f"MLflow could not {doing}: {cause_text(met)}. {hint}".rstrip())
+        text = f"MLflow could not {doing}: {cause_text(met)}. {hint}".rstrip()
+        said = _gone(cause_text(met), text) or TrackingError(text)
         said.of_a_call = of_a_call
         raise said from met
+
+
+def was_deleted(run_id: str) -> RunGoneError:
+    """Return the error that a run was deleted."""
+    how = f"`mlflow runs restore --run-id {run_id}` brings it back"
+    return RunGoneError(f"run {run_id} was deleted; {how}", run_id)
+
+
+def _gone(cause: str, text: str) -> RunGoneError | None:
+    """Return the error that a run was deleted or removed, if that is what a store says."""
+    found = _GONE.search(cause)
+    if found is None:
+        return None
+    return was_deleted(found[1]) if found[1] else RunGoneError(text, found[2])
 
 
 def _refusal(error: BaseException) -> str:

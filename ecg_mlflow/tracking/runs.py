@@ -9,9 +9,9 @@ from enum import StrEnum
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.errors import RunGoneError, TrackingError
 from ecg_mlflow.tracking.client import environment, sqlite_path
-from ecg_mlflow.tracking.retry import store_errors
+from ecg_mlflow.tracking.retry import store_errors, was_deleted
 from ecg_mlflow.tracking.run_data import log_tags
 
 REASON_TAG = "ecg_mlflow.reason"
@@ -60,10 +60,7 @@ def continue_run(
     """
     run = client.get_run(run_id)
     if run.info.lifecycle_stage != "active":
-        raise TrackingError(
-            f"run {run_id} was deleted. Bring it back with `mlflow runs restore --run-id {run_id}`,"
-            " or start a new study."
-        )
+        raise was_deleted(run_id)
     reopen_run(client, run_id)
     if not run.info.run_name or GENERATED_NAME.fullmatch(run.info.run_name):
         client.update_run(run_id, name=name)
@@ -100,6 +97,27 @@ def find_or_create_experiment(client: MlflowClient, name: str) -> str:
             " good with `mlflow gc`, or choose another name."
         )
     return str(found.experiment_id)
+
+
+def check_running(client: MlflowClient, run_id: str) -> None:
+    """Check that a run which this program writes was not deleted or ended by anybody else.
+
+    A reason beside its end is this package's own: another program has taken its process for dead,
+    as while the store was away, and was wrong.
+
+    Raises
+    ------
+    RunGoneError
+        If it was.
+    TrackingError
+        If the store fails.
+    """
+    with store_errors(f"look at run {run_id}"):
+        run = client.get_run(run_id)
+    if run.info.lifecycle_stage != "active":
+        raise was_deleted(run_id)
+    if run.info.status in set(EndStatus) and REASON_TAG not in run.data.tags:
+        raise RunGoneError(f"run {run_id} was ended as {run.info.status} by hand", run_id)
 
 
 def end_run(client: MlflowClient, run_id: str, status: str, reason: str | None) -> None:

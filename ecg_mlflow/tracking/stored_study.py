@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.errors import RunGoneError, TrackingError
 from ecg_mlflow.tracking.artifacts import parse_json, read_artifacts
 from ecg_mlflow.tracking.client import NO_PROGRESS_BAR, environment
 from ecg_mlflow.tracking.retry import store_errors
@@ -86,10 +86,12 @@ class StoredStudy(StoredRun):
             If the store fails.
         """
         found: dict[str, StoredRun] = {}
-        for run in read_children(self.client, self.experiment_id, self.run_id):
-            if run.identity not in found or not found[run.identity].is_finished:
-                found[run.identity] = run
-        found |= {run.identity: run for run in self._taken_over(found)}
+        for child in read_children(self.client, self.experiment_id, self.run_id):
+            if child.identity not in found or not found[child.identity].is_finished:
+                found[child.identity] = child
+        for identity, run in self._taken_over.items():
+            if run is not None and not (identity in found and found[identity].is_finished):
+                found[identity] = run
         known = {
             run["identity"]: {
                 "options": run["config"],
@@ -218,21 +220,28 @@ class StoredStudy(StoredRun):
             if data is not None
         }
 
-    def _taken_over(self, own: Mapping[str, StoredRun]) -> list[StoredRun]:
-        """Return the runs of other studies whose results the study has taken over.
+    @property
+    def n_lost(self) -> int:
+        """How many runs of other studies it has taken over that are not in the store any more."""
+        return sum(run is None for run in self._taken_over.values())
 
-        A study says which they are. Where it doesn't, they are found as it has found them: by the
-        identities of what it has planned, without those that it has begun itself.
-        """
-        if REUSED in self._json:
-            finished = {identity for identity, run in own.items() if run.is_finished}
-            reused = self._json[REUSED]
-            taken = {key: one for key, one in reused.items() if key not in finished}
-            with store_errors(f"read the runs that study {self.run_id} has taken over"):
-                return [StoredRun.from_mlflow(self.client.get_run(one)) for one in taken.values()]
-        missing = [run["identity"] for run in self._planned_runs if run["identity"] not in own]
-        others = find_finished(self.client, self.tags.get(CORPUS_TAG, "")) if missing else {}
-        return [others[identity] for identity in missing if identity in others]
+    @cached_property
+    def _taken_over(self) -> Mapping[str, StoredRun | None]:
+        """The runs of other studies whose results the study says it has taken over."""
+        reused = self._json.get(REUSED, {})
+        return {identity: self._reusable(identity, run_id) for identity, run_id in reused.items()}
+
+    def _reusable(self, identity: str, run_id: str) -> StoredRun | None:
+        """Read a run that was taken over; None if it is gone, or not the finished run it was."""
+        try:
+            with store_errors(f"read run {run_id}, which study {self.run_id} has taken over"):
+                found = self.client.get_run(run_id)
+        except RunGoneError:
+            return None
+        run = StoredRun.from_mlflow(found)
+        is_deleted = found.info.lifecycle_stage != "active"
+        is_other = run.identity != identity or not run.is_finished
+        return None if is_deleted or is_other else run
 
 
 def read_study(client: MlflowClient, name: str) -> StoredStudy:

@@ -16,7 +16,7 @@ from mlflow.entities import Metric, Run
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils import mlflow_tags
 
-from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.errors import RunGoneError, TrackingError
 from ecg_mlflow.provenance import (
     DEVICE_TAGS,
     HEARTBEAT_S,
@@ -40,6 +40,7 @@ from ecg_mlflow.tracking.run_data import (
 from ecg_mlflow.tracking.runs import (
     ENDED,
     EndStatus,
+    check_running,
     continue_run,
     end_run,
     find_or_create_experiment,
@@ -206,10 +207,17 @@ class Study:
         log_tags(self.client, run_id, tags)
 
     def beat(self) -> None:
-        """Renew the heartbeat where it is due; before that it costs nothing."""
+        """Renew the heartbeat where it is due; before that it costs nothing.
+
+        Raises
+        ------
+        RunGoneError
+            The parent run was deleted, or ended by anybody else.
+        """
         now = time.monotonic()
         if now - self._beaten >= HEARTBEAT_S:
             self._beaten = now
+            check_running(self.client, self.run_id)
             log_tags(self.client, self.run_id, heartbeat())
 
     def finish_child(self, run_id: str, status: str, reason: str | None = None) -> None:
@@ -225,6 +233,10 @@ class Study:
             Why it did not finish; the tag ``ecg_mlflow.reason``.
         """
         end_run(self.client, run_id, status, reason)
+        self._open_children.pop(run_id, None)
+
+    def forget_child(self, run_id: str) -> None:
+        """Leave a child as it is that was deleted, or ended by anybody else."""
         self._open_children.pop(run_id, None)
 
     def progress(self, values: Mapping[str, float]) -> None:
@@ -324,6 +336,8 @@ class Study:
         for run_id, how, text in [*ends, (self.run_id, status, reason)]:
             try:
                 end_run(self.client, run_id, how, text)
+            except RunGoneError:  # nothing is left to be ended
+                continue
             except TrackingError as error:
                 failures.append(str(error))
         if failures:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.errors import DivergedError, StorageFullError, TrackingError
+from ecg_mlflow.errors import DivergedError, RunGoneError, StorageFullError, TrackingError
 from ecg_mlflow.training.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class Paused(Exception):  # noqa: N818 - a request, not an error
 class Branch(ABC):
     """One model of a loop, and what is done at its events.
 
-    An exception in the abstract methods fails this branch alone, except for `Paused` and for errors
-    of the machine: a full disk, or a store that can't be reached.
+    An exception in the abstract methods fails this branch alone, also when its run is gone from the
+    store. Not so `Paused` and errors of the machine: a full disk, a store that can't be reached.
 
     Parameters
     ----------
@@ -140,9 +140,10 @@ class Branch(ABC):
         """Call `act` for this branch; if it raises, this branch fails alone."""
         try:
             act()
-        except (Paused, StorageFullError, TrackingError):
-            raise
-        except Exception as error:  # noqa: BLE001 - a user's model or signal step may raise any
+        except Exception as error:  # a user's model or signal step may raise any
+            is_own = isinstance(error, RunGoneError)
+            if not is_own and isinstance(error, Paused | StorageFullError | TrackingError):
+                raise
             self.is_over = True
             self.fail(error)
 

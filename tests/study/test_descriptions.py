@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from stored_runs import stored_run
 from studies import small_plan
 
 from ecg_mlflow import KV, C, Optimizer, Option
@@ -18,6 +19,7 @@ from ecg_mlflow.study.descriptions import (
     dataset_infos,
     describe_state,
     describe_study,
+    describe_unplanned,
     full_configuration,
     plan_table,
     run_name,
@@ -26,7 +28,7 @@ from ecg_mlflow.study.descriptions import (
 )
 from ecg_mlflow.study.search_config import SearchConfig
 from ecg_mlflow.tracking.client import connect
-from ecg_mlflow.tracking.study_run import Study
+from ecg_mlflow.tracking.study_run import CONFIGURATION_TAG, Study
 
 WAYS = [KV(Optimizer("sgd", learning_rate=0.5), "slow|steady"), KV(Optimizer("adam"), "fast")]
 
@@ -147,6 +149,27 @@ def test_the_note_tells_state_and_best(plan):
         r"| 1 | optimizer slow\|steady &lt;b&gt;, layout c | 2 | 0.7500 | 0.0100 |",
         "| 2 | layout c | 1 | 0.5000 | - |",
     ]
+
+
+def test_the_note_tells_of_finished_runs_that_are_not_planned_any_more(plan):
+    entries = [
+        stored_run(f"{name} {value}", tags={CONFIGURATION_TAG: name}, metrics=metrics)
+        for name, value, metrics in [
+            ("00 layout c|a", 0, {"test_f1": 0.5}),
+            ("00 layout c|a", 1, {"test_f1": 0.75}),
+            ("01 layout b", 2, {}),
+        ]
+    ]
+    said = (
+        "No longer planned, but kept, and shown by compare and load_results: 00 layout c|a "
+        "(test_f1 0.6250, runs: 2); 01 layout b (test_f1 -, runs: 1)."
+    )
+    assert describe_unplanned(entries, "test_f1") == said
+    assert describe_unplanned([], "test_f1") == ""
+    lines = describe_state(plan, [], Counts(4), unplanned=entries).splitlines()
+    (line,) = (line for line in lines if line.startswith("No longer"))
+    assert r"c\|a" in line
+    assert line.replace("\\", "") == said
 
 
 def table(plan, n_workers):

@@ -11,7 +11,7 @@ import cloudpickle
 import pytest
 from stored_runs import stored_run
 
-from ecg_mlflow.errors import StorageFullError, TrackingError
+from ecg_mlflow.errors import RunGoneError, StorageFullError, TrackingError
 from ecg_mlflow.executors.base import Event, Outcome, OutcomeState
 from ecg_mlflow.files import checkpoint_path
 from ecg_mlflow.grids.user_code import UserCode
@@ -70,9 +70,14 @@ class Study(Recorder):
             tracking_uri="sqlite:///x", log_text=lambda *args: None, get_run=self.get_run
         )
         self.retry = RetryPolicy(limit_s=0.0)
-        self.tags, self.ends = dict(tags), []
+        self.tags, self.ends, self.gone = dict(tags), [], set()
+
+    def check(self, run_id):
+        if run_id in self.gone:
+            raise RunGoneError(f"run {run_id} was deleted", run_id)
 
     def get_run(self, run_id):
+        self.check(run_id)
         return SimpleNamespace(data=SimpleNamespace(tags=self.tags.get(run_id, {})))
 
     def create_child(self, name, params, tags):
@@ -81,10 +86,12 @@ class Study(Recorder):
         return run_id
 
     def tag_child(self, run_id, tags):
+        self.check(run_id)
         self.told.append(("tag", run_id, tags))
         self.tags.setdefault(run_id, {}).update(tags)
 
     def finish_child(self, run_id, status, reason=None):
+        self.check(run_id)
         self.ends.append((run_id, str(status)))
 
 
@@ -206,14 +213,24 @@ def bench(monkeypatch):
     monkeypatch.setattr(dispatch, "show_status", lambda *args: None)
 
     def go(
-        runs, script=all_done, *, branches=1, n_slots=1, stop_after=None, tags=(), score=(), **said
+        runs,
+        script=all_done,
+        *,
+        branches=1,
+        n_slots=1,
+        stop_after=None,
+        tags=(),
+        score=(),
+        gone=(),
+        **said,
     ):
-        """Stop before one more job than `stop_after`."""
+        """Stop before one more job than `stop_after`; children in `gone` are not there any more."""
         decisions = [
             one if isinstance(one, RunDecision) else RunDecision(one, ResumeAction.START)
             for one in runs
         ]
         study, display, scheduler = Study(tags), Display(), Scheduler(decisions, **said)
+        study.gone |= set(gone)
         executor, checks = Executor(script, n_slots, study.send), count()
         corpus = SimpleNamespace(path=None, digest="c" * 64)
         plan = SimpleNamespace(corpus=corpus, holds_test_back=False)
@@ -480,7 +497,7 @@ def test_the_end_of_a_trial_is_stored_before_anything_that_follows(bench):
         [first, second],
         GIVEN_UP,
         given_up=worse(first, second),
-        ended={"00-r0": [("00-r0 child 0", TrialEnd(0, 1, 0, TrialState.PRUNED))]},
+        ended={"00-r0": [(["00-r0 child 0"], TrialEnd(0, 1, 0, TrialState.PRUNED))]},
     )
     stored = list(found.study.tags["00-r0 child 0"])
     assert stored.index("trial") < stored.index(TRIAL_END_TAG) < stored.index("ecg_mlflow.pruned")
@@ -594,3 +611,66 @@ def test_a_death_is_tried_again_and_an_error_is_told(final, state, n_times, n_jo
 def test_scoring_that_is_stopped_leaves_its_run_as_it_is(final):
     found = final(lambda key, runs, n: [over(key, OutcomeState.CANCELLED)], stop_after=1)
     assert (found.study.ends, found.dispatcher.n_unscored) == ([], 0)
+
+
+# --- Runs that are gone --------------------------------------------------------------------------
+
+A, B = "00-r0 child 0", "01-r0 child 1"
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (ends(RunEnd.GONE), process()),
+        (ends(RunEnd.DONE), process()),
+        (ends(RunEnd.FAILED), process()),
+        (ends(RunEnd.DIED), process()),
+        (process_dies(),),
+        (process(OutcomeState.FAILED, reason="bad"),),
+    ],
+    ids=["as its worker says", "done", "failed", "died", "with its process", "with its job"],
+)
+def test_a_run_whose_child_is_gone_is_given_up_and_the_others_go_on(bench, events):
+    found = bench([planned(0), planned(1)], at_first(*events), gone=[A])
+    assert found.study.ends == [(B, "FINISHED")]
+    assert ("forget_child", A) in found.study.told
+    assert [key for what, key, *_ in found.scheduler.told if what == "gone"] == ["00-r0"]
+    assert found.display.ends["00-r0"].startswith("given up: ")
+    assert len(found.executor.jobs) == 2
+
+
+def test_a_child_that_is_gone_before_its_run_is_resumed_costs_the_others_nothing(bench):
+    gone = decided(planned(0), "CONTINUE", "old")
+    found = bench([gone, planned(1)], branches=2, gone=["old"])
+    assert found.executor.jobs == [["01-r0"]]
+    assert ("gone", "00-r0") in found.scheduler.told
+
+
+def test_runs_that_are_gone_do_not_hinder_the_end_of_a_stopped_study(bench):
+    def script(key, runs, n):
+        return [over(key, OutcomeState.CANCELLED)]
+
+    found = bench([planned(0), planned(1)], script, branches=2, gone=[A], stop_after=1)
+    assert found.study.ends == [("01-r0 child 1", "KILLED")]
+
+
+def test_a_run_of_a_pruned_trial_may_be_gone(bench):
+    first, second = planned(0), planned(0, repetition=1)
+    end = TrialEnd(0, 1, 0, TrialState.PRUNED)
+    found = bench(
+        [first, decided(second, "CONTINUE", "old")],
+        GIVEN_UP,
+        given_up=worse(first, second),
+        ended={"00-r0": [([A, "another"], end)]},
+        gone=[A, "old"],
+        tags={"another": {}},
+    )
+    assert TRIAL_END_TAG in found.study.tags["another"], "stored in the next child that is there"
+
+
+def test_a_parent_that_is_gone_stops_the_study(bench):
+    def script(key, runs, n):
+        raise RunGoneError("run parent was deleted", "parent")
+
+    with pytest.raises(RunGoneError, match="run parent was deleted"):
+        bench([planned(0), planned(1)], script)

@@ -144,8 +144,8 @@ class Search:
         self.carry_out()
 
     def carry_out(self):
-        for run_id, end in self.table.scheduler.ends():
-            child = self.children[run_id.removeprefix("run of ")]
+        for run_ids, end in self.table.scheduler.ends():
+            child = self.children[run_ids[0].removeprefix("run of ")]
             child["tags"] = child["tags"] | end.tags()
             self.moment()
         for run, _ in self.table.scheduler.withdrawals():

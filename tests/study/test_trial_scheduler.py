@@ -286,8 +286,8 @@ def test_what_is_finished_is_told_and_not_trained():
     assert table.told == {0: ("complete", [0.5], ""), 1: ("complete", [0.75], "")}
     assert table.scheduler.counts == Counts(3, finished=2)
     assert table.scheduler.reused == [reused]
-    stored = [run_id for run_id, _ in table.scheduler.ends()]
-    assert stored == ["run of layout_c0 r0"], "the other study's run stays as it is"
+    stored = [run_ids for run_ids, _ in table.scheduler.ends()]
+    assert stored == [["run of layout_c0 r0"]], "the other study's run stays as it is"
 
 
 def test_trials_of_an_earlier_session_are_told_again_as_they_were_then():
@@ -315,8 +315,8 @@ def test_trials_of_an_earlier_session_are_told_again_as_they_were_then():
         *("ask 0", "ask 1", "tell 0 complete [0.4]", "ask 2", "ask 3"),
         "tell 1 complete [0.7]",  # its end was seen, and not stored any more
     ]
-    ((run_id, end),) = table.scheduler.ends()
-    assert run_id == "run of layout_c1 r0"
+    ((run_ids, end),) = table.scheduler.ends()
+    assert run_ids == ["run of layout_c1 r0"]
     assert (end.number, end.n_asked, end.order) == (1, 4, 1)
     assert table.next_keys() == ["04-r0"]
 
@@ -371,7 +371,7 @@ def test_the_end_of_a_trial_is_not_told_by_a_child_that_another_is_to_replace():
     table = Table(layouts(1), known_runs=known_runs, repetitions=2)
     for key in keys(table.open()):
         table.finish(key, 0.5)
-    assert [run_id for run_id, _ in table.scheduler.ends()] == ["run of layout_c0 r1"]
+    assert [run_ids for run_ids, _ in table.scheduler.ends()] == [["run of layout_c0 r1"]]
 
 
 # --- The grid changes ----------------------------------------------------------------------------

@@ -13,10 +13,11 @@ import pytest
 from mlflow.exceptions import MlflowException
 from waiting import wait_for
 
-from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.errors import RunGoneError, TrackingError
 from ecg_mlflow.provenance import HEARTBEAT_TAG, seconds_since
 from ecg_mlflow.reports.figures.training_plots import learning_curve
 from ecg_mlflow.tracking.run_log import RunLog
+from ecg_mlflow.tracking.runs import REASON_TAG
 
 
 class FlakyStore:
@@ -146,6 +147,32 @@ def test_heartbeats_and_metrics_come_at_the_interval_without_being_asked(open_lo
     assert 0 <= seconds_since(client.get_run(run_id).data.tags[HEARTBEAT_TAG]) < 60
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_what_comes_after_the_run_was_deleted_is_refused(open_log, client, run_id, held):
+    buffer = open_log(client, run_id, interval_s=0.05, heartbeat_s=0.01, held=held)
+    buffer.add("loss", 1, 0)
+    client.delete_run(run_id)
+    buffer.release()
+    with pytest.raises(RunGoneError, match=f"mlflow runs restore --run-id {run_id}") as caught:
+        buffer.flush()
+    assert caught.value.run_id == run_id
+    with pytest.raises(RunGoneError):
+        buffer.add("loss", 2, 1)
+    assert buffer.pending() == [("loss", [1.0], 0, buffer.pending()[0][3])], "for its checkpoint"
+
+
+def test_only_an_end_by_hand_ends_the_log_of_a_run_that_is_held(open_log, client, run_id):
+    client.set_tag(run_id, REASON_TAG, "its process was taken for dead while the store was away")
+    client.set_terminated(run_id, "KILLED")
+    buffer = open_log(client, run_id, interval_s=0.05, heartbeat_s=0.01, held=True)
+    wait_for(lambda: HEARTBEAT_TAG in client.get_run(run_id).data.tags)
+    buffer.flush()
+    client.delete_tag(run_id, REASON_TAG)
+    wait_for(lambda: buffer._error is not None)
+    with pytest.raises(RunGoneError, match="ended as KILLED by hand"):
+        buffer.add("loss", 1, 0)
+
+
 @pytest.mark.parametrize("key", ["", "loss=1", "naïve", "x" * 251, "a\nb"])
 def test_names_that_mlflow_refuses_are_refused_at_once(open_log, key):
     buffer = open_log(FlakyStore())
@@ -170,12 +197,12 @@ def test_close_delivers_ends_the_thread_and_refuses_more(open_log):
 
 def test_close_on_a_dead_store_or_run_says_so(open_log, client):
     for store, why in (
-        (FlakyStore(failures=10**6), "the server is away"),
-        (client, "Run with id=0+ not found"),
+        (FlakyStore(failures=10**6), r"of run 0+: the server is away\. They are kept"),
+        (client, "into run 0+: Run with id=0+ not found"),
     ):
         buffer = open_log(store)
         buffer.add("loss", 1, 1)
-        with pytest.raises(TrackingError, match=rf"of run 0+: {why}\. They are kept"):
+        with pytest.raises(TrackingError, match=why):
             buffer.close()
         with pytest.raises(TrackingError, match="unsent"):
             buffer.flush()
@@ -265,7 +292,7 @@ def test_an_error_in_the_block_comes_out_unchanged_whether_the_store_fails_or_no
         with pytest.raises(ZeroDivisionError) as caught, run_log:
             _ = 1 / 0
         found = getattr(caught.value, "__notes__", [])
-        assert ["refused the metrics" in note for note in found] == [True] * notes
+        assert ["could not log into run" in note for note in found] == [True] * notes
     assert client.get_run(run_id).data.metrics == {"loss": 1.0}
 
 

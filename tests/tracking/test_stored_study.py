@@ -200,15 +200,39 @@ def earlier(open_study, experiment):
     return train(open_study(corpus=corpus), "e", config=1, corpus=corpus), corpus
 
 
-def test_what_a_study_has_taken_over_is_found_by_its_plan(client, open_study, earlier):
+def test_a_run_of_another_study_counts_only_where_this_study_has_taken_it_over(
+    client, open_study, earlier
+):
     run_id, corpus = earlier
     study = open_study(corpus=corpus, planned=["own", "e", "never trained"])
     own = train(study, "own", corpus=corpus)
+    assert finished(client, study) == [own], "the like is no part of it"
+    client.log_text(study.run_id, json.dumps({"e": run_id}), REUSED)
     assert finished(client, study) == [own, run_id]
     taken_over = read_study(client, study.run_id).finished[1]
     assert taken_over.study_id != study.run_id
     assert (taken_over.config, taken_over.options) == (1, {"layout": "e"}), "by this study's plan"
     assert taken_over.configuration["identity"] == "e", "and the rest as it was logged"
+
+
+@pytest.mark.parametrize("what", ["another", "unfinished", "deleted", "removed"])
+def test_what_was_taken_over_and_is_not_there_any_more_does_not_count(
+    client, open_study, earlier, what
+):
+    run_id, corpus = earlier
+    study = open_study(corpus=corpus)
+    own = train(study, "own", corpus=corpus)
+    client.log_text(study.run_id, json.dumps({"e": run_id}), REUSED)
+    if what == "another":
+        client.log_text(study.run_id, json.dumps({"other": run_id}), REUSED)
+    elif what == "unfinished":
+        client.update_run(run_id, status="KILLED")
+    elif what == "deleted":
+        client.delete_run(run_id)
+    else:
+        client.log_text(study.run_id, json.dumps({"e": "f" * 32}), REUSED)
+    assert finished(client, study) == [own]
+    assert read_study(client, study.run_id).n_lost == 1
 
 
 def test_what_a_study_says_that_it_has_taken_over_counts(client, open_study, earlier):
@@ -222,17 +246,6 @@ def test_what_a_study_says_that_it_has_taken_over_counts(client, open_study, ear
     assert finished(client, study) == [own]
     client.log_text(study.run_id, "{}", REUSED)
     assert finished(client, study) == [own]
-
-
-@pytest.mark.parametrize("begun", [True, False])
-def test_on_other_records_or_where_a_run_was_begun_nothing_is_taken_over(
-    client, open_study, earlier, begun
-):
-    _, corpus = earlier
-    study = open_study(corpus=corpus if begun else "other", planned=["e"])
-    if begun:
-        train(study, "e", status="FAILED")
-    assert finished(client, study) == []
 
 
 def test_a_study_by_every_name_that_it_has(client, open_study, experiment):

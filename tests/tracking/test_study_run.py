@@ -12,7 +12,7 @@ import requests
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.provenance import MACHINE_TAGS
-from ecg_mlflow.tracking import study_run
+from ecg_mlflow.tracking import runs, study_run
 from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.runs import EndStatus, find_or_create_experiment
 from ecg_mlflow.tracking.study_run import Study
@@ -176,15 +176,25 @@ def test_leaving_by_an_exception_closes_everything(client, experiment, error, ex
     assert ends == [expected, "FINISHED", "KILLED"]
 
 
-def test_one_run_that_cannot_be_ended_keeps_no_other_open_and_hides_no_error(client, experiment):
+def test_one_run_that_cannot_be_ended_keeps_no_other_open_and_hides_no_error(
+    client, experiment, monkeypatch
+):
     study = Study.open(client, experiment, "s")
-    gone, left = study.create_child("gone", {}), study.create_child("left", {})
+    gone, stuck, left = (study.create_child(name, {}) for name in ("gone", "stuck", "left"))
     client.delete_run(gone)
+
+    def end(client, run_id, *how):
+        if run_id == stuck:
+            raise TrackingError(f"run {stuck} is locked")
+        runs.end_run(client, run_id, *how)
+
+    monkeypatch.setattr(study_run, "end_run", end)
     with pytest.raises(ZeroDivisionError) as caught, study:
         _ = 1 / 0
     (note,) = caught.value.__notes__
-    assert "still look RUNNING" in note
-    assert gone in note
+    assert "1 run(s) could not be ended and still look RUNNING" in note
+    assert stuck in note
+    assert gone not in note, "nothing is left to be ended"
     assert [status(client, one) for one in (left, study.run_id)] == ["KILLED", "FAILED"]
     study.close()
 

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ecg_mlflow.errors import DivergedError, StorageFullError
+from ecg_mlflow.errors import DivergedError, RunGoneError, StorageFullError
 from ecg_mlflow.training import loop as loop_module
 from ecg_mlflow.training.loop import Branch, Paused, TrainingLoop
 from ecg_mlflow.training.schedule import Schedule
@@ -191,8 +191,9 @@ def test_branches_see_the_same_batches_and_end_each_at_its_own_time():
 
 
 @pytest.mark.parametrize("where", ["losses", "test", "save", "end"])
-def test_a_branch_that_fails_leaves_the_others_running(where):
-    bad = Noting(6, ["%3", "last"], raises={where: RuntimeError("a lead is off")})
+@pytest.mark.parametrize("error", [RuntimeError("a lead is off"), RunGoneError("a lead is off")])
+def test_a_branch_that_fails_leaves_the_others_running(where, error):
+    bad = Noting(6, ["%3", "last"], raises={where: error})
     good = Noting(6, ["%3", "last"])
     assert run(bad, good)
     assert "a lead is off" in str(bad.error)

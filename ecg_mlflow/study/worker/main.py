@@ -15,7 +15,7 @@ from pathlib import Path
 import cloudpickle
 from mlflow import MlflowClient
 
-from ecg_mlflow.errors import StorageFullError, TrackingError
+from ecg_mlflow.errors import RunGoneError, StorageFullError, TrackingError
 from ecg_mlflow.executors.execution import received, shielded, stop_requested
 from ecg_mlflow.models.build import build_model, count_multiply_adds, count_parameters
 from ecg_mlflow.pipeline import BatchSource, prefetched
@@ -69,6 +69,8 @@ def _train(job: WorkerJob, send: Send, resources: ExitStack) -> None:
             resources.enter_context(run)
             if run.open(client, corpus, sources):
                 opened.append(run)
+        except RunGoneError as error:
+            run.report_error(error)
         except (Paused, StorageFullError, TrackingError):
             raise
         except Exception as error:  # noqa: BLE001 - a user's model may raise any
@@ -98,7 +100,7 @@ def _train_together(runs: Sequence[TrainingRun], source: BatchSource, save_every
     if not finished:  # deliver what the last checkpoints cover, for as long as the driver gives
         for run in runs:
             if not run.is_over:
-                run.log.flush()
+                run.guard(run.log.flush)
 
 
 def _should_stop(runs: Sequence[TrainingRun]) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.errors import CheckpointError, StorageFullError
+from ecg_mlflow.errors import CheckpointError, RunGoneError, StorageFullError
 from ecg_mlflow.executors.devices import DEVICE_VARIABLE
 from ecg_mlflow.executors.execution import describe_error, stop_requested
 from ecg_mlflow.files import checkpoint_path, locked, remove_unfinished
@@ -286,9 +286,11 @@ class TrainingRun(Branch):
     def fail(self, error: Exception) -> None:
         """Deliver the losses before the error, and report it.
 
-        A run that ran out of memory has not failed: it may be resumed from its checkpoint.
+        A run that ran out of memory has not failed: it may be resumed from its checkpoint. So may
+        one that is gone from the store, where somebody brings it back.
         """
-        if _end_by(error) is RunEnd.OUT_OF_MEMORY:
+        if _end_by(error) in (RunEnd.OUT_OF_MEMORY, RunEnd.GONE):
+            self.log.abandon()
             self.report_error(error)
             return
         self.failure = describe_error(error)
@@ -359,7 +361,10 @@ class TrainingRun(Branch):
 
     def report_error(self, error: Exception) -> None:
         """Report that the run can't be opened or go on."""
-        self._report_end(_end_by(error), describe_error(error))
+        described = describe_error(error)
+        if isinstance(error, RunGoneError):  # its message says it all
+            described["reason"] = str(error)
+        self._report_end(_end_by(error), described)
 
     def _report_end(self, end: RunEnd, error: Mapping[str, str]) -> None:
         self.report(jobs.Ended(self.key, end, error["reason"], error["error"]))
@@ -379,6 +384,8 @@ def _end_by(error: Exception) -> RunEnd:
         return RunEnd.BUSY
     if isinstance(error, CheckpointError):
         return RunEnd.LOST
+    if isinstance(error, RunGoneError):
+        return RunEnd.GONE
     # TensorFlow's own class can't be named here: this module loads without TensorFlow.
     is_oom = isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
     return RunEnd.OUT_OF_MEMORY if is_oom else RunEnd.FAILED

@@ -1,44 +1,63 @@
-"""Read one EDF or EDF+ file with the edfio package; errors name the fault of a bad file.
+"""Read one EDF, EDF+ or BDF file with the edfio package; errors name the fault of a bad file.
 
-Format: https://www.edfplus.info/specs/edf.html and edfplus.html.
+Formats: https://www.edfplus.info/specs/edf.html, edfplus.html and bdf.html. The formats don't mark
+invalid samples; `_missing` says which are taken for such.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ecg_mlflow.errors import ExtraMissingError, RecordError
 from ecg_mlflow.files import is_special
-from ecg_mlflow.records.record import DigitalRecord, units_per_millivolt
+from ecg_mlflow.records.leads import (
+    Channel,
+    choose_channels,
+    lead_name,
+    other_channels,
+    units_per_millivolt,
+)
+from ecg_mlflow.records.record import DigitalRecord
 
 if TYPE_CHECKING:
-    from edfio import EdfSignal
+    from edfio import BdfSignal, EdfSignal
 
-# Where the header has the number of data records, and their duration in seconds.
-_N_DATA_RECORDS, _SECONDS = slice(236, 244), slice(244, 252)
+#: Where the header has the numbers of data records and signals, and the seconds of a data record.
+_N_DATA_RECORDS, _SECONDS, _N_SIGNALS = slice(236, 244), slice(244, 252), slice(252, 256)
+#: Bytes of a signal's header, and those in front of its samples per data record.
+_A_SIGNAL, _IN_FRONT = 256, 216
+#: Bytes by which a file may be longer than its samples.
+_PADDING = 4
 
 
-def read_edf(path: Path) -> DigitalRecord:
-    """Read a record as stored in its EDF file.
+def read_edf(path: Path, leads: Sequence[str] = ()) -> DigitalRecord:
+    """Read a record as stored in its EDF or BDF file.
 
     The leads are the signals whose labels name an ECG or one of its leads; without such a label,
-    all signals. Annotations are ignored.
+    all voltages that are not named otherwise. Annotations are ignored. Samples outside the range
+    that the header declares, and fill values, become NaN in mV: the lowest value, if it is as far
+    below all others as these lie apart.
 
     Parameters
     ----------
     path
-        The ``.edf`` file.
+        The ``.edf`` or ``.bdf`` file.
+    leads
+        The leads to read, see `choose_channels`.
 
     Raises
     ------
     RecordError
-        If the file is broken, truncated or has gaps, or its leads have different sampling
-        frequencies, no scale, or a unit that is not a voltage.
+        If the file is broken, has gaps, or another size than its header describes, or its leads
+        have different sampling frequencies, no scale, or a unit that is not a voltage.
     ExtraMissingError
         If edfio is not installed.
     """
@@ -52,26 +71,36 @@ def read_edf(path: Path) -> DigitalRecord:
     if is_special(path):
         raise RecordError(f"unreadable EDF file: {path.name} is no regular file")
     seconds = None
+    is_bdf = path.suffix.lower() == ".bdf"
     try:
         with path.open("rb") as file:
-            head = file.read(_SECONDS.stop)
-        declared = _number("number of data records", head[_N_DATA_RECORDS])
-        seconds = _number("duration of a data record", head[_SECONDS])
+            head = file.read(_N_SIGNALS.stop)
+            declared = _number("number of data records", head[_N_DATA_RECORDS])
+            seconds = _number("duration of a data record", head[_SECONDS])
+            n_signals = int(_number("number of signals", head[_N_SIGNALS]))
+            counts = file.read(_A_SIGNAL * n_signals)[_IN_FRONT * n_signals :]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # edfio warns of truncation only, and corrects itself
-            edf = edfio.read_edf(path)
+            read: Any = edfio.read_bdf if is_bdf else edfio.read_edf
+            # A micro sign in UTF-8 becomes two characters, which are known.
+            edf = read(path, header_encoding="latin-1")
         if edf.num_data_records < declared:
             raise RecordError(
                 f"truncated EDF file: it has {edf.num_data_records} whole data records, its header "
                 f"requires {declared:g}"
+            )
+        samples = sum(int(counts[8 * i : 8 * i + 8]) for i in range(n_signals))
+        expected = edf.bytes_in_header_record + declared * samples * (3 if is_bdf else 2)
+        if declared >= 0 and (size := path.stat().st_size) > expected + _PADDING:
+            raise RecordError(
+                f"oversized EDF file: it has {size} bytes, its header requires {expected:g}"
             )
         if not edf.is_continuous:
             raise RecordError(
                 f"gap between data records: {declared:g} of {edf.data_record_duration:g} s each, "
                 "with gaps between them (EDF+D)"
             )
-        labels = [signal.label for signal in edf.signals]
-        return _record(path, [edf.signals[i] for i in ecg_signals(labels)])
+        return _record(path, edf.signals, leads)
     except RecordError:
         raise
     except Exception as error:  # whatever edfio comes upon in a damaged file
@@ -89,27 +118,51 @@ def _number(name: str, text: bytes) -> float:
     return float(text)
 
 
-def _record(path: Path, signals: list[EdfSignal]) -> DigitalRecord:
+def _record(
+    path: Path, signals: Sequence[EdfSignal | BdfSignal], leads: Sequence[str]
+) -> DigitalRecord:
     """Check and convert the signals; edfio reads their samples here."""
     if not signals:
         raise RecordError("no signals: the EDF file holds annotations only")
-    rates = sorted({signal.sampling_frequency for signal in signals})
-    if not 0 < rates[0] <= rates[-1] < float("inf"):
-        raise RecordError(f"no sampling frequency: the header gives {rates[0]:g} Hz")
-    if len(rates) > 1:
-        frequencies = ", ".join(f"{rate:g} Hz" for rate in rates)
-        raise RecordError(f"leads of different sampling frequencies: {frequencies}")
-    leads = tuple(lead_name(signal.label) for signal in signals)
-    scales = [_scale(lead, signal) for lead, signal in zip(leads, signals, strict=True)]
-    digital = np.stack([signal.digital for signal in signals], axis=1)
+    channels = [
+        Channel(one.label.strip(), one.physical_dimension.strip(), one.sampling_frequency)
+        for one in signals
+    ]
+    chosen = choose_channels(channels, leads, named_only=True)
+    fs = channels[chosen[0]].fs
+    if not 0 < fs < float("inf"):
+        raise RecordError(f"no sampling frequency: the header gives {fs:g} Hz")
+    names = tuple(leads) or tuple(lead_name(channels[i].name) for i in chosen)
+    taken = [signals[i] for i in chosen]
+    scales = np.array([_scale(lead, one) for lead, one in zip(names, taken, strict=True)])
+    digital: npt.NDArray[Any] = np.stack([one.digital for one in taken], axis=1)
     if not len(digital):
         raise RecordError("no samples: the EDF file has no data records")
-    gain, baseline = np.array(scales, np.float32).T
-    samples = digital.astype(np.int16, copy=False)
-    return DigitalRecord(path.stem, float(rates[0]), leads, samples, gain, baseline)
+    missing = np.stack([_missing(one) for one in taken], axis=1)
+    ignored = other_channels(channels, chosen)
+    if digital.dtype == np.int16 and not missing.any():
+        gain, baseline = scales.astype(np.float32).T
+        return DigitalRecord(path.stem, fs, names, digital, gain, baseline, ignored=ignored)
+    signal = ((digital - scales[:, 1]) / scales[:, 0]).astype(np.float32)
+    signal[missing] = np.nan
+    return replace(DigitalRecord.from_millivolts(path.stem, signal, fs, names), ignored=ignored)
 
 
-def _scale(lead: str, signal: EdfSignal) -> tuple[float, float]:
+def _missing(signal: EdfSignal | BdfSignal) -> npt.NDArray[np.bool_]:
+    """Return which samples are outside the declared range, or fill values."""
+    samples = signal.digital
+    low, high = sorted(signal.digital_range)
+    missing = (samples < low) | (samples > high)
+    lowest = samples.min()
+    others = samples[samples > lowest]
+    if lowest == low and len(others):
+        below, above = int(others.min()), int(others.max())
+        if below - int(lowest) > above - below:
+            missing |= samples == lowest
+    return missing
+
+
+def _scale(lead: str, signal: EdfSignal | BdfSignal) -> tuple[float, float]:
     """Return a lead's units per mV, and its value at 0 mV, which may be a fraction."""
     per_millivolt = units_per_millivolt(lead, signal.physical_dimension)
     low, high = signal.physical_min, signal.physical_max
@@ -121,35 +174,3 @@ def _scale(lead: str, signal: EdfSignal) -> tuple[float, float]:
         )
     per_unit = steps / (high - low)
     return per_unit * per_millivolt, signal.digital_min - low * per_unit
-
-
-#: Names of leads, as WFDB files have them too; ``X``, ``Y`` and ``Z`` alone may be anything.
-_LEADS = (
-    *("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"),
-    *("V3R", "V4R", "V7", "V8", "V9", "MLI", "MLII", "MLIII", "X", "Y", "Z"),
-)
-_BY_NAME = {name.casefold(): name for name in _LEADS}
-_PREFIX = re.compile(r"^(?:(?:ecg|ekg)[\s_:.\-]*)?(?:lead[\s_:.\-]*)?", re.IGNORECASE)
-_IS_ECG = re.compile(r"^(?:ecg|ekg)(?![a-z])", re.IGNORECASE)
-
-
-def lead_name(label: str) -> str:
-    """Return the lead that a signal's label names, ``II`` for ``ECG Lead II``, else the label.
-
-    Examples
-    --------
-    >>> lead_name("EKG aVR"), lead_name("ECG"), lead_name("Resp")
-    ('aVR', 'ECG', 'Resp')
-    """
-    label = label.strip()
-    return _BY_NAME.get(_PREFIX.sub("", label).casefold(), label)
-
-
-def ecg_signals(labels: list[str]) -> list[int]:
-    """Return the positions of the signals whose label names an ECG or a lead; all without any."""
-    marked = [
-        position
-        for position, label in enumerate(labels)
-        if _IS_ECG.match(label.strip()) or lead_name(label) in _LEADS[:-3]
-    ]
-    return marked or list(range(len(labels)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ecg_mlflow.errors import RecordError
+from ecg_mlflow.errors import EcgMlflowError, RecordError
 from ecg_mlflow.records.edf_reader import read_edf
 from ecg_mlflow.records.record import DigitalRecord, Record
 from ecg_mlflow.records.wfdb_reader import read_wfdb, wfdb_files
@@ -21,18 +21,23 @@ class Format:
     Attributes
     ----------
     read
-        Reads the recording of a path. Samples that the format marks as invalid become NaN in mV.
-        It raises RecordError for a bad file, and ExtraMissingError without its package.
+        Reads the recording of a path: the leads of these names, or all ECG leads. Samples that the
+        format marks as invalid become NaN in mV. It raises RecordError for a bad file, and
+        ExtraMissingError without its package.
     files
         Returns the files of a recording, also of one that can't be read; by default the path.
     """
 
-    read: Callable[[Path], DigitalRecord]
+    read: Callable[[Path, Sequence[str]], DigitalRecord]
     files: Callable[[Path], tuple[Path, ...]] = lambda path: (path,)
 
 
 #: By the ending of their files. Of one recording in several formats, the first is read.
-FORMATS = {".hea": Format(read_wfdb, wfdb_files), ".edf": Format(read_edf)}
+FORMATS = {
+    ".hea": Format(read_wfdb, wfdb_files),
+    ".edf": Format(read_edf),
+    ".bdf": Format(read_edf),
+}
 
 
 def format_of(path: Path) -> Format | None:
@@ -40,7 +45,9 @@ def format_of(path: Path) -> Format | None:
     return FORMATS.get(path.suffix.lower())
 
 
-def read_digital(path: str | Path, *, keep_invalid: bool = False) -> DigitalRecord:
+def read_digital(
+    path: str | Path, *, leads: Sequence[str] = (), keep_invalid: bool = False
+) -> DigitalRecord:
     """Read a record as stored in its files.
 
     Parameters
@@ -48,6 +55,9 @@ def read_digital(path: str | Path, *, keep_invalid: bool = False) -> DigitalReco
     path
         The ``.hea`` file of a WFDB record (see `wfdb_reader.read_wfdb`), or an ``.edf`` file (see
         `edf_reader.read_edf`).
+    leads
+        The leads to read, in this order, by names in any spelling (see `leads.lead_key`); empty for
+        all ECG leads.
     keep_invalid
         Whether invalid samples become NaN in mV; otherwise they are an error.
 
@@ -65,7 +75,12 @@ def read_digital(path: str | Path, *, keep_invalid: bool = False) -> DigitalReco
             f"{path.name[:100]!r} is in no format that is read here: names of recordings end in "
             f"{' or '.join(FORMATS)}"
         )
-    record = form.read(path)
+    try:
+        record = form.read(path, leads)
+    except EcgMlflowError:
+        raise
+    except Exception as error:  # whatever a decoder comes upon in a damaged file
+        raise RecordError(f"unreadable file: {type(error).__name__}: {error}") from error
     if record.samples.dtype == np.float32 and not keep_invalid:
         invalid = np.isnan(record.samples)
         if invalid.any():

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_mlflow.errors import BadRecordsError, RecordError
+from ecg_mlflow.errors import BadRecordsError
 
 #: Called with what is done, and what there is in total: records, or bytes.
 Progress = Callable[[int, int], None]
 
 LISTED_AT_MOST = 50
-_MICRO = str.maketrans("µμ", "uu")  # two characters that look alike
-_PER_MILLIVOLT = {"mv": 1.0, "uv": 1e3, "nv": 1e6, "v": 1e-3}
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +63,8 @@ class DigitalRecord:
         The converter's value at 0 mV, shape ``(n_leads,)``, float32.
     comments
         A WFDB header's comments without their ``#``, in ASCII, as wfdb reads them.
+    ignored
+        Channels of the file that are none of the leads, each as ``PLETH (NU)``.
     """
 
     id: str
@@ -74,6 +74,7 @@ class DigitalRecord:
     gain: NDArray[np.float32]
     baseline: NDArray[np.float32]
     comments: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
 
     @classmethod
     def from_millivolts(
@@ -110,22 +111,6 @@ class BadRecord:
     def kind(self) -> str:
         """The reason without its details; lists are grouped by it."""
         return self.reason.partition(":")[0]
-
-
-def units_per_millivolt(lead: str, unit: str) -> float:
-    """Return how many of a lead's physical units are 1 mV.
-
-    Raises
-    ------
-    RecordError
-        If the unit is not a voltage.
-    """
-    try:
-        return _PER_MILLIVOLT[unit.translate(_MICRO).lower()]
-    except KeyError:
-        raise RecordError(
-            f"unit is not a voltage: lead {lead!r} is in {unit!r}; allowed are V, mV, uV, nV"
-        ) from None
 
 
 def to_millivolts(

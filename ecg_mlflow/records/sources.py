@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -17,6 +17,7 @@ from ecg_mlflow.errors import BadRecordsError, RecordError
 from ecg_mlflow.files import cache_root, locked, write_whole
 from ecg_mlflow.records.catalogue import (
     ARCHIVES,
+    SHOWN,
     Found,
     absolute,
     find_records,
@@ -38,7 +39,7 @@ from ecg_mlflow.records.record import BadRecord, DigitalRecord, Progress, bad_re
 
 #: Raise it when a change of the code gives another corpus for the same files; older notes are
 #: then replaced.
-_NOTE_FORM = 2
+_NOTE_FORM = 3
 _RECORD_NAME = re.compile(r"[-\w]+")
 
 
@@ -141,7 +142,8 @@ class _Inputs:
         stamps = _digest(self._stamps(files) | before)
         labels = None if self.label_files is None else read_labels(*self.label_files)
         bad: list[BadRecord] = []
-        records = self._usable(labels, bad, on_progress)
+        ignored = Counter[str]()
+        records = self._usable(labels, bad, ignored, on_progress)
         first = next(records, None)
         if first is None:
             raise BadRecordsError(f"no record can be used: {bad_records_error(bad)}")
@@ -154,6 +156,7 @@ class _Inputs:
             "digest": corpus.digest,
             "labels_sha256": labels.sha256 if labels else _sha256(lines),
             "bad": [asdict(record) for record in bad],
+            "notes": _notes(ignored),
             "files": files,
             "stamps": stamps,
         }
@@ -161,10 +164,15 @@ class _Inputs:
         return self._open(content)
 
     def _usable(
-        self, labels: Labels | None, bad: list[BadRecord], on_progress: Progress | None
+        self,
+        labels: Labels | None,
+        bad: list[BadRecord],
+        ignored: Counter[str],
+        on_progress: Progress | None,
     ) -> Iterator[tuple[DigitalRecord, str]]:
         """Yield the usable records with their labels, by name; append every fault to `bad`.
 
+        `ignored` counts the channels that are no ECG leads.
         Without `labels`, those are the diagnoses in each record's header.
         """
         by_id: dict[str, list[Path]] = defaultdict(list)
@@ -195,6 +203,7 @@ class _Inputs:
                 reason = where if labels else "no #Dx in its header"
                 bad.append(BadRecord(path.stem, str(path), f"no label: {reason}"))
             if record and label is not None:
+                ignored.update(record.ignored)
                 yield record, label
             if on_progress:
                 on_progress(done, len(single))
@@ -215,7 +224,7 @@ class _Inputs:
             self.found.source,
             content["labels_sha256"],
             tuple(BadRecord(**record) for record in content["bad"]),
-            () if self.found.note is None else (self.found.note,),
+            (*filter(None, [self.found.note]), *content["notes"]),
             self.labels,
         )
         return Corpus.open(packed_path(content["digest"]), provenance)
@@ -224,6 +233,15 @@ class _Inputs:
         """Return size and time of every file found and of `files`, by path."""
         paths = (*self.found.headers, *(self.label_files or ()), *files)
         return {path: _stamp(path) for path in map(str, paths)}
+
+
+def _notes(ignored: Counter[str]) -> list[str]:
+    """Say which channels of the records are none of their leads."""
+    if not ignored:
+        return []
+    listed = ", ".join(f"{name} of {n} records" for name, n in ignored.most_common(SHOWN))
+    more = f" and {len(ignored) - SHOWN} more" if len(ignored) > SHOWN else ""
+    return [f"ignored channels that are no ECG leads: {listed}{more}"]
 
 
 def _sha256(text: str) -> str:

@@ -65,6 +65,8 @@ class SignalLine:
         Units per physical unit, the value at 0, and the physical unit.
     initial
         Value before the first sample.
+    checksum
+        Sum of all samples modulo 2**16, of either sign; 0 if it is not known.
     description
         Mostly the lead's name; empty if there is none.
     """
@@ -78,6 +80,7 @@ class SignalLine:
     baseline: int = 0
     units: str = DEFAULT_UNITS
     initial: int = 0
+    checksum: int = 0
     description: str = ""
 
 
@@ -97,6 +100,8 @@ class WfdbHeader:
         The signals; none if the record has segments.
     segments
         Names of the segments and their lengths in frames; None if the record has none.
+    n_signals
+        How many signals the record declares.
     comments
         The comments without their ``#``.
     """
@@ -106,6 +111,7 @@ class WfdbHeader:
     n_frames: int | None
     signals: tuple[SignalLine, ...] = ()
     segments: tuple[tuple[str, int], ...] | None = None
+    n_signals: int = 0
     comments: tuple[str, ...] = field(default=(), repr=False)
 
 
@@ -127,7 +133,7 @@ def read_header(path: Path) -> WfdbHeader:
 
 
 def parse_header(data: bytes) -> WfdbHeader:
-    """Parse a header: UTF-8, or else Latin-1.
+    """Parse a header; each line is UTF-8, or else Latin-1.
 
     Of descriptions and comments, which become the names of leads and labels, characters that aren't
     ASCII are dropped, as wfdb drops them.
@@ -138,12 +144,8 @@ def parse_header(data: bytes) -> WfdbHeader:
         If a field is missing or has another form, or there are not as many lines as declared; the
         message names line and field.
     """
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
     lines, comments = [], []
-    for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
+    for number, line in enumerate(map(_decoded, data.splitlines()), start=1):
         if line.startswith("#"):
             comments.append(_ascii(line).strip(" \t#"))
         elif line:
@@ -166,7 +168,7 @@ def parse_header(data: bytes) -> WfdbHeader:
     declared, what = (int(n_segments), "segments") if n_segments else (n_signals, "leads")
     if declared != len(rest) or not rest:
         raise RecordError(f"broken header: it declares {declared} {what} and describes {len(rest)}")
-    header = WfdbHeader(name, fs, n_frames, comments=tuple(comments))
+    header = WfdbHeader(name, fs, n_frames, n_signals=n_signals, comments=tuple(comments))
     if n_segments:
         return replace(header, segments=tuple(_segment(_Fields(*one)) for one in rest))
     return replace(header, signals=tuple(_signal(_Fields(*one)) for one in rest))
@@ -197,6 +199,7 @@ def _signal(fields: _Fields) -> SignalLine:
         numbers[1] if not baseline else int(baseline),
         units or DEFAULT_UNITS,
         numbers[2],
+        numbers[3],
         _ascii(fields.rest),
     )
 
@@ -207,6 +210,13 @@ def _segment(fields: _Fields) -> tuple[str, int]:
     if fields.rest:
         raise fields.error("end of the line", fields.rest, "there, after the number of samples")
     return name, n_frames
+
+
+def _decoded(line: bytes) -> str:
+    try:
+        return line.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return line.decode("latin-1").strip()
 
 
 def _ascii(text: str) -> str:

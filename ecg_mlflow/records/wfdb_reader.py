@@ -1,13 +1,13 @@
-"""Read one WFDB record with the wfdb package; errors name the fault of a bad record.
+"""Read one WFDB record; errors name the fault of a bad record.
 
 Header and signal formats: https://physionet.org/physiotools/wag/header-5.htm and signal-5.htm.
-Checksums and initial values are ignored: those of the CinC 2017 Challenge are known to be wrong.
+Checksums are verified where they aren't 0. Initial values matter to format 8 alone, whose samples
+are differences: those of the CinC 2017 Challenge are known to be wrong.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,12 +21,20 @@ import numpy.typing as npt
 
 from ecg_mlflow.errors import RecordError
 from ecg_mlflow.files import is_special
-from ecg_mlflow.records.record import DigitalRecord, units_per_millivolt
+from ecg_mlflow.records.leads import (
+    Channel,
+    choose_channels,
+    other_channels,
+    units_per_millivolt,
+)
+from ecg_mlflow.records.record import DigitalRecord
 from ecg_mlflow.records.wfdb_header import GAP, SignalLine, WfdbHeader, read_header
 
 _INT16 = np.iinfo(np.int16)
 # float32 represents integers exactly up to here.
 _EXACT_IN_FLOAT32 = 2**24
+#: Bytes by which a signal file may be longer than its samples: some writers fill up the last block.
+_PADDING = 4
 
 
 @functools.cache
@@ -39,27 +47,39 @@ def import_wfdb() -> ModuleType:
     return wfdb  # type: ignore[no-any-return, unused-ignore]
 
 
-def read_wfdb(path: Path) -> DigitalRecord:
+def read_wfdb(path: Path, leads: Sequence[str] = ()) -> DigitalRecord:
     """Read a record as stored in its files.
 
     Leads with several samples per frame are read at their own, higher sampling frequency. A gain
     of 0, or a missing one, means 200 units per mV, as WFDB defines. Samples that WFDB marks as
-    invalid, and gaps between segments, become NaN in mV. Segments are joined in mV.
+    invalid, and gaps between segments, become NaN in mV. Skewed signals are cut to their common
+    length. Segments are joined in mV.
 
     Parameters
     ----------
     path
         The ``.hea`` file.
+    leads
+        The leads to read, see `choose_channels`.
 
     Raises
     ------
     RecordError
-        If the header is broken or names another record, a signal file is missing, truncated
-        or unreadable, the record has no samples, its leads have different sampling frequencies,
-        its segments have different leads, or a lead isn't a voltage.
+        If the header is broken or names another record, a signal file is missing or unreadable,
+        differs from the header in its size or checksum, the record has no samples, no ECG lead or
+        not those asked for, or its segments don't fit together.
     """
     header = _own_header(path)
-    return _read_signals(path, header) if header.segments is None else _join(path, header)
+    if header.segments is not None:
+        return _join(path, header, leads)
+    channels = _channels(header)
+    chosen = choose_channels(channels, leads, named_only=False)
+    record = _read_signals(path, header, chosen)
+    return replace(
+        record,
+        leads=tuple(leads) or record.leads,
+        ignored=other_channels(channels, chosen),
+    )
 
 
 def wfdb_files(path: Path) -> tuple[Path, ...]:
@@ -88,19 +108,38 @@ def _own_header(path: Path) -> WfdbHeader:
     return header
 
 
-def _read_signals(path: Path, header: WfdbHeader, *, in_millivolts: bool = False) -> DigitalRecord:
-    """Read, check and convert a record of one segment; invalid samples become NaN."""
-    signals = header.signals
-    per_frame = _check_signal_files(path, header)
-    leads = _lead_names(header)
-    digital = np.stack(_decode(path, header), axis=1)
+def _channels(header: WfdbHeader) -> list[Channel]:
+    """Return the channels of a header; an unnamed one gets its number from 1."""
+    return [
+        Channel(one.description or f"lead {i + 1}", one.units, header.fs * one.per_frame)
+        for i, one in enumerate(header.signals)
+    ]
+
+
+def _read_signals(
+    path: Path, header: WfdbHeader, chosen: Sequence[int], join: int | None = None
+) -> DigitalRecord:
+    """Read and convert signals of one frequency; invalid samples become NaN.
+
+    A segment, of which `join` is the length that its record expects, is always in mV.
+    """
+    signals = [header.signals[i] for i in chosen]
+    channels = _channels(header)
+    leads = tuple(channels[i].name for i in chosen)
+    decoded = _decode(path, header)
+    if join not in (None, len(decoded[chosen[0]])):
+        raise RecordError(
+            f"segment unlike its record: {path.stem} has {len(decoded[chosen[0]])} samples of "
+            f"leads {', '.join(leads)}; expected are {join}"
+        )
+    digital = _aligned(signals, [decoded[i] for i in chosen])
     marks = import_wfdb().io._signal.INVALID_SAMPLE_VALUE
-    missing = digital == [marks.get(one.fmt) or _INT16.min - 1 for one in signals]
+    missing = digital == [_INT16.min - 1 if (m := marks[one.fmt]) is None else m for one in signals]
     per_mv = list(map(units_per_millivolt, leads, [one.units for one in signals]))
     gain = np.array([one.gain for one in signals]) * np.array(per_mv)
     baseline = np.array([one.baseline for one in signals], np.float64)
     as_stored = (
-        not in_millivolts
+        join is None
         and not missing.any()
         and digital.min() >= _INT16.min
         and digital.max() <= _INT16.max
@@ -112,128 +151,196 @@ def _read_signals(path: Path, header: WfdbHeader, *, in_millivolts: bool = False
         samples[missing] = np.nan
         gain, baseline = np.ones_like(gain), np.zeros_like(baseline)
     scale = gain.astype(np.float32), baseline.astype(np.float32)
-    fs = header.fs * per_frame
+    fs = header.fs * signals[0].per_frame
     return DigitalRecord(path.stem, fs, leads, samples, *scale, header.comments)
 
 
-def _join(path: Path, header: WfdbHeader) -> DigitalRecord:
+def _aligned(
+    signals: Sequence[SignalLine], samples: Sequence[npt.NDArray[np.integer[Any]]]
+) -> npt.NDArray[np.integer[Any]]:
+    """Shift skewed signals in time and cut all to the length that they share."""
+    starts = [one.skew * one.per_frame for one in signals]
+    n_samples = min(map(len, samples)) - max(starts)
+    if n_samples < 1:
+        raise RecordError(f"no samples: a skew of {max(one.skew for one in signals)} leaves none")
+    cut = [one[start : start + n_samples] for one, start in zip(samples, starts, strict=True)]
+    return np.stack(cut, axis=1)
+
+
+def _join(path: Path, header: WfdbHeader, leads: Sequence[str]) -> DigitalRecord:
     """Join the segments that a header lists, in mV; gaps and leads that a segment lacks are NaN."""
     segments = header.segments or ()
-    parts: dict[str, DigitalRecord] = {}
-    leads: tuple[str, ...] = ()
-    fs, per_frame = header.fs, 1
-    for name, length in segments:
-        if name == GAP:
-            continue
-        file = path.parent / f"{name}.hea"
-        inner = _own_header(file)
-        if inner.segments is not None:
-            raise RecordError(f"broken header: its segment {name} has segments itself")
-        if not length:  # the layout lists the leads of all segments
-            leads = _lead_names(inner)
-            continue
-        part = _read_signals(file, inner, in_millivolts=True)
-        if not parts:
-            leads, fs, per_frame = leads or part.leads, part.fs, round(part.fs / header.fs)
-        n_samples = length * per_frame
-        if (len(part.samples), part.fs) != (n_samples, fs) or not {*part.leads} <= {*leads}:
-            raise RecordError(
-                f"segment unlike its record: {name} has {len(part.samples)} samples at "
-                f"{part.fs:g} Hz of leads {', '.join(part.leads)}; expected are {n_samples} "
-                f"at {fs:g} Hz of {', '.join(leads)}"
-            )
-        parts[name] = part
-    lengths = [length * per_frame for _, length in segments]
-    if not parts:
+    inner = {name: _segment_header(path, name) for name, _ in segments if name != GAP}
+    with_samples = {name: inner[name] for name, length in segments if length and name != GAP}
+    if not with_samples:
         raise RecordError("no samples: the record's segments have none")
-    signal = np.full((sum(lengths), len(leads)), np.nan, np.float32)
-    for (name, _), end in zip(segments, np.cumsum(lengths), strict=True):
-        if name in parts:
-            part = parts[name]
-            same = part.leads == leads
-            columns = slice(None) if same else [leads.index(lead) for lead in part.leads]
-            signal[end - len(part.samples) : end, columns] = part.samples
-    joined = DigitalRecord.from_millivolts(path.stem, signal, fs, leads)
-    return replace(joined, comments=header.comments)
-
-
-def _decode(path: Path, header: WfdbHeader) -> Sequence[npt.NDArray[np.integer[Any]]]:
-    """Let wfdb decode the signal files of a header; one array for each signal.
-
-    Its own reader of headers isn't asked: that passes over what it doesn't understand.
-    """
-    signals = header.signals
-    names = [one.file for one in signals]
-    first = signals[0]
-    try:
-        decoder = import_wfdb().io._signal
-        n_frames = header.n_frames
-        if n_frames is None:
-            a_frame = sum(one.per_frame for one in signals if one.file == first.file)
-            n_frames = decoder._infer_sig_len(
-                first.file, first.fmt, a_frame, first.offset, str(path.parent), None
-            )
-        found: Sequence[npt.NDArray[np.integer[Any]]] = decoder._rd_segment(
-            file_name=names,
-            dir_name=str(path.parent),
-            pn_dir=None,
-            fmt=[one.fmt for one in signals],
-            n_sig=len(signals),
-            sig_len=n_frames,
-            byte_offset=[one.offset for one in signals],
-            samps_per_frame=[one.per_frame for one in signals],
-            skew=[one.skew for one in signals],
-            init_value=[one.initial for one in signals],
-            sampfrom=0,
-            sampto=n_frames,
-            channels=list(range(len(signals))),
-            ignore_skew=False,
-        )
-    except Exception as error:  # whatever a decoder comes upon in a damaged file
+    total = sum(length for _, length in segments)
+    if header.n_frames not in (None, total):
         raise RecordError(
-            f"unreadable signal file: {names[0]}: {str(error) or type(error).__name__}"
-        ) from error
-    return found
+            f"broken header: its segments have {total} samples, it declares {header.n_frames}"
+        )
+    parts = {name: _channels(one) for name, one in with_samples.items()}
+    # A first segment without samples is the layout, which lists the channels of all others.
+    listed = _channels(inner[segments[0][0]]) if not segments[0][1] else next(iter(parts.values()))
+    known = {one.name: one for channels in [*parts.values()][::-1] for one in channels[::-1]}
+    channels = [known.get(one.name, one) for one in listed]
+    chosen = choose_channels(channels, leads, named_only=False)
+    fs, per_frame = channels[chosen[0]].fs, round(channels[chosen[0]].fs / header.fs)
+    names = [channels[i].name for i in chosen]
+    signal = np.full((total * per_frame, len(chosen)), np.nan, np.float32)
+    end = 0
+    for name, length in segments:
+        start, end = end, end + length * per_frame
+        if name not in parts:
+            continue
+        columns = _columns(name, parts[name], listed, chosen)
+        present = [column for column in columns if column is not None]
+        for channel in (parts[name][column] for column in present):
+            if channel.fs != fs or per_frame * header.fs != fs:
+                raise RecordError(
+                    f"segment unlike its record: {name} has {channel}; expected is {fs:g} Hz, a "
+                    f"multiple of {header.fs:g} Hz"
+                )
+        if not present:
+            continue
+        part = _read_signals(path.parent / f"{name}.hea", inner[name], present, join=end - start)
+        signal[start : start + len(part.samples), [c is not None for c in columns]] = part.samples
+    joined = DigitalRecord.from_millivolts(path.stem, signal, fs, tuple(leads) or tuple(names))
+    ignored = other_channels(channels, chosen)
+    return replace(joined, comments=header.comments, ignored=ignored)
 
 
-def _check_signal_files(path: Path, header: WfdbHeader) -> int:
-    """Check that the signal files are what the header describes; return the samples per frame.
+def _segment_header(path: Path, name: str) -> WfdbHeader:
+    """Read the header of a record's segment."""
+    header = _own_header(path.parent / f"{name}.hea")
+    if header.segments is not None:
+        raise RecordError(f"broken header: its segment {name} has segments itself")
+    return header
+
+
+def _columns(
+    segment: str, found: Sequence[Channel], listed: Sequence[Channel], chosen: Sequence[int]
+) -> list[int | None]:
+    """Return where a segment has the chosen ones of its record's channels, None for one it lacks.
+
+    They are found by their names, as the order may be another one.
+    """
+    names, expected = [one.name for one in found], [one.name for one in listed]
+    if names == expected:
+        return list(chosen)
+    if not {*names} <= {*expected} or len({*names}) < len(names):
+        raise RecordError(
+            f"segment unlike its record: {segment} has leads {', '.join(names)}; expected are "
+            f"those of {', '.join(expected)}, each once"
+        )
+    return [names.index(expected[i]) if expected[i] in names else None for i in chosen]
+
+
+def _decode(path: Path, header: WfdbHeader) -> list[npt.NDArray[np.integer[Any]]]:
+    """Read all signals of a header as their files have them, and check sizes and checksums.
+
+    wfdb's own reader of headers isn't asked: that passes over what it doesn't understand.
+    """
+    if header.n_frames == 0:
+        raise RecordError("no samples: the record's length is 0")
+    by_file: dict[str, list[SignalLine]] = {}
+    for before, one in zip((None, *header.signals), header.signals, strict=False):
+        together = by_file.setdefault(one.file, [])
+        if together and (before is not together[-1] or one.fmt != together[0].fmt):
+            raise RecordError(
+                f"broken header: the signals of {one.file} must follow each other, in one format"
+            )
+        together.append(one)
+    n_frames, digital = header.n_frames, list[npt.NDArray[np.integer[Any]]]()
+    for name, signals in by_file.items():
+        per_frame = sum(one.per_frame for one in signals)
+        stored = _read_file(path.parent / name, signals, n_frames)
+        n_frames = n_frames or len(stored) // per_frame
+        frames = stored[: n_frames * per_frame].reshape(n_frames, per_frame)
+        start = 0
+        for one in signals:
+            samples = frames[:, start : start + one.per_frame].reshape(-1)
+            if one.fmt == "8":
+                samples = samples.cumsum(dtype=np.int32) + one.initial
+            if one.checksum and (samples.sum(dtype=np.int64) - one.checksum) % 2**16:
+                raise RecordError(
+                    f"wrong checksum: the samples of {one.description or 'a lead'!r} in {name} sum "
+                    f"to {int(samples.sum(dtype=np.int64)) % 2**16}, its header says "
+                    f"{one.checksum % 2**16}"
+                )
+            start += one.per_frame
+            digital.append(samples)
+    return digital
+
+
+def _read_file(
+    file: Path, signals: Sequence[SignalLine], n_frames: int | None
+) -> npt.NDArray[np.integer[Any]]:
+    """Read the samples of a signal file, frame after frame; without a length, all that it has.
 
     Raises
     ------
     RecordError
-        If they aren't.
+        If it has other samples than its header describes.
     """
-    per_frame = sorted({one.per_frame for one in header.signals})
-    if len(per_frame) > 1:
-        rates = ", ".join(f"{header.fs * number:g} Hz" for number in per_frame)
-        raise RecordError(f"leads of different sampling frequencies: {rates}")
-    if header.n_frames == 0:
-        raise RecordError("no samples: the record's length is 0")
-    by_file: dict[str, list[SignalLine]] = {}
-    for one in header.signals:
-        by_file.setdefault(one.file, []).append(one)
-    widths = import_wfdb().io._signal.BYTES_PER_SAMPLE
-    for name, signals in by_file.items():
-        file = path.parent / name
-        if is_special(file):
-            raise RecordError(f"unreadable signal file: {name} is no regular file")
-        if not file.exists():
-            raise RecordError(f"missing signal file: {name}")
-        size = file.stat().st_size
-        if not size:
-            raise RecordError(f"no samples: {name} is empty")
-        # The length may be left to the file's size; compressed formats have no fixed width.
-        width = widths.get(signals[0].fmt) or 0
-        n_samples = (header.n_frames or 0) * per_frame[0] * len(signals)
-        expected = signals[0].offset + math.ceil(n_samples * width)
-        if size < expected and header.n_frames:
-            raise RecordError(
-                f"truncated signal file: {name} has {size} bytes, the header requires {expected}"
-            )
-    return per_frame[0]
+    decoder = import_wfdb().io._signal
+    fmt, offset = signals[0].fmt, signals[0].offset
+    width = decoder.BYTES_PER_SAMPLE.get(fmt)
+    if width is None:
+        raise RecordError(f"unreadable signal file: {file.name} is in the unknown format {fmt}")
+    if is_special(file):
+        raise RecordError(f"unreadable signal file: {file.name} is no regular file")
+    if not file.exists():
+        raise RecordError(f"missing signal file: {file.name}")
+    size = file.stat().st_size
+    if not size:
+        raise RecordError(f"no samples: {file.name} is empty")
+    per_frame = sum(one.per_frame for one in signals)
+    if not width:
+        return _read_flac(file, signals, n_frames)
+    n_samples = per_frame * (n_frames or int(max(0, size - offset) / width) // per_frame)
+    if not n_samples:
+        raise RecordError(f"no samples: {file.name} has {size} bytes, less than a frame")
+    expected = offset + decoder._required_byte_num("read", fmt, n_samples)
+    if not expected <= size <= expected + _PADDING:
+        kind = "truncated" if size < expected else "oversized"
+        raise RecordError(
+            f"{kind} signal file: {file.name} has {size} bytes, the header requires {expected}"
+        )
+    dtype = np.dtype(decoder.DATA_LOAD_TYPES[fmt])
+    if fmt in decoder.UNALIGNED_FMTS:
+        blocks = np.fromfile(file, dtype, expected - offset, offset=offset)
+        stored: npt.NDArray[Any] = decoder._blocks_to_samples(blocks, n_samples, fmt)
+        return stored
+    stored = np.fromfile(file, dtype, n_samples, offset=offset)
+    if fmt in decoder.OFFSET_FMTS:
+        stored = stored.astype(np.int32) - (1 << decoder.BIT_RES[fmt] - 1)
+    return stored
 
 
-def _lead_names(header: WfdbHeader) -> tuple[str, ...]:
-    """Return the leads' names; an unnamed lead gets its number from 1."""
-    return tuple(one.description or f"lead {i + 1}" for i, one in enumerate(header.signals))
+def _read_flac(
+    file: Path, signals: Sequence[SignalLine], n_frames: int | None
+) -> npt.NDArray[np.integer[Any]]:
+    """Read the samples of a compressed signal file; see `_read_file`."""
+    import soundfile  # type: ignore[import-untyped]
+
+    per_frame, offset = signals[0].per_frame, signals[0].offset
+    length = soundfile.info(file).frames - offset
+    if n_frames not in (None, length / per_frame):
+        kind = "truncated" if length < (n_frames or 0) * per_frame else "oversized"
+        raise RecordError(
+            f"{kind} signal file: {file.name} has {length} samples of each signal, the header "
+            f"requires {(n_frames or 0) * per_frame}"
+        )
+    stored: npt.NDArray[Any] = import_wfdb().io._signal._rd_compressed_file(
+        file_name=file.name,
+        dir_name=str(file.parent),
+        pn_dir=None,
+        fmt=signals[0].fmt,
+        sample_offset=offset,
+        n_sig=len(signals),
+        samps_per_frame=[one.per_frame for one in signals],
+        start_frame=0,
+        end_frame=n_frames or length // per_frame,
+    )
+    return stored

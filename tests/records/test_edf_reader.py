@@ -5,11 +5,10 @@ import sys
 
 import numpy as np
 import pytest
-from edfio import Edf, EdfAnnotation, EdfSignal
+from edfio import Bdf, BdfSignal, Edf, EdfAnnotation, EdfSignal
 
 from ecg_mlflow.errors import BadRecordsError, ExtraMissingError, RecordError
-from ecg_mlflow.records import load_corpus, read_digital
-from ecg_mlflow.records.edf_reader import ecg_signals, lead_name
+from ecg_mlflow.records import load_corpus, read_digital, read_record
 
 
 def wave(mv=1.0, fs=250, seconds=4):
@@ -63,30 +62,83 @@ def test_signals_that_are_no_ecg_are_ignored_if_some_are(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "label",
-    [
-        *("ECG I=I", "EKG1=EKG1", "ECG=ECG", "ECG Lead II=II", "LEAD III=III", "ecg avl=aVL"),
-        *("EKG-V3=V3", "ECG_V1=V1", "v6=V6", "ECG Z=Z", "ECG chest=ECG chest"),
-        *("X", "Resp", "leader", "EEG Fpz-Cz", "ecgonine"),
-    ],
-)
-def test_lead_names(label):
-    label, is_ecg, name = label.partition("=")
-    assert lead_name(label) == (name or label)
-    assert ecg_signals(["SaO2", label, "ECG"]) == ([1, 2] if is_ecg else [2])
-
-
-@pytest.mark.parametrize(
     ("signals", "fault"),
     [
         ([signal("ECG I"), signal("ECG II", fs=500)], "leads of different .*: 250 Hz, 500 Hz"),
-        ([signal("ECG I", unit="mmHg")], "unit is not a voltage: lead 'I' is in 'mmHg'"),
+        ([signal("ECG I", unit="mmHg")], "unit is not a voltage: lead 'ECG I' is in 'mmHg'"),
         ([], "no signals: the EDF file holds annotations only"),
     ],
 )
 def test_recordings_that_can_not_be_used(tmp_path, signals, fault):
     start = [EdfAnnotation(0.0, None, "start")]
     assert re.match(fault, reason(write_edf(tmp_path / "E1.edf", *signals, annotations=start)))
+
+
+def test_the_micro_sign_in_any_encoding(tmp_path):
+    path = write_edf(tmp_path / "E1.edf", signal("ECG I", 1000 * wave(), unit="uV"))
+    data = bytearray(path.read_bytes())
+    assert data[352:354] == b"uV"
+    for sign in ("\u00b5".encode("latin-1"), "\u00b5".encode(), "\u03bc".encode()):
+        data[352:360] = (sign + b"V").ljust(8)
+        path.write_bytes(data)
+        np.testing.assert_allclose(read_record(path).signal[:, 0], wave(), atol=1e-3)
+
+
+def test_signals_that_are_no_ecg_are_named(tmp_path):
+    path = write_edf(
+        tmp_path / "E1.edf",
+        *(signal("EEG C3", unit="uV"), signal("ECGL"), signal("ECGR"), signal("Resp", fs=25)),
+    )
+    record = read_digital(path)
+    assert record.leads == ("ECGL", "ECGR")
+    assert record.ignored == ("EEG C3 (uV, 250 Hz)", "Resp (mV, 25 Hz)")
+    assert read_digital(path, leads=("eeg c3",)).leads == ("eeg c3",)
+    write_edf(path, signal("EEG C3"), signal("EEG C4"))
+    assert reason(path).startswith("no ECG: its channels are EEG C3, EEG C4; name those that are")
+
+
+def test_a_file_with_more_than_its_header_describes(tmp_path):
+    path = write_edf(tmp_path / "E1.edf", signal("ECG I"), data_record_duration=1)
+    whole = path.read_bytes()
+    for more, kind in ((4, None), (5, "oversized"), (500, "oversized")):
+        path.write_bytes(whole + b"\0" * more)
+        if kind:
+            expected = f"it has {2512 + more} bytes, its header requires 2512"
+            assert reason(path) == f"oversized EDF file: {expected}"
+        else:
+            assert len(read_digital(path).samples) == 1000
+
+
+def test_invalid_samples_are_nan(tmp_path):
+    """What no sample may be, or what is far below all of them, isn't an amplitude."""
+    limits = {"physical_range": (-32.768, 32.767)}
+    for fill, digital_range in ((-32768, (-32768, 32767)), (-32000, (-30000, 30000))):
+        samples = np.rint(1000 * wave()).astype(np.int16)
+        samples[400:450] = fill
+        digital = EdfSignal.from_digital(samples, 250, label="ECG I", physical_dimension="mV",
+                                         digital_range=(-32768, 32767), **limits)  # fmt: skip
+        path = write_edf(tmp_path / "E1.edf", digital)
+        data = bytearray(path.read_bytes())
+        data[376:392] = b"".join(str(one).encode().ljust(8) for one in digital_range)
+        path.write_bytes(data)
+        assert "50 of 1000 samples are invalid or missing, the first is number 400" in reason(path)
+        assert np.isnan(read_digital(path, keep_invalid=True).samples).sum() == 50
+    # A signal that reaches its lowest value is none of that.
+    low = np.clip(wave(), -0.5, 1)
+    assert len(read_digital(write_edf(path, signal("ECG I", low))).samples) == 1000
+
+
+def test_bdf(tmp_path):
+    """24 bits a sample: in mV."""
+    one = BdfSignal(1000 * wave(), 250, label="EKG", physical_dimension="uV",
+                    physical_range=(-262144, 262143))  # fmt: skip
+    path = tmp_path / "E1.bdf"
+    Bdf([one, BdfSignal(wave(), 250, label="A1", physical_dimension="uV")]).write(path)
+    record = read_digital(path)
+    assert (record.leads, record.ignored) == (("EKG",), ("A1 (uV, 250 Hz)",))
+    np.testing.assert_allclose(record.millivolts()[:, 0], wave(), atol=1e-4)
+    path.write_bytes(b"\xffBIOSEMI" + b"x" * 300)
+    assert reason(path).startswith("unreadable EDF file")
 
 
 def test_broken_files(tmp_path):

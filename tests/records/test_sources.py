@@ -16,7 +16,9 @@ from ecg_mlflow.errors import BadRecordsError, CorpusError, DataNotFoundError
 from ecg_mlflow.records import Corpus, catalogue, load_corpus, read_record, sources
 from ecg_mlflow.records.formats import FORMATS
 from ecg_mlflow.records.sources import load_groups
+from ecg_mlflow.reports.data_summary import CorpusSummary, summary_text
 
+_READ = np.fromfile
 AF_RBBB = "164889003,59118001"
 LOAD_SLOWLY = """
 import sys, time
@@ -43,6 +45,31 @@ def count_reads(monkeypatch):
 
 def load(folder, *args, **kwargs):
     return load_corpus(str(folder), *args, **kwargs)
+
+
+def test_channels_that_are_no_ecg_are_noted_once(tmp_path, write_record):
+    for name in ("R1", "R2"):
+        write_record(tmp_path, name, leads=["II", "PLETH"])
+    write_record(tmp_path, "R3", leads=["II"])
+    (tmp_path / "REFERENCE.csv").write_text("R1,N\nR2,A\nR3,N\n")
+    for _ in range(2):  # packed, and opened again
+        corpus = load(tmp_path)
+        assert corpus.leads == (("II",),) * 3
+        assert corpus.provenance.notes == (
+            "ignored channels that are no ECG leads: PLETH (mV, 250 Hz) of 2 records",
+        )
+    assert f"note:     {corpus.provenance.notes[0]}" in summary_text(CorpusSummary(corpus))
+
+
+def test_one_damaged_file_is_one_bad_record(small_folder, monkeypatch):
+    def read(file, *args, **kwargs):
+        return 1 / 0 if file.stem == "R2" else _READ(file, *args, **kwargs)
+
+    monkeypatch.setattr(np, "fromfile", read)
+    corpus = load(small_folder)
+    [bad] = corpus.bad
+    assert (bad.id, bad.reason) == ("R2", "unreadable file: ZeroDivisionError: division by zero")
+    assert len(corpus) == 5
 
 
 def test_a_folder_of_records(small_folder, cache, count_reads):

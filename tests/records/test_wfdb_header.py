@@ -33,8 +33,8 @@ def header(record: str = "R 1 250 500", signal: str = SIGNAL) -> bytes:
         ("R.dat 16 200/mV 12 1024", {"baseline": 1024}),
         ("R.dat 16 200(7)/mV 12 1024", {"baseline": 7}),
         ("R.dat 16x4:3+24 200/mV", {"per_frame": 4, "skew": 3, "offset": 24}),
-        ("R.dat 16 200/mV 12 0 -5 31 0 lead II, chest", {"initial": -5} | {
-            "description": "lead II, chest"}),
+        ("R.dat 16 200/mV 12 0 -5 31 0 lead II, chest", {
+            "initial": -5, "checksum": 31, "description": "lead II, chest"}),
         ("R.dat 16 200/mV ECG", {"description": "ECG"}),
         ("R.dat\t16  200/\u00b5V\t12 0 0 0 0 V1", {"units": "\u00b5V", "description": "V1"}),
     ],

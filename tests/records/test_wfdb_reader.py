@@ -10,7 +10,7 @@ import pytest
 
 from ecg_mlflow.errors import RecordError
 from ecg_mlflow.records import read_digital, read_record
-from ecg_mlflow.records.wfdb_reader import wfdb_files
+from ecg_mlflow.records.wfdb_reader import import_wfdb, wfdb_files
 
 SMALL = np.array([[0.1], [-0.2], [0.3]])
 
@@ -97,8 +97,12 @@ def test_several_samples_a_frame_give_the_higher_frequency(tmp_path, wrsamp, per
         write_dir=str(tmp_path),
     )  # fmt: skip
     if per_frame == (1, 2):
-        expected = "leads of different sampling frequencies: 100 Hz, 200 Hz"
+        expected = "leads of different sampling frequencies: 100 Hz, 200 Hz; choose with leads="
         assert reason(tmp_path / "R.hea") == expected
+        for lead, fs, one in zip(("I", "II"), (100, 200), samples, strict=True):
+            record = read_digital(tmp_path / "R.hea", leads=(lead,))
+            assert (record.fs, record.leads) == (fs, (lead,))
+            np.testing.assert_array_equal(record.samples[:, 0], one)
         return
     record = read_record(tmp_path / "R.hea")
     assert record.fs == 200
@@ -121,7 +125,8 @@ def segments(tmp_path, write_record):
     (tmp_path / "layout.hea").write_text(f"layout 2 250 0\n{layout}")
     (tmp_path / "ring.hea").write_text("ring/1 2 250 5\nwhole 5\n")
 
-    def join(*lines, n_samples=5):
+    def join(*lines):
+        n_samples = sum(int(line.split()[1]) for line in lines)
         text = f"whole/{len(lines)} 2 250 {n_samples}\n" + "\n".join(lines) + "\n"
         (tmp_path / "whole.hea").write_text(text)
         return tmp_path / "whole.hea", signal
@@ -149,8 +154,8 @@ def test_segments_are_joined_by_the_names_of_leads(segments, tmp_path, odd_date,
         (("part0 2", "~ 3"), "NaN .* 3 of 5 samples .* number 2 of lead 'I'", 4),
         (("layout 0", "part2 5"), "NaN .* 5 of 5 samples .* of lead 'II'", 5),
         (("part0 3", "~ 2"), "segment unlike its record: part0 has 2 samples", None),
-        (("part2 5", "part0 2"), "part0 has 2 .* of leads I, II; expected are .* of I$", None),
-        (("part0 2", "quick 3"), "quick has 6 samples at 500 Hz .* expected are 3 at 250 Hz", None),
+        (("part2 5", "part0 2"), "part0 has leads I, II; expected are those of I, each once", None),
+        (("part0 2", "quick 3"), r"quick has I \(mV, 500 Hz\); expected is 250 Hz", None),
         (("other 5",), "unreadable header: other.hea: No such file", None),
         (("whole 5",), "its segment whole has segments itself", None),
         (("ring 5",), "its segment ring has segments itself", None),
@@ -217,6 +222,111 @@ def test_truncated_signal_file(tmp_path, write_record, fmt, expected, missing):
         assert reason(header) == f"truncated signal file: {found}"
 
 
+@pytest.mark.parametrize(("fmt", "expected"), [("16", 3000), ("212", 2250), ("524", None)])
+def test_a_signal_file_with_more_than_its_header_describes(tmp_path, write_record, fmt, expected):
+    """As when the line of a lead was deleted: all that follows would be misplaced."""
+    header = write_record(tmp_path, "R", np.zeros((500, 3)), fmt=fmt)
+    first, *lines = header.read_text().splitlines()
+    header.write_text("\n".join([first.replace("R 3", "R 2"), *lines[:2]]))
+    if expected is None:
+        assert "wrong number of channels" in reason(header)
+        return
+    found = f"R.dat has {expected} bytes, the header requires {expected * 2 // 3}"
+    assert reason(header) == f"oversized signal file: {found}"
+
+
+def test_padding_at_the_end_of_a_signal_file(tmp_path, write_record):
+    header = write_record(tmp_path, "R", SMALL)
+    (tmp_path / "R.dat").write_bytes((tmp_path / "R.dat").read_bytes() + b"\0" * 4)
+    np.testing.assert_allclose(read_record(header).signal, SMALL)
+    (tmp_path / "R.dat").write_bytes((tmp_path / "R.dat").read_bytes() + b"\0")
+    assert reason(header) == "oversized signal file: R.dat has 11 bytes, the header requires 6"
+
+
+def test_checksums(tmp_path, write_record):
+    header = write_record(tmp_path, "R", SMALL, leads=["II"])  # 100 - 200 + 300
+    assert header.read_text().split()[-3:] == ["200", "0", "II"]
+    for same in ("200", "-65336", "0"):
+        edit(header, " 200 0 II", f" {same} 0 II")
+        np.testing.assert_allclose(read_record(header).signal, SMALL)
+        edit(header, f" {same} 0 II", " 200 0 II")
+    edit(header, " 200 0 II", " 201 0 II")
+    expected = "the samples of 'II' in R.dat sum to 200, its header says 201"
+    assert reason(header) == f"wrong checksum: {expected}"
+
+
+def test_channels_that_are_no_ecg_lead(tmp_path, wrsamp):
+    """As in the records of MIMIC: another unit, another frequency, missing samples."""
+    rng = np.random.default_rng(0)
+    samples = [rng.integers(-99, 99, 4000), rng.integers(-99, 99, 1000), np.full(4000, -(2**15))]
+    wrsamp(
+        "R", fs=125, units=["mV", "mV", "NU"], sig_name=["II", "RESP", "PLETH"],
+        e_d_signal=samples, samps_per_frame=[4, 1, 4], fmt=["16"] * 3, adc_gain=[200] * 3,
+        baseline=[0] * 3, write_dir=str(tmp_path),
+    )  # fmt: skip
+    record = read_digital(tmp_path / "R.hea")
+    assert (record.fs, record.leads) == (500, ("II",))
+    assert record.ignored == ("RESP (mV, 125 Hz)", "PLETH (NU, 500 Hz)")
+    np.testing.assert_array_equal(record.samples[:, 0], samples[0])
+
+
+def test_skewed_leads_are_cut_to_their_common_length(tmp_path, write_record):
+    signal = np.arange(20).reshape(10, 2) / 10
+    header = write_record(tmp_path, "R", signal, leads=["I", "II"])
+    edit(header, "R.dat 16 ", "R.dat 16:3 ")
+    header.write_text(header.read_text().replace("16:3", "16", 1))
+    record = read_record(header)
+    np.testing.assert_allclose(record.signal[:, 0], signal[:7, 0])
+    np.testing.assert_allclose(record.signal[:, 1], signal[3:, 1])
+    expected = import_wfdb().rdrecord(str(header.with_suffix(""))).p_signal[:7]
+    np.testing.assert_allclose(record.signal, expected, rtol=1e-6)
+    edit(header, "16:3", "16:10")
+    assert reason(header) == "no samples: a skew of 10 leaves none"
+
+
+def test_segments_of_other_units(tmp_path, write_record):
+    signal = np.arange(6).reshape(6, 1) / 10
+    write_record(tmp_path, "a", signal, leads=["ECG"])
+    write_record(tmp_path, "b", 1000 * signal, unit="uV", gain=1, leads=["ECG"])
+    (tmp_path / "R.hea").write_text("R/2 1 250 12\na 6\nb 6\n")
+    np.testing.assert_allclose(read_record(tmp_path / "R.hea").signal, [*signal, *signal])
+
+
+def test_segments_of_other_channels_as_in_mimic(tmp_path, write_record):
+    """A layout names all channels; segments have some of them, in orders of their own."""
+    signal = np.arange(12).reshape(6, 2) / 10
+    write_record(tmp_path, "a", signal, leads=["PLETH", "II"])
+    write_record(tmp_path, "b", signal, leads=["II", "V"])
+    write_record(tmp_path, "c", signal[:, :1], leads=["PLETH"])
+    lines = "".join(f"~ 0 200/{unit} 8 0 0 0 0 {name}\n" for name, unit in
+                    (("II", "mV"), ("PLETH", "NU"), ("V", "mV")))  # fmt: skip
+    (tmp_path / "layout.hea").write_text(f"layout 3 250 0\n{lines}")
+    header = tmp_path / "R.hea"
+    header.write_text("R/5 3 250 21\nlayout 0\na 6\n~ 3\nb 6\nc 6\n")
+    record = read_digital(header, keep_invalid=True)
+    assert (record.leads, record.ignored) == (("II", "V"), ("PLETH (mV, 250 Hz)",))
+    wfdb = import_wfdb().rdrecord(str(tmp_path / "R"))
+    np.testing.assert_allclose(record.samples, wfdb.p_signal[:, [0, 2]], rtol=1e-6)
+    assert "15 of 21 samples are invalid or missing, the first is number 0 of lead 'V'" in reason(
+        header
+    )
+    edit(header, "R/5 3 250 21", "R/5 3 250 20")
+    assert reason(header) == "broken header: its segments have 21 samples, it declares 20"
+
+
+@pytest.mark.parametrize("fault", [ValueError("odd"), MemoryError("much"), RecursionError("deep")])
+def test_whatever_a_decoder_raises_is_a_fault_of_the_record(
+    tmp_path, write_record, monkeypatch, fault
+):
+    header = write_record(tmp_path, "R", SMALL, fmt="212")
+
+    def fail(*_):
+        raise fault
+
+    monkeypatch.setattr(import_wfdb().io._signal, "_blocks_to_samples", fail)
+    assert reason(header) == f"unreadable file: {type(fault).__name__}: {fault}"
+
+
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
@@ -227,7 +337,9 @@ def test_truncated_signal_file(tmp_path, write_record, fmt, expected, missing):
         ("R 0 250 500\n", "broken header: it declares 0 leads and describes 0"),
         ("R 1 250 0\nR.dat 16 1000/mV\n", "no samples"),
         ("S 1 250 500\nR.dat 16 1000/mV\n", "header of another record: it names 'S'"),
-        ("R 1 250 500\nR.dat 17 1000/mV\n", "unreadable signal file: "),
+        ("R 1 250 500\nR.dat 17 1000/mV\n", "unreadable signal file: R.dat is in the unknown form"),
+        ("R 2 250 500\nR.dat 16\nR.dat 80\n", "broken header: the signals of R.dat must follow"),
+        ("R 3 250 500\nR.dat 16\nS.dat 16\nR.dat 16\n", "broken header: the signals of R.dat"),
         ("R 1 250 500\nR.dat 16 1000/mmHg\n", "unit is not a voltage: lead 'lead 1' is in 'mmH"),
         ("R 1 250 500000000000000\nR.dat 16 1000/mV\n", "truncated signal file: "),
     ],

@@ -68,7 +68,7 @@ class Pipeline:
         return self._then(records.DropShortSignals(seconds))  # type: ignore[arg-type]
 
     def keep_leads(self, leads: Sequence[str] | C) -> Pipeline:
-        """Keep these leads, in this order."""
+        """Keep these leads, in this order; ``aVR`` also finds AVR, avr and ECG aVR."""
         return self._then(records.KeepLeads(_names(leads)))
 
     def drop_leads(self, leads: Sequence[str] | C) -> Pipeline:
@@ -78,6 +78,10 @@ class Pipeline:
     def reorder_leads(self, leads: Sequence[str] | C) -> Pipeline:
         """Put all leads in this order."""
         return self._then(records.ReorderLeads(_names(leads)))
+
+    def rename_leads(self, names: Mapping[str, str] | C) -> Pipeline:
+        """Give leads new names, ``{old: new}``; those that a record lacks are passed over."""
+        return self._then(records.RenameLeads(_copied(names)))
 
     def band_pass_signals(
         self, low: float | C | None = None, high: float | C | None = None, order: int | C = 3

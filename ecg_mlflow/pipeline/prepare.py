@@ -156,8 +156,11 @@ def prepare(corpus: Corpus, stages: Stages, rows: npt.NDArray[np.int64]) -> Prep
 
 
 def changing_actions(stages: Stages) -> tuple[RecordAction, ...]:
-    """Return the actions that run once and change the signal."""
-    return tuple(a for a in stages.once if type(a).apply is not RecordAction.apply)
+    """Return the actions that run once and change leads or signals; none if no signal changes."""
+    if all(type(one).apply is RecordAction.apply for one in stages.once):
+        return ()
+    kept = RecordAction.apply, RecordAction.output_leads
+    return tuple(one for one in stages.once if (type(one).apply, type(one).output_leads) != kept)
 
 
 def run_once(record: Record, actions: Iterable[RecordAction]) -> DigitalRecord:

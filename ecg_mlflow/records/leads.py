@@ -79,6 +79,7 @@ def lead_name(label: str) -> str:
     return _BY_NAME.get(_PREFIX.sub("", label).casefold(), label)
 
 
+@functools.lru_cache(maxsize=1000)
 def lead_key(name: str) -> str:
     """Return what all spellings of a lead have in common; leads are found by it.
 
@@ -95,25 +96,10 @@ def lead_key(name: str) -> str:
     return re.sub(r"\bekg", "ecg", lead_name(name).casefold())
 
 
-def find_lead(name: str, leads: Sequence[str]) -> int | None:
-    """Return the position of a lead among a record's: by its exact name, else by any spelling.
-
-    None if there is no such lead.
-
-    Raises
-    ------
-    RecordError
-        If several are meant.
-    """
-    for found in (
-        [i for i, lead in enumerate(leads) if lead == name],
-        [i for i, lead in enumerate(leads) if lead_key(lead) == lead_key(name)],
-    ):
-        if len(found) > 1:
-            raise RecordError(f"several leads are called {name!r}: {', '.join(leads)}")
-        if found:
-            return found[0]
-    return None
+def lead_positions(name: str, leads: Sequence[str]) -> list[int]:
+    """Return where a lead is among a record's, by any spelling of its name."""
+    key = lead_key(name)
+    return [i for i, lead in enumerate(leads) if lead_key(lead) == key]
 
 
 def choose_channels(
@@ -160,10 +146,12 @@ def choose_channels(
 
 def _wanted(channels: Sequence[Channel], wanted: Sequence[str]) -> list[int]:
     names = [one.name for one in channels]
-    found = [(lead, find_lead(lead, names)) for lead in wanted]
-    if missing := [lead for lead, position in found if position is None]:
+    found = {lead: lead_positions(lead, names) for lead in wanted}
+    if missing := [lead for lead, places in found.items() if not places]:
         raise RecordError(f"no lead {', '.join(missing)}: it has {', '.join(names)}")
-    positions = [position for _, position in found if position is not None]
+    if twice := [lead for lead, places in found.items() if len(places) > 1]:
+        raise RecordError(f"several leads are called {twice[0]!r}: {', '.join(names)}")
+    positions = [places[0] for places in found.values()]
     for i in positions:
         units_per_millivolt(names[i], channels[i].unit)
     _check_rates(sorted({channels[i].fs for i in positions}))

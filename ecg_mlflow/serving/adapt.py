@@ -14,6 +14,7 @@ from ecg_mlflow.pipeline import Stages
 from ecg_mlflow.pipeline.actions.base import resample_filtered, resampled_length
 from ecg_mlflow.pipeline.actions.records import LINEAR, ApplyStep, ResampleSignals
 from ecg_mlflow.records import DigitalRecord
+from ecg_mlflow.records.leads import lead_positions
 from ecg_mlflow.serving.limits import limits
 from ecg_mlflow.serving.manifest import Manifest
 
@@ -86,22 +87,23 @@ def length_flags(record: DigitalRecord, stages: Stages) -> list[str]:
 
 def needed_leads(leads: tuple[str, ...], stages: Stages) -> tuple[str, ...]:
     """Return the leads that are not dropped before a function of the user's own sees them."""
+    needed, names = leads, leads
     for action in stages.once:
         if isinstance(action, ApplyStep):
             break
-        leads = action.output_leads(leads)
-    return leads
+        needed = tuple(needed[column] for column in action.columns(names))
+        names = action.output_leads(names)
+    return needed
 
 
 def _with_leads(record: DigitalRecord, wanted: Sequence[str], needed: Sequence[str]) -> _Flagged:
     """Take the leads trained on, in their order; those that the network never sees may lack."""
-    found = [name.strip().casefold() for name in record.leads]
-    keys = {lead: lead.strip().casefold() for lead in wanted}
-    if twice := [lead for lead in needed if found.count(keys[lead]) > 1]:
+    found = {lead: lead_positions(lead, record.leads) for lead in wanted}
+    if twice := [lead for lead in needed if len(found[lead]) > 1]:
         raise RecordError(f"several leads are called {twice[0]!r}: {list(record.leads)}")
-    columns = {lead: found.index(key) if key in found else -1 for lead, key in keys.items()}
+    columns = {lead: places[0] if places else -1 for lead, places in found.items()}
     flags = []
-    if len(wanted) == len(found) == 1 and columns[wanted[0]] < 0:
+    if len(wanted) == len(record.leads) == 1 and columns[wanted[0]] < 0:
         columns[wanted[0]] = 0
         flags.append(f"lead {record.leads[0]!r} is taken for {wanted[0]!r}, the one trained on")
     if missing := [lead for lead in needed if columns[lead] < 0]:
@@ -114,7 +116,7 @@ def _with_leads(record: DigitalRecord, wanted: Sequence[str], needed: Sequence[s
         flags.append(f"left out of the record: lead {', '.join(map(repr, left))}")
     if taken != sorted(taken):
         flags.append(f"leads put in the order {list(wanted)}")
-    if list(columns.values()) == list(range(len(found))):
+    if list(columns.values()) == list(range(len(record.leads))):
         return replace(record, leads=tuple(wanted)), flags
     return _chosen(record, list(columns.values()), tuple(wanted)), flags
 

@@ -24,6 +24,7 @@ from ecg_mlflow.pipeline.actions.records import (
     KeepLeads,
     RemoveBaseline,
     RemovePowerline,
+    RenameLeads,
     ReorderLeads,
     ResampleSignals,
     StandardiseSignals,
@@ -259,7 +260,8 @@ def test_leads_are_kept_dropped_and_reordered():
     signal, plain, twice = np.array([[1, 2, 3]], np.float32), ("I", "II", "V1"), ("I", "I", "V1")
     for action, leads, names, values in (
         (KeepLeads(("V1", "I")), plain, ("V1", "I"), [3, 1]),
-        (KeepLeads(("V1", "I")), twice, ("V1", "I"), [3, 1]),
+        (KeepLeads(("v1", "ECG I")), plain, ("v1", "ECG I"), [3, 1]),
+        (DropLeads(("I",)), twice, ("V1",), [3]),
         (DropLeads(("II",)), plain, ("I", "V1"), [1, 3]),
         (DropLeads(("V1",)), twice, ("I", "I"), [1, 2]),
         (DropLeads(()), plain, plain, [1, 2, 3]),
@@ -267,6 +269,18 @@ def test_leads_are_kept_dropped_and_reordered():
     ):
         assert action.output_leads(leads) == names
         assert action.apply(signal, 300, leads).tolist() == [values]
+
+
+def test_two_leads_of_one_name_are_refused_where_it_is_asked_for():
+    for leads in (("I", "I"), ("I", "ECG I")):
+        with pytest.raises(PipelineError, match=r"several leads of the record are called \['I'\]"):
+            KeepLeads(("I",)).output_leads(leads)
+
+
+def test_leads_are_renamed_in_any_spelling():
+    rename = RenameLeads({"avr": "aVR", "ECG": "II", "V9": "V6"})
+    assert rename.output_leads(("I", "AVR", "EEG EKG-Ref")) == ("I", "aVR", "II")
+    assert rename.output_leads(("V1",)) == ("V1",)
 
 
 def test_recordings_are_kept_by_their_seconds():
@@ -281,7 +295,8 @@ def test_recordings_are_kept_by_their_seconds():
         (DropLeads(("V9",)), r"the record has no lead \['V9'\]"),
         (DropLeads(("I", "II")), "this leaves no lead"),
         (ReorderLeads(("II",)), r"lead \['I'\] is not in the order; use keep_leads"),
-        (ReorderLeads(("I", "ii")), r"the record has no lead \['ii'\]; it has \['I', 'II'\]"),
+        (ReorderLeads(("I", "V1")), r"the record has no lead \['V1'\]; it has \['I', 'II'\]"),
+        (RenameLeads({"I": "II"}), r"several leads would be called \['II'\]: \['II', 'II'\]"),
     ],
 )
 def test_leads_that_do_not_fit(action, message):

@@ -111,6 +111,17 @@ def test_a_step_that_fails_names_the_record_and_nothing_is_kept(corpus):
     np.testing.assert_allclose(prepared.signals.millivolts(1), expected, atol=1e-6)
 
 
+def test_renamed_leads_are_found_by_their_new_names(make_corpus):
+    corpus = make_corpus([np.array([[1, 2]] * 9, np.float32)], leads=[["I", "AVR"]])
+    rows = np.array([0])
+    renamed = Pipeline().rename_leads({"avr": "V1"}).split_signals(5, 5).stages()
+    assert prepare(corpus, renamed, rows).signals is corpus.signals
+    kept = Pipeline().rename_leads({"avr": "V1"}).keep_leads(["V1"]).split_signals(5, 5).stages()
+    prepared = prepare(corpus, kept, rows)
+    assert prepared.leads == ("V1",)
+    np.testing.assert_allclose(prepared.signals.millivolts(0), [[2]] * 9)
+
+
 def test_records_must_end_with_the_same_leads(make_corpus):
     both = np.array([[1, 2]] * 9, dtype=np.float32)
     corpus = make_corpus([both, both[:, ::-1], both], leads=[["I", "II"], ["II", "I"], ["I", "II"]])

@@ -62,6 +62,7 @@ PIPELINES = {
     "labels": lambda p: p.drop_labels(["~"]).keep_labels(["A", "N"]).rename_labels({"N": "NO"}),
     "limits": lambda p: p.drop_short_signals(9.5),
     "leads": lambda p: p.keep_leads(["I", "V1"]).drop_leads(["I"]).reorder_leads(["V1"]),
+    "names of leads": lambda p: p.rename_leads({"AVR": "aVR"}),
     "filter": lambda p: p.band_pass_signals(0.5, 40.0, 4).band_pass_signals(low=1),
     "scale": lambda p: p.standardise_signals().resample_signals(250),
     "interference": lambda p: (

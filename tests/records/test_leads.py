@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ecg_mlflow.errors import RecordError
-from ecg_mlflow.records.leads import Channel, choose_channels, find_lead, lead_key, lead_name
+from ecg_mlflow.records.leads import Channel, choose_channels, lead_key, lead_name, lead_positions
 
 
 def chosen(*names, wanted=(), named_only=False, **of):
@@ -42,20 +42,13 @@ def test_names_of_leads(label):
 )
 def test_spellings_of_one_lead(spellings):
     assert len({lead_key(name) for name in spellings}) == 1
-    assert [find_lead(name, ("II", spellings[0])) for name in spellings] == [1] * len(spellings)
+    for name in spellings:
+        assert lead_positions(name, ("II", spellings[0])) == [1]
 
 
 def test_leads_that_are_not_the_same():
     names = ("I", "II", "MLII", "aVR", "V1", "ECG", "ECG1", "ECG2", "X", "EEG C3")
     assert len({lead_key(name) for name in names}) == len(names)
-
-
-def test_a_lead_is_found_by_its_exact_name_first():
-    assert find_lead("AVR", ("aVR", "AVR")) == 1
-    assert find_lead("V6", ("aVR", "AVR")) is None
-    for leads in (("II", "II"), ("aVR", "AVR")):
-        with pytest.raises(RecordError, match="several leads are called"):
-            find_lead(leads[0].lower(), leads)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +79,7 @@ def test_which_channels_are_ecg_leads(names, other, expected):
         (("I", "II"), {"wanted": ("II",), "II": "NU"}, "lead 'II' is in 'NU'"),
         (("I", "II"), {"wanted": ("I", "II"), "II": 250}, "different .*; choose with leads="),
         (("II", "II"), {"wanted": ("II",)}, "several leads are called 'II': II, II"),
+        (("aVR", "AVR"), {"wanted": ("avr",)}, "several leads are called 'avr': aVR, AVR"),
     ],
 )
 def test_channels_that_are_refused(names, options, message):

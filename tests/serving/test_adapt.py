@@ -93,6 +93,8 @@ def test_a_function_of_the_users_own_may_look_at_all_leads():
     both = ("L1", "L2")
     plain = Pipeline().keep_leads(["L2"]).split_signals(9, 9)
     assert needed_leads(both, plain.stages()) == ("L2",)
+    renamed = Pipeline().rename_leads({"l2": "II"}).keep_leads(["ii"]).split_signals(9, 9)
+    assert needed_leads(both, renamed.stages()) == ("L2",)
     with_function = Pipeline().apply(doubled).keep_leads(["L2"]).split_signals(9, 9)
     assert needed_leads(both, with_function.stages()) == both
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,6 +20,7 @@ from ecg_mlflow.pipeline.actions.base import (
     resample_filtered,
     resampled_length,
 )
+from ecg_mlflow.records.leads import lead_key, lead_positions
 
 SignalStep = Callable[[Signal, float], Signal]
 LINEAR, POLYPHASE = _METHODS = ("linear", "polyphase")
@@ -31,9 +32,13 @@ _BASELINE_S = (0.2, 0.6)
 class RecordAction(Action):
     """A deterministic action on a record; it runs once, and its result is cached."""
 
+    def columns(self, leads: tuple[str, ...]) -> tuple[int, ...]:
+        """Return the positions of the leads that remain, in their new order."""
+        return tuple(range(len(leads)))
+
     def output_leads(self, leads: tuple[str, ...]) -> tuple[str, ...]:
         """Return the names of the leads after the action."""
-        return leads
+        return tuple(leads[column] for column in self.columns(leads))
 
     def output_fs(self, fs: float) -> float:
         """Return the sampling frequency after the action, in Hz."""
@@ -71,36 +76,49 @@ class _ListedLeads(RecordAction):
     def _check(self) -> None:
         self._require_names("leads")
 
-    def output_leads(self, leads: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the listed leads, all of which the record must have."""
-        missing = [lead for lead in self.leads if lead not in leads]
+    def _positions(self, leads: tuple[str, ...]) -> list[list[int]]:
+        """Return where each listed lead is, in any spelling; the record must have all of them."""
+        found = [lead_positions(lead, leads) for lead in self.leads]
+        missing = [lead for lead, places in zip(self.leads, found, strict=True) if not places]
         self._require(not missing, f"the record has no lead {missing}; it has {list(leads)}")
-        return tuple(self.leads)
+        return found
 
     def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
-        """Return the columns of the listed leads."""
-        return signal[:, [leads.index(lead) for lead in self.leads]]
+        """Return the columns that remain."""
+        return signal[:, list(self.columns(leads))]
 
 
 @counts_as("keep_leads", version=1)
 @dataclass(frozen=True)
 class KeepLeads(_ListedLeads):
-    """Keep these leads, in this order."""
+    """Keep these leads, in this order and with these names."""
 
     name = "keep_leads"
+
+    def columns(self, leads: tuple[str, ...]) -> tuple[int, ...]:
+        """Return the positions of the listed leads, of which each must be there once."""
+        found = self._positions(leads)
+        twice = [lead for lead, places in zip(self.leads, found, strict=True) if len(places) > 1]
+        self._require(not twice, f"several leads of the record are called {twice}: {list(leads)}")
+        return tuple(place for places in found for place in places)
+
+    def output_leads(self, leads: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the listed names."""
+        self.columns(leads)
+        return tuple(self.leads)
 
 
 @counts_as("reorder_leads", version=1)
 @dataclass(frozen=True)
-class ReorderLeads(_ListedLeads):
+class ReorderLeads(KeepLeads):
     """Put the leads in this order; every lead of the record must be named."""
 
     name = "reorder_leads"
 
-    def output_leads(self, leads: tuple[str, ...]) -> tuple[str, ...]:
+    def columns(self, leads: tuple[str, ...]) -> tuple[int, ...]:
         """Return the new order, which must name every lead."""
-        order = super().output_leads(leads)
-        left = [lead for lead in leads if lead not in order]
+        order = super().columns(leads)
+        left = [lead for i, lead in enumerate(leads) if i not in order]
         self._require(
             not left, f"lead {left} is not in the order; use keep_leads to leave leads out"
         )
@@ -115,16 +133,36 @@ class DropLeads(_ListedLeads):
     name = "drop_leads"
     _at_least = 0
 
-    def output_leads(self, leads: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the leads that are left, at least one."""
-        dropped = super().output_leads(leads)
-        kept = tuple(lead for lead in leads if lead not in dropped)
+    def columns(self, leads: tuple[str, ...]) -> tuple[int, ...]:
+        """Return the leads that are left, at least one; of several with one name, all go."""
+        dropped = {place for places in self._positions(leads) for place in places}
+        kept = tuple(column for column in range(len(leads)) if column not in dropped)
         self._require(bool(kept), "this leaves no lead")
         return kept
 
-    def apply(self, signal: Signal, fs: float, leads: tuple[str, ...]) -> Signal:
-        """Return the columns that are left, of which several may have one name."""
-        return signal[:, [i for i, lead in enumerate(leads) if lead not in self.leads]]
+
+@counts_as("rename_leads", version=1)
+@dataclass(frozen=True)
+class RenameLeads(RecordAction):
+    """Give leads new names, ``{old: new}``; those that a record lacks are passed over."""
+
+    name = "rename_leads"
+    names: Mapping[str, str]
+
+    def _check(self) -> None:
+        self._require(
+            isinstance(self.names, Mapping)
+            and all(isinstance(name, str) for pair in self.names.items() for name in pair),
+            "names must be a dict of leads, {old: new}",
+        )
+
+    def output_leads(self, leads: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the leads with their new names, which must differ."""
+        new = {lead_key(old): name for old, name in self.names.items()}
+        renamed = tuple(new.get(lead_key(lead), lead) for lead in leads)
+        twice = sorted({name for name in new.values() if len(lead_positions(name, renamed)) > 1})
+        self._require(not twice, f"several leads would be called {twice}: {list(renamed)}")
+        return renamed
 
 
 @counts_as("band_pass_signals", version=1)

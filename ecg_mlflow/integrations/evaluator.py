@@ -17,8 +17,10 @@ import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
 from mlflow.models.evaluation.base import EvaluationArtifact, EvaluationResult, ModelEvaluator
 
+from ecg_mlflow.errors import PredictionsError, few
 from ecg_mlflow.integrations.evaluator_table import (
     EvaluatorConfig,
     predicted_table,
@@ -68,7 +70,8 @@ class EcgEvaluator(ModelEvaluator):
         Raises
         ------
         PredictionsError
-            If the table, or the model's output, can't be evaluated; nothing was logged then.
+            If the table, or the model's output, can't be evaluated, or a promoted model was trained
+            on recordings of it; nothing was logged then.
         """
         given = dict(evaluator_config or {})
         if not given.keys() & vars(EvaluatorConfig()).keys():
@@ -78,6 +81,7 @@ class EcgEvaluator(ModelEvaluator):
             )
             return None
         config = EvaluatorConfig.read(given)
+        _refuse_seen(dataset, model)
         found = _read_or_predict(dataset, model, predictions, config)
         metrics = metrics_with_intervals(found, config)
         files = _files(found, metrics, config)
@@ -89,6 +93,22 @@ class EcgEvaluator(ModelEvaluator):
             client.log_batch(run_id, [Metric(name, value, now, 0) for name, value in named.items()])
         artifacts = _log(client, run_id, {f"{prefix}{name}": files[name] for name in files})
         return EvaluationResult(named, artifacts, run_id)  # type: ignore[no-untyped-call]
+
+
+def _refuse_seen(dataset: Any, model: Any) -> None:
+    """Raise a `PredictionsError` if a promoted model was trained on recordings of a table."""
+    from ecg_mlflow.serving.classifier import RawEcgClassifier
+
+    try:
+        classifier = model.unwrap_python_model()
+    except (AttributeError, MlflowException):  # another kind of model, or none
+        return
+    table = dataset.features_data
+    if isinstance(classifier, RawEcgClassifier) and (seen := classifier.seen(table)):
+        raise PredictionsError(
+            f"{len(seen)} of {len(table)} recordings can't test this model, which was trained on "
+            f"them or had its threshold chosen by them: {few(seen, 10)}. Leave them out"
+        )
 
 
 def _read_or_predict(

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ecg_mlflow.errors import CorpusError
 from ecg_mlflow.files import cache_root, file_name
+from ecg_mlflow.records.fingerprint import Fingerprints, fingerprints, same_recordings
 from ecg_mlflow.records.record import BadRecord, Record, to_millivolts
 
 SIGNALS_NAME = "signals.bin"
@@ -138,8 +139,8 @@ class Corpus:
     digest
         SHA-256 of the content: ids, labels, patients if any, fs, leads, gains, baselines and
         samples.
-    copies
-        Groups of ids whose signals are equal in every sample.
+    fingerprints
+        Of each record's signal, see `ecg_mlflow.records.fingerprint`.
     signals
         The samples.
     """
@@ -151,7 +152,7 @@ class Corpus:
     leads: tuple[tuple[str, ...], ...]
     fs: NDArray[np.float64]
     digest: str
-    copies: tuple[tuple[str, ...], ...]
+    fingerprints: tuple[Fingerprints, ...]
     signals: Signals
     provenance: Provenance = Provenance()
 
@@ -207,6 +208,12 @@ class Corpus:
     def bad(self) -> tuple[BadRecord, ...]:
         """Records that were left out, with the reasons."""
         return self.provenance.bad
+
+    @cached_property
+    def copies(self) -> tuple[tuple[str, ...], ...]:
+        """Groups of ids that are one recording, at whatever gain, offset and order of leads."""
+        groups = same_recordings(self.fingerprints, self.signals.samples)
+        return tuple(tuple(self.ids[i] for i in group) for group in groups)
 
     @cached_property
     def _position(self) -> dict[str, int]:
@@ -288,13 +295,18 @@ def _read(folder: Path) -> dict[str, Any]:
     if size != expected:
         raise ValueError(f"{SIGNALS_NAME} has {size} bytes, the index says {expected}")
     data = np.memmap(folder / SIGNALS_NAME, dtype=dtype, mode="r").view(np.ndarray)
+    fs = arrays.pop("fs")
+    signals = Signals(data, **arrays)
+    if "fingerprints" not in tables:  # packed before there were any
+        every = range(len(tables["ids"]))
+        tables["fingerprints"] = [fingerprints(signals.samples(i)) for i in every]
     return {
         "ids": tuple(tables["ids"]),
         "labels": tuple(tables["labels"]),
         "patients": tuple(tables["patients"]) if "patients" in tables else None,
         "leads": tuple(leads[i] for i in leads_of),
-        "fs": arrays.pop("fs"),
+        "fs": fs,
         "digest": tables["digest"],
-        "copies": tuple(tuple(group) for group in tables["copies"]),
-        "signals": Signals(data, **arrays),
+        "fingerprints": tuple(map(tuple, tables["fingerprints"])),
+        "signals": signals,
     }

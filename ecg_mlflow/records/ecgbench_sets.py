@@ -38,12 +38,12 @@ _NAMES = {
     "cpsc_2018": "cpsc2018",
 }
 _RELATIONS = {
-    "contains": "has it as a part",
-    "subset_of": "is a part of it",
-    "derived_from": "is made of its recordings",
-    "has_derivative": "its recordings are made into it",
-    "same_cohort": "may have the same patients",
-    "sibling_release": "is another release of it",
+    "contains": "has {} as a part",
+    "subset_of": "is a part of {}",
+    "derived_from": "is made of recordings of {}",
+    "has_derivative": "has recordings that {} is made of",
+    "same_cohort": "may have patients in common with {}",
+    "sibling_release": "is another release of {}",
 }
 #: What ECGBench says otherwise, or doesn't say, of the data sets of these names.
 _MENDED: Mapping[str, Mapping[str, Any]] = {
@@ -63,7 +63,7 @@ _REYNA = (
     "PhysioNet/Computing in Cardiology Challenge 2021. CinC (2021)."
 )
 #: The part of the Challenges that a data set is.
-_PART = {"cinc2020": "is a part of it", "cinc2021": "is a part of it"}
+_PART = {"cinc2020": "is a part of {}", "cinc2021": "is a part of {}"}
 _OWN = (
     DataSet(
         name="cpsc2021",
@@ -110,9 +110,9 @@ _OWN = (
         files=_CINC2021,
         folder="training/chapman_shaoxing/",
         shares={
-            "cinc2021": "is a part of it",
-            "ecg-arrhythmia": "is a part of it",
-            "chapman-shaoxing": "has the same recordings",
+            "cinc2021": "is a part of {}",
+            "ecg-arrhythmia": "is a part of {}",
+            "chapman-shaoxing": "has the recordings of {}",
         },
     ),
     DataSet(
@@ -129,7 +129,7 @@ _OWN = (
         gigabytes=4.2,
         files=_CINC2021,
         folder="training/ningbo/",
-        shares={"cinc2021": "is a part of it", "ecg-arrhythmia": "is a part of it"},
+        shares={"cinc2021": "is a part of {}", "ecg-arrhythmia": "is a part of {}"},
     ),
 )
 

@@ -80,7 +80,8 @@ class DataSet:
     fold
         The official division, if there is one.
     shares
-        Names of the data sets with the same recordings, or of the same patients, and how.
+        How the data set shares recordings or patients with others, by their names, for which ``{}``
+        stands: ``{"cinc2021": "is a part of {}"}``.
     """
 
     name: str
@@ -205,11 +206,20 @@ def read_table(asked: Named, folder: Path) -> pd.DataFrame | None:
 
 
 def overlap(one: str, other: str) -> str | None:
-    """Return how two data sets share recordings or patients, or None; the names are of `named`."""
-    sets = data_sets()
-    if one not in sets or other not in sets:
+    """Say how two data share recordings or patients, where both have names; else None.
+
+    Examples
+    --------
+    >>> overlap("cinc2021", "ptbxl:super@/data/ptb-xl")
+    'cinc2021 has ptbxl as a part'
+    """
+    first, second = named(one), named(other)
+    if first is None or second is None:
         return None
-    return sets[one].shares.get(other) or sets[other].shares.get(one)
+    for this, that in ((first.data_set, second.data_set), (second.data_set, first.data_set)):
+        if how := this.shares.get(that.name):
+            return f"{this.name} {how.format(that.name)}"
+    return None
 
 
 @cache

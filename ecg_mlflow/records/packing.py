@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from ecg_mlflow.records.corpus import (
     Signals,
     content_digest,
 )
+from ecg_mlflow.records.fingerprint import Fingerprints, fingerprints
 from ecg_mlflow.records.record import DigitalRecord, to_millivolts
 
 _STAGED_NAME = "staged.bin"
@@ -75,12 +75,14 @@ def _write(
     kept: list[DigitalRecord] = []
     labels: list[str] = []
     hashes: list[bytes] = []
+    known: list[Fingerprints] = []
     staged = folder / _STAGED_NAME
     with staged.open("wb") as file:
         for record, label in records:
             if kept and record.id <= kept[-1].id:
                 raise ValueError(f"record {record.id!r} comes after {kept[-1].id!r}: sort by name")
             hashes.append(hashlib.sha256(data := record.samples.tobytes()).digest())
+            known.append(fingerprints(record.samples))
             file.write(data)
             kept.append(_without_samples(record))
             labels.append(label)
@@ -101,7 +103,7 @@ def _write(
         leads=tuple(record.leads for record in kept),
         fs=np.array([record.fs for record in kept], np.float64),
         digest="",
-        copies=_copies(kept, hashes),
+        fingerprints=tuple(known),
         signals=_signals(kept),
     )
     digest = content_digest(corpus, hashes)
@@ -148,19 +150,11 @@ def _signals(records: list[DigitalRecord]) -> Signals:
     return Signals(nothing, np.zeros(0, np.int64), n_samples, n_leads, gain, baseline)
 
 
-def _copies(records: list[DigitalRecord], hashes: list[bytes]) -> tuple[tuple[str, ...], ...]:
-    groups: dict[tuple[object, ...], list[str]] = defaultdict(list)
-    for record, samples in zip(records, hashes, strict=True):
-        scale = record.gain.tobytes() + record.baseline.tobytes()
-        groups[samples, scale].append(record.id)
-    return tuple(tuple(names) for names in groups.values() if len(names) > 1)
-
-
 def _index_bytes(corpus: Corpus) -> bytes:
     """Encode a corpus without its samples: a line with format and checksum, then an npz archive."""
     kinds_of_leads = sorted(set(corpus.leads))
     position = {leads: i for i, leads in enumerate(kinds_of_leads)}
-    names = ("ids", "labels", "copies", "digest", *(["patients"] if corpus.patients else []))
+    names = ("ids", "labels", "fingerprints", "digest", *(["patients"] if corpus.patients else []))
     tables = {name: getattr(corpus, name) for name in names}
     tables |= {"leads": kinds_of_leads, "dtype": corpus.signals.data.dtype.str}
     arrays = ("n_samples", "n_leads", "gain", "baseline")

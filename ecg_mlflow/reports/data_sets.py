@@ -84,7 +84,7 @@ def _facts(one: DataSet) -> Iterator[tuple[str, str]]:
         parts = f"validation {', '.join(fold.validation)}, test {', '.join(fold.test)}"
         yield "official split", f"column {fold.column}: {parts}, all others train"
     for other, how in one.shares.items():
-        yield f"with {other}", how
+        yield "overlap", how.format(other)
 
 
 def _first(count: str) -> str:

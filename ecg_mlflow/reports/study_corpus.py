@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,8 @@ import numpy.typing as npt
 from ecg_mlflow.errors import CorpusError
 from ecg_mlflow.records import Corpus, load_corpus, packed_path
 from ecg_mlflow.records.catalogue import asked_for
+from ecg_mlflow.records.fingerprint import DIGITS
 from ecg_mlflow.records.splits import TEST
-
-#: Hex digits of a recording's digest: enough to tell any two apart that are not the same.
-DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -75,23 +73,29 @@ def open_study_corpus(
 
 
 def seen_digests(plan: Mapping[str, Any], corpus: Corpus) -> list[str]:
-    """Return the digests of all records of a study but its test records, in order.
+    """Return the fingerprints of all records of a study but its test records, in order.
 
-    Its networks were trained on them, or their thresholds chosen by them. Digests hold for a copy
-    under another name too.
+    Its networks were trained on them, or their thresholds chosen by them. Fingerprints hold for
+    copies under other names, too.
     """
-    names = (name for side, part in plan["split"].items() if side != TEST for name in part)
-    return sorted(set(record_digests(corpus, [corpus.index(name) for name in names])))
+    names = [name for side, part in plan["split"].items() if side != TEST for name in part]
+    return sorted({one for name in names for one in corpus.fingerprints[corpus.index(name)]})
 
 
-def record_digests(corpus: Corpus, rows: Iterable[int]) -> list[str]:
-    """Return a digest of each recording's signal in mV, whatever form it is packed in."""
-    return [
-        hashlib.sha256(corpus.signals.millivolts(int(row)).tobytes()).hexdigest()[:DIGITS]
-        for row in rows
-    ]
+def unseen(corpus: Corpus, rows: Iterable[int], seen: Iterable[str]) -> npt.NDArray[np.bool_]:
+    """Tell which records a network was not trained on, ``(n_records,)`` bool.
+
+    Parameters
+    ----------
+    corpus, rows
+        The records.
+    seen
+        From `seen_digests`, or in models of earlier versions digests of signals in mV.
+    """
+    known = frozenset(seen)
+    return np.array([known.isdisjoint(_digests(corpus, int(row))) for row in rows], dtype=bool)
 
 
-def unseen(corpus: Corpus, rows: Iterable[int], seen: Collection[str]) -> npt.NDArray[np.bool_]:
-    """Tell which records a network was not trained on, ``(n_records,)`` bool."""
-    return np.array([digest not in seen for digest in record_digests(corpus, rows)], dtype=bool)
+def _digests(corpus: Corpus, row: int) -> tuple[str, ...]:
+    earlier = hashlib.sha256(corpus.signals.millivolts(row).tobytes()).hexdigest()[:DIGITS]
+    return (*corpus.fingerprints[row], earlier)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,13 @@ import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from ecg_mlflow.errors import ModelError
+from ecg_mlflow.errors import ModelError, RecordError
 from ecg_mlflow.grids.user_code import step_finder
 from ecg_mlflow.models.build import load_network
 from ecg_mlflow.pipeline.batches import Floats
 from ecg_mlflow.pipeline.spec import check_deterministic, stages_from_json
 from ecg_mlflow.records import DigitalRecord
+from ecg_mlflow.records.fingerprint import fingerprints
 from ecg_mlflow.serving.engine import ERROR, Engine, prediction_table
 from ecg_mlflow.serving.inputs import COLUMNS, from_signal, read_row, row_name
 from ecg_mlflow.serving.limits import Limits, hide_traces
@@ -42,7 +45,7 @@ class RawEcgClassifier(PythonModel):
 
     The artifacts are ``network`` (a ``.keras`` file), ``manifest`` (JSON), ``example`` (the
     samples of the self-test, ``.npy``) and, where the pipeline has functions of the user's own,
-    ``steps`` (a folder of Python files).
+    ``steps`` (a folder of Python files), and ``trained_on`` (JSON).
 
     Parameters
     ----------
@@ -67,6 +70,10 @@ class RawEcgClassifier(PythonModel):
         hide_traces()
         Limits.from_environment()  # a mistake in a variable shows now
         artifacts: Mapping[str, str] = context.artifacts
+        trained_on = Path(artifacts.get("trained_on", ""))
+        self._seen: frozenset[str] = frozenset(
+            json.loads(trained_on.read_text("utf-8"))["digests"] if trained_on.is_file() else ()
+        )
         self.manifest = Manifest.from_json(Path(artifacts["manifest"]).read_text("utf-8"))
         steps = artifacts.get("steps")
         self._engine = open_engine(
@@ -78,6 +85,24 @@ class RawEcgClassifier(PythonModel):
         if self.manifest.self_test is not None:
             samples = np.load(artifacts["example"], allow_pickle=False)
             _compare(self.manifest, self._engine, samples)
+
+    def seen(self, model_input: pd.DataFrame) -> list[str]:
+        """Return the names of the recordings that the model, or its threshold, was made with.
+
+        They are known by their content, whatever their names and gains. What can't be read is left
+        out.
+
+        Parameters
+        ----------
+        model_input
+            As for `predict`.
+        """
+        found = []
+        for name, read in self._rows(model_input):
+            with suppress(RecordError):
+                if self._seen.intersection(fingerprints(read().samples)):
+                    found.append(name)
+        return found
 
     # MLflow looks at the annotations itself, and warns where it finds none or text.
     def predict(
@@ -108,6 +133,11 @@ class RawEcgClassifier(PythonModel):
         MlflowException
             If the table has none of the columns.
         """
+        answers = self._engine.answer(self._rows(model_input))
+        return prediction_table(self.manifest, answers, bool((params or {}).get("windows")))
+
+    def _rows(self, model_input: pd.DataFrame) -> list[tuple[str, Callable[[], DigitalRecord]]]:
+        """Return the name of each row's recording, and a function that reads it."""
         columns = [name for name in COLUMNS if name in getattr(model_input, "columns", ())]
         if not columns:
             raise MlflowException.invalid_parameter_value(
@@ -115,12 +145,10 @@ class RawEcgClassifier(PythonModel):
                 "header and signal_file, or signal, fs and leads; this is a "
                 f"{type(model_input).__name__} with {list(getattr(model_input, 'columns', ()))}"
             )
-        items = [
+        return [
             (row_name(row, number), partial(read_row, row, number, self.manifest.leads))
             for number, row in enumerate(model_input[columns].to_dict("records"))
         ]
-        answers = self._engine.answer(items)
-        return prediction_table(self.manifest, answers, bool((params or {}).get("windows")))
 
 
 def open_engine(manifest: Manifest, network: Path, steps: Path | None, consent: Consent) -> Engine:

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from mlflow import MlflowClient
 
-from ecg_mlflow.errors import ModelError, PromotionError
+from ecg_mlflow.errors import ModelError, PromotionError, few
 from ecg_mlflow.records import Corpus
+from ecg_mlflow.records.named_sets import overlap
 from ecg_mlflow.reports.html import render
 from ecg_mlflow.reports.study_corpus import open_study_corpus, unseen
 from ecg_mlflow.reports.study_results import read_results
@@ -192,7 +193,7 @@ def _compared(
                 f"this very model is the {request.alias} already, as {current}: nothing is changed"
             )
         total = len(models[0])
-        is_new, notes = _unseen_records(client, corpus, models[0], current)
+        is_new, notes = _unseen_records(client, corpus, models[0], current, served.data)
         models = _enough(models, is_new, current, f"of {total} are new to it")
         with open_model(client, current.source, Consent(request.trust_code)) as model:
             answers = classify(model.predict, corpus, models[0], str(current))
@@ -234,7 +235,7 @@ def _enough(
 
 
 def _unseen_records(
-    client: MlflowClient, corpus: Corpus, asked: Predictions, current: RegisteredVersion
+    client: MlflowClient, corpus: Corpus, asked: Predictions, current: RegisteredVersion, data: str
 ) -> tuple[npt.NDArray[np.bool_], list[str]]:
     """Tell which records the champion has not seen while it was made, with notes on that."""
     seen = trained_on(client, current.source)
@@ -244,10 +245,13 @@ def _unseen_records(
             "which would be to its advantage"
         ]
     rows = [corpus.index(name) for name in asked.records]
-    is_new = unseen(corpus, rows, frozenset(seen["digests"]))
-    if is_new.all():
-        return is_new, []
-    return is_new, [
-        f"{int((~is_new).sum())} of {len(is_new)} test records are left out of the comparison: "
-        "the champion was trained on them, or its threshold was chosen by them"
-    ]
+    is_new = unseen(corpus, rows, seen["digests"])
+    how = overlap(seen.get("data", ""), data)
+    notes = [f"the champion was trained on {seen['data']}, and {how}"] if how else []
+    if not is_new.all():
+        names = few([name for name, new in zip(asked.records, is_new, strict=True) if not new], 5)
+        notes.append(
+            f"{int((~is_new).sum())} of {len(is_new)} test records are left out of the comparison: "
+            f"the champion was trained on them, or its threshold was chosen by them: {names}"
+        )
+    return is_new, notes

@@ -17,6 +17,7 @@ from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.grids.user_code import needed_code
 from ecg_mlflow.pipeline.spec import functions_of
 from ecg_mlflow.records import Corpus
+from ecg_mlflow.records.catalogue import asked_for
 from ecg_mlflow.records.splits import TEST
 from ecg_mlflow.reports.study_code import consented_code
 from ecg_mlflow.reports.study_corpus import seen_digests
@@ -43,6 +44,8 @@ class ServedModel:
         The run that has trained it, and how that was chosen.
     manifest
         How it reads recordings and answers.
+    data
+        The recordings of the study, as ``ecg-mlflow run`` takes them.
     model_id, source
         Of the logged model, and where its files are.
     size_mb
@@ -51,6 +54,7 @@ class ServedModel:
 
     choice: Choice
     manifest: Manifest
+    data: str
     model_id: str
     source: str
     size_mb: float
@@ -103,9 +107,10 @@ def log_served_model(
 
     run = choice.run
     manifest = _manifest(study, run, corpus, rule)
-    trained_on = {
+    trained_on: dict[str, Any] = {
         "study": study.run_id,
         "run": run.record.run_id,
+        "data": asked_for(str(study.plan["corpus"]["source"])),
         "digests": seen_digests(study.plan, corpus),
     }
     example = corpus.record(corpus.index(run.test.records[0]))
@@ -136,7 +141,7 @@ def log_served_model(
         model_id = log_saved(client, run.record.run_id, name, save, metadata, show_progress=True)
     source = client.get_logged_model(model_id).artifact_location
     result = checked[0] if checked else check(source, manifest)
-    return ServedModel(choice, manifest, model_id, source, size_mb), result
+    return ServedModel(choice, manifest, trained_on["data"], model_id, source, size_mb), result
 
 
 def _manifest(study: StoredStudy, run: TrainedRun, corpus: Corpus, rule: str) -> Manifest:

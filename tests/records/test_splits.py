@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -8,6 +10,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from ecg_mlflow.errors import SplitError
+from ecg_mlflow.records import load_corpus, read_record
 from ecg_mlflow.records.grouping import divide_groups, groups_of, patients_note
 from ecg_mlflow.records.splits import Split, split_records, spread
 
@@ -298,3 +301,32 @@ def test_patients_and_copies_stay_together_and_fractions_hold(
             found = len(set(parts[name]) & set(total))
             # Half a record is what rounding to whole records takes.
             assert abs(found - share * len(total)) <= largest + 0.5
+
+
+def test_test_records_that_train_under_other_names_and_another_gain_are_refused(
+    twelve_leads, tmp_path, write_record
+):
+    """Five of the Challenge's recordings, as somebody else has converted them."""
+    shutil.copytree(twelve_leads / "cinc2021", tmp_path / "cinc2021")
+    names = {
+        f"X{i}": name for i, name in enumerate(("E07500", "HR06009", "JS20004", "E07503", "E07502"))
+    }
+    for new, old in names.items():
+        record = read_record(twelve_leads / "cinc2021" / f"{old}.hea")
+        header = write_record(
+            tmp_path / "ours", new, record.signal, fs=500, gain=400, baseline=99, leads=record.leads
+        )
+        with header.open("a") as file:
+            file.write("# Dx: 426783006\n")
+    corpus = load_corpus(f"{tmp_path}/*/*.hea", "headers")
+    rows = np.arange(len(corpus))
+    known = (corpus.ids, corpus.labels, corpus.copies, rows)
+    with pytest.raises(SplitError, match="copies are in two parts of the split") as error:
+        split_records(Split(records={"test": [*names]}), *known)
+    for new, old in names.items():
+        assert re.search(
+            rf"{old} \(train\) and {new} \(test\)|{new} \(test\) and {old}", str(error.value)
+        )
+    parts = split_records(Split(0.7, seed=0), *known)
+    part_of = {corpus.ids[row]: part for part, part_rows in parts.items() for row in part_rows}
+    assert all(part_of[new] == part_of[old] for new, old in names.items())

@@ -25,7 +25,7 @@ def test_a_data_set_is_described_with_licence_and_citation():
     ):
         assert part in text
     assert "official split:   column strat_fold: validation 9, test 10, all others train" in text
-    assert "with cinc2021:    is a part of it" in text
+    assert "overlap:          is a part of cinc2021" in text
     assert "not by its name: hdf5" in data_set_text("code15")
     assert "credentialed; by hand" in data_set_text("mimic-iv-ecg")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,6 @@ from ecg_mlflow.records import load_corpus, packed_path
 from ecg_mlflow.reports.study_corpus import (
     DataLocation,
     open_study_corpus,
-    record_digests,
     seen_digests,
     unseen,
 )
@@ -65,7 +66,7 @@ def test_other_recordings_are_refused(folder):
 def test_what_was_trained_or_validated_on_was_seen(folder, write_record):
     corpus = load_corpus(str(folder))
     seen = seen_digests(plan_of(corpus), corpus)
-    assert len(seen) == 3
+    assert len(seen) == 9, "three of each record"
     assert unseen(corpus, np.arange(4), seen).tolist() == [False, False, False, True]
 
 
@@ -79,4 +80,11 @@ def test_a_copy_under_another_name_and_in_another_form_was_seen_too(folder, tmp_
     (other / "REFERENCE.csv").write_text("big,A\ncopy,A\n")
     again = load_corpus(str(other))
     assert again.signals.data.dtype != corpus.signals.data.dtype
-    assert record_digests(again, [again.index("copy")]) == record_digests(corpus, [0])
+    seen = set(corpus.fingerprints[0])
+    assert unseen(again, [again.index("big"), again.index("copy")], seen).tolist() == [True, False]
+
+
+def test_models_of_earlier_versions_tell_what_they_saw_by_digests_of_millivolts(folder):
+    corpus = load_corpus(str(folder))
+    digest = hashlib.sha256(corpus.signals.millivolts(2).tobytes()).hexdigest()[:16]
+    assert unseen(corpus, np.arange(4), {digest}).tolist() == [True, True, False, True]

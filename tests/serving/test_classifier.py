@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import subprocess
@@ -17,9 +18,11 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from ecg_mlflow import executors, reports, search, study, training
-from ecg_mlflow.errors import ModelError, PipelineError
+from ecg_mlflow.errors import ModelError, PipelineError, PredictionsError
+from ecg_mlflow.integrations.evaluator import EcgEvaluator
 from ecg_mlflow.pipeline import BatchSource, Pipeline, WindowMaker, class_targets, prepare, select
-from ecg_mlflow.records import load_corpus
+from ecg_mlflow.records import load_corpus, read_record
+from ecg_mlflow.records.fingerprint import fingerprints
 from ecg_mlflow.serving import classifier
 from ecg_mlflow.serving.classifier import RawEcgClassifier, open_engine
 from ecg_mlflow.serving.inputs import from_signal
@@ -38,10 +41,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 def load(make_manifest, network, tmp_path) -> Callable[..., RawEcgClassifier]:
     """Load a classifier as MLflow does."""
 
-    def make(pipeline: Pipeline = PLAIN, n_leads: int = 1, **fields) -> RawEcgClassifier:
+    def make(
+        pipeline: Pipeline = PLAIN, n_leads: int = 1, *, seen=(), **fields
+    ) -> RawEcgClassifier:
         manifest = make_manifest(pipeline, n_leads, **fields)
         (tmp_path / "manifest.json").write_text(manifest.to_json())
         artifacts = {"network": str(network(n_leads)), "manifest": str(tmp_path / "manifest.json")}
+        if seen:
+            (tmp_path / "trained_on.json").write_text(json.dumps({"digests": seen}))
+            artifacts["trained_on"] = str(tmp_path / "trained_on.json")
         if manifest.self_test is not None:
             np.save(tmp_path / "example.npy", example_samples())
             artifacts["example"] = str(tmp_path / "example.npy")
@@ -155,6 +163,34 @@ def test_all_kinds_of_rows_in_one_table_and_windows_on_request(load, write_recor
     np.testing.assert_allclose(np.mean(first, axis=0), found.loc[0, ["p_A", "p_NO"]], atol=1e-7)
     assert "window_probabilities" not in model.predict(None, pd.DataFrame(rows[:1]))
     assert model.predict(None, pd.DataFrame({"record": []})).empty
+
+
+def test_recordings_that_it_was_trained_on_can_not_test_it(load, write_record, tmp_path):
+    """They are known under another name and gain; an evaluation with them is refused."""
+    records = [read_record(write_record(tmp_path, f"R{i}")) for i in range(4)]
+    seen = [one for record in records[:2] for one in fingerprints(record.signal)]
+    copies = [
+        write_record(tmp_path / "b", f"X{i}", records[i].signal, gain=300) for i in (3, 1, 2, 0)
+    ]
+    table = pd.DataFrame({"record": [*map(str, copies), str(tmp_path / "gone")], "label": "A"})
+    model = load(seen=seen)
+    assert model.seen(table) == ["X1", "X0"]
+    assert load().seen(table) == []
+
+    def evaluated(rows):
+        return EcgEvaluator().evaluate(
+            dataset=SimpleNamespace(features_data=rows[["record"]], labels_data=rows["label"]),
+            run_id="",
+            evaluator_config={"positive": "A"},
+            model=SimpleNamespace(unwrap_python_model=lambda: model),
+        )
+
+    with pytest.raises(
+        PredictionsError, match=r"2 of 5 recordings can't test .*: X1, X0. Leave them"
+    ):
+        evaluated(table)
+    with pytest.raises(AttributeError, match="predict"):  # the next that it asks this model
+        evaluated(table.iloc[[0, 2]])
 
 
 @pytest.mark.parametrize("wrong", [pd.DataFrame({"age": [3]}), ["a.hea"], pd.DataFrame()])

@@ -12,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_mlflow.errors import SplitError, few
-from ecg_mlflow.grids.canonical import counts_as
+from ecg_mlflow.grids.canonical import added_field, counts_as
 from ecg_mlflow.grids.numbers import is_integer, is_real
 from ecg_mlflow.records.grouping import divide_groups, groups_of, rows_by_patient
 from ecg_mlflow.records.label_sets import SEPARATOR
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
+#: In place of fractions: the division that the data set was published with.
+OFFICIAL = "official"
 
 
 @counts_as("Split", version=1)
@@ -32,7 +34,8 @@ class Split:
     ----------
     fractions
         The training fraction (the rest is the test set), or ``(train, test)``, or ``(train,
-        validation, test)``, adding up to 1.
+        validation, test)``, adding up to 1; or "official" for the published division of a data set
+        that has one, such as PTB-XL's.
     stratified
         Divide each class separately; with patients, or several labels per record, each class only
         approximates the fractions.
@@ -41,25 +44,35 @@ class Split:
         test set, then come validation and training.
     records
         Instead of `fractions`: ``{"test": [ids], "validation": [ids]}``; all other records train.
+    column, test, validation
+        Instead of `fractions`: a column of the label table, and its values in the two parts, each
+        one value or several: ``Split(column="fold", test=10, validation=[8, 9])``.
 
     Raises
     ------
     SplitError
         If the fractions don't add up to 1, `records` names an unknown part or a record twice, or
-        `records` is combined with `stratified` or `seed`.
+        what needs no chance is combined with `stratified` or `seed`.
     """
 
-    fractions: float | tuple[float, ...] = 0.8
+    fractions: float | tuple[float, ...] | str = 0.8
     stratified: bool = False
     seed: int | None = None
     records: Mapping[str, Sequence[str]] | None = None
+    column: str | None = added_field(None)
+    test: str | int | Sequence[str | int] = added_field(())
+    validation: str | int | Sequence[str | int] = added_field(())
 
     def __post_init__(self) -> None:
         if not isinstance(self.stratified, bool):
             raise SplitError(f"stratified={self.stratified!r} must be True or False")
         if self.seed is not None and not (is_integer(self.seed) and self.seed >= 0):
             raise SplitError(f"the split's seed={self.seed!r} must be a whole number of at least 0")
-        if self.records is None:
+        if self.column is not None or self.test_values or self.validation_values:
+            self._check_column()
+        elif self.fractions == OFFICIAL:
+            self._require_no_chance("the official split")
+        elif self.records is None:
             self.shares()
         else:
             self._check_records(self.records)
@@ -69,16 +82,43 @@ class Split:
         if self.records is not None:
             listed = ", ".join(f"{len(names)} {part}" for part, names in self.records.items())
             return f"by name: {listed}"
+        if self.column is not None:
+            rest = f", validation {few(self.validation_values)}" if self.validation_values else ""
+            return f"by column {self.column}: test {few(self.test_values)}{rest}"
+        if self.fractions == OFFICIAL:
+            return OFFICIAL
         how = "the first test" if self.seed is None else f"by chance, seed {self.seed}"
         shares = ", ".join(f"{name} {share:g}" for name, share in self.shares().items())
         return f"{shares}; {'each class by itself, ' if self.stratified else ''}{how}"
 
-    def _check_records(self, records: Mapping[str, Sequence[str]]) -> None:
+    @property
+    def test_values(self) -> tuple[str | int, ...]:
+        """Values of the column in the test part."""
+        return _several(self.test)
+
+    @property
+    def validation_values(self) -> tuple[str | int, ...]:
+        """Values of the column in the validation part."""
+        return _several(self.validation)
+
+    def _require_no_chance(self, what: str) -> None:
         if self.stratified or self.seed is not None:
             raise SplitError(
-                "a split that lists its records takes no stratified and no seed: leave these "
-                "out, or divide by fractions"
+                f"{what} takes no stratified and no seed: leave these out, or divide by fractions"
             )
+
+    def _check_column(self) -> None:
+        self._require_no_chance("a split by a column")
+        both = set(map(str, self.test_values)) & set(map(str, self.validation_values))
+        if not isinstance(self.column, str) or not self.test_values or both or self.records:
+            raise SplitError(
+                f"column={self.column!r}, test={self.test!r}, validation={self.validation!r}: name "
+                "a column and its values in the test part, and others for validation if it is "
+                'wanted, as in Split(column="fold", test=10, validation=9)'
+            )
+
+    def _check_records(self, records: Mapping[str, Sequence[str]]) -> None:
+        self._require_no_chance("a split that lists its records")
         if (
             not isinstance(records, Mapping)
             or not {TEST} <= set(records) <= {TEST, VALIDATION}
@@ -120,7 +160,8 @@ class Split:
 
     def by_chance(self) -> str:
         """Return the random version of this split, for advice in messages."""
-        fractions = 0.8 if self.records is not None else self.fractions
+        divided = self.records is None and self.column is None and self.fractions != OFFICIAL
+        fractions = self.fractions if divided else 0.8
         stratified = ", stratified=True" if self.stratified else ""
         return f"split=Split({fractions!r}{stratified}, seed=0)"
 
@@ -216,6 +257,10 @@ def split_records(
     return Parts(
         *(np.array(sorted(places[name]), dtype=np.int64) for name in (TRAIN, VALIDATION, TEST))
     )
+
+
+def _several(values: str | int | Sequence[str | int]) -> tuple[str | int, ...]:
+    return (values,) if isinstance(values, str | int) else tuple(values)
 
 
 def _by_part(rows: Sequence[int], part_of: Mapping[int, str], ids: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from ecg_mlflow.grids.code_transfer import pickle_for_worker
 from ecg_mlflow.grids.selection import choose
 from ecg_mlflow.grids.user_code import UserCode
 from ecg_mlflow.records import BadRecord, Corpus, bad_records_error
+from ecg_mlflow.records.column_split import list_records
 from ecg_mlflow.records.grouping import patients_note
 from ecg_mlflow.records.splits import Split, split_records, spread
 from ecg_mlflow.search.pruners import Pruner
@@ -62,7 +63,7 @@ def plan_study(research: Research, corpus: Corpus, request: StudyRequest) -> Stu
     settings = {index: research.settings(configs[index]) for index in chosen}
     rows, bad = _leave_out_bad(corpus, settings.values(), request)
     parts = split_records(
-        research.split,
+        list_records(research.split, corpus, rows),
         corpus.ids,
         corpus.labels,
         corpus.copies,

@@ -148,7 +148,7 @@ class Research:
     optimizer, loss
         See `Optimizer` and `Loss`.
     split
-        A `Split`, or its first argument.
+        A `Split`, or its first argument, such as "official".
     update_grid
         A function that gets the results so far, a `pandas.DataFrame` with a row per configuration
         that has ended, and returns the grid to go on with, or None to keep the present one.
@@ -185,7 +185,7 @@ class Research:
     seed: int | C = 0
     optimizer: Optimizer | C = field(default_factory=Optimizer)
     loss: Loss | C | None = None
-    split: Split | float | tuple[float, ...] = 0.8
+    split: Split | float | tuple[float, ...] | str = 0.8
     update_grid: UpdateGrid | None = None
     update_every: Rules = "last"
     demo: DemoBudget = field(default_factory=DemoBudget)

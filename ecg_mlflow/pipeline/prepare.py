@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.errors import PipelineError
+from ecg_mlflow.errors import CorpusError, PipelineError
 from ecg_mlflow.files import cache_root, locked, write_whole
 from ecg_mlflow.grids.canonical import digest
 from ecg_mlflow.pipeline.actions.base import Signal
@@ -139,10 +140,8 @@ def prepare(corpus: Corpus, stages: Stages, rows: npt.NDArray[np.int64]) -> Prep
     key = digest([_VERSION, corpus.digest, changing, rows])
     note = cache_root() / "prepared" / f"{key}.txt"
     with locked(note):
-        path = packed_path(note.read_text()) if note.exists() else None
-        if path is not None and path.exists():
-            prepared = Corpus.open(path)
-        else:
+        prepared = _reopened(note)
+        if prepared is None:
             records = (
                 (run_once(corpus.record(int(row)), changing), corpus.labels[row]) for row in rows
             )
@@ -153,6 +152,14 @@ def prepare(corpus: Corpus, stages: Stages, rows: npt.NDArray[np.int64]) -> Prep
     fs = corpus.fs.copy()
     fs[rows] = prepared.fs
     return Prepared(prepared.signals, place, fs, leads, corpus.ids)
+
+
+def _reopened(note: Path) -> Corpus | None:
+    """Open what was prepared before; None if there is nothing, or it is damaged."""
+    try:
+        return Corpus.open(packed_path(note.read_text()))
+    except (FileNotFoundError, CorpusError):
+        return None
 
 
 def changing_actions(stages: Stages) -> tuple[RecordAction, ...]:

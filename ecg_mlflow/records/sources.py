@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections import Counter, defaultdict
@@ -13,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ecg_mlflow.errors import BadRecordsError, RecordError
+from ecg_mlflow.errors import BadRecordsError, CorpusError, RecordError
 from ecg_mlflow.files import cache_root, locked, write_whole
 from ecg_mlflow.records.catalogue import (
     ARCHIVES,
@@ -41,6 +42,8 @@ from ecg_mlflow.records.record import BadRecord, DigitalRecord, Progress, bad_re
 #: then replaced.
 _NOTE_FORM = 3
 _RECORD_NAME = re.compile(r"[-\w]+")
+
+log = logging.getLogger(__name__)
 
 
 def load_corpus(
@@ -76,8 +79,6 @@ def load_corpus(
         If the Challenge's data can't be fetched.
     ExtraMissingError
         If there are EDF files and the package that reads them is not installed.
-    CorpusError
-        If the packed corpus is damaged.
     """
     found = find_records(data, on_progress)
     given = None if labels is None else str(labels if labels == HEADERS else absolute(labels))
@@ -216,8 +217,14 @@ class _Inputs:
             return None
         if content.get("form") != _NOTE_FORM or not packed_path(content["digest"]).exists():
             return None
-        unchanged = content["stamps"] == _digest(self._stamps(content["files"]))
-        return self._open(content) if unchanged else None
+        if content["stamps"] != _digest(self._stamps(content["files"])):
+            return None
+        try:
+            return self._open(content)
+        except CorpusError as error:
+            log.warning("%s. They are packed again", error)
+            note.unlink(missing_ok=True)
+            return None
 
     def _open(self, content: dict[str, Any]) -> Corpus:
         provenance = Provenance(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,8 +60,9 @@ def open_study_corpus(
     """
     wanted = plan["corpus"]["digest"]
     location = location or DataLocation()
-    if location.data is None and packed_path(wanted).exists():
-        return Corpus.open(packed_path(wanted))
+    if location.data is None:
+        with suppress(CorpusError):  # it may be damaged, or not be there
+            return Corpus.open(packed_path(wanted))
     found = load_corpus(*location.of(plan, request))
     if found.digest != wanted:
         raise CorpusError(

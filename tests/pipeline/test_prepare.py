@@ -65,6 +65,16 @@ def test_other_actions_are_not_taken_from_what_was_kept(corpus):
     assert not np.allclose(*signals)
 
 
+def test_what_was_kept_and_is_damaged_is_made_again(corpus, cache):
+    stages, rows = Pipeline().band_pass_signals(1, 40).split_signals(5, 5).stages(), np.arange(4)
+    expected = [prepare(corpus, stages, rows).signals.millivolts(i) for i in rows]
+    (packed,) = (cache / "corpora").glob("*/signals.bin")
+    packed.write_bytes(bytes(packed.stat().st_size))
+    again = prepare(corpus, stages, rows)
+    for i in rows:
+        np.testing.assert_array_equal(again.signals.millivolts(i), expected[i])
+
+
 def test_resampling_once_changes_the_frequency_and_what_follows_sees_it(make_corpus):
     seen = []
 

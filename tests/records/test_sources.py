@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecg_mlflow.errors import BadRecordsError, CorpusError, DataNotFoundError
+from ecg_mlflow.errors import BadRecordsError, DataNotFoundError
 from ecg_mlflow.records import Corpus, catalogue, load_corpus, read_record, sources
 from ecg_mlflow.records.formats import FORMATS
 from ecg_mlflow.records.sources import load_groups
@@ -128,14 +128,35 @@ def test_a_note_that_can_not_be_used_is_written_anew(small_folder, cache, count_
     text = note.read_text()
     for damaged in (text[:-9], text.replace('"form": 2', '"form": 1'), '{"form": 0}', text):
         note.write_text(damaged)
-        if damaged is text:  # the corpus is gone
+        if damaged is text:  # the corpus is
             os.truncate(corpus.path / "signals.bin", 10)
-            with pytest.raises(CorpusError, match=f"{corpus.path}.*Delete the folder and run"):
-                load(small_folder)
-            shutil.rmtree(corpus.path)
         assert load(small_folder).path == corpus.path
     assert len(count_reads) == 30
     assert [path.name for path in (cache / "corpora").iterdir()] == [corpus.digest]
+
+
+def flip_a_bit(corpus):
+    file = corpus.path / "signals.bin"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def test_what_was_damaged_in_the_cache_is_packed_again_from_its_files(
+    small_folder, count_reads, caplog
+):
+    before = load(small_folder)
+    flip_a_bit(before)
+    after = load(small_folder)
+    assert (after.digest, len(count_reads)) == (before.digest, 12)
+    said = "damaged: the samples of R4 differ from those that were packed. They are packed again"
+    assert said in caplog.text
+    np.testing.assert_array_equal(
+        after.record(3).signal, read_record(small_folder / "R4.hea").signal
+    )
+    caplog.clear()
+    load(small_folder)
+    assert (caplog.text, len(count_reads)) == ("", 12)
 
 
 def test_other_selections_and_labels_are_other_corpora(small_folder, tmp_path, write_record):

@@ -52,8 +52,10 @@ def work(payload: bytes, send: Send) -> dict[str, float] | None:
 
 
 def _corpus(job: WorkerJob) -> Corpus:
-    """Open the corpus, from where the driver has it or from this machine's cache."""
-    return _open_corpus(job.corpus if job.corpus.exists() else packed_path(job.corpus.name))
+    """Open the corpus, from where the driver has checked it or from this machine's cache."""
+    is_there = job.corpus.exists()
+    path = job.corpus if is_there else packed_path(job.corpus.name)
+    return _open_corpus(path, check=not is_there)
 
 
 def _train(job: WorkerJob, send: Send, resources: ExitStack) -> None:

@@ -111,8 +111,8 @@ class RunGoneError(TrackingError):
         self.run_id = run_id
 
 
-class StorageFullError(EcgMlflowError, OSError):
-    """A disk has no space for a file."""
+class StorageError(EcgMlflowError, OSError):
+    """A file can't be written: the disk is full, or the folder is missing or not to be written."""
 
 
 class CheckpointError(EcgMlflowError, OSError):

@@ -9,34 +9,76 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import platformdirs
 from filelock import FileLock
 
-from ecg_mlflow.errors import StorageFullError, TrackingError
+from ecg_mlflow.errors import StorageError, TrackingError
 
 ENVIRONMENT_VARIABLE = "ECG_MLFLOW_CACHE"
 CHECKPOINT_VARIABLE = "ECG_MLFLOW_CHECKPOINTS"
 _UNFINISHED = ".part"
+#: Permissions, a file system that is only to be read, a file in place of a folder.
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]{0,127}")
 
 
 def cache_root() -> Path:
-    """Return the cache folder: $ECG_MLFLOW_CACHE, else the platform's, without creating it."""
-    if chosen := os.environ.get(ENVIRONMENT_VARIABLE):
-        return Path(chosen).expanduser().absolute()
-    return platformdirs.user_cache_path("ecg_mlflow", appauthor=False)
+    """Return the cache folder: $ECG_MLFLOW_CACHE, else the platform's, without creating it.
+
+    Raises
+    ------
+    StorageError
+        If it depends on a home folder, and there is none.
+    """
+    platform = partial(platformdirs.user_cache_path, "ecg_mlflow", appauthor=False)
+    return chosen_folder(ENVIRONMENT_VARIABLE, platform)
 
 
 def checkpoint_root() -> Path:
     """Return the folder of checkpoints: $ECG_MLFLOW_CHECKPOINTS, else within the cache."""
-    if chosen := os.environ.get(CHECKPOINT_VARIABLE):
-        return Path(chosen).expanduser().absolute()
-    return cache_root() / "checkpoints"
+    return chosen_folder(CHECKPOINT_VARIABLE, lambda: cache_root() / "checkpoints")
+
+
+def chosen_folder(variable: str, default: Callable[[], Path]) -> Path:
+    """Return the folder that an environment variable names, else the default one.
+
+    Raises
+    ------
+    StorageError
+        If it depends on a home folder, and there is none.
+    """
+    chosen = os.environ.get(variable)
+    try:
+        folder = Path(chosen).expanduser().absolute() if chosen else default()
+    except RuntimeError:
+        folder = Path()
+    if not folder.is_absolute():  # as of older versions of platformdirs
+        raise StorageError(
+            "there is no home folder for the files of ecg_mlflow: set the environment variable "
+            f"{variable} to a folder that can be written"
+        )
+    return folder
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder if it is missing, and check that files can be written there.
+
+    Raises
+    ------
+    StorageError
+        If they can't; the message names the variables by which another folder is chosen.
+    """
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
 
 
 def checkpoint_path(run_id: str) -> Path:
@@ -107,7 +149,7 @@ def locked(target: Path, timeout_s: float = -1) -> Iterator[None]:
     TimeoutError
         If another process or thread holds the lock for that time.
     """
-    with full_disk_errors(target.parent):
+    with storage_errors(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(_lock_path(target), timeout=timeout_s)
         try:
@@ -132,12 +174,13 @@ def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
     name
         Name of the build.
     """
-    parent.mkdir(parents=True, exist_ok=True)
+    with storage_errors(parent):
+        parent.mkdir(parents=True, exist_ok=True)
     for left in parent.glob(f".{glob.escape(name)}.*{_UNFINISHED}"):
         shutil.rmtree(left)
     scratch = parent / f".{name}.{secrets.token_hex(4)}{_UNFINISHED}"
     try:
-        with full_disk_errors(parent):
+        with storage_errors(parent):
             scratch.mkdir()
             yield scratch
     finally:
@@ -166,11 +209,11 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
 
     Raises
     ------
-    StorageFullError
+    StorageError
         If the disk is full; the earlier file at `path` stays.
     """
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
-    with full_disk_errors(path.parent):
+    with storage_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with aside.open("wb") as file:
@@ -188,40 +231,50 @@ def write_output(path: Path, data: bytes) -> None:
 
     Raises
     ------
-    StorageFullError
+    StorageError
         If it can't be written there.
     """
     try:
         write_whole(path, data)
-    except StorageFullError:
-        raise
     except OSError as error:
-        raise StorageFullError(
-            f"can't write {path}: {error.strerror or error}. Name another file or folder"
-        ) from error
+        met = error.__cause__ if isinstance(error, StorageError) else error
+        why = getattr(met, "strerror", None) or met
+        raise StorageError(f"can't write {path}: {why}. Name another file or folder") from error
 
 
 @contextmanager
-def full_disk_errors(folder: Path) -> Iterator[None]:
-    """Turn the system's "no space left" into an error that names the place and the remedy.
+def storage_errors(folder: Path) -> Iterator[None]:
+    """Turn the system's errors about a folder into one that names the place and the remedy.
 
     Raises
     ------
-    StorageFullError
-        If the block raised an OSError because of a full disk or an exceeded quota.
+    StorageError
+        If the block raised an OSError because of a full disk or an exceeded quota, or because
+        nothing can be written in the folder.
     """
     try:
         yield
-    except StorageFullError:
+    except StorageError:
         raise
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            what = f"no space left on the disk of {folder} ({error.strerror}). Make room there"
+        elif error.errno in _NOT_WRITABLE and _is_about(error, folder):
+            what = f"can't write in {folder} ({error.strerror}). Mend that"
+        else:
             raise
-        raise StorageFullError(
-            f"no space left on the disk of {folder} ({error.strerror}). Make room there, or choose "
-            f"another folder with the environment variables {ENVIRONMENT_VARIABLE} and "
-            f"{CHECKPOINT_VARIABLE}"
+        raise StorageError(
+            f"{what}, or choose another folder with the environment variables "
+            f"{ENVIRONMENT_VARIABLE} and {CHECKPOINT_VARIABLE}"
         ) from error
+
+
+def _is_about(error: OSError, folder: Path) -> bool:
+    """Say whether an error is about a folder, those above it or what is in it."""
+    if not isinstance(error.filename, str | os.PathLike):
+        return False
+    path = Path(error.filename)
+    return path == folder or path in folder.parents or folder in path.parents
 
 
 def _sync(path: Path) -> None:

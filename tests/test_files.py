@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import os
+import pwd
 import subprocess
 import sys
 import threading
@@ -9,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from ecg_mlflow.errors import TrackingError
+from ecg_mlflow import files
+from ecg_mlflow.errors import StorageError, TrackingError
 from ecg_mlflow.files import (
     cache_root,
+    check_writable,
     checkpoint_path,
     locked,
     move_folder,
     scratch_folder,
+    write_output,
     write_whole,
 )
 from ecg_mlflow.records import packed_path
@@ -102,3 +107,59 @@ def test_a_name_from_a_store_that_could_lead_elsewhere_is_no_file_name(name):
     with pytest.raises(TrackingError, match="can't be a file's name"):
         packed_path(name)
     assert checkpoint_path("0" * 32).name == f"{'0' * 32}.npz"
+
+
+@pytest.mark.parametrize(
+    ("number", "why"),
+    [
+        (errno.EROFS, "Read-only file system"),
+        (errno.EACCES, "Permission denied"),
+        (errno.EPERM, "Operation not permitted"),
+    ],
+)
+def test_a_folder_that_is_not_to_be_written_is_named_with_the_variables_that_move_it(
+    tmp_path, monkeypatch, number, why
+):
+    folder = tmp_path / "cache"
+
+    def refuse(path, *args, **kwargs):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(files.Path, "mkdir", refuse)
+    with pytest.raises(StorageError, match=f"can't write in {folder} .{why}") as caught:
+        check_writable(folder)
+    assert "ECG_MLFLOW_CACHE and ECG_MLFLOW_CHECKPOINTS" in str(caught.value)
+    with pytest.raises(StorageError, match=f"can't write in {folder}"), locked(folder / "a"):
+        pass
+    with pytest.raises(StorageError, match=f"can't write in {folder}"):
+        write_whole(folder / "a", b"")
+    with pytest.raises(StorageError, match=f"can't write in {folder}"), scratch_folder(folder, "a"):
+        pass
+
+
+def test_an_error_about_another_file_stays_what_it_is(tmp_path):
+    (tmp_path / "recording").touch()
+    with pytest.raises(NotADirectoryError), scratch_folder(tmp_path / "cache", "a"):
+        (tmp_path / "recording" / "header").read_bytes()
+
+
+def test_a_file_in_place_of_a_folder(tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        with pytest.raises(StorageError, match=f"can't write in {folder} "):
+            check_writable(folder)
+        with pytest.raises(StorageError, match=rf"can't write {folder}.page: .*Name another file"):
+            write_output(folder / "page", b"")
+
+
+@pytest.mark.parametrize("chosen", ["", "~/cache", "~nobody-of-this-name/cache"])
+def test_without_a_home_folder_the_variable_is_named(monkeypatch, chosen):
+    def no_such_user(*_):
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", no_such_user)
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ECG_MLFLOW_CACHE", chosen)
+    with pytest.raises(StorageError, match=r"no home folder .*variable ECG_MLFLOW_CACHE"):
+        cache_root()

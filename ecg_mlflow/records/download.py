@@ -15,8 +15,8 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import requests
 
-from ecg_mlflow.errors import DownloadError, StorageFullError
-from ecg_mlflow.files import full_disk_errors, locked, move_folder, scratch_folder
+from ecg_mlflow.errors import DownloadError, StorageError
+from ecg_mlflow.files import locked, move_folder, scratch_folder, storage_errors
 from ecg_mlflow.records.catalogue import Archive
 from ecg_mlflow.records.labels import DEFAULT_NAME
 from ecg_mlflow.records.named_sets import OPEN, Named
@@ -75,7 +75,7 @@ def fetch_archive(
         folder = _records_folder(target)
         if folder is None:
             raise DownloadError(f"{target} holds no .hea file; delete it and run again")
-    except StorageFullError:
+    except StorageError:
         raise
     except OSError as error:
         known = isinstance(error, DownloadError)
@@ -123,7 +123,7 @@ def fetch_data_set(asked: Named, cache_root: Path, on_progress: Progress | None 
                 _fetch_files(asked, cache_root / "downloads" / target.name, on_progress)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 move_folder(cache_root / "downloads" / target.name, target)
-    except StorageFullError:
+    except StorageError:
         raise
     except OSError as error:
         known = isinstance(error, DownloadError)
@@ -245,7 +245,7 @@ def fetch_file(
     DownloadError
         If the server can't be reached or answers with an error, the connection keeps breaking,
         or the checksum is wrong.
-    StorageFullError
+    StorageError
         If the disk is full.
     """
     expected = sha256.lower()
@@ -257,7 +257,7 @@ def fetch_file(
     while True:
         before = _size(part)
         try:
-            with full_disk_errors(target.parent):
+            with storage_errors(target.parent):
                 _continue(url, part, on_progress, session)
             break
         except requests.RequestException as error:

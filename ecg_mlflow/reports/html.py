@@ -70,7 +70,7 @@ def log_report(
 
     Raises
     ------
-    TrackingError, StorageFullError
+    TrackingError, StorageError
         If the store, or the folder, doesn't take it.
     """
     with tempfile.TemporaryDirectory(prefix="ecg_mlflow-") as scratch:

@@ -62,7 +62,7 @@ def show_record(
         If there is no such record, or label file.
     RecordError
         If the record can't be read, or has no such part or lead.
-    StorageFullError
+    StorageError
         If the picture can't be written.
     ExtraMissingError
         If it is an EDF file, and the package that reads these is not installed.

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from ecg_mlflow.errors import RunGoneError, StorageFullError, TrackingError
+from ecg_mlflow.errors import RunGoneError, StorageError, TrackingError
 from ecg_mlflow.executors.base import Event, Job, Outcome, OutcomeState
 from ecg_mlflow.executors.devices import count_oom_kills
 from ecg_mlflow.executors.pool import Executor
@@ -34,7 +34,7 @@ MOST_DEATHS = 3
 REASON_LIMIT = 500
 #: Errors in a worker that are the machine's, after which the other runs would fail as well.
 MACHINE_ERRORS = {
-    f"{kind.__module__}.{kind.__qualname__}": kind for kind in (StorageFullError, TrackingError)
+    f"{kind.__module__}.{kind.__qualname__}": kind for kind in (StorageError, TrackingError)
 }
 
 
@@ -130,7 +130,7 @@ class Dispatcher:
             If `stop` was asked for.
         RunGoneError
             If the parent run was deleted, or ended by anybody else.
-        StorageFullError, TrackingError
+        StorageError, TrackingError
             If a worker stopped for these reasons.
         """
         self._ask(executor)

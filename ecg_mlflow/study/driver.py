@@ -93,7 +93,7 @@ def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> C
         workers no time.
     ResumeError
         If the study to resume is still being run, or is another one.
-    StorageFullError, TrackingError
+    StorageError, TrackingError
         If a disk is full or the store stays away; the study can be resumed.
     """
     with stop_on_signals() as stop, _only_driver(options.run_id):

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ecg_mlflow.errors import DeviceError, EcgMlflowError, ResumeError, TrackingError
 from ecg_mlflow.executors.devices import RayShare, Slot, count_cores, find_gpus, plan_slots
+from ecg_mlflow.files import cache_root, check_writable, checkpoint_root
 from ecg_mlflow.records import Corpus, load_corpus
 from ecg_mlflow.records.catalogue import DEMO_RECORDS, is_demo
 from ecg_mlflow.study.changed_code import check_grid_file
@@ -42,6 +43,8 @@ def run_request(request: StudyRequest) -> int:
     """
     project_run = os.environ.pop("MLFLOW_RUN_ID", None)
     with_store = project_run or request.resume is not None or not request.dry_run
+    for folder in (cache_root(), checkpoint_root()):
+        check_writable(folder)
     # First, so that a store that can't be reached is known before anything is read or computed.
     client = connect(base_dir=request.folders[0]) if with_store else None
     try:

@@ -27,7 +27,7 @@ import mlflow
 import sqlalchemy
 from mlflow import MlflowClient
 
-from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.errors import StorageError, TrackingError
 from ecg_mlflow.files import cache_root, locked, scratch_folder
 from ecg_mlflow.tracking.retry import RetryPolicy, store_errors
 
@@ -146,10 +146,22 @@ def _prepare_sqlite(uri: str) -> None:
             f"MLflow can't track in {uri!r}: a database in memory is not seen by the worker"
             " processes. Name a file, for example sqlite:///mlflow.db."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        _make_sqlite(path)
-    path.open("ab").close()  # a folder, or a file that can't be written, is an error now
+    other = "Name another store in MLFLOW_TRACKING_URI, such as sqlite:////home/me/mlflow.db"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _make_sqlite(path)
+        path.open("ab").close()  # a folder, or a file that can't be written, is an error now
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA schema_version")
+    except OSError as error:
+        met = error.__cause__ if isinstance(error, StorageError) else error
+        why = getattr(met, "strerror", None) or met
+        raise TrackingError(f"the tracking store {uri} can't be written: {why}. {other}") from error
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):  # it is locked, or away
+            raise
+        raise TrackingError(f"{path} is no database, or a damaged one: {error}. {other}") from error
     until = time.monotonic() + PATIENCE_S
     while _is_half_made(path):
         if time.monotonic() > until:

@@ -7,17 +7,17 @@ What this machine has run before, known by the hash of its files, needs no furth
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import platformdirs
 
 from ecg_mlflow.errors import UntrustedCodeError
-from ecg_mlflow.files import write_whole
+from ecg_mlflow.files import chosen_folder, write_whole
 
 #: Moves the folder that lists what this machine has run.
 TRUST_VARIABLE = "ECG_MLFLOW_TRUSTED_CODE"
@@ -32,9 +32,8 @@ def trusted_root() -> Path:
 
     It is not in the cache, which several people may share and write to.
     """
-    if chosen := os.environ.get(TRUST_VARIABLE):
-        return Path(chosen).expanduser().absolute()
-    return platformdirs.user_state_path("ecg_mlflow", appauthor=False) / "trusted_code"
+    state = partial(platformdirs.user_state_path, "ecg_mlflow", appauthor=False)
+    return chosen_folder(TRUST_VARIABLE, lambda: state() / "trusted_code")
 
 
 def file_hashes(files: Mapping[str, bytes]) -> dict[str, str]:

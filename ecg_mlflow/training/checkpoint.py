@@ -49,7 +49,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     Raises
     ------
-    StorageFullError
+    StorageError
         If the disk is full; the old checkpoint stays.
     """
     text = json.dumps({**checkpoint.state, "version": VERSION})

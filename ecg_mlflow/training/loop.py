@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.errors import DivergedError, RunGoneError, StorageFullError, TrackingError
+from ecg_mlflow.errors import DivergedError, RunGoneError, StorageError, TrackingError
 from ecg_mlflow.training.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Branch(ABC):
             act()
         except Exception as error:  # a user's model or signal step may raise any
             is_own = isinstance(error, RunGoneError)
-            if not is_own and isinstance(error, Paused | StorageFullError | TrackingError):
+            if not is_own and isinstance(error, Paused | StorageError | TrackingError):
                 raise
             self.is_over = True
             self.fail(error)

@@ -12,7 +12,7 @@ import pytest
 from comparisons import configuration, results_of
 from simulated import answers, better, difficulties
 
-from ecg_mlflow.errors import PredictionsError, StorageFullError
+from ecg_mlflow.errors import PredictionsError, StorageError
 from ecg_mlflow.reports import compare
 from ecg_mlflow.reports.compare import compare_studies
 from ecg_mlflow.reports.study_results import ComparisonOptions, Results
@@ -99,6 +99,6 @@ def test_an_unknown_metric_and_a_folder_that_is_a_file(results, tmp_path, monkey
     with pytest.raises(PredictionsError, match=r"metric='f2' is none of .* metrics: accuracy"):
         compared(results, tmp_path, monkeypatch, ComparisonOptions("f2"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageFullError, match=f"can't write {tmp_path}/file/"):
+    with pytest.raises(StorageError, match=f"can't write {tmp_path}/file/"):
         compared(results, tmp_path, monkeypatch, output=tmp_path / "file")
     assert not (tmp_path / "study").exists()

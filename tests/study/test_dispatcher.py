@@ -11,7 +11,7 @@ import cloudpickle
 import pytest
 from stored_runs import stored_run
 
-from ecg_mlflow.errors import RunGoneError, StorageFullError, TrackingError
+from ecg_mlflow.errors import RunGoneError, StorageError, TrackingError
 from ecg_mlflow.executors.base import Event, Outcome, OutcomeState
 from ecg_mlflow.files import checkpoint_path
 from ecg_mlflow.grids.user_code import UserCode
@@ -453,7 +453,7 @@ def test_a_run_whose_checkpoint_is_lost_begins_anew_in_another_child(bench):
     assert told == ["old", *2 * ["00-r0 child 1"]], "at once, and when it is handed out"
 
 
-@pytest.mark.parametrize("kind", [StorageFullError, TrackingError])
+@pytest.mark.parametrize("kind", [StorageError, TrackingError])
 def test_what_is_wrong_with_the_machine_ends_the_study_unless_it_is_stopping(bench, kind):
     error_type = f"{kind.__module__}.{kind.__name__}"
     script = at_first(process(OutcomeState.FAILED, reason="no room", error_type=error_type))

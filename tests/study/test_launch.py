@@ -74,3 +74,17 @@ def test_an_end_that_can_not_be_written_does_not_hide_the_error(workplace, monke
     with pytest.raises(FileNotFoundError, match="no grid file") as error:
         run_request(StudyRequest("nosuch.py"))
     assert "go on in run 000" in "".join(error.value.__notes__)
+
+
+@pytest.mark.parametrize("variable", ["ECG_MLFLOW_CACHE", "ECG_MLFLOW_CHECKPOINTS"])
+def test_a_folder_that_can_not_be_written_is_found_before_anything_is_read(
+    workplace, experiment, monkeypatch, capsys, variable
+):
+    file = workplace.folder / "a file"
+    file.touch()
+    monkeypatch.setenv(variable, str(file / "of mine"))
+    grid = workplace.write_grid(grid_text())
+    assert workplace.run(grid, experiment=experiment, data="nowhere") == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"ecg-mlflow: error: can't write in {file / 'of mine'} (")
+    assert variable in said

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ import pytest
 from mlflow import MlflowClient
 from servers import free_port
 
-from ecg_mlflow.errors import TrackingError
+from ecg_mlflow.errors import StorageError, TrackingError
 from ecg_mlflow.tracking import client as client_module
 from ecg_mlflow.tracking.artifacts import read_artifacts
 from ecg_mlflow.tracking.client import _is_half_made as is_half_made
@@ -108,10 +109,23 @@ def test_what_can_be_no_sqlite_store_is_refused_and_left_as_it_is(tmp_path, path
     notes = tmp_path / "notes.txt"
     notes.write_text(text := "these are not the tables you look for " * 9)
     uri = f"sqlite:///{tmp_path / path}"
-    with pytest.raises(TrackingError, match=f"open the tracking store {uri}: .*{why}.* another"):
+    with pytest.raises(TrackingError, match=f"{why}.* Name another store") as caught:
         connect(uri)
+    assert "upgrade" not in str(caught.value)
+    assert str(tmp_path / path) in str(caught.value)
     assert [one.name for one in tmp_path.iterdir()] == ["notes.txt"]
     assert notes.read_text() == text
+
+
+def test_a_folder_that_is_only_to_be_read_holds_no_new_store(tmp_path, monkeypatch):
+    def refuse(path, name):
+        raise StorageError("can't write there") from OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("ecg_mlflow.tracking.client.scratch_folder", refuse)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    why = f"store {uri} can't be written: Read-only file system. Name another store in MLFLOW_TR"
+    with pytest.raises(TrackingError, match=re.escape(why)):
+        connect(uri)
 
 
 def test_store_of_another_schema_and_a_damaged_one(tmp_path, tracking_store):

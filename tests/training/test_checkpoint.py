@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from ecg_mlflow.errors import CheckpointError, StorageFullError
+from ecg_mlflow.errors import CheckpointError, StorageError
 from ecg_mlflow.training import checkpoint
 from ecg_mlflow.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
@@ -73,7 +73,7 @@ def test_without_room_the_old_one_stays(path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint.np, "savez", full)
-    with pytest.raises(StorageFullError, match=f"no space left on the disk of {path.parent}"):
+    with pytest.raises(StorageError, match=f"no space left on the disk of {path.parent}"):
         save_checkpoint(path, Checkpoint({}, {}))
     assert load_checkpoint(path).state == STATE
     assert list(path.parent.iterdir()) == [path]

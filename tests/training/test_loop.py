@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ecg_mlflow.errors import DivergedError, RunGoneError, StorageFullError
+from ecg_mlflow.errors import DivergedError, RunGoneError, StorageError
 from ecg_mlflow.training import loop as loop_module
 from ecg_mlflow.training.loop import Branch, Paused, TrainingLoop
 from ecg_mlflow.training.schedule import Schedule
@@ -203,8 +203,8 @@ def test_a_branch_that_fails_leaves_the_others_running(where, error):
 
 
 def test_what_is_wrong_with_the_machine_ends_the_whole_loop():
-    branch = Noting(raises={"save": StorageFullError("no space left")})
-    with pytest.raises(StorageFullError):
+    branch = Noting(raises={"save": StorageError("no space left")})
+    with pytest.raises(StorageError):
         run(branch, Noting())
     assert branch.error is None
 

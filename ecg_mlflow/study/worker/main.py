@@ -15,7 +15,7 @@ from pathlib import Path
 import cloudpickle
 from mlflow import MlflowClient
 
-from ecg_mlflow.errors import RunGoneError, StorageFullError, TrackingError
+from ecg_mlflow.errors import RunGoneError, StorageError, TrackingError
 from ecg_mlflow.executors.execution import received, shielded, stop_requested
 from ecg_mlflow.models.build import build_model, count_multiply_adds, count_parameters
 from ecg_mlflow.pipeline import BatchSource, prefetched
@@ -73,7 +73,7 @@ def _train(job: WorkerJob, send: Send, resources: ExitStack) -> None:
                 opened.append(run)
         except RunGoneError as error:
             run.report_error(error)
-        except (Paused, StorageFullError, TrackingError):
+        except (Paused, StorageError, TrackingError):
             raise
         except Exception as error:  # noqa: BLE001 - a user's model may raise any
             run.report_error(error)
@@ -92,7 +92,7 @@ def _train_together(runs: Sequence[TrainingRun], source: BatchSource, save_every
             run.setup_seconds = time.perf_counter() - run.started
         try:
             finished = loop.run(lambda: _should_stop(runs))
-        except (StorageFullError, TrackingError):
+        except (StorageError, TrackingError):
             raise
         except Exception as error:
             if len(runs) > 1:  # whose fault it was shows when the driver tries each alone

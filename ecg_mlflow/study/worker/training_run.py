@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ecg_mlflow.errors import CheckpointError, RunGoneError, StorageFullError
+from ecg_mlflow.errors import CheckpointError, RunGoneError, StorageError
 from ecg_mlflow.executors.devices import DEVICE_VARIABLE
 from ecg_mlflow.executors.execution import describe_error, stop_requested
 from ecg_mlflow.files import checkpoint_path, locked, remove_unfinished
@@ -239,7 +239,7 @@ class TrainingRun(Branch):
         try:
             save_checkpoint(self._path, Checkpoint(state, arrays))
             self._is_covered = True
-        except StorageFullError as error:
+        except StorageError as error:
             if self._is_covered:  # said once, and not at each further try
                 self._note(f"no checkpoint at iteration {self.iteration}: {error}")
             self._is_covered = False

@@ -22,7 +22,7 @@ from numpy_net import NumpyNet
 from studies import small_plan
 
 from ecg_mlflow import C, Optimizer, Option, Pipeline, ResNet, Split
-from ecg_mlflow.errors import DivergedError, StorageFullError, TrackingError
+from ecg_mlflow.errors import DivergedError, StorageError, TrackingError
 from ecg_mlflow.files import checkpoint_path, locked
 from ecg_mlflow.provenance import ProcessMark, seconds_since
 from ecg_mlflow.study import jobs
@@ -371,7 +371,7 @@ def test_a_checkpoint_that_can_not_be_gone_on_from_is_lost(desk, harm):
 
 
 def full(*args):
-    raise StorageFullError("no space left on the disk of there")
+    raise StorageError("no space left on the disk of there")
 
 
 def test_a_full_disk_lets_the_run_go_on_without_checkpoints(desk, whole, monkeypatch):
@@ -384,7 +384,7 @@ def test_a_full_disk_lets_the_run_go_on_without_checkpoints(desk, whole, monkeyp
     assert notes == ["no checkpoint at iteration 2: no space left on the disk of there"]
     # A full cache is the machine's error, and not the run's.
     monkeypatch.setattr(main_module, "batch_sources", full)
-    with pytest.raises(StorageFullError):
+    with pytest.raises(StorageError):
         desk.train(desk.run_job(GOOD))
     assert desk.reports == []
 

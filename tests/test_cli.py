@@ -7,6 +7,7 @@ import shutil
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 from studies import grid_text, reason
 
@@ -181,6 +182,29 @@ def test_plan_and_a_dry_run_show_the_plan_and_make_no_run(workplace, experiment,
     assert workplace.runs(experiment) == (None, [])
     assert main(["plan", str(grid), "--data", str(workplace.records), "--configs", "1"]) == 0
     assert "1 configurations x 1 repetitions = 1 runs" in capsys.readouterr().out
+
+
+def test_leads_and_gaps_of_the_command_or_else_of_the_grid_file(
+    workplace, experiment, tmp_path, write_record, capsys
+):
+    for k in range(6):
+        signal = np.random.default_rng(k).normal(0, 0.3, (500, 3))
+        signal[100:105] = -32.768
+        write_record(tmp_path, f"R{k}", signal, leads=["II", "V5", "RESP"])
+    (tmp_path / "REFERENCE.csv").write_text("".join(f"R{k},{'AN'[k % 2]}\n" for k in range(6)))
+    reading = {"leads": "'v5'", "gaps": "'interpolate:0.02'"}
+    grid = workplace.write_grid(grid_text(split="Split(0.5, stratified=True)", **reading))
+    for more, parameters in (((), " 102 "), (("--leads", "V5,II"), " 130 ")):
+        words = ("--dry-run", *more)
+        assert workplace.run(grid, *words, experiment=experiment, data=str(tmp_path)) == 0
+        said = capsys.readouterr()
+        assert "note: interpolated" in said.err
+        assert parameters in said.out
+    assert main(["data", str(tmp_path), "--leads", "ii", "--gaps", "interpolate:0.02"]) == 0
+    said = capsys.readouterr().out
+    assert "leads:    ii (6)" in said
+    assert "note:     interpolated 30 samples in gaps of 6 records" in said
+    assert "V5 (mV, 250 Hz) of 6 records, RESP (mV, 250 Hz) of 6 records" in said
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -17,6 +17,7 @@ from ecg_mlflow.cli.parameters import (
     command,
     labels_option,
     output_option,
+    reading_options,
 )
 
 _SUMMARY = "summary"
@@ -26,9 +27,16 @@ _SUMMARY = "summary"
     "data",
     click.Argument(["words"], nargs=-1, metavar="[summary] [DATA]"),
     labels_option(),
+    *reading_options(),
     output_option("Folder to write a page with pictures and a table of all records into."),
 )
-def data_command(words: tuple[str, ...], labels: str | None, output: Path | None) -> int:
+def data_command(
+    words: tuple[str, ...],
+    labels: str | None,
+    leads: str | None,
+    gaps: str | None,
+    output: Path | None,
+) -> int:
     """Show what is in a data set: classes, lengths, leads, faults.
 
     DATA is demo (made-up records, the default; demo:200 makes as many), demo12 (made-up records of
@@ -57,7 +65,7 @@ def data_command(words: tuple[str, ...], labels: str | None, output: Path | None
     if len(words) > 1:
         raise click.UsageError(f"name one data set; given are {' '.join(words)}")
     data = located(words[0], base_folders()) if words else "demo"
-    summary = CorpusSummary(load_corpus(data, labels))
+    summary = CorpusSummary(load_corpus(data, labels, leads=leads, gaps=gaps))
     print(summary_text(summary))
     if output:
         page, table = output / "summary.html", output / "records.csv"

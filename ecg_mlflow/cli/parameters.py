@@ -168,6 +168,18 @@ def labels_option() -> CliOption:
     return CliOption("--labels", "CSV file or headers; see `ecg-mlflow data -h`.", RECORDINGS)
 
 
+def reading_options() -> tuple[CliOption, CliOption]:
+    """Return the options for what is read of each recording."""
+    return (
+        CliOption("--leads", "Only these leads of each recording, such as II,V5."),
+        CliOption(
+            "--gaps",
+            "What becomes of missing samples: refuse (the default) makes a bad record, "
+            "interpolate:0.5 draws a line over gaps of at most 0.5 s.",
+        ),
+    )
+
+
 def output_option(meaning: str) -> CliOption:
     """Return the option for the place that a command writes to."""
     return CliOption("--output -o", meaning, FILE)

@@ -18,6 +18,7 @@ from ecg_mlflow.cli.parameters import (
     CliOption,
     command,
     labels_option,
+    reading_options,
     section,
     trust_option,
 )
@@ -30,6 +31,7 @@ _DATA = section(
     "Data",
     CliOption("--data", "demo by default; see `ecg-mlflow data -h`.", RECORDINGS),
     labels_option(),
+    *reading_options(),
     CliOption("--limit", "Use at most N records, evenly spread.", POSITIVE),
     CliOption(
         "--on-bad-record skip_bad_records",

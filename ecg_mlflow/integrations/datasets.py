@@ -68,7 +68,7 @@ class WfdbSource(RecordingsSource, DatasetSource):
                 self.n_unkept,
             )
         labels = self.labels if data is None and labels is None else labels
-        corpus = load_corpus(data or self.data, labels)
+        corpus = load_corpus(data or self.data, labels, leads=self.leads, gaps=self.gaps)
         if self.digest and corpus.digest != self.digest:
             packed = packed_path(self.digest)
             as_they_were = (

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ecg_mlflow.errors import CorpusError, few
 from ecg_mlflow.files import cache_root, file_name
 from ecg_mlflow.records.fingerprint import Fingerprints, same_recordings
+from ecg_mlflow.records.reading import DEFAULT, Reading
 from ecg_mlflow.records.record import BadRecord, Record, to_millivolts
 
 SIGNALS_NAME = "signals.bin"
@@ -110,6 +111,8 @@ class Provenance:
         Notes for the user about the search for records.
     labels
         The place of the labels that the user gave; None if they were searched for.
+    reading
+        Which leads were read, and what became of gaps.
     """
 
     source: str = ""
@@ -117,6 +120,7 @@ class Provenance:
     bad: tuple[BadRecord, ...] = ()
     notes: tuple[str, ...] = ()
     labels: str | None = None
+    reading: Reading = DEFAULT
 
 
 @dataclass(frozen=True, eq=False, repr=False)

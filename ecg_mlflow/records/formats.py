@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ecg_mlflow.errors import EcgMlflowError, RecordError
 from ecg_mlflow.records.edf_reader import read_edf
+from ecg_mlflow.records.reading import DEFAULT, Reading
 from ecg_mlflow.records.record import DigitalRecord, Record
 from ecg_mlflow.records.wfdb_reader import read_wfdb, wfdb_files
 
@@ -46,20 +45,19 @@ def format_of(path: Path) -> Format | None:
 
 
 def read_digital(
-    path: str | Path, *, leads: Sequence[str] = (), keep_invalid: bool = False
+    path: str | Path, reading: Reading = DEFAULT, *, keep_invalid: bool = False
 ) -> DigitalRecord:
     """Read a record as stored in its files.
 
     Parameters
     ----------
     path
-        The ``.hea`` file of a WFDB record (see `wfdb_reader.read_wfdb`), or an ``.edf`` file (see
-        `edf_reader.read_edf`).
-    leads
-        The leads to read, in this order, by names in any spelling (see `leads.lead_key`); empty for
-        all ECG leads.
+        The ``.hea`` file of a WFDB record (see `wfdb_reader.read_wfdb`), or an ``.edf`` or ``.bdf``
+        file (see `edf_reader.read_edf`).
+    reading
+        Which leads are read, and what becomes of gaps.
     keep_invalid
-        Whether invalid samples become NaN in mV; otherwise they are an error.
+        Whether invalid samples become NaN in mV, whatever `reading` says.
 
     Raises
     ------
@@ -76,20 +74,12 @@ def read_digital(
             f"{' or '.join(FORMATS)}"
         )
     try:
-        record = form.read(path, leads)
+        record = form.read(path, reading.names)
     except EcgMlflowError:
         raise
     except Exception as error:  # whatever a decoder comes upon in a damaged file
         raise RecordError(f"unreadable file: {type(error).__name__}: {error}") from error
-    if record.samples.dtype == np.float32 and not keep_invalid:
-        invalid = np.isnan(record.samples)
-        if invalid.any():
-            first, lead = np.argwhere(invalid)[0]
-            raise RecordError(
-                f"NaN among the samples: {invalid.any(axis=1).sum()} of {len(invalid)} samples are "
-                f"invalid or missing, the first is number {first} of lead {record.leads[lead]!r}"
-            )
-    return record
+    return record if keep_invalid else reading.fill(record)
 
 
 def read_record(path: str | Path, label: str | None = None) -> Record:

@@ -64,7 +64,9 @@ class DigitalRecord:
     comments
         A WFDB header's comments without their ``#``, in ASCII, as wfdb reads them.
     ignored
-        Channels of the file that are none of the leads, each as ``PLETH (NU)``.
+        Channels of the file that are none of the leads, each as ``PLETH (NU, 125 Hz)``.
+    interpolated
+        How many samples of all leads were interpolated.
     """
 
     id: str
@@ -75,6 +77,7 @@ class DigitalRecord:
     baseline: NDArray[np.float32]
     comments: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    interpolated: int = 0
 
     @classmethod
     def from_millivolts(

@@ -7,8 +7,8 @@ import json
 import logging
 import os
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,7 +18,6 @@ from ecg_mlflow.errors import BadRecordsError, CorpusError, RecordError
 from ecg_mlflow.files import cache_root, locked, write_whole
 from ecg_mlflow.records.catalogue import (
     ARCHIVES,
-    SHOWN,
     Found,
     absolute,
     find_records,
@@ -36,6 +35,7 @@ from ecg_mlflow.records.labels import (
 )
 from ecg_mlflow.records.named_sets import HEADERS
 from ecg_mlflow.records.packing import pack
+from ecg_mlflow.records.reading import DEFAULT, Reading, Remarks
 from ecg_mlflow.records.record import BadRecord, DigitalRecord, Progress, bad_records_error
 
 #: Raise it when a change of the code gives another corpus for the same files; older notes are
@@ -47,7 +47,12 @@ log = logging.getLogger(__name__)
 
 
 def load_corpus(
-    data: str, labels: str | Path | None = None, on_progress: Progress | None = None
+    data: str,
+    labels: str | Path | None = None,
+    on_progress: Progress | None = None,
+    *,
+    leads: str | Sequence[str] | None = None,
+    gaps: str | None = None,
 ) -> Corpus:
     """Open the corpus of some data, after packing it if that wasn't done before.
 
@@ -68,6 +73,12 @@ def load_corpus(
         default the CSV beside the records, or the headers if there is none.
     on_progress
         Called with (done, total): bytes during the download, then records during packing.
+    leads
+        The leads to read, in this order, such as ``II,V5``, by names in any spelling; by default
+        all ECG leads. A record that lacks one is a bad record.
+    gaps
+        ``refuse`` (the default): a record with invalid or missing samples is a bad record. Or
+        ``interpolate:0.5``: a line is drawn over gaps of at most so many seconds.
 
     Raises
     ------
@@ -82,11 +93,13 @@ def load_corpus(
     """
     found = find_records(data, on_progress)
     given = None if labels is None else str(labels if labels == HEADERS else absolute(labels))
-    inputs = _Inputs(found, _label_files(found, given or found.labels), given)
+    reading = Reading.of(leads, gaps)
+    inputs = _Inputs(found, _label_files(found, given or found.labels), given, reading)
     asked = [HEADERS] if inputs.label_files is None else map(str, inputs.label_files)
     # The folder: other versions of the generator make other records under one name.
     place = str(found.root) if data in ARCHIVES or is_demo(data) else found.source
-    key = _sha256("\0".join([place, *asked]))
+    how = [] if reading == DEFAULT else [repr(reading)]
+    key = _sha256("\0".join([place, *asked, *how]))
     note = cache_root() / "sources" / f"{key}.json"
     if corpus := inputs.reopen(note):
         return corpus
@@ -133,6 +146,7 @@ class _Inputs:
     label_files: tuple[Path, ...] | None
     #: The place of the labels that the user gave, if any.
     labels: str | None
+    reading: Reading
 
     def build(self, note: Path, on_progress: Progress | None) -> Corpus:
         """Read and pack the records, and write the note."""
@@ -143,8 +157,8 @@ class _Inputs:
         stamps = _digest(self._stamps(files) | before)
         labels = None if self.label_files is None else read_labels(*self.label_files)
         bad: list[BadRecord] = []
-        ignored = Counter[str]()
-        records = self._usable(labels, bad, ignored, on_progress)
+        remarks = Remarks()
+        records = self._usable(labels, bad, remarks, on_progress)
         first = next(records, None)
         if first is None:
             raise BadRecordsError(f"no record can be used: {bad_records_error(bad)}")
@@ -157,7 +171,7 @@ class _Inputs:
             "digest": corpus.digest,
             "labels_sha256": labels.sha256 if labels else _sha256(lines),
             "bad": [asdict(record) for record in bad],
-            "notes": _notes(ignored),
+            "notes": remarks.notes(),
             "files": files,
             "stamps": stamps,
         }
@@ -168,12 +182,12 @@ class _Inputs:
         self,
         labels: Labels | None,
         bad: list[BadRecord],
-        ignored: Counter[str],
+        remarks: Remarks,
         on_progress: Progress | None,
     ) -> Iterator[tuple[DigitalRecord, str]]:
         """Yield the usable records with their labels, by name; append every fault to `bad`.
 
-        `ignored` counts the channels that are no ECG leads.
+        `remarks` gets what is to be said of those.
         Without `labels`, those are the diagnoses in each record's header.
         """
         by_id: dict[str, list[Path]] = defaultdict(list)
@@ -193,7 +207,7 @@ class _Inputs:
         for done, path in enumerate(single, start=1):
             record = None
             try:
-                record = read_digital(path)
+                record = read_digital(path, self.reading)
             except RecordError as error:
                 bad.append(BadRecord(path.stem, str(path), str(error)))
             if labels:
@@ -204,7 +218,7 @@ class _Inputs:
                 reason = where if labels else "no #Dx in its header"
                 bad.append(BadRecord(path.stem, str(path), f"no label: {reason}"))
             if record and label is not None:
-                ignored.update(record.ignored)
+                remarks.add(record)
                 yield record, label
             if on_progress:
                 on_progress(done, len(single))
@@ -233,6 +247,7 @@ class _Inputs:
             tuple(BadRecord(**record) for record in content["bad"]),
             (*filter(None, [self.found.note]), *content["notes"]),
             self.labels,
+            self.reading,
         )
         return Corpus.open(packed_path(content["digest"]), provenance)
 
@@ -240,15 +255,6 @@ class _Inputs:
         """Return size and time of every file found and of `files`, by path."""
         paths = (*self.found.headers, *(self.label_files or ()), *files)
         return {path: _stamp(path) for path in map(str, paths)}
-
-
-def _notes(ignored: Counter[str]) -> list[str]:
-    """Say which channels of the records are none of their leads."""
-    if not ignored:
-        return []
-    listed = ", ".join(f"{name} of {n} records" for name, n in ignored.most_common(SHOWN))
-    more = f" and {len(ignored) - SHOWN} more" if len(ignored) > SHOWN else ""
-    return [f"ignored channels that are no ECG leads: {listed}{more}"]
 
 
 def _sha256(text: str) -> str:

@@ -63,7 +63,8 @@ def open_study_corpus(
     if location.data is None:
         with suppress(CorpusError):  # it may be damaged, or not be there
             return Corpus.open(packed_path(wanted))
-    found = load_corpus(*location.of(plan, request))
+    data, labels = location.of(plan, request)
+    found = load_corpus(data, labels, leads=request.get("leads"), gaps=request.get("gaps"))
     if found.digest != wanted:
         raise CorpusError(
             f"the recordings of {found.source} are not those that the study was run on (digest "

@@ -19,6 +19,7 @@ from ecg_mlflow.models.build import weight_seed
 from ecg_mlflow.records import Corpus, list_bad_records
 from ecg_mlflow.records.catalogue import asked_for
 from ecg_mlflow.records.label_sets import count_labels
+from ecg_mlflow.records.reading import REFUSE
 from ecg_mlflow.reports.text_tables import aligned
 from ecg_mlflow.study.plan import ConfigPlan, PlannedRun, StudyPlan
 from ecg_mlflow.study.research import RESERVED
@@ -201,7 +202,14 @@ def dataset_infos(corpus: Corpus, config: ConfigPlan) -> dict[str, DatasetInfo]:
         found[side] = DatasetInfo(
             f"{source} {side}",
             digest([corpus.digest, selection.rows, selection.labels], version=DATASET_VERSION),
-            RecordingsSource(data, corpus.provenance.labels, corpus.digest, rows),
+            RecordingsSource(
+                data,
+                corpus.provenance.labels,
+                corpus.digest,
+                rows,
+                leads=corpus.provenance.reading.leads or None,
+                gaps=None if (gaps := corpus.provenance.reading.gaps) == REFUSE else gaps,
+            ),
             len(rows),
             {label: n_records[label] for label in config.settings.classes},
             tuple(sorted({float(corpus.fs[row]) for row in rows})),

@@ -60,7 +60,12 @@ def run_request(request: StudyRequest) -> int:
                 check_grid_file(client, run_id, path, Consent(request.trust_code), named=named)
             grid = load_grid_file(path)
             trust(grid.code.files)
-            request = replace(request, grid=str(grid.path))
+            request = replace(
+                request,
+                grid=str(grid.path),
+                leads=request.leads or grid.research.reading.leads or None,
+                gaps=request.gaps or grid.research.gaps,
+            )
             plan = probe_networks(_plan(request, grid.research), grid.code)
     except BaseException as error:
         # A study that could not be resumed, since another process runs it, is not ours to end.
@@ -87,7 +92,7 @@ def _plan(request: StudyRequest, research: Research) -> StudyPlan:
         data = f"{data}:{research.demo.records}"
     if is_demo(data):
         request = _within_demo_budget(research, request)
-    corpus = _load_corpus(data, request.labels)
+    corpus = _load_corpus(data, request)
     return plan_study(research, corpus, request)
 
 
@@ -112,14 +117,14 @@ def _within_demo_budget(research: Research, request: StudyRequest) -> StudyReque
     return replace(request, **smaller)
 
 
-def _load_corpus(data: str, labels: str | None) -> Corpus:
+def _load_corpus(data: str, request: StudyRequest) -> Corpus:
     with tqdm(desc=f"reading {data}", leave=False, delay=1.0, disable=None) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        return load_corpus(data, labels, on_progress=show)
+        return load_corpus(data, request.labels, show, leads=request.leads, gaps=request.gaps)
 
 
 def _where(request: StudyRequest) -> list[Slot] | RayShare:

@@ -53,6 +53,8 @@ class StudyRequest:
     grid: str = ""
     data: str | None = None
     labels: str | None = None
+    leads: str | None = None
+    gaps: str | None = None
     epochs: int | None = None
     repetitions: int | None = None
     test_every: Rules | None = None
@@ -96,7 +98,7 @@ class StudyRequest:
 
 #: What a resumed study keeps of the request that it was started with, unless it is given again.
 DESIGN = (
-    *("grid", "data", "labels", "epochs", "repetitions", "configs", "limit", "skip_bad_records"),
+    *("grid", "data", "labels", "leads", "gaps", "epochs", "repetitions", "configs", "limit"),
     *("sampler", "trials", "search_seed", "pruner", "objective", "direction", "adaptive"),
-    "finalists",
+    *("finalists", "skip_bad_records"),
 )

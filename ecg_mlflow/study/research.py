@@ -22,6 +22,7 @@ from ecg_mlflow.models.arguments import (
 )
 from ecg_mlflow.pipeline import Pipeline, Stages
 from ecg_mlflow.records.label_sets import SEPARATOR
+from ecg_mlflow.records.reading import Reading
 from ecg_mlflow.records.splits import TRAIN, Split
 from ecg_mlflow.stats.scores import objective_of
 from ecg_mlflow.study.grid_update import UpdateGrid
@@ -149,6 +150,9 @@ class Research:
         See `Optimizer` and `Loss`.
     split
         A `Split`, or its first argument, such as "official".
+    leads, gaps
+        Which leads of the recordings are read, and what becomes of missing samples, where the
+        command doesn't say it; see `ecg_mlflow.load_corpus`.
     update_grid
         A function that gets the results so far, a `pandas.DataFrame` with a row per configuration
         that has ended, and returns the grid to go on with, or None to keep the present one.
@@ -186,6 +190,8 @@ class Research:
     optimizer: Optimizer | C = field(default_factory=Optimizer)
     loss: Loss | C | None = None
     split: Split | float | tuple[float, ...] | str = 0.8
+    leads: str | Sequence[str] | None = None
+    gaps: str | None = None
     update_grid: UpdateGrid | None = None
     update_every: Rules = "last"
     demo: DemoBudget = field(default_factory=DemoBudget)
@@ -215,6 +221,8 @@ class Research:
         for name, value in short_forms.items():
             object.__setattr__(self, name, value)
         _check_values(vars(self))
+        with located_errors("leads or gaps"):
+            _ = self.reading
         self._check_loss(self.loss)
         self._check_names()
         Schedule.parse(self.update_every)
@@ -222,6 +230,11 @@ class Research:
             raise ResearchError(
                 f"update_grid={self.update_grid!r} must be a function of a DataFrame of results"
             )
+
+    @property
+    def reading(self) -> Reading:
+        """How recordings are read, where the command doesn't say it."""
+        return Reading.of(self.leads, self.gaps)
 
     def _check_names(self) -> None:
         """Check the names of the study, the classes and the options."""

@@ -37,6 +37,8 @@ class RecordingsSource:
         Positions in the corpus of the records of a part of it, ascending; None for all of them.
     n_unkept
         How many rows there were, where they were too many to be kept.
+    leads, gaps
+        How the recordings are read, where that was said; see `ecg_mlflow.load_corpus`.
     """
 
     data: str
@@ -44,10 +46,13 @@ class RecordingsSource:
     digest: str = ""
     rows: tuple[int, ...] | None = None
     n_unkept: int = 0
+    leads: str | None = None
+    gaps: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data; rows are written as ``0-5,8``."""
-        optional = {"labels": self.labels, "digest": self.digest, "n_unkept": self.n_unkept}
+        names = ("labels", "digest", "n_unkept", "leads", "gaps")
+        optional = {name: getattr(self, name) for name in names}
         found = {"data": self.data} | {key: value for key, value in optional.items() if value}
         return found if self.rows is None else {**found, "rows": write_rows(self.rows)}
 
@@ -78,6 +83,8 @@ class RecordingsSource:
             str(source_dict.get("digest", "")),
             None if rows is None else read_rows(rows),
             int(source_dict.get("n_unkept", 0)),
+            source_dict.get("leads"),
+            source_dict.get("gaps"),
         )
 
 

@@ -34,13 +34,15 @@ def test_what_is_not_given_has_the_defaults_of_the_request():
 
 def test_every_option_arrives():
     words = """
-        x.py --data d --labels l --limit 9 --on-bad-record skip --epochs 2 --reps 3 --configs 0-1
+        x.py --data d --labels l --leads II,V5 --gaps refuse
+        --limit 9 --on-bad-record skip --epochs 2 --reps 3 --configs 0-1
         --sampler tpe --trials 5 --search-seed 0 --pruner asha --objective a,b --direction maximize
         --no-adaptive --finalists 4 --workers 0 --gpus 0:2 --threads 6 --branches 7 --executor ray
         --ray-address auto --gpus-per-worker 0.5 --resume r --retry-failed --reuse
         --checkpoint-minutes 0.5 --hang-minutes 8 --experiment e --dry-run
     """
     data = {"data": "d", "labels": "l", "limit": 9, "skip_bad_records": True}
+    data |= {"leads": "II,V5", "gaps": "refuse"}
     design = {"epochs": 2, "repetitions": 3, "configs": "0-1"}
     search = {"sampler": "tpe", "trials": 5, "search_seed": 0, "pruner": "asha", "finalists": 4}
     search |= {"objective": "a,b", "direction": "maximize", "adaptive": False}

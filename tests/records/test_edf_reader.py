@@ -9,6 +9,7 @@ from edfio import Bdf, BdfSignal, Edf, EdfAnnotation, EdfSignal
 
 from ecg_mlflow.errors import BadRecordsError, ExtraMissingError, RecordError
 from ecg_mlflow.records import load_corpus, read_digital, read_record
+from ecg_mlflow.records.reading import Reading
 
 
 def wave(mv=1.0, fs=250, seconds=4):
@@ -92,7 +93,7 @@ def test_signals_that_are_no_ecg_are_named(tmp_path):
     record = read_digital(path)
     assert record.leads == ("ECGL", "ECGR")
     assert record.ignored == ("EEG C3 (uV, 250 Hz)", "Resp (mV, 25 Hz)")
-    assert read_digital(path, leads=("eeg c3",)).leads == ("eeg c3",)
+    assert read_digital(path, Reading("eeg c3")).leads == ("eeg c3",)
     write_edf(path, signal("EEG C3"), signal("EEG C4"))
     assert reason(path).startswith("no ECG: its channels are EEG C3, EEG C4; name those that are")
 

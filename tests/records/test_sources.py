@@ -39,7 +39,9 @@ def count_reads(monkeypatch):
     """Ids of the records read from their files, in order."""
     reads = []
     read = sources.read_digital
-    monkeypatch.setattr(sources, "read_digital", lambda path: reads.append(path.stem) or read(path))
+    monkeypatch.setattr(
+        sources, "read_digital", lambda path, how: reads.append(path.stem) or read(path, how)
+    )
     return reads
 
 
@@ -56,9 +58,44 @@ def test_channels_that_are_no_ecg_are_noted_once(tmp_path, write_record):
         corpus = load(tmp_path)
         assert corpus.leads == (("II",),) * 3
         assert corpus.provenance.notes == (
-            "ignored channels that are no ECG leads: PLETH (mV, 250 Hz) of 2 records",
+            "ignored channels that are no leads: PLETH (mV, 250 Hz) of 2 records",
         )
     assert f"note:     {corpus.provenance.notes[0]}" in summary_text(CorpusSummary(corpus))
+
+
+def test_leads_are_chosen_by_name(tmp_path, write_record):
+    for name, leads in (("R1", ["I", "AVR", "V5"]), ("R2", ["avr", "V5"]), ("R3", ["I", "V5"])):
+        write_record(tmp_path, name, leads=leads)
+    (tmp_path / "REFERENCE.csv").write_text("R1,N\nR2,A\nR3,N\n")
+    corpus = load(tmp_path, leads="V5,aVR")
+    assert (corpus.ids, corpus.leads) == (("R1", "R2"), (("V5", "aVR"),) * 2)
+    whole = load(tmp_path)
+    np.testing.assert_array_equal(corpus.record(1).signal, whole.record(1).signal[:, ::-1])
+    assert [(one.id, one.reason) for one in corpus.bad] == [("R3", "no lead aVR: it has I, V5")]
+    assert load(tmp_path, leads=("V5", "aVR")).digest == corpus.digest
+    for wrong in ("V5,,I", "V5,V5"):
+        with pytest.raises(DataNotFoundError, match="must be names with commas between them"):
+            load(tmp_path, leads=wrong)
+
+
+def test_gaps_are_refused_or_interpolated(tmp_path, write_record):
+    signal = np.tile(np.arange(100.0)[:, None] / 100, 2)
+    signal[10:15, 0] = signal[:3, 1] = np.nan
+    for name, missing in (("R1", 5), ("R2", 0), ("R3", 20)):
+        values = np.where(np.isnan(signal) & (missing > 0), -32.768, np.nan_to_num(signal))
+        values[40 : 40 + missing * (missing > 5)] = -32.768
+        write_record(tmp_path, name, values, fs=100, leads=["I", "II"])
+    (tmp_path / "REFERENCE.csv").write_text("R1,N\nR2,A\nR3,N\n")
+    assert load(tmp_path).ids == ("R2",)
+    corpus = load(tmp_path, gaps="interpolate:0.05")
+    assert corpus.ids == ("R1", "R2")
+    assert "of more than 0.05 s, the first is number 40 of lead 'I'" in corpus.bad[0].reason
+    assert corpus.provenance.notes == ("interpolated 8 samples in gaps of 1 records",)
+    found = corpus.record(0).signal
+    np.testing.assert_allclose(found[:, 0], np.arange(100) / 100, atol=1e-6)
+    np.testing.assert_allclose(found[:4, 1], 0.03)  # nothing is before it
+    with pytest.raises(DataNotFoundError, match="gaps='fill' must be refuse, or interpolate: and"):
+        load(tmp_path, gaps="fill")
 
 
 def test_one_damaged_file_is_one_bad_record(small_folder, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 
 from ecg_mlflow.errors import RecordError
 from ecg_mlflow.records import read_digital, read_record
+from ecg_mlflow.records.reading import Reading
 from ecg_mlflow.records.wfdb_reader import import_wfdb, wfdb_files
 
 SMALL = np.array([[0.1], [-0.2], [0.3]])
@@ -100,7 +101,7 @@ def test_several_samples_a_frame_give_the_higher_frequency(tmp_path, wrsamp, per
         expected = "leads of different sampling frequencies: 100 Hz, 200 Hz; choose with leads="
         assert reason(tmp_path / "R.hea") == expected
         for lead, fs, one in zip(("I", "II"), (100, 200), samples, strict=True):
-            record = read_digital(tmp_path / "R.hea", leads=(lead,))
+            record = read_digital(tmp_path / "R.hea", Reading(lead))
             assert (record.fs, record.leads) == (fs, (lead,))
             np.testing.assert_array_equal(record.samples[:, 0], one)
         return

@@ -37,6 +37,7 @@ def test_rows(rows, text):
         RecordingsSource("/data/records", "/data/labels.csv", "a" * 64),
         RecordingsSource("/data/records/*.hea", None, "a" * 64, (0, 1, 2, 7)),
         RecordingsSource("cinc2017", None, "a" * 64, ()),
+        RecordingsSource("/data", None, "a" * 64, leads="II,V5", gaps="interpolate:0.5"),
         RecordingsSource("/data/training2017", None, "a" * 64, MANY),
     ],
 )

@@ -37,6 +37,14 @@ PTBXL_CHOICES = {
     "500": "the signals at 500 Hz",
 }
 _DEMOGRAPHICS = ("age", "sex")
+#: ECGBench's column of the diagnosis where its description names one that only its folds are made
+#: by, in which rare classes are pooled or coarser.
+_DIAGNOSES = {
+    "leipzig_heart_center_ecg": "diagnosis",
+    "ludb": "rhythms",
+    "mimic_iv_ecg": "report_text",
+    "wctecgdb": "diagnosis",
+}
 
 
 def ptbxl_table(folder: Path, choices: tuple[str, ...]) -> pd.DataFrame:
@@ -121,11 +129,11 @@ def described_table(slug: str) -> Callable[[Path, tuple[str, ...]], pd.DataFrame
         config = load_config(slug)
         known = load_labels(config, folder)
         several = config.label_format == "comma_separated"
-        labels = known[config.label_column].fillna("").astype(str)
         columns = {
             "record": known.index.to_series().map(lambda name: str(name).rpartition("/")[2]),
-            # A comma in the name of a single class would make two of it.
-            "label": labels if several else labels.str.replace(SEPARATOR, ";"),
+            "label": known[_DIAGNOSES.get(slug, config.label_column)].map(
+                lambda label: _joined(label, several=several)
+            ),
         }
         if config.patient_id_column in known:
             columns["patient"] = known[config.patient_id_column]
@@ -134,6 +142,13 @@ def described_table(slug: str) -> Callable[[Path, tuple[str, ...]], pd.DataFrame
         return _labelled(columns | {name: known[name] for name in wanted if name in known})
 
     return read
+
+
+def _joined(label: object, *, several: bool) -> str:
+    """Write a record's label, or its several; a comma in a name would make two labels of it."""
+    if isinstance(label, list):
+        return join_labels(str(one).rstrip(".").replace(SEPARATOR, ";") for one in label)
+    return _text(label) if several else _text(label).replace(SEPARATOR, ";")
 
 
 def _one_of(words: Iterable[str], choices: tuple[str, ...], default: str) -> str:

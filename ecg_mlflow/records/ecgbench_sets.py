@@ -3,7 +3,9 @@
 Checked against the sources' own tables: PTB-XL's statements with their kinds, superclasses and
 subclasses, and the diagnoses that the Challenge of 2021 scores. Mended of ECGBench 1.0: it has an
 address to download from for PTB-XL only; it takes the diagnoses of `ecg-arrhythmia` from a table
-that its own scripts write; it takes statements that can't be read for none.
+that its own scripts write; it takes statements that can't be read for none; and of `ludb`,
+`leipzig-heart-center-ecg`, `wctecgdb` and `mimic-iv-ecg` it names the labels that its folds are
+made by, in which rare classes are pooled.
 """
 
 from __future__ import annotations

@@ -204,3 +204,20 @@ def test_a_label_with_a_comma_is_one_label(monkeypatch, tmp_path):
         "label": ["MI; acute", "a"],
         "patient": ["1", "2"],
     }
+
+
+def test_rhythms_of_ludb_are_not_pooled(tmp_path, write_record):
+    """Its table ends each cell, and parts several findings, by a new line."""
+    head = (
+        "ID,Sex,Age,Rhythms,Electric axis of the heart,Conduction abnormalities,Extrasystolies,"
+        "Hypertrophies,Cardiac pacing,Ischemia,Non-specific repolarization abnormalities,"
+        "Other states"
+    )
+    rhythms = {"1": "Sinus rhythm", "2": "Atrial fibrillation\n", "3": "Sinus rhythm\nPause, long"}
+    lines = [f'{name},"F\n",51,"{rhythm}",normal{"," * 7}' for name, rhythm in rhythms.items()]
+    (tmp_path / "ludb.csv").write_text("\n".join([head, *lines]))
+    for name in rhythms:
+        write_record(tmp_path / "data", name, fs=500)
+    corpus = load_corpus(f"ludb@{tmp_path}")
+    assert corpus.ids == ("1", "2", "3")
+    assert corpus.labels == ("Sinus rhythm", "Atrial fibrillation", "Pause; long,Sinus rhythm")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ecg_mlflow.integrations.autolog.run_logger import RunLogger, autolog
     from ecg_mlflow.models import ResNet, ResNet18, ResNet34
     from ecg_mlflow.pipeline import Pipeline
-    from ecg_mlflow.records import SNOMED, load_corpus, read_record
+    from ecg_mlflow.records import SNOMED, from_arrays, load_corpus, read_record
     from ecg_mlflow.records.splits import Split
     from ecg_mlflow.reports.dataframe import load_results
     from ecg_mlflow.study.research import DemoBudget, Research
@@ -43,6 +43,7 @@ __all__ = [
     "Split",
     "Uniform",
     "autolog",
+    "from_arrays",
     "load_corpus",
     "load_results",
     "read_record",
@@ -55,7 +56,7 @@ _MODULES = {
     "grids": ("KV", "C", "Grid", "IntUniform", "LogUniform", "Option", "Uniform"),
     "models": ("ResNet", "ResNet18", "ResNet34"),
     "pipeline": ("Pipeline",),
-    "records": ("SNOMED", "load_corpus", "read_record"),
+    "records": ("SNOMED", "from_arrays", "load_corpus", "read_record"),
     "study.research": ("DemoBudget", "Research"),
     "reports.dataframe": ("load_results",),
     "records.splits": ("Split",),

@@ -1,5 +1,6 @@
 """Read WFDB and EDF recordings and their labels, and pack them into a memory-mapped corpus."""
 
+from ecg_mlflow.records.array_reader import from_arrays
 from ecg_mlflow.records.corpus import Corpus, Provenance, Signals, corpora_folder, packed_path
 from ecg_mlflow.records.formats import read_digital, read_record
 from ecg_mlflow.records.named_sets import DataSet, Fold
@@ -25,6 +26,7 @@ __all__ = [
     "Signals",
     "bad_records_error",
     "corpora_folder",
+    "from_arrays",
     "list_bad_records",
     "load_corpus",
     "packed_path",

@@ -146,7 +146,8 @@ def find_headers(data: str | Path) -> Found:
     """Find the records that a folder or a glob names.
 
     A folder means the headers and EDF files in it or, if it has none, those one level below. A glob
-    (``**`` included) means those that it matches. An EDF file beside a header of the same name is
+    (``**`` included) means those that it matches. NumPy, HDF5 and MATLAB files are recordings where
+    there are no others. An EDF file beside a header of the same name is
     the same recording in another format, and is ignored.
 
     Parameters
@@ -185,8 +186,9 @@ def find_headers(data: str | Path) -> Found:
             took = f"took {len(found)} from {', '.join(folders)} below it"
             notes.append(f"no header in {root} itself: {took}")
         fault = (
-            f"no WFDB header (*.hea) or EDF file (*.edf) in {root}, nor one level below. Give "
-            "the folder of the records, or a glob such as 'folder/**/*.hea'."
+            f"no WFDB header (*.hea) or EDF file (*.edf) in {root}, nor one level below, nor any "
+            "*.bdf, *.npz, *.h5, *.mat. Give the folder of the records, or a glob such as "
+            "'folder/**/*.hea'."
         )
     if special := {path for path in found if is_special(path)}:
         names = sorted(path.name for path in special)
@@ -205,7 +207,9 @@ def find_headers(data: str | Path) -> Found:
 
 
 def _recordings(paths: Iterable[Path]) -> list[Path]:
-    return [path for path in paths if format_of(path)]
+    found = [(path, form) for path in paths if (form := format_of(path))]
+    sure = [path for path, form in found if not form.general]
+    return sure or [path for path, _ in found]
 
 
 def _make_demo(data: str) -> Found:

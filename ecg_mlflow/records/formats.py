@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecg_mlflow.errors import EcgMlflowError, RecordError
+from ecg_mlflow.records.array_reader import read_arrays
 from ecg_mlflow.records.edf_reader import read_edf
 from ecg_mlflow.records.reading import DEFAULT, Reading
 from ecg_mlflow.records.record import DigitalRecord, Record
@@ -25,10 +26,14 @@ class Format:
         ExtraMissingError without its package.
     files
         Returns the files of a recording, also of one that can't be read; by default the path.
+    general
+        Whether files of this ending may well be something else. They are recordings only where
+        there are none in another format.
     """
 
     read: Callable[[Path, Sequence[str]], DigitalRecord]
     files: Callable[[Path], tuple[Path, ...]] = lambda path: (path,)
+    general: bool = False
 
 
 #: By the ending of their files. Of one recording in several formats, the first is read.
@@ -36,6 +41,7 @@ FORMATS = {
     ".hea": Format(read_wfdb, wfdb_files),
     ".edf": Format(read_edf),
     ".bdf": Format(read_edf),
+    **dict.fromkeys((".npz", ".h5", ".hdf5", ".mat"), Format(read_arrays, general=True)),
 }
 
 
@@ -52,8 +58,9 @@ def read_digital(
     Parameters
     ----------
     path
-        The ``.hea`` file of a WFDB record (see `wfdb_reader.read_wfdb`), or an ``.edf`` or ``.bdf``
-        file (see `edf_reader.read_edf`).
+        The ``.hea`` file of a WFDB record (see `wfdb_reader.read_wfdb`), an ``.edf`` or ``.bdf``
+        file (see `edf_reader.read_edf`), or a ``.npz``, ``.h5``, ``.hdf5`` or ``.mat`` file (see
+        `array_reader.read_arrays`).
     reading
         Which leads are read, and what becomes of gaps.
     keep_invalid

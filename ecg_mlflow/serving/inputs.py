@@ -116,7 +116,7 @@ def _from_path(path: object) -> DigitalRecord:
 
 
 def _header_path(path: str) -> Path:
-    return Path(path if path.lower().endswith((".hea", ".edf")) else f"{path}.hea")
+    return Path(path if format_of(Path(path)) else f"{path}.hea")
 
 
 def _from_bytes(header: object, signal: object) -> DigitalRecord:

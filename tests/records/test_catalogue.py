@@ -80,7 +80,7 @@ def test_folders_and_globs(tree, monkeypatch, data, expected, root, note):
     [
         ("three", "three doesn't exist.*'demo12', or the name of a data set, such as 'cinc2017'"),
         ("one/A1.hea", "A1.hea is a file.*glob"),
-        ("one/*.mat", "matches 1 files, none of them a header"),
+        ("one/*.dat", "matches 0 files, none of them a header"),
         ("one/X*.hea", "matches 0 files"),
         (
             "empty",

@@ -198,6 +198,8 @@ def test_the_best_of_many_picked_on_test_records_is_judged_as_such(work, capsys,
         silent.setattr(promote, "classify", champion_answers_five)
         assert main(["promote", "tested", "--name", "corrected", "--resamples", "200"]) == 1
     assert "only 5 of 48 are new to it and answered" in capsys.readouterr().err
+    # Data sets with names tell themselves what they share.
+    monkeypatch.setattr(promote, "overlap", lambda one, other: f"{one} is a part of {other}")
     # With 200 resamples p is at least 1/201, however good the model is.
     command = ["promote", "tested", "--name", "corrected", "--resamples", "200"]
     assert main([*command, "--level", "0.999"]) == 3
@@ -206,6 +208,8 @@ def test_the_best_of_many_picked_on_test_records_is_judged_as_such(work, capsys,
     assert "(corrected: the best of 2 models)" in found.tags["ecg_mlflow.reason"]
     assert "picked from 2 models with a look at these records" in found.description
     assert "left out of the comparison: the champion was trained on them" in found.description
+    data = work.records
+    assert f"was trained on {data}, and {data} is a part of {data}" in found.description
     assert found.tags["ecg_mlflow.held_out_records"] == "18"
     assert found.tags["ecg_mlflow.threshold"] == "none"
 

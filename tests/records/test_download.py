@@ -279,8 +279,8 @@ TREE = {
     "ptbxl_database.csv": b"ecg_id",
     "records100/00000/00001_lr.hea": b"header",
     "records100/00000/00001_lr.dat": CONTENT,
-    "records100/00000/00002 lr.dat": b"a blank in its name",
-    "records500/00000/00001_hr.dat": b"of the other frequency",
+    "records100/00000/00002 lr.hea": b"a blank in its name",
+    "records500/00000/00001_hr.hea": b"of the other frequency",
 }
 
 
@@ -311,7 +311,7 @@ def test_a_data_set_comes_with_the_files_that_it_needs(fetch_tree, server, tmp_p
     server.asked.clear()
     assert fetch_tree("sub") == folder
     assert not server.asked, "it is there"
-    assert (fetch_tree("500") / "records500/00000/00001_hr.dat").exists()
+    assert (fetch_tree("500") / "records500/00000/00001_hr.hea").exists()
     assert left_over(tmp_path / "data_sets") == ["ptbxl-100", "ptbxl-500"]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 from ecg_mlflow.cli.data import data_command, datasets_command, show_command
+from ecg_mlflow.cli.environment import process_as_found
 from ecg_mlflow.cli.results import (
     compare_command,
     errors_command,
@@ -69,7 +70,7 @@ program = click.version_option(package_name="ecg_mlflow", prog_name=_NAME)(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status.
+    """Run the command line; return the exit status, and leave the process as it was.
 
     0: all went well. 1: the command can't be carried out; the message says why. 2: wrong usage.
     3: it was carried out, but some runs failed, a model was not promoted, or some recordings
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return shell_complete(program, {}, _NAME, _COMPLETION, instruction)
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with program.make_context(_NAME, words) as context:
+        with process_as_found(), program.make_context(_NAME, words) as context:
             if words:
                 return int(program.invoke(context))
             click.echo(context.get_help(), err=True)

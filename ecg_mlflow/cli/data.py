@@ -77,7 +77,7 @@ def data_command(
 
 @command("datasets", click.Argument(["name"], required=False))
 def datasets_command(name: str | None) -> int:
-    """List the data sets that have names, or describe the one that is called NAME.
+    """List the data sets that have names, or describe one of them.
 
     `ecg-mlflow data NAME` shows what a data set holds. It is downloaded, unless it needs a
     permission or is on a server without checksums; NAME@FOLDER takes the copy in a folder. GB is

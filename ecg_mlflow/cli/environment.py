@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import sys
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,32 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PROJECT_RUN = "MLFLOW_RUN_ID"
+
+
+@contextmanager
+def process_as_found() -> Iterator[None]:
+    """Put back at the end what commands set for themselves, and for the processes they start.
+
+    Environment variables, the search path of modules, the level of MLflow's messages about models,
+    and the states of Python's and NumPy's common random generators.
+    """
+    variables, path = dict(os.environ), [*sys.path]
+    logger, drawn = logging.getLogger("mlflow.pyfunc"), random.getstate()
+    level = logger.level
+    numpy = sys.modules.get("numpy.random")
+    numpy_drawn = numpy.get_state() if numpy else None
+    try:
+        yield
+    finally:
+        # Not cleared and filled again: other threads may be looking.
+        for name in os.environ.keys() - variables.keys():
+            del os.environ[name]
+        os.environ.update(variables)
+        sys.path[:] = path
+        logger.setLevel(level)
+        random.setstate(drawn)
+        if numpy:
+            numpy.set_state(numpy_drawn)
 
 
 def base_folders() -> tuple[Path, ...]:

@@ -14,7 +14,7 @@ from studies import parsed
 import ecg_mlflow
 from ecg_mlflow.cli import main, program
 
-COMMANDS = {"run", "plan", "reap", "data", "show", "compare", "errors"}
+COMMANDS = {"run", "plan", "reap", "data", "datasets", "show", "compare", "errors"}
 COMMANDS |= {"promote", "rollback", "predict"}
 
 

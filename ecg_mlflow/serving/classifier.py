@@ -27,7 +27,6 @@ from ecg_mlflow.serving.engine import ERROR, Engine, prediction_table
 from ecg_mlflow.serving.inputs import COLUMNS, from_signal, read_row, row_name
 from ecg_mlflow.serving.limits import Limits, hide_traces
 from ecg_mlflow.serving.manifest import Manifest, code_digest, package_version
-from ecg_mlflow.tracking.client import environment
 from ecg_mlflow.tracking.trusted_code import Consent
 
 with warnings.catch_warnings():
@@ -171,8 +170,8 @@ def open_engine(manifest: Manifest, network: Path, steps: Path | None, consent: 
 
 def _open_network(file: Path, activation_name: str) -> Callable[[Floats], Floats]:
     """Load a network as a function from windows to probabilities."""
-    with environment(KERAS_BACKEND=os.environ.get("KERAS_BACKEND", "tensorflow")):
-        import keras
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    import keras
 
     network = load_network(file)
     # As while training: XLA would take seconds to compile what runs for milliseconds.

@@ -11,6 +11,7 @@ from ecg_mlflow.records.array_reader import read_arrays
 from ecg_mlflow.records.edf_reader import read_edf
 from ecg_mlflow.records.reading import DEFAULT, Reading
 from ecg_mlflow.records.record import DigitalRecord, Record
+from ecg_mlflow.records.vendor_reader import read_vendor
 from ecg_mlflow.records.wfdb_reader import read_wfdb, wfdb_files
 
 
@@ -41,6 +42,7 @@ FORMATS = {
     ".hea": Format(read_wfdb, wfdb_files),
     ".edf": Format(read_edf),
     ".bdf": Format(read_edf),
+    **dict.fromkeys((".dcm", ".scp", ".ecg", ".xml"), Format(read_vendor, general=True)),
     **dict.fromkeys((".npz", ".h5", ".hdf5", ".mat"), Format(read_arrays, general=True)),
 }
 
@@ -59,8 +61,9 @@ def read_digital(
     ----------
     path
         The ``.hea`` file of a WFDB record (see `wfdb_reader.read_wfdb`), an ``.edf`` or ``.bdf``
-        file (see `edf_reader.read_edf`), or a ``.npz``, ``.h5``, ``.hdf5`` or ``.mat`` file (see
-        `array_reader.read_arrays`).
+        file (see `edf_reader.read_edf`), a ``.npz``, ``.h5``, ``.hdf5`` or ``.mat`` file (see
+        `array_reader.read_arrays`), or a ``.dcm``, ``.scp``, ``.ecg`` or ``.xml`` file (see
+        `vendor_reader.read_vendor`).
     reading
         Which leads are read, and what becomes of gaps.
     keep_invalid
@@ -71,7 +74,7 @@ def read_digital(
     RecordError
         If the record can't be used; the message says why.
     ExtraMissingError
-        If it is an EDF file and the package edfio is not installed.
+        If the package that reads the format is not installed.
     """
     path = Path(path)
     form = format_of(path)

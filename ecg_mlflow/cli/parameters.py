@@ -175,7 +175,8 @@ def reading_options() -> tuple[CliOption, CliOption]:
         CliOption(
             "--gaps",
             "What becomes of missing samples: refuse (the default) makes a bad record, "
-            "interpolate:0.5 draws a line over gaps of at most 0.5 s.",
+            "interpolate:0.5 draws a line over gaps of at most 0.5 s, avoid:10 takes the stretches "
+            "between gaps that last 10 s or more as records of one patient.",
         ),
     )
 

@@ -15,8 +15,8 @@ from ecg_mlflow.records.record import DigitalRecord
 
 #: Channels that a note names.
 _SHOWN = 5
-REFUSE, INTERPOLATE = "refuse", "interpolate"
-_GAPS = re.compile(rf"{REFUSE}|{INTERPOLATE}:(\d+\.?\d*|\.\d+)")
+REFUSE, INTERPOLATE, AVOID = "refuse", "interpolate", "avoid"
+_GAPS = re.compile(rf"{REFUSE}|({INTERPOLATE}|{AVOID}):(\d+\.?\d*|\.\d+)")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Reading:
         empty for all ECG leads.
     gaps
         What becomes of samples that are invalid or missing: ``refuse`` makes a bad record,
-        ``interpolate:SECONDS`` draws a line over gaps of at most so long.
+        ``interpolate:SECONDS`` draws a line over gaps of at most so long. ``avoid:SECONDS`` cuts a
+        record at its gaps into stretches of at least so long, each a record of the same patient.
 
     Raises
     ------
@@ -48,8 +49,8 @@ class Reading:
             )
         if not _GAPS.fullmatch(self.gaps):
             raise DataNotFoundError(
-                f"gaps={self.gaps!r} must be {REFUSE}, or {INTERPOLATE}: and the longest gap in "
-                f"seconds, such as {INTERPOLATE}:0.5"
+                f"gaps={self.gaps!r} must be {REFUSE}, {INTERPOLATE}: and the longest gap in s, as "
+                f"in {INTERPOLATE}:0.5, or {AVOID}: and the shortest stretch between gaps in s"
             )
 
     @classmethod
@@ -61,6 +62,31 @@ class Reading:
     def names(self) -> tuple[str, ...]:
         """The names of the leads."""
         return tuple(name.strip() for name in self.leads.split(",")) if self.leads else ()
+
+    def usable(self, record: DigitalRecord) -> list[DigitalRecord]:
+        """Return what is used of a record: the whole, without gaps, or its stretches between gaps.
+
+        A stretch is named by the record and its first sample, such as ``R1#00250``.
+
+        Raises
+        ------
+        RecordError
+            If gaps are left, or there is no stretch that is long enough.
+        """
+        kind, _, seconds = self.gaps.partition(":")
+        if kind != AVOID or not np.isnan(record.samples).any():
+            return [self.fill(record)]
+        whole = np.isfinite(record.samples).all(axis=1)
+        edges = np.flatnonzero(np.diff(whole, prepend=False, append=False)).reshape(-1, 2)
+        width = len(str(len(record.samples)))
+        found = [
+            replace(record, id=f"{record.id}#{start:0{width}}", samples=record.samples[start:end])
+            for start, end in edges.tolist()
+            if end - start >= max(1.0, float(seconds) * record.fs)
+        ]
+        if not found:
+            raise RecordError(f"NaN among the samples: no stretch without gaps lasts {seconds} s")
+        return found
 
     def fill(self, record: DigitalRecord) -> DigitalRecord:
         """Interpolate gaps as far as that is wanted; `DigitalRecord.interpolated` counts samples.
@@ -77,7 +103,8 @@ class Reading:
         missing = np.isnan(record.samples)
         if not missing.any():
             return record
-        _, _, seconds = self.gaps.partition(":")
+        kind, _, seconds = self.gaps.partition(":")
+        seconds = seconds if kind == INTERPOLATE else ""
         longest = int(float(seconds or 0) * record.fs)
         too_long = np.stack([_runs_over(lead, longest) for lead in missing.T], axis=1)
         too_long |= missing.all(axis=0)
@@ -105,12 +132,18 @@ class Remarks:
     def __init__(self) -> None:
         self._ignored = Counter[str]()
         self._interpolated = list[int]()
+        self._stretches = list[int]()
+        self._left_out_s = 0.0
 
-    def add(self, record: DigitalRecord) -> None:
-        """Take notice of a record."""
+    def add(self, record: DigitalRecord, used: Sequence[DigitalRecord]) -> None:
+        """Take notice of a record, and of what is used of it."""
         self._ignored.update(record.ignored)
-        if record.interpolated:
-            self._interpolated.append(record.interpolated)
+        if used[0].interpolated:
+            self._interpolated.append(used[0].interpolated)
+        if used[0].id != record.id:
+            self._stretches.append(len(used))
+            n_used = sum(len(one.samples) for one in used)
+            self._left_out_s += (len(record.samples) - n_used) / record.fs
 
     def notes(self) -> list[str]:
         """Return the notes."""
@@ -123,6 +156,11 @@ class Remarks:
             notes.append(
                 f"interpolated {sum(self._interpolated)} samples in gaps of "
                 f"{len(self._interpolated)} records"
+            )
+        if self._stretches:
+            notes.append(
+                f"cut {len(self._stretches)} records with gaps into {sum(self._stretches)} "
+                f"stretches; {self._left_out_s:.1f} s are left out"
             )
         return notes
 

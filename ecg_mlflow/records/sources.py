@@ -78,7 +78,9 @@ def load_corpus(
         all ECG leads. A record that lacks one is a bad record.
     gaps
         ``refuse`` (the default): a record with invalid or missing samples is a bad record. Or
-        ``interpolate:0.5``: a line is drawn over gaps of at most so many seconds.
+        ``interpolate:0.5``: a line is drawn over gaps of at most so many seconds. Or ``avoid:10``:
+        it is cut at its gaps, and each stretch of at least so many seconds is a record of its own,
+        named by its first sample (``R1#00250``); those of a record count as one patient.
 
     Raises
     ------
@@ -158,11 +160,11 @@ class _Inputs:
         labels = None if self.label_files is None else read_labels(*self.label_files)
         bad: list[BadRecord] = []
         remarks = Remarks()
-        records = self._usable(labels, bad, remarks, on_progress)
+        patients = {} if labels is None else dict(labels.patients)
+        records = self._usable(labels, patients, bad, remarks, on_progress)
         first = next(records, None)
         if first is None:
             raise BadRecordsError(f"no record can be used: {bad_records_error(bad)}")
-        patients = {} if labels is None else labels.patients
         corpus = pack(chain([first], records), corpora_folder(), note.stem, patients=patients)
         # Of labels from headers, that of the lines ``record<tab>label``, sorted by record name.
         lines = "".join(map("{}\t{}\n".format, corpus.ids, corpus.labels))
@@ -181,13 +183,14 @@ class _Inputs:
     def _usable(
         self,
         labels: Labels | None,
+        patients: dict[str, str],
         bad: list[BadRecord],
         remarks: Remarks,
         on_progress: Progress | None,
     ) -> Iterator[tuple[DigitalRecord, str]]:
         """Yield the usable records with their labels, by name; append every fault to `bad`.
 
-        `remarks` gets what is to be said of those.
+        `remarks` gets what is to be said of those, `patients` those of stretches of records.
         Without `labels`, those are the diagnoses in each record's header.
         """
         by_id: dict[str, list[Path]] = defaultdict(list)
@@ -205,10 +208,11 @@ class _Inputs:
         where = f"not in {', '.join(file.name for file in self.label_files or ())}"
         single = [paths[0] for paths in by_id.values() if len(paths) == 1]
         for done, path in enumerate(single, start=1):
-            record = None
             try:
-                record = read_digital(path, self.reading)
+                record = read_digital(path, self.reading, keep_invalid=True)
+                used = self.reading.usable(record)
             except RecordError as error:
+                record, used = None, []
                 bad.append(BadRecord(path.stem, str(path), str(error)))
             if labels:
                 label = labels.by_id.get(path.stem)
@@ -218,8 +222,11 @@ class _Inputs:
                 reason = where if labels else "no #Dx in its header"
                 bad.append(BadRecord(path.stem, str(path), f"no label: {reason}"))
             if record and label is not None:
-                remarks.add(record)
-                yield record, label
+                remarks.add(record, used)
+                for one in used:
+                    if one.id != path.stem:
+                        patients[one.id] = patients.get(path.stem, path.stem)
+                    yield one, label
             if on_progress:
                 on_progress(done, len(single))
 

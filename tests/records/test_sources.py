@@ -40,7 +40,9 @@ def count_reads(monkeypatch):
     reads = []
     read = sources.read_digital
     monkeypatch.setattr(
-        sources, "read_digital", lambda path, how: reads.append(path.stem) or read(path, how)
+        sources,
+        "read_digital",
+        lambda path, *args, **kwargs: reads.append(path.stem) or read(path, *args, **kwargs),
     )
     return reads
 
@@ -94,8 +96,31 @@ def test_gaps_are_refused_or_interpolated(tmp_path, write_record):
     found = corpus.record(0).signal
     np.testing.assert_allclose(found[:, 0], np.arange(100) / 100, atol=1e-6)
     np.testing.assert_allclose(found[:4, 1], 0.03)  # nothing is before it
-    with pytest.raises(DataNotFoundError, match="gaps='fill' must be refuse, or interpolate: and"):
+    with pytest.raises(DataNotFoundError, match="gaps='fill' must be refuse, interpolate: and the"):
         load(tmp_path, gaps="fill")
+
+
+def test_records_are_cut_at_their_gaps(tmp_path, write_record):
+    """The stretches of a record stay together: they are one patient."""
+    signal = np.random.default_rng(0).normal(0, 0.3, (1000, 2))
+    signal[100:110, 0] = signal[400, 1] = signal[450:460] = -32.768
+    write_record(tmp_path, "R1", signal, fs=100, leads=["I", "II"])
+    write_record(tmp_path, "R10", signal[:100], fs=100, leads=["I", "II"])
+    write_record(tmp_path, "R2", signal[90:150], fs=100, leads=["I", "II"])
+    (tmp_path / "REFERENCE.csv").write_text("record,label,patient\nR1,N,p\nR10,A,q\nR2,N,r\n")
+    corpus = load(tmp_path, gaps="avoid:1")
+    assert corpus.ids == ("R1#0000", "R1#0110", "R1#0460", "R10")
+    assert corpus.labels == ("N", "N", "N", "A")
+    assert corpus.patients == ("p", "p", "p", "q")
+    assert corpus.n_samples.tolist() == [100, 290, 540, 100]
+    np.testing.assert_allclose(corpus.record(1).signal, signal[110:400], atol=1e-3)
+    assert [(one.id, one.reason) for one in corpus.bad] == [
+        ("R2", "NaN among the samples: no stretch without gaps lasts 1 s")
+    ]
+    expected = "cut 1 records with gaps into 3 stretches; 0.7 s are left out"
+    assert corpus.provenance.notes == (expected,)
+    (tmp_path / "REFERENCE.csv").write_text("R1,N\nR10,A\nR2,N\n")
+    assert load(tmp_path, gaps="avoid:1").patients == ("R1", "R1", "R1", "")
 
 
 def test_one_damaged_file_is_one_bad_record(small_folder, monkeypatch):

@@ -10,6 +10,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from ecgbench.labels import challenge2020, challenge2021
+from scipy.io import savemat
 
 from ecg_mlflow.errors import DataNotFoundError
 from ecg_mlflow.records import SNOMED, load_corpus
@@ -126,9 +127,11 @@ CODES = {
 
 def test_cpsc2018_has_its_classes_in_both_of_its_forms(tmp_path, write_record):
     headers, original = tmp_path / "headers" / "Training_WFDB", tmp_path / "original"
+    original.mkdir()
     for name, labels in CPSC2018.items():
-        for folder in (headers, original):
-            write_record(folder, name, fs=500)
+        write_record(headers, name, fs=500)
+        signal = np.random.default_rng(0).normal(0, 0.3, (12, 500))
+        savemat(original / f"{name}.mat", {"ECG": {"sex": "Male", "age": 74.0, "data": signal}})
         codes = ",".join(CODES[one] for one in labels.split(",") if one)
         with (headers / f"{name}.hea").open("a") as file:
             file.write(f"#Age: 74\n#Dx: {codes}\n")

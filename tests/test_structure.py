@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "ecg_mlflow"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-TOP = {"__init__", "__main__", "errors", "files", "provenance"}
+TOP = {"__init__", "__main__", "errors", "files", "provenance", "terminal"}
 
 
 def public(kind: type[ast.stmt]) -> Iterator[tuple[str, str]]:

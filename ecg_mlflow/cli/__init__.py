@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from io import StringIO
 
 import click
 
@@ -22,6 +23,7 @@ from ecg_mlflow.cli.results import (
 )
 from ecg_mlflow.cli.run import plan_command, reap_command, run_command
 from ecg_mlflow.errors import EcgMlflowError
+from ecg_mlflow.terminal import say
 
 _NAME = "ecg-mlflow"
 _COMPLETION = "_ECG_MLFLOW_COMPLETE"
@@ -90,7 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as done:  # --help, --version
         return done.exit_code
     except click.ClickException as error:
-        error.show()
+        # As click shows it, but for what a word of the command may hold.
+        with StringIO() as shown:
+            error.show(shown)
+            say(shown.getvalue().rstrip("\n"), file=sys.stderr)
         return error.exit_code
     except EcgMlflowError as error:
         return _stopped(f"error: {error}", error, 1)
@@ -100,5 +105,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _stopped(message: str, error: BaseException, status: int) -> int:
     notes = getattr(error, "__notes__", ())
-    print(f"{_NAME}: {message}", *notes, sep="\n", file=sys.stderr)
+    say(f"{_NAME}: {message}", *notes, file=sys.stderr)
     return status

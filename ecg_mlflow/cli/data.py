@@ -19,6 +19,7 @@ from ecg_mlflow.cli.parameters import (
     output_option,
     reading_options,
 )
+from ecg_mlflow.terminal import say
 
 _SUMMARY = "summary"
 
@@ -66,12 +67,12 @@ def data_command(
         raise click.UsageError(f"name one data set; given are {' '.join(words)}")
     data = located(words[0], base_folders()) if words else "demo"
     summary = CorpusSummary(load_corpus(data, labels, leads=leads, gaps=gaps))
-    print(summary_text(summary))
+    say(summary_text(summary))
     if output:
         page, table = output / "summary.html", output / "records.csv"
         write_output(page, data_page(summary).encode())
         write_output(table, records_table(summary).encode())
-        print(f"written:  {page}, {table}")
+        say(f"written:  {page}, {table}")
     return 0
 
 
@@ -85,7 +86,7 @@ def datasets_command(name: str | None) -> int:
     """
     from ecg_mlflow.reports.data_sets import data_set_text, data_sets_table
 
-    print(data_sets_table() if name is None else data_set_text(name))
+    say(data_sets_table() if name is None else data_set_text(name))
     return 0
 
 
@@ -117,5 +118,5 @@ def show_command(record: str, output: Path | None, **view: Any) -> int:
     """
     from ecg_mlflow.reports.show import show_record
 
-    print(show_record(record, out=output, **view))
+    say(show_record(record, out=output, **view))
     return 0

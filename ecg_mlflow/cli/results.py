@@ -22,6 +22,7 @@ from ecg_mlflow.cli.parameters import (
     study_options,
     trust_option,
 )
+from ecg_mlflow.terminal import say
 
 _OUTPUT = output_option("Write the report into this folder too.")
 _REGISTERED = (
@@ -62,7 +63,7 @@ def compare_command(studies: tuple[str, ...], output: Path | None, **statistics:
     from ecg_mlflow.reports.compare import compare_studies
     from ecg_mlflow.reports.study_results import ComparisonOptions
 
-    print(compare_studies(open_store(), studies, ComparisonOptions(**statistics), output))
+    say(compare_studies(open_store(), studies, ComparisonOptions(**statistics), output))
     return 0
 
 
@@ -88,7 +89,7 @@ def errors_command(study: str, **given: Any) -> int:
     load_keras_quietly()
     from ecg_mlflow.reports.error_analysis import analyse_errors
 
-    print(analyse_errors(open_store(), study, **study_options(given), **given))
+    say(analyse_errors(open_store(), study, **study_options(given), **given))
     return 0
 
 
@@ -138,7 +139,7 @@ def rollback_command(name: str, alias: str) -> int:
     client = open_store()
     with project_run(client, f"rollback of {name}"):
         left, restored = rollback(client, name, alias)
-    print(f"{alias} of {name} is {restored} again, and no longer {left}")
+    say(f"{alias} of {name} is {restored} again, and no longer {left}")
     return 0
 
 

@@ -22,6 +22,7 @@ from ecg_mlflow.cli.parameters import (
     section,
     trust_option,
 )
+from ecg_mlflow.terminal import say
 
 if TYPE_CHECKING:
     from ecg_mlflow.study.request import StudyRequest
@@ -141,7 +142,7 @@ def reap_command() -> int:
     """
     from ecg_mlflow.study.resume import reap_all
 
-    print(reap_all())
+    say(reap_all())
     return 0
 
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
+from ecg_mlflow.terminal import shortened
+
 SHOWN_METRICS = tuple(
     f"{side}_{name}" for side in ("validation", "test") for name in ("f1", "accuracy", "roc_auc")
 )
@@ -42,7 +44,11 @@ def _mean_and_std(mean: object, std: object) -> str:
 
 
 def aligned(table: Sequence[Sequence[str]]) -> list[str]:
-    """Write a table as lines of text, numbers to the right; the first row is the header."""
+    """Write a table as lines of text, numbers to the right; the first row is the header.
+
+    A cell is one line, and long ones are shortened; those that differ stay different.
+    """
+    table = [[shortened(" ".join(cell.split())) for cell in row] for row in table]
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     lines = []
     for row in table:

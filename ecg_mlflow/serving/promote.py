@@ -23,6 +23,7 @@ from ecg_mlflow.serving.manifest import Manifest
 from ecg_mlflow.serving.opened_model import OpenedModel, open_model
 from ecg_mlflow.serving.served_model import ServedModel, log_served_model
 from ecg_mlflow.stats.predictions import Predictions
+from ecg_mlflow.terminal import say
 from ecg_mlflow.tracking.logged_models import trained_on
 from ecg_mlflow.tracking.registry import RegisteredVersion, champion, check_names, register_decision
 from ecg_mlflow.tracking.trusted_code import Consent
@@ -97,10 +98,10 @@ def promote(client: MlflowClient, request: PromotionRequest) -> int:
         current = champion(client, request.name, request.alias)
     client.log_text(study.run_id, text, f"promotions/{request.name}-v{version.version}.md")
     if decision.promoted:
-        print(f"{version} is the new {request.alias}: {decision}")
-        print(f"Use it with: ecg-mlflow predict models:/{request.name}@{request.alias} RECORDS")
+        say(f"{version} is the new {request.alias}: {decision}")
+        say(f"Use it with: ecg-mlflow predict models:/{request.name}@{request.alias} RECORDS")
         return 0
-    print(f"{version} is not promoted: {decision}")
+    say(f"{version} is not promoted: {decision}")
     return 3
 
 
@@ -131,7 +132,7 @@ def _tags(
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    say(text, file=sys.stderr)
 
 
 def _kept(models: Sequence[Predictions], chosen: npt.NDArray[np.bool_]) -> list[Predictions]:

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from ecg_mlflow.errors import ResumeError
 from ecg_mlflow.grids.user_code import UserCode
+from ecg_mlflow.terminal import say
 from ecg_mlflow.tracking.retry import store_errors
 from ecg_mlflow.tracking.stored_run import PLAN_TAG
 from ecg_mlflow.tracking.stored_study import StoredStudy
@@ -61,7 +62,7 @@ def check_grid_file(
     then = now if then is None else then
     changed = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
     if named and changed:
-        print(
+        say(
             f"note: {', '.join(changed)} changed since study {study.run_id} was begun; runs whose "
             "identity is the same go on or are skipped, others begin anew",
             file=sys.stderr,

@@ -41,6 +41,7 @@ from ecg_mlflow.study.signals import StopRequest, stop_on_signals
 from ecg_mlflow.study.status import conclude_search, leaderboard
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
 from ecg_mlflow.study.trials import finalists, is_scored
+from ecg_mlflow.terminal import printable, say
 from ecg_mlflow.tracking.dataset_inputs import log_datasets
 from ecg_mlflow.tracking.retry import RetryPolicy
 from ecg_mlflow.tracking.runs import EndStatus
@@ -107,7 +108,7 @@ def run_study(plan: StudyPlan, client: MlflowClient, options: StudyOptions) -> C
     # The study is complete, whatever becomes of these lines.
     counts = scheduler.counts
     ranked = leaderboard(scheduler.trials.values(), plan.search, plan.research.repetitions)
-    print(
+    say(
         f"{result_table(ranked)}\n"
         f"{counts.finished} runs finished{counts}; "
         f"parent run {study.run_id}\n"
@@ -182,7 +183,7 @@ def _opened(
             client, experiment, name, run_id=options.run_id, tags=tags, retry=retry
         ) as study:
             how = options.request.how_to_resume.format(run_id=study.run_id)
-            print(f"study {name}: parent run {study.run_id}", file=sys.stderr)
+            say(f"study {name}: parent run {study.run_id}", file=sys.stderr)
             yield study
     except BaseException as error:  # that of closing too: a Ctrl-C while the store is away
         if how:
@@ -200,7 +201,7 @@ def _run(
     decisions = scheduler.open()
     unplanned = describe_unplanned(scheduler.unplanned, search.first.metric)
     for found in filter(None, (summary(decisions), unplanned)):
-        print(found, file=sys.stderr)
+        say(found, file=sys.stderr)
     for entry in superfluous(decisions, known_runs.runs):
         end_abandoned(study.client, entry, "no planned run goes on with it")
     mean_seconds = plan.seconds / len(plan.runs)
@@ -252,10 +253,7 @@ class _Waiting:
         is_another = waited_s < self._before_s
         if is_another or waited_s // MESSAGE_S > self._before_s // MESSAGE_S:
             what = str(error).partition("\n")[0][:300]
-            tqdm.write(
-                f"the store is away, waiting for it ({waited_s:.0f} s so far; workers train on): "
-                f"{what}",
-                file=sys.stderr,
-            )
+            text = f"the store is away, waiting for it ({waited_s:.0f} s so far; workers train on)"
+            tqdm.write(printable(f"{text}: {what}"), file=sys.stderr)
         self._before_s = waited_s
         self._stop.check()

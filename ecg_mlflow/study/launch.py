@@ -26,6 +26,7 @@ from ecg_mlflow.study.request import StudyRequest
 from ecg_mlflow.study.research import Research
 from ecg_mlflow.study.resume import reap_dead_studies, resumed
 from ecg_mlflow.study.signals import sigterm_as_interrupt
+from ecg_mlflow.terminal import say
 from ecg_mlflow.tracking.client import connect
 from ecg_mlflow.tracking.runs import EndStatus
 from ecg_mlflow.tracking.study_run import Study
@@ -53,7 +54,7 @@ def run_request(request: StudyRequest) -> int:
             if client is not None:
                 run_id, request = resumed(client, request, project_run)
                 for line in reap_dead_studies(client, run_id):
-                    print(f"note: {line}", file=sys.stderr)
+                    say(f"note: {line}", file=sys.stderr)
             where = _where(request)
             path = find_grid_file(request.grid, request.folders)
             if client and run_id:
@@ -74,12 +75,12 @@ def run_request(request: StudyRequest) -> int:
             end_project_run(client, project_run, error)
         raise
     for note in plan.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}", file=sys.stderr)
     if plan.bad:
-        print(f"note: {len(plan.bad)} bad records are left out", file=sys.stderr)
+        say(f"note: {len(plan.bad)} bad records are left out", file=sys.stderr)
     if client is None or request.dry_run:
         n_workers = where.workers if isinstance(where, RayShare) else len(where)
-        print(plan_table(plan, max(1, n_workers)))
+        say(plan_table(plan, max(1, n_workers)))
         return 0
     options = StudyOptions(request, where, run_id, grid.code)
     with link_project_run(client, project_run, run_id):
@@ -109,7 +110,7 @@ def _within_demo_budget(research: Research, request: StudyRequest) -> StudyReque
             f"{name}={value} instead of {getattr(research, name)!r}"
             for name, value in smaller.items()
         ).replace("repetitions=", "reps=")
-        print(
+        say(
             f"note: on the demo corpus of made-up records {research.name} runs with {changed}; "
             "data=FOLDER runs the whole study",
             file=sys.stderr,

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from ecg_mlflow.study.jobs import Noted, RunReport, StoreAway, Trained
 from ecg_mlflow.study.plan import PlannedRun
 from ecg_mlflow.study.trial_scheduler import TrialScheduler
+from ecg_mlflow.terminal import printable
 
 
 class StudyProgress:
@@ -56,7 +57,7 @@ class StudyProgress:
                 if minute != before:
                     text = f"waits for the store ({seconds:.0f} s so far): {error[:300]}"
         if text:
-            tqdm.write(f"{run.key} {run.config.name}: {text}", file=sys.stderr)
+            tqdm.write(printable(f"{run.key} {run.config.name}: {text}"), file=sys.stderr)
 
     def finished(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
         """Print what a run has reached."""
@@ -70,7 +71,7 @@ class StudyProgress:
         counts = self._scheduler.counts
         ended, width = counts.n_runs - counts.waiting, len(str(counts.n_runs))
         line = f"[{ended:{width}}/{counts.n_runs}] {run.key} {run.config.name}: {what}"
-        tqdm.write(line, file=sys.stderr)
+        tqdm.write(printable(line), file=sys.stderr)
 
     def refresh(self) -> None:
         """Redraw the bar."""

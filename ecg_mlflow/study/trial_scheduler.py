@@ -25,6 +25,7 @@ from ecg_mlflow.study.plan import PlannedRun, StudyPlan
 from ecg_mlflow.study.resume import KnownRuns, ResumeAction, RunDecision
 from ecg_mlflow.study.search_history import SearchHistory, TrialEnd, trial_tags
 from ecg_mlflow.study.trials import OpenTrial, Tests, is_contender, judge_at_rung, rungs_of
+from ecg_mlflow.terminal import printable
 from ecg_mlflow.tracking.stored_run import StoredRun
 from ecg_mlflow.training.schedule import Schedule
 
@@ -437,7 +438,7 @@ class TrialScheduler:
 
 
 def _note(text: str) -> None:
-    tqdm.write(f"note: {text}", file=sys.stderr)
+    tqdm.write(printable(f"note: {text}"), file=sys.stderr)
 
 
 def _drained(answers: list[Any]) -> list[Any]:

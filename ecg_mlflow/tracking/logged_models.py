@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from ecg_mlflow.errors import TrackingError
 from ecg_mlflow.provenance import pinned
+from ecg_mlflow.terminal import say
 from ecg_mlflow.tracking.client import NO_PROGRESS_BAR, environment
 from ecg_mlflow.tracking.dataset_inputs import DatasetInfo
 from ecg_mlflow.tracking.retry import store_errors
@@ -237,7 +238,7 @@ def _send(client: MlflowClient, model_id: str, folder: Path, show_progress: bool
             client.log_model_artifact(model_id, str(file), None if parent == "." else parent)
             bar.update(file.stat().st_size)
     if show_progress and bar.disable:  # no terminal
-        print(f"{said}, {n_bytes / 1e6:.1f} MB: done", file=sys.stderr)
+        say(f"{said}, {n_bytes / 1e6:.1f} MB: done", file=sys.stderr)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import platformdirs
 
 from ecg_mlflow.errors import UntrustedCodeError
 from ecg_mlflow.files import chosen_folder, write_whole
+from ecg_mlflow.terminal import say
 
 #: Moves the folder that lists what this machine has run.
 TRUST_VARIABLE = "ECG_MLFLOW_TRUSTED_CODE"
@@ -116,22 +117,17 @@ def _has_terminal() -> bool:
 
 def _agrees(found: str, files: Mapping[str, bytes]) -> bool:
     """Ask at the terminal; show the files to those who want to see them."""
-    print(found, file=sys.stderr)
+    say(found, file=sys.stderr)
     while True:
-        print("Run it? [y]es, [n]o, [s]how it: ", end="", file=sys.stderr, flush=True)
+        say("Run it? [y]es, [n]o, [s]how it: ", end="", file=sys.stderr)
         answer = sys.stdin.readline().strip().lower()
         if answer not in ("s", "show"):
             return answer in ("y", "yes")
         for name, content in files.items():
-            print(f"--- {name}\n{_printable(content)}", file=sys.stderr)
+            text = content.decode("utf-8", "backslashreplace")
+            say(f"--- {name}\n{text}", file=sys.stderr)
 
 
 def _listed(files: Mapping[str, bytes]) -> str:
     shown = [f"{name!r} ({len(files[name])} bytes)" for name in list(files)[:LISTED]]
     return ", ".join(shown) + (f" and {len(files) - LISTED} more" if len(files) > LISTED else "")
-
-
-def _printable(content: bytes) -> str:
-    """Return a file as text in which nothing moves the cursor or hides a part of it."""
-    text = content.decode("utf-8", "backslashreplace")
-    return "".join(one if one.isprintable() or one in "\n\t" else repr(one)[1:-1] for one in text)

@@ -13,6 +13,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ecg_mlflow.terminal import printable
+
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
@@ -78,7 +80,7 @@ class Sheet:
     def write(self, x: float, y: float, text: str, **how: Any) -> Text:
         """Write a text as it stands; `how` are properties of matplotlib's `Text`."""
         how = {"fontsize": TEXT_PT, "va": "center", "parse_math": False, **how}
-        return self.figure.text(x / self.width, y / self.height, text, **how)
+        return self.figure.text(x / self.width, y / self.height, printable(text), **how)
 
     def column(
         self, x: float, top: float, heading: str, texts: Sequence[str], **how: Any
@@ -94,7 +96,8 @@ class Sheet:
         from matplotlib.lines import Line2D
 
         # Matplotlib leaves out what begins with an underscore.
-        shown = [f" {text}" if text.startswith("_") else text for text, _ in entries]
+        texts = [printable(text) for text, _ in entries]
+        shown = [f" {text}" if text.startswith("_") else text for text in texts]
         handles = [Line2D([], [], **one) if isinstance(one, dict) else one for _, one in entries]
         drawn = self.figure.legend(
             handles, shown, loc="upper left", bbox_to_anchor=(x / self.width, y / self.height),
@@ -131,7 +134,7 @@ def shorten(text: str, room: float, size: float = TEXT_PT, weight: str = "normal
 
     Names of configurations differ at either end, so both ends stay.
     """
-    text = " ".join(text.split())
+    text = printable(" ".join(text.split()))
     if text_width(text, size, weight) <= room:
         return text
     kept = bisect_right(

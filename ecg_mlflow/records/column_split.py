@@ -48,13 +48,15 @@ def list_records(split: Split, corpus: Corpus, rows: Iterable[int]) -> Split:
         raise SplitError(
             f"{split}: the labels have no such column; they have {few(groups, 20) or 'no others'}"
         )
-    value_of = groups[split.column]
+    # Stretches of a record, such as ``A1#00250``, have its value.
+    values = groups[split.column]
     names = [corpus.ids[row] for row in rows]
-    if without := [name for name in names if name not in value_of]:
+    value_of = {name: values.get(name.partition("#")[0], "") for name in names}
+    if without := [name for name in names if not value_of[name]]:
         raise SplitError(f"{split}: no value for {few(without, 10)}")
     parts = {
-        part: [name for name in names if _text(value_of[name]) in {*map(_text, values)}]
-        for part, values in ((TEST, split.test_values), (VALIDATION, split.validation_values))
+        part: [name for name in names if _text(value_of[name]) in {*map(_text, wanted)}]
+        for part, wanted in ((TEST, split.test_values), (VALIDATION, split.validation_values))
     }
     if not parts[TEST]:
         raise SplitError(

@@ -43,6 +43,15 @@ def test_only_the_records_that_are_divided_count(folded):
     assert parts == {"train": ["R0"], "test": ["R2", "R5"]}
 
 
+def test_stretches_between_gaps_have_the_value_of_their_record(folded, write_record):
+    write_record(
+        folded, "R4", np.r_[np.full(600, 0.1), np.full(100, -32.768), np.full(700, 0.2)][:, None]
+    )
+    corpus = load_corpus(str(folded), gaps="avoid:1")
+    assert corpus.ids[4:] == ("R4#0000", "R4#0700", "R5")
+    assert parts_of(Split(column="fold", test=3), corpus)["test"] == [*corpus.ids[4:]]
+
+
 def test_a_column_that_separates_patients_or_leaves_records_out_is_refused(folded):
     labels = folded / "REFERENCE.csv"
     text = labels.read_text()

@@ -133,22 +133,25 @@ def _read_signals(
             f"leads {', '.join(leads)}; expected are {join}"
         )
     digital = _aligned(signals, [decoded[i] for i in chosen])
-    marks = import_wfdb().io._signal.INVALID_SAMPLE_VALUE
-    missing = digital == [_INT16.min - 1 if (m := marks[one.fmt]) is None else m for one in signals]
+    known = import_wfdb().io._signal.INVALID_SAMPLE_VALUE
+    marks = [_INT16.min - 1 if (mark := known[one.fmt]) is None else mark for one in signals]
+    lowest, highest = digital.min(), digital.max()
+    missing = digital == np.array(marks, digital.dtype) if lowest <= max(marks) else None
     per_mv = list(map(units_per_millivolt, leads, [one.units for one in signals]))
     gain = np.array([one.gain for one in signals]) * np.array(per_mv)
     baseline = np.array([one.baseline for one in signals], np.float64)
     as_stored = (
         join is None
-        and not missing.any()
-        and digital.min() >= _INT16.min
-        and digital.max() <= _INT16.max
+        and (missing is None or not missing.any())
+        and lowest >= _INT16.min
+        and highest <= _INT16.max
         and np.abs(baseline).max() <= _EXACT_IN_FLOAT32
     )
-    samples: Any = digital.astype(np.int16)
+    samples: Any = digital.astype(np.int16, copy=False)
     if not as_stored:
         samples = ((digital - baseline) / gain).astype(np.float32)
-        samples[missing] = np.nan
+        if missing is not None:
+            samples[missing] = np.nan
         gain, baseline = np.ones_like(gain), np.zeros_like(baseline)
     scale = gain.astype(np.float32), baseline.astype(np.float32)
     fs = header.fs * signals[0].per_frame
@@ -257,18 +260,21 @@ def _decode(path: Path, header: WfdbHeader) -> list[npt.NDArray[np.integer[Any]]
         stored = _read_file(path.parent / name, signals, n_frames)
         n_frames = n_frames or len(stored) // per_frame
         frames = stored[: n_frames * per_frame].reshape(n_frames, per_frame)
+        # Of 16 bits, as a checksum has them, which may overflow. The copy makes it faster.
+        sums = np.ascontiguousarray(frames.T).sum(axis=1, dtype=np.int16)
         start = 0
         for one in signals:
-            samples = frames[:, start : start + one.per_frame].reshape(-1)
+            end = start + one.per_frame
+            samples, total = frames[:, start:end].reshape(-1), int(sums[start:end].sum())
             if one.fmt == "8":
                 samples = samples.cumsum(dtype=np.int32) + one.initial
-            if one.checksum and (samples.sum(dtype=np.int64) - one.checksum) % 2**16:
+                total = int(samples.sum(dtype=np.int64))
+            if one.checksum and (total - one.checksum) % 2**16:
                 raise RecordError(
                     f"wrong checksum: the samples of {one.description or 'a lead'!r} in {name} sum "
-                    f"to {int(samples.sum(dtype=np.int64)) % 2**16}, its header says "
-                    f"{one.checksum % 2**16}"
+                    f"to {total % 2**16}, its header says {one.checksum % 2**16}"
                 )
-            start += one.per_frame
+            start = end
             digital.append(samples)
     return digital
 

@@ -47,8 +47,8 @@ def split_of(work, parent):
 
 
 def test_ptbxl_trains_on_its_official_folds(train, ptbxl):
-    work, parent, _ = train(
-        f"ptbxl:super@{ptbxl}",
+    work, parent, children = train(
+        f"ptbxl@{ptbxl}",
         classes="['NORM', 'MI', 'STTC', 'CD']",
         split="'official'",
         **windows("root.select_labels(['NORM', 'MI', 'STTC', 'CD'])"),
@@ -61,6 +61,8 @@ def test_ptbxl_trains_on_its_official_folds(train, ptbxl):
     whose = [{rows[name]["patient_id"] for name in names} for names in parts.values()]
     assert sum(map(len, whose)) == len(set.union(*whose)), "patients are whole"
     assert parent.data.params["split"] == "official"
+    found = {one.dataset.name for child in children for one in child.inputs.dataset_inputs}
+    assert found == {"ptbxl train", "ptbxl validation", "ptbxl test"}
 
 
 @pytest.mark.parametrize("name", ["cinc2020", "cinc2021"])

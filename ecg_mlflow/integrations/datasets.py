@@ -7,6 +7,7 @@ MLflow imports this module in each of its processes: the records are imported wh
 # constructor is a class, and drops a function with one that is text, with a warning at most.
 
 import logging
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -247,7 +248,7 @@ def _name_of(data: str) -> str:
     """Name a data set by its folder, or that of a glob, or by the word that was asked for."""
     path = Path(data)
     if not path.is_absolute():
-        return data.partition(":")[0]
+        return re.split("[:@]", data)[0]
     while set(path.name) & set("*?["):
         path = path.parent
     return path.name or data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -192,9 +193,9 @@ def full_configuration(run: PlannedRun) -> dict[str, Any]:
 def dataset_infos(corpus: Corpus, config: ConfigPlan) -> dict[str, DatasetInfo]:
     """Describe each side's records for MLflow."""
     found = {}
-    # "demo: 400 made-up records" and "cinc2017: ..." by their first word, files by their folder.
+    # "demo: 400 records" and "ptbxl@folder: ..." by their first word, files by their folder.
     path = Path(corpus.source)
-    source = path.name if path.is_absolute() else corpus.source.partition(":")[0]
+    source = path.name if path.is_absolute() else re.split("[:@]", corpus.source)[0]
     data = asked_for(corpus.source)
     for side, selection in config.data.sides.items():
         rows = tuple(map(int, selection.rows))

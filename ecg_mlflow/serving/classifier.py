@@ -25,7 +25,7 @@ from ecg_mlflow.records import DigitalRecord
 from ecg_mlflow.records.fingerprint import fingerprints
 from ecg_mlflow.serving.engine import ERROR, Engine, prediction_table
 from ecg_mlflow.serving.inputs import COLUMNS, from_signal, read_row, row_name
-from ecg_mlflow.serving.limits import Limits, hide_traces
+from ecg_mlflow.serving.limits import Limits, hide_traces, limits
 from ecg_mlflow.serving.manifest import Manifest, code_digest, package_version
 from ecg_mlflow.tracking.trusted_code import Consent
 
@@ -131,7 +131,7 @@ class RawEcgClassifier(PythonModel):
         Raises
         ------
         MlflowException
-            If the table has none of the columns.
+            If the table has none of the columns; on a server, if it has too many rows.
         """
         answers = self._engine.answer(self._rows(model_input))
         return prediction_table(self.manifest, answers, bool((params or {}).get("windows")))
@@ -145,6 +145,11 @@ class RawEcgClassifier(PythonModel):
                 "header and signal_file, or signal, fs and leads; this is a "
                 f"{type(model_input).__name__} with {list(getattr(model_input, 'columns', ()))}"
             )
+        if bounds := limits():
+            try:
+                bounds.check("recordings in a request", len(model_input), "rows")
+            except RecordError as error:
+                raise MlflowException.invalid_parameter_value(str(error)) from None
         return [
             (row_name(row, number), partial(read_row, row, number, self.manifest.leads))
             for number, row in enumerate(model_input[columns].to_dict("records"))

@@ -23,10 +23,11 @@ import pandas as pd
 from pandas.api.types import is_scalar
 
 from ecg_mlflow.errors import ExtraMissingError, RecordError
+from ecg_mlflow.files import is_special
 from ecg_mlflow.records import DigitalRecord, read_digital
 from ecg_mlflow.records.formats import format_of
 from ecg_mlflow.records.wfdb_header import WfdbHeader, parse_header
-from ecg_mlflow.serving.limits import is_serving, limits, served_path
+from ecg_mlflow.serving.limits import limits, served_path
 
 #: The columns of an input table, all of them optional.
 COLUMNS = ("record", "header", "signal_file", "signal", "fs", "leads")
@@ -106,9 +107,15 @@ def _from_path(path: object) -> DigitalRecord:
         )
     place = served_path(_header_path(path))
     try:
-        if is_serving() and (form := format_of(place)):
-            for file in form.files(place):
+        if (bounds := limits()) and (form := format_of(place)):
+            files = form.files(place)
+            for file in files:
                 served_path(file)  # it may be a link
+            bounds.check_files(files)
+            if place.suffix == ".hea" and not is_special(place):
+                described = parse_header(place.read_bytes())
+                if described.segments is None:
+                    bounds.check_described(described)
         return read_digital(place)
     except (RecordError, ExtraMissingError) as error:
         # The answers to other records stand; and a decoder may name the place.

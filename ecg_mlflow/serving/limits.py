@@ -7,7 +7,7 @@ They are checked before anything is decoded, so that a small request takes littl
 from __future__ import annotations
 
 import os
-from collections.abc import Sized
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,15 @@ _DECODED = {"508": 1, "516": 2, "524": 4}
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that one recording of a request may have.
+    """The most that a request, and one recording of it, may have.
 
     Attributes
     ----------
+    rows
+        Recordings of a request.
     size
-        Bytes of its header, and of its signal file, decoded if it is compressed.
+        Bytes of its header, and of its signal file, decoded if it is compressed; of all files of a
+        recording that is read by its path.
     samples
         Samples of a lead: by default those of 24 hours at 1 kHz. Those of a slow recording count
         at the frequency that it is resampled to.
@@ -51,6 +54,7 @@ class Limits:
         Samples of a lead in a frame; frames by which a lead is late.
     """
 
+    rows: int = 1000
     size: int = 64 * 2**20
     samples: int = 24 * 3600 * 1000
     values: int = 24 * 3600 * 1000
@@ -100,6 +104,11 @@ class Limits:
                 f"too large: {met} {what}; this server takes at most {most} "
                 f"({PREFIX}{bound.upper()})"
             )
+
+    def check_files(self, files: Iterable[Path]) -> None:
+        """Refuse a recording by the sizes of its files, before one of them is read."""
+        sizes = [path.stat().st_size for path in files if path.is_file()]
+        self.check("bytes of files", sum(sizes), "size")
 
     def check_header(self, data: bytes) -> None:
         """Refuse a header by its size, before it is parsed."""

@@ -17,7 +17,8 @@ import pandas as pd
 import psutil
 import pytest
 import requests
-from hostile import GOOD, flac, hostile_requests, rows, wfdb
+from hostile import GOOD, SAMPLES, flac, hostile_requests, rows, wfdb
+from mlflow.exceptions import MlflowException
 from saved_models import elsewhere
 from servers import model_server
 
@@ -89,6 +90,36 @@ def test_a_refusal_names_the_bound_and_what_raises_it(
     assert f"; this server takes at most {most} ({variable})" in status
     monkeypatch.setenv(variable, "100000")
     assert "too large" not in model.predict(pd.DataFrame([row]))["status"][0]
+
+
+def test_a_request_with_too_many_recordings_is_refused_as_a_whole(model, serving, monkeypatch):
+    monkeypatch.setenv("ECG_MLFLOW_SERVE_ROWS", "2")
+    assert model.predict(pd.DataFrame([GOOD] * 2))["status"].tolist() == ["ok", "ok"]
+    with pytest.raises(
+        MlflowException, match=r"3 recordings in a request; .*ECG_MLFLOW_SERVE_ROWS"
+    ):
+        model.predict(pd.DataFrame([GOOD] * 3))
+
+
+@pytest.mark.parametrize(
+    ("bound", "header", "said"),
+    [
+        ("size", "R 1 250 600\nR.dat 16 1000/mV\n", "bytes of files"),
+        ("samples", "R 1 250 600000000\nR.dat 516 1000/mV\n", "samples of a lead"),
+        ("leads", "R 3 250 200\n" + "R.dat 16 1000/mV\n" * 3, "3 leads"),
+    ],
+)
+def test_bounds_hold_for_recordings_that_are_read_by_their_paths(
+    model, serving, tmp_path, monkeypatch, bound, header, said
+):
+    (tmp_path / "R.hea").write_text(header)
+    (tmp_path / "R.dat").write_bytes(SAMPLES.tobytes())
+    monkeypatch.setenv("ECG_MLFLOW_SERVE_FOLDER", str(tmp_path))
+    most = {"size": 1200, "samples": 1000, "leads": 2}[bound]
+    monkeypatch.setenv(f"ECG_MLFLOW_SERVE_{bound.upper()}", str(most))
+    (status,) = model.predict(pd.DataFrame({"record": ["R"]}))["status"]
+    assert status.startswith("error: too large: ")
+    assert said in status
 
 
 def test_a_bound_holds_where_a_model_is_served_only(model, monkeypatch):

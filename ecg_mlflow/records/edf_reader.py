@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 _N_DATA_RECORDS, _SECONDS, _N_SIGNALS = slice(236, 244), slice(244, 252), slice(252, 256)
 #: Bytes of a signal's header, and those in front of its samples per data record.
 _A_SIGNAL, _IN_FRONT = 256, 216
+#: Signals that hold annotations; their first in each data record is its onset in s.
+_ANNOTATIONS, _ONSET = (b"EDF Annotations", b"BDF Annotations"), re.compile(rb"^([+-][0-9.]+)\x14")
+#: How much longer than its samples a recording with gaps may be: an onset may be anything.
+_LONGEST = 1000
 #: Bytes by which a file may be longer than its samples.
 _PADDING = 4
 
@@ -42,9 +46,9 @@ def read_edf(path: Path, leads: Sequence[str] = ()) -> DigitalRecord:
     """Read a record as stored in its EDF or BDF file.
 
     The leads are the signals whose labels name an ECG or one of its leads; without such a label,
-    all voltages that are not named otherwise. Annotations are ignored. Samples outside the range
-    that the header declares, and fill values, become NaN in mV: the lowest value, if it is as far
-    below all others as these lie apart.
+    all voltages that are not named otherwise. Annotations are ignored. What is missing becomes NaN
+    in mV: gaps between data records (EDF+D), samples outside the range that the header declares,
+    and fill values: the lowest value, if it is farther below all others than these lie apart.
 
     Parameters
     ----------
@@ -56,7 +60,7 @@ def read_edf(path: Path, leads: Sequence[str] = ()) -> DigitalRecord:
     Raises
     ------
     RecordError
-        If the file is broken, has gaps, or another size than its header describes, or its leads
+        If the file is broken, or has another size than its header describes, or its leads
         have different sampling frequencies, no scale, or a unit that is not a voltage.
     ExtraMissingError
         If edfio is not installed.
@@ -78,7 +82,7 @@ def read_edf(path: Path, leads: Sequence[str] = ()) -> DigitalRecord:
             declared = _number("number of data records", head[_N_DATA_RECORDS])
             seconds = _number("duration of a data record", head[_SECONDS])
             n_signals = int(_number("number of signals", head[_N_SIGNALS]))
-            counts = file.read(_A_SIGNAL * n_signals)[_IN_FRONT * n_signals :]
+            header = file.read(_A_SIGNAL * n_signals)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # edfio warns of truncation only, and corrects itself
             read: Any = edfio.read_bdf if is_bdf else edfio.read_edf
@@ -89,18 +93,22 @@ def read_edf(path: Path, leads: Sequence[str] = ()) -> DigitalRecord:
                 f"truncated EDF file: it has {edf.num_data_records} whole data records, its header "
                 f"requires {declared:g}"
             )
-        samples = sum(int(counts[8 * i : 8 * i + 8]) for i in range(n_signals))
-        expected = edf.bytes_in_header_record + declared * samples * (3 if is_bdf else 2)
+        ends = header[_IN_FRONT * n_signals :]
+        widths = [int(ends[8 * i : 8 * i + 8]) * (3 if is_bdf else 2) for i in range(n_signals)]
+        expected = edf.bytes_in_header_record + declared * sum(widths)
         if declared >= 0 and (size := path.stat().st_size) > expected + _PADDING:
             raise RecordError(
                 f"oversized EDF file: it has {size} bytes, its header requires {expected:g}"
             )
-        if not edf.is_continuous:
-            raise RecordError(
-                f"gap between data records: {declared:g} of {edf.data_record_duration:g} s each, "
-                "with gaps between them (EDF+D)"
-            )
-        return _record(path, edf.signals, leads)
+        record = _record(path, edf.signals, leads)
+        if edf.is_continuous:
+            return record
+        names = [header[16 * i : 16 * i + 16].strip() for i in range(n_signals)]
+        clock = next(i for i, name in enumerate(names) if name in _ANNOTATIONS)
+        data = np.fromfile(path, np.uint8, offset=edf.bytes_in_header_record)
+        records = data[: edf.num_data_records * sum(widths)].reshape(-1, sum(widths))
+        marks = records[:, sum(widths[:clock]) : sum(widths[: clock + 1])]
+        return _with_gaps(record, [float(_ONSET.findall(one.tobytes())[0]) for one in marks])
     except RecordError:
         raise
     except Exception as error:  # whatever edfio comes upon in a damaged file
@@ -148,6 +156,23 @@ def _record(
     return replace(DigitalRecord.from_millivolts(path.stem, signal, fs, names), ignored=ignored)
 
 
+def _with_gaps(record: DigitalRecord, onsets: Sequence[float]) -> DigitalRecord:
+    """Put the data records of a discontinuous file where they begin, in s; between them is NaN."""
+    n_samples = len(record.samples) // len(onsets)
+    starts = np.rint((np.array(onsets) - onsets[0]) * record.fs).astype(np.int64)
+    total = int(starts[-1]) + n_samples
+    if (np.diff(starts) < n_samples).any() or total > _LONGEST * len(record.samples):
+        raise RecordError(
+            f"data records out of order: {len(onsets)} of {n_samples / record.fs:g} s each, "
+            f"from {onsets[0]:g} to {onsets[-1]:g} s"
+        )
+    signal = np.full((total, len(record.leads)), np.nan, np.float32)
+    for start, part in zip(starts, np.split(record.millivolts(), len(onsets)), strict=True):
+        signal[start : start + n_samples] = part
+    whole = DigitalRecord.from_millivolts(record.id, signal, record.fs, record.leads)
+    return replace(whole, ignored=record.ignored)
+
+
 def _missing(signal: EdfSignal | BdfSignal) -> npt.NDArray[np.bool_]:
     """Return which samples are outside the declared range, or fill values."""
     samples = signal.digital
@@ -157,7 +182,7 @@ def _missing(signal: EdfSignal | BdfSignal) -> npt.NDArray[np.bool_]:
     others = samples[samples > lowest]
     if lowest == low and len(others):
         below, above = int(others.min()), int(others.max())
-        if below - int(lowest) > above - below:
+        if below - int(lowest) > above - below > 0:
             missing |= samples == lowest
     return missing
 

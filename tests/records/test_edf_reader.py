@@ -28,6 +28,11 @@ def write_edf(path, *signals, **more):
     return path
 
 
+def load_corpus_of(path, **how):
+    (path.parent / "REFERENCE.csv").write_text(f"{path.stem},N\n")
+    return load_corpus(f"{path}*", **how)
+
+
 def reason(path):
     with pytest.raises(RecordError) as caught:
         read_digital(path)
@@ -190,8 +195,25 @@ def test_a_recording_with_gaps(tmp_path):
     # The third data record begins two seconds later than it would without a gap.
     assert data.count(b"+2\x14\x14") == 1
     path = tmp_path / "E1.edf"
-    path.write_bytes(data.replace(b"+2\x14\x14", b"+4\x14\x14"))
-    assert reason(path).startswith("gap between data records")
+    data = data.replace(b"+2\x14\x14", b"+4\x14\x14")
+    path.write_bytes(data.replace(b"+3\x14\x14", b"+5\x14\x14"))
+    assert "500 of 1500 samples are invalid or missing, the first is number 500" in reason(path)
+    found = read_digital(path, keep_invalid=True)
+    expected = read_digital(write_edf(tmp_path / "E2.edf", signal("ECG I"))).millivolts()
+    np.testing.assert_allclose(found.samples[:500], expected[:500], atol=1e-3)
+    np.testing.assert_allclose(found.samples[1000:], expected[500:], atol=1e-3)
+    assert np.isnan(found.samples[500:1000]).all()
+    for onset in (b"+1", b"+9"):
+        path.write_bytes(data.replace(b"+3\x14\x14", onset + b"\x14\x14"))
+        if onset == b"+1":
+            assert reason(path).startswith("data records out of order: 4 of 1 s each, from 0 to")
+        else:
+            assert "1500 of 2500 samples are invalid" in reason(path)
+            found = load_corpus_of(path, gaps="avoid:1")
+            assert (found.ids, found.n_samples.tolist()) == (
+                ("E1#0000", "E1#1000", "E1#2250"),
+                [500, 250, 250],
+            )
 
 
 def test_no_edfio(tmp_path, monkeypatch):

@@ -145,7 +145,7 @@ def test_the_exported_classes_that_have_no_name_can_be_no_values():
     }
     assert nameless == {
         *("DemoBudget", "Research", "RunLogger"),
-        *("autolog", "load_corpus", "load_results", "read_record", "start_run"),
+        *("autolog", "from_arrays", "load_corpus", "load_results", "read_record", "start_run"),
     }
     for name in nameless:
         with pytest.raises(CanonicalError, match=rf"{name}, which has no name .*counts_as"):

@@ -53,7 +53,6 @@ def pack(
         Name of the build; builds of one name must not run at the same time.
     patients
         Patients by record name, as far as they are known.
-
     """
     with scratch_folder(into, name) as scratch:
         built = scratch / "built"

@@ -66,7 +66,8 @@ def load_corpus(
     ----------
     data
         ``demo``, ``demo:<records>``, ``demo:<records>:<seed>``, the same with ``demo12``,
-        a folder of WFDB records or EDF files, a glob of these, or the name of a data set, such as
+        a folder of recordings (WFDB, EDF, BDF, arrays, files of ECG devices: `formats.FORMATS`), a
+        glob of these, or the name of a data set, such as
         ``cinc2017``, or ``ptbxl:super@folder`` for a copy on this machine.
     labels
         A CSV of ``record,label``, or with a header that may also name the column ``patient``; or

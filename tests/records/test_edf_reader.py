@@ -6,6 +6,8 @@ import sys
 import numpy as np
 import pytest
 from edfio import Bdf, BdfSignal, Edf, EdfAnnotation, EdfSignal
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ecg_mlflow.errors import BadRecordsError, ExtraMissingError, RecordError
 from ecg_mlflow.records import load_corpus, read_digital, read_record
@@ -214,6 +216,22 @@ def test_a_recording_with_gaps(tmp_path):
                 ("E1#0000", "E1#1000", "E1#2250"),
                 [500, 250, 250],
             )
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 1023), st.binary(min_size=1, max_size=8))
+def test_whatever_a_header_says_is_a_record_or_a_bad_one(tmp_path_factory, place, content):
+    folder = tmp_path_factory.getbasetemp()
+    data = bytearray(Edf([signal("ECG I"), signal("RESP")], data_record_duration=1).to_bytes())
+    data[place : place + len(content)] = content
+    (folder / "E1.edf").write_bytes(data)
+    try:
+        record = read_digital(folder / "E1.edf")
+    except RecordError:
+        return
+    assert len(record.samples) == 1000
+    assert np.isfinite(record.millivolts()).all()
+    assert 0 < record.fs < np.inf
 
 
 def test_no_edfio(tmp_path, monkeypatch):

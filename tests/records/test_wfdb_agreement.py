@@ -123,6 +123,56 @@ def check(folder, record):
     return True
 
 
+@st.composite
+def segmented(draw):
+    """Return headers and signal files of a record of segments, fixed or variable, by name."""
+    names = draw(st.permutations(["I", "II", "PLETH"]))[: draw(st.integers(1, 3))]
+    lines, files, n_frames = [], {}, 0
+    if variable := draw(st.booleans()):
+        units = {name: "NU" if name == "PLETH" else "mV" for name in names}
+        layout = [f"~ 0 200/{units[name]} 12 0 0 0 0 {name}" for name in names]
+        files["L.hea"] = "\n".join([f"L {len(names)} 250 0", *layout])
+        lines.append("L 0")
+    for k in range(draw(st.integers(1, 3))):
+        length = draw(st.integers(1, 5))
+        n_frames += length
+        if variable and draw(st.booleans()):
+            lines.append(f"~ {length}")
+            continue
+        present = names if not variable else draw(st.permutations(names))[: draw(st.integers(1, 3))]
+        fs = draw(st.sampled_from([250, 250, 250, 250, 125]))
+        said = draw(st.sampled_from([length, length, length, length + 1]))
+        signals = [
+            f"S{k}.dat 16 {draw(st.sampled_from(['200', '1000(5)']))}/mV 12 0 0 0 0 {name}"
+            for name in present
+        ]
+        files[f"S{k}.hea"] = "\n".join([f"S{k} {len(present)} {fs} {said}", *signals])
+        size = 2 * said * len(present)
+        files[f"S{k}.dat"] = draw(st.binary(min_size=size, max_size=size))
+        lines.append(f"S{k} {length}")
+    first = f"R/{len(lines)} {len(names)} 250 {n_frames}"
+    return {**files, "R.hea": "\n".join([first, *lines])}
+
+
+@settings(max_examples=100, deadline=None)
+@given(segmented())
+def test_segments_are_joined_as_wfdb_joins_them_or_refused(tmp_path_factory, files):
+    folder = tmp_path_factory.mktemp("record")
+    for name, content in files.items():
+        content = content.encode() if isinstance(content, str) else content
+        (folder / name).write_bytes(content)
+    try:
+        found = read_digital(folder / "R.hea", keep_invalid=True)
+    except RecordError:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = import_wfdb().rdrecord(str(folder / "R"))
+    assert found.fs == expected.fs
+    columns = [expected.sig_name.index(lead) for lead in found.leads]
+    np.testing.assert_allclose(found.samples, expected.p_signal[:, columns], rtol=2e-5, atol=1e-6)
+
+
 @settings(max_examples=150, deadline=None)
 @given(records())
 def test_a_record_is_read_as_wfdb_reads_it_or_refused(tmp_path_factory, record):

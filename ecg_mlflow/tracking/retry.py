@@ -52,6 +52,13 @@ _GONE = re.compile(
 )
 #: Statuses of a server or proxy that takes the same call later.
 _LATER = ("408", "425", "429")
+#: What gateways say with a status, whatever they call it.
+_GATEWAY_WORDS = {
+    401: re.compile(
+        r"\b401\b|unauthori[sz]ed|unauthenticated|not authenticated|expired|no api key"
+    ),
+    403: re.compile(r"\b403\b|forbidden|denied|not allowed|permission"),
+}
 #: What an error repeats of a call's arguments: not their contents.
 _NAMES = re.compile(r"(id|name|key|alias|version|path|file)$")
 
@@ -107,6 +114,11 @@ def _refusal(error: BaseException) -> str:
     code = getattr(error, "error_code", "")
     response = getattr(error, "response", None)  # of artifacts, which have no codes
     status = getattr(response, "status_code", None)
+    answer = getattr(error, "json", None)
+    if isinstance(answer, dict) and "error_code" not in answer:
+        # Of a gateway before MLflow: MLflow's client keeps its words, and forgets the status.
+        words = str(answer).lower()
+        status = next((one for one, said in _GATEWAY_WORDS.items() if said.search(words)), status)
     if code == "UNAUTHENTICATED" or status == 401:
         return f"The server wants a login: set {login}; a login or token may have run out."
     if code in ("PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED") or status == 403:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -323,7 +324,11 @@ class Answers(BaseHTTPRequestHandler):
         self.send_response(200 if is_page else self.server.status)
         self.send_header("Location", "/login")
         self.end_headers()
-        self.wfile.write(b"<html>Log in</html>" if is_page else b"You are not authenticated.")
+        answer = b"You are not authenticated."
+        if self.server.is_json:
+            said = {401: {"message": "Unauthorized"}, 403: {"error": {"reason": "access denied"}}}
+            answer = json.dumps(said[self.server.status]).encode()
+        self.wfile.write(b"<html>Log in</html>" if is_page else answer)
 
     do_POST = do_GET  # noqa: N815 - the library's names
 
@@ -348,8 +353,11 @@ def answers():
         (302, f"A login is given by {LOGIN}."),
     ],
 )
-def test_a_server_that_wants_a_login_says_how_it_is_given(answers, status, why):
-    answers.status = status
+@pytest.mark.parametrize("is_json", [False, True], ids=["text", "JSON of a gateway"])
+def test_a_server_that_wants_a_login_says_how_it_is_given(answers, status, why, is_json):
+    if is_json and status not in (401, 403):
+        pytest.skip("pages of HTML")
+    answers.status, answers.is_json = status, is_json
     uri = f"http://127.0.0.1:{answers.server_port}"
     with pytest.raises(TrackingError, match=re.escape(why)) as caught:
         connect(uri)

@@ -17,7 +17,7 @@ import pytest
 from gallery import finished_studies, made_once, new_store, write_beats
 from studies import Workplace
 
-from ecg_mlflow.records.wfdb_reader import import_wfdb
+from ecg_mlflow.records.wfdb_signals import import_wfdb
 from ecg_mlflow.tracking.trusted_code import TRUST_VARIABLE
 
 WriteRecord = Callable[..., Path]

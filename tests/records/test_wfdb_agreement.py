@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ecg_mlflow.errors import RecordError
 from ecg_mlflow.records import read_digital
-from ecg_mlflow.records.wfdb_reader import import_wfdb
+from ecg_mlflow.records.wfdb_signals import import_wfdb
 
 #: Bytes of n samples; of compressed formats wfdb writes the files, see `test_wfdb_reader.py`.
 BYTES = {

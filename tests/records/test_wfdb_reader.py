@@ -11,7 +11,8 @@ import pytest
 from ecg_mlflow.errors import RecordError
 from ecg_mlflow.records import read_digital, read_record
 from ecg_mlflow.records.reading import Reading
-from ecg_mlflow.records.wfdb_reader import import_wfdb, wfdb_files
+from ecg_mlflow.records.wfdb_reader import wfdb_files
+from ecg_mlflow.records.wfdb_signals import import_wfdb
 
 SMALL = np.array([[0.1], [-0.2], [0.3]])
 
@@ -121,6 +122,7 @@ def segments(tmp_path, write_record):
     write_record(tmp_path, "part0", signal[:2], gain=1000, leads=["I", "II"])
     write_record(tmp_path, "part1", signal[2:, ::-1], gain=2000, leads=["II", "I"])
     write_record(tmp_path, "part2", signal[:, :1], leads=["I"])
+    write_record(tmp_path, "other_leads", signal[:1], leads=["I", "V1"])
     write_record(tmp_path, "quick", np.zeros((6, 2)), fs=500, leads=["I", "II"])
     layout = "".join(f"~ 0 200/mV 12 0 0 0 0 {lead}\n" for lead in ("I", "II"))
     (tmp_path / "layout.hea").write_text(f"layout 2 250 0\n{layout}")
@@ -155,7 +157,8 @@ def test_segments_are_joined_by_the_names_of_leads(segments, tmp_path, odd_date,
         (("part0 2", "~ 3"), "NaN .* 3 of 5 samples .* number 2 of lead 'I'", 4),
         (("layout 0", "part2 5"), "NaN .* 5 of 5 samples .* of lead 'II'", 5),
         (("part0 3", "~ 2"), "segment unlike its record: part0 has 2 samples", None),
-        (("part2 5", "part0 2"), "part0 has leads I, II; expected are those of I, each once", None),
+        (("part2 5", "part0 2"), "its segments have 1 signals, it declares 2", None),
+        (("part0 2", "other_leads 1"), "other_leads has leads I, V1; expected are those of", None),
         (("part0 2", "quick 3"), r"quick has I \(mV, 500 Hz\); expected is 250 Hz", None),
         (("other 5",), "unreadable header: other.hea: No such file", None),
         (("whole 5",), "its segment whole has segments itself", None),

@@ -22,7 +22,7 @@ from ecg_mlflow.records.synthetic.corpora import (
     spread_evenly,
 )
 from ecg_mlflow.records.synthetic.recording import STANDARD_LEADS
-from ecg_mlflow.records.wfdb_reader import import_wfdb
+from ecg_mlflow.records.wfdb_signals import import_wfdb
 
 BLOCKS = {"demo": DEMO_BLOCK, "demo12": DEMO12_BLOCK}
 LABELS = spread_evenly(DEMO_BLOCK, 12, seed=0)

@@ -42,8 +42,9 @@ def data_command(
 
     DATA is demo (made-up records, the default; demo:200 makes as many), demo12 (made-up records of
     12 leads with several diagnoses), the name of a data set (cinc2017 is downloaded, ptbxl@FOLDER
-    was before; `ecg-mlflow datasets` lists the names), a folder of WFDB records or EDF files, or a
-    glob of these. The word summary before it may be left out.
+    was before; `ecg-mlflow datasets` lists the names), a folder of recordings (WFDB, EDF, BDF,
+    .npz, .h5, .mat of CPSC 2018, DICOM, SCP-ECG, ISHNE, XML), or a glob of these. The word summary
+    before it may be left out.
 
     The labels are a CSV file of record,label, or with a header that may also name patient; or the
     word headers, for the diagnoses in #Dx lines of WFDB headers. By default they are
@@ -113,8 +114,8 @@ def datasets_command(name: str | None) -> int:
 def show_command(record: str, output: Path | None, **view: Any) -> int:
     """Draw a recording on millimetre paper, and say what it is.
 
-    RECORD is the path of a header (.hea) or an EDF file, with or without its ending; with --data
-    it is the record's name. What data and labels may be is in `ecg-mlflow data --help`.
+    RECORD is the path of a header (.hea) or another recording, with or without its ending; with
+    --data it is the record's name. What data and labels may be is in `ecg-mlflow data --help`.
     """
     from ecg_mlflow.reports.show import show_record
 

@@ -14,6 +14,7 @@ from ecg_mlflow.errors import DataNotFoundError, RecordError
 from ecg_mlflow.files import write_output
 from ecg_mlflow.records import DigitalRecord, Record, read_digital
 from ecg_mlflow.records.catalogue import absolute, find_records
+from ecg_mlflow.records.formats import FORMATS, format_of
 from ecg_mlflow.records.label_sets import split_label
 from ecg_mlflow.records.labels import diagnoses, find_label_files, read_header_groups, read_labels
 from ecg_mlflow.records.named_sets import HEADERS
@@ -23,7 +24,7 @@ from ecg_mlflow.reports.figures import png
 from ecg_mlflow.reports.figures.ecg_paper import draw_record
 from ecg_mlflow.reports.html import render
 
-_ENDINGS = (".hea", ".edf", ".EDF")
+_ENDINGS = (*FORMATS, *map(str.upper, FORMATS))
 
 
 def show_record(
@@ -101,16 +102,17 @@ def find_record(name: str, data: str | None = None) -> tuple[Path, Path, str | N
     """
     if data is None:
         path = Path(os.path.normpath(absolute(name)))
-        tried = [path] if path.suffix in _ENDINGS else []
+        # A signal file means its header.
+        tried = [path.with_suffix(".hea")] if path.suffix in (".mat", ".dat") else []
+        tried += [path] if format_of(path) else []
         tried += [Path(f"{path}{ending}") for ending in _ENDINGS]
-        if path.suffix in (".mat", ".dat"):
-            tried.append(path.with_suffix(".hea"))
         for file in tried:
             if file.is_file():
                 return file, file.parent, None
         raise DataNotFoundError(
-            f"no recording {path}: give the path of a header (.hea) or an EDF file (.edf), with or "
-            "without its ending, or the record's name and --data FOLDER"
+            f"no recording {path}: give the path of a header (.hea), an EDF file (.edf) or another "
+            f"({', '.join([*FORMATS][2:])}), with or without its ending, or the record's name and "
+            "--data FOLDER"
         )
     found = find_records(data)
     paths = [path for path in found.headers if path.stem == name]

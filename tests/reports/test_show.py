@@ -42,6 +42,12 @@ def pixels(path):
     return struct.unpack(">2I", data[16:24])
 
 
+def test_arrays_are_drawn(tmp_path, here):
+    np.savez(tmp_path / "A1.npz", signal=np.random.default_rng(0).normal(0, 1, 900), fs=300)
+    for name in ("A1", "A1.npz"):
+        assert show_record(str(tmp_path / name)).startswith("A1: 900 samples at 300 Hz")
+
+
 def test_a_record_is_drawn_and_described(twelve, here):
     lines = show_record(str(twelve / "E1.hea")).splitlines()
     assert lines == [

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ecg_mlflow.errors import DataNotFoundError
+from ecg_mlflow.errors import DataNotFoundError, few
 from ecg_mlflow.files import cache_root, is_special, locked, write_whole
 from ecg_mlflow.records.formats import FORMATS, format_of
 from ecg_mlflow.records.named_sets import HEADERS, Named, named, pattern_of, read_table
@@ -179,12 +179,15 @@ def find_headers(data: str | Path) -> Found:
             "'ptbxl@folder'; `ecg-mlflow datasets` lists them."
         )
     else:
-        found = _recordings(root / name for name in os.listdir(root))
+        found, below = _recordings(root / name for name in os.listdir(root)), "*/*"
         if not found:
-            found = _recordings(root.glob("*/*"))
+            found, below = _recordings(root.glob("*/*")), "*/*/**/*"
             folders = sorted({path.parent.name for path in found})
             took = f"took {len(found)} from {', '.join(folders)} below it"
             notes.append(f"no header in {root} itself: {took}")
+        if found and (deeper := _recordings(root.glob(below))):
+            places = few(sorted({str(path.parent.relative_to(root)) for path in deeper}))
+            notes.append(f"passed over {len(deeper)} recordings in deeper folders: {places}")
         fault = (
             f"no WFDB header (*.hea) or EDF file (*.edf) in {root}, nor one level below, nor any "
             "*.bdf, *.npz, *.h5, *.mat. Give the folder of the records, or a glob such as "

@@ -6,22 +6,40 @@ CinC 2020 and 2021 (https://physionet.org/content/challenge-2021/1.0.3/), with o
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ecg_mlflow.errors import DataNotFoundError
+from ecg_mlflow.errors import DataNotFoundError, few
 from ecg_mlflow.files import is_special
+from ecg_mlflow.records.formats import FORMATS
 from ecg_mlflow.records.record import BadRecord
 
 DEFAULT_NAME = "REFERENCE.csv"
 _DEFAULT_PATTERN = "REFERENCE*.csv"
 _RECORD, _LABEL, _PATIENT = "record", "label", "patient"
 #: Other data sets' names for the patient column. Ignoring it would divide patients' records.
-_LIKE_PATIENT = {"patients", "patientid", "patientname", "patientnumber", "subject", "subjectid"}
+_LIKE_PATIENT = {
+    *("patients", "patientid", "patientname", "patientnumber", "patientno", "patientnr", "patid"),
+    *("subject", "subjects", "subjectid", "subjectno", "subj", "subjid", "participant"),
+    *(
+        "participants",
+        "participantid",
+        "person",
+        "personid",
+        "pid",
+        "ptid",
+        "mrn",
+        "case",
+        "caseid",
+    ),
+}
+#: Separators of a table without commas in its first line.
+_SEPARATORS = ";\t"
 _DIAGNOSES = "dx"
 #: Comments that describe groups of records, with the names of their columns.
 _GROUPS = {"age": "Age", "sex": "Sex"}
@@ -51,7 +69,10 @@ class Labels:
 
 
 def read_labels(*files: Path) -> Labels:
-    """Read label files: UTF-8, one ``record,label`` per line, or the columns that a header names.
+    """Read label files: one ``record,label`` per line, or the columns that a header names.
+
+    They are UTF-8, or UTF-16 with its mark, separated by commas, semicolons or tabs. A record may
+    be named by its file, with folders and ending (``dir/A1.mat``).
 
     A first line with the names ``record`` and ``label``, in any order, is a header. A column
     ``patient`` then names the record's patient, with an empty cell for an unknown one; other
@@ -76,12 +97,12 @@ def read_labels(*files: Path) -> Labels:
     for file in files:
         data, lines = _rows(file)
         content.update(hashlib.sha256(data).digest())
-        header = _header(lines[0][1], f"{file}:{lines[0][0]}") if lines else None
+        header = _header(lines, file)
         names = header or [_RECORD, _LABEL]
         for number, row in lines[1:] if header else lines:
             where = f"{file}:{number}"
             cells = dict(zip(names, row, strict=False))
-            record = cells.get(_RECORD, "")
+            record = cells[_RECORD] = _record_name(cells.get(_RECORD, ""))
             if fault := _fault(cells, row, names):
                 problems.append(
                     BadRecord(record, where, f"malformed line in the label file: {fault}")
@@ -102,16 +123,57 @@ def read_labels(*files: Path) -> Labels:
     return Labels(by_id, patients, content.hexdigest(), tuple(problems))
 
 
-def _header(row: list[str], where: str) -> list[str] | None:
+def match_names(labels: Labels, records: Collection[str]) -> tuple[Labels, list[str]]:
+    """Give labels the names of their records: a number may lack its leading zeros.
+
+    Returns
+    -------
+    The labels, and the names that are none of the records'.
+    """
+    numbers: dict[str, list[str]] = {}
+    for record in records:
+        if record.isdecimal():
+            numbers.setdefault(record.lstrip("0"), []).append(record)
+    names, absent = dict[str, str](), []
+    for name in labels.by_id:
+        same = numbers.get(name.lstrip("0"), []) if name.isdecimal() else []
+        if name in records:
+            names[name] = name
+        elif len(same) == 1 and same[0] not in labels.by_id:
+            names[name] = same[0]
+        else:
+            absent.append(name)
+    by_id = {names[name]: label for name, label in labels.by_id.items() if name in names}
+    patients = {names[name]: one for name, one in labels.patients.items() if name in names}
+    return replace(labels, by_id=by_id, patients=patients), absent
+
+
+def _record_name(cell: str) -> str:
+    """Return a record's name, which may be given as the path of one of its files."""
+    name = cell.replace("\\", "/").rpartition("/")[2]
+    stem, _, ending = name.rpartition(".")
+    return stem if stem and f".{ending.lower()}" in (".dat", *FORMATS) else name
+
+
+def _header(lines: list[tuple[int, list[str]]], file: Path) -> list[str] | None:
     """Read the columns from the first line of a file; None if it is not a header.
 
     Raises
     ------
     DataNotFoundError
-        If a name occurs twice, or a column seems to hold patients under another name.
+        If the lines are of other columns, a name occurs twice, or a column seems to hold patients
+        under another name.
     """
-    names = [cell.casefold() for cell in row]
+    if not lines:
+        return None
+    number, row = lines[0]
+    where, names = f"{file}:{number}", [cell.casefold() for cell in row]
     if not {_RECORD, _LABEL} <= set(names):
+        if len(row) > 2 and all(len(each) == len(row) for _, each in lines[:3]):
+            raise DataNotFoundError(
+                f"{where}: no header of {_RECORD},{_LABEL}: it has {few(row)}. Call the column of "
+                f"the records' names {_RECORD!r} and that of their labels {_LABEL!r}"
+            )
         return None
     what = f"{where}: the header of the label file has the column"
     for name in (_RECORD, _LABEL, _PATIENT):
@@ -165,7 +227,7 @@ def read_groups(paths: Sequence[Path]) -> dict[str, dict[str, str]]:
             for column, cell in zip(rows[0], row, strict=False):
                 own = column.casefold() in ("", _RECORD, _LABEL, _PATIENT)
                 if cell and not own and len(row) > record:
-                    found.setdefault(column, {})[row[record]] = cell
+                    found.setdefault(column, {})[_record_name(row[record])] = cell
     return found
 
 
@@ -224,15 +286,20 @@ def _rows(file: Path) -> tuple[bytes, list[tuple[int, list[str]]]]:
         raise DataNotFoundError(f"can't read the label file {file}: it is no regular file")
     try:
         data = file.read_bytes()
-        text = data.decode("utf-8-sig")
+        is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
     except OSError as error:
         raise DataNotFoundError(f"can't read the label file {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
         raise DataNotFoundError(
-            f"the label file {file} isn't UTF-8 text: {error.reason} at byte {error.start}. "
-            "Give a CSV of record,label."
+            f"the label file {file} isn't UTF-8 text: {error.reason} at byte {error.start}, in "
+            f"line {line}. Save it as UTF-8, a CSV of record,label."
         ) from error
-    reader = csv.reader(text.splitlines())
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    other = max(_SEPARATORS, key=first.count)
+    separator = other if "," not in first and other in first else ","
+    reader = csv.reader(text.splitlines(), delimiter=separator)
     rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
     return data, [(number, row) for number, row in rows if any(row)]
 

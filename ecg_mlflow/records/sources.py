@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import logging
@@ -14,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ecg_mlflow.errors import BadRecordsError, CorpusError, RecordError
+from ecg_mlflow.errors import BadRecordsError, CorpusError, RecordError, few
 from ecg_mlflow.files import cache_root, locked, write_whole
 from ecg_mlflow.records.catalogue import (
     ARCHIVES,
@@ -29,6 +30,7 @@ from ecg_mlflow.records.labels import (
     Labels,
     diagnoses,
     find_label_files,
+    match_names,
     read_groups,
     read_header_groups,
     read_labels,
@@ -159,7 +161,10 @@ class _Inputs:
         formats = ((path, FORMATS[path.suffix.lower()]) for path in self.found.headers)
         files = [str(file) for path, form in formats for file in form.files(path)]
         stamps = _digest(self._stamps(files) | before)
-        labels = None if self.label_files is None else read_labels(*self.label_files)
+        labels, absent = None, list[str]()
+        if self.label_files is not None:
+            stems = {header.stem for header in self.found.headers}
+            labels, absent = match_names(read_labels(*self.label_files), stems)
         bad: list[BadRecord] = []
         remarks = Remarks()
         patients = {} if labels is None else dict(labels.patients)
@@ -175,12 +180,19 @@ class _Inputs:
             "digest": corpus.digest,
             "labels_sha256": labels.sha256 if labels else _sha256(lines),
             "bad": [asdict(record) for record in bad],
-            "notes": remarks.notes(),
+            "notes": [*self._absent(absent), *remarks.notes()],
             "files": files,
             "stamps": stamps,
         }
         write_whole(note, json.dumps(content).encode())
         return self._open(content)
+
+    def _absent(self, names: Sequence[str]) -> list[str]:
+        """Note which records the label files name that are not here, unless a part was chosen."""
+        if not names or glob.has_magic(self.found.source):
+            return []
+        files = ", ".join(file.name for file in self.label_files or ())
+        return [f"{files} names {len(names)} records that are not here: {few(names)}"]
 
     def _usable(
         self,

@@ -16,7 +16,13 @@ from ecg_mlflow.records import DigitalRecord, Record, read_digital
 from ecg_mlflow.records.catalogue import absolute, find_records
 from ecg_mlflow.records.formats import FORMATS, format_of
 from ecg_mlflow.records.label_sets import split_label
-from ecg_mlflow.records.labels import diagnoses, find_label_files, read_header_groups, read_labels
+from ecg_mlflow.records.labels import (
+    diagnoses,
+    find_label_files,
+    match_names,
+    read_header_groups,
+    read_labels,
+)
 from ecg_mlflow.records.named_sets import HEADERS
 from ecg_mlflow.records.quality import lead_faults
 from ecg_mlflow.records.snomed import in_words
@@ -130,14 +136,19 @@ def find_record(name: str, data: str | None = None) -> tuple[Path, Path, str | N
     return paths[0], found.root, found.labels
 
 
+def _label_in(files: Sequence[Path], record: DigitalRecord) -> str | None:
+    labels, _ = match_names(read_labels(*files), {record.id})
+    return labels.by_id.get(record.id)
+
+
 def _label(path: Path, root: Path, labels: str | None, record: DigitalRecord) -> str | None:
     if labels == HEADERS:
         return diagnoses(record.comments)
     if labels is not None:
-        return read_labels(absolute(labels)).by_id.get(record.id)
+        return _label_in([absolute(labels)], record)
     try:
         files = find_label_files([path], root)
-        return read_labels(*files).by_id.get(record.id) if files else diagnoses(record.comments)
+        return _label_in(files, record) if files else diagnoses(record.comments)
     except DataNotFoundError:  # none, ambiguous, or no text: the record is shown all the same
         return None
 

@@ -46,6 +46,8 @@ def tree(tmp_path):
     return tmp_path
 
 
+BELOW = "no header in TREE itself: took 4 from one, two below it"
+DEEPER = "passed over 2 recordings in deeper folders: empty/deep/er, two/deep"
 IGNORED = "ignored 1 EDF files beside headers of the same name"
 
 
@@ -53,9 +55,9 @@ IGNORED = "ignored 1 EDF files beside headers of the same name"
     ("data", "expected", "root", "note"),
     [
         ("one", "A1 B2", "one", IGNORED),
-        ("two", "C3", "two", None),
+        ("two", "C3", "two", "passed over 1 recordings in deeper folders: deep"),
         ("two/deep", "D4", "two/deep", None),
-        ("", "A1 B2 C3", "", f"no header in TREE itself: took 4 from one, two below it; {IGNORED}"),
+        ("", "A1 B2 C3", "", f"{BELOW}; {DEEPER}; {IGNORED}"),
         ("one/A*.hea", "A1", "one", None),
         ("one/*", "A1 B2", "one", IGNORED),
         ("*/*.hea", "A1 B2 C3", "", None),

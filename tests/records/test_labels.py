@@ -9,6 +9,7 @@ from ecg_mlflow.records.label_sets import join_labels, split_label
 from ecg_mlflow.records.labels import (
     diagnoses,
     find_label_files,
+    match_names,
     read_comments,
     read_groups,
     read_header_groups,
@@ -41,6 +42,11 @@ def read(tmp_path):
         ("record,label,patient\nA1,N,\nA1,N,P1\nA1,N,\n", "A1 N", "A1 P1"),
         ("record,label,patient_age\nA1,N,63\n", "A1 N", ""),
         ("record,label,patient,subject\nA1,N,P1,S1\n", "A1 N", "A1 P1"),
+        ("A1;N\nA2;AF\n", "A1 N A2 AF", ""),
+        ("record\tpatient\tlabel\nA1\tP,1\tN\n", "A1 N", "A1 P,1"),
+        ("\ufeffrecord,label\nA1,N\n".encode("utf-16-le"), "A1 N", ""),
+        (",record,label\n0,A1,N\n1,A2,AF\n", "A1 N A2 AF", ""),
+        ("A1.mat,N\ndir/A2,AF\nC:\\ecg\\A3.HEA,~\nA4.5,N\n", "A1 N A2 AF A3 ~ A4.5 N", ""),
         ("", "", ""),
     ],
 )
@@ -51,6 +57,29 @@ def test_labels_and_patients(read, text, by_id, patients):
     labels = read(text)
     assert (labels.by_id, labels.patients) == (pairs(by_id), pairs(patients))
     assert labels.problems == ()
+
+
+def test_numbers_may_lack_the_zeros_of_their_records(read):
+    labels = read("record,label,patient\n1,N,P\n20,AF,Q\n007,N,\n7,AF,\nX,N,\n")
+    found, absent = match_names(labels, {"00001", "00020", "007", "020"})
+    assert found.by_id == {"00001": "N", "007": "N"}
+    assert found.patients == {"00001": "P"}
+    assert absent == ["20", "7", "X"], "two records could be meant, or none"
+
+
+@pytest.mark.parametrize(
+    "column", ["participant_id", "PID", "mrn", "person_id", "patient_no", "Subject-ID", "subject"]
+)
+def test_a_column_that_seems_to_hold_patients_is_asked_about(read, column):
+    with pytest.raises(DataNotFoundError, match=f"column '{column}', but patients are read from"):
+        read(f"record,label,{column}\nA1,N,1\n")
+
+
+def test_a_table_of_other_columns_is_no_list_of_labels(read):
+    table = "ecg_id,scp_codes,filename_lr\n1,\"{'NORM': 100.0}\",records100/00000/00001_lr\n"
+    said = "a.csv:1: no header of record,label: it has ecg_id, scp_codes, filename_lr. Call the col"
+    with pytest.raises(DataNotFoundError, match=said):
+        read(table)
 
 
 def test_lines_that_cant_be_used_are_listed_with_file_and_line(read, tmp_path):

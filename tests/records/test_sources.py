@@ -197,6 +197,27 @@ def test_a_note_that_can_not_be_used_is_written_anew(small_folder, cache, count_
     assert [path.name for path in (cache / "corpora").iterdir()] == [corpus.digest]
 
 
+def test_labels_of_records_that_are_not_here_are_told(small_folder):
+    file = small_folder / "REFERENCE.csv"
+    file.write_text(file.read_text() + "B1,N\nB2,A\n")
+    said = "REFERENCE.csv names 2 records that are not here: B1, B2"
+    assert load(small_folder).provenance.notes == (said,)
+    assert load(small_folder).provenance.notes == (said,), "also where nothing is read again"
+    assert load(f"{small_folder}/R[12].hea").provenance.notes == (), "a part was asked for"
+
+
+def test_recordings_in_deeper_folders_are_told(small_folder, write_record):
+    (small_folder / "one" / "two").mkdir(parents=True)
+    write_record(small_folder / "one", "E1")
+    said = "passed over 1 recordings in deeper folders: one"
+    assert load(small_folder).provenance.notes == (said,)
+    write_record(small_folder / "one" / "two", "E2")
+    above = load(small_folder.parent)
+    assert above.provenance.notes[0].endswith(
+        "; passed over 2 recordings in deeper folders: small/one, small/one/two"
+    )
+
+
 def flip_a_bit(corpus):
     file = corpus.path / "signals.bin"
     data = bytearray(file.read_bytes())

@@ -263,16 +263,16 @@ def absolute(path: str | Path) -> Path:
 
 
 def located(text: str, folders: Sequence[Path]) -> str:
-    """Prefix a relative path or glob with the first folder where it exists; keep other words."""
+    """Prefix a relative path or glob with the first folder where it exists; keep other words.
+
+    What exists goes before the name of a data set, which takes a second or two to be looked up.
+    """
     if text in (*ARCHIVES, HEADERS) or is_demo(text) or Path(text).is_absolute():
         return text
-    if asked := named(text):
-        return (
-            text
-            if asked.folder is None
-            else str(replace(asked, folder=located(asked.folder, folders)))
-        )
     for folder in folders:
         if any(folder.glob(text)) if set(text) & set("*?[") else (folder / text).exists():
             return str(folder / text)
-    return text
+    asked = named(text)
+    if asked is None or asked.folder is None:
+        return text
+    return str(replace(asked, folder=located(asked.folder, folders)))

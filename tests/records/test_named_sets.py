@@ -57,6 +57,8 @@ def test_a_folder_behind_a_name_is_found_from_the_callers_folder(tmp_path):
     assert located("ptbxl:all@copy", [tmp_path]) == f"ptbxl:all@{tmp_path}/copy"
     assert located("ptbxl:all@/copy", [tmp_path]) == "ptbxl:all@/copy"
     assert located("ptbxl", [tmp_path]) == "ptbxl"
+    (tmp_path / "ptbxl").mkdir()
+    assert located("ptbxl", [tmp_path]) == f"{tmp_path}/ptbxl", "a folder of that name goes first"
 
 
 def test_data_sets_are_many_and_have_what_users_ask_for():

@@ -36,8 +36,8 @@ def test_long_texts_are_cut_and_stay_different():
 
 
 def test_names_that_other_people_gave_reach_the_terminal_printable(workplace, experiment, capsys):
-    name = "\x1b[31mred"
-    text = numpy_grid(grid=f"Option('hidden', [KV(2, {name!r}), 3])", name=repr(name))
+    name, alias = "\x1b[31mred", "\x1b[31mred\nand more"
+    text = numpy_grid(grid=f"Option('hidden', [KV(2, {alias!r}), 3])", name=repr(name))
     grid = workplace.write_grid(text)
     assert workplace.run(grid, "--workers", "0", experiment=experiment) == 0
     parent, _ = workplace.runs(experiment)
@@ -53,3 +53,4 @@ def test_names_that_other_people_gave_reach_the_terminal_printable(workplace, ex
     assert "\x1b" not in said.out + said.err
     assert r"\x1b[31mred" in said.out
     assert r"\x1b[31mred" in said.err
+    assert not [line for line in said.err.splitlines() if line.startswith("and more: ")]

@@ -57,7 +57,7 @@ class StudyProgress:
                 if minute != before:
                     text = f"waits for the store ({seconds:.0f} s so far): {error[:300]}"
         if text:
-            tqdm.write(printable(f"{run.key} {run.config.name}: {text}"), file=sys.stderr)
+            _write(f"{run.key} {run.config.name}: {text}")
 
     def finished(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
         """Print what a run has reached."""
@@ -71,7 +71,7 @@ class StudyProgress:
         counts = self._scheduler.counts
         ended, width = counts.n_runs - counts.waiting, len(str(counts.n_runs))
         line = f"[{ended:{width}}/{counts.n_runs}] {run.key} {run.config.name}: {what}"
-        tqdm.write(printable(line), file=sys.stderr)
+        _write(line)
 
     def refresh(self) -> None:
         """Redraw the bar."""
@@ -98,3 +98,8 @@ class StudyProgress:
     def close(self) -> None:
         """Leave the terminal to others."""
         self._bar.close()
+
+
+def _write(line: str) -> None:
+    """Write a line above the bar, one line whatever names in it hold."""
+    tqdm.write(printable(line.replace("\n", " ")), file=sys.stderr)

@@ -58,6 +58,10 @@ def rows(rng: np.random.Generator) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "lines of another system", wfdb("R 1 250 600", f"R.dat {LINE}" + "\r# x" * 100_000)
     yield "skew of all", wfdb("R 64 250 1", *["R.dat 16x64:10000 1000/mV"] * 64)
     yield "small FLAC", wfdb(f"R 1 250 {2**26}", "R.dat 516 1000/mV 16 0 0 0 0 I", data=flac(2**26))
+    yield (
+        "long FLAC",
+        wfdb(f"R 1 25 {7 * 10**6}", "R.dat 516 1000/mV 16 0 0 0 0 I", data=flac(7 * 10**6)),
+    )
     yield "slow FLAC", wfdb(f"R 1 25 {2**25}", "R.dat 516 1000/mV 16 0 0 0 0 I", data=flac(2**25))
     yield "offset", wfdb("R 1 250 600", f"R.dat 16+{10**14 + n} 1000/mV")
     yield "FLAC", wfdb(f"R 1 250 {10**9}", "R.dat 516 1000/mV 16 0 0 0 0 I", data=flac(2**22))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -68,6 +69,7 @@ def adapt(record: DigitalRecord, manifest: Manifest, stages: Stages) -> _Flagged
         growth = max([*rates, _nearest(record.fs, manifest.fs)]) / record.fs
         n_samples = len(record.samples)
         bounds.check_shape(max(n_samples, int(n_samples * growth)), len(manifest.leads))
+        bounds.check("hours", math.ceil(n_samples / record.fs / 3600), "hours")
     record, more = _with_frequency(record, manifest.fs, resampling)
     return record, flags + more
 

@@ -46,6 +46,8 @@ class Limits:
         at the frequency that it is resampled to.
     values
         Samples of all leads together.
+    hours
+        Its duration: a recording of few samples may be long, and is resampled.
     leads
         Leads.
     lines
@@ -58,6 +60,7 @@ class Limits:
     size: int = 64 * 2**20
     samples: int = 24 * 3600 * 1000
     values: int = 24 * 3600 * 1000
+    hours: int = 24
     leads: int = 64
     lines: int = 1000
     per_frame: int = 64

@@ -77,6 +77,7 @@ FRAME = "R.dat 16 1000/mV 16 0 0 0 0 I"
         ("samples", 601, wfdb("R 1 250 600", FRAME.replace("16 ", "16:2 ", 1))),
         ("size", 1199, wfdb("R 1 250 600", "R.dat 516 1000/mV", data=flac(600))),
         ("samples", 5999, {**GOOD, "fs": 25}),
+        ("hours", 2, {**GOOD, "signal": np.sin(np.arange(200_000))[:, None], "fs": 25}),
         ("skew", 2, wfdb("R 1 250 600", FRAME.replace("16 ", "16:3 ", 1))),
     ],
 )
@@ -88,7 +89,7 @@ def test_a_refusal_names_the_bound_and_what_raises_it(
     (status,) = model.predict(pd.DataFrame([row]))["status"]
     assert status.startswith("error: too large: ")
     assert f"; this server takes at most {most} ({variable})" in status
-    monkeypatch.setenv(variable, "100000")
+    monkeypatch.setenv(variable, "10000000")
     assert "too large" not in model.predict(pd.DataFrame([row]))["status"][0]
 
 

@@ -120,7 +120,9 @@ class WindowMaker:
         self._prepared = prepared
         self._labels = dict(zip(rows.tolist(), labels, strict=True))
         self._training = training
-        self._chain = fuse(stages)
+        # The kernels count the samples of a record in 32 bits.
+        countable = prepared.signals.n_samples.max(initial=0) <= np.iinfo(np.int32).max
+        self._chain = fuse(stages) if countable else None
         self.n_leads = len(prepared.leads)
         self.length = int(stages.split.length)
         self._means: npt.NDArray[np.float64] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,3 +99,13 @@ def test_the_kernels_stay_within_their_arrays_when_numba_checks_them(tmp_path):
     )
     assert found.returncode == 0, found.stdout[-4000:]
     assert "1 passed" in found.stdout
+
+
+@pytest.mark.parametrize(("n_samples", "fused"), [(2**31 - 1, True), (2**31, False)])
+def test_records_whose_samples_32_bits_cannot_count_are_left_to_numpy(n_samples, fused):
+    record = DigitalRecord.from_millivolts("R0", np.zeros((9, 1), np.float32), 250.0, ("I",))
+    signals = replace(signals_of([record]), n_samples=np.array([n_samples]))
+    prepared = Prepared(signals, np.array([0]), np.array([250.0]), ("I",), ("R0",))
+    stages = Pipeline().resample_signals(100, "linear").split_signals(5, 5).stages()
+    maker = WindowMaker(stages, prepared, np.array([0]), ["N"], training=False)
+    assert (maker._chain is not None) == fused
